@@ -1,0 +1,40 @@
+"""`corral lock`: pin what the inventories use; `--check`: see that it is pinned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from corral.catalog import load_catalog
+from corral.cli.select import inventories
+from corral.errors import CorralError
+from corral.inventory import load_inventory
+from corral.lockfile import read_lock, stale, wanted_by, write_lock
+from corral.project import LOCK_FILE, project_root
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(path_type=Path), required=False)
+@click.option("--check", is_flag=True, help="Change nothing; fail when the lock file is stale.")
+def lock(inventory: Path | None, check: bool) -> None:
+    """Resolve models and engines of INVENTORY (all if not given) and write corral.lock."""
+    root = project_root()
+    catalog, path = load_catalog(root / "catalog"), root / LOCK_FILE
+    hosts = [host for file in inventories(inventory) for host in load_inventory(file)]
+    old = read_lock(path)
+    if check:
+        problems = stale(old, catalog, wanted_by(hosts, catalog))
+        if problems:
+            raise CorralError(LOCK_FILE, "; ".join(problems), "run `corral lock`, read the diff")
+        click.echo(f"{LOCK_FILE} has all that {len(hosts)} hosts need")
+        return
+    # The hub's client takes longer to import than most commands to run.
+    from corral.resolve import resolve
+
+    new = resolve(old, catalog, hosts)
+    if new == old:
+        click.echo(f"{LOCK_FILE} is current")
+        return
+    write_lock(path, new)
+    click.echo(f"{LOCK_FILE} written. Next: read `git diff {LOCK_FILE}`, commit it")

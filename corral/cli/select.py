@@ -1,0 +1,74 @@
+"""From what a person types to hosts and instances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from corral.errors import CorralError
+from corral.inventory import Host, load_inventory
+from corral.plan import HostPlan
+from corral.project import load_planner, project_root
+from corral.schema import did_you_mean
+
+inventory_option = click.option(
+    "-i", "--inventory", type=click.Path(path_type=Path), help="One inventory; all if not given."
+)
+
+
+def inventories(chosen: Path | None) -> list[Path]:
+    """The chosen inventory, or every one of inventories/."""
+    return [chosen] if chosen else sorted((project_root() / "inventories").glob("*.py"))
+
+
+def all_hosts(chosen: Path | None) -> list[Host]:
+    """Hosts of the chosen inventory, or of all. Raises CorralError."""
+    return [host for path in inventories(chosen) for host in load_inventory(path)]
+
+
+def plan_of(host: Host) -> HostPlan:
+    """The plan of a host. Raises CorralError."""
+    return load_planner(project_root()).plan_host(host)
+
+
+def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
+    """Hosts with plans, narrowed to what ``names`` say: HOST, INSTANCE or HOST/INSTANCE.
+
+    No name means every host, which needs an inventory to be chosen. Raises CorralError.
+    """
+    if not names and chosen is None:
+        raise CorralError("corral", "no host or instance named", "name some, or give -i INVENTORY")
+    hosts = all_hosts(chosen)
+    if not names:
+        return [(host, plan_of(host)) for host in hosts]
+    known = {n for h in hosts for n in (h.name, *(i.name for i in h.spec.instances))}
+    for name in names:
+        if not any(_matches(name, host, i) for host in hosts for i in _instances(host)):
+            hint = did_you_mean(name.split("/")[-1], known)
+            raise CorralError(name, f"no such host or instance{hint}", "see inventories/")
+    found = []
+    for host in hosts:
+        wanted = {i for i in _instances(host) for name in names if _matches(name, host, i)}
+        if wanted:
+            plan = plan_of(host)
+            kept = tuple(i for i in plan.instances if i.name in wanted)
+            found.append((host, plan.model_copy(update={"instances": kept})))
+    return found
+
+
+def select_one_host(name: str, chosen: Path | None) -> tuple[Host, HostPlan]:
+    """The only host that ``name`` fits. Raises CorralError when it fits several."""
+    found = select((name,), chosen)
+    if len(found) != 1:
+        several = " and ".join(host.name for host, _ in found)
+        raise CorralError(name, f"is on {several}", "name one as HOST/INSTANCE")
+    return found[0]
+
+
+def _instances(host: Host) -> list[str]:
+    return [i.name for i in host.spec.instances] or [""]
+
+
+def _matches(name: str, host: Host, instance: str) -> bool:
+    return name in (host.name, instance, f"{host.name}/{instance}")

@@ -1,0 +1,1 @@
+"""One module per kind of engine: its flags, its routes, its build."""

@@ -1,0 +1,18 @@
+"""Errors that a user reads: where, what, and what to type next."""
+
+from __future__ import annotations
+
+
+class CorralError(Exception):
+    """A mistake or a fault that a person can act on; never shown as a traceback.
+
+    + where: file and key, or host and instance, such as ``catalog/models/x.toml: quants.Q8_0``
+    + what: one sentence about what is wrong there
+    + next_step: what to type or change next
+    """
+
+    def __init__(self, where: str, what: str, next_step: str) -> None:
+        self.where = where
+        self.what = what
+        self.next_step = next_step
+        super().__init__(f"{where}: {what}\n  Next: {next_step}")

@@ -1,0 +1,140 @@
+"""Checks before any change. Pure: compares a plan with the state of its host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from corral.plan import HostPlan
+from corral.schema import Frozen
+from corral.state import HostState
+
+SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
+CLOCK_SKEW_SECONDS = 120
+# Kept free beside what the deploy needs, so that a full disk does not stop the host itself.
+RESERVE_BYTES = 1024**3
+# Stripped programs of one release; a CUDA build measured 93 MB for one architecture.
+INSTALLED_RELEASE_BYTES = 512 * 1024**2
+# What GGML_NATIVE=OFF builds still expect of an x86-64 processor.
+CPU_FLAGS = frozenset({"avx", "avx2", "bmi2", "f16c", "fma"})
+
+
+class Finding(Frozen):
+    """One reason not to start, and what to do about it."""
+
+    what: str
+    next_step: str
+
+
+def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[Finding]:
+    """All findings at once; an empty list means go. ``now_seconds``: the controller's clock."""
+    commands = list(_commands(state))
+    if not state.readable:
+        unread = Finding(
+            what="the host could not be read", next_step="see that /etc/os-release names its ID"
+        )
+        return commands or [unread]
+    return [
+        *_system(state),
+        *commands,
+        *_clock(state, now_seconds),
+        *_disk(plan, state),
+        *_ports(plan, state),
+        *_engine_config(state),
+        *_gpus(plan, state),
+    ]
+
+
+def _commands(state: HostState) -> Iterator[Finding]:
+    for name in state.missing_commands:
+        package = "a CUDA toolkit" if name == "nvcc" else name
+        yield Finding(what=f"{name} is missing", next_step=f"install {package} on the host")
+
+
+def _system(state: HostState) -> Iterator[Finding]:
+    if (state.os_id, state.os_version) not in SUPPORTED:
+        known = ", ".join(f"{name} {version}" for name, version in sorted(SUPPORTED))
+        yield Finding(
+            what=f"{state.os_id} {state.os_version} is not supported", next_step=f"use {known}"
+        )
+    if state.architecture != "x86_64":
+        yield Finding(
+            what=f"architecture {state.architecture} is not supported", next_step="use x86_64"
+        )
+    elif missing := CPU_FLAGS - set(state.cpu_flags):
+        yield Finding(
+            what=f"the processor lacks {', '.join(sorted(missing))}", next_step="use a newer one"
+        )
+    if not state.systemd:
+        yield Finding(what="systemd is not running", next_step="boot the host with systemd")
+
+
+def _clock(state: HostState, now_seconds: float) -> Iterator[Finding]:
+    skew = round(state.time_seconds - now_seconds)
+    if abs(skew) > CLOCK_SKEW_SECONDS:
+        yield Finding(
+            what=f"the clock is {skew:+d} s off this controller's",
+            next_step="timedatectl set-ntp true (on the host; or mend the controller's clock)",
+        )
+
+
+def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    """What is missing, added up for each file system."""
+    missing = [release for release in plan.releases if not state.releases[release.key]]
+    wanted = {
+        "engines": len(missing) * INSTALLED_RELEASE_BYTES,
+        "state": _missing_weights_bytes(plan, state) + sum(r.scratch_bytes for r in missing),
+    }
+    for device in sorted({found.device for found in state.filesystems.values()}):
+        folders = [name for name in wanted if state.filesystems[name].device == device]
+        needed = sum(wanted[name] for name in folders)
+        free = state.filesystems[folders[0]].free_bytes
+        if needed and free < needed + RESERVE_BYTES:
+            paths = " and ".join(getattr(plan.paths, name) for name in folders)
+            yield Finding(
+                what=f"{paths}: {_gib(needed + RESERVE_BYTES)} needed, {_gib(free)} free",
+                next_step=f"free space there, or mount a larger disk at {plan.paths.state}",
+            )
+
+
+def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:
+    """Weights that have not arrived yet."""
+    missing = [shard for shard in plan.shards if not state.shards[shard.path].proved]
+    return sum(max(0, s.size_bytes - state.shards[s.path].staged_bytes) for s in missing)
+
+
+def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    for instance in plan.instances:
+        holder = state.listeners.get(instance.endpoint.port or 0)
+        if holder and holder.unit != instance.unit:
+            who = holder.unit or f"{holder.program} (pid {holder.pid})"
+            yield Finding(
+                what=f"{instance.name}: port {instance.endpoint.port} is taken by {who}",
+                next_step="stop it on the host, or give the instance another port",
+            )
+
+
+def _engine_config(state: HostState) -> Iterator[Finding]:
+    if state.engine_config_file:
+        yield Finding(
+            what="/etc/llama.cpp/config.ini exists and would change the flags of every server",
+            next_step="move its settings into a profile, then remove it from the host",
+        )
+
+
+def _gpus(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    if plan.gpus is None:
+        return
+    wanted, capability = plan.gpus.count, plan.gpus.compute_capability
+    fitting = [gpu for gpu in state.gpus if gpu.compute_capability == capability]
+    if len(fitting) < wanted:
+        names = ", ".join(f"{g.name} ({g.compute_capability})" for g in state.gpus)
+        found = names or state.gpus_problem or "none"
+        planned = f"{wanted} GPUs of compute capability {capability}"
+        yield Finding(
+            what=f"{planned} planned, nvidia-smi says: {found}",
+            next_step="install the driver, or describe the host's real GPUs in the inventory",
+        )
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 1024**3:.1f} GiB"

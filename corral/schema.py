@@ -1,0 +1,72 @@
+"""The base of every data type, and pydantic's complaints turned into Corral's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from corral.errors import CorralError
+
+
+class Frozen(BaseModel):
+    """Immutable data; a key that the schema does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+T = TypeVar("T", bound=Frozen)
+
+
+def parse(schema: type[T], data: Any, *, where: str, next_step: str) -> T:
+    """Validate plain data; ``where`` names its file or host.
+
+    Raises CorralError naming each offending key, with the closest known key for a typo.
+    """
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        problems = [_sentence(schema, detail) for detail in error.errors()]
+    raise CorralError(where, "; ".join(problems), next_step)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean "x"?)`` for a near miss, else the known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f' (did you mean "{close[0]}"?)'
+    return f" (known: {', '.join(names)})" if names else " (none are known)"
+
+
+def _sentence(schema: type[Frozen], detail: Any) -> str:
+    path = ".".join(str(part) for part in detail["loc"]) or "the whole"
+    if detail["type"] == "extra_forbidden":
+        hint = did_you_mean(str(detail["loc"][-1]), _known(schema, detail["loc"]))
+        return f'unknown key "{path}"{hint}'
+    if detail["type"] == "missing":
+        return f'key "{path}" is missing'
+    return f"{path}: {detail['msg']}"
+
+
+def _known(schema: type[Frozen], loc: tuple[Any, ...]) -> list[str]:
+    """Keys allowed where ``loc`` points: follow the path through nested schemas."""
+    found: type[BaseModel] = schema
+    for part in loc[:-1]:
+        field = found.model_fields.get(str(part))
+        nested = _nested(field.annotation) if field else None
+        if nested:
+            found = nested
+    return list(found.model_fields)
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The schema inside an annotation such as ``dict[str, Quant]``, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if nested := _nested(argument):
+            return nested
+    return None

@@ -1,0 +1,37 @@
+"""Where things live: on the controller, and on a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from corral.schema import Frozen
+
+
+class HostPaths(Frozen):
+    """Folders on a host. Another root is one change, here."""
+
+    engines: str = "/opt/corral/engines"
+    state: str = "/var/lib/corral"
+    keys: str = "/etc/corral/keys"
+    units: str = "/etc/systemd/system"
+    helper: str = "/usr/local/lib/corral/corral_host.pyz"
+    compiler_cache: str = "/var/cache/corral/ccache"
+    sockets: str = "/run"
+
+    @property
+    def models(self) -> str:
+        """Weights, under their repository's own names."""
+        return f"{self.state}/models"
+
+    @property
+    def instances(self) -> str:
+        """Generations of each instance."""
+        return f"{self.state}/instances"
+
+
+HOST_PATHS = HostPaths()
+
+
+def default_keys_folder() -> Path:
+    """The api-key store on the controller; outside the repository."""
+    return Path.home() / ".config" / "corral" / "keys"

@@ -1,0 +1,65 @@
+"""The systemd unit of an instance: rendered here, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from corral.plan import Endpoint
+from corral.schema import Frozen
+
+_TEMPLATE = "corral-instance.service.j2"
+
+
+class UnitValues(Frozen):
+    """What the template places."""
+
+    host: str
+    instance: str
+    profile: str
+    argv: tuple[str, ...]
+    key_path: str
+    endpoint: Endpoint
+    cuda_devices: int
+    open_to_network: bool
+
+
+def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:
+    """The text of the unit file; arguments are escaped for systemd once, here."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - a unit file is not HTML
+    )
+    command = " \\\n    ".join(_words(values.argv))
+    return environment.get_template(_TEMPLATE).render(
+        v=values, generation=generation, command=command
+    )
+
+
+def _words(argv: tuple[str, ...]) -> list[str]:
+    """One line for each flag with its value, as a person would lay it out."""
+    lines: list[str] = []
+    for word in map(escape, argv):
+        if (
+            lines
+            and not word.startswith("--")
+            and lines[-1].startswith("--")
+            and " " not in lines[-1]
+        ):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def escape(word: str) -> str:
+    """Quote one argument for ExecStart= (systemd.service(5), "Command lines")."""
+    text = word.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
+    text = text.replace("\n", "\\n").replace("\t", "\\t")
+    plain = text and not any(c in text for c in " '\"\\;") and text == word
+    return text if plain else f'"{text}"'
