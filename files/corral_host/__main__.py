@@ -1,0 +1,55 @@
+"""Usage: corral_host.pyz COMMAND [ARGUMENT]. PLAN is a HostPlan as JSON; answers are JSON.
+
+state PLAN           what is here now of what PLAN wants; changes nothing
+key INSTANCE         write the api-key file given on standard input
+stage                write the generation given on standard input
+start JOB            start the job given on standard input, or join it if it already runs
+poll JOB OFFSET      wait a little for news of a job
+check PLAN           compare the running instances with PLAN, by process and by HTTP
+ready PLAN           wait until the instances of PLAN answer
+rehash PLAN          read all weights again; a rotten shard loses its receipt
+run JOB, settle JOB  inside a job's transient unit
+"""
+
+import importlib
+import json
+import sys
+
+from corral_host.tools import HostError
+
+# Commands that take a plan -> their module; only the asked-for one is imported, as `state` and
+# `check` run on every host in every deploy.
+WITH_PLAN = {"state": "state", "check": "check", "ready": "activate", "rehash": "fetch"}
+
+
+def module(name):
+    return importlib.import_module(f"corral_host.{name}")
+
+
+def main(arguments):
+    """Run one command; gives the exit code."""
+    command, rest = (arguments or [""])[0], arguments[1:]
+    try:
+        if command in WITH_PLAN:
+            answer = getattr(module(WITH_PLAN[command]), command)(json.loads(rest[0]))
+        elif command == "key":
+            answer = module("staging").write_key(json.loads(rest[0]), sys.stdin.read())
+        elif command == "stage":
+            answer = module("staging").stage(json.load(sys.stdin))
+        elif command == "start":
+            answer = module("jobs").start(rest[0], json.load(sys.stdin))
+        elif command == "poll":
+            answer = module("jobs").poll(rest[0], int(rest[1]))
+        elif command in ("run", "settle"):
+            return getattr(module("jobs"), command)(rest[0])
+        else:
+            raise HostError(f"unknown command {command}\n{__doc__}")
+    except HostError as fault:
+        print(fault, file=sys.stderr)
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""Compare running instances with their plan: by process, by socket, by HTTP."""
+
+import json
+import os
+from pathlib import Path
+
+from corral_host.processes import open_sockets, sockets
+from corral_host.server import call, chat, first_key
+from corral_host.tools import FAULTS, HostError, output, show
+
+
+def check(plan):
+    rows = []
+    for instance in plan["instances"]:
+        rows += [{"instance": instance["name"], **row} for row in check_instance(instance)]
+    return rows
+
+
+def check_instance(instance):
+    """Every check of one instance; a check that cannot be made counts as failed."""
+    health = attempt(check_health, instance)
+    yield from (attempt(check_process, instance), health)
+    asking = [check_keys, check_model, check_slots, check_completion, check_stream]
+    asking += [check_metrics] if instance["metrics"] else []
+    for one in asking:
+        # A server that hangs would keep each of them waiting in turn.
+        yield attempt(one, instance) if health["ok"] else failed(one, "not asked: not healthy")
+    yield attempt(check_listening, instance)
+    if instance["uses_gpu"]:
+        yield attempt(check_vram, instance)
+
+
+def attempt(one, instance):
+    try:
+        name, ok, detail = one(instance)
+    except FAULTS as error:
+        return failed(one, f"{type(error).__name__}: {error}")
+    return {"check": name, "ok": ok, "detail": detail}
+
+
+def failed(one, detail):
+    return {"check": one.__name__[6:], "ok": False, "detail": detail}
+
+
+def main_pid(instance):
+    pid = int(show(instance["unit"], "MainPID")["MainPID"])
+    if pid == 0:
+        raise HostError(f"{instance['unit']} is not running")
+    return pid
+
+
+def check_process(instance):
+    pid = main_pid(instance)
+    program = os.readlink(f"/proc/{pid}/exe")
+    argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    ok = program == instance["argv"][0] and argv == list(instance["argv"])
+    detail = f"pid {pid}, as planned" if ok else f"pid {pid} runs {program} {' '.join(argv[1:])}"
+    return "process", ok, detail
+
+
+def check_health(instance):
+    code, body = call(instance, "GET", "/health", timeout=10)
+    return "health", code == 200, f"{code} {body.strip()[:80]}"
+
+
+def check_keys(instance):
+    codes = {}
+    for route in instance["keyed_routes"]:
+        method, path = route.split()
+        codes[route] = call(instance, method, path, chat(instance) if method == "POST" else None)[0]
+    wide_open = [f"{route} answered {code}" for route, code in codes.items() if code != 401]
+    return (
+        "keys",
+        not wide_open,
+        ", ".join(wide_open) or f"{len(codes)} routes refuse without a key",
+    )
+
+
+def keyed(instance, path):
+    code, body = call(instance, "GET", path, key=first_key(instance))
+    if code != 200:
+        raise HostError(f"{path} answered {code}")
+    return body
+
+
+def check_model(instance):
+    served = json.loads(keyed(instance, "/v1/models"))["data"][0]["id"]
+    return "model", served == instance["alias"], f"serves as {served}"
+
+
+def check_slots(instance):
+    properties = json.loads(keyed(instance, "/props"))
+    context = properties["default_generation_settings"]["n_ctx"]
+    slots = properties["total_slots"]
+    ok = [slots, context] == [instance["slots"], instance["context_tokens_per_slot"]]
+    return "slots", ok, f"{slots} slots of {context} tokens"
+
+
+def check_completion(instance):
+    key = first_key(instance)
+    code, body = call(instance, "POST", "/v1/chat/completions", chat(instance), key=key)
+    if code != 200:
+        return "completion", False, f"{code} {body.strip()[:200]}"
+    message = json.loads(body)["choices"][0]["message"]
+    text = (message.get("content") or "") + (message.get("reasoning_content") or "")
+    return "completion", bool(text.strip()), repr(text[:60])
+
+
+def check_stream(instance):
+    key = first_key(instance)
+    code, body = call(
+        instance, "POST", "/v1/chat/completions", chat(instance, stream=True), key=key
+    )
+    chunks = [line[6:] for line in body.splitlines() if line.startswith("data: ")]
+    ok = code == 200 and len(chunks) > 1 and chunks[-1] == "[DONE]"
+    return "stream", ok, f"{len(chunks)} events, last {chunks[-1][:40] if chunks else 'none'}"
+
+
+def check_metrics(instance):
+    body = keyed(instance, "/metrics")
+    count = sum(1 for line in body.splitlines() if line and not line.startswith("#"))
+    return "metrics", count > 0, f"{count} values"
+
+
+def check_listening(instance):
+    pid = main_pid(instance)
+    mine = open_sockets(pid)
+    found = sorted(f"{address}:{port}" for address, port, inode in sockets(pid) if inode in mine)
+    end = instance["endpoint"]
+    planned = [] if end["socket"] else [f"{end['address']}:{end['port']}"]
+    where = ", ".join(found) or end["socket"]
+    return "listening", found == planned, f"on {where}, planned {planned or end['socket']}"
+
+
+def check_vram(instance):
+    pid = main_pid(instance)
+    query = "--query-compute-apps=pid,used_memory"
+    lines = output("nvidia-smi", query, "--format=csv,noheader,nounits").splitlines()
+    held = sum(int(line.split(",")[1]) for line in lines if int(line.split(",")[0]) == pid)
+    return "vram", held > 0, f"pid {pid} holds {held} MiB"

@@ -1,0 +1,140 @@
+"""Fetch shards and prove them: staging folder, sha256 against the lock, rename, receipt."""
+
+import http.client
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from corral_host.state import receipt_path, shard_is_proved, staging_path
+from corral_host.tools import HostError, say, sha256_of, sync, write_atomic
+
+# aria2 resumes and splits. Its own tries bridge a short cut, ours an outage of the hub.
+ARIA2 = (
+    "--continue=true", "--allow-overwrite=true", "--auto-file-renaming=false",
+    "--file-allocation=none", "--split=4", "--max-connection-per-server=4",
+    "--min-split-size=64M", "--max-tries=3", "--retry-wait=2", "--connect-timeout=10",
+    "--timeout=30", "--auto-save-interval=5", "--summary-interval=2",
+    "--console-log-level=warn", "--enable-color=false", "--follow-torrent=false",
+    "--no-netrc=true", "--no-conf=true", "--download-result=hide",
+)  # fmt: skip
+ARIA2_DISK_FULL = 9
+PATIENCE_SECONDS = 30
+PAUSE_SECONDS = 3
+
+
+def fetch(spec):
+    missing = [shard for shard in spec["shards"] if not shard_is_proved(shard)]
+    for number, shard in enumerate(missing, start=1):
+        say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
+        fetch_shard(shard, staging_path(shard, spec["paths"]))
+
+
+def fetch_shard(shard, staged):
+    path = Path(shard["path"])
+    staged.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ask_hub(shard)
+    download(shard, staged)
+    size = staged.stat().st_size
+    found = sha256_of(staged, lambda done: say(f"proving {percent(done, size)} of {path.name}"))
+    if found != shard["sha256"]:
+        staged.unlink()
+        raise HostError(
+            f"{path.name}: the hub sent {size} bytes with sha256 {found[:16]}..., the lock says "
+            f"{shard['size_bytes']} bytes with {shard['sha256'][:16]}.... Nothing was replaced. "
+            "Next: run the deploy again; if it repeats, "
+            f"{shard['url']} serves other bytes than the lock"
+        )
+    sync(staged)
+    os.replace(staged, path)
+    sync(path.parent)
+    found = {"sha256": found, "size_bytes": size, "mtime_ns": path.stat().st_mtime_ns}
+    write_atomic(receipt_path(shard), json.dumps({**found, "url": shard["url"]}, indent=2) + "\n")
+
+
+def percent(done, total):
+    return f"{100 * done // max(total, 1)}%"
+
+
+def ask_hub(shard):
+    """Refuse another revision or size before the first byte of a large file is asked for."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_):
+            return None
+
+    request = urllib.request.Request(shard["url"], method="HEAD")
+    try:
+        answer = urllib.request.build_opener(Stay).open(request, timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        say(f"the hub did not answer yet: {error}")
+        return
+    if answer.status in (401, 403, 404):
+        raise HostError(
+            f"{shard['url']}: the hub answers {answer.status}. Nothing was fetched. "
+            "Next: see that the repository has this file and lets this host read it"
+        )
+    revision, size = answer.headers.get("X-Repo-Commit"), answer.headers.get("X-Linked-Size")
+    if revision and revision != shard["revision"]:
+        raise HostError(
+            f"{shard['url']}: the hub answers revision {revision[:12]}, the lock says "
+            f"{shard['revision'][:12]}. Nothing was fetched. "
+            "Next: `corral lock`, or another hub_url"
+        )
+    if size and int(size) != shard["size_bytes"]:
+        raise HostError(
+            f"{shard['url']}: the hub says {size} bytes, the lock says {shard['size_bytes']}. "
+            "Nothing was fetched. Next: `corral lock`, or another hub_url"
+        )
+
+
+def download(shard, staged):
+    """Try until no byte has arrived for a while; each try resumes what is there.
+
+    Each asks ``resolve`` again, as signed addresses expire.
+    """
+    line = f"{shard['url']}\n  dir={staged.parent}\n  out={staged.name}\n"
+    had, since = arrived_bytes(staged), time.monotonic()
+    while True:
+        code = subprocess.run(
+            ["aria2c", *ARIA2, "--input-file=-"], input=line, text=True
+        ).returncode
+        if code == 0:
+            return
+        if code == ARIA2_DISK_FULL:
+            raise HostError(
+                f"{staged.parent}: disk full. Next: free space there, run the deploy again"
+            )
+        if arrived_bytes(staged) > had:
+            had, since = arrived_bytes(staged), time.monotonic()
+        if time.monotonic() - since > PATIENCE_SECONDS:
+            raise HostError(
+                f"{shard['url']}: no byte arrived for {PATIENCE_SECONDS} s; what came before is "
+                "kept. Next: see that this host reaches the hub, run the deploy again"
+            )
+        say(f"download stopped at {percent(had, shard['size_bytes'])}, asking the hub again")
+        time.sleep(PAUSE_SECONDS)
+
+
+def arrived_bytes(staged):
+    """What is on the disk; aria2 fills a file from several places at once."""
+    return staged.stat().st_blocks * 512 if staged.exists() else 0
+
+
+def rehash(plan):
+    """Read every byte again. A shard that rotted loses its receipt, so a deploy fetches it anew."""
+    rows = []
+    for shard in plan["shards"]:
+        path = Path(shard["path"])
+        found = sha256_of(path) if path.is_file() else None
+        if found is not None and found != shard["sha256"]:
+            receipt_path(shard).unlink(missing_ok=True)
+        detail = "absent" if found is None else f"sha256 {found[:16]}"
+        rows.append({"path": str(path), "ok": found == shard["sha256"], "detail": detail})
+    return rows

@@ -1,0 +1,127 @@
+"""Jobs in transient units: a dropped connection or a killed controller does not touch them."""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from corral_host.activate import activate, settle_activation
+from corral_host.build import build
+from corral_host.fetch import fetch
+from corral_host.tools import HostError, output, read_json, say, show, write_atomic
+
+JOBS = Path("/var/lib/corral/jobs")
+TAIL_LINES = 30
+NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
+POLL_SECONDS = 5
+# The archive that this program runs from.
+HELPER = os.path.abspath(sys.argv[0])
+
+
+def job_unit(name):
+    return f"corral-job-{name}.service"
+
+
+def is_running(name):
+    """Also while it stops: a job that died is settled before it counts as ended."""
+    return show(job_unit(name), "ActiveState")["ActiveState"] not in ("inactive", "failed")
+
+
+def start(name, job):
+    """Start a job, or join it when the very same one runs already."""
+    folder = JOBS / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_running(name):
+            return join(name, job)
+        for stale in ("result.json", "log"):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / stale).unlink()
+        write_atomic(folder / "job.json", json.dumps(job, sort_keys=True), mode=0o600)
+        launch(name)
+    return {"joined": False}
+
+
+def join(name, job):
+    running = read_json(JOBS / name / "job.json") or {}
+    if running.get("spec") != job["spec"]:
+        raise HostError(
+            f"{name}: another one is running here, asked for by {running.get('by', 'somebody')} at "
+            f"{running.get('at', 'an unknown time')}. Next: wait for it "
+            f"(journalctl -fu {job_unit(name)}), then run the deploy again"
+        )
+    return {"joined": True, "by": running.get("by")}
+
+
+def launch(name):
+    """Below the servers in CPU and disk, so that a serving host keeps serving."""
+    log = JOBS / name / "log"
+    properties = (
+        f"StandardOutput=append:{log}",
+        f"StandardError=append:{log}",
+        "Nice=10",
+        "CPUWeight=20",
+        "IOWeight=20",
+        "OOMScoreAdjust=800",
+        f"ExecStopPost={sys.executable} {HELPER} settle {name}",
+    )
+    words = [word for value in properties for word in ("--property", value)]
+    log.touch(mode=0o600)
+    output(
+        "systemd-run", "--quiet", "--collect", f"--unit={job_unit(name)}", *words,
+        sys.executable, HELPER, "run", name,
+    )  # fmt: skip
+
+
+def poll(name, offset):
+    """News of a job: its last line once there are more than ``offset`` bytes, or its result."""
+    log, began = JOBS / name / "log", time.monotonic()
+    while True:
+        alive = is_running(name)
+        result = read_json(JOBS / name / "result.json")
+        size = log.stat().st_size if log.exists() else 0
+        waited = time.monotonic() - began
+        if result or not alive or waited > (1 if size > offset else POLL_SECONDS):
+            break
+        time.sleep(0.2)
+    return {
+        "running": alive and not result,
+        "ok": bool(result and result["ok"]),
+        "error": result["error"] if result else NO_RESULT,
+        "offset": size,
+        "tail": tail(log),
+    }
+
+
+def tail(log):
+    with contextlib.suppress(FileNotFoundError), open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 16384))
+        return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+    return []
+
+
+def run(name):
+    job = read_json(JOBS / name / "job.json")
+    work = {"build": build, "fetch": fetch, "activate": activate}[job["kind"]]
+    error = ""
+    try:
+        work(job["spec"])
+    except HostError as fault:
+        error = str(fault)
+    except OSError as fault:
+        error = f"{fault.strerror or fault} ({fault.filename})" if fault.filename else str(fault)
+    write_atomic(JOBS / name / "result.json", json.dumps({"ok": not error, "error": error}))
+    return 1 if error else 0
+
+
+def settle(name):
+    """After a job's process is gone for whatever reason: a half-done activation is undone."""
+    job = read_json(JOBS / name / "job.json")
+    outcome = settle_activation(job["spec"]) if job and job["kind"] == "activate" else None
+    if outcome:
+        say(outcome)
+        write_atomic(JOBS / name / "result.json", json.dumps({"ok": False, "error": outcome}))

@@ -1,0 +1,63 @@
+"""Talk to an instance as its clients do: HTTP over TCP or a unix socket."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def connection(instance, timeout):
+    end = instance["endpoint"]
+    if end["socket"]:
+        return UnixConnection(end["socket"], timeout)
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(end["address"], end["address"])
+    return http.client.HTTPConnection(local, end["port"], timeout=timeout)
+
+
+def call(instance, method, path, body=None, key=None, timeout=120):
+    """One request; gives the status and the body as text. Raises OSError."""
+    link = connection(instance, timeout)
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        link.request(method, path, body=json.dumps(body) if body else None, headers=headers)
+        answer = link.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(f"{type(error).__name__} from {path}") from error
+    finally:
+        link.close()
+
+
+def first_key(instance):
+    lines = Path(instance["key_path"]).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")][0]
+
+
+def chat(instance, stream=False):
+    messages = [{"role": "user", "content": "Say hello."}]
+    return {
+        "model": instance["alias"], "messages": messages, "max_tokens": 16, "stream": stream,
+        "temperature": 0,
+    }  # fmt: skip
+
+
+def health(instance):
+    try:
+        return str(call(instance, "GET", "/health", timeout=2)[0])
+    except OSError as error:
+        return str(error)

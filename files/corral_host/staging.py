@@ -1,0 +1,22 @@
+"""Put an api-key file or a generation on the host. Touches no service."""
+
+import json
+from pathlib import Path
+
+from corral_host.tools import write_atomic
+
+
+def write_key(instance, keys):
+    """Root's alone from the first byte: 0600 in 0700."""
+    folder = Path(instance["key_path"]).parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    write_atomic(instance["key_path"], keys, mode=0o600)
+
+
+def stage(instance):
+    """A generation: the plan that it was made from, then the unit, which makes it count."""
+    folder = Path(instance["folder"]) / "generations" / instance["generation"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "plan.json", json.dumps(instance, indent=2, sort_keys=True) + "\n")
+    write_atomic(folder / "unit", instance["unit_text"])

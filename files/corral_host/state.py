@@ -1,0 +1,111 @@
+"""What is on this host now of what a plan wants. Changes nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from corral_host.instances import instance_state
+from corral_host.processes import listeners
+from corral_host.tools import HostError, digest_or_none, find_program, output, read_json
+
+
+def state(plan):
+    paths, systemd = plan["paths"], os.path.isdir("/run/systemd/system")
+    release = Path("/etc/os-release").read_text().replace('"', "")
+    system = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
+    return {
+        "os_id": system.get("ID", ""),
+        "os_version": system.get("VERSION_ID", ""),
+        "architecture": os.uname().machine,
+        "cpu_flags": cpu_flags(),
+        "time_seconds": time.time(),
+        "systemd": systemd,
+        "missing_packages": missing_packages(plan["packages"]),
+        "missing_commands": [name for name in plan["commands"] if not find_program(name)],
+        "engine_config_file": os.path.exists("/etc/llama.cpp/config.ini"),
+        "helper_sha256": digest_or_none(paths["helper"]),
+        "filesystems": {name: filesystem(paths[name]) for name in ("engines", "state")},
+        "releases": {r["key"]: release_is_whole(r) for r in plan["releases"]},
+        "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
+        "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
+        "listeners": listeners([i["endpoint"]["port"] for i in plan["instances"]]),
+        **gpus(),
+    }
+
+
+def cpu_flags():
+    text = Path("/proc/cpuinfo").read_text()
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    wanted = ("avx", "avx2", "bmi2", "f16c", "fma")
+    return [flag for flag in wanted if found and flag in found.group(1).split()]
+
+
+def missing_packages(names):
+    if not shutil.which("dpkg-query"):
+        return list(names)
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    installed = {
+        line.split()[0] for line in lines.stdout.splitlines() if line.endswith(" installed")
+    }
+    return [name for name in names if name not in installed]
+
+
+def filesystem(folder):
+    """The file system that a folder is on, or will be on."""
+    found = Path(folder)
+    while not found.exists():
+        found = found.parent
+    numbers = os.statvfs(found)
+    return {"device": found.stat().st_dev, "free_bytes": numbers.f_bavail * numbers.f_frsize}
+
+
+def release_is_whole(release):
+    folder = Path(release["folder"])
+    manifest = read_json(folder / "manifest.json")
+    if not manifest or manifest["key"] != release["key"]:
+        return False
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == entry["size_bytes"]
+        for name, entry in manifest["files"].items()
+    )
+
+
+def receipt_path(shard):
+    return Path(f"{shard['path']}.receipt.json")
+
+
+def staging_path(shard, paths):
+    return Path(paths["state"]) / "models" / ".staging" / shard["sha256"]
+
+
+def shard_state(shard, paths):
+    """``proved``: a receipt for these very bytes, and a file untouched since it was written."""
+    staged = staging_path(shard, paths)
+    staged_bytes = staged.stat().st_blocks * 512 if staged.exists() else 0
+    return {"proved": shard_is_proved(shard), "staged_bytes": staged_bytes}
+
+
+def shard_is_proved(shard):
+    receipt, path = read_json(receipt_path(shard)), Path(shard["path"])
+    if not receipt or not path.is_file() or receipt["sha256"] != shard["sha256"]:
+        return False
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns] == [receipt["size_bytes"], receipt["mtime_ns"]]
+
+
+def gpus():
+    """What nvidia-smi lists, or what is wrong with it; a host without it has no GPUs."""
+    fields = "index,name,memory.total,compute_cap"
+    if not shutil.which("nvidia-smi"):
+        return {"gpus": []}
+    try:
+        lines = output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    except HostError as fault:
+        return {"gpus": [], "gpus_problem": str(fault)}
+    rows = [[word.strip() for word in line.split(",")] for line in lines.splitlines()]
+    names = ("index", "name", "memory_mib", "compute_capability")
+    return {"gpus": [dict(zip(names, row)) for row in rows]}
