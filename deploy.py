@@ -1,0 +1,24 @@
+"""What happens to a host, in order. Run: pyinfra inventories/prod.py deploy.py"""
+
+from pyinfra import config
+
+from deploys.base import base
+from deploys.connection import report_unreached, send_at_once
+from deploys.engines import engines
+from deploys.instances import activate, instances, verify
+from deploys.models import models
+from deploys.preflight import preflight
+from deploys.target import current_target
+
+config.REQUIRE_PYINFRA_VERSION = "~=3.10.0"
+
+report_unreached()
+send_at_once()
+target = current_target()
+preflight(target)
+base(target)
+engines(target)
+models(target)
+instances(target)  # staged, nothing restarted
+activate(target)
+verify(target)

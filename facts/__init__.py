@@ -1,0 +1,1 @@
+"""pyinfra facts, one module per subject: what is on a host now."""

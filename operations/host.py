@@ -1,0 +1,64 @@
+"""A host before its engines: findings, base packages, the helper."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+
+from pyinfra import host
+from pyinfra.api import operation
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.operations import apt
+
+from corral.preflight import Finding
+from operations import Commands, job
+
+
+@operation()
+def preflight(findings: Sequence[Finding]) -> Commands:
+    """Stop this host, before any change, when there are findings.
+
+    + findings: what corral.preflight found, all of it.
+    """
+    if not findings:
+        host.noop("nothing stands against a deploy")
+        return
+    lines = [line for f in findings for line in (f.what, f"  Next: {f.next_step}")]
+    yield from job.fail("\n".join(lines))
+
+
+@operation()
+def packages(missing: Sequence[str]) -> Commands:
+    """Install distribution packages.
+
+    + missing: those of the plan that the host lacks.
+    """
+    if not missing:
+        host.noop("all packages are installed")
+        return
+    yield from apt.packages._inner(
+        packages=list(missing),
+        update=True,
+        no_recommends=True,
+        # A fresh cloud host upgrades itself in its first minutes and holds the lock.
+        extra_install_args="-o DPkg::Lock::Timeout=300",
+    )
+
+
+@operation()
+def helper(path: str, *, archive: bytes, installed_sha256: str | None) -> Commands:
+    """Install the host helper, by one rename.
+
+    + path: on the host; + archive: its bytes; + installed_sha256: what is there now.
+    """
+    if installed_sha256 == hashlib.sha256(archive).hexdigest():
+        host.noop("the helper is current")
+        return
+    folder = path.rsplit("/", 1)[0]
+    # $$: two operators never write the same file.
+    new = StringCommand(QuoteString(path), ".$$", _separator="")
+    yield StringCommand(
+        "mkdir", "-p", QuoteString(folder), "&& base64 -d >", new, "&& mv -T", new,
+        QuoteString(path), _stdin=base64.b64encode(archive).decode(),
+    )  # fmt: skip

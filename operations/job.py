@@ -1,0 +1,101 @@
+"""Long work on a host: start it detached, follow it with short questions."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from paramiko import SSHException
+from pyinfra import logger
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+
+from operations import Commands
+
+_SECONDS_BETWEEN_LINES = 5
+
+
+def run(helper: str, name: str, kind: str, spec: dict[str, Any]) -> Commands:
+    """Commands that run a job of the helper to its end, printing its progress.
+
+    + kind: build, fetch or activate; + spec: what it works from, without secrets.
+    The job outlives this connection; the same job started again is joined, not repeated.
+    """
+    job = {"kind": kind, "spec": spec, "by": _operator(), "at": datetime.now(UTC).isoformat()}
+    yield StringCommand(
+        "python3", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
+    )
+    yield FunctionCommand(follow, (helper, name), {})
+
+
+def fail(message: str) -> Commands:
+    """A command that fails with a message, without touching the host."""
+    yield FunctionCommand(_report, (message,), {})
+
+
+def follow(state: State, host: Host, helper: str, name: str) -> bool:  # noqa: ARG001 - pyinfra's
+    """Print a job's news until it ends; False when it failed or the connection was lost."""
+    offset, last = 0, ""
+    next_line_at = time.monotonic()
+    while True:
+        news = _ask(host, StringCommand("python3", QuoteString(helper), "poll", name, str(offset)))
+        if news is None:
+            _say(host, f"connection lost; {name} goes on there. Next: run the same deploy again")
+            return False
+        offset, line = news["offset"], (news["tail"] or [""])[-1].strip()
+        if not news["running"]:
+            return _finish(host, name, news)
+        if line and line != last and time.monotonic() >= next_line_at:
+            _say(host, f"{name}: {line[:100]}")
+            last, next_line_at = line, time.monotonic() + _SECONDS_BETWEEN_LINES
+
+
+def _finish(host: Host, name: str, news: dict[str, Any]) -> bool:
+    if news["ok"]:
+        return True
+    reason = news["error"]
+    if "Next:" not in reason:
+        log = f"/var/lib/corral/jobs/{name}/log"
+        reason += f"\n  Next: mend that, then run the same deploy again (all of it: {log} there)"
+    _report_lines(host, [f"{name} failed. Its last lines:", *news["tail"], *reason.split("\n")])
+    return False
+
+
+def _ask(host: Host, command: StringCommand) -> dict[str, Any] | None:
+    arguments = {
+        key: value
+        for key, value in (host.current_op_global_arguments or {}).items()
+        if key in CONNECTOR_ARGUMENT_KEYS
+    }
+    try:
+        ok, output = host.run_shell_command(command, **arguments)
+    except (OSError, SSHException, EOFError):
+        return None
+    if not ok:
+        return None
+    news: dict[str, Any] = json.loads(output.stdout)
+    return news
+
+
+def _report(state: State, host: Host, message: str) -> bool:  # noqa: ARG001 - pyinfra's
+    _report_lines(host, message.splitlines())
+    return False
+
+
+def _report_lines(host: Host, lines: list[str]) -> None:
+    for line in lines:
+        logger.error(f"{host.print_prefix}{line}")
+
+
+def _say(host: Host, line: str) -> None:
+    logger.info(f"{host.print_prefix}{line}")
+
+
+def _operator() -> str:
+    return f"{getpass.getuser()} on {socket.gethostname()}"
