@@ -1,0 +1,1 @@
+"""Disposable real hosts on one machine, for rehearsal and tests."""

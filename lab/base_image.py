@@ -1,0 +1,94 @@
+"""The file system every host starts from: bare Debian with systemd and sshd, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from lab import apt, locks
+from lab.apt import Sources
+from lab.commands import run
+
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "sudo",
+    "iproute2",
+    "curl",
+    "ca-certificates",
+    "python3",
+)
+# Timers that would work on their own in a host that lives for minutes.
+_MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
+# A third fewer files to unpack, and to copy for each host.
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+_BUILD_TIMEOUT_SECONDS = 900
+# A build that loses its caller ends, with all it started and mounted.
+_TIED_TO_CALLER = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
+
+
+def ensure(cache: Path) -> Path:
+    """The complete base image's folder, built when it is not in the cache."""
+    sources = apt.debian_sources()
+    image = cache / _digest(sources)
+    with locks.wait_for_others(cache / "lock", "building a base image"):
+        for leftover in cache.glob("*.partial"):
+            shutil.rmtree(leftover)
+        if not image.exists():
+            _build(image, sources)
+    return image
+
+
+def is_ready(cache: Path) -> bool:
+    """Whether `ensure` has nothing to build."""
+    return (cache / _digest(apt.debian_sources())).exists()
+
+
+def _digest(sources: Sources) -> str:
+    recipe = [*_argv(Path("ROOT"), []), sources.lines, sources.stanzas]
+    return hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
+
+
+def _argv(root: Path, sources: list[Path]) -> list[str]:
+    masked = " ".join(_MASKED)
+    return [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
+        '--aptopt=Acquire::Languages "none"',
+        '--customize-hook=chroot "$1" systemctl --quiet enable systemd-networkd.service',
+        f'--customize-hook=chroot "$1" systemctl --quiet mask {masked}',
+        # Each host gets its own keys from the controller.
+        '--customize-hook=rm "$1"/etc/ssh/ssh_host_*_key "$1"/etc/ssh/ssh_host_*_key.pub',
+        apt.RELEASE,
+        str(root),
+        *(str(path) for path in sources),
+    ]
+
+
+def _build(image: Path, sources: Sources) -> None:
+    partial = image.with_suffix(".partial")
+    partial.mkdir()
+    root = partial / "root"
+    files = []
+    for name, text in {"debian.list": sources.lines, "debian.sources": sources.stanzas}.items():
+        if text:
+            files.append(partial / name)
+            files[-1].write_text(text)
+    run(
+        [*_TIED_TO_CALLER, *_argv(root, files)],
+        where="the lab's base image",
+        next_step="check that this machine reaches its Debian mirror (`apt-get update`)",
+        timeout_seconds=_BUILD_TIMEOUT_SECONDS,
+    )
+    root.rename(image)
+    shutil.rmtree(partial)

@@ -1,0 +1,108 @@
+"""What a host's file system gets before its first boot: who it is and what it reaches."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+from lab import apt
+from lab.commands import run
+from lab.descriptions import Gpu, HostSpec
+from lab.layout import Layout
+
+_FILES = Path(__file__).parent / "files"
+_STUB_RESOLVER = "127."
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
+_CERTIFICATES = (Path("/etc/ssl/certs"), Path("/usr/local/share/ca-certificates"))
+
+
+def write(root: Path, layout: Layout, spec: HostSpec, host_key: Path) -> None:
+    """Everything that makes a system on the base image this host.
+
+    + root: its files lie over the base image's; a folder here replaces the mode of the one below
+    """
+    _identity(root, layout, spec.n)
+    _ssh(root, layout, host_key)
+    _network(root, layout, spec.n)
+    _mirrors(root)
+    if spec.gpus:
+        _gpus(root, spec.gpus)
+
+
+def _identity(root: Path, layout: Layout, n: int) -> None:
+    name = layout.host_name(n)
+    _put(root / "etc/hostname", f"{name}\n")
+    _put(root / "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
+    # A fixed id: with none, systemd takes the boot for a first one and enables units by preset.
+    _put(root / "etc/machine-id", f"{uuid.uuid4().hex}\n")
+
+
+def _ssh(root: Path, layout: Layout, host_key: Path) -> None:
+    installed = root / "etc/ssh/ssh_host_ed25519_key"
+    _put(installed, host_key.read_text(), mode=0o600)
+    _put(installed.with_suffix(".pub"), host_key.with_suffix(".pub").read_text())
+    only_key = f"HostKey /{installed.relative_to(root)}\n"
+    _put(root / "etc/ssh/sshd_config.d/corral-lab.conf", only_key)
+    folder = root / "root/.ssh"
+    for private in (folder.parent, folder):
+        private.mkdir(mode=0o700)
+    _put(folder / "authorized_keys", layout.ssh_key.with_suffix(".pub").read_text(), mode=0o600)
+
+
+def _network(root: Path, layout: Layout, n: int) -> None:
+    text = f"""[Match]
+Name=host0
+
+[Network]
+Address={layout.address(n)}/{layout.subnet.prefixlen}
+Gateway={layout.controller_address}
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+"""
+    _put(root / "etc/systemd/network/10-host0.network", text)
+
+
+def _mirrors(root: Path) -> None:
+    resolv_conf = _RESOLV_CONF.read_text()
+    if f"nameserver {_STUB_RESOLVER}" in resolv_conf:
+        resolv_conf = _RESOLVED_UPSTREAM.read_text()
+    _put(root / "etc/resolv.conf", resolv_conf)
+    _put(root / "etc/apt/apt.conf.d/90corral-lab", apt.access_settings())
+    for folder in _CERTIFICATES:
+        if folder.is_dir():
+            target = root / folder.relative_to("/")
+            target.mkdir(parents=True, exist_ok=True)
+            run(["cp", "-a", "--no-target-directory", folder, target], where="CA certificates")
+
+
+def _gpus(root: Path, gpus: tuple[Gpu, ...]) -> None:
+    program = (_FILES / "nvidia-smi").read_text()
+    _put(root / "usr/local/bin/nvidia-smi", program, mode=0o755)
+    told = [_told(index, gpu) for index, gpu in enumerate(gpus)]
+    # Every llama-server holds some; a test takes this away to play a fall back to the CPU.
+    apps = [{"cmdline_contains": "llama-server", "used_memory_mib": 518}]
+    text = json.dumps({"gpus": told, "apps": apps}, indent=1)
+    _put(root / "etc/corral-lab/gpus.json", f"{text}\n")
+
+
+def _told(index: int, gpu: Gpu) -> dict[str, str | int]:
+    """One GPU in the words of `nvidia-smi --query-gpu`; memory in MiB."""
+    return {
+        "index": index,
+        "name": gpu.name,
+        "uuid": f"GPU-{uuid.uuid5(uuid.NAMESPACE_OID, f'corral-lab-{index}')}",
+        "driver_version": gpu.driver_version,
+        "memory.total": gpu.memory_total_mib,
+        "memory.free": gpu.memory_free_mib,
+        "memory.used": gpu.memory_total_mib - gpu.memory_free_mib,
+        "compute_cap": gpu.compute_capability,
+        "ecc.errors.uncorrected.volatile.total": 0,
+    }
+
+
+def _put(path: Path, text: str, *, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)

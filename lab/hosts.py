@@ -1,0 +1,147 @@
+"""The lab's hosts: made, booted, cut off, and told of to pyinfra and to tests."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from lab import cgroups, disks, host_files, network, processes, ssh
+from lab.descriptions import host_spec
+from lab.layout import Layout
+
+_COMPILER_CACHE_ON_HOST = "/var/cache/corral/ccache"
+_SUPERVISOR = (sys.executable, "-m", "lab.supervisor")
+_PROPAGATE = Path("/run/systemd/nspawn/propagate")
+
+
+def connection_data(layout: Layout, n: int) -> dict[str, object]:
+    """pyinfra's host data for reaching host n by ssh."""
+    return {
+        "ssh_hostname": str(layout.address(n)),
+        "ssh_user": "root",
+        "ssh_key": str(layout.ssh_key),
+        "ssh_known_hosts_file": str(layout.known_hosts),
+        "ssh_strict_host_key_checking": "yes",
+    }
+
+
+def hosts_up(layout: Layout) -> list[str]:
+    """Names of the hosts that the lab's record tells of; empty when there is no lab."""
+    return [layout.host_name(n) for n in recorded(layout)]
+
+
+def recorded(layout: Layout) -> list[int]:
+    """Numbers of the hosts in the lab's record."""
+    if not layout.record_file.exists():
+        return []
+    numbers: list[int] = json.loads(layout.record_file.read_text())["hosts"]
+    return numbers
+
+
+def record(layout: Layout, numbers: list[int]) -> None:
+    """Write the lab's record."""
+    partial = layout.record_file.with_suffix(".partial")
+    fields = {"checkout": str(layout.checkout), "hosts": numbers}
+    partial.write_text(json.dumps(fields, indent=1))
+    partial.rename(layout.record_file)
+
+
+def present(layout: Layout) -> list[int]:
+    """Numbers of the hosts whose disk is complete, running or not."""
+    return sorted(int(disk.name.removeprefix("lab-")) for disk in layout.hosts.glob("lab-*"))
+
+
+def remove_half_made(layout: Layout) -> None:
+    """Remove the disks that a killed `up` was making."""
+    for partial in layout.hosts.glob("*.partial"):
+        disks.remove(partial)
+
+
+def make(layout: Layout, n: int, base: Path) -> None:
+    """The disk of host n; one that is there is complete and stays."""
+    disk = layout.disk(n)
+    if disk.exists():
+        return
+    partial = layout.hosts / f"{n}.partial"
+    own = disks.make(partial, base)
+    host_files.write(own, layout, host_spec(n), ssh.ensure_host_key(layout, n))
+    partial.rename(disk)
+
+
+def running(layout: Layout, n: int) -> bool:
+    """Whether host n's supervisor runs."""
+    path = _run_file(layout, n)
+    return path.exists() and processes.alive(processes.read(path))
+
+
+def boot(layout: Layout, n: int) -> None:
+    """Power host n on; one that runs is left alone. `ssh.wait_until_booted` waits for it."""
+    if running(layout, n):
+        return
+    _clear(layout, n)
+    processes.start(
+        layout.host_name(n),
+        [*_SUPERVISOR, layout.cgroup(n), *disks.command_on(layout.disk(n), _nspawn(layout, n))],
+        run=layout.run,
+        log=layout.log,
+        cwd=layout.checkout,
+    )
+
+
+def power_cut(layout: Layout, n: int) -> None:
+    """Take host n's power away: every process of it dies at once; its disk stays."""
+    path = _run_file(layout, n)
+    if path.exists():
+        processes.stop(processes.read(path), at_once=True)
+        path.unlink()
+    _clear(layout, n)
+
+
+def clear_all(layout: Layout) -> None:
+    """Remove what the lab's hosts left on the controller, recorded or not."""
+    _remove_leftovers(layout.cgroup_pattern, layout.machine_pattern)
+
+
+def link(layout: Layout, n: int, *, up: bool) -> None:
+    """Plug or pull host n's network cable."""
+    network.set_link(layout, n, up=up)
+
+
+def _clear(layout: Layout, n: int) -> None:
+    _remove_leftovers(layout.cgroup(n), layout.machine(n))
+
+
+def _remove_leftovers(cgroup: str, machine: str) -> None:
+    """Remove what a killed nspawn leaves; both names may be patterns."""
+    cgroups.kill(cgroup)
+    for folder in _PROPAGATE.glob(machine):
+        folder.rmdir()
+
+
+def _run_file(layout: Layout, n: int) -> Path:
+    return layout.run / f"{layout.host_name(n)}.json"
+
+
+def _nspawn(layout: Layout, n: int) -> list[str]:
+    return [
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--settings=no",
+        "--boot",
+        f"--directory={disks.root(layout.disk(n))}",
+        f"--machine={layout.machine(n)}",
+        f"--hostname={layout.host_name(n)}",
+        f"--network-bridge={layout.bridge}",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--link-journal=no",
+        # What systemd inside needs to enforce IPAddressDeny= and DeviceAllow=.
+        "--capability=CAP_BPF",
+        "--system-call-filter=bpf",
+        # A lab's disks are thrown away: what a host syncs need not reach the controller's disk.
+        "--suppress-sync=yes",
+        f"--bind={layout.compiler_cache}:{_COMPILER_CACHE_ON_HOST}",
+    ]

@@ -1,0 +1,81 @@
+"""How the stand-in hub shows the faults that a test asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lab.faults import FILE_NAME, Rule, parse
+from lab.hub_api import Answer, refusal
+
+WRONG_COMMIT = "bad0" * 10
+_RETRY_AFTER_SECONDS = "1"
+
+
+class FaultBook:
+    """The rules in force, read anew for every request, and how often each has applied."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / FILE_NAME
+        self._used: Counter[int] = Counter()
+        self._version: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def take(self, path: str, fits: Callable[[Rule], bool]) -> Rule | None:
+        """The first rule for a request that fits it and is not used up; it counts as used.
+
+        Raises pydantic.ValidationError when the rules cannot be read.
+        """
+        with self._lock:
+            for number, rule in enumerate(self._rules()):
+                used_up = rule.times is not None and self._used[number] >= rule.times
+                if not used_up and fnmatchcase(path, rule.match) and fits(rule):
+                    self._used[number] += 1
+                    return rule
+        return None
+
+    def _rules(self) -> tuple[Rule, ...]:
+        try:
+            with self._path.open("rb") as file:
+                text, status = file.read(), self._path.stat()
+        except FileNotFoundError:
+            return ()
+        if (version := (status.st_ino, status.st_mtime_ns)) != self._version:
+            self._version = version
+            self._used.clear()
+        return parse(text)
+
+
+def fits(rule: Rule, method: str, answer: Answer) -> bool:
+    """Whether a fault can show in an answer, so that it is not used up where nobody sees it."""
+    if rule.kind in ("cut", "flip", "slow"):
+        return answer.file is not None and method == "GET"
+    if rule.kind == "short":
+        return answer.file is not None or answer.linked_size_bytes is not None
+    if rule.kind == "wrong_commit":
+        return answer.commit is not None
+    return True
+
+
+def spoil(answer: Answer, rule: Rule) -> Answer:
+    """The answer with the faults that show in its headers; those of the body come with the body."""
+    if rule.kind == "wrong_commit":
+        document = answer.document and {**answer.document, "sha": WRONG_COMMIT}
+        return replace(answer, commit=WRONG_COMMIT, document=document)
+    if rule.kind == "status" and rule.code is not None:
+        refused = refusal(rule.code, "a fault that a test asked for")
+        return replace(refused, headers={**refused.headers, "Retry-After": _RETRY_AFTER_SECONDS})
+    if rule.kind == "short" and rule.size_bytes is not None:
+        return _shortened(answer, rule.size_bytes)
+    return answer
+
+
+def _shortened(answer: Answer, size_bytes: int) -> Answer:
+    if answer.file is not None:
+        shown_bytes = min(size_bytes, answer.file.size_bytes)
+        return replace(answer, file=replace(answer.file, size_bytes=shown_bytes))
+    return replace(answer, linked_size_bytes=size_bytes)

@@ -1,0 +1,107 @@
+"""`up` and `down`: every step is safe to repeat, so that a killed run is healed by the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from lab import (
+    base_image,
+    disks,
+    hosts,
+    locks,
+    network,
+    processes,
+    reach,
+    requirements,
+    services,
+    ssh,
+)
+from lab.layout import Layout
+
+Tell = Callable[[str], None]
+
+
+def up(layout: Layout, count: int, tell: Tell) -> None:
+    """Bring the lab to at least this many running hosts; hosts that run stay."""
+    requirements.require()
+    with locks.refuse_others(layout.lock_file, "corral lab up"):
+        _folders(layout)
+        with _step(tell, f"network {layout.subnet}"):
+            network.ensure(layout)
+        numbers = sorted({*hosts.present(layout), *range(1, count + 1)})
+        unproved = [n for n in numbers if not _proved(layout, n)]
+        with ThreadPoolExecutor() as beside:
+            served = beside.submit(services.prepare, layout)
+            _boot(layout, numbers, tell)
+            with _step(tell, f"hub at {layout.hub_url}, engine source at {layout.git_url}"):
+                served.result()
+                services.start(layout)
+        with _step(tell, f"{len(numbers)} hosts answer"):
+            _each(lambda n: ssh.wait_until_booted(layout, n), numbers)
+            _each(lambda n: ssh.refuse_failed_units(layout, n), unproved)
+        hosts.record(layout, numbers)
+        reach.check(layout, numbers[0], tell)
+
+
+def down(layout: Layout, tell: Tell) -> None:
+    """Remove every process, network piece and file of the lab; caches stay."""
+    requirements.require()
+    with locks.refuse_others(layout.lock_file, "corral lab down"):
+        with _step(tell, "hosts and services stopped"):
+            _stop(layout)
+        with _step(tell, "network and files removed"):
+            if layout.state.exists():
+                disks.remove(layout.state)
+            network.remove(layout)
+    if not any(layout.state_parent.iterdir()):
+        layout.state_parent.rmdir()
+
+
+def _folders(layout: Layout) -> None:
+    for folder in (layout.hosts, layout.ssh, layout.log, layout.run, layout.hub, layout.keys):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    layout.compiler_cache.mkdir(parents=True, exist_ok=True)
+    hosts.remove_half_made(layout)
+    ssh.ensure_key(layout)
+
+
+def _proved(layout: Layout, n: int) -> bool:
+    """Whether an earlier `up` saw this boot of host n succeed; what failed since is its user's."""
+    return n in hosts.recorded(layout) and hosts.running(layout, n)
+
+
+def _boot(layout: Layout, numbers: list[int], tell: Tell) -> None:
+    off = [n for n in numbers if not hosts.running(layout, n)]
+    how = "from the cache" if base_image.is_ready(layout.base_cache) else "built"
+    with _step(tell, f"base image, {how}"):
+        base = base_image.ensure(layout.base_cache)
+
+    def one(n: int) -> None:
+        hosts.make(layout, n, base)
+        hosts.boot(layout, n)
+
+    with _step(tell, f"{len(off)} of {len(numbers)} hosts made and booted"):
+        _each(one, off)
+    ssh.write_client_files(layout, numbers)
+
+
+def _stop(layout: Layout) -> None:
+    for record in processes.recorded(layout.run).values():
+        processes.stop(record, at_once=True)
+    hosts.clear_all(layout)
+
+
+def _each(action: Callable[[int], object], numbers: list[int]) -> None:
+    """The action for every host, some at once; the first error is raised after all have ended."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(action, numbers))
+
+
+@contextmanager
+def _step(tell: Tell, words: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    tell(f"{time.monotonic() - began:6.1f} s  {words}")

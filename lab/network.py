@@ -1,0 +1,89 @@
+"""The lab's network: a bridge on the controller, and the way out to the package mirrors."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+
+from corral.errors import CorralError
+from lab import kernel
+from lab.commands import run
+from lab.layout import Layout
+
+
+def ensure(layout: Layout) -> None:
+    """Bridge, forwarding and masquerade; what is there already stays."""
+    _refuse_taken_subnet(layout)
+    if layout.bridge not in _links():
+        _ip("link", "add", layout.bridge, "type", "bridge")
+    address = f"{layout.controller_address}/{layout.subnet.prefixlen}"
+    _ip("address", "replace", address, "dev", layout.bridge)
+    _ip("link", "set", layout.bridge, "up")
+    _nft(_ruleset(layout))
+    kernel.ensure(layout)
+
+
+def remove(layout: Layout) -> None:
+    """Remove everything that `ensure` made; kernel settings go back with the last lab."""
+    for name in _links():
+        if name == layout.bridge or name.startswith(layout.veth_prefix):
+            _ip("link", "delete", name)
+    _nft(f"add table ip {layout.nft_table}\ndelete table ip {layout.nft_table}\n")
+    kernel.restore(layout)
+
+
+def set_link(layout: Layout, n: int, *, up: bool) -> None:
+    """Plug or pull the network cable of host n."""
+    _ip("link", "set", layout.veth(n), "up" if up else "down")
+
+
+def limit_rate(layout: Layout, n: int, bits_per_second: int | None) -> None:
+    """Slow what host n receives; None removes the limit."""
+    words = ["tc", "qdisc"]
+    device = ["dev", layout.veth(n), "root"]
+    if bits_per_second is None:
+        run([*words, "delete", *device], where=layout.host_name(n))
+        return
+    shape = ["tbf", "rate", f"{bits_per_second}bit", "burst", "64kb", "latency", "400ms"]
+    run([*words, "replace", *device, *shape], where=layout.host_name(n))
+
+
+def _refuse_taken_subnet(layout: Layout) -> None:
+    """Raise CorralError when another network here lies within the lab's subnet."""
+    for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all")):
+        destination = route["dst"]
+        if destination == "default" or route.get("dev") == layout.bridge:
+            continue
+        if IPv4Network(destination).subnet_of(layout.subnet):
+            raise CorralError(
+                f"the lab's network {layout.subnet}",
+                f"is in use on this machine by {route.get('dev', 'a route')}",
+                "another lab or network has it: use a checkout at another path",
+            )
+
+
+def _ruleset(layout: Layout) -> str:
+    """One nft transaction; add before delete makes the delete never fail."""
+    table = f"table ip {layout.nft_table}"
+    leaving = f"ip saddr {layout.subnet} ip daddr != {layout.subnet}"
+    return f"""add {table}
+delete {table}
+{table} {{
+  chain outward {{
+    type nat hook postrouting priority srcnat
+    {leaving} masquerade
+  }}
+}}
+"""
+
+
+def _links() -> list[str]:
+    return [link["ifname"] for link in json.loads(_ip("-json", "link", "show"))]
+
+
+def _ip(*words: str) -> str:
+    return run(["ip", *words], where="the lab's network")
+
+
+def _nft(ruleset: str) -> None:
+    run(["nft", "-f", "-"], stdin=ruleset, where="the lab's packet rules")
