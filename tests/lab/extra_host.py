@@ -1,0 +1,29 @@
+"""Hosts that come and go beside the fleet, through the lab's own functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab import disks, hosts, ssh
+from tests.lab.workspace import Workspace
+
+
+@contextmanager
+def extra_host(lab: Workspace, n: int) -> Iterator[str]:
+    """Host n, bare and booted; its disk, its keys and its place in the inventory go afterwards."""
+    up = lab.corral("lab", "up", "--hosts", str(n))
+    assert up.returncode == 0, up.stdout + up.stderr
+    try:
+        yield lab.layout.host_name(n)
+    finally:
+        remove_host(lab, n)
+
+
+def remove_host(lab: Workspace, n: int) -> None:
+    """Power cut, and the disk is lost. `lab up` makes it anew, with the same ssh host key."""
+    hosts.power_cut(lab.layout, n)
+    disks.remove(lab.layout.disk(n))
+    rest = [number for number in hosts.recorded(lab.layout) if number != n]
+    hosts.record(lab.layout, rest)
+    ssh.write_client_files(lab.layout, rest)

@@ -1,0 +1,98 @@
+"""status, start, stop, restart and logs, by instance and by host."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tests.lab.observed import pids
+from tests.lab.workspace import Workspace
+
+LAB = ("-i", "inventories/lab.py")
+CHAT, LONG = ("lab-1", "tiny-chat"), ("lab-1", "tiny-long")
+REQUEST = "curl --silent --output /dev/null http://127.0.0.1:8002/v1/models"
+PATIENCE_SECONDS = 30
+
+
+def test_status_of_a_converged_fleet_shows_every_proved_generation(
+    deployed_once: Workspace,
+) -> None:
+    done = deployed_once.corral("status", *LAB)
+    assert done.returncode == 0, done.stdout + done.stderr
+    link = deployed_once.on("lab-1", "readlink /var/lib/corral/instances/tiny-long/current")
+    (line,) = [row for row in done.stdout.splitlines() if "tiny-long" in row]
+    assert line.split()[:4] == ["lab-1", "tiny-long", "http://127.0.0.1:8002", "active"]
+    assert line.split()[-1] == link.removeprefix("generations/")
+    states = json.loads(deployed_once.corral("status", "--json", *LAB).stdout)
+    assert states["lab-1"]["instances"]["tiny-long"]["pid"] == deployed_once.pid(*LONG)
+
+
+def test_status_tells_a_planned_generation_from_the_proved_one(fleet: Workspace) -> None:
+    link = fleet.on("lab-1", "readlink /var/lib/corral/instances/tiny-long/current")
+    with fleet.edited("catalog/profiles/tiny-long.toml", "= 8192", "= 4096"):
+        done = fleet.corral("status", "lab-1", *LAB)
+        planned = json.loads(fleet.corral("plan", "lab-1", "--json", *LAB).stdout)
+    (wanted,) = [i["generation"] for i in planned["instances"] if i["name"] == "tiny-long"]
+    (line,) = [row for row in done.stdout.splitlines() if "tiny-long" in row]
+    assert done.returncode == 1
+    assert line.strip().endswith(f"{link.removeprefix('generations/')}, planned {wanted}")
+
+
+def test_an_instance_is_stopped_and_started_alone(fleet: Workspace) -> None:
+    before = pids(fleet)
+    stopped = fleet.corral("stop", "lab-1/tiny-long", *LAB)
+    assert (stopped.returncode, stopped.stdout) == (0, "lab-1/tiny-long: stopped\n")
+    assert pids(fleet) == {**before, LONG: 0}
+    status = fleet.corral("status", "lab-1", *LAB)
+    assert status.returncode == 1
+    assert "inactive (dead)" in status.stdout
+    started = fleet.corral("start", "lab-1/tiny-long", *LAB)
+    assert (started.returncode, started.stdout) == (0, "lab-1/tiny-long: ready\n")
+    fleet.on("lab-1", "curl --silent --fail http://127.0.0.1:8002/health")
+    after = pids(fleet)
+    assert {pair for pair in before if before[pair] != after[pair]} == {LONG}
+
+
+def test_a_host_is_restarted_with_all_its_instances(fleet: Workspace) -> None:
+    before = pids(fleet)
+    done = fleet.corral("restart", "lab-1", *LAB)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == ["lab-1/tiny-chat: ready", "lab-1/tiny-long: ready"]
+    after = pids(fleet)
+    assert {pair for pair in before if before[pair] != after[pair]} == {CHAT, LONG}
+    assert all(after.values())
+
+
+def test_an_instance_that_cannot_start_is_reported(fleet: Workspace) -> None:
+    unit_file = "/etc/systemd/system/corral-tiny-long.service"
+    fleet.on("lab-1", f"sed -i 's/--no-ui/--no-such-flag/' {unit_file}; systemctl daemon-reload")
+    done = fleet.corral("restart", "lab-1/tiny-long", *LAB)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "lab-1/tiny-long: failed"
+    assert "invalid argument: --no-such-flag" in done.stderr
+    assert "Next: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_logs_print_the_last_lines_of_an_instance(deployed_once: Workspace) -> None:
+    done = deployed_once.corral("logs", "lab-1/tiny-long", "-n", "5", *LAB)
+    journal = "journalctl --unit corral-tiny-long --lines 5 --no-pager"
+    assert done.returncode == 0
+    assert done.stdout.strip() == deployed_once.on("lab-1", journal)
+    assert len(done.stdout.splitlines()) >= 5
+
+
+def test_logs_are_followed(deployed_once: Workspace, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    words = ("logs", "-f", "-n", "0", "lab-1/tiny-long", *LAB)
+    following = deployed_once.start_corral(*words, log=log)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "Invalid API Key" not in log.read_text() and time.monotonic() < deadline:
+            deployed_once.on("lab-1", REQUEST)
+        assert following.poll() is None
+        assert "Invalid API Key" in log.read_text()
+    finally:
+        following.terminate()
+        following.wait(timeout=10)

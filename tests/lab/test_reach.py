@@ -1,0 +1,71 @@
+"""A host that cannot be reached, or that is not the one it was: named, and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import hosts, ssh
+from tests.lab.untouched import look, said
+from tests.lab.workspace import Workspace
+
+INVENTORY = ("-i", "inventories/lab.py")
+
+
+@contextmanager
+def cut_off(lab: Workspace, n: int) -> Iterator[None]:
+    hosts.link(lab.layout, n, up=False)
+    try:
+        yield
+    finally:
+        hosts.link(lab.layout, n, up=True)
+        ssh.wait_until_booted(lab.layout, n)
+
+
+@contextmanager
+def another_host_key(lab: Workspace, n: int) -> Iterator[None]:
+    """The controller knows another key for host n, as if the host had been replaced."""
+    known, old = lab.layout.known_hosts, public_key(lab, n)
+    before = known.read_text()
+    known.write_text(before.replace(old, public_key(lab, 1)))
+    assert known.read_text() != before
+    try:
+        yield
+    finally:
+        known.write_text(before)
+
+
+def public_key(lab: Workspace, n: int) -> str:
+    return Path(lab.layout.ssh / f"host-{n}.pub").read_text().split()[1]
+
+
+def test_an_unreachable_host_is_named_and_the_others_are_deployed(fleet: Workspace) -> None:
+    fleet.on("lab-1", "systemctl stop corral-tiny-long")
+    with cut_off(fleet, 2):
+        done = fleet.deploy()
+        pid = fleet.pid("lab-1", "tiny-long")
+        verified = fleet.corral("verify", *INVENTORY)
+    assert done.returncode == 1, said(done)
+    assert "[lab-2] Could not connect" in said(done)
+    assert "[lab-2] is left out. Next: see that ssh reaches it" in said(done)
+    assert "Traceback" not in said(done)
+    assert pid > 0
+    assert verified.returncode == 1
+    assert "lab-2" in verified.stdout
+    assert "FAILED" in verified.stdout
+
+
+def test_a_changed_host_key_is_refused_by_deploy_and_verify(fleet: Workspace) -> None:
+    before = look(fleet, "lab-2")
+    with another_host_key(fleet, 2):
+        done = fleet.deploy()
+        verified = fleet.corral("verify", "lab-2", *INVENTORY)
+    assert done.returncode == 1, said(done)
+    assert "[lab-2] SSH host key error" in said(done)
+    assert "[lab-2] is left out. Next: see that ssh reaches it" in said(done)
+    assert "Traceback" not in said(done)
+    assert verified.returncode == 1
+    assert "Host key verification failed" in verified.stdout
+    assert look(fleet, "lab-2") == before
+    assert fleet.corral("verify", "lab-2", *INVENTORY).returncode == 0

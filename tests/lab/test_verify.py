@@ -1,0 +1,147 @@
+"""`corral verify` tells a healthy instance from every kind of unhealthy one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.lab.observed import INSTANCES
+from tests.lab.workspace import Workspace
+
+LAB = ("-i", "inventories/lab.py")
+EVERY_CHECK = {
+    "process", "health", "keys", "model", "slots", "completion", "stream", "listening", "metrics",
+    "vram",
+}  # fmt: skip
+UNIT = "corral-tiny-gpu.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+RESTART = f"systemctl daemon-reload && systemctl reset-failed {UNIT} && systemctl restart {UNIT}"
+WAIT = (
+    "for _ in $(seq 300); do [ $(curl --silent --output /dev/null --write-out '%{http_code}' "
+    "http://127.0.0.1:8001/health) = 200 ] && exit 0; sleep 0.1; done; exit 1"
+)
+# Answers 200 to everything, with nothing to say and no end of a stream.
+IMPOSTOR = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+SILENCE = b'{"choices": [{"message": {"content": " "}}]}'
+
+class Impostor(BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"data: {}\\n\\n" * 3 if b'"stream": true' in asked else SILENCE)
+
+    do_POST = do_GET
+
+HTTPServer(("127.0.0.1", 8001), Impostor).serve_forever()
+"""
+
+
+def failed_checks(fleet: Workspace) -> set[str]:
+    """Names of the checks of lab-3/tiny-gpu that fail; the exit code must agree."""
+    done = fleet.corral("verify", "lab-3/tiny-gpu", "--json", *LAB)
+    assert "Traceback" not in done.stderr
+    rows = json.loads(done.stdout)["checks"]["lab-3"]
+    assert {row["check"] for row in rows} == EVERY_CHECK
+    failed = {row["check"] for row in rows if not row["ok"]}
+    assert done.returncode == (1 if failed else 0)
+    return failed
+
+
+@contextmanager
+def dropped_in(fleet: Workspace, text: str) -> Iterator[None]:
+    """The instance under a drop-in that changes its [Service], for a while."""
+    folder = f"{UNIT_FILE}.d"
+    write = f"mkdir {folder} && printf '[Service]\\n{text}\\n' > {folder}/test.conf"
+    fleet.on("lab-3", f"{write} && {RESTART}")
+    try:
+        yield
+    finally:
+        fleet.on("lab-3", f"rm -r {folder} && {RESTART} && {WAIT}")
+
+
+def test_a_converged_fleet_passes_in_every_check(deployed_once: Workspace) -> None:
+    table = deployed_once.corral("verify", *LAB)
+    assert table.returncode == 0, table.stdout + table.stderr
+    assert "FAILED" not in table.stdout
+    document = json.loads(deployed_once.corral("verify", "--json", *LAB).stdout)["checks"]
+    passed = {(host, row["instance"]) for host in document for row in document[host] if row["ok"]}
+    assert passed == set(INSTANCES)
+    assert failed_checks(deployed_once) == set()
+
+
+def test_a_stopped_instance_fails_and_the_table_says_which(fleet: Workspace) -> None:
+    fleet.on("lab-3", f"systemctl stop {UNIT}")
+    assert failed_checks(fleet) == EVERY_CHECK
+    table = fleet.corral("verify", "lab-3", *LAB)
+    assert table.returncode == 1
+    failed = [line for line in table.stdout.splitlines() if "FAILED" in line]
+    assert len(failed) == len(EVERY_CHECK)
+    assert all(line.split()[:2] == ["lab-3", "tiny-gpu"] for line in failed)
+    assert "Next: " in table.stderr
+
+
+def test_a_server_with_other_arguments_than_planned_is_found(fleet: Workspace) -> None:
+    changes = "s/ctx-size 4096/ctx-size 2048/; s/alias tiny-glm-moe/alias other/; s/--metrics//"
+    fleet.on("lab-3", f"sed -i '{changes}' {UNIT_FILE} && {RESTART} && {WAIT}")
+    assert failed_checks(fleet) == {"process", "model", "slots", "metrics"}
+
+
+def test_a_server_open_to_everybody_is_found(fleet: Workspace) -> None:
+    changes = "s/--host 127.0.0.1/--host 0.0.0.0/"
+    fleet.on("lab-3", f"sed -i '{changes}' {UNIT_FILE} && {RESTART} && {WAIT}")
+    assert failed_checks(fleet) == {"process", "listening"}
+
+
+def test_a_server_that_hangs_is_found(fleet: Workspace) -> None:
+    fleet.on("lab-3", f"kill -STOP {fleet.pid('lab-3', 'tiny-gpu')}")
+    try:
+        assert failed_checks(fleet) == EVERY_CHECK - {"process", "listening", "vram"}
+    finally:
+        fleet.on("lab-3", f"kill -CONT {fleet.pid('lab-3', 'tiny-gpu')}")
+
+
+def test_a_server_without_keys_is_found(fleet: Workspace) -> None:
+    key_file = "/etc/corral/keys/tiny-gpu"
+    fleet.on("lab-3", f"echo '# none' > {key_file} && {RESTART} && {WAIT}")
+    failed = failed_checks(fleet)
+    assert "keys" in failed
+    assert not failed & {"process", "health", "listening", "vram"}
+
+
+@contextmanager
+def without_vram(fleet: Workspace) -> Iterator[None]:
+    """lab-3's stand-in nvidia-smi sees no program of ours, for a while."""
+    described, kept = "/etc/corral-lab/gpus.json", "/root/gpus.json"
+    fleet.on("lab-3", f"cp {described} {kept} && sed -i 's/llama-server/nobody/' {described}")
+    try:
+        yield
+    finally:
+        fleet.on("lab-3", f"mv {kept} {described}")
+
+
+def test_a_server_that_fell_back_to_the_processor_is_found(fleet: Workspace) -> None:
+    with without_vram(fleet):
+        assert failed_checks(fleet) == {"vram"}
+
+
+def test_a_program_that_says_yes_to_everything_is_found(fleet: Workspace) -> None:
+    fleet.on("lab-3", f"cat > /srv/impostor.py <<'END'\n{IMPOSTOR}END")
+    with dropped_in(fleet, "ExecStart=\\nExecStart=/usr/bin/python3 /srv/impostor.py"):
+        fleet.on("lab-3", WAIT)
+        assert failed_checks(fleet) == EVERY_CHECK - {"health", "listening", "metrics"}
+
+
+def test_a_deploy_whose_verification_fails_says_so_and_exits_with_an_error(
+    fleet: Workspace,
+) -> None:
+    with without_vram(fleet):
+        deployed = fleet.deploy()
+    output = deployed.stdout + deployed.stderr
+    assert deployed.returncode == 1
+    assert "Traceback" not in output
+    assert "tiny-gpu: vram: pid" in output
+    assert "Next: " in output

@@ -1,0 +1,35 @@
+"""All that a deploy could change on a host, as text to compare; read by find and systemctl."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.lab.workspace import Done, Workspace
+
+LAB = ("lab-1", "lab-2", "lab-3")
+_LOOK = """
+for folder in /etc/corral /etc/systemd/system /opt/corral /usr/local/lib/corral /var/lib/corral; do
+  if [ -e "$folder" ]; then find "$folder" -printf '%p %y %m %s %T@ %l\\n' | sort; fi
+done
+systemctl show 'corral-*' --property=Id,MainPID,InvocationID,ActiveState
+dpkg-query --show | sha256sum
+"""
+
+
+def look(lab: Workspace, *hosts: str) -> dict[str, str]:
+    """Files with their times, units with their processes, packages: host -> text."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(hosts, pool.map(lambda host: lab.on(host, _LOOK), hosts), strict=True))
+
+
+def said(done: Done) -> str:
+    """Both streams of a command, on one line: terminals and prefixes break lines at will."""
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def assert_refused(done: Done, *words: str) -> None:
+    """Exit code, the words, a next step, and no traceback."""
+    text = said(done)
+    assert done.returncode != 0, text
+    assert [word for word in (*words, "Next:") if word not in text] == [], text
+    assert "Traceback" not in text

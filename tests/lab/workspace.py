@@ -1,0 +1,113 @@
+"""A copy of the checkout with a lab of its own, and the ways in which tests use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+
+from lab.faults import Rule, faults
+from lab.layout import Layout
+
+Done = subprocess.CompletedProcess[str]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Commands run in ``path`` with its own code; its lab is another than the checkout's."""
+
+    path: Path
+
+    @classmethod
+    def make(cls) -> Workspace:
+        """Copy what git knows or would add. The path is stable, so a killed run is cleared."""
+        path = Path(gettempdir()) / f"corral-tests-{Layout.of(CHECKOUT).lab_id}"
+        shutil.rmtree(path, ignore_errors=True)
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        done = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True)
+        for name in filter(None, done.stdout.split("\0")):
+            if (CHECKOUT / name).is_file():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(CHECKOUT / name, path / name)
+        return cls(path)
+
+    @property
+    def layout(self) -> Layout:
+        """Names, addresses and folders of this workspace's lab."""
+        return Layout.of(self.path)
+
+    def corral(self, *words: str) -> Done:
+        """Run `corral`; the caller judges the exit code."""
+        return self._run([self._program("corral"), *words])
+
+    def deploy(self, *words: str, inventory: str = "inventories/lab.py") -> Done:
+        """Run the deploy as a user does; the caller judges the exit code."""
+        return self._run([self._program("pyinfra"), inventory, "deploy.py", "-y", *words])
+
+    def start_deploy(self, *words: str) -> subprocess.Popen[str]:
+        """The same in the background, for tests that kill it. One output, both streams."""
+        command = [self._program("pyinfra"), "inventories/lab.py", "deploy.py", "-y", *words]
+        return subprocess.Popen(
+            command, cwd=self.path, env=self._environment(), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def start_corral(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
+        """Run `corral` in the background; the caller ends it. Both streams go to ``log``."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [self._program("corral"), *words], cwd=self.path, env=self._environment(),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def on(self, host: str, script: str) -> str:
+        """Output of a script on a lab host, by plain ssh: not through Corral. Must succeed."""
+        done = self.try_on(host, script)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def try_on(self, host: str, script: str) -> Done:
+        """The same; the caller judges the exit code."""
+        return self._run(["ssh", "-F", str(self.layout.ssh_config), host, script])
+
+    def pid(self, host: str, instance: str) -> int:
+        """Main process of an instance, as systemd says; 0 when it does not run."""
+        return int(self.on(host, f"systemctl show corral-{instance} -P MainPID"))
+
+    @contextmanager
+    def edited(self, name: str, old: str, new: str) -> Iterator[None]:
+        """Replace text in a file of the workspace for a while."""
+        path = self.path / name
+        before = path.read_text()
+        assert old in before, f"{old!r} is not in {name}"
+        path.write_text(before.replace(old, new))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    @contextmanager
+    def hub_faults(self, *rules: Rule) -> Iterator[None]:
+        """Switch faults of the stand-in hub on for a while."""
+        with faults(self.layout.hub, *rules):
+            yield
+
+    def _program(self, name: str) -> str:
+        return str(Path(sys.executable).with_name(name))
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.path), "PYINFRA_PROGRESS": "off"}
+
+    def _run(self, command: list[str]) -> Done:
+        return subprocess.run(
+            command, cwd=self.path, env=self._environment(), text=True, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=1200,
+        )  # fmt: skip

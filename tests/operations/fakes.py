@@ -1,0 +1,61 @@
+"""pyinfra's own @fake hosts: what they are asked, and what they are scripted to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
+from pyinfra.api.connect import connect_all
+from pyinfra.api.host import Host
+from pyinfra.context import ctx_host, ctx_state
+
+AT_ONCE = {"fake_delay": 0, "fake_delay_jitter": 0}
+
+
+def connected(hosts: Mapping[str, Mapping[str, Any]]) -> State:
+    """A state with these hosts connected; each value is host data."""
+    names = [(f"@fake/{name}", dict(data)) for name, data in hosts.items()]
+    inventory = Inventory((names, AT_ONCE))  # type: ignore[no-untyped-call]
+    config = Config()  # type: ignore[no-untyped-call]
+    state = State(inventory, config, check_for_changes=False)
+    connect_all(state)
+    return state
+
+
+@contextmanager
+def prepared(responses: Mapping[str, Any] | None = None) -> Iterator[Host]:
+    """One fake host in pyinfra's context, as an operation finds it."""
+    state = connected({"one": {"fake_responses": dict(responses or {})}})
+    host = state.inventory.get_host("@fake/one")
+    with ctx_state.use(state), ctx_host.use(host):
+        yield host
+
+
+def commands(operation: Callable[..., Any], *args: Any, **kwargs: Any) -> list[PyinfraCommand]:
+    """What an operation yields for the host in context."""
+    inner: Callable[..., Iterator[PyinfraCommand]] = operation._inner  # type: ignore[attr-defined]
+    return list(inner(*args, **kwargs))
+
+
+def text(command: PyinfraCommand) -> str:
+    """Everything of a command that a process list or a log could show."""
+    if isinstance(command, StringCommand):
+        return f"{command.get_raw_value()}\n{command.get_masked_value()}"
+    assert isinstance(command, FunctionCommand)
+    return f"{command.function.__name__} {command.args} {command.kwargs}"
+
+
+def stdin(command: PyinfraCommand) -> str:
+    """What a command reads from standard input."""
+    found = command.connector_arguments["_stdin"]
+    assert isinstance(found, str)
+    return found
+
+
+def asked(host: Host) -> list[str]:
+    """Commands that a host was given, in order."""
+    connector: Any = host.connector
+    return list(connector.executed_commands)

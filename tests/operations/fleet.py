@@ -1,0 +1,107 @@
+"""A fleet of @fake hosts under the real deploy.py, with a real store of keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import State
+from pyinfra.api.operations import run_ops
+from pyinfra.context import ctx_state
+from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
+
+from corral.helper import archive
+from corral.inventory import parse_host
+from corral.keys import ensure_keys
+from corral.plan import HostPlan
+from corral.project import helper_package, load_planner
+from corral.state import HostState
+from tests.operations import fakes
+from tests.operations.fakes import AT_ONCE, connected
+from tests.samples import ROOT, bare, settled
+
+INSTANCES: list[dict[str, Any]] = [
+    {"name": "chat", "profile": "tiny-chat", "port": 8001},
+    {"name": "long", "profile": "tiny-long", "port": 8002},
+]
+STATE = "command -v python3"
+ENDED = {"running": False, "ok": True, "error": "", "offset": 1, "tail": []}
+
+
+@dataclass
+class Fleet:
+    """Fake hosts of one deploy, with a store of keys."""
+
+    keys_folder: Path
+    hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def data(self) -> dict[str, Any]:
+        return {**AT_ONCE, "keys_folder": str(self.keys_folder), "instances": INSTANCES}
+
+    def plan(self, name: str) -> HostPlan:
+        host = parse_host(f"@fake/{name}", self.data())
+        return load_planner(ROOT).plan_host(host)
+
+    def key(self, name: str, instance: str) -> str:
+        return ensure_keys(parse_host(f"@fake/{name}", self.data()), instance).first
+
+    def digests(self, name: str) -> dict[str, str]:
+        host = parse_host(f"@fake/{name}", self.data())
+        return {i["name"]: ensure_keys(host, i["name"]).sha256 for i in INSTANCES}
+
+    def add(self, name: str, state: HostState | None, **answers: Any) -> None:
+        """A host that tells this state (None: it cannot be asked) and passes all checks."""
+        rows = [
+            {"instance": i["name"], "check": "health", "ok": True, "detail": ""} for i in INSTANCES
+        ]
+        fine = {" poll ": json.dumps(ENDED), " check ": json.dumps(rows)}
+        told: dict[str, Any] = {"success": False}
+        if state is not None:
+            now = state.model_copy(update={"time_seconds": time.time()})
+            told = {"stdout": now.model_dump_json()}
+        scripted = {f" {word} ": answer for word, answer in answers.items()}
+        self.hosts[name] = {
+            **self.data(),
+            "fake_responses": {STATE: told, **scripted, **fine, **scripted},
+        }
+
+    def connect(self) -> State:
+        return connected(self.hosts)
+
+    def deploy(self, connected_to: State | None = None) -> State:
+        """Prepare and run deploy.py, as `pyinfra -y` does."""
+        state = connected_to or self.connect()
+        with ctx_state.use(state):
+            load_deploy_file(state, "deploy.py")
+            run_ops(state)
+        return state
+
+
+def asked(state: State, name: str) -> list[str]:
+    return fakes.asked(state.inventory.get_host(f"@fake/{name}"))
+
+
+def failed(state: State) -> set[str]:
+    return {host.name.removeprefix("@fake/") for host in state.failed_hosts}
+
+
+def steps(state: State, name: str) -> list[str]:
+    """What the installed helper was asked for: command, and the job if it is one."""
+    pattern = re.compile(r"corral_host\.pyz (\w+)(?: ([\w.-]+))?")
+    found = [pattern.search(command) for command in asked(state, name)]
+    return [" ".join(filter(None, match.groups())) for match in found if match]
+
+
+def settled_host(fleet: Fleet, name: str) -> HostState:
+    digest = hashlib.sha256(archive(helper_package(ROOT))).hexdigest()
+    state = settled(fleet.plan(name), fleet.digests(name))
+    return state.model_copy(update={"helper_sha256": digest})
+
+
+def bare_host(fleet: Fleet, name: str, **changes: Any) -> HostState:
+    return bare(fleet.plan(name), **changes)

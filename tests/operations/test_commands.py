@@ -1,0 +1,136 @@
+"""What each operation sends to a host that lacks something."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+from pyinfra.api.command import FunctionCommand
+
+from corral.keys import KeyFile
+from corral.preflight import Finding
+from operations import engine, host, instance, model
+from operations.job import follow
+from tests.operations.fakes import asked, commands, prepared, stdin, text
+from tests.samples import CHAT, LONG, plan
+
+HELPER = "/usr/local/lib/corral/corral_host.pyz"
+CANARY = "canary-0123456789-abcdefghij"
+PLANNED = plan(CHAT, LONG)
+ALL = PLANNED.instances
+KEYS = {i.name: KeyFile(path=f"/keys/{i.name}", text=f"# x\n{CANARY}\n") for i in ALL}
+
+
+def test_the_helper_is_installed_by_one_rename() -> None:
+    with prepared():
+        (command,) = commands(host.helper, HELPER, archive=b"PK", installed_sha256=None)
+    assert text(command).splitlines()[0] == (
+        f"mkdir -p /usr/local/lib/corral && base64 -d > {HELPER}.$$ && mv -T {HELPER}.$$ {HELPER}"
+    )
+    assert base64.b64decode(stdin(command)) == b"PK"
+
+
+def test_a_current_helper_is_a_noop_and_another_is_not() -> None:
+    current = hashlib.sha256(b"PK").hexdigest()
+    with prepared():
+        assert commands(host.helper, HELPER, archive=b"PK", installed_sha256=current) == []
+        assert commands(host.helper, HELPER, archive=b"PK", installed_sha256="0" * 64)
+
+
+def test_findings_fail_without_touching_the_host() -> None:
+    findings = [Finding(what="a is wrong", next_step="mend a"), Finding(what="b", next_step="c")]
+    with prepared() as fake:
+        (command,) = commands(host.preflight, findings)
+        assert isinstance(command, FunctionCommand)
+        assert command.function(fake.state, fake, *command.args, **command.kwargs) is False
+        assert asked(fake) == []
+    for word in ("a is wrong", "Next: mend a", "b", "Next: c"):
+        assert word in text(command)
+
+
+def test_keys_travel_on_standard_input_only() -> None:
+    with prepared():
+        found = commands(instance.keys, ALL, helper=HELPER, files=KEYS)
+    assert [text(command).splitlines()[0] for command in found] == [
+        f"""python3 {HELPER} key '{{"key_path": "{i.key_path}"}}'""" for i in ALL
+    ]
+    for command, planned in zip(found, ALL, strict=True):
+        assert stdin(command) == KEYS[planned.name].text
+        assert CANARY not in text(command)
+        assert CANARY not in repr(command)
+
+
+def test_a_generation_travels_whole_and_touches_no_service() -> None:
+    with prepared():
+        found = commands(instance.generations, ALL, helper=HELPER)
+    assert [text(command).splitlines()[0] for command in found] == [f"python3 {HELPER} stage"] * 2
+    assert json.loads(stdin(found[0]))["unit_text"] == ALL[0].unit_text
+
+
+def test_activation_is_one_job_for_each_waiting_instance() -> None:
+    with prepared():
+        found = commands(instance.activate, ALL[:1], helper=HELPER)
+    start, wait = found
+    assert text(start).splitlines()[0] == f"python3 {HELPER} start activate-chat"
+    job = json.loads(stdin(start))
+    assert job["kind"] == "activate"
+    assert job["spec"]["generation"] == ALL[0].generation
+    assert "unit_text" not in job["spec"]
+    assert isinstance(wait, FunctionCommand)
+    assert (wait.function, wait.args) == (follow, (HELPER, "activate-chat"))
+
+
+def test_a_missing_release_is_built_as_a_job() -> None:
+    with prepared():
+        start, wait = commands(engine.releases, PLANNED.releases, paths=PLANNED.paths)
+    assert text(start).splitlines()[0] == f"python3 {HELPER} start build-llama.cpp"
+    spec = json.loads(stdin(start))["spec"]
+    assert spec["commit"] == PLANNED.releases[0].commit
+    assert spec["compiler_cache"] == PLANNED.paths.compiler_cache
+    assert isinstance(wait, FunctionCommand)
+
+
+def test_missing_shards_are_fetched_as_one_job() -> None:
+    with prepared():
+        start, _ = commands(model.shards, PLANNED.shards, paths=PLANNED.paths)
+    assert text(start).splitlines()[0] == f"python3 {HELPER} start fetch"
+    (shard,) = json.loads(stdin(start))["spec"]["shards"]
+    assert shard == PLANNED.shards[0].model_dump(mode="json")
+
+
+def test_no_job_names_a_key() -> None:
+    with prepared():
+        found = [
+            *commands(engine.releases, PLANNED.releases, paths=PLANNED.paths),
+            *commands(model.shards, PLANNED.shards, paths=PLANNED.paths),
+            *commands(instance.generations, ALL, helper=HELPER),
+            *commands(instance.activate, ALL, helper=HELPER),
+        ]
+    assert not [c for c in found if CANARY in text(c) + str(c.connector_arguments)]
+
+
+def test_verification_waits_for_the_execution_phase() -> None:
+    with prepared() as fake:
+        assert commands(instance.verify, PLANNED) == []
+        assert asked(fake) == []
+
+
+def verified(rows: list[dict[str, object]]) -> list[str]:
+    """What a verification would fail with, for these answers of the helper."""
+    with prepared({" check ": json.dumps(rows)}) as fake:
+        fake.state.is_executing = True
+        return [text(command) for command in commands(instance.verify, PLANNED)]
+
+
+def row(name: str, *, ok: bool) -> dict[str, object]:
+    return {"instance": name, "check": "health", "ok": ok, "detail": "503"}
+
+
+def test_verification_fails_on_a_failed_a_missing_or_no_check() -> None:
+    assert verified([row("chat", ok=True), row("long", ok=True)]) == []
+    (failed,) = verified([row("chat", ok=True), row("long", ok=False)])
+    assert "long: health: 503" in failed
+    (missing,) = verified([row("chat", ok=True)])
+    assert "long: not checked" in missing
+    assert len(verified([])) == 1

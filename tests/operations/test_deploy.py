@@ -1,0 +1,137 @@
+"""deploy.py as a whole on @fake hosts: who stops, who goes on, in what order, and what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pyinfra.api.exceptions import PyinfraError
+
+from tests.operations.fleet import (
+    ENDED,
+    INSTANCES,
+    STATE,
+    Fleet,
+    asked,
+    bare_host,
+    failed,
+    settled_host,
+    steps,
+)
+from tests.samples import ROOT, settled
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.chdir(ROOT)
+    return Fleet(tmp_path / "keys")
+
+
+def test_a_settled_host_is_looked_at_and_verified_and_nothing_else(fleet: Fleet) -> None:
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == set()
+    assert len(asked(state, "good")) == 2
+    assert steps(state, "good") == ["check"]
+
+
+def test_a_bare_host_gets_everything_in_order(fleet: Fleet) -> None:
+    fleet.add("bare", bare_host(fleet, "bare"))
+    state = fleet.deploy()
+    assert failed(state) == set()
+    first, *rest = asked(state, "bare")
+    assert STATE in first
+    assert "apt-get" in "".join(rest[:-1]).split("base64 -d")[0]
+    assert steps(state, "bare") == [
+        *("start build-llama.cpp", "poll build-llama.cpp"),
+        *("start fetch", "poll fetch"),
+        *("key", "key", "stage", "stage"),
+        *("start activate-chat", "poll activate-chat"),
+        *("start activate-long", "poll activate-long"),
+        "check",
+    ]
+
+
+def test_findings_stop_their_host_and_no_other(fleet: Fleet) -> None:
+    fleet.add("bad", bare_host(fleet, "bad", systemd=False))
+    fleet.add("bare", bare_host(fleet, "bare"))
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == {"bad"}
+    assert len(asked(state, "bad")) == 1
+    assert "start activate-chat" in steps(state, "bare")
+    assert steps(state, "good") == ["check"]
+
+
+def test_all_findings_of_all_hosts_are_told(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    fleet.add("one", bare_host(fleet, "one", systemd=False, engine_config_file=True))
+    fleet.add("two", bare_host(fleet, "two", architecture="riscv64"))
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == {"one", "two"}
+    for said in ("systemd is not running", "config.ini exists", "riscv64 is not supported"):
+        assert said in caplog.text
+
+
+def test_a_host_that_cannot_be_asked_is_left_alone(fleet: Fleet) -> None:
+    fleet.add("mute", None)
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == {"mute"}
+    assert len(asked(state, "mute")) == 1
+    assert len(asked(state, "good")) == 2
+
+
+def test_a_failed_build_stops_its_host_before_any_instance_is_touched(fleet: Fleet) -> None:
+    broken = json.dumps({**ENDED, "ok": False, "error": "cmake failed", "tail": ["error: x"]})
+    fleet.add("broken", bare_host(fleet, "broken"), **{"poll build-llama.cpp": broken})
+    fleet.add("bare", bare_host(fleet, "bare"))
+    state = fleet.deploy()
+    assert failed(state) == {"broken"}
+    assert steps(state, "broken") == ["start build-llama.cpp", "poll build-llama.cpp"]
+    assert steps(state, "bare")[-1] == "check"
+
+
+def test_a_failed_check_fails_the_host(fleet: Fleet) -> None:
+    rows = [{"instance": "chat", "check": "keys", "ok": False, "detail": "GET /props answered 200"}]
+    fleet.add("open", settled_host(fleet, "open"), check=json.dumps(rows))
+    fleet.add("good", settled_host(fleet, "good"))
+    assert failed(fleet.deploy()) == {"open"}
+
+
+def test_a_changed_key_reaches_its_instance_and_restarts_that_one_only(fleet: Fleet) -> None:
+    stale = {**fleet.digests("good"), "chat": "0" * 64}
+    state = settled_host(fleet, "good")
+    old = settled(fleet.plan("good"), stale)
+    fleet.add("good", state.model_copy(update={"instances": old.instances}))
+    deployed = fleet.deploy()
+    assert steps(deployed, "good") == [
+        *("key", "start activate-chat", "poll activate-chat", "check"),
+    ]
+    assert any("/etc/corral/keys/chat" in command for command in asked(deployed, "good"))
+
+
+def test_a_mistake_in_the_inventory_stops_the_run_before_any_host_is_asked(fleet: Fleet) -> None:
+    fleet.add("good", settled_host(fleet, "good"))
+    fleet.hosts["good"]["instances"] = [{**INSTANCES[0], "profile": "tiny-cat"}]
+    state = fleet.connect()
+    with pytest.raises(PyinfraError) as caught:
+        fleet.deploy(state)
+    assert "@fake/good/chat" in str(caught.value)
+    assert 'did you mean "tiny-chat"' in str(caught.value)
+    assert "Next: " in str(caught.value)
+    assert asked(state, "good") == []
+
+
+def test_no_command_and_no_message_holds_a_key(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG")
+    fleet.add("bare", bare_host(fleet, "bare"))
+    state = fleet.deploy()
+    key = fleet.key("bare", "chat")
+    shown = capfd.readouterr()
+    assert len(key) >= 32
+    for place in (*asked(state, "bare"), caplog.text, shown.out, shown.err):
+        assert key not in place

@@ -1,0 +1,129 @@
+"""The catalog: what ships loads, and a mistake names its file, its key and the nearest key."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from corral.catalog import Catalog, load_catalog
+from corral.errors import CorralError
+from tests.samples import ROOT, catalog
+
+SHIPPED = ROOT / "catalog"
+PROFILE = "profiles/tiny-chat.toml"
+MODEL = "models/tiny-glm-moe.toml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the shipped catalog, to be damaged."""
+    return Path(shutil.copytree(SHIPPED, tmp_path / "catalog"))
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def refusal(folder: Path) -> CorralError:
+    with pytest.raises(CorralError) as caught:
+        load_catalog(folder)
+    return caught.value
+
+
+def test_every_shipped_file_loads_and_is_listed_by_its_name() -> None:
+    loaded = load_catalog(SHIPPED)
+    for kind in ("engines", "models", "profiles"):
+        names = {path.stem for path in (SHIPPED / kind).glob("*.toml")}
+        assert names
+        assert set(getattr(loaded, kind)) == names
+
+
+def test_every_shipped_profile_names_things_that_are_there() -> None:
+    loaded: Catalog = load_catalog(SHIPPED)
+    for name, profile in loaded.profiles.items():
+        assert profile.engine in loaded.engines, name
+        assert profile.quant in loaded.models[profile.model].quants, name
+        trained = loaded.models[profile.model].train_context_tokens
+        assert profile.context_tokens_per_slot <= trained, name
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "key", "near"),
+    [
+        (PROFILE, "slots = 2", "slotz = 2", "slotz", "slots"),
+        (PROFILE, "slots = 2", "slots = 2\n[sampling]\ntop_pp = 0.5", "sampling.top_pp", "top_p"),
+        (MODEL, "repo =", "rebo =", "rebo", "repo"),
+        (MODEL, 'files = "F16', 'flies = "F16', "quants.F16.flies", "files"),
+        ("engines/llama.cpp.toml", "targets =", "target =", "target", "targets"),
+    ],
+)
+def test_a_typo_in_a_key_names_file_key_and_nearest_key(
+    folder: Path, file: str, old: str, new: str, key: str, near: str
+) -> None:
+    replace(folder / file, old, new)
+    error = refusal(folder)
+    assert file in error.where
+    assert f'unknown key "{key}" (did you mean "{near}"?)' in error.what
+    assert file in error.next_step
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(folder: Path) -> None:
+    replace(folder / PROFILE, "slots = 2", "slots = 0")
+    replace(folder / PROFILE, "threads = 1", 'threads = "two"')
+    what = refusal(folder).what
+    assert "slots" in what
+    assert "threads" in what
+
+
+def test_a_missing_key_is_named(folder: Path) -> None:
+    replace(folder / PROFILE, "slots = 2\n", "")
+    assert 'key "slots" is missing' in refusal(folder).what
+
+
+@pytest.mark.parametrize("text", ["slots = ", "[quants\n", "\x00"])
+def test_a_damaged_file_is_named(folder: Path, text: str) -> None:
+    (folder / PROFILE).write_text(text)
+    error = refusal(folder)
+    assert PROFILE in error.where
+    assert "not readable as TOML" in error.what
+
+
+def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
+    (folder / PROFILE).write_bytes(b"alias = '\xff'")
+    assert PROFILE in refusal(folder).where
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("flash_attention = false\n", "flash_attention"),
+        ("ubatch_tokens = 4096\n", "ubatch_tokens is larger than batch_tokens"),
+        ('listen = "udp"\n', "listen"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(folder: Path, changes: str, said: str) -> None:
+    path = folder / PROFILE
+    replace(path, "ubatch_tokens = 256\n", "")
+    path.write_text(path.read_text() + changes)
+    assert said in refusal(folder).what
+
+
+@pytest.mark.parametrize(
+    ("kind", "typo", "near"),
+    [("engine", "llama.cp", "llama.cpp"), ("model", "smal", "small"), ("profile", "caht", "chat")],
+)
+def test_an_unknown_name_tells_who_asked_and_the_near_miss(kind: str, typo: str, near: str) -> None:
+    with pytest.raises(CorralError) as caught:
+        getattr(catalog(), kind)(typo, where="lab-1/chat")
+    assert caught.value.where == "lab-1/chat"
+    assert f'unknown {kind} "{typo}" (did you mean "{near}"?)' in caught.value.what
+    assert f"catalog/{kind}s/" in caught.value.next_step
+
+
+def test_a_far_miss_lists_what_is_known() -> None:
+    with pytest.raises(CorralError, match="known: chat, long, socket"):
+        catalog().profile("xyzzy", where="lab-1/chat")

@@ -1,0 +1,108 @@
+"""The host helper: one archive, the same bytes each time, run from standard input."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from corral.helper import BOOTSTRAP, archive, encoded
+from corral.plan import HostPlan
+from corral.settings import HostPaths
+from corral.state import HostState
+from tests.samples import CHAT, ROOT, host, planner
+
+PACKAGE = ROOT / "files" / "corral_host"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """The helper as a fact runs it: nothing of it on the host."""
+    return subprocess.run(
+        [sys.executable, "-I", "-c", BOOTSTRAP, *words],
+        input=encoded(PACKAGE),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> HostPlan:
+    """A plan whose folders are in ``tmp_path``, so that nothing of it is there."""
+    inside = {
+        "engines": "opt/engines", "state": "var/corral", "keys": "etc/keys", "units": "etc/units",
+        "helper": "lib/corral_host.pyz",
+    }  # fmt: skip
+    paths = HostPaths(**{name: str(tmp_path / folder) for name, folder in inside.items()})
+    return planner(paths=paths).plan_host(host({**CHAT, "name": "nobody-has-this"}))
+
+
+def test_the_archive_has_the_same_bytes_wherever_and_whenever(tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(PACKAGE, tmp_path / "corral_host"))
+    for path in elsewhere.iterdir():
+        path.touch()
+    assert archive(elsewhere) == archive(PACKAGE)
+    archive.cache_clear()
+    assert base64.b64decode(encoded(PACKAGE)) == archive(elsewhere)
+
+
+def test_the_archive_carries_no_date() -> None:
+    entries = zipfile.ZipFile(io.BytesIO(archive(PACKAGE))).infolist()
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_the_archive_holds_every_module_and_nothing_else() -> None:
+    names = set(zipfile.ZipFile(io.BytesIO(archive(PACKAGE))).namelist())
+    modules = {f"corral_host/{path.name}" for path in PACKAGE.glob("*.py")}
+    assert names == modules | {"__main__.py"}
+
+
+def test_an_unknown_command_fails_with_usage() -> None:
+    done = run("frobnicate")
+    assert done.returncode == 1
+    assert "unknown command frobnicate" in done.stderr
+    assert "Usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_command_at_all_fails_with_usage() -> None:
+    done = run()
+    assert done.returncode == 1
+    assert "Usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_installed_archive_runs_too(tmp_path: Path) -> None:
+    path = tmp_path / "corral_host.pyz"
+    path.write_bytes(archive(PACKAGE))
+    done = subprocess.run(
+        [sys.executable, "-I", path, "frobnicate"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "unknown command" in done.stderr
+
+
+def test_the_state_of_this_machine_is_a_host_state(planned: HostPlan) -> None:
+    done = run("state", planned.to_helper())
+    assert done.returncode == 0, done.stderr
+    state = HostState.model_validate(json.loads(done.stdout))
+    assert state.readable
+    # Also where systemd does not run: preflight says so, in place of a failed fact.
+    assert state.systemd is Path("/run/systemd/system").is_dir()
+    assert state.helper_sha256 is None
+    assert state.releases == {planned.releases[0].key: False}
+    assert [shard.proved for shard in state.shards.values()] == [False]
+    assert set(state.instances) <= {"nobody-has-this"}
+    assert not [found for found in state.instances.values() if found.pid or found.staged]
+
+
+def test_looking_at_a_host_leaves_nothing_on_it(planned: HostPlan, tmp_path: Path) -> None:
+    run("state", planned.to_helper())
+    assert list(tmp_path.iterdir()) == []

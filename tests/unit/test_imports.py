@@ -1,0 +1,87 @@
+"""The import rule: deploy.py -> deploys -> operations, facts -> corral; corral knows none."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.samples import ROOT
+
+OURS = {"corral", "deploys", "operations", "facts", "lab", "tests", "corral_host"}
+# Who may import whom, beside themselves.
+MAY = {
+    "deploy.py": {"deploys"},
+    "deploys": {"operations", "facts", "corral"},
+    "operations": {"facts", "corral"},
+    "facts": {"corral"},
+    "corral": set(),
+    "lab": {"corral"},
+    "files/corral_host": set(),
+}
+WITHOUT_PYINFRA = ("corral", "lab", "files/corral_host")
+
+
+def imported(text: str, *, at_load: bool = False) -> Iterator[str]:
+    """Top-level names that a module imports; ``at_load`` leaves out those inside functions."""
+    tree = ast.parse(text)
+    nodes = list(ast.walk(tree))
+    if at_load:
+        functions = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        lazy = {id(inner) for function in functions for inner in ast.walk(function)}
+        nodes = [node for node in nodes if id(node) not in lazy]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide what is imported"
+            yield str(node.module).split(".")[0]
+
+
+def modules(part: str) -> list[Path]:
+    path = ROOT / part
+    found = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    assert found, f"{part} holds no module"
+    return found
+
+
+@pytest.mark.parametrize("part", MAY)
+def test_a_layer_imports_only_those_below_it(part: str) -> None:
+    allowed = MAY[part] | {Path(part).stem}
+    for path in modules(part):
+        lazily = {"lab"} if path.is_relative_to(ROOT / "corral" / "cli") else set()
+        text = path.read_text()
+        assert set(imported(text)) & OURS <= allowed | lazily, path
+        assert set(imported(text, at_load=True)) & OURS <= allowed, path
+
+
+@pytest.mark.parametrize("part", WITHOUT_PYINFRA)
+def test_pyinfra_stays_out_of_the_domain(part: str) -> None:
+    for path in modules(part):
+        assert "pyinfra" not in set(imported(path.read_text())), path
+
+
+def test_only_resolve_goes_online() -> None:
+    online = {"huggingface_hub", "requests", "httpx", "urllib", "http", "socket"}
+    users = {p.name for p in modules("corral") if online & set(imported(p.read_text()))}
+    assert users == {"resolve.py"}
+
+
+def test_the_helper_needs_nothing_but_python() -> None:
+    for path in modules("files/corral_host"):
+        foreign = set(imported(path.read_text())) - sys.stdlib_module_names - {"corral_host"}
+        assert not foreign, path
+
+
+def test_inventories_hold_plain_values() -> None:
+    for path in modules("inventories"):
+        assert set(imported(path.read_text())) <= {"lab"}, path
+
+
+def test_the_rule_sees_what_it_looks_for() -> None:
+    text = "import pyinfra.api\nfrom deploys.base import base\ndef f():\n    import lab.cli\n"
+    assert set(imported(text)) == {"pyinfra", "deploys", "lab"}
+    assert set(imported(text, at_load=True)) == {"pyinfra", "deploys"}

@@ -1,0 +1,183 @@
+"""Preflight: every finding alone, all of them at once, and the arithmetic of disks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corral.plan import HostPlan
+from corral.preflight import INSTALLED_RELEASE_BYTES, RESERVE_BYTES, preflight
+from corral.state import HostState
+from tests.samples import CHAT, GIB, GPU, LONG, NOW_SECONDS, bare, plan
+
+A100 = {"index": 0, "name": "NVIDIA A100", "memory_mib": 40960, "compute_capability": "8.0"}
+
+
+def findings(planned: HostPlan, state: HostState) -> list[str]:
+    found = preflight(planned, state, now_seconds=NOW_SECONDS)
+    assert all(finding.next_step for finding in found)
+    return [finding.what for finding in found]
+
+
+def with_state(**changes: Any) -> list[str]:
+    planned = plan(CHAT)
+    return findings(planned, bare(planned, **changes))
+
+
+def test_nothing_stands_against_a_fresh_supported_host() -> None:
+    assert with_state() == []
+
+
+@pytest.mark.parametrize(
+    ("os_id", "os_version"),
+    [("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")],
+)
+def test_these_systems_are_supported(os_id: str, os_version: str) -> None:
+    assert with_state(os_id=os_id, os_version=os_version) == []
+
+
+ALONE: list[tuple[dict[str, Any], str]] = [
+    ({"os_version": "11"}, "debian 11 is not supported"),
+    ({"os_id": "fedora"}, "fedora 12 is not supported"),
+    ({"architecture": "aarch64"}, "architecture aarch64 is not supported"),
+    ({"cpu_flags": ("avx", "bmi2", "f16c")}, "the processor lacks avx2, fma"),
+    ({"systemd": False}, "systemd is not running"),
+    ({"missing_commands": ("systemd-run",)}, "systemd-run is missing"),
+    ({"time_seconds": NOW_SECONDS + 121}, "the clock is +121 s off"),
+    ({"time_seconds": NOW_SECONDS - 3600}, "the clock is -3600 s off"),
+    ({"engine_config_file": True}, "/etc/llama.cpp/config.ini exists"),
+    (
+        {"listeners": {8001: {"pid": 77, "program": "nginx", "unit": "nginx.service"}}},
+        "chat: port 8001 is taken by nginx.service",
+    ),
+    (
+        {"listeners": {8001: {"pid": 77, "program": "nc", "unit": ""}}},
+        "chat: port 8001 is taken by nc (pid 77)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), ALONE, ids=[said for _, said in ALONE])
+def test_one_thing_wrong_is_the_only_finding(changes: dict[str, Any], said: str) -> None:
+    (what,) = with_state(**changes)
+    assert said in what
+
+
+def test_all_findings_come_at_once() -> None:
+    tiny = {"device": 1, "free_bytes": 0}
+    planned = plan(CHAT, gpus=GPU)
+    state = bare(
+        planned,
+        os_id="fedora",
+        cpu_flags=(),
+        systemd=False,
+        missing_commands=("apt-get", "systemctl"),
+        time_seconds=0,
+        filesystems={"engines": tiny, "state": tiny},
+        listeners={8001: {"pid": 1, "program": "x", "unit": ""}},
+        engine_config_file=True,
+    )
+    assert len(findings(planned, state)) == 10
+
+
+def test_a_clock_within_two_minutes_is_fine() -> None:
+    assert with_state(time_seconds=NOW_SECONDS - 120) == []
+
+
+def test_our_own_unit_may_hold_the_port() -> None:
+    ours = {8001: {"pid": 9, "program": "llama-server", "unit": "corral-chat.service"}}
+    assert with_state(listeners=ours) == []
+
+
+def test_another_instance_of_ours_on_the_port_is_a_stranger() -> None:
+    planned = plan(CHAT, LONG)
+    holder = {"pid": 9, "program": "llama-server", "unit": "corral-chat.service"}
+    (what,) = findings(planned, bare(planned, listeners={8002: holder}))
+    assert "long: port 8002 is taken by corral-chat.service" in what
+
+
+def test_a_host_without_python_gets_that_as_its_only_finding() -> None:
+    state = HostState(missing_commands=("python3",))
+    assert findings(plan(CHAT), state) == ["python3 is missing"]
+
+
+def test_a_host_that_could_not_be_read_is_never_fine() -> None:
+    assert findings(plan(CHAT), HostState())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "fine"),
+    [
+        ((A100, {**A100, "index": 1}), True),
+        ((A100, {**A100, "index": 1}, {**A100, "index": 2}), True),
+        ((A100,), False),
+        ((), False),
+        ((A100, {**A100, "index": 1, "compute_capability": "9.0"}), False),
+    ],
+)
+def test_planned_gpus_must_be_there(gpus: tuple[dict[str, Any], ...], fine: bool) -> None:
+    planned = plan(CHAT, gpus=GPU)
+    found = findings(planned, bare(planned, gpus=gpus))
+    assert (not found) is fine
+    assert all("2 GPUs of compute capability 8.0 planned" in what for what in found)
+
+
+def needs(planned: HostPlan) -> tuple[int, int]:
+    """Bytes for the engines' folder and for the state's, on a bare host."""
+    weights = sum(shard.size_bytes for shard in planned.shards)
+    scratch = sum(release.scratch_bytes for release in planned.releases)
+    return INSTALLED_RELEASE_BYTES * len(planned.releases), weights + scratch
+
+
+def on_disks(engines: tuple[int, int], state: tuple[int, int], **changes: Any) -> list[str]:
+    """Findings with (device, free bytes) for each folder."""
+    planned = plan(CHAT)
+    names = ("device", "free_bytes")
+    disks = {
+        "engines": dict(zip(names, engines, strict=True)),
+        "state": dict(zip(names, state, strict=True)),
+    }
+    return findings(planned, bare(planned, filesystems=disks, **changes))
+
+
+def test_one_file_system_must_hold_everything_and_the_reserve() -> None:
+    engines, state = needs(plan(CHAT))
+    enough = engines + state + RESERVE_BYTES
+    assert on_disks((1, enough), (1, enough)) == []
+    (what,) = on_disks((1, enough - 1), (1, enough - 1))
+    assert "/opt/corral/engines and /var/lib/corral" in what
+    assert f"{enough / GIB:.1f} GiB needed" in what
+
+
+def test_two_file_systems_are_counted_apart() -> None:
+    engines, state = (need + RESERVE_BYTES for need in needs(plan(CHAT)))
+    assert on_disks((1, engines), (2, state)) == []
+    (what,) = on_disks((1, engines - 1), (2, state))
+    assert what.startswith("/opt/corral/engines:")
+    (what,) = on_disks((1, engines), (2, state - 1))
+    assert what.startswith("/var/lib/corral:")
+    assert len(on_disks((1, 0), (2, 0))) == 2
+
+
+def test_what_has_arrived_is_not_counted_again() -> None:
+    planned = plan(CHAT)
+    (shard,) = planned.shards
+    engines, state = needs(planned)
+    short = (1, engines + state + RESERVE_BYTES - GIB)
+    arrived = {shard.path: {"proved": False, "staged_bytes": GIB}}
+    assert on_disks(short, short)
+    assert on_disks(short, short, shards=arrived) == []
+
+
+def test_a_host_that_has_everything_needs_no_space() -> None:
+    planned = plan(CHAT)
+    have = {
+        "releases": {release.key: True for release in planned.releases},
+        "shards": {s.path: {"proved": True, "staged_bytes": 0} for s in planned.shards},
+    }
+    assert on_disks((1, 0), (1, 0), **have) == []
+
+
+def test_a_shard_of_two_instances_is_counted_once() -> None:
+    assert needs(plan(CHAT, LONG)) == needs(plan(CHAT))

@@ -1,0 +1,89 @@
+"""Reaching hosts: pyinfra's host data as ssh options; what counts as verified."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from typing import Any
+
+import pytest
+
+from corral.errors import CorralError
+from corral.remote import call_helper, ssh_command
+from corral.verification import Check, failures
+from tests.samples import CHAT, LONG, ROOT, host, plan
+
+SSH: dict[str, Any] = {
+    "ssh_hostname": "10.0.0.7",
+    "ssh_user": "ops",
+    "ssh_port": 2222,
+    "ssh_key": "/keys/id",
+    "ssh_known_hosts_file": "/keys/known_hosts",
+    "ssh_strict_host_key_checking": "yes",
+}
+
+
+def test_ssh_goes_where_the_inventory_says_and_as_strictly() -> None:
+    command = ssh_command(host(CHAT, **SSH), ["true"])
+    options = {word for flag, word in zip(command, command[1:], strict=False) if flag == "-o"}
+    assert {
+        "User=ops", "Port=2222", "IdentityFile=/keys/id", "IdentitiesOnly=yes",
+        "UserKnownHostsFile=/keys/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes",
+    } <= options  # fmt: skip
+    assert command[-3:] == ["--", "10.0.0.7", "true"]
+
+
+def test_without_ssh_data_the_name_is_the_address() -> None:
+    assert ssh_command(host(CHAT), ["true"])[-2:] == ["lab-1", "true"]
+
+
+def test_remote_words_stay_words_and_sudo_is_used_where_asked() -> None:
+    words = ["echo", "two words", "$HOME", "it's"]
+    remote = ssh_command(host(CHAT, _sudo=True), words)[-1]
+    assert shlex.split(remote) == ["sudo", "-n", "--", *words]
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str = "") -> None:
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("corral.remote.subprocess.run", run)
+
+
+def test_the_helper_answers_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, 0, '{"ready": ["chat"]}\n')
+    assert call_helper(host(CHAT), "ready", "{}") == {"ready": ["chat"]}
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "said"),
+    [
+        (255, "", "ssh: connect to host lab-1: refused", "refused"),
+        (127, "", "", "127"),
+        (0, "Welcome to lab-1!\n", "", "lab-1"),
+    ],
+)
+def test_a_host_that_gives_no_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str, said: str
+) -> None:
+    answering(monkeypatch, code, out, err)
+    with pytest.raises(CorralError, match=said) as caught:
+        call_helper(host(CHAT), "check", "{}")
+    assert caught.value.where == "lab-1"
+
+
+def check(instance: str, *, ok: bool) -> Check:
+    return Check(instance=instance, check="health", ok=ok, detail="503")
+
+
+def test_only_checks_that_all_passed_count_as_verified() -> None:
+    planned = plan(CHAT, LONG)
+    good = [check("chat", ok=True), check("long", ok=True)]
+    assert failures(planned, good) == []
+    assert failures(planned, [good[0], check("long", ok=False)]) == ["long: health: 503"]
+
+
+def test_an_instance_that_nobody_checked_is_a_failure() -> None:
+    assert failures(plan(CHAT, LONG), [check("chat", ok=True)]) == ["long: not checked"]
+    assert len(failures(plan(CHAT, LONG), [])) == 2
