@@ -1,0 +1,73 @@
+# make demo   a lab host on this machine, deployed and answering
+# make test   linters, types and every test, lab included
+# make bench  times and remote commands on 1, 3 and more lab hosts
+# make setup  what the others need: system packages (apt, as root) and .venv
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+SYSTEM_PACKAGES := python3-venv openssh-client curl git iproute2 nftables mmdebstrap systemd-container
+export PYINFRA_PROGRESS := off
+
+.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench lock clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+setup: system venv
+
+# Without root or apt the lab stays away, and says so itself; the rest works.
+system:
+	@if ! command -v dpkg-query >/dev/null || [ "$$(id -u)" != 0 ]; then \
+	  echo "not root on Debian or Ubuntu: no system packages installed"; \
+	elif [ "$$(dpkg-query -W -f='$${db:Status-Status}\n' $(SYSTEM_PACKAGES) 2>/dev/null | grep -cx installed)" != $(words $(SYSTEM_PACKAGES)) ]; then \
+	  echo "installing $(SYSTEM_PACKAGES)"; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null; \
+	fi
+
+venv: $(VENV)/.complete
+
+$(VENV)/.complete: requirements.lock pyproject.toml | system
+	@echo "installing the locked Python environment into $(VENV)"
+	@rm -rf $(VENV)
+	@python3 -m venv $(VENV)
+	@$(BIN)/pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all: -r requirements.lock
+	@$(BIN)/pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# One line says what is missing and what still works.
+lab-possible: setup
+	@$(BIN)/corral lab check
+
+demo: setup lab-possible
+	@$(BIN)/corral lab up --hosts 1
+	$(BIN)/pyinfra inventories/lab.py deploy.py -y
+	@$(BIN)/python -m lab.demo
+
+test: setup lint unit lab-test
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest tests/unit tests/operations
+
+lab-test: setup lab-possible
+	$(BIN)/pytest tests/lab
+
+bench: setup lab-possible
+	$(BIN)/python -m lab.bench
+
+# After a change in pyproject.toml; needs uv.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --extra lab --extra dev \
+	  --generate-hashes --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+clean:
+	@if [ -x $(BIN)/corral ]; then $(BIN)/corral lab down; fi
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
