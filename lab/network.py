@@ -37,17 +37,6 @@ def set_link(layout: Layout, n: int, *, up: bool) -> None:
     _ip("link", "set", layout.veth(n), "up" if up else "down")
 
 
-def limit_rate(layout: Layout, n: int, bits_per_second: int | None) -> None:
-    """Slow what host n receives; None removes the limit."""
-    words = ["tc", "qdisc"]
-    device = ["dev", layout.veth(n), "root"]
-    if bits_per_second is None:
-        run([*words, "delete", *device], where=layout.host_name(n))
-        return
-    shape = ["tbf", "rate", f"{bits_per_second}bit", "burst", "64kb", "latency", "400ms"]
-    run([*words, "replace", *device, *shape], where=layout.host_name(n))
-
-
 def _refuse_taken_subnet(layout: Layout) -> None:
     """Raise CorralError when another network here lies within the lab's subnet."""
     for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all")):

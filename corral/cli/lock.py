@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from corral.catalog import load_catalog
-from corral.cli.select import inventories
+from corral.cli.select import all_hosts
 from corral.errors import CorralError
-from corral.inventory import load_inventory
 from corral.lockfile import read_lock, stale, wanted_by, write_lock
 from corral.project import LOCK_FILE, project_root
 
@@ -21,7 +20,7 @@ def lock(inventory: Path | None, check: bool) -> None:
     """Resolve models and engines of INVENTORY (all if not given) and write corral.lock."""
     root = project_root()
     catalog, path = load_catalog(root / "catalog"), root / LOCK_FILE
-    hosts = [host for file in inventories(inventory) for host in load_inventory(file)]
+    hosts = all_hosts(inventory)
     old = read_lock(path)
     if check:
         problems = stale(old, catalog, wanted_by(hosts, catalog))

@@ -27,11 +27,6 @@ def all_hosts(chosen: Path | None) -> list[Host]:
     return [host for path in inventories(chosen) for host in load_inventory(path)]
 
 
-def plan_of(host: Host) -> HostPlan:
-    """The plan of a host. Raises CorralError."""
-    return load_planner(project_root()).plan_host(host)
-
-
 def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
     """Hosts with plans, narrowed to what ``names`` say: HOST, INSTANCE or HOST/INSTANCE.
 
@@ -40,18 +35,15 @@ def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, Host
     if not names and chosen is None:
         raise CorralError("corral", "no host or instance named", "name some, or give -i INVENTORY")
     hosts = all_hosts(chosen)
+    _refuse_unknown(names, hosts)
+    planner = load_planner(project_root())
     if not names:
-        return [(host, plan_of(host)) for host in hosts]
-    known = {n for h in hosts for n in (h.name, *(i.name for i in h.spec.instances))}
-    for name in names:
-        if not any(_matches(name, host, i) for host in hosts for i in _instances(host)):
-            hint = did_you_mean(name.split("/")[-1], known)
-            raise CorralError(name, f"no such host or instance{hint}", "see inventories/")
+        return [(host, planner.plan_host(host)) for host in hosts]
     found = []
     for host in hosts:
         wanted = {i for i in _instances(host) for name in names if _matches(name, host, i)}
         if wanted:
-            plan = plan_of(host)
+            plan = planner.plan_host(host)
             kept = tuple(i for i in plan.instances if i.name in wanted)
             found.append((host, plan.model_copy(update={"instances": kept})))
     return found
@@ -64,6 +56,14 @@ def select_one_host(name: str, chosen: Path | None) -> tuple[Host, HostPlan]:
         several = " and ".join(host.name for host, _ in found)
         raise CorralError(name, f"is on {several}", "name one as HOST/INSTANCE")
     return found[0]
+
+
+def _refuse_unknown(names: tuple[str, ...], hosts: list[Host]) -> None:
+    known = {n for h in hosts for n in (h.name, *(i.name for i in h.spec.instances))}
+    for name in names:
+        if not any(_matches(name, host, i) for host in hosts for i in _instances(host)):
+            hint = did_you_mean(name.split("/")[-1], known)
+            raise CorralError(name, f"no such host or instance{hint}", "see inventories/")
 
 
 def _instances(host: Host) -> list[str]:

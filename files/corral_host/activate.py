@@ -10,6 +10,7 @@ from corral_host.instances import installed_generation, instance_state
 from corral_host.server import call, chat, health
 from corral_host.tools import (
     FAULTS,
+    TAIL_LINES,
     HostError,
     output,
     point,
@@ -19,7 +20,6 @@ from corral_host.tools import (
     write_atomic,
 )
 
-TAIL_LINES = 30
 WATCHED = ("ActiveState", "SubState", "InvocationID", "Result", "ExecMainStatus")
 
 

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from corral_host.state import receipt_path, shard_is_proved, staging_path
+from corral_host.state import arrived_bytes, receipt_path, shard_is_proved, staging_path
 from corral_host.tools import HostError, say, sha256_of, sync, write_atomic
 
 # aria2 resumes and splits. Its own tries bridge a short cut, ours an outage of the hub.
@@ -120,11 +120,6 @@ def download(shard, staged):
             )
         say(f"download stopped at {percent(had, shard['size_bytes'])}, asking the hub again")
         time.sleep(PAUSE_SECONDS)
-
-
-def arrived_bytes(staged):
-    """What is on the disk; aria2 fills a file from several places at once."""
-    return staged.stat().st_blocks * 512 if staged.exists() else 0
 
 
 def rehash(plan):

@@ -23,7 +23,8 @@ def instance_state(instance):
         "proved_generation": receipt.get("generation"),
         "key_sha256": private_digest(instance["key_path"]),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance),
-        "serves": unit["ActiveState"] == "active" and is_in_order(instance, unit["MainPID"]),
+        "serves": unit["ActiveState"] == "active"
+        and is_in_order(instance, receipt, unit["MainPID"]),
     }
 
 
@@ -34,10 +35,9 @@ def private_digest(path):
     return sha256_of(path)
 
 
-def is_in_order(instance, pid):
+def is_in_order(instance, receipt, pid):
     """Whether what runs is the planned generation, proved, and nothing changed under it since."""
     folder = Path(instance["folder"])
-    receipt = read_json(folder / "receipt.json") or {}
     planned = instance["generation"]
     return (
         receipt.get("generation") == planned == installed_generation(instance["unit_path"])

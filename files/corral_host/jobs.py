@@ -11,10 +11,9 @@ from pathlib import Path
 from corral_host.activate import activate, settle_activation
 from corral_host.build import build
 from corral_host.fetch import fetch
-from corral_host.tools import HostError, output, read_json, say, show, write_atomic
+from corral_host.tools import TAIL_LINES, HostError, output, read_json, say, show, write_atomic
 
 JOBS = Path("/var/lib/corral/jobs")
-TAIL_LINES = 30
 NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
 POLL_SECONDS = 5
 # The archive that this program runs from.

@@ -85,8 +85,12 @@ def staging_path(shard, paths):
 def shard_state(shard, paths):
     """``proved``: a receipt for these very bytes, and a file untouched since it was written."""
     staged = staging_path(shard, paths)
-    staged_bytes = staged.stat().st_blocks * 512 if staged.exists() else 0
-    return {"proved": shard_is_proved(shard), "staged_bytes": staged_bytes}
+    return {"proved": shard_is_proved(shard), "staged_bytes": arrived_bytes(staged)}
+
+
+def arrived_bytes(staged):
+    """What is on the disk; aria2 fills a file from several places at once."""
+    return staged.stat().st_blocks * 512 if staged.exists() else 0
 
 
 def shard_is_proved(shard):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Where NVIDIA's packages put the toolkit; not in the PATH of every shell.
 PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/local/cuda/bin"
+# How much of a log is told when something fails.
+TAIL_LINES = 30
 CHUNK_BYTES = 8 * 1024 * 1024
 PROGRESS_BYTES = 64 * CHUNK_BYTES
 
