@@ -5,6 +5,8 @@ from pyinfra import config
 from deploys.base import base
 from deploys.connection import report_unreached, send_at_once
 from deploys.engines import engines
+from deploys.fit import fit
+from deploys.gpu import gpu
 from deploys.instances import activate, instances, verify
 from deploys.models import models
 from deploys.preflight import preflight
@@ -17,7 +19,9 @@ send_at_once()
 target = current_target()
 preflight(target)
 base(target)
+gpu(target)
 engines(target)
+fit(target)  # before any weights are fetched
 models(target)
 instances(target)  # staged, nothing restarted
 activate(target)

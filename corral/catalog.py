@@ -1,34 +1,43 @@
-"""The catalog: engines, models and profiles, one TOML file each. Adding one is adding a file."""
+"""The catalog: engines, models, profiles and GPUs, one TOML file each. Adding one is adding a file.
+
+Chat templates stand beside them as they are: catalog/chat-templates/.
+"""
 
 from __future__ import annotations
 
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from corral.drivers import DriverSource
 from corral.errors import CorralError
+from corral.profile import Profile
 from corral.schema import Frozen, did_you_mean, parse
 
-KvType = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+EngineKind = Literal["llama.cpp", "ik_llama.cpp"]
 
 
 class Engine(Frozen):
     """A server program, built from a pinned commit. File: catalog/engines/<name>.toml."""
 
-    kind: Literal["llama.cpp"]
+    kind: EngineKind
     repository: str = Field(description="git URL that production clones")
     commit: str = Field(description="40 hex digits, or a tag or branch that `corral lock` resolves")
     cmake_options: dict[str, str] = Field(default_factory=dict)
     cmake_options_cuda: dict[str, str] = Field(default_factory=dict)
     targets: tuple[str, ...] = Field(min_length=1)
+    minimum_driver: str = Field(default="0", description="NVIDIA's, of a build for CUDA")
+    minimum_toolkit: str = Field(default="0", description="CUDA's, of a build for CUDA")
 
 
 class Quant(Frozen):
     """One quant of a model: a pattern over the paths in its repository."""
 
     files: str = Field(description='such as "UD-Q4_K_XL/*.gguf"')
+    engine: EngineKind | None = Field(default=None, description="the only kind that can read it")
 
 
 class Model(Frozen):
@@ -40,46 +49,19 @@ class Model(Frozen):
     quants: dict[str, Quant] = Field(min_length=1)
 
 
-class Sampling(Frozen):
-    """Sampling defaults of the server; a request may still say otherwise."""
+class Gpu(Frozen):
+    """A kind of GPU, to be planned for without one at hand. File: catalog/gpus/<name>.toml."""
 
-    temperature: float | None = Field(default=None, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
-    repeat_penalty: float | None = Field(default=None, gt=0)
+    names: tuple[str, ...] = Field(min_length=1, description="patterns of nvidia-smi's names")
+    short_names: tuple[str, ...] = Field(min_length=1, description='what people type: "A100 40GB"')
+    memory_mib: int = Field(gt=0, description="memory.total of nvidia-smi")
+    compute_capability: str = Field(pattern=r"^\d+\.\d$")
 
-
-class Profile(Frozen):
-    """How a model is served. File: catalog/profiles/<name>.toml."""
-
-    model: str
-    quant: str
-    engine: str
-    alias: str | None = Field(default=None, description="name in the API; the model's if unset")
-    context_tokens_per_slot: int = Field(gt=0)
-    slots: int = Field(gt=0)
-    kv_type_k: KvType = "f16"
-    kv_type_v: KvType = "f16"
-    flash_attention: bool = True
-    batch_tokens: int = Field(default=2048, gt=0)
-    ubatch_tokens: int = Field(default=512, gt=0)
-    gpu_layers: int | Literal["all"] = "all"
-    threads: int | None = Field(default=None, gt=0)
-    prompt_cache_mib: int = Field(default=8192, ge=0, description="host memory for saved prompts")
-    metrics: bool = True
-    listen: Literal["tcp", "unix"] = "tcp"
-    reasoning_format: Literal["auto", "none", "deepseek"] = "auto"
-    ready_timeout_seconds: int | None = Field(default=None, gt=0)
-    sampling: Sampling = Sampling()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Profile:
-        if self.kv_type_v not in ("f16", "bf16") and not self.flash_attention:
-            raise ValueError("kv_type_v is quantized, which needs flash_attention = true")
-        if self.ubatch_tokens > self.batch_tokens:
-            raise ValueError("ubatch_tokens is larger than batch_tokens")
-        return self
+    def is_called(self, name: str) -> bool:
+        """Whether ``name`` is one of its names; case and spaces do not count."""
+        typed = _folded(name)
+        short = any(typed == _folded(short) for short in self.short_names)
+        return short or any(fnmatchcase(typed, _folded(pattern)) for pattern in self.names)
 
 
 class Catalog(Frozen):
@@ -88,6 +70,9 @@ class Catalog(Frozen):
     engines: dict[str, Engine]
     models: dict[str, Model]
     profiles: dict[str, Profile]
+    gpus: dict[str, Gpu] = Field(default_factory=dict)
+    chat_templates: dict[str, str] = Field(default_factory=dict, description="file -> text")
+    drivers: dict[str, DriverSource] = Field(default_factory=dict, description="by distribution")
 
     def engine(self, name: str, *, where: str) -> Engine:
         """The engine called ``name``; ``where`` names who asks. Raises CorralError."""
@@ -101,13 +86,34 @@ class Catalog(Frozen):
         """The profile called ``name``; ``where`` names who asks. Raises CorralError."""
         return _pick("profile", self.profiles, name, where)
 
+    def gpu(self, name: str, *, where: str) -> Gpu:
+        """The GPU that nvidia-smi or a person calls ``name``. Raises CorralError."""
+        for gpu in self.gpus.values():
+            if gpu.is_called(name):
+                return gpu
+        known = {short for gpu in self.gpus.values() for short in gpu.short_names}
+        what = f'unknown GPU "{name}"{did_you_mean(name, known)}'
+        raise CorralError(where, what, "name one of catalog/gpus/, or add a file there")
+
+    def chat_template(self, file: str, *, where: str) -> str:
+        """The text of a chat template. Raises CorralError."""
+        if file in self.chat_templates:
+            return self.chat_templates[file]
+        what = f'unknown chat template "{file}"{did_you_mean(file, self.chat_templates)}'
+        raise CorralError(where, what, "name a file of catalog/chat-templates/, or add it there")
+
 
 def load_catalog(folder: Path) -> Catalog:
-    """Read catalog/{engines,models,profiles}/*.toml. Raises CorralError naming file and key."""
+    """Read every file of the catalog. Raises CorralError naming file and key."""
     return Catalog(
         engines=_load(folder / "engines", Engine),
         models=_load(folder / "models", Model),
         profiles=_load(folder / "profiles", Profile),
+        gpus=_load(folder / "gpus", Gpu),
+        drivers=_load(folder / "drivers", DriverSource),
+        chat_templates={
+            path.name: _text(path) for path in sorted((folder / "chat-templates").glob("*.jinja"))
+        },
     )
 
 
@@ -118,8 +124,16 @@ def _load(folder: Path, schema: type[T]) -> dict[str, T]:
     return {path.stem: _read(path, schema) for path in sorted(folder.glob("*.toml"))}
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        where = _where(path)
+        raise CorralError(where, f"not readable as text: {error}", f"edit {where}") from error
+
+
 def _read(path: Path, schema: type[T]) -> T:
-    where = "/".join(path.parts[-3:])
+    where = _where(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -136,3 +150,11 @@ def _pick(kind: str, known: dict[str, T], name: str, where: str) -> T:
         f'unknown {kind} "{name}"{hint}',
         f"name one of catalog/{kind}s/, or add a file there",
     )
+
+
+def _where(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _folded(name: str) -> str:
+    return "".join(name.lower().split())

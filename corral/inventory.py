@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import ipaddress
-import runpy
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from corral.errors import CorralError
+from corral.inventory_file import host_data
 from corral.schema import Frozen, parse
 
 
@@ -21,6 +20,7 @@ class GpuSpec(Frozen):
     name: str
     count: int = Field(gt=0)
     compute_capability: str = Field(pattern=r"^\d+\.\d$", description='such as "8.0" for an A100')
+    memory_mib: int | None = Field(default=None, gt=0, description="catalog/gpus/ knows, if unset")
 
 
 class InstanceSpec(Frozen):
@@ -33,6 +33,23 @@ class InstanceSpec(Frozen):
     model: str | None = Field(default=None, description="instead of the profile's")
     quant: str | None = Field(default=None, description="instead of the profile's")
     engine: str | None = Field(default=None, description="instead of the profile's")
+    gpus: tuple[int | str, ...] = Field(
+        default=(), description='indices or uuids of nvidia-smi ("GPU-..."); all if empty'
+    )
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpu_set(cls, gpus: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        for gpu in gpus:
+            if isinstance(gpu, str) and not gpu.startswith("GPU-"):
+                raise ValueError(f'"{gpu}" is neither an index nor a uuid ("GPU-...")')
+            if isinstance(gpu, int) and gpu < 0:
+                raise ValueError(f"{gpu} is no index")
+        if len({type(gpu) for gpu in gpus}) > 1:
+            raise ValueError("name GPUs by index or by uuid, not both")
+        if twins := [gpu for gpu in set(gpus) if gpus.count(gpu) > 1]:
+            raise ValueError(f"{twins[0]} is named twice")
+        return gpus
 
     @field_validator("address")
     @classmethod
@@ -45,10 +62,12 @@ class HostSpec(Frozen):
 
     instances: tuple[InstanceSpec, ...] = ()
     gpus: GpuSpec | None = None
+    memory_gib: int | None = Field(default=None, gt=0, description="host memory")
     backend: str | None = Field(default=None, pattern="^(cuda|cpu)$")
     hub_url: str = "https://huggingface.co"
     engine_sources: dict[str, str] = Field(default_factory=dict, description="engine -> git URL")
     keys_folder: str | None = Field(default=None, description="on the controller")
+    allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
 
 
 class Host(Frozen):
@@ -72,96 +91,16 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     own = {key: value for key, value in data.items() if key in known}
     spec = parse(HostSpec, own, where=where, next_step=next_step)
     _refuse_twins(spec, where, next_step)
+    _refuse_absent_gpus(spec, where, next_step)
     return Host(name=name, data=dict(data), spec=spec)
 
 
 def load_inventory(path: Path) -> list[Host]:
-    """Read an inventory file as pyinfra does: groups are top-level lists, or (list, data).
+    """Read an inventory file as pyinfra does, see ``host_data``.
 
-    Data precedence is pyinfra's: host, then group, then ``all`` (group_data/ beside the file or
-    in the working folder). Raises CorralError when the file cannot be run or a host is wrong.
+    Raises CorralError when the file cannot be run or a host is wrong.
     """
-    variables = _run(path)
-    group_data = _group_data(path)
-    merged: dict[str, dict[str, Any]] = {}
-    for layer in _layers(variables, group_data, path.stem):
-        for host, data in layer:
-            merged[host] = {**merged.get(host, {}), **data}
-    return [parse_host(host, data, origin=str(path)) for host, data in merged.items()]
-
-
-Layer = list[tuple[str, dict[str, Any]]]
-
-
-def _layers(
-    variables: dict[str, Any], group_data: dict[str, dict[str, Any]], stem: str
-) -> list[Layer]:
-    """Pairs of host and data, weakest first, as pyinfra_cli.inventory (3.10) ranks them: ``all``,
-    the groups in their order, the group named after the file, the hosts' own.
-    """
-    groups = {name: _split(value) for name, value in variables.items()}
-    own = [pair for members, _ in groups.values() for pair in members]
-    names = list(dict.fromkeys(host for host, _ in own))
-    everyone, inline = groups.pop("all", ([(name, {}) for name in names], {}))
-    groups.setdefault(stem, (everyone, {}))
-    layers: list[Layer] = [[(host, {**inline, **group_data.get("all", {})}) for host in names]]
-    for group, (members, data) in groups.items():
-        layers.append([(host, {**data, **group_data.get(group, {})}) for host, _ in members])
-    return [*layers, own]
-
-
-def _split(group: Any) -> tuple[Layer, dict[str, Any]]:
-    members, data = group if isinstance(group, tuple) else (group, {})
-    return [m if isinstance(m, tuple) else (m, {}) for m in members], data
-
-
-def _group_data(path: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for folder in dict.fromkeys([Path("group_data"), path.parent / "group_data"]):
-        for file in sorted(folder.glob("*.py")):
-            executed, imported = _execute(file), _imported(file)
-            values = {
-                name: value
-                for name, value in executed.items()
-                if not name.startswith("__") and name not in imported
-            }
-            found.setdefault(file.stem, {}).update(values)
-    return found
-
-
-_IMPORTS = (ast.Import, ast.ImportFrom)
-
-
-def _imported(file: Path) -> set[str]:
-    """Names that a file imports; pyinfra keeps them out of host data, and so do we."""
-    imports = [n for n in ast.parse(file.read_text()).body if isinstance(n, _IMPORTS)]
-    return {a.asname or a.name.split(".")[0] for node in imports for a in node.names}
-
-
-def _run(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CorralError(str(path), "no such inventory", "name a file of inventories/")
-    return {k: v for k, v in _execute(path).items() if not k.startswith("_") and _is_group(v)}
-
-
-def _execute(path: Path) -> dict[str, Any]:
-    """Run a user's file. Whatever it raises is its author's to mend, so everything is caught."""
-    try:
-        return runpy.run_path(str(path))
-    except CorralError:
-        raise
-    except Exception as error:
-        raise CorralError(str(path), f"{type(error).__name__}: {error}", f"edit {path}") from error
-
-
-def _is_group(value: Any) -> bool:
-    members = value[0] if isinstance(value, tuple) and len(value) == 2 else value
-    if not isinstance(members, list) or not members:
-        return False
-    return all(
-        isinstance(m, str) or (isinstance(m, tuple) and len(m) == 2 and isinstance(m[0], str))
-        for m in members
-    )
+    return [parse_host(host, data, origin=str(path)) for host, data in host_data(path).items()]
 
 
 # Keys that pyinfra's connectors read begin so; other keys are the user's own business.
@@ -189,3 +128,18 @@ def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
             pair = f'"{ports[instance.port]}" and "{instance.name}"'
             raise CorralError(where, f"instances {pair} share port {instance.port}", next_step)
         ports[instance.port] = instance.name
+
+
+def _refuse_absent_gpus(spec: HostSpec, where: str, next_step: str) -> None:
+    for instance in spec.instances:
+        if problem := _gpu_problem(instance.gpus, spec.gpus.count if spec.gpus else 0):
+            raise CorralError(where, f'instance "{instance.name}" names {problem}', next_step)
+
+
+def _gpu_problem(gpus: tuple[int | str, ...], count: int) -> str | None:
+    if gpus and not count:
+        return "gpus, but the host has none"
+    absent = [gpu for gpu in gpus if isinstance(gpu, int) and gpu >= count]
+    if absent:
+        return f"GPU {absent[0]}, but the host has {count}, counted from 0"
+    return f"{len(gpus)} GPUs, but the host has {count}" if len(gpus) > count else None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from corral.drivers import GpuSetup
 from corral.inventory import GpuSpec
 from corral.schema import Frozen
 from corral.settings import HostPaths
+
+# Fields of InstancePlan that hold whole files: only `stage` needs them.
+INSTANCE_FILES = frozenset({"unit_text", "chat_template"})
 
 
 class ReleasePlan(Frozen):
@@ -23,14 +27,25 @@ class ReleasePlan(Frozen):
     scratch_bytes: int
 
 
+class HeaderPlan(Frozen):
+    """The header at the start of a shard, all bytes before its data; sha256 of those bytes."""
+
+    size_bytes: int
+    sha256: str
+
+
 class ShardPlan(Frozen):
-    """One file of weights: where it comes from, where it goes, what its bytes must be."""
+    """One file of weights: where it comes from, where it goes, what its bytes must be.
+
+    ``header`` is None when the hub could not be asked for it.
+    """
 
     url: str
     revision: str
     path: str
     size_bytes: int
     sha256: str
+    header: HeaderPlan | None = None
 
 
 class Endpoint(Frozen):
@@ -47,6 +62,46 @@ class Endpoint(Frozen):
             return f"unix:{self.socket}"
         shown = f"[{self.address}]" if ":" in str(self.address) else self.address
         return f"http://{shown}:{self.port}"
+
+
+class ResolvedPlacement(Frozen):
+    """Which tensors live on the GPUs, decided; 0 ``gpu_layers`` means nothing does."""
+
+    gpu_layers: int | Literal["all"]
+    experts_on_cpu: bool = False
+    cpu_moe_layers: int = 0
+    tensor_overrides: tuple[str, ...] = ()
+    tensor_split: tuple[float, ...] = ()
+
+
+class DeviceNeed(Frozen):
+    """Memory that an instance needs on one device: weights and KV exactly, the rest bounded."""
+
+    weights_mib: int
+    kv_mib: int
+    compute_mib: int
+    runtime_mib: int
+
+    @property
+    def exact_mib(self) -> int:
+        """The part that is no bound."""
+        return self.weights_mib + self.kv_mib
+
+    @property
+    def total_mib(self) -> int:
+        """All of it."""
+        return self.weights_mib + self.kv_mib + self.compute_mib + self.runtime_mib
+
+
+class InstanceNeed(Frozen):
+    """What corral.fit says of an instance: each GPU of its set in order, and the host.
+
+    + unknown: why it is not known, or known only in part; empty when all is known
+    """
+
+    gpus: tuple[DeviceNeed, ...] = ()
+    host: DeviceNeed | None = None
+    unknown: str = ""
 
 
 class InstancePlan(Frozen):
@@ -69,6 +124,12 @@ class InstancePlan(Frozen):
     shards: tuple[str, ...]
     context_tokens_per_slot: int
     slots: int
+    gpus: tuple[int | str, ...]
+    placement: ResolvedPlacement
+    need: InstanceNeed
+    fit_argv: tuple[str, ...] | None
+    chat_template: str | None
+    chat_template_path: str | None
     metrics: bool
     keyed_routes: tuple[str, ...]
     uses_gpu: bool
@@ -83,6 +144,7 @@ class HostPlan(Frozen):
     packages: tuple[str, ...]
     commands: tuple[str, ...]
     gpus: GpuSpec | None
+    gpu_setup: GpuSetup | None = None
     releases: tuple[ReleasePlan, ...]
     shards: tuple[ShardPlan, ...]
     instances: tuple[InstancePlan, ...]
@@ -92,5 +154,5 @@ class HostPlan(Frozen):
         return next((i for i in self.instances if i.name == name), None)
 
     def to_helper(self) -> str:
-        """The plan as the host helper takes it: JSON, without the text of units."""
-        return self.model_dump_json(exclude={"instances": {"__all__": {"unit_text"}}})
+        """The plan as the host helper takes it: JSON, without the text of files."""
+        return self.model_dump_json(exclude={"instances": {"__all__": set(INSTANCE_FILES)}})

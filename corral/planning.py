@@ -1,20 +1,33 @@
-"""From an inventory's host, the catalog and the lock to a HostPlan. Pure: no network, no host."""
+"""From an inventory's host, the catalog, the lock and the models' headers to a HostPlan."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from corral.catalog import Catalog, Profile
-from corral.engines import llama_cpp
+from pydantic import ConfigDict, SkipValidation
+
+from corral.catalog import Catalog
+from corral.engines import KvPair, engine_module, resolve_placement
 from corral.errors import CorralError
-from corral.inventory import Host, InstanceSpec
-from corral.lockfile import Lock, locked_engine, locked_shards, resolve_instance
-from corral.plan import Endpoint, HostPlan, InstancePlan, ReleasePlan, ShardPlan
+from corral.fit.host_fit import Candidate, Placed, fit_host
+from corral.fit.planned import HeaderSource, Weights, with_headers
+from corral.gpu_host import gpu_setup
+from corral.inventory import Host
+from corral.lockfile import Lock, locked_engine, locked_shards
+from corral.plan import (
+    Endpoint,
+    HostPlan,
+    InstancePlan,
+    ReleasePlan,
+    ResolvedPlacement,
+    ShardPlan,
+)
+from corral.requested import Requested, request
 from corral.schema import Frozen
 from corral.settings import HostPaths
 from corral.unit import UnitValues, render_unit
@@ -33,6 +46,7 @@ PACKAGES = (
     "libgomp1",
     "ninja-build",
 )
+# What must be on a host before anything is installed.
 COMMANDS = ("apt-get", "dpkg-query", "journalctl", "systemctl", "systemd-run")
 
 # Sources, object files and staging of one build; CUDA objects are the larger.
@@ -40,20 +54,29 @@ _SCRATCH_BYTES = {"cpu": 2 * GIB, "cuda": 8 * GIB}
 
 
 class Planner(Frozen):
-    """All that planning reads, gathered once."""
+    """All that planning reads, gathered once; only ``headers`` may ask the network."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     catalog: Catalog
     lock: Lock
     paths: HostPaths
     templates: Path
+    headers: SkipValidation[HeaderSource]
 
     def plan_host(self, host: Host) -> HostPlan:
         """Decide everything for one host. Raises CorralError for what does not fit together."""
         releases: dict[str, ReleasePlan] = {}
         shards: dict[str, ShardPlan] = {}
         instances = []
-        for spec in host.spec.instances:
-            instance, release, weights = self._plan_instance(host, spec)
+        requests = [request(host, spec, self.catalog) for spec in host.spec.instances]
+        weights_of = {asked.spec.name: self._plan_shards(asked) for asked in requests}
+        placed = self._place(host, requests, weights_of)
+        for asked in requests:
+            weights = weights_of[asked.spec.name].shards
+            instance, release = self._plan_instance(
+                asked, requests, weights, placed[asked.spec.name]
+            )
             releases[release.key] = release
             shards |= {shard.path: shard for shard in weights}
             instances.append(instance)
@@ -61,96 +84,153 @@ class Planner(Frozen):
             host=host.name,
             paths=self.paths,
             packages=PACKAGES,
-            commands=_commands(releases.values()),
+            commands=COMMANDS,
             gpus=host.spec.gpus,
+            gpu_setup=gpu_setup(host.spec, self.catalog, releases.values()),
             releases=tuple(releases.values()),
             shards=tuple(shards.values()),
             instances=tuple(instances),
         )
 
     def _plan_instance(
-        self, host: Host, spec: InstanceSpec
-    ) -> tuple[InstancePlan, ReleasePlan, list[ShardPlan]]:
-        where = f"{host.name}/{spec.name}"
-        engine, model, quant = resolve_instance(spec, self.catalog, where=where)
-        profile = self.catalog.profile(spec.profile, where=where)
-        release = self._plan_release(host, engine, where)
-        shards = self._plan_shards(host, model, quant, where)
-        self._refuse_long_context(profile, model, where)
-        values = self._unit_values(host, spec, profile, model, release, shards[0], where)
-        generation = self._generation(values, shards)
+        self,
+        asked: Requested,
+        neighbours: list[Requested],
+        shards: tuple[ShardPlan, ...],
+        placed: Placed,
+    ) -> tuple[InstancePlan, ReleasePlan]:
+        profile, placement = asked.profile, placed.placement
+        release = self._plan_release(asked, neighbours)
+        generation = self._generation(asked, release, shards, placement)
+        values = self._unit_values(asked, release, shards[0], placement, generation)
         plan = InstancePlan(
-            name=spec.name,
-            unit=_unit_name(spec),
-            unit_path=f"{self.paths.units}/{_unit_name(spec)}",
+            name=asked.spec.name,
+            unit=_unit_name(asked),
+            unit_path=f"{self.paths.units}/{_unit_name(asked)}",
             unit_text=self._render(values, generation),
             generation=generation,
-            folder=f"{self.paths.instances}/{spec.name}",
+            folder=self._folder(asked),
             key_path=values.key_path,
             argv=values.argv,
             endpoint=values.endpoint,
-            alias=profile.alias or model,
-            profile=spec.profile,
-            model=model,
-            quant=quant,
+            alias=profile.alias or asked.model,
+            profile=asked.spec.profile,
+            model=asked.model,
+            quant=asked.quant,
             release=release.key,
             shards=tuple(shard.path for shard in shards),
             context_tokens_per_slot=profile.context_tokens_per_slot,
             slots=profile.slots,
+            gpus=asked.gpus,
+            placement=placement,
+            need=placed.need,
+            fit_argv=engine_module(asked.kind).fit_argv(
+                profile,
+                programs=f"{release.folder}/bin",
+                model=shards[0].path,
+                placement=placement,
+            ),
+            chat_template=asked.chat_template,
+            chat_template_path=self._template_path(asked, generation),
             metrics=profile.metrics,
-            keyed_routes=llama_cpp.keyed_routes(profile),
-            # Also with a build for the CPU: where GPUs are, a server without VRAM is a finding.
-            uses_gpu=host.spec.gpus is not None and profile.gpu_layers != 0,
+            keyed_routes=engine_module(asked.kind).keyed_routes(profile),
+            uses_gpu=asked.wants_gpu,
             ready_timeout_seconds=profile.ready_timeout_seconds or _ready_timeout_seconds(shards),
         )
-        return plan, release, shards
+        return plan, release
+
+    def _place(
+        self, host: Host, requests: list[Requested], weights_of: dict[str, Weights]
+    ) -> dict[str, Placed]:
+        candidates = [
+            Candidate(
+                name=asked.spec.name,
+                label=f"profile {asked.spec.profile}",
+                kind=asked.kind,
+                profile=asked.profile,
+                placement=resolve_placement(asked.profile, gpus=len(asked.gpus)),
+                gpus=asked.gpus,
+                model=weights_of[asked.spec.name].model,
+                unknown=weights_of[asked.spec.name].unknown,
+            )
+            for asked in requests
+        ]
+        return fit_host(host.name, candidates, memory_mib=self._gpu_memory_mib(host))
+
+    def _gpu_memory_mib(self, host: Host) -> int | None:
+        """Memory of each GPU: as the inventory says, else as the catalog knows its name."""
+        if host.spec.gpus is None:
+            return None
+        known = (gpu for gpu in self.catalog.gpus.values() if gpu.is_called(host.spec.gpus.name))
+        found = next(known, None)
+        return host.spec.gpus.memory_mib or (found.memory_mib if found else None)
 
     def _unit_values(
         self,
-        host: Host,
-        spec: InstanceSpec,
-        profile: Profile,
-        model: str,
+        asked: Requested,
         release: ReleasePlan,
         first_shard: ShardPlan,
-        where: str,
+        placement: ResolvedPlacement,
+        generation: str,
     ) -> UnitValues:
-        endpoint = self._endpoint(spec, profile, where)
-        on_gpu = release.backend == "cuda" and profile.gpu_layers != 0
-        argv = llama_cpp.argv(
-            profile,
-            program=f"{release.folder}/bin/{llama_cpp.PROGRAM}",
+        endpoint = self._endpoint(asked)
+        module = engine_module(asked.kind)
+        argv = module.argv(
+            asked.profile,
+            program=f"{release.folder}/bin/{module.PROGRAM}",
             model=first_shard.path,
-            alias=profile.alias or model,
+            alias=asked.profile.alias or asked.model,
             endpoint=endpoint,
             # Where LoadCredential= puts it: the specifier %d, written out.
-            key_file=f"/run/credentials/{_unit_name(spec)}/api-keys",
-            on_gpu=on_gpu,
+            key_file=f"/run/credentials/{_unit_name(asked)}/api-keys",
+            placement=placement,
+            chat_template_file=self._template_path(asked, generation),
         )
         return UnitValues(
-            host=host.name,
-            instance=spec.name,
-            profile=spec.profile,
+            host=asked.host.name,
+            instance=asked.spec.name,
+            profile=asked.spec.profile,
             argv=argv,
-            key_path=f"{self.paths.keys}/{spec.name}",
+            key_path=f"{self.paths.keys}/{asked.spec.name}",
             endpoint=endpoint,
-            cuda_devices=host.spec.gpus.count if on_gpu and host.spec.gpus else 0,
+            gpus=asked.gpus,
+            host_gpus=asked.host.spec.gpus.count if asked.host.spec.gpus else 0,
+            locks_memory="mlock" in asked.profile.load_mode,
             open_to_network=_open_to_network(endpoint),
         )
 
-    def _generation(self, values: UnitValues, shards: list[ShardPlan]) -> str:
-        """Sixteen hex digits over all that makes a server this one: its unit and its weights."""
-        return _digest([self._render(values, ""), [shard.sha256 for shard in shards]])[:16]
+    def _generation(
+        self,
+        asked: Requested,
+        release: ReleasePlan,
+        shards: tuple[ShardPlan, ...],
+        placement: ResolvedPlacement,
+    ) -> str:
+        """Sixteen hex digits over all that makes a server this one: unit, weights, template."""
+        unnamed = self._render(self._unit_values(asked, release, shards[0], placement, ""), "")
+        return _digest([unnamed, [shard.sha256 for shard in shards], asked.chat_template])[:16]
+
+    def _folder(self, asked: Requested) -> str:
+        return f"{self.paths.instances}/{asked.spec.name}"
+
+    def _template_path(self, asked: Requested, generation: str) -> str | None:
+        if asked.chat_template is None:
+            return None
+        return f"{self._folder(asked)}/generations/{generation}/chat-template.jinja"
 
     def _render(self, values: UnitValues, generation: str) -> str:
         return render_unit(values, generation=generation, templates=self.templates)
 
-    def _plan_release(self, host: Host, name: str, where: str) -> ReleasePlan:
+    def _plan_release(self, asked: Requested, neighbours: list[Requested]) -> ReleasePlan:
+        """The release of an instance; it fits all instances of the host with this engine."""
+        host, name, backend = asked.host, asked.engine, asked.backend
         engine = self.catalog.engines[name]
-        locked = locked_engine(self.lock, self.catalog, name, where=where)
-        backend = _backend(host, where)
-        options = llama_cpp.cmake_options(
-            engine, backend=backend, cuda_architectures=_cuda_architectures(host)
+        locked = locked_engine(self.lock, self.catalog, name, where=asked.where)
+        options = engine_module(asked.kind).cmake_options(
+            engine,
+            backend=backend,
+            cuda_architectures=_cuda_architectures(host),
+            kv_pairs=_kv_pairs(neighbours, name),
         )
         decides_bytes = [name, locked.commit, backend, options, sorted(engine.targets)]
         key = f"{locked.commit[:12]}-{backend}-{_digest(decides_bytes)[:8]}"
@@ -166,10 +246,12 @@ class Planner(Frozen):
             scratch_bytes=_SCRATCH_BYTES[backend],
         )
 
-    def _plan_shards(self, host: Host, model: str, quant: str, where: str) -> list[ShardPlan]:
-        entry, files = locked_shards(self.lock, self.catalog, model, quant, where=where)
-        hub = host.spec.hub_url.rstrip("/")
-        return [
+    def _plan_shards(self, asked: Requested) -> Weights:
+        entry, files = locked_shards(
+            self.lock, self.catalog, asked.model, asked.quant, where=asked.where
+        )
+        hub = asked.host.spec.hub_url.rstrip("/")
+        shards = [
             ShardPlan(
                 url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{file.path}",
                 revision=entry.revision,
@@ -179,16 +261,11 @@ class Planner(Frozen):
             )
             for file in files
         ]
+        return with_headers(shards, self.headers)
 
-    def _refuse_long_context(self, profile: Profile, model: str, where: str) -> None:
-        trained = self.catalog.models[model].train_context_tokens
-        asked = profile.context_tokens_per_slot
-        if asked > trained:
-            what = f"{asked} context tokens a slot, but {model} was trained on {trained}"
-            raise CorralError(where, what, "lower context_tokens_per_slot in the profile")
-
-    def _endpoint(self, spec: InstanceSpec, profile: Profile, where: str) -> Endpoint:
-        if profile.listen == "unix":
+    def _endpoint(self, asked: Requested) -> Endpoint:
+        spec, where = asked.spec, asked.where
+        if asked.profile.listen == "unix":
             if spec.port is not None:
                 what = f"profile {spec.profile} listens on a unix socket, port {spec.port} is given"
                 raise CorralError(where, what, "remove the port, or choose another profile")
@@ -198,28 +275,18 @@ class Planner(Frozen):
         return Endpoint(address=spec.address, port=spec.port)
 
 
-def _unit_name(spec: InstanceSpec) -> str:
-    return f"corral-{spec.name}.service"
+def _unit_name(asked: Requested) -> str:
+    return f"corral-{asked.spec.name}.service"
 
 
-def _ready_timeout_seconds(shards: list[ShardPlan]) -> int:
+def _kv_pairs(requests: list[Requested], engine: str) -> frozenset[KvPair]:
+    """Pairs of cache types that the GPU kernels of an engine's release shall know."""
+    return frozenset(r.kv_pair for r in requests if r.engine == engine and r.kv_pair)
+
+
+def _ready_timeout_seconds(shards: Sequence[ShardPlan]) -> int:
     """Five minutes, and twenty seconds for each GiB to be read."""
     return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
-
-
-def _commands(releases: Iterable[ReleasePlan]) -> tuple[str, ...]:
-    """What must be on a host before anything is installed."""
-    toolkit = ("nvcc",) if any(release.backend == "cuda" for release in releases) else ()
-    return (*COMMANDS, *toolkit)
-
-
-def _backend(host: Host, where: str) -> Literal["cpu", "cuda"]:
-    backend = host.spec.backend or ("cuda" if host.spec.gpus else "cpu")
-    if backend == "cuda" and host.spec.gpus is None:
-        raise CorralError(
-            where, "backend is cuda, but the host has no gpus", 'add "gpus" to the host'
-        )
-    return "cuda" if backend == "cuda" else "cpu"
 
 
 def _cuda_architectures(host: Host) -> str | None:

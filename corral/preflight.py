@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from corral.findings import Finding
+from corral.gpu_host import decide
 from corral.plan import HostPlan
-from corral.schema import Frozen
+from corral.preflight_fit import fit_findings
+from corral.preflight_gpu import bus_findings, gpu_findings
 from corral.state import HostState
 
 SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -18,15 +21,8 @@ INSTALLED_RELEASE_BYTES = 512 * 1024**2
 CPU_FLAGS = frozenset({"avx", "avx2", "bmi2", "f16c", "fma"})
 
 
-class Finding(Frozen):
-    """One reason not to start, and what to do about it."""
-
-    what: str
-    next_step: str
-
-
 def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[Finding]:
-    """All findings at once; an empty list means go. ``now_seconds``: the controller's clock."""
+    """All findings at once; go when none of them stops. ``now_seconds``: the controller's clock."""
     commands = list(_commands(state))
     if not state.readable:
         unread = Finding(
@@ -40,14 +36,14 @@ def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[F
         *_disk(plan, state),
         *_ports(plan, state),
         *_engine_config(state),
-        *_gpus(plan, state),
+        *_drivers(plan, state),
+        *fit_findings(plan, state),
     ]
 
 
 def _commands(state: HostState) -> Iterator[Finding]:
     for name in state.missing_commands:
-        package = "a CUDA toolkit" if name == "nvcc" else name
-        yield Finding(what=f"{name} is missing", next_step=f"install {package} on the host")
+        yield Finding(what=f"{name} is missing", next_step=f"install {name} on the host")
 
 
 def _system(state: HostState) -> Iterator[Finding]:
@@ -121,19 +117,14 @@ def _engine_config(state: HostState) -> Iterator[Finding]:
         )
 
 
-def _gpus(plan: HostPlan, state: HostState) -> Iterator[Finding]:
-    if plan.gpus is None:
-        return
-    wanted, capability = plan.gpus.count, plan.gpus.compute_capability
-    fitting = [gpu for gpu in state.gpus if gpu.compute_capability == capability]
-    if len(fitting) < wanted:
-        names = ", ".join(f"{g.name} ({g.compute_capability})" for g in state.gpus)
-        found = names or state.gpus_problem or "none"
-        planned = f"{wanted} GPUs of compute capability {capability}"
-        yield Finding(
-            what=f"{planned} planned, nvidia-smi says: {found}",
-            next_step="install the driver, or describe the host's real GPUs in the inventory",
-        )
+def _drivers(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    """What a deploy cannot mend; nvidia-smi is listened to once its driver is the right one."""
+    decision = decide(plan, state)
+    yield from decision.findings
+    if decision.driver_changes:
+        yield from bus_findings(plan, state.gpu_host)
+    elif not decision.findings:
+        yield from gpu_findings(plan, state.gpu_host)
 
 
 def _gib(size_bytes: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corral.catalog import load_catalog
 from corral.errors import CorralError
+from corral.fit.headers import HeaderStore, default_headers_folder
 from corral.lockfile import read_lock
 from corral.planning import Planner
 from corral.settings import HOST_PATHS
@@ -34,4 +35,5 @@ def load_planner(root: Path) -> Planner:
         lock=read_lock(root / LOCK_FILE),
         paths=HOST_PATHS,
         templates=root / "templates",
+        headers=HeaderStore(default_headers_folder()),
     )

@@ -23,6 +23,7 @@ from corral.lockfile import (
     resolve_instance,
     wanted_by,
 )
+from corral.shards import shard_set_problem
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -120,6 +121,9 @@ def _files(name: str, model: Model, quant: str, info: ModelInfo) -> tuple[Locked
         raise CorralError(
             where, f"{model.repo} has no file that matches {pattern}", "mend the pattern"
         )
+    if problem := shard_set_problem([_path(file) for file in found]):
+        what = f"in {model.repo}, {pattern} {problem}"
+        raise CorralError(where, what, "mend the pattern, or choose a revision that is whole")
     files = []
     for file in found:
         if file.lfs is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from corral.schema import Frozen
 
 
@@ -43,12 +45,108 @@ class Listener(Frozen):
 
 
 class Gpu(Frozen):
-    """A GPU as nvidia-smi lists it."""
+    """A GPU as nvidia-smi lists it; None for what it does not have or does not answer.
+
+    + pci: as sysfs writes it, such as 0000:3b:00.0; + numa_node: None where there is none
+    + ecc_uncorrected: errors since the driver was loaded; + problem: such as [GPU requires reset]
+    """
 
     index: int
-    name: str
-    memory_mib: int
-    compute_capability: str
+    name: str | None
+    uuid: str | None
+    pci: str | None
+    driver_version: str | None
+    persistence: bool
+    memory_total_mib: int | None
+    memory_free_mib: int | None
+    compute_capability: str | None
+    ecc_uncorrected: int | None
+    numa_node: int | None = None
+    problem: str = ""
+
+
+class GpuProcess(Frozen):
+    """A process that holds memory of a GPU, by the GPU's uuid."""
+
+    gpu: str
+    pid: int
+    program: str
+    unit: str
+    used_mib: int | None
+
+
+class Xid(Frozen):
+    """An error of a GPU in the kernel log of this boot; ``pci`` as in ``Gpu``."""
+
+    pci: str
+    code: int
+    time_seconds: float
+
+
+class Package(Frozen):
+    """An installed package; ``held``: apt leaves it alone."""
+
+    version: str
+    held: bool
+
+
+class Driver(Frozen):
+    """Three places that must agree: the loaded module, the libraries, the packages."""
+
+    module_version: str | None = None
+    open_module: bool = False
+    library_version: str | None = None
+    packages: dict[str, Package] = {}
+
+
+class Toolkit(Frozen):
+    """A CUDA toolkit: its nvcc, and the release that it says, such as 12.8; builds use one."""
+
+    path: str
+    version: str | None
+    used: bool
+
+
+class Memory(Frozen):
+    """Main memory of the host."""
+
+    total_mib: int = 0
+    available_mib: int = 0
+    swap_total_mib: int = 0
+    swap_free_mib: int = 0
+    huge_pages: int = 0
+    huge_pages_free: int = 0
+    huge_page_kib: int = 0
+
+
+SmiFailure = Literal["", "absent", "no-driver", "no-devices", "mismatch", "lost", "other"]
+
+
+class GpuHost(Frozen):
+    """GPUs, drivers and memory of a host (files/corral_host/gpu.py).
+
+    + failure: what kind of thing is wrong with nvidia-smi, ``problem`` in its words
+    + lost, pci_gpus: PCI addresses; + xids_unreadable: why the kernel log is, or empty
+    + persistenced: the service's state, or absent; + files: sha256 of those that Corral writes
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    failure: SmiFailure = "absent"
+    problem: str = ""
+    lost: tuple[str, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
+    pci_gpus: tuple[str, ...] = ()
+    driver: Driver = Driver()
+    toolkits: tuple[Toolkit, ...] = ()
+    xids: tuple[Xid, ...] = ()
+    xids_unreadable: str = ""
+    numa_nodes: int = 1
+    memory: Memory = Memory()
+    uvm_device: bool = False
+    uvm_at_boot: bool = False
+    persistenced: str = "absent"
+    persistenced_at_boot: bool = False
+    files: dict[str, str] = {}
 
 
 class HostState(Frozen):
@@ -69,8 +167,7 @@ class HostState(Frozen):
     shards: dict[str, ShardState] = {}
     instances: dict[str, InstanceState] = {}
     listeners: dict[int, Listener] = {}
-    gpus: tuple[Gpu, ...] = ()
-    gpus_problem: str = ""
+    gpu_host: GpuHost = GpuHost()
 
     @property
     def readable(self) -> bool:

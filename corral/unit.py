@@ -21,8 +21,16 @@ class UnitValues(Frozen):
     argv: tuple[str, ...]
     key_path: str
     endpoint: Endpoint
-    cuda_devices: int
+    gpus: tuple[int | str, ...]
+    host_gpus: int
+    locks_memory: bool
     open_to_network: bool
+
+    @property
+    def gpu_nodes(self) -> tuple[int, ...]:
+        """Numbers of /dev/nvidia<N>; a uuid does not tell which node is its own."""
+        by_index = tuple(gpu for gpu in self.gpus if isinstance(gpu, int))
+        return by_index if len(by_index) == len(self.gpus) else tuple(range(self.host_gpus))
 
 
 def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:

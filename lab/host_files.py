@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from pathlib import Path
 
-from lab import apt
+from lab import apt, gpus
 from lab.commands import run
 from lab.descriptions import Gpu, HostSpec
 from lab.layout import Layout
 
-_FILES = Path(__file__).parent / "files"
 _STUB_RESOLVER = "127."
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
@@ -77,29 +75,10 @@ def _mirrors(root: Path) -> None:
             run(["cp", "-a", "--no-target-directory", folder, target], where="CA certificates")
 
 
-def _gpus(root: Path, gpus: tuple[Gpu, ...]) -> None:
-    program = (_FILES / "nvidia-smi").read_text()
-    _put(root / "usr/local/bin/nvidia-smi", program, mode=0o755)
-    told = [_told(index, gpu) for index, gpu in enumerate(gpus)]
-    # Every llama-server holds some; a test takes this away to play a fall back to the CPU.
-    apps = [{"cmdline_contains": "llama-server", "used_memory_mib": 518}]
-    text = json.dumps({"gpus": told, "apps": apps}, indent=1)
-    _put(root / "etc/corral-lab/gpus.json", f"{text}\n")
-
-
-def _told(index: int, gpu: Gpu) -> dict[str, str | int]:
-    """One GPU in the words of `nvidia-smi --query-gpu`; memory in MiB."""
-    return {
-        "index": index,
-        "name": gpu.name,
-        "uuid": f"GPU-{uuid.uuid5(uuid.NAMESPACE_OID, f'corral-lab-{index}')}",
-        "driver_version": gpu.driver_version,
-        "memory.total": gpu.memory_total_mib,
-        "memory.free": gpu.memory_free_mib,
-        "memory.used": gpu.memory_total_mib - gpu.memory_free_mib,
-        "compute_cap": gpu.compute_capability,
-        "ecc.errors.uncorrected.volatile.total": 0,
-    }
+def _gpus(root: Path, described: tuple[Gpu, ...]) -> None:
+    driver = gpus.module(described[0].driver_version)
+    for file in (gpus.nvidia_smi(), *gpus.cards(described), *driver):
+        _put(root / file.path, file.text, mode=file.mode)
 
 
 def _put(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -18,6 +18,7 @@ _PROGRAMS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "git": "git",
+    "gpg": "gnupg",
     "setpriv": "util-linux",
     "unshare": "util-linux",
 }

@@ -11,7 +11,7 @@ from pyinfra.api import operation
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations import apt
 
-from corral.preflight import Finding
+from corral.findings import Finding
 from operations import Commands, job
 
 

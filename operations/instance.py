@@ -10,7 +10,7 @@ from pyinfra.api import operation
 from pyinfra.api.command import QuoteString, StringCommand
 
 from corral.keys import KeyFile
-from corral.plan import HostPlan, InstancePlan
+from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
 from corral.verification import failures
 from facts.instance import Checks
 from operations import Commands, job
@@ -57,7 +57,7 @@ def activate(waiting: Sequence[InstancePlan], *, helper: str) -> Commands:
         host.noop("all instances serve their planned generation")
         return
     for instance in waiting:
-        spec = instance.model_dump(mode="json", exclude={"unit_text"})
+        spec = instance.model_dump(mode="json", exclude=set(INSTANCE_FILES))
         yield from job.run(helper, f"activate-{instance.name}", "activate", spec)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corral.catalog import Catalog, Engine, Model, Profile, Quant
+from corral.catalog import Catalog, Engine, Model, Quant
 from corral.inventory import Host, parse_host
 from corral.lockfile import Lock, LockedEngine, LockedFile, LockedModel
 from corral.plan import HostPlan
 from corral.planning import PACKAGES, Planner
+from corral.profile import Profile
 from corral.settings import HostPaths
 from corral.state import Filesystem, HostState, InstanceState, ShardState
+from tests.headers import MadeHeaders
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1024**3
@@ -78,6 +80,7 @@ def lock() -> Lock:
 def planner(*, paths: HostPaths | None = None, **chat: Any) -> Planner:
     """A planner over the samples; ``chat`` changes the chat profile."""
     return Planner(
+        headers=MadeHeaders(),
         catalog=catalog(**chat),
         lock=lock(),
         paths=paths or HostPaths(),

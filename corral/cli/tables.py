@@ -41,7 +41,8 @@ def rehash_table(results: Mapping[str, list[dict[str, Any]]]) -> Table:
 
 def status_table(plans: list[HostPlan], states: Mapping[str, HostState | str]) -> Table:
     """One row an instance."""
-    table = Table("host", "instance", "endpoint", "unit", "pid", "since", "generation", box=None)
+    heads = ("host", "instance", "endpoint", "unit", "pid", "since", "VRAM", "generation")
+    table = Table(*heads, box=None)
     for plan in plans:
         for instance in plan.instances:
             table.add_row(
@@ -50,16 +51,27 @@ def status_table(plans: list[HostPlan], states: Mapping[str, HostState | str]) -
     return table
 
 
-def _row(instance: InstancePlan, state: HostState | str) -> tuple[str, str, str, str]:
+def _row(instance: InstancePlan, state: HostState | str) -> tuple[str, ...]:
     if isinstance(state, str):
-        return f"[red]{escape(state.splitlines()[0])}[/]", "", "", ""
+        return f"[red]{escape(state.splitlines()[0])}[/]", "", "", "", ""
     found = state.instances[instance.name]
     unit = f"{found.active} ({found.sub})"
     colour = "green" if found.active == "active" else "red"
     generation = found.proved_generation or "none"
     if generation != instance.generation:
         generation += f", planned {instance.generation}"
-    return f"[{colour}]{unit}[/]", str(found.pid or ""), found.since, generation
+    vram = _vram(instance, state)
+    return f"[{colour}]{unit}[/]", str(found.pid or ""), found.since, vram, generation
+
+
+def _vram(instance: InstancePlan, state: HostState) -> str:
+    """What the unit holds, and what was predicted; nothing for a server without GPUs."""
+    if not instance.need.gpus:
+        return ""
+    own = [p for p in state.gpu_host.processes if p.unit == instance.unit]
+    held_mib = sum(process.used_mib or 0 for process in own)
+    predicted_mib = sum(need.total_mib for need in instance.need.gpus)
+    return f"{held_mib:,} of {predicted_mib:,} MiB"
 
 
 def _mark(ok: bool) -> str:

@@ -1,8 +1,10 @@
 """Usage: corral_host.pyz COMMAND [ARGUMENT]. PLAN is a HostPlan as JSON; answers are JSON.
 
 state PLAN           what is here now of what PLAN wants; changes nothing
+gpus PLAN            the part of state that tells of GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
 stage                write the generation given on standard input
+prove                count what the instances on standard input need, and what is there
 start JOB            start the job given on standard input, or join it if it already runs
 poll JOB OFFSET      wait a little for news of a job
 check PLAN           compare the running instances with PLAN, by process and by HTTP
@@ -19,7 +21,9 @@ from corral_host.tools import HostError
 
 # Commands that take a plan -> their module; only the asked-for one is imported, as `state` and
 # `check` run on every host in every deploy.
-WITH_PLAN = {"state": "state", "check": "check", "ready": "activate", "rehash": "fetch"}
+WITH_PLAN = {
+    "state": "state", "gpus": "state", "check": "check", "ready": "activate", "rehash": "fetch",
+}  # fmt: skip
 
 
 def module(name):
@@ -36,6 +40,8 @@ def main(arguments):
             answer = module("staging").write_key(json.loads(rest[0]), sys.stdin.read())
         elif command == "stage":
             answer = module("staging").stage(json.load(sys.stdin))
+        elif command == "prove":
+            answer = module("prove").prove(json.load(sys.stdin))
         elif command == "start":
             answer = module("jobs").start(rest[0], json.load(sys.stdin))
         elif command == "poll":

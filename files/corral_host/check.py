@@ -2,11 +2,13 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
+from corral_host import kernel, nvidia_smi
 from corral_host.processes import open_sockets, sockets
 from corral_host.server import call, chat, first_key
-from corral_host.tools import FAULTS, HostError, output, show
+from corral_host.tools import FAULTS, HostError, show
 
 
 def check(plan):
@@ -28,6 +30,7 @@ def check_instance(instance):
     yield attempt(check_listening, instance)
     if instance["uses_gpu"]:
         yield attempt(check_vram, instance)
+        yield attempt(check_xid, instance)
 
 
 def attempt(one, instance):
@@ -133,8 +136,33 @@ def check_listening(instance):
 
 
 def check_vram(instance):
-    pid = main_pid(instance)
-    query = "--query-compute-apps=pid,used_memory"
-    lines = output("nvidia-smi", query, "--format=csv,noheader,nounits").splitlines()
-    held = sum(int(line.split(",")[1]) for line in lines if int(line.split(",")[0]) == pid)
-    return "vram", held > 0, f"pid {pid} holds {held} MiB"
+    """Its own process holds memory of planned GPUs, and of no other."""
+    pid, smi = main_pid(instance), nvidia_smi.ask()
+    planned = planned_gpus(instance, smi["gpus"])
+    held = {p["gpu"]: p["used_mib"] for p in smi.get("processes", ()) if p["pid"] == pid}
+    names = {gpu["uuid"]: f"GPU {gpu['index']}" for gpu in smi["gpus"]}
+    # Some drivers in containers do not tell how much; that a process is listed says enough.
+    told = [f"{'some' if mib is None else mib} MiB of {names[gpu]}" for gpu, mib in held.items()]
+    ok = any(mib is None or mib > 0 for mib in held.values()) and set(held) <= set(planned)
+    return "vram", ok, f"pid {pid} holds {', '.join(told) or '0 MiB'}"
+
+
+def check_xid(instance):
+    """No error of its GPUs in the kernel log since it started."""
+    main_pid(instance)
+    entered = int(show(instance["unit"], "ActiveEnterTimestampMonotonic").popitem()[1]) / 1e6
+    started = time.time() - (time.monotonic() - entered)
+    log, gpus = kernel.xids(), nvidia_smi.ask()["gpus"]
+    if log["xids_unreadable"]:
+        raise HostError(f"the kernel log is unreadable: {log['xids_unreadable']}")
+    planned = planned_gpus(instance, gpus)
+    others = {gpu["pci"] for gpu in gpus if gpu["uuid"] not in planned}
+    since = [x for x in log["xids"] if x["time_seconds"] >= started and x["pci"] not in others]
+    told = ", ".join(f"Xid {xid['code']} of {xid['pci']}" for xid in since)
+    return "xid", not since, told or "none since it started"
+
+
+def planned_gpus(instance, gpus):
+    """Uuids of the GPUs that an instance may use; a plan that names none means all."""
+    named = instance["gpus"]
+    return [g["uuid"] for g in gpus if not named or g["index"] in named or g["uuid"] in named]

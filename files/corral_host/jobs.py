@@ -10,6 +10,7 @@ from pathlib import Path
 
 from corral_host.activate import activate, settle_activation
 from corral_host.build import build
+from corral_host.drivers import set_up
 from corral_host.fetch import fetch
 from corral_host.tools import TAIL_LINES, HostError, output, read_json, say, show, write_atomic
 
@@ -105,7 +106,8 @@ def tail(log):
 
 def run(name):
     job = read_json(JOBS / name / "job.json")
-    work = {"build": build, "fetch": fetch, "activate": activate}[job["kind"]]
+    kinds = {"build": build, "fetch": fetch, "activate": activate, "drivers": set_up}
+    work = kinds[job["kind"]]
     error = ""
     try:
         work(job["spec"])

@@ -7,18 +7,18 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
 from corral_host.processes import listeners
-from corral_host.tools import HostError, digest_or_none, find_program, output, read_json
+from corral_host.tools import digest_or_none, find_program, read_json
 
 
 def state(plan):
-    paths, systemd = plan["paths"], os.path.isdir("/run/systemd/system")
-    release = Path("/etc/os-release").read_text().replace('"', "")
-    system = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
+    paths, systemd = plan["paths"], systemd_runs()
+    os_id, os_version = os_release()
     return {
-        "os_id": system.get("ID", ""),
-        "os_version": system.get("VERSION_ID", ""),
+        "os_id": os_id,
+        "os_version": os_version,
         "architecture": os.uname().machine,
         "cpu_flags": cpu_flags(),
         "time_seconds": time.time(),
@@ -32,8 +32,23 @@ def state(plan):
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners([i["endpoint"]["port"] for i in plan["instances"]]),
-        **gpus(),
+        "gpu_host": gpus(plan),
     }
+
+
+def gpus(plan):
+    return gpu_host(plan, "-".join(os_release()), systemd_runs())
+
+
+def systemd_runs():
+    return os.path.isdir("/run/systemd/system")
+
+
+def os_release():
+    """Name and version of the distribution, such as debian and 12."""
+    text = Path("/etc/os-release").read_text().replace('"', "")
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return fields.get("ID", ""), fields.get("VERSION_ID", "")
 
 
 def cpu_flags():
@@ -99,17 +114,3 @@ def shard_is_proved(shard):
         return False
     found = path.stat()
     return [found.st_size, found.st_mtime_ns] == [receipt["size_bytes"], receipt["mtime_ns"]]
-
-
-def gpus():
-    """What nvidia-smi lists, or what is wrong with it; a host without it has no GPUs."""
-    fields = "index,name,memory.total,compute_cap"
-    if not shutil.which("nvidia-smi"):
-        return {"gpus": []}
-    try:
-        lines = output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
-    except HostError as fault:
-        return {"gpus": [], "gpus_problem": str(fault)}
-    rows = [[word.strip() for word in line.split(",")] for line in lines.splitlines()]
-    names = ("index", "name", "memory_mib", "compute_capability")
-    return {"gpus": [dict(zip(names, row)) for row in rows]}

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# Where NVIDIA's packages put the toolkit; not in the PATH of every shell.
-PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/local/cuda/bin"
+# Where NVIDIA's packages put the toolkit, before a distribution's older one in the PATH.
+PROGRAMS = f"/usr/local/cuda/bin:{os.environ.get('PATH', os.defpath)}"
 # How much of a log is told when something fails.
 TAIL_LINES = 30
 CHUNK_BYTES = 8 * 1024 * 1024

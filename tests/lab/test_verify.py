@@ -12,7 +12,7 @@ from tests.lab.workspace import Workspace
 LAB = ("-i", "inventories/lab.py")
 EVERY_CHECK = {
     "process", "health", "keys", "model", "slots", "completion", "stream", "listening", "metrics",
-    "vram",
+    "vram", "xid",
 }  # fmt: skip
 UNIT = "corral-tiny-gpu.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
@@ -99,7 +99,7 @@ def test_a_server_open_to_everybody_is_found(fleet: Workspace) -> None:
 def test_a_server_that_hangs_is_found(fleet: Workspace) -> None:
     fleet.on("lab-3", f"kill -STOP {fleet.pid('lab-3', 'tiny-gpu')}")
     try:
-        assert failed_checks(fleet) == EVERY_CHECK - {"process", "listening", "vram"}
+        assert failed_checks(fleet) == EVERY_CHECK - {"process", "listening", "vram", "xid"}
     finally:
         fleet.on("lab-3", f"kill -CONT {fleet.pid('lab-3', 'tiny-gpu')}")
 
@@ -109,7 +109,7 @@ def test_a_server_without_keys_is_found(fleet: Workspace) -> None:
     fleet.on("lab-3", f"echo '# none' > {key_file} && {RESTART} && {WAIT}")
     failed = failed_checks(fleet)
     assert "keys" in failed
-    assert not failed & {"process", "health", "listening", "vram"}
+    assert not failed & {"process", "health", "listening", "vram", "xid"}
 
 
 @contextmanager
@@ -128,11 +128,23 @@ def test_a_server_that_fell_back_to_the_processor_is_found(fleet: Workspace) -> 
         assert failed_checks(fleet) == {"vram"}
 
 
+def test_a_gpu_error_since_the_start_is_found_and_one_before_it_is_not(fleet: Workspace) -> None:
+    log = "/etc/corral-lab/kernel.log"
+    line = "lab kernel: NVRM: Xid (PCI:0000:3b:00): 31, pid=1, name=llama-server, MMU Fault"
+    fleet.on("lab-3", f"cp {log} /root/kernel.log && echo '1.0 {line}' >> {log}")
+    try:
+        assert failed_checks(fleet) == set()
+        fleet.on("lab-3", f'echo "$(date +%s.0) {line}" >> {log}')
+        assert failed_checks(fleet) == {"xid"}
+    finally:
+        fleet.on("lab-3", f"mv /root/kernel.log {log}")
+
+
 def test_a_program_that_says_yes_to_everything_is_found(fleet: Workspace) -> None:
     fleet.on("lab-3", f"cat > /srv/impostor.py <<'END'\n{IMPOSTOR}END")
     with dropped_in(fleet, "ExecStart=\\nExecStart=/usr/bin/python3 /srv/impostor.py"):
         fleet.on("lab-3", WAIT)
-        assert failed_checks(fleet) == EVERY_CHECK - {"health", "listening", "metrics"}
+        assert failed_checks(fleet) == EVERY_CHECK - {"health", "listening", "metrics", "xid"}
 
 
 def test_a_deploy_whose_verification_fails_says_so_and_exits_with_an_error(

@@ -48,9 +48,11 @@ class Workspace:
         """Run `corral`; the caller judges the exit code."""
         return self._run([self._program("corral"), *words])
 
-    def deploy(self, *words: str, inventory: str = "inventories/lab.py") -> Done:
+    def deploy(
+        self, *words: str, inventory: str = "inventories/lab.py", stages: str = "deploy.py"
+    ) -> Done:
         """Run the deploy as a user does; the caller judges the exit code."""
-        return self._run([self._program("pyinfra"), inventory, "deploy.py", "-y", *words])
+        return self._run([self._program("pyinfra"), inventory, stages, "-y", *words])
 
     def start_deploy(self, *words: str) -> subprocess.Popen[str]:
         """The same in the background, for tests that kill it. One output, both streams."""

@@ -8,8 +8,8 @@ import json
 
 from pyinfra.api.command import FunctionCommand
 
+from corral.findings import Finding
 from corral.keys import KeyFile
-from corral.preflight import Finding
 from operations import engine, host, instance, model
 from operations.job import follow
 from tests.operations.fakes import asked, commands, prepared, stdin, text

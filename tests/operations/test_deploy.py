@@ -44,7 +44,7 @@ def test_a_bare_host_gets_everything_in_order(fleet: Fleet) -> None:
     assert STATE in first
     assert "apt-get" in "".join(rest[:-1]).split("base64 -d")[0]
     assert steps(state, "bare") == [
-        *("start build-llama.cpp", "poll build-llama.cpp"),
+        *("start build-llama.cpp", "poll build-llama.cpp", "prove"),
         *("start fetch", "poll fetch"),
         *("key", "key", "stage", "stage"),
         *("start activate-chat", "poll activate-chat"),
@@ -93,6 +93,26 @@ def test_a_failed_build_stops_its_host_before_any_instance_is_touched(fleet: Fle
     assert steps(state, "bare")[-1] == "check"
 
 
+def test_what_does_not_fit_stops_its_host_before_any_weights_are_fetched(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.add("full", bare_host(fleet, "full"))
+    fleet.add("bare", bare_host(fleet, "bare"))
+    refused = [
+        {"instance": "chat", "ok": False, "message": "chat: GPU 0: too much\n  Next: less"},
+        {"instance": "long", "ok": True},
+    ]
+    answers = fleet.hosts["full"]["fake_responses"]
+    fleet.hosts["full"]["fake_responses"] = {**answers, " prove": json.dumps(refused)}
+    state = fleet.deploy()
+    assert failed(state) == {"full"}
+    assert steps(state, "full")[-1] == "prove"
+    assert "fetch" not in " ".join(steps(state, "full"))
+    assert steps(state, "bare")[-1] == "check"
+    assert "[@fake/full] chat: GPU 0: too much" in caplog.text
+    assert "Next: less" in caplog.text
+
+
 def test_a_failed_check_fails_the_host(fleet: Fleet) -> None:
     rows = [{"instance": "chat", "check": "keys", "ok": False, "detail": "GET /props answered 200"}]
     fleet.add("open", settled_host(fleet, "open"), check=json.dumps(rows))
@@ -107,7 +127,7 @@ def test_a_changed_key_reaches_its_instance_and_restarts_that_one_only(fleet: Fl
     fleet.add("good", state.model_copy(update={"instances": old.instances}))
     deployed = fleet.deploy()
     assert steps(deployed, "good") == [
-        *("key", "start activate-chat", "poll activate-chat", "check"),
+        *("prove", "key", "start activate-chat", "poll activate-chat", "check"),
     ]
     assert any("/etc/corral/keys/chat" in command for command in asked(deployed, "good"))
 

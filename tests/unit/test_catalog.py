@@ -36,7 +36,7 @@ def refusal(folder: Path) -> CorralError:
 
 def test_every_shipped_file_loads_and_is_listed_by_its_name() -> None:
     loaded = load_catalog(SHIPPED)
-    for kind in ("engines", "models", "profiles"):
+    for kind in ("engines", "models", "profiles", "gpus"):
         names = {path.stem for path in (SHIPPED / kind).glob("*.toml")}
         assert names
         assert set(getattr(loaded, kind)) == names
@@ -59,6 +59,7 @@ def test_every_shipped_profile_names_things_that_are_there() -> None:
         (MODEL, "repo =", "rebo =", "rebo", "repo"),
         (MODEL, 'files = "F16', 'flies = "F16', "quants.F16.flies", "files"),
         ("engines/llama.cpp.toml", "targets =", "target =", "target", "targets"),
+        ("gpus/h200.toml", "memory_mib", "memory_mb", "memory_mb", "memory_mib"),
     ],
 )
 def test_a_typo_in_a_key_names_file_key_and_nearest_key(
@@ -103,6 +104,21 @@ def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
         ("flash_attention = false\n", "flash_attention"),
         ("ubatch_tokens = 4096\n", "ubatch_tokens is larger than batch_tokens"),
         ('listen = "udp"\n', "listen"),
+        ("gpu_layers = -1\n", 'say how many, or "all"'),
+        ('tensor_overrides = ["exps"]\n', '"exps" is not "pattern=buffer"'),
+        ('tensor_overrides = ["a=b=c"]\n', "is not"),
+        ('tensor_overrides = ["=CPU"]\n', "is not"),
+        ('tensor_overrides = ["a{1,2}=CPU"]\n', "has a comma"),
+        ('tensor_overrides = ["(=CPU"]\n', "is no regular expression"),
+        ("tensor_split = [0, 0]\n", "not all of them zero"),
+        ("tensor_split = [1, -1]\n", "shares are zero or more"),
+        ('chat_template = "a"\nchat_template_file = "b"\n', "are both set"),
+        ('chat_template_file = "../secret"\n', "chat_template_file"),
+        ('placement = "auto"\ncpu_moe_layers = 3\n', "cpu_moe_layers says nothing with"),
+        ('placement = "auto"\ntensor_split = [1]\n', "tensor_split says nothing with"),
+        ('placement = "experts-on-cpu"\ngpu_layers = 3\n', "gpu_layers says nothing with"),
+        ('placement = "cpu"\nsplit_mode = "layer"\n', 'placement = "cpu"'),
+        ('[rope_scaling]\ntype = "yarn"\nfactor = 1\n', "rope_scaling.factor"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(folder: Path, changes: str, said: str) -> None:
@@ -122,6 +138,57 @@ def test_an_unknown_name_tells_who_asked_and_the_near_miss(kind: str, typo: str,
     assert caught.value.where == "lab-1/chat"
     assert f'unknown {kind} "{typo}" (did you mean "{near}"?)' in caught.value.what
     assert f"catalog/{kind}s/" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("name", "memory_mib"),
+    [
+        ("A100 40GB", 40960),
+        ("a100 40 gb", 40960),
+        ("NVIDIA A100-PCIE-40GB", 40960),
+        ("NVIDIA A100-SXM4-80GB", 81920),
+        ("H200", 143771),
+        ("3090 Ti", 24564),
+        ("NVIDIA GeForce RTX 3090 Ti", 24564),
+        ("NVIDIA GeForce RTX 3090", 24576),
+        ("rtx8000", 46080),
+        ("H100", 81559),
+        ("L40S", 46068),
+        ("4090", 24564),
+        ("A6000", 49140),
+        ("B200", 183359),
+        ("V100 32GB", 32768),
+        ("RTX PRO 6000", 97887),
+    ],
+)
+def test_a_gpu_is_found_by_what_people_and_nvidia_smi_call_it(name: str, memory_mib: int) -> None:
+    assert load_catalog(SHIPPED).gpu(name, where="--gpu").memory_mib == memory_mib
+
+
+def test_no_two_gpus_have_one_name() -> None:
+    gpus = load_catalog(SHIPPED).gpus
+    for name, gpu in gpus.items():
+        for called in (*gpu.names, *gpu.short_names):
+            assert [n for n, other in gpus.items() if other.is_called(called)] == [name]
+
+
+def test_an_unknown_gpu_tells_who_asked_and_the_near_miss() -> None:
+    with pytest.raises(CorralError) as caught:
+        load_catalog(SHIPPED).gpu("A100 400GB", where="--gpu")
+    assert caught.value.where == "--gpu"
+    assert 'unknown GPU "A100 400GB" (did you mean "A100 40GB"?)' in caught.value.what
+    assert "catalog/gpus/" in caught.value.next_step
+
+
+def test_chat_templates_are_read_as_they_are(folder: Path) -> None:
+    (folder / "chat-templates").mkdir()
+    (folder / "chat-templates" / "own.jinja").write_text("{{ messages }}\n")
+    assert load_catalog(folder).chat_template("own.jinja", where="x") == "{{ messages }}\n"
+    with pytest.raises(CorralError) as caught:
+        load_catalog(folder).chat_template("owm.jinja", where="x")
+    assert 'unknown chat template "owm.jinja" (did you mean "own.jinja"?)' in caught.value.what
+    (folder / "chat-templates" / "own.jinja").write_bytes(b"\xff")
+    assert "chat-templates/own.jinja" in refusal(folder).where
 
 
 def test_a_far_miss_lists_what_is_known() -> None:

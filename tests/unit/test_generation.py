@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Profile
 from corral.plan import InstancePlan
 from corral.planning import Planner
+from corral.profile import Profile
 from tests.samples import CHAT, GPU, LONG, host, lock, plan, planner
 
 
@@ -32,13 +32,44 @@ CHANGES: dict[str, Any] = {
     "reasoning_format": "none",
     "sampling": {"temperature": 0.5},
     "quant": "F16",
+    "continuous_batching": False,
+    "rope_scaling": {"type": "linear", "factor": 2},
+    "batch_threads": 5,
+    "load_mode": "mlock",
+    "chat_template": "chatml",
+    "reasoning_budget": 0,
+    "mtp_draft_tokens": 1,
+    "extra_flags": ["--swa-full"],
 }
-# These need another host (a GPU), another catalog, another instance, or change no argument.
-ELSEWHERE = {"model", "engine", "gpu_layers", "listen", "ready_timeout_seconds"}
+ON_GPU: dict[str, Any] = {
+    "placement": "experts-on-cpu",
+    "gpu_layers": 9,
+    "cpu_moe_layers": 3,
+    "tensor_overrides": ["exps=CPU"],
+    "split_mode": "row",
+    "tensor_split": [3, 1],
+    "main_gpu": 1,
+    "kv_on_gpu": False,
+}
+# These need another catalog, another engine, another instance, or change no argument.
+ELSEWHERE = {
+    "model",
+    "engine",
+    "listen",
+    "ready_timeout_seconds",
+    "gpu_reserve_mib",
+    "chat_template_file",
+    "runtime_repack",
+    "attention_max_batch_mib",
+    "mla_mode",
+    "graph_reuse",
+    "split_mode_graph_scheduling",
+    "fused_moe",
+}
 
 
 def test_every_field_of_a_profile_is_accounted_for_here() -> None:
-    assert CHANGES.keys() | ELSEWHERE == Profile.model_fields.keys()
+    assert CHANGES.keys() | ON_GPU.keys() | ELSEWHERE == Profile.model_fields.keys()
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -60,10 +91,12 @@ def test_a_longer_patience_restarts_nothing() -> None:
     assert chat(ready_timeout_seconds=7).ready_timeout_seconds == 7
 
 
-def test_gpu_layers_count_only_where_there_is_a_gpu() -> None:
-    on_gpu = [planner(gpu_layers=n).plan_host(host(CHAT, gpus=GPU)).instances[0] for n in (9, 8)]
-    assert on_gpu[0].generation != on_gpu[1].generation
-    assert chat(gpu_layers=9).generation == chat(gpu_layers=8).generation
+@pytest.mark.parametrize("field", ON_GPU)
+def test_placement_counts_only_where_there_is_a_gpu(field: str) -> None:
+    changed = planner(**{field: ON_GPU[field]})
+    before = plan(CHAT, gpus=GPU).instances[0]
+    assert changed.plan_host(host(CHAT, gpus=GPU)).instances[0].generation != before.generation
+    assert changed.plan_host(host(CHAT)).instances[0].generation == chat().generation
 
 
 def with_other_digests() -> Planner:

@@ -67,6 +67,28 @@ def test_a_port_that_is_none_is_refused(port: object) -> None:
     assert "instances.0.port" in refusal({"instances": [{**CHAT, "port": port}]}).what
 
 
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        ([2], 'instance "chat" names GPU 2, but the host has 2, counted from 0'),
+        ([-1], "-1 is no index"),
+        ([0, 0], "0 is named twice"),
+        (["GPU-1f", "GPU-1f"], "GPU-1f is named twice"),
+        ([0, "GPU-1f"], "by index or by uuid, not both"),
+        (["first"], '"first" is neither an index nor a uuid'),
+        (["GPU-1", "GPU-2", "GPU-3"], 'instance "chat" names 3 GPUs, but the host has 2'),
+    ],
+)
+def test_gpus_that_a_host_does_not_have_are_named(gpus: list[object], said: str) -> None:
+    assert said in refusal({"instances": [{**CHAT, "gpus": gpus}], "gpus": GPU}).what
+
+
+def test_an_instance_cannot_name_gpus_of_a_host_without() -> None:
+    assert (
+        "names gpus, but the host has none" in refusal({"instances": [{**CHAT, "gpus": [0]}]}).what
+    )
+
+
 def test_an_address_must_be_numeric() -> None:
     assert "address" in refusal({"instances": [{**CHAT, "address": "localhost"}]}).what
 
@@ -140,7 +162,8 @@ def test_the_production_example_loads_and_says_what_to_lock(
 ) -> None:
     monkeypatch.chdir(ROOT)
     hosts = load_inventory(Path("inventories/prod.py"))
-    assert [host.name for host in hosts] == ["desk-01", "gpu-01", "gpu-02"]
+    names = ["desk-01", "desk-02", "gpu-01", "gpu-02", "rtx8000-01", "cpu-01"]
+    assert [host.name for host in hosts] == names
     assert {host.data["ssh_strict_host_key_checking"] for host in hosts} == {"yes"}
     planner = load_planner(ROOT)
     engines_only = planner.model_copy(update={"lock": Lock(engines=planner.lock.engines)})

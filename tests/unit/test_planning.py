@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from corral.catalog import Quant
 from corral.errors import CorralError
-from corral.plan import HostPlan
+from corral.plan import HostPlan, InstancePlan, ResolvedPlacement
 from corral.schema import Frozen
 from tests.samples import CHAT, COMMIT, GPU, LONG, REPO, REVISION, SOCKET, host, plan, planner
 
@@ -46,6 +47,7 @@ def test_the_command_line_of_a_lab_like_host_is_exactly_this() -> None:
         *("--flash-attn", "on"),
         *("--batch-size", "2048", "--ubatch-size", "512"),
         *("--n-gpu-layers", "0", "--fit", "off"),
+        *("--load-mode", "mmap"),
         *("--threads", "3"),
         *("--cache-ram", "8192"),
         *("--jinja", "--reasoning-format", "auto"),
@@ -122,6 +124,120 @@ def test_a_gpu_host_is_built_for_its_architecture_and_gets_its_devices() -> None
     assert "/dev/nvidia2" not in instance.unit_text
 
 
+def test_an_instance_may_have_some_of_the_gpus() -> None:
+    instance = plan({**CHAT, "gpus": [1]}, gpus=GPU).instances[0]
+    assert instance.gpus == (1,)
+    assert "Environment=CUDA_VISIBLE_DEVICES=1\n" in instance.unit_text
+    assert "Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID\n" in instance.unit_text
+    assert "DeviceAllow=/dev/nvidia1 rw\n" in instance.unit_text
+    assert "DeviceAllow=/dev/nvidia0 rw\n" not in instance.unit_text
+
+
+def test_a_uuid_opens_every_node_and_is_what_the_server_sees() -> None:
+    instance = plan({**CHAT, "gpus": ["GPU-1f"]}, gpus=GPU).instances[0]
+    assert instance.gpus == ("GPU-1f",)
+    assert "Environment=CUDA_VISIBLE_DEVICES=GPU-1f\n" in instance.unit_text
+    for index in (0, 1):
+        assert f"DeviceAllow=/dev/nvidia{index} rw\n" in instance.unit_text
+
+
+def test_an_instance_that_names_no_gpus_has_all() -> None:
+    instance = plan(CHAT, gpus=GPU).instances[0]
+    assert instance.gpus == (0, 1)
+    assert "Environment=CUDA_VISIBLE_DEVICES=0,1\n" in instance.unit_text
+
+
+@pytest.mark.parametrize("chat", [{"placement": "cpu"}, {"gpu_layers": 0}])
+def test_a_profile_for_the_cpu_sees_no_gpu_on_a_gpu_host(chat: dict[str, Any]) -> None:
+    instance = planner(**chat).plan_host(host(CHAT, gpus=GPU)).instances[0]
+    assert (instance.gpus, instance.uses_gpu) == ((), False)
+    assert "PrivateDevices=yes\n" in instance.unit_text
+    assert "nvidia" not in instance.unit_text
+    assert instance.argv[instance.argv.index("--n-gpu-layers") + 1] == "0"
+
+
+def test_a_build_for_the_cpu_says_nothing_about_placement() -> None:
+    chat: dict[str, Any] = {
+        "tensor_overrides": ["exps=CPU"],
+        "split_mode": "layer",
+        "kv_on_gpu": False,
+    }
+    argv = planner(**chat).plan_host(host(CHAT, gpus=GPU, backend="cpu")).instances[0].argv
+    assert not {"--override-tensor", "--split-mode", "--no-kv-offload"} & set(argv)
+
+
+@pytest.mark.parametrize(
+    ("chat", "placement"),
+    [
+        ({}, {"gpu_layers": "all"}),
+        ({"gpu_layers": 7}, {"gpu_layers": 7}),
+        ({"placement": "experts-on-cpu"}, {"gpu_layers": "all", "experts_on_cpu": True}),
+        ({"cpu_moe_layers": 3}, {"gpu_layers": "all", "cpu_moe_layers": 3}),
+        ({"tensor_split": [3, 1]}, {"gpu_layers": "all", "tensor_split": (3, 1)}),
+    ],
+)
+def test_the_plan_tells_the_placement(chat: dict[str, Any], placement: dict[str, Any]) -> None:
+    gpus = {**GPU, "count": 2 if "tensor_split" in chat else 1}
+    instance = planner(**chat).plan_host(host(CHAT, gpus=gpus)).instances[0]
+    assert instance.placement == ResolvedPlacement(**placement)
+
+
+def test_kernels_are_built_for_the_cache_types_of_all_instances_on_the_gpus() -> None:
+    def options(*instances: dict[str, Any], **chat: Any) -> set[str]:
+        planned = planner(kv_type_k="q8_0", kv_type_v="q4_0", **chat).plan_host(
+            host(*instances, gpus=GPU)
+        )
+        (release,) = planned.releases
+        return {option for option in release.cmake_options if "FA_QUANTS" in option}
+
+    pairs = "bf16-bf16;f16-f16;q4_0-q4_0;q8_0-q4_0;q8_0-q8_0"
+    assert options(LONG, CHAT) == {f"-DGGML_CUDA_FA_QUANTS={pairs}"}
+    assert options(LONG) == set()
+    assert options(CHAT, kv_on_gpu=False) == set()
+    assert options(LONG, CHAT, placement="cpu") == set()
+
+
+def test_what_the_engine_cannot_do_names_engine_profile_and_keys_at_once() -> None:
+    with pytest.raises(CorralError) as caught:
+        planner(mla_mode=3, split_mode="graph").plan_host(host(CHAT))
+    assert caught.value.where == "lab-1/chat: profile chat, engine llama.cpp"
+    assert "mla_mode is ik_llama.cpp's" in caught.value.what
+    assert 'split_mode = "graph" is ik_llama.cpp\'s' in caught.value.what
+    assert 'choose engine = "ik_llama.cpp"' in caught.value.next_step
+
+
+def test_a_quant_that_another_engine_alone_reads_is_refused() -> None:
+    base = planner()
+    quant = Quant(files="Q8_0/*.gguf", engine="ik_llama.cpp")
+    model = base.catalog.models["small"].model_copy(update={"quants": {"Q8_0": quant}})
+    known = base.catalog.model_copy(update={"models": {"small": model}})
+    with pytest.raises(CorralError) as caught:
+        base.model_copy(update={"catalog": known}).plan_host(host(CHAT))
+    assert caught.value.where == "lab-1/chat: profile chat, engine llama.cpp"
+    assert "only ik_llama.cpp knows" in caught.value.what
+
+
+def test_a_chat_template_is_part_of_its_generation() -> None:
+    def instance(text: str) -> InstancePlan:
+        base = planner(chat_template_file="own.jinja")
+        known = base.catalog.model_copy(update={"chat_templates": {"own.jinja": text}})
+        return base.model_copy(update={"catalog": known}).plan_host(host(CHAT)).instances[0]
+
+    one, other = instance("{{ messages }}"), instance("{{ messages }}!")
+    folder = f"{one.folder}/generations/{one.generation}"
+    assert one.chat_template == "{{ messages }}"
+    assert one.chat_template_path == f"{folder}/chat-template.jinja"
+    assert one.argv[one.argv.index("--chat-template-file") + 1] == one.chat_template_path
+    assert one.chat_template_path in one.unit_text
+    assert one.generation != other.generation
+    assert instance("{{ messages }}") == one
+
+
+def test_an_unknown_chat_template_is_named() -> None:
+    what = refusal(CHAT, chat={"chat_template_file": "own.jinja"})
+    assert 'unknown chat template "own.jinja"' in what
+
+
 def test_a_host_without_gpus_gets_no_devices() -> None:
     text = plan(CHAT).instances[0].unit_text
     assert "nvidia" not in text
@@ -137,6 +253,21 @@ def test_a_context_above_the_trained_length_is_refused() -> None:
     what = refusal(CHAT, chat={"context_tokens_per_slot": 8193})
     assert "8193" in what
     assert "8192" in what
+
+
+def test_rope_scaling_reaches_as_far_as_its_factor() -> None:
+    scaling = {"type": "yarn", "factor": 2}
+    chat: dict[str, Any] = {"context_tokens_per_slot": 16384, "rope_scaling": scaling}
+    argv = planner(**chat).plan_host(host(CHAT)).instances[0].argv
+    assert argv[argv.index("--rope-scaling") :][:4] == (
+        *("--rope-scaling", "yarn"),
+        *("--rope-scale", "2"),
+    )
+    what = refusal(CHAT, chat={**chat, "context_tokens_per_slot": 16385})
+    assert "16385" in what
+    assert "reaches 16384" in what
+    shorter = {**scaling, "original_context_tokens": 4096}
+    assert "reaches 8192" in refusal(CHAT, chat={**chat, "rope_scaling": shorter})
 
 
 def test_a_missing_port_is_refused() -> None:
@@ -169,8 +300,10 @@ def test_a_plan_cannot_be_changed_afterwards() -> None:
         planned.host = "other"  # type: ignore[attr-defined]
 
 
-def test_the_helper_gets_everything_but_unit_texts() -> None:
+def test_the_helper_gets_everything_but_whole_files() -> None:
     planned = plan(CHAT)
+    assert '"chat_template":' not in planned.to_helper()
+    assert '"chat_template_path":' in planned.to_helper()
     assert planned.instances[0].generation in planned.to_helper()
     assert "unit_text" not in planned.to_helper()
     assert "ExecStart" not in planned.to_helper()

@@ -22,6 +22,8 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "unix socket": (SOCKET, {}, 6),
     "gpu": (CHAT, {"gpus": GPU}, 13),
     "gpu and open": (LAN, {"gpus": GPU}, 13),
+    "one gpu of two": ({**CHAT, "gpus": [1]}, {"gpus": GPU}, 13),
+    "gpu by uuid": ({**CHAT, "gpus": ["GPU-1f2e"]}, {"gpus": GPU}, 13),
 }
 NASTY = [
     "plain",
@@ -75,6 +77,25 @@ def written(folder: Path, instance: InstancePlan) -> Path:
     path = folder / instance.unit
     path.write_text(instance.unit_text)
     return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "locks"),
+    [("mmap", False), ("none", False), ("mlock", True), ("mmap+mlock", True)],
+)
+def test_locked_memory_is_allowed_where_it_is_asked_for(
+    mode: str, locks: bool, tmp_path: Path
+) -> None:
+    paths = HostPaths(engines=str(tmp_path / "engines"))
+    instance = planner(paths=paths, load_mode=mode).plan_host(host(CHAT)).instances[0]
+    assert ("LimitMEMLOCK=infinity" in instance.unit_text.splitlines()) is locks
+    verified = analyze("verify", str(written(tmp_path, instance)))
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_the_calls_that_lock_memory_pass_the_filter() -> None:
+    allowed = analyze("syscall-filter", "@system-service").stdout
+    assert "@memlock" in allowed
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,142 @@
+"""`corral fit`: does a quant, with a profile, fit on these GPUs? Before a byte is fetched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from corral.catalog import Catalog, load_catalog
+from corral.cli.fit_rooms import host_rooms, named_rooms
+from corral.cli.fit_tables import answer_lines, offer_lines
+from corral.cli.select import all_hosts, inventory_option
+from corral.engines import refuse_impossible, resolve_placement
+from corral.errors import CorralError
+from corral.fit.answer import Answer, Room, answer
+from corral.fit.headers import HeaderStore, default_headers_folder
+from corral.fit.locked import LockedModels
+from corral.fit.offers import Offer, offers
+from corral.fit.place import DoesNotFitError
+from corral.inventory import Host
+from corral.lockfile import read_lock
+from corral.profile import Profile
+from corral.project import LOCK_FILE, project_root
+from corral.requested import refuse_long_context, refuse_unreadable
+
+HUB_URL = "https://huggingface.co"
+
+
+@click.command()
+@click.argument("model", metavar="MODEL[/QUANT]")
+@click.option("--profile", "profile_name", help="One of catalog/profiles/; all contexts if unset.")
+@click.option("--engine", help="Instead of the profile's.")
+@click.option("--gpu", "gpus", multiple=True, help='Such as "A100 40GB" or "4 x H200"; repeatable.')
+@click.option("--ram", "ram_gib", type=click.IntRange(min=1), help="GiB of memory of the host.")
+@click.option("--host", "host_name", help="A host of the inventories, asked what is free now.")
+@click.option("--hub", "hub_url", help=f"Where headers are read: else the host's, or {HUB_URL}.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@inventory_option
+def fit(
+    model: str,
+    profile_name: str | None,
+    engine: str | None,
+    gpus: tuple[str, ...],
+    ram_gib: int | None,
+    host_name: str | None,
+    hub_url: str | None,
+    as_json: bool,
+    inventory: Path | None,
+) -> None:
+    """Say what MODEL needs on each device, and whether it fits; exit code 1 when it does not.
+
+    Without --profile: the quants and contexts that fit, best first.
+    """
+    root = project_root()
+    catalog = load_catalog(root / "catalog")
+    host = _host(host_name, inventory) if host_name else None
+    if bool(host) == bool(gpus or ram_gib):
+        raise CorralError("corral fit", "where shall it fit?", "give --host, or --gpu and --ram")
+    if host:
+        rooms, memory_mib = host_rooms(host, profile_name)
+    else:
+        rooms, memory_mib = named_rooms(catalog, gpus), ram_gib * 1024 if ram_gib else 0
+    hub = hub_url or (host.spec.hub_url if host else HUB_URL)
+    models = LockedModels(
+        catalog,
+        read_lock(root / LOCK_FILE),
+        hub.rstrip("/"),
+        HeaderStore(default_headers_folder()),
+    )
+    name, _, quant = model.partition("/")
+    question = _Question(models, name, quant, rooms, memory_mib or None)
+    if profile_name:
+        found = question.answer(profile_name, engine)
+        click.echo(found.model_dump_json(indent=2) if as_json else "\n".join(answer_lines(found)))
+        sys.exit(0 if found.fits else 1)
+    listed = question.offers()
+    rows = [offer.model_dump() for offer in listed]
+    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(offer_lines(listed)))
+    sys.exit(0 if listed else 1)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A model, perhaps one quant of it, and where it shall fit."""
+
+    models: LockedModels
+    model: str
+    quant: str
+    rooms: Sequence[Room]
+    memory_mib: int | None
+
+    def offers(self) -> list[Offer]:
+        """What fits, best first; quants that are not locked are told, the others answered."""
+        known = self.models.catalog.model(self.model, where="corral fit").quants
+        quants = [self.quant] if self.quant else list(known)
+        files = {quant: self.models.read(self.model, quant) for quant in quants}
+        return offers(files, self.rooms, self.memory_mib)
+
+    def answer(self, name: str, engine: str | None) -> Answer:
+        """One profile against each device. Raises CorralError for what cannot be at all."""
+        where = f"profile {name}"
+        profile = self._profile(name, engine)
+        catalog = self.models.catalog
+        kind = catalog.engine(profile.engine, where=where).kind
+        on = self.rooms if profile.placement != "cpu" and profile.gpu_layers != 0 else []
+        trained = catalog.model(self.model, where="corral fit").train_context_tokens
+        file = self.models.read(self.model, profile.quant)
+        refuse_unreadable(catalog, self.model, profile.quant, kind, where=where)
+        refuse_long_context(profile, self.model, trained, where)
+        refuse_impossible(profile, engine=profile.engine, kind=kind, gpus=len(on), where=where)
+        placement = resolve_placement(profile, gpus=len(on))
+        try:
+            return answer(
+                file, profile, placement, kind=kind, rooms=on, host_memory_mib=self.memory_mib
+            )
+        except DoesNotFitError as error:
+            next_step = f"lower the context, or see what fits: corral fit {self.model}"
+            raise CorralError(where, str(error), next_step) from error
+
+    def _profile(self, name: str, engine: str | None) -> Profile:
+        """The profile as an instance with these names would have it."""
+        catalog: Catalog = self.models.catalog
+        profile = catalog.profile(name, where="corral fit")
+        quants = catalog.model(self.model, where="corral fit").quants
+        usual = profile.quant if profile.quant in quants else next(iter(quants))
+        changes = {
+            "model": self.model,
+            "quant": self.quant or usual,
+            "engine": engine or profile.engine,
+        }
+        return profile.model_copy(update=changes)
+
+
+def _host(name: str, inventory: Path | None) -> Host:
+    found = [host for host in all_hosts(inventory) if host.name == name]
+    if len(found) != 1:
+        raise CorralError(name, f"{len(found)} hosts are called so", "see inventories/, or give -i")
+    return found[0]

@@ -1,0 +1,1 @@
+"""What a model needs on a host, from the headers of its shards."""

@@ -1,0 +1,148 @@
+"""The answer of `corral fit`: what an instance needs on each device, against what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from corral.catalog import EngineKind
+from corral.fit.estimate import DRIVER_MIB
+from corral.fit.host_fit import Candidate, Placed, even_split, need_for
+from corral.fit.model import ModelFile
+from corral.fit.place import place
+from corral.plan import DeviceNeed, ResolvedPlacement
+from corral.profile import Profile
+from corral.schema import Frozen
+
+# Kept for the system and its other programs beside a server.
+HOST_RESERVE_MIB = 12 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A GPU to fit on: its memory, and what others hold or will hold of it."""
+
+    name: str
+    memory_mib: int
+    others_mib: int = 0
+
+    @property
+    def there_mib(self) -> int:
+        """What an instance may have."""
+        return max(self.memory_mib - DRIVER_MIB - self.others_mib, 0)
+
+
+class Row(Frozen):
+    """One device. ``free_mib`` is what stays free, negative when it does not fit."""
+
+    device: str
+    weights_mib: int
+    kv_mib: int
+    compute_mib: int
+    runtime_mib: int
+    others_mib: int
+    memory_mib: int | None
+    free_mib: int | None
+    verdict: str
+
+    @property
+    def fits(self) -> bool:
+        """False only when it is known not to."""
+        return self.free_mib is None or self.free_mib >= 0
+
+
+class Answer(Frozen):
+    """Rows for the GPUs and, last, the host; ``unknown`` says what could not be counted."""
+
+    rows: tuple[Row, ...]
+    placement: ResolvedPlacement
+    unknown: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether every device holds its part; what is unknown does not fit."""
+        return not self.unknown and all(row.fits for row in self.rows)
+
+
+def answer(
+    model: ModelFile,
+    profile: Profile,
+    placement: ResolvedPlacement,
+    *,
+    kind: EngineKind,
+    rooms: Sequence[Room],
+    host_memory_mib: int | None,
+) -> Answer:
+    """Count one instance against the GPUs of its set.
+
+    + placement: what the profile says; "auto" is decided here
+    Raises DoesNotFitError for an "auto" that has no way, CorralError for a wrong override.
+    """
+    candidate = Candidate(
+        name="fit",
+        label="profile",
+        kind=kind,
+        profile=profile,
+        placement=placement,
+        gpus=tuple(range(len(rooms))),
+        model=model,
+    )
+    placed = _placed(candidate, model, rooms)
+    gpus = [_gpu_row(room, need) for room, need in zip(rooms, placed.need.gpus, strict=False)]
+    host = placed.need.host or DeviceNeed(weights_mib=0, kv_mib=0, compute_mib=0, runtime_mib=0)
+    return Answer(
+        rows=(*gpus, host_row(host, host_memory_mib, mapped="mmap" in profile.load_mode)),
+        placement=placed.placement,
+        unknown=placed.need.unknown,
+    )
+
+
+def _placed(candidate: Candidate, model: ModelFile, rooms: Sequence[Room]) -> Placed:
+    profile, memory = candidate.profile, [room.memory_mib for room in rooms]
+    placement = even_split(candidate.placement, profile, len(rooms))
+    if profile.placement == "auto" and rooms:
+        budgets = [room.there_mib - profile.gpu_reserve_mib for room in rooms]
+        placement = place(model, profile, kind=candidate.kind, budgets_mib=budgets)
+    return Placed(placement, need_for("fit", candidate, placement, memory))
+
+
+def _gpu_row(room: Room, need: DeviceNeed) -> Row:
+    free_mib = room.there_mib - need.total_mib
+    return _row(room.name, need, room.others_mib, room.memory_mib, free_mib, "fits")
+
+
+def host_row(need: DeviceNeed, memory_mib: int | None, *, mapped: bool, others_mib: int = 0) -> Row:
+    """Weights that are mapped may be read again from the disk, which is slow; the rest must fit."""
+    if memory_mib is None:
+        return _row("host", need, others_mib, None, None, "memory unknown, give --ram")
+    must_mib = need.total_mib - (need.weights_mib if mapped else 0)
+    if memory_mib - others_mib < must_mib:
+        free_mib = memory_mib - others_mib - must_mib
+        return _row("host", need, others_mib, memory_mib, free_mib, "")
+    free_mib = memory_mib - others_mib - need.total_mib
+    slow = mapped and free_mib < HOST_RESERVE_MIB
+    verdict = "fits, but weights will be read from the disk again and again" if slow else "fits"
+    return _row("host", need, others_mib, memory_mib, max(free_mib, 0), verdict)
+
+
+def _row(
+    device: str,
+    need: DeviceNeed,
+    others_mib: int,
+    memory_mib: int | None,
+    free_mib: int | None,
+    verdict: str,
+) -> Row:
+    if free_mib is not None and free_mib < 0:
+        verdict = f"{-free_mib / 1024:.1f} GiB too little"
+    return Row(
+        device=device,
+        weights_mib=need.weights_mib,
+        kv_mib=need.kv_mib,
+        compute_mib=need.compute_mib,
+        runtime_mib=need.runtime_mib,
+        others_mib=others_mib,
+        memory_mib=memory_mib,
+        free_mib=free_mib,
+        verdict=verdict,
+    )

@@ -1,0 +1,106 @@
+"""Bounds of what the engine needs to compute: no simple formula, so the largest of a few terms.
+
+The terms are sizes of the tensors that are alive together at a point of the graph; which point is
+the widest depends on the batch, the context and the cache types. They were checked against
+llama-fit-params on an H200 for GLM-4.5-Air, GLM-4-32B, GLM-4.7, GLM-4.7-Flash and DeepSeek V2.5
+(tests/data/h200-compute.jsonl): never under by more than 64 MiB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral.fit.kv_cache import cells_per_slot, layer_bytes
+from corral.fit.shape import Shape
+from corral.profile import Profile
+
+_F32, _F16 = 4, 2
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class HostParts:
+    """What stays on the host of a model that also computes on GPUs: sizes in bytes."""
+
+    largest_expert_tensor: int = 0
+    largest_other_tensor: int = 0
+    output_tensor: int = 0
+    has_layers: bool = False
+    has_kv: bool = False
+
+
+def gpu_compute_bytes(
+    shape: Shape, profile: Profile, parts: HostParts, *, outputs_per_batch: int
+) -> int:
+    """Upper bound for the GPU with the output layer.
+
+    ``outputs_per_batch``: tokens of a batch whose logits are wanted. A server wants one a slot;
+    llama-fit-params counts the whole batch.
+    """
+    mask = _mask_bytes(profile)
+    copied = max(parts.largest_expert_tensor, parts.largest_other_tensor)
+    logits = _logits_bytes(shape, profile, outputs_per_batch) + (mask if copied else 0)
+    attention = _attention_bytes(shape, profile) + mask
+    feed_forward = _feed_forward_bytes(shape, profile) + mask
+    widest = max(logits, attention, feed_forward) + (mask if parts.has_layers else 0)
+    if parts.has_kv:
+        cells = cells_per_slot(profile) * profile.slots
+        copied += layer_bytes(shape, profile, block=0, cells=cells)
+    offloaded = copied + _offloaded_bytes(shape, profile) + mask if copied else 0
+    # Smaller batches than this are not worth a copy (ggml-cuda's offload_op).
+    if parts.output_tensor and outputs_per_batch >= 32:
+        offloaded = max(offloaded, parts.output_tensor + logits + 3 * mask)
+    return max(widest, offloaded)
+
+
+def host_compute_bytes(shape: Shape, profile: Profile) -> int:
+    """Bound of the host's part: the mask and the embeddings of a batch."""
+    return _mask_bytes(profile) + 2 * _row_bytes(shape, profile)
+
+
+def _row_bytes(shape: Shape, profile: Profile) -> int:
+    """One vector of the residual stream for each token of a batch."""
+    return profile.ubatch_tokens * shape.embedding * _F32
+
+
+def _mask_bytes(profile: Profile) -> int:
+    element = _F16 if profile.flash_attention else _F32
+    return cells_per_slot(profile) * profile.ubatch_tokens * element
+
+
+def _logits_bytes(shape: Shape, profile: Profile, outputs: int) -> int:
+    row = _row_bytes(shape, profile)
+    last_layer = 2 * shape.experts_used * row + 3 * row if shape.experts_used else row
+    return outputs * shape.vocabulary * _F32 + last_layer
+
+
+def _feed_forward_bytes(shape: Shape, profile: Profile) -> int:
+    """Gate, up and their product, and what the residual stream keeps beside them."""
+    row = _row_bytes(shape, profile)
+    dense = 3 * profile.ubatch_tokens * shape.feed_forward * _F32 + 3 * row
+    if not shape.experts_used:
+        return dense
+    product = profile.ubatch_tokens * shape.expert_feed_forward * _F32
+    return max(dense, 2 * shape.experts_used * (row + product) + 7 * row)
+
+
+def _offloaded_bytes(shape: Shape, profile: Profile) -> int:
+    """Beside a copied tensor only one product of the experts is alive."""
+    return _feed_forward_bytes(shape, profile) - shape.experts_used * _row_bytes(shape, profile)
+
+
+def _attention_bytes(shape: Shape, profile: Profile) -> int:
+    """Queries and results, and either f16 copies of the cache or the scores themselves."""
+    tokens, cells = profile.ubatch_tokens, cells_per_slot(profile)
+    row, queries = _row_bytes(shape, profile), tokens * shape.heads * shape.key_length * _F32
+    alive = 3 * queries + 7 * row if shape.latent else 6 * queries + 4 * row
+    if not profile.flash_attention:
+        scores = shape.heads * cells * tokens * _F32
+        return alive + scores + (_mask_bytes(profile) if shape.latent else 0)
+    types = (profile.kv_type_k, profile.kv_type_v)
+    copied = sum(
+        cells * profile.slots * width * _F16
+        for kv_type, width in zip(types, shape.kv_widths(0), strict=True)
+        if kv_type != "f16"
+    )
+    return alive + copied

@@ -1,0 +1,138 @@
+"""Which device holds what: the rules of llama.cpp for layers, overrides and several GPUs.
+
+Source: load_tensors of llama-model.cpp and create_tensor of llama-model-loader.cpp, llama.cpp at
+0c1e57098bba. Devices are numbered 0..n-1 within the instance's GPUs; HOST is the host's memory.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+
+from corral.plan import ResolvedPlacement
+from corral.profile import SplitMode
+
+HOST = -1
+# common.h of llama.cpp: LLM_FFN_EXPS_REGEX, with the number of the block before it.
+_EXPERTS = re.compile(r"blk\.\d+\.ffn_(up|down|gate|gate_up)_(ch|)exps")
+_BLOCK = re.compile(r"blk\.(\d+)\.")
+# Modes that cut each matrix; the others give whole layers to a GPU.
+_CUTTING_MODES = ("row", "tensor", "graph")
+
+
+class UnknownDeviceError(Exception):
+    """An override names a buffer that is not there. The text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """A placement on so many GPUs.
+
+    + shares: of the GPUs, adding up to 1; none when nothing is on them
+    + of_blocks: the device of each block, and last that of the output layer
+    + cuts_matrices: each GPU holds a part of every matrix
+    """
+
+    placement: ResolvedPlacement
+    shares: tuple[float, ...]
+    of_blocks: tuple[int, ...]
+    cuts_matrices: bool
+    overrides: tuple[tuple[re.Pattern[str], int], ...]
+
+    @property
+    def of_output(self) -> int:
+        """The device of the output layer."""
+        return self.of_blocks[-1]
+
+    @property
+    def has_host_blocks(self) -> bool:
+        """Whether some layers stay on the host as a whole."""
+        return HOST in self.of_blocks
+
+    def of_tensor(self, name: str) -> int:
+        """The device of a tensor by its name: overrides first, embeddings on the host."""
+        for pattern, device in self.overrides:
+            if pattern.search(name):
+                return device
+        block = block_of(name)
+        if block is None:
+            return self.of_output if name.startswith("output") else HOST
+        placement = self.placement
+        if (placement.experts_on_cpu or block < placement.cpu_moe_layers) and is_expert(name):
+            return HOST
+        return self.of_blocks[block]
+
+
+@cache
+def block_of(name: str) -> int | None:
+    """The block that a tensor belongs to, None for those of the whole model."""
+    found = _BLOCK.match(name)
+    return int(found.group(1)) if found else None
+
+
+@cache
+def is_expert(name: str) -> bool:
+    """Whether a tensor holds routed experts."""
+    return bool(_EXPERTS.match(name))
+
+
+def devices(
+    placement: ResolvedPlacement,
+    *,
+    blocks: int,
+    gpu_memory_mib: Sequence[int],
+    split_mode: SplitMode | None = None,
+    main_gpu: int | None = None,
+) -> Devices:
+    """The rules for one placement; ``gpu_memory_mib`` is of each GPU of the instance, in order.
+
+    Without a split the GPUs share by their memory. Raises UnknownDeviceError.
+    """
+    on_gpus = placement.gpu_layers != 0
+    weights = list(placement.tensor_split or gpu_memory_mib)[: len(gpu_memory_mib)]
+    weights += [0] * (len(gpu_memory_mib) - len(weights))
+    total = sum(weights)
+    shares = tuple(weight / total for weight in weights) if on_gpus and total else ()
+    mode = split_mode or "layer"
+    return Devices(
+        placement=placement,
+        shares=shares,
+        of_blocks=_of_blocks(placement, shares, blocks, main_gpu or 0 if mode == "none" else None),
+        cuts_matrices=mode in _CUTTING_MODES and len(shares) > 1,
+        overrides=tuple(_overrides(placement, len(gpu_memory_mib))),
+    )
+
+
+def _of_blocks(
+    placement: ResolvedPlacement, shares: tuple[float, ...], blocks: int, only_gpu: int | None
+) -> tuple[int, ...]:
+    """Layers go to the GPUs from the last one backwards, the output layer being one of them."""
+    layers = placement.gpu_layers
+    on_gpus = blocks + 1 if layers == "all" else min(layers, blocks + 1)
+    if not shares:
+        on_gpus = 0
+    on_host = (HOST,) * (blocks + 1 - on_gpus)
+    if only_gpu is not None:
+        return on_host + (only_gpu,) * on_gpus
+    bounds = list(accumulate(shares))
+    found = (bisect_right(bounds, n / on_gpus) for n in range(on_gpus))
+    return on_host + tuple(min(gpu, len(shares) - 1) for gpu in found)
+
+
+def _overrides(placement: ResolvedPlacement, gpus: int) -> list[tuple[re.Pattern[str], int]]:
+    entries = (entry.split("=", 1) for entry in placement.tensor_overrides)
+    return [(re.compile(pattern), _device(buffer, gpus)) for pattern, buffer in entries]
+
+
+def _device(buffer: str, gpus: int) -> int:
+    if buffer in ("CPU", "CUDA_Host"):
+        return HOST
+    number = re.fullmatch(r"CUDA(\d+)", buffer)
+    if number and int(number.group(1)) < gpus:
+        return int(number.group(1))
+    known = ", ".join(["CPU", *(f"CUDA{n}" for n in range(gpus))])
+    raise UnknownDeviceError(f"tensor_overrides names the buffer {buffer}, known here: {known}")

@@ -1,0 +1,69 @@
+"""Headers of the shards of a model, fetched once and kept by digest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from corral.fit.header_file import StoredHeader, decode, encode
+from corral.fit.ranges import ShardSource, fetch_headers
+
+__all__ = ["HeaderStore", "ShardSource", "StoredHeader", "default_headers_folder"]
+
+
+def default_headers_folder() -> Path:
+    """Where the controller keeps headers: below XDG_CACHE_HOME, else below ``~/.cache``."""
+    # Relative paths there are to be ignored (XDG Base Directory Specification 0.8).
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    cache = named if named.is_absolute() else Path.home() / ".cache"
+    return cache / "corral" / "headers"
+
+
+class HeaderStore:
+    """A folder of headers, one file per digest of a shard. Several processes may use it at once.
+
+    + folder: made when the first header is kept; one that cannot be written is done without
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def header(self, shard: ShardSource) -> StoredHeader:
+        """The header of one shard. Raises CorralError as `headers` does."""
+        return self.headers([shard])[0]
+
+    def headers(self, shards: Sequence[ShardSource]) -> list[StoredHeader]:
+        """The headers of ``shards`` in their order; those not kept yet are fetched together.
+
+        Raises CorralError when the hub does not give one, or it is no header of such a file.
+        """
+        kept = {shard: self._read(shard.sha256) for shard in shards}
+        missing = [shard for shard, stored in kept.items() if stored is None]
+        fetched = dict(zip(missing, fetch_headers(missing), strict=True))
+        for shard, stored in fetched.items():
+            self._write(shard.sha256, stored)
+        return [kept[shard] or fetched[shard] for shard in shards]
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / f"{sha256}.header"
+
+    def _read(self, sha256: str) -> StoredHeader | None:
+        try:
+            return decode(self._path(sha256).read_bytes())
+        except OSError:
+            # Absent, or a folder that cannot be read: both cost a fetch, neither is a fault.
+            return None
+
+    def _write(self, sha256: str, stored: StoredHeader) -> None:
+        path = self._path(sha256)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(encode(stored))
+            temporary.replace(path)
+        except OSError:
+            # A header that cannot be kept is fetched again next time; the answer is the same.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""A model as fit sees it: the tensors of all its shards, and its dimensions where known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from corral.fit.gguf import Header, Tensor
+from corral.fit.shape import Shape, UnknownShapeError, read_shape
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """``shape`` is None when the header does not say enough; ``unknown`` then says what lacks."""
+
+    tensors: tuple[Tensor, ...]
+    shape: Shape | None
+    unknown: str
+    file_bytes: int
+
+    @property
+    def blocks(self) -> int:
+        """Blocks by the header, or by the names of the tensors."""
+        if self.shape:
+            return self.shape.blocks
+        numbers = [t.name.split(".")[1] for t in self.tensors if t.name.startswith("blk.")]
+        return 1 + max((int(n) for n in numbers if n.isdigit()), default=-1)
+
+    @property
+    def layers(self) -> int:
+        """Blocks without MTP."""
+        return self.shape.layers if self.shape else self.blocks
+
+
+def model_file(headers: Sequence[Header]) -> ModelFile:
+    """One model from the headers of its shards, the first of which has the keys."""
+    try:
+        shape, unknown = read_shape(headers[0]), ""
+    except UnknownShapeError as error:
+        shape, unknown = None, str(error)
+    return ModelFile(
+        tensors=tuple(tensor for header in headers for tensor in header.tensors),
+        shape=shape,
+        unknown=unknown,
+        file_bytes=sum(header.file_bytes for header in headers),
+    )

@@ -1,0 +1,129 @@
+"""The dimensions of a model, from the keys of its header: what KV and compute sizes follow from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral.fit.gguf import ArrayOf, Header, Value
+
+# Architectures whose KV cache is as written here; others may share memory between layers, slide a
+# window or keep a state instead.
+KNOWN_ARCHITECTURES = ("deepseek2", "glm4", "glm4moe")
+
+
+class UnknownShapeError(Exception):
+    """The header does not say what KV and compute follow from. The text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Dimensions in elements; ``blocks`` counts the MTP blocks, which come last."""
+
+    arch: str
+    blocks: int
+    mtp_blocks: int
+    embedding: int
+    vocabulary: int
+    heads: int
+    kv_heads: tuple[int, ...]
+    key_length: int
+    value_length: int
+    latent: bool
+    feed_forward: int
+    experts_used: int
+    expert_feed_forward: int
+    train_context_tokens: int
+
+    @property
+    def layers(self) -> int:
+        """Blocks of the model itself, without MTP."""
+        return self.blocks - self.mtp_blocks
+
+    def kv_widths(self, block: int) -> tuple[int, int]:
+        """Elements of K and of V for one token in one block; latent attention keeps only K."""
+        heads = self.kv_heads[block]
+        return heads * self.key_length, 0 if self.latent else heads * self.value_length
+
+
+def read_shape(header: Header) -> Shape:
+    """The dimensions that a header states.
+
+    Raises UnknownShapeError naming the architecture, and the keys that are missing.
+    """
+    keys = _Keys(header.metadata)
+    shape = _shape(keys)
+    if keys.missing:
+        listed = ", ".join(keys.missing)
+        raise UnknownShapeError(f'architecture "{keys.arch}": its header lacks {listed}')
+    if keys.arch not in KNOWN_ARCHITECTURES:
+        known = ", ".join(KNOWN_ARCHITECTURES)
+        raise UnknownShapeError(
+            f'architecture "{keys.arch}" is not one that Corral knows ({known})'
+        )
+    if not 0 <= shape.mtp_blocks < shape.blocks:
+        raise UnknownShapeError(f"{shape.mtp_blocks} MTP blocks of {shape.blocks} blocks")
+    return shape
+
+
+def _shape(keys: _Keys) -> Shape:
+    blocks, heads = keys.number("block_count"), keys.number("attention.head_count")
+    embedding = keys.number("embedding_length")
+    key_length = keys.number("attention.key_length", embedding // heads if heads else 0)
+    moe = bool(keys.number("expert_count", 0))
+    return Shape(
+        arch=keys.arch,
+        blocks=blocks,
+        mtp_blocks=keys.number("nextn_predict_layers", 0),
+        embedding=embedding,
+        vocabulary=keys.vocabulary(),
+        heads=heads,
+        kv_heads=keys.each("attention.head_count_kv", blocks, heads),
+        key_length=key_length,
+        value_length=keys.number("attention.value_length", key_length),
+        # llama.cpp: is_mla() of llama-hparams.cpp.
+        latent=bool(keys.number("attention.key_length_mla", 0)),
+        feed_forward=keys.number("feed_forward_length"),
+        experts_used=keys.number("expert_used_count") if moe else 0,
+        expert_feed_forward=keys.number("expert_feed_forward_length") if moe else 0,
+        train_context_tokens=keys.number("context_length"),
+    )
+
+
+class _Keys:
+    """Keys of one architecture; those asked for in vain are gathered."""
+
+    def __init__(self, metadata: dict[str, Value]) -> None:
+        self._metadata = metadata
+        self.missing: list[str] = []
+        arch = metadata.get("general.architecture")
+        self.arch = arch if isinstance(arch, str) else ""
+        if not self.arch:
+            self.missing.append("general.architecture")
+
+    def number(self, name: str, default: int | None = None) -> int:
+        """A whole number, or the largest of one per block."""
+        value = self._metadata.get(f"{self.arch}.{name}")
+        if isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
+            return max(int(v) for v in value)
+        if isinstance(value, int) and value >= 0:
+            return value
+        if default is None:
+            self.missing.append(f"{self.arch}.{name}")
+        return default or 0
+
+    def each(self, name: str, count: int, default: int) -> tuple[int, ...]:
+        """A whole number for each of ``count`` blocks; one number stands for all."""
+        value = self._metadata.get(f"{self.arch}.{name}")
+        if isinstance(value, tuple):
+            if len(value) == count and all(isinstance(v, int) for v in value):
+                return tuple(int(v) for v in value)
+            self.missing.append(f"{self.arch}.{name} for each block")
+            return (0,) * count
+        return (self.number(name, default),) * count
+
+    def vocabulary(self) -> int:
+        """The number of tokens, by its own key or by the length of the list."""
+        tokens = self._metadata.get("tokenizer.ggml.tokens")
+        if isinstance(tokens, ArrayOf):
+            return tokens.count
+        return self.number("vocab_size")

@@ -1,0 +1,59 @@
+"""Bytes of weights on each device, exactly: what the engine will allocate for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from corral.fit.devices import HOST, Devices, block_of, is_expert
+from corral.fit.gguf import Tensor
+
+_EMBEDDINGS, _OUTPUT = "token_embd.weight", "output.weight"
+
+
+def loaded(tensors: Iterable[Tensor], *, layers: int, mtp: bool) -> list[Tensor]:
+    """Tensors that the engine loads: those of MTP blocks only when it drafts with them."""
+    return [t for t in tensors if mtp or (block_of(t.name) or 0) < layers]
+
+
+def weights_bytes(tensors: Iterable[Tensor], rules: Devices) -> Mapping[int, int]:
+    """Bytes per device (HOST is -1). Embeddings that also serve as output are there twice."""
+    held: Counter[int] = Counter()
+    names = set()
+    embeddings_bytes = 0
+    for tensor in tensors:
+        names.add(tensor.name)
+        embeddings_bytes += tensor.size_bytes if tensor.name == _EMBEDDINGS else 0
+        _hold(held, tensor.size_bytes, rules.of_tensor(tensor.name), rules, cut=_is_matrix(tensor))
+    output = rules.of_output
+    if _OUTPUT not in names and output != HOST:
+        _hold(held, embeddings_bytes, output, rules, cut=True)
+    return held
+
+
+def largest_host_tensors_bytes(tensors: Iterable[Tensor], rules: Devices) -> tuple[int, int]:
+    """The largest expert tensor and the largest other one that stay on the host.
+
+    With the GPUs at hand the engine copies one such tensor at a time to compute a prompt there.
+    """
+    experts = others = 0
+    for tensor in tensors:
+        if tensor.name in (_EMBEDDINGS, _OUTPUT) or rules.of_tensor(tensor.name) != HOST:
+            continue
+        if is_expert(tensor.name):
+            experts = max(experts, tensor.size_bytes)
+        else:
+            others = max(others, tensor.size_bytes)
+    return experts, others
+
+
+def _hold(held: Counter[int], size_bytes: int, device: int, rules: Devices, *, cut: bool) -> None:
+    if device == HOST or not (cut and rules.cuts_matrices):
+        held[device] += size_bytes
+        return
+    for gpu, share in enumerate(rules.shares):
+        held[gpu] += round(size_bytes * share)
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return len(tensor.shape) > 1

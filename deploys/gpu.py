@@ -1,0 +1,19 @@
+"""Stage: NVIDIA driver and CUDA toolkit; hosts reboot one at a time, and only if allowed."""
+
+from __future__ import annotations
+
+from corral.gpu_host import decide
+from deploys.target import Target
+from operations import gpu as gpu_operations
+
+
+def gpu(target: Target) -> None:
+    """Bring driver and toolkit to what the planned releases need."""
+    plan = target.plan
+    decision = decide(plan, target.state)
+    gpu_operations.drivers(plan=plan, decision=decision, name="GPU driver and toolkit")
+    if plan.gpus is None:
+        return
+    changes = decision.driver_changes
+    gpu_operations.restart(plan=plan, driver_changes=changes, name="Driver restart", _serial=True)
+    gpu_operations.ready(plan=plan, driver_changes=changes, name="GPUs answer")

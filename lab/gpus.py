@@ -1,0 +1,80 @@
+"""Stand-in GPUs: what a lab host shows of cards, and of the driver that runs them.
+
+The kernel's own files cannot be changed in a container, so the helper reads a file below
+``/etc/corral-lab/kernel`` in the stead of one in /proc, /sys and /dev.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.descriptions import Gpu
+
+KERNEL = "etc/corral-lab/kernel"
+MODULE_FILE = f"{KERNEL}/proc/driver/nvidia/version"
+UVM_FILE = f"{KERNEL}/dev/nvidia-uvm"
+_FILES = Path(__file__).parent / "files"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a lab host; its path is relative to the root."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+def nvidia_smi(path: str = "usr/local/bin/nvidia-smi") -> File:
+    """The program that comes with the driver."""
+    return File(path, (_FILES / "nvidia-smi").read_text(), 0o755)
+
+
+def cards(gpus: tuple[Gpu, ...]) -> list[File]:
+    """GPUs in their slots, with or without a driver."""
+    told = [_told(index, gpu) for index, gpu in enumerate(gpus)]
+    # Every llama-server holds some; a test takes this away to play a fall back to the CPU.
+    apps = [{"cmdline_contains": "llama-server", "used_memory_mib": 518}]
+    slots = [file for index in range(len(gpus)) for file in _slot(index)]
+    return [
+        File("etc/corral-lab/gpus.json", json.dumps({"gpus": told, "apps": apps}, indent=1) + "\n"),
+        File("etc/corral-lab/kernel.log", "0.0 lab kernel: Linux version of the lab\n"),
+        File("usr/local/bin/journalctl", (_FILES / "journalctl").read_text(), 0o755),
+        *slots,
+    ]
+
+
+def module(version: str) -> list[File]:
+    """A loaded kernel module."""
+    text = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build\n"
+    return [File(MODULE_FILE, text), File(UVM_FILE, "")]
+
+
+def _slot(index: int) -> list[File]:
+    folder = f"{KERNEL}/sys/bus/pci/devices/{_pci(index)}"
+    values = {"vendor": "0x10de", "class": "0x030200", "numa_node": "0"}
+    return [File(f"{folder}/{name}", f"{value}\n") for name, value in values.items()]
+
+
+def _pci(index: int) -> str:
+    return f"0000:{0x3B + index:02x}:00.0"
+
+
+def _told(index: int, gpu: Gpu) -> dict[str, str | int]:
+    """One GPU in the words of `nvidia-smi --query-gpu`; memory in MiB."""
+    return {
+        "index": index,
+        "name": gpu.name,
+        "uuid": f"GPU-{uuid.uuid5(uuid.NAMESPACE_OID, f'corral-lab-{index}')}",
+        "pci.bus_id": f"0000{_pci(index).upper()}",
+        "driver_version": gpu.driver_version,
+        "persistence_mode": "Disabled",
+        "memory.total": gpu.memory_total_mib,
+        "memory.free": gpu.memory_free_mib,
+        "memory.used": gpu.memory_total_mib - gpu.memory_free_mib,
+        "compute_cap": gpu.compute_capability,
+        "ecc.errors.uncorrected.volatile.total": 0,
+    }

@@ -1,0 +1,251 @@
+"""Headers of real-sized GLM files without their weights: what fit reads, and what engines accept.
+
+Shapes are those of the published models (config.json of each); the mix of tensor types is
+simpler than a published quant's. The vocabulary is of the real size, its words are numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Dimensions of a model as its GGUF names them; ``q_lora`` 0: no latent attention."""
+
+    arch: str
+    blocks: int  # with the MTP blocks
+    mtp_blocks: int
+    embedding: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    key_length: int
+    value_length: int
+    context_tokens: int
+    vocabulary: int
+    experts: int = 0
+    experts_used: int = 0
+    expert_feed_forward: int = 0
+    dense_blocks: int = 0
+    shared_experts: int = 1
+    q_lora: int = 0
+    kv_lora: int = 0
+    key_length_mla: int = 0
+    value_length_mla: int = 0
+    rope: int = 64
+
+
+GLM_4_32B = Shape(
+    arch="glm4", blocks=61, mtp_blocks=0, embedding=6144, feed_forward=23040, heads=48,
+    kv_heads=2, key_length=128, value_length=128, context_tokens=32768, vocabulary=151552,
+)  # fmt: skip
+GLM_4_5_AIR = Shape(
+    arch="glm4moe", blocks=47, mtp_blocks=1, embedding=4096, feed_forward=10944, heads=96,
+    kv_heads=8, key_length=128, value_length=128, context_tokens=131072, vocabulary=151552,
+    experts=128, experts_used=8, expert_feed_forward=1408, dense_blocks=1,
+)  # fmt: skip
+GLM_4_7 = Shape(
+    arch="glm4moe", blocks=93, mtp_blocks=1, embedding=5120, feed_forward=12288, heads=96,
+    kv_heads=8, key_length=128, value_length=128, context_tokens=202752, vocabulary=151552,
+    experts=160, experts_used=8, expert_feed_forward=1536, dense_blocks=3,
+)  # fmt: skip
+GLM_4_7_FLASH = Shape(
+    arch="deepseek2", blocks=48, mtp_blocks=1, embedding=2048, feed_forward=10240, heads=20,
+    kv_heads=1, key_length=576, value_length=512, context_tokens=202752, vocabulary=154880,
+    experts=64, experts_used=4, expert_feed_forward=1536, dense_blocks=1,
+    q_lora=768, kv_lora=512, key_length_mla=256, value_length_mla=256,
+)  # fmt: skip
+DEEPSEEK_V2_5 = Shape(
+    arch="deepseek2", blocks=60, mtp_blocks=0, embedding=5120, feed_forward=12288, heads=128,
+    kv_heads=1, key_length=576, value_length=512, context_tokens=163840, vocabulary=102400,
+    experts=160, experts_used=6, expert_feed_forward=1536, dense_blocks=1, shared_experts=2,
+    q_lora=1536, kv_lora=512, key_length_mla=192, value_length_mla=128,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Tensor types of a quant: experts, the rest, token embeddings, output."""
+
+    experts: Type = Type.Q4_K
+    experts_down: Type = Type.Q5_K
+    dense: Type = Type.Q8_0
+    embeddings: Type = Type.Q4_K
+    output: Type = Type.Q6_K
+
+
+PUBLISHED = Mix()
+
+
+def write_header(path: Path, shape: Shape, mix: Mix = PUBLISHED, *, vocabulary: bool = True) -> int:
+    """Write a header to ``path`` and extend it with holes to the full size; gives that size.
+
+    Without ``vocabulary`` the words are left out (the file is small; engines refuse it).
+    """
+    writer = gguf.GGUFWriter(path, shape.arch)
+    _write_keys(writer, shape)
+    if vocabulary:
+        _write_words(writer, shape.vocabulary)
+    size_bytes = _write_tensors(writer, shape, mix)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    header_bytes = path.stat().st_size
+    start = -(-header_bytes // 32) * 32
+    with path.open("r+b") as file:
+        file.truncate(start + size_bytes)
+    return start + size_bytes
+
+
+def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
+    writer.add_block_count(s.blocks)
+    writer.add_context_length(s.context_tokens)
+    writer.add_embedding_length(s.embedding)
+    writer.add_feed_forward_length(s.feed_forward)
+    writer.add_head_count(s.heads)
+    writer.add_head_count_kv(s.kv_heads)
+    writer.add_key_length(s.key_length)
+    writer.add_value_length(s.value_length)
+    writer.add_rope_dimension_count(s.rope)
+    writer.add_rope_freq_base(1000000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(s.vocabulary)
+    if s.experts:
+        writer.add_expert_count(s.experts)
+        writer.add_expert_used_count(s.experts_used)
+        writer.add_expert_feed_forward_length(s.expert_feed_forward)
+        writer.add_expert_shared_count(s.shared_experts)
+        writer.add_leading_dense_block_count(s.dense_blocks)
+        writer.add_expert_weights_scale(1.0)
+        writer.add_expert_weights_norm(True)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if s.mtp_blocks:
+        writer.add_nextn_predict_layers(s.mtp_blocks)
+    if s.q_lora:
+        writer.add_q_lora_rank(s.q_lora)
+        writer.add_kv_lora_rank(s.kv_lora)
+        writer.add_key_length_mla(s.key_length_mla)
+        writer.add_value_length_mla(s.value_length_mla)
+
+
+def _write_words(writer: gguf.GGUFWriter, count: int) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("glm4")
+    letters = [chr(i) for i in range(33, 127)] + [chr(i) for i in range(161, 173)]
+    words = letters + [f"w{i}" for i in range(count - len(letters))]
+    writer.add_token_list(words)
+    writer.add_token_types([1] * count)
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(256)
+    writer.add_bos_token_id(258)
+
+
+def _write_tensors(writer: gguf.GGUFWriter, s: Shape, mix: Mix) -> int:
+    """Announce every tensor; gives the bytes of all of them, each padded to 32."""
+    size_bytes = 0
+    for name, shape, kind in _tensors(s, mix):
+        block, type_size = gguf.GGML_QUANT_SIZES[kind]
+        tensor_bytes = int(np.prod(shape)) // block * type_size
+        # GGUFWriter takes numpy's order of dimensions, and bytes for quantized rows.
+        row_bytes = shape[0] // block * type_size
+        dims = tuple(reversed(shape[1:]))
+        writer.add_tensor_info(
+            name, (*dims, row_bytes if kind != Type.F32 else shape[0]),
+            np.dtype(np.uint8 if kind != Type.F32 else np.float32), tensor_bytes,
+            raw_dtype=kind,
+        )  # fmt: skip
+        size_bytes += -(-tensor_bytes // 32) * 32
+    return size_bytes
+
+
+Tensor = tuple[str, tuple[int, ...], Type]
+
+
+def _tensors(s: Shape, mix: Mix) -> list[Tensor]:
+    found: list[Tensor] = [
+        ("token_embd.weight", (s.embedding, s.vocabulary), mix.embeddings),
+        ("output_norm.weight", (s.embedding,), Type.F32),
+        ("output.weight", (s.embedding, s.vocabulary), mix.output),
+    ]
+    for block in range(s.blocks):
+        dense = not s.experts or block < s.dense_blocks
+        parts = _attention(s, mix) + _feed_forward(s, mix, dense=dense)
+        if block >= s.blocks - s.mtp_blocks:
+            parts += _next_token(s, mix)
+        found += [(f"blk.{block}.{name}", shape, kind) for name, shape, kind in parts]
+    return found
+
+
+def _attention(s: Shape, mix: Mix) -> list[Tensor]:
+    e, dense = s.embedding, mix.dense
+    norm = "ffn_norm" if s.q_lora else "post_attention_norm"
+    norms = [("attn_norm.weight", (e,), Type.F32), (f"{norm}.weight", (e,), Type.F32)]
+    if not s.q_lora:
+        q, kv = s.heads * s.key_length, s.kv_heads * s.key_length
+        return [
+            *norms,
+            ("attn_q.weight", (e, q), dense),
+            ("attn_k.weight", (e, kv), dense),
+            ("attn_v.weight", (e, kv), dense),
+            ("attn_q.bias", (q,), Type.F32),
+            ("attn_k.bias", (kv,), Type.F32),
+            ("attn_v.bias", (kv,), Type.F32),
+            ("attn_q_norm.weight", (s.key_length,), Type.F32),
+            ("attn_k_norm.weight", (s.key_length,), Type.F32),
+            ("attn_output.weight", (q, e), dense),
+        ]
+    plain = s.key_length_mla - s.rope
+    return [
+        *norms,
+        ("attn_q_a.weight", (e, s.q_lora), dense),
+        ("attn_q_a_norm.weight", (s.q_lora,), Type.F32),
+        ("attn_q_b.weight", (s.q_lora, s.heads * s.key_length_mla), dense),
+        ("attn_kv_a_mqa.weight", (e, s.kv_lora + s.rope), dense),
+        ("attn_kv_a_norm.weight", (s.kv_lora,), Type.F32),
+        ("attn_k_b.weight", (plain, s.kv_lora, s.heads), dense),
+        ("attn_v_b.weight", (s.kv_lora, s.value_length_mla, s.heads), dense),
+        ("attn_output.weight", (s.heads * s.value_length_mla, e), dense),
+    ]
+
+
+def _feed_forward(s: Shape, mix: Mix, *, dense: bool) -> list[Tensor]:
+    e = s.embedding
+    if s.arch == "glm4":  # gate and up in one
+        return [
+            ("ffn_up.weight", (e, 2 * s.feed_forward), mix.dense),
+            ("ffn_down.weight", (s.feed_forward, e), mix.dense),
+        ]
+    if dense:
+        return [
+            ("ffn_gate.weight", (e, s.feed_forward), mix.dense),
+            ("ffn_up.weight", (e, s.feed_forward), mix.dense),
+            ("ffn_down.weight", (s.feed_forward, e), mix.dense),
+        ]
+    ff, shared = s.expert_feed_forward, s.expert_feed_forward * s.shared_experts
+    return [
+        ("ffn_gate_inp.weight", (e, s.experts), Type.F32),
+        ("exp_probs_b.bias", (s.experts,), Type.F32),
+        ("ffn_gate_exps.weight", (e, ff, s.experts), mix.experts),
+        ("ffn_up_exps.weight", (e, ff, s.experts), mix.experts),
+        ("ffn_down_exps.weight", (ff, e, s.experts), mix.experts_down),
+        ("ffn_gate_shexp.weight", (e, shared), mix.dense),
+        ("ffn_up_shexp.weight", (e, shared), mix.dense),
+        ("ffn_down_shexp.weight", (shared, e), mix.dense),
+    ]
+
+
+def _next_token(s: Shape, mix: Mix) -> list[Tensor]:
+    e = s.embedding
+    return [
+        ("nextn.eh_proj.weight", (2 * e, e), mix.dense),
+        ("nextn.enorm.weight", (e,), Type.F32),
+        ("nextn.hnorm.weight", (e,), Type.F32),
+        ("nextn.shared_head_norm.weight", (e,), Type.F32),
+    ]

@@ -1,0 +1,75 @@
+"""The proof that instances fit, on their host, once its engines are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from paramiko import SSHException
+from pydantic import TypeAdapter, ValidationError
+from pyinfra import host, logger
+from pyinfra.api import operation
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+
+from corral.plan import HostPlan, InstancePlan
+from corral.proof import Verdict, refusals
+from operations import Commands
+
+_SILENT = ["the proof was killed", "  Next: run the same deploy again"]
+_VERDICTS = TypeAdapter(list[Verdict])
+
+
+@operation()
+def proof(plan: HostPlan, *, waiting: Sequence[InstancePlan]) -> Commands:
+    """Count what instances need with the engine's own program, on their headers; stop if too much.
+
+    + waiting: those that do not serve their planned generation; the others are counted beside them.
+    """
+    if not waiting:
+        host.noop("all instances serve their planned generation")
+        return
+    names = [instance.name for instance in waiting]
+    document = {**json.loads(plan.to_helper()), "waiting": names}
+    yield FunctionCommand(prove, (plan.paths.helper, document), {})
+
+
+def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bool:  # noqa: ARG001
+    """Print a line for each instance and device; False unless every instance fits.
+
+    + document: a plan with ``waiting``, the names of instances to prove.
+    """
+    command = StringCommand("python3", QuoteString(helper), "prove")
+    sent = json.dumps(document)
+    try:
+        ok, output = host.run_shell_command(command, **{**_arguments(host), "_stdin": sent})
+    except (OSError, SSHException, EOFError):
+        return _fail(host, ["connection lost", "  Next: run the same deploy again"])
+    if not ok:
+        return _fail(host, output.stderr.splitlines() or _SILENT)
+    try:
+        verdicts = _VERDICTS.validate_json(output.stdout)
+    except ValidationError as error:
+        return _fail(host, [f"the helper's verdicts are not readable: {error}"])
+    for line in (line for verdict in verdicts for line in verdict.lines()):
+        logger.info(f"{host.print_prefix}{line}")
+    return _fail(host, refusals(verdicts, document["waiting"]))
+
+
+def _fail(host: Host, lines: list[str]) -> bool:
+    """Print the lines as errors; True where there are none."""
+    for line in lines:
+        logger.error(f"{host.print_prefix}{line}")
+    return not lines
+
+
+def _arguments(host: Host) -> dict[str, Any]:
+    """How this host is spoken to, such as with sudo."""
+    return {
+        key: value
+        for key, value in (host.current_op_global_arguments or {}).items()
+        if key in CONNECTOR_ARGUMENT_KEYS
+    }

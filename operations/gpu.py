@@ -1,0 +1,82 @@
+"""GPU hosts: driver and toolkit, the reboot that a driver may need, the proof afterwards."""
+
+from __future__ import annotations
+
+from pyinfra import host, state
+from pyinfra.api import operation
+
+from corral.drivers import KEYRING_FILE
+from corral.findings import Finding
+from corral.gpu_driver import reboot_needed, reboot_pending
+from corral.gpu_host import GpuDecision
+from corral.plan import HostPlan
+from corral.preflight_gpu import gpu_findings
+from corral.state import GpuHost
+from facts.gpu import Gpus
+from operations import Commands, job, reboot
+
+_UNASKED = Finding(what="GPUs could not be asked for", next_step="run the same deploy again")
+
+
+@operation()
+def drivers(plan: HostPlan, *, decision: GpuDecision) -> Commands:
+    """Install, pin, hold and load driver and toolkit, detached from this connection.
+
+    + decision: what corral.gpu_host decided.
+    """
+    if plan.gpus is None:
+        host.noop("no GPUs in the inventory")
+        return
+    if not decision.prepares:
+        host.noop("driver and toolkit are as planned")
+        return
+    spec = {**decision.model_dump(mode="json"), "keyring": KEYRING_FILE}
+    yield from job.run(plan.paths.helper, "drivers", "drivers", spec)
+
+
+@operation()
+def restart(plan: HostPlan, *, driver_changes: bool) -> Commands:
+    """Reboot a host whose installed driver is not the one that runs, and wait for it.
+
+    + driver_changes: whether this deploy changed the driver. Give ``_serial=True``: one at a time.
+    """
+    found = _changed(plan, driver_changes)
+    if found is None or not reboot_pending(found):
+        host.noop("the installed driver is the one that runs")
+        return
+    if not plan.gpu_setup or not plan.gpu_setup.allow_reboot:
+        yield from _stop([reboot_needed(plan, found)])
+        return
+    yield from reboot.reboot(reboot_needed(plan, found).what)
+
+
+@operation()
+def ready(plan: HostPlan, *, driver_changes: bool) -> Commands:
+    """See that the planned GPUs answer and are healthy under a changed driver; never a change.
+
+    + driver_changes: whether this deploy changed the driver.
+    """
+    found = _changed(plan, driver_changes)
+    if not driver_changes or not state.is_executing:
+        host.noop("checked in preflight, or once the driver is in place")
+        return
+    findings = gpu_findings(plan, found) if found else [_UNASKED]
+    if findings:
+        yield from _stop(findings)
+        return
+    host.noop("all planned GPUs answer")
+
+
+def _changed(plan: HostPlan, driver_changes: bool) -> GpuHost | None:
+    """The host after the change; None where there is none, or where it is still to come."""
+    if not driver_changes or not state.is_executing:
+        return None
+    found: GpuHost | None = host.get_fact(
+        Gpus, helper=plan.paths.helper, plan_json=plan.to_helper()
+    )
+    return found
+
+
+def _stop(findings: list[Finding]) -> Commands:
+    lines = [line for f in findings for line in (f.what, f"  Next: {f.next_step}")]
+    yield from job.fail("\n".join(lines))

@@ -1,0 +1,1 @@
+"""Fuzzers: programs that look for input that breaks a reader."""

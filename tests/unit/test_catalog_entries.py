@@ -1,0 +1,213 @@
+"""The shipped entries: each can be planned, on the hosts that they are written for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corral.catalog import load_catalog
+from corral.engines import engine_module
+from corral.inventory import load_inventory, parse_host
+from corral.lockfile import Lock, LockedEngine, LockedFile, LockedModel
+from corral.plan import InstancePlan
+from corral.planning import Planner
+from corral.settings import HOST_PATHS
+from tests.headers import MadeHeaders
+from tests.samples import ROOT
+
+CATALOG = load_catalog(ROOT / "catalog")
+PROD = {host.name: host for host in load_inventory(ROOT / "inventories" / "prod.py")}
+A100 = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"}
+# So much memory that what a profile says is all that counts.
+ONE = {**A100, "memory_mib": 1_000_000}
+TWO = {**ONE, "count": 2}
+
+# Profiles with keys of one engine, or weights that it alone reads.
+ONLY_IK = {"glm-4.7-q4-graph", "glm-4.5-air-iq4-kss", "glm-z1-32b-cpu", "glm-z1-32b-low-vram"}
+ONLY_MAINLINE = {"tiny-socket"}
+
+
+def made_up_lock() -> Lock:
+    """An entry for everything in the catalog: a shard for each quant."""
+    models = {}
+    for name, model in CATALOG.models.items():
+        shards: dict[str, tuple[LockedFile, ...]] = {
+            quant: (LockedFile(path=f"{quant}/x.gguf", size_bytes=5, sha256="1" * 64),)
+            for quant in model.quants
+        }
+        models[name] = LockedModel(
+            repo=model.repo,
+            requested=model.revision,
+            revision="ab" * 20,
+            patterns={quant: entry.files for quant, entry in model.quants.items()},
+            quants=shards,
+        )
+    engines = {
+        name: LockedEngine(requested=engine.commit, commit=engine.commit)
+        for name, engine in CATALOG.engines.items()
+    }
+    return Lock(engines=engines, models=models)
+
+
+PLANNER = Planner(
+    catalog=CATALOG,
+    lock=made_up_lock(),
+    paths=HOST_PATHS,
+    templates=ROOT / "templates",
+    headers=MadeHeaders(),
+)
+
+
+def planned(profile: str, gpus: dict[str, Any] | None = TWO, **changes: Any) -> InstancePlan:
+    """One instance of a shipped profile."""
+    port = {} if CATALOG.profiles[profile].listen == "unix" else {"port": 8001}
+    instance = {"name": "one", "profile": profile, **port, **changes}
+    host = parse_host("h", {"gpus": gpus, "instances": [instance]})
+    return PLANNER.plan_host(host).instances[0]
+
+
+def flags(instance: InstancePlan) -> str:
+    return f" {' '.join(instance.argv)} "
+
+
+@pytest.mark.parametrize("gpus", [None, ONE, TWO], ids=["cpu", "one", "two"])
+@pytest.mark.parametrize("engine", ["llama.cpp", "ik_llama.cpp"])
+@pytest.mark.parametrize("profile", sorted(CATALOG.profiles))
+def test_every_profile_is_planned_on_every_engine_that_can(
+    profile: str, engine: str, gpus: dict[str, Any] | None
+) -> None:
+    excluded = {"llama.cpp": ONLY_IK, "ik_llama.cpp": ONLY_MAINLINE}[engine]
+    wrong_host = profile == "glm-4.7-q4-graph" and gpus == ONE
+    if profile in excluded or wrong_host:
+        with pytest.raises(Exception, match=f"profile {profile}, engine {engine}"):
+            planned(profile, gpus, engine=engine)
+    else:
+        assert planned(profile, gpus, engine=engine).profile == profile
+
+
+@pytest.mark.parametrize("host", sorted(PROD))
+def test_every_host_of_the_production_example_is_planned(host: str) -> None:
+    plan = PLANNER.plan_host(PROD[host])
+    assert [i.name for i in plan.instances] == [i.name for i in PROD[host].spec.instances]
+
+
+def test_every_model_but_one_of_the_same_shape_has_a_profile() -> None:
+    served = {profile.model for profile in CATALOG.profiles.values()}
+    assert CATALOG.models.keys() - served == {"glm-4.6"}
+
+
+def test_every_gpu_of_the_production_example_is_in_the_catalog() -> None:
+    for host in PROD.values():
+        if gpus := host.spec.gpus:
+            known = CATALOG.gpu(gpus.name, where=host.name)
+            assert known.compute_capability == gpus.compute_capability
+
+
+@pytest.mark.parametrize(
+    ("profile", "context_tokens", "kv", "batch", "ubatch", "slots"),
+    [
+        ("glm-4.5-air-realtime", 32768, "q8_0", 2048, 1024, 1),
+        ("glm-4.5-air-experts-on-cpu", 32768, "q8_0", 2048, 1024, 1),
+        ("glm-4.5-air-long-context", 65536, "q4_0", 1024, 512, 1),
+        ("glm-4.5-air-throughput", 32768, "q8_0", 4096, 2048, 2),
+        ("glm-4.5-air-quality", 32768, "q8_0", 2048, 1024, 1),
+    ],
+)
+def test_air_has_its_profiles(
+    profile: str, context_tokens: int, kv: str, batch: int, ubatch: int, slots: int
+) -> None:
+    instance = planned(profile, A100)
+    for words in (
+        f"--ctx-size {context_tokens} --parallel {slots}",
+        f"--cache-type-k {kv} --cache-type-v {kv} --flash-attn on",
+        f"--batch-size {batch} --ubatch-size {ubatch}",
+        "--n-gpu-layers all",
+        "--load-mode mmap",
+        "--jinja --reasoning-format auto",
+        "--metrics",
+    ):
+        assert f" {words} " in flags(instance)
+    assert "Environment=CUDA_VISIBLE_DEVICES=0\n" in instance.unit_text
+
+
+def test_air_quality_samples_as_told() -> None:
+    words = flags(planned("glm-4.5-air-quality", A100))
+    assert " --temp 0.6 --top-p 0.95 --repeat-penalty 1.1 " in words
+
+
+def test_air_experts_on_cpu_is_the_classic_recipe() -> None:
+    assert " --n-gpu-layers all --fit off --cpu-moe " in flags(
+        planned("glm-4.5-air-experts-on-cpu", A100)
+    )
+
+
+def test_the_four_h200_serve_what_they_serve_on_their_ports() -> None:
+    plan = PLANNER.plan_host(PROD["gpu-01"])
+    found = {i.endpoint.port: (i.name, i.model, i.context_tokens_per_slot) for i in plan.instances}
+    assert found == {
+        4401: ("glm-4.7-q2", "glm-4.7", 131072),
+        4402: ("glm-4.7-flash-q4", "glm-4.7-flash", 65536),
+        4403: ("glm-4.7-flash-q4-b", "glm-4.7-flash", 65536),
+        5001: ("deepseek-v2.5", "deepseek-v2.5", 16384),
+    }
+    assert plan.instances[1].shards == plan.instances[2].shards
+    for instance in plan.instances:
+        assert instance.endpoint.address == "0.0.0.0"
+        assert instance.gpus == (0, 1, 2, 3)
+    sampling = "--temp 1.0 --top-p 0.95 --min-p 0.01 --repeat-penalty 1.0"
+    assert sampling in flags(plan.instances[1])
+    assert " --threads 32 " in flags(plan.instances[1])
+
+
+def test_the_graph_row_is_said_in_full() -> None:
+    instance = PLANNER.plan_host(PROD["rtx8000-01"]).instances[0]
+    pattern = r"blk\.(29|[3-9][0-9])\.ffn_(up|gate|down)_exps\.weight=CPU"
+    assert instance.endpoint.url == "http://0.0.0.0:15000"
+    for words in (
+        "--n-gpu-layers 999",
+        "--threads 64 --threads-batch 64",
+        "--batch-size 4096 --ubatch-size 4096",
+        "--split-mode graph",
+        "--no-mmap",
+        f"--override-tensor {pattern}",
+        "--ctx-size 38912",
+        "--flash-attn on",
+        "--graph-reuse --split-mode-graph-scheduling",
+        "--cache-ram 32768",
+    ):
+        assert f" {words} " in flags(instance)
+
+
+def test_glm_z1_runs_on_both_engines_and_on_the_cpu() -> None:
+    for engine, layers in (("llama.cpp", "all"), ("ik_llama.cpp", "999")):
+        words = flags(planned("glm-z1-32b", A100, engine=engine))
+        assert " --ctx-size 32768 " in words
+        assert " --cache-type-k f16 --cache-type-v f16 --flash-attn on " in words
+        assert f" --n-gpu-layers {layers} " in words
+    cpu = flags(PLANNER.plan_host(PROD["cpu-01"]).instances[0])
+    for words in (
+        "--ctx-size 5120",
+        "--cache-type-k q8_0 --cache-type-v q8_0",
+        "--n-gpu-layers 0",
+        "--threads 16",
+        "--run-time-repack",
+    ):
+        assert f" {words} " in cpu
+    low = flags(planned("glm-z1-32b-low-vram", A100))
+    for words in (
+        "--n-gpu-layers 59 --override-tensor attn=CPU --no-kv-offload",
+        "--attention-max-batch 512",
+    ):
+        assert f" {words} " in low
+
+
+def test_engines_are_pinned_to_commits_that_served() -> None:
+    assert {name: engine.commit[:12] for name, engine in CATALOG.engines.items()} == {
+        "llama.cpp": "0c1e57098bba",
+        "ik_llama.cpp": "8337e4cd3861",
+    }
+    for engine in CATALOG.engines.values():
+        assert engine_module(engine.kind).PROGRAM in engine.targets
+        assert engine.cmake_options["GGML_RPC"] == "OFF"
+        assert engine.cmake_options["GGML_NATIVE"] == "OFF"

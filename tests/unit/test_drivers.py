@@ -1,0 +1,113 @@
+"""Drivers in the catalog: the real entries, the files that come of them, what needs what."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from corral import cuda
+from corral.apt_files import installing_files, keeping_files
+from corral.catalog import load_catalog
+from corral.drivers import PREFERENCES_FILE, SOURCES_FILE, UPGRADES_FILE, AptSource
+from corral.preflight import SUPPORTED
+from tests.gpu_samples import SOURCE
+from tests.samples import ROOT
+
+DRIVERS = load_catalog(ROOT / "catalog").drivers
+
+
+def test_every_supported_distribution_has_an_entry() -> None:
+    assert set(DRIVERS) == {f"{name}-{version}" for name, version in SUPPORTED}
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_the_pinned_driver_serves_the_pinned_toolkit(name: str) -> None:
+    entry = DRIVERS[name]
+    assert cuda.at_least(entry.driver.version, cuda.minimum_driver(entry.toolkit_release))
+    assert entry.toolkit.version.startswith(entry.toolkit_release)
+    assert cuda.builds_for(entry.toolkit_release, "8.0")
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_source_names_its_own_distribution(name: str) -> None:
+    file = ROOT / "catalog" / "drivers" / f"{name}.toml"
+    source = tomllib.loads(file.read_text())["source"]
+    word = {"debian-13": "trixie"}.get(name, name.replace("-", "").replace(".", ""))
+    assert word in f"{source['uri']} {source.get('suite', '')}"
+
+
+def test_apt_is_told_where_to_install_from_and_in_which_version() -> None:
+    files = installing_files(SOURCE)
+    assert files[SOURCES_FILE] == (
+        "Types: deb\n"
+        "URIs: https://apt.example.com/\n"
+        "Suites: /\n"
+        "Signed-By: /etc/apt/keyrings/corral-nvidia.asc\n"
+    )
+    assert files[PREFERENCES_FILE] == (
+        "Package: nvidia-open src:*nvidia*:any\n"
+        "Pin: version 580.*\n"
+        "Pin-Priority: 1001\n"
+        "\n"
+        "Package: cuda-toolkit-12-8\n"
+        "Pin: version 12.8.*\n"
+        "Pin-Priority: 1001\n"
+    )
+
+
+def test_a_distributions_own_source_has_its_components_and_keyring() -> None:
+    text = installing_files(DRIVERS["debian-13"])[SOURCES_FILE]
+    assert "Components: contrib non-free\n" in text
+    assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n" in text
+
+
+def test_without_a_source_of_its_own_none_is_written() -> None:
+    assert set(installing_files(SOURCE.model_copy(update={"source": None}))) == {PREFERENCES_FILE}
+
+
+def test_unattended_upgrades_leave_drivers_alone() -> None:
+    text = keeping_files()[UPGRADES_FILE]
+    assert text.startswith("Unattended-Upgrade::Package-Blacklist {\n")
+    assert '  "^libnvidia-";\n' in text
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"key_url": "https://a/k"},
+        {"key_fingerprint": "A" * 40},
+        {"keyring": "/k", "key_url": "https://a/k", "key_fingerprint": "A" * 40},
+        {"key_url": "https://a/k", "key_fingerprint": "a4b46996"},
+    ],
+)
+def test_a_source_must_say_who_signs_it(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="key"):
+        AptSource(uri="https://apt.example.com/", **keys)
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "driver"),
+    [("11.8", "520.61"), ("12.8", "570.26"), ("13.0", "580.65"), ("12.5", "550.54"),
+     ("13.2", "580.65"), ("11.4", "0")],
+)  # fmt: skip
+def test_the_least_driver_of_a_toolkit(toolkit: str, driver: str) -> None:
+    assert cuda.minimum_driver(toolkit) == driver
+
+
+@pytest.mark.parametrize(
+    ("version", "minimum", "reaches"),
+    [
+        ("570.26", "570.26", True),
+        ("570.9", "570.26", False),
+        ("1000.1", "570.26", True),
+        ("580.*", "580.65", True),
+        ("580.159.04-1", "580.65", True),
+        ("550.*", "570.26", False),
+        ("535.183.01", "0", True),
+    ],
+)
+def test_versions_compare_by_number(version: str, minimum: str, reaches: bool) -> None:
+    assert cuda.at_least(version, minimum) is reaches

@@ -1,0 +1,312 @@
+"""Headers of shards: fetched by ranges from a hub over HTTP, kept by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from corral.errors import CorralError
+from corral.fit.gguf import parse_header
+from corral.fit.headers import HeaderStore, ShardSource, default_headers_folder
+from lab.faults import Rule, faults
+from tests.fuzz.gguf_files import ARRAY, BOOL, FLOAT32, STRING, UINT32, File, Key, placed, write
+from tests.unit.ranged_server import RangedServer, Served, serving
+from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
+from tests.unit.test_gguf import FILE_BYTES, real
+
+AIR = "GLM-4.5-Air"
+MIB = 1024**2
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> HeaderStore:
+    return HeaderStore(tmp_path / "headers")
+
+
+@pytest.fixture
+def server() -> Iterator[RangedServer]:
+    with serving() as running:
+        yield running
+
+
+def small(text: str = "") -> bytes:
+    keys = [
+        Key("general.name", STRING, text),
+        Key("words", ARRAY, ["a"], STRING),
+        Key("layers", ARRAY, [1, 2], UINT32),
+        Key("scales", ARRAY, [0.1, float("inf")], FLOAT32),
+        Key("flags", ARRAY, [True, False], BOOL),
+    ]
+    return bytes(write(File(keys, placed([("a", (32,), 2)]))).data)
+
+
+def tiny(hub: RunningHub) -> ShardSource:
+    digest = hashlib.sha256(hub.content).hexdigest()
+    return ShardSource(f"{hub.url}{RESOLVE}/{WHOLE}", digest, len(hub.content))
+
+
+def refusal(store: HeaderStore, shard: ShardSource) -> CorralError:
+    with pytest.raises(CorralError) as caught:
+        store.header(shard)
+    assert caught.value.where == shard.url
+    return caught.value
+
+
+def test_a_header_comes_through_the_redirect_of_a_hub(
+    running: RunningHub, store: HeaderStore
+) -> None:
+    stored = store.header(tiny(running))
+    assert stored.header == parse_header(running.content)
+    raw = running.content[: stored.header.data_start_bytes]
+    assert stored.header_sha256 == hashlib.sha256(raw).hexdigest()
+
+
+def test_no_token_is_sent(
+    running: RunningHub, store: HeaderStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    store.header(tiny(running))
+    lines = running.logged(2)
+    assert {line.split()[2] for line in lines} == {"302", "206"}
+    assert all(" auth=no " in line for line in lines)
+
+
+@pytest.mark.parametrize("name", FILE_BYTES)
+def test_the_header_of_a_big_model_costs_under_8_mib(
+    server: RangedServer, store: HeaderStore, name: str
+) -> None:
+    shard = server.add(f"{name}.gguf", Served(real(name), FILE_BYTES[name]))
+    assert store.header(shard).header.file_bytes == FILE_BYTES[name]
+    assert server.sent_bytes <= 4 * MIB
+    assert len(server.requests) == 1
+
+
+def test_a_later_shard_costs_a_quarter_of_a_mib(server: RangedServer, store: HeaderStore) -> None:
+    first = server.add("m-00001-of-00002.gguf", Served(small("first"), 20 * MIB))
+    later = server.add("m-00002-of-00002.gguf", Served(small("later"), 20 * MIB))
+    names = [stored.header.metadata["general.name"] for stored in store.headers([later, first])]
+    assert names == ["later", "first"]
+    assert sorted(server.requests) == [
+        "m-00001-of-00002.gguf bytes=0-4194303",
+        "m-00002-of-00002.gguf bytes=0-262143",
+    ]
+
+
+def test_a_longer_header_is_fetched_on_in_steps(server: RangedServer, store: HeaderStore) -> None:
+    content = small("x" * (5 * MIB))
+    shard = server.add("m.gguf", Served(content, 20 * MIB))
+    assert store.header(shard).header == parse_header(content)
+    assert len(server.requests) == 3
+    assert server.sent_bytes < len(content) + MIB
+
+
+def test_a_kept_header_is_not_fetched_again(server: RangedServer, tmp_path: Path) -> None:
+    shard = server.add("m.gguf", Served(real(AIR), FILE_BYTES[AIR]))
+    fetched = HeaderStore(tmp_path).header(shard)
+    moved = ShardSource("http://127.0.0.1:9/gone", shard.sha256, shard.size_bytes)
+    assert HeaderStore(tmp_path).header(moved) == fetched
+    assert len(server.requests) == 1
+
+
+def test_a_kept_header_is_the_one_that_was_fetched(server: RangedServer, tmp_path: Path) -> None:
+    shard = server.add("m.gguf", Served(small("é\n")))
+    assert HeaderStore(tmp_path).header(shard) == HeaderStore(tmp_path).header(shard)
+    kept = HeaderStore(tmp_path).header(shard).header
+    assert repr(kept) == repr(parse_header(small("é\n")))
+
+
+def test_two_kept_headers_are_read_in_30_ms(server: RangedServer, tmp_path: Path) -> None:
+    shards = [
+        server.add(f"{number}.gguf", Served(real(AIR), FILE_BYTES[AIR])) for number in range(2)
+    ]
+    HeaderStore(tmp_path).headers(shards)
+    before = time.process_time()
+    HeaderStore(tmp_path).headers(shards)
+    assert time.process_time() - before < 0.03
+
+
+def test_a_damaged_kept_header_is_fetched_again(server: RangedServer, tmp_path: Path) -> None:
+    shard = server.add("m.gguf", Served(small("good")))
+    fetched = HeaderStore(tmp_path).header(shard)
+    kept = next(tmp_path.iterdir())
+    good = kept.read_bytes()
+    for damaged in (b"", good[:-1], good.replace(b"good", b"evil")):
+        kept.write_bytes(damaged)
+        assert HeaderStore(tmp_path).header(shard) == fetched
+        assert kept.read_bytes() == good
+    assert len(server.requests) == 4
+
+
+def test_only_whole_files_are_left_in_the_folder(server: RangedServer, tmp_path: Path) -> None:
+    shard = server.add("m.gguf", Served(small()))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: HeaderStore(tmp_path).header(shard), range(8)))
+    assert all(stored == found[0] for stored in found)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{shard.sha256}.header"]
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(
+    server: RangedServer, tmp_path: Path
+) -> None:
+    shard = server.add("m.gguf", Served(small()))
+    (tmp_path / "file").write_text("in the way")
+    store = HeaderStore(tmp_path / "file" / "headers")
+    assert store.header(shard) == store.header(shard)
+    assert len(server.requests) == 2
+
+
+def test_a_full_disk_is_done_without(
+    server: RangedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = server.add("m.gguf", Served(small()))
+
+    def full(path: Path, content: bytes) -> int:
+        path.touch()
+        with Path("/dev/full").open("wb") as device:
+            return device.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert HeaderStore(tmp_path).header(shard).header.tensors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_is_below_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_headers_folder() == Path("/somewhere/corral/headers")
+    for unset in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        assert default_headers_folder() == Path.home() / ".cache/corral/headers"
+
+
+def test_no_shards_need_no_hub(store: HeaderStore) -> None:
+    assert store.headers([]) == []
+
+
+def test_a_hub_without_ranges_is_left_before_its_body(
+    server: RangedServer, store: HeaderStore
+) -> None:
+    shard = server.add("m.gguf", Served(real(AIR), FILE_BYTES[AIR], ranges=False))
+    error = refusal(store, shard)
+    assert "does not serve ranges" in error.what
+    assert "hub_url" in error.next_step
+    assert server.sent_bytes < 20 * MIB
+
+
+def test_a_hub_that_holds_another_file_is_stale(running: RunningHub, store: HeaderStore) -> None:
+    shard = tiny(running)
+    with faults(running.root, Rule(match="*.gguf", kind="short", size_bytes=5000)):
+        error = refusal(store, shard)
+    assert error.what == f"the hub's file has 5000 bytes, the locked one {shard.size_bytes}"
+    assert "corral lock" in error.next_step
+
+
+@pytest.mark.parametrize("answer", ["", "bytes 7-20/{size}", "bytes 0-20/*"])
+def test_a_range_that_was_not_asked_for_is_refused(
+    server: RangedServer, store: HeaderStore, answer: str
+) -> None:
+    shard = server.add("m.gguf", Served(small()))
+    server.files["m.gguf"] = Served(small(), content_range=answer.format(size=shard.size_bytes))
+    assert "the hub answers with" in refusal(store, shard).what
+
+
+def test_a_connection_that_is_cut_is_one_message(running: RunningHub, store: HeaderStore) -> None:
+    with faults(running.root, Rule(match="/cdn/*", kind="cut", after_bytes=1000)):
+        assert "the hub does not answer" in refusal(store, tiny(running)).what
+    with faults(running.root, Rule(match="*", kind="down")):
+        assert "the hub does not answer" in refusal(store, tiny(running)).what
+
+
+def test_a_body_shorter_than_the_range_is_refused(server: RangedServer, store: HeaderStore) -> None:
+    shard = server.add("m.gguf", Served(small(), most_bytes=10))
+    error = refusal(store, shard)
+    assert error.what == f"the hub sent 10 of the {shard.size_bytes} bytes from byte 0 on"
+
+
+def test_no_more_is_read_than_was_asked_for(server: RangedServer, store: HeaderStore) -> None:
+    shard = server.add("m.gguf", Served(real(AIR), FILE_BYTES[AIR], extra_bytes=1024 * MIB))
+    raw_sha256 = hashlib.sha256(real(AIR)).hexdigest()
+    assert store.header(shard).header_sha256 == raw_sha256
+    assert server.sent_bytes < 20 * MIB
+
+
+def test_bytes_beyond_the_range_are_dropped(server: RangedServer, store: HeaderStore) -> None:
+    content = small("x" * (5 * MIB))
+    shard = server.add("m.gguf", Served(content, 20 * MIB, extra_bytes=100))
+    assert store.header(shard).header == parse_header(content)
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        (401, "the hub asks for a token (401)"),
+        (403, "the hub forbids it (403)"),
+        (404, "the hub has no such file (404)"),
+        (416, "the hub's file is shorter than the locked one (416)"),
+        (500, "the hub answers 500"),
+    ],
+)
+def test_a_refusal_is_one_message(
+    server: RangedServer, store: HeaderStore, status: int, what: str
+) -> None:
+    shard = server.add("m.gguf", Served(small(), status=status))
+    assert refusal(store, shard).what == what
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/m.gguf", "m.gguf", "http://a:b/m.gguf"])
+def test_a_hub_that_is_not_there_is_one_message(store: HeaderStore, url: str) -> None:
+    assert "the hub does not answer" in refusal(store, ShardSource(url, "0" * 64, 1000)).what
+
+
+def test_a_file_that_is_no_gguf_says_what_it_starts_with(
+    server: RangedServer, store: HeaderStore
+) -> None:
+    shard = server.add("m.gguf", Served(b"<!DOCTYPE html>"))
+    assert "it is no GGUF file, it starts with b'<!DO'" in refusal(store, shard).what
+
+
+def test_an_unknown_tensor_type_is_named(server: RangedServer, store: HeaderStore) -> None:
+    content = write(File(tensors=placed([("blk.0.x", (32,), 0)])))
+    position = content.places[-2][0]
+    content.data[position : position + 4] = (4242).to_bytes(4, "little")
+    shard = server.add("m.gguf", Served(bytes(content.data)))
+    assert "tensor blk.0.x has the unknown type 4242" in refusal(store, shard).what
+
+
+def test_a_file_that_ends_in_its_header_is_truncated(
+    server: RangedServer, store: HeaderStore
+) -> None:
+    shard = server.add("m.gguf", Served(small()[:-40], total_bytes=len(small()) - 40))
+    assert refusal(store, shard).what.startswith("truncated: it has ")
+
+
+def test_a_file_that_ends_in_its_data_is_truncated(
+    server: RangedServer, store: HeaderStore
+) -> None:
+    needed = FILE_BYTES[AIR]
+    shard = server.add("m.gguf", Served(real(AIR), needed - 1))
+    assert refusal(store, shard).what == (
+        f"truncated: it has {needed - 1} bytes, its header asks for {needed}"
+    )
+
+
+def test_one_bad_shard_fails_all(server: RangedServer, store: HeaderStore) -> None:
+    good = server.add("good.gguf", Served(small("good")))
+    bad = server.add("bad.gguf", Served(small("bad"), status=404))
+    with pytest.raises(CorralError, match="bad.gguf"):
+        store.headers([good, bad])
+
+
+def test_a_client_is_only_imported_to_fetch() -> None:
+    """Importing it takes longer than reading what is kept."""
+    code = "import sys, corral.fit.headers; sys.exit('httpx2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,86 @@
+"""Checks of a running server's GPUs: memory where it was planned, no error since it started."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.unit.helper_modules import helper_module
+
+check = helper_module("check")
+GPUS = [{"index": n, "uuid": f"GPU-{n}", "pci": f"0000:0{n}:00.0"} for n in (0, 1)]
+PID = 4242
+
+
+@pytest.fixture
+def tell(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what nvidia-smi and the kernel tell of a server that started ten seconds ago."""
+
+    def told(*held: tuple[str, int | None], **log: Any) -> None:
+        mine = [{"gpu": gpu, "pid": PID, "used_mib": mib} for gpu, mib in held]
+        answer = {"gpus": GPUS, "processes": [*mine, {"gpu": "GPU-0", "pid": 1, "used_mib": 9}]}
+        entered = str(int((time.monotonic() - 10) * 1e6))
+        monkeypatch.setattr(check, "main_pid", lambda _: PID)
+        monkeypatch.setattr(check.nvidia_smi, "ask", lambda: answer)
+        monkeypatch.setattr(check, "show", lambda *_: {"ActiveEnterTimestampMonotonic": entered})
+        fields = {"xids": [], "xids_unreadable": "", **log}
+        monkeypatch.setattr(check.kernel, "xids", lambda: fields)
+
+    return told
+
+
+def instance(*gpus: int | str) -> dict[str, Any]:
+    return {"unit": "corral-chat.service", "gpus": list(gpus)}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "held", "fine"),
+    [
+        ((), [("GPU-0", 500), ("GPU-1", 500)], True),
+        ((1,), [("GPU-1", 500)], True),
+        (("GPU-1",), [("GPU-1", 500)], True),
+        ((1,), [("GPU-0", 500)], False),
+        ((1,), [("GPU-0", 2), ("GPU-1", 500)], False),
+        ((), [], False),
+        ((), [("GPU-0", 0)], False),
+        ((), [("GPU-0", None)], True),
+    ],
+)
+def test_a_server_holds_memory_of_its_gpus_alone(
+    tell: Any, gpus: tuple[int | str, ...], held: list[tuple[str, int | None]], fine: bool
+) -> None:
+    tell(*held)
+    name, ok, detail = check.check_vram(instance(*gpus))
+    assert (name, ok) == ("vram", fine)
+    assert f"pid {PID} holds" in detail
+
+
+def xid(seconds_ago: float, pci: str = GPUS[1]["pci"]) -> dict[str, Any]:
+    """Counted from when the test runs, not from when it was collected."""
+    return {"pci": pci, "code": 31, "time_seconds": time.time() - seconds_ago}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "told", "fine"),
+    [
+        ((), [], True),
+        ((), [(60,)], True),
+        ((), [(5,)], False),
+        ((1,), [(5,)], False),
+        ((0,), [(5,)], True),
+        ((0,), [(5, "0000:77:00.0")], False),
+    ],
+)
+def test_an_error_of_its_gpus_since_the_start_is_found(
+    tell: Any, gpus: tuple[int, ...], told: list[tuple[Any, ...]], fine: bool
+) -> None:
+    tell(xids=[xid(*one) for one in told])
+    assert check.check_xid(instance(*gpus))[1] is fine
+
+
+def test_a_log_that_cannot_be_read_proves_nothing(tell: Any) -> None:
+    tell(xids_unreadable="not permitted")
+    with pytest.raises(check.HostError, match="unreadable: not permitted"):
+        check.check_xid(instance())
