@@ -70,8 +70,9 @@ def read_keys(path: Path) -> KeyFile:
     problem = _problem(data)
     if problem:
         raise CorralError(str(path), problem, f"edit {path}, or remove it to have a new key made")
-    text = path.read_text(encoding="utf-8")
-    return KeyFile(path=str(path), text=text if text.endswith("\n") else f"{text}\n")
+    keys = keys_in(path.read_text(encoding="utf-8"))
+    # Comments stay here: ik_llama.cpp takes a line that starts with # for a key.
+    return KeyFile(path=str(path), text="".join(f"{key}\n" for key in keys))
 
 
 def keys_in(text: str) -> list[str]:

@@ -45,7 +45,7 @@ def test_a_short_file_is_refused_before_it_is_fetched(fleet: Workspace) -> None:
 
 def test_a_file_that_ends_early_is_refused(fleet: Workspace) -> None:
     said = refusal(fleet, Rule(match="/cdn/*Q8_0.gguf", kind="short", size_bytes=300_000))
-    assert "the hub sent 300000 bytes with sha256" in said
+    assert "the hub says 300000 bytes, the lock says 357088" in said
 
 
 def test_another_revision_is_refused(fleet: Workspace) -> None:

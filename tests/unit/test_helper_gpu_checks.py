@@ -10,7 +10,9 @@ import pytest
 from tests.unit.helper_modules import helper_module
 
 check = helper_module("check")
-GPUS = [{"index": n, "uuid": f"GPU-{n}", "pci": f"0000:0{n}:00.0"} for n in (0, 1)]
+GPUS: list[dict[str, Any]] = [
+    {"index": n, "uuid": f"GPU-{n}", "pci": f"0000:0{n}:00.0"} for n in (0, 1)
+]
 PID = 4242
 
 

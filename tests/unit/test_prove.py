@@ -41,7 +41,8 @@ def test_an_instance_still_to_come_on_the_same_gpu_is_counted(host: ProofHost) -
     host.gpus(40000, 40000)
     host.tool(plan, "CUDA0 20001 1999 1500 \nHost 1 1 1 ")
     for waiting in (("chat",), ("chat", "other")):
-        verdict = host.prove(plan, waiting)[0]
+        verdict, *others = host.prove(plan, waiting)
+        assert [one.instance for one in (verdict, *others)] == list(waiting)
         assert not verdict.ok
         assert "16.0 GiB is there" in verdict.message
         assert "still to be taken by other 23.1 GiB" in verdict.message
