@@ -13,6 +13,7 @@ LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
     "/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1",
     "/usr/lib64/libnvidia-ml.so.1",
+    "/usr/local/nvidia/lib64/libnvidia-ml.so.1",
     "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
 )
 COMPILERS = ("/usr/local/cuda*/bin/nvcc", "/usr/bin/nvcc")
