@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := python3-venv openssh-client curl git gnupg iproute2 nftables mmdebstrap systemd-container
+SYSTEM_PACKAGES := python3-venv openssh-client curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose
 export PYINFRA_PROGRESS := off
 
 .PHONY: help setup lab-possible system venv demo test lint unit lab-test bench lock clean

@@ -83,23 +83,32 @@ def _memory(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
     needs = [i.need.host for i in plan.instances if i.need.host]
     if not needs or not total_mib:
         return
-    # One file is mapped once, however many servers read it.
-    mapped = {i.shards: i.need.host.weights_mib for i in plan.instances if i.need.host}
     own_mib = sum(need.total_mib - need.weights_mib for need in needs)
+    mapped_mib = _mapped_mib(plan)
     if own_mib > total_mib:
         yield Finding(
             what=f"the instances need {_gib(own_mib)} of host memory beside their weights, "
             f"{_gib(total_mib)} is there",
             next_step="lower prompt_cache_mib, contexts kept on the host, or instances",
         )
-    elif own_mib + sum(mapped.values()) + HOST_RESERVE_MIB > total_mib:
+    elif own_mib + mapped_mib + HOST_RESERVE_MIB > total_mib:
         yield Finding(
-            what=f"{_gib(sum(mapped.values()))} of weights are read from host memory, which is "
+            what=f"{_gib(mapped_mib)} of weights are read from host memory, which is "
             f"{_gib(total_mib)}: with {_gib(own_mib)} for the servers themselves they will be "
             "read from the disk again and again",
             next_step='add memory, choose a smaller quant, or placement = "auto" on larger GPUs',
             stops=False,
         )
+
+
+def _mapped_mib(plan: HostPlan) -> int:
+    """Weights read from host memory: a file is there once, however many servers read it."""
+    mapped: dict[tuple[str, ...], int] = {}
+    for instance in plan.instances:
+        if instance.need.host:
+            before = mapped.get(instance.shards, 0)
+            mapped[instance.shards] = max(before, instance.need.host.weights_mib)
+    return sum(mapped.values())
 
 
 def _strangers_mib(plan: HostPlan, host: GpuHost, gpu: Gpu) -> int:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from corral.cli.export import export
 from corral.cli.fit import fit
 from corral.cli.instances import logs, restart, start, status, stop, verify
 from corral.cli.lock import lock
@@ -46,6 +47,7 @@ def cli() -> None:
 cli.add_command(lock)
 cli.add_command(plan)
 cli.add_command(fit)
+cli.add_command(export)
 for _command in (verify, status, start, stop, restart, logs):
     cli.add_command(_command)
 cli.add_command(LazyLab(name="lab", help="Disposable hosts on this machine, for rehearsal."))

@@ -94,10 +94,14 @@ class _Question:
     memory_mib: int | None
 
     def offers(self) -> list[Offer]:
-        """What fits, best first; quants that are not locked are told, the others answered."""
+        """What fits, best first. Raises CorralError for a quant that is not locked or not known."""
         known = self.models.catalog.model(self.model, where="corral fit").quants
         quants = [self.quant] if self.quant else list(known)
         files = {quant: self.models.read(self.model, quant) for quant in quants}
+        for quant, file in files.items():
+            if file.unknown:
+                next_step = "give --profile: its weights are counted exactly, nothing else"
+                raise CorralError(f"{self.model}/{quant}", file.unknown, next_step)
         return offers(files, self.rooms, self.memory_mib)
 
     def answer(self, name: str, engine: str | None) -> Answer:
@@ -115,7 +119,13 @@ class _Question:
         placement = resolve_placement(profile, gpus=len(on))
         try:
             return answer(
-                file, profile, placement, kind=kind, rooms=on, host_memory_mib=self.memory_mib
+                file,
+                profile,
+                placement,
+                kind=kind,
+                rooms=on,
+                host_memory_mib=self.memory_mib,
+                name=name,
             )
         except DoesNotFitError as error:
             next_step = f"lower the context, or see what fits: corral fit {self.model}"

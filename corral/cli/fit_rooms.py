@@ -12,7 +12,7 @@ from corral.inventory import Host
 from corral.remote import call_helper
 from corral.state import Gpu, GpuHost
 
-_SEVERAL = re.compile(r"(\d+)\s*x\s*(.+)", re.IGNORECASE)
+_SEVERAL = re.compile(r"([1-9]\d?)\s*x\s*(.+)", re.IGNORECASE)
 
 
 def named_rooms(catalog: Catalog, wanted: tuple[str, ...]) -> list[Room]:
@@ -32,8 +32,9 @@ def host_rooms(host: Host, profile: str | None) -> tuple[list[Room], int]:
     Raises CorralError when the host cannot be asked.
     """
     found = GpuHost.model_validate(call_helper(host, "gpus", "{}"))
-    if found.problem and not found.gpus:
-        raise CorralError(host.name, found.problem, f"see `ssh {host.name} nvidia-smi`")
+    if host.spec.gpus and not found.gpus:
+        problem = found.problem or "nvidia-smi shows no GPU"
+        raise CorralError(host.name, problem, f"see `ssh {host.name} nvidia-smi`")
     units = {f"corral-{i.name}.service" for i in host.spec.instances if i.profile == profile}
     return [_room(gpu, found, units) for gpu in found.gpus], found.memory.total_mib
 

@@ -37,13 +37,19 @@ def offer_lines(listed: Sequence[Offer]) -> list[str]:
             _gib(offer.weights_mib),
             offer.kv_type,
             f"{offer.context_tokens:,}",
-            "all" if offer.placement == "gpu" else f"{offer.weights_on_gpus_percent}%",
+            _share(offer),
             _gib(offer.free_vram_mib),
             _gib(offer.host_mib),
         ]
         for offer in listed
     ]
     return [*_aligned([heads, *rows]), "", 'One slot; less than all is placement = "auto".']
+
+
+def _share(offer: Offer) -> str:
+    """How much of the weights is on GPUs; embeddings never are, and do not count."""
+    shares = {"gpu": "all", "cpu": "none", "auto": f"{offer.weights_on_gpus_percent}%"}
+    return shares[offer.placement]
 
 
 def placed(placement: ResolvedPlacement) -> str:

@@ -54,7 +54,7 @@ _CUDA_KV_TYPES = _KV_TYPES - {"iq4_nl"}
 _BUILT_PAIRS = frozenset({"f16-f16", "q4_0-q4_0", "q8_0-q8_0", "bf16-bf16"})
 
 _SPLIT_MODES = ("none", "layer", "row", "tensor")
-_LOAD_MODES = {
+LOAD_MODES = {
     "mmap": "mmap",
     "mmap+mlock": "mmap+mlock",
     "mlock": "mlock",
@@ -110,6 +110,9 @@ def _values(profile: Profile, gpus: int) -> Iterator[Problem]:
     if profile.split_mode and profile.split_mode not in _SPLIT_MODES:
         what = f'split_mode = "{profile.split_mode}" is ik_llama.cpp\'s'
         yield Problem(what, f"choose split_mode from {', '.join(_SPLIT_MODES)}, or {_CHOOSE_IK}")
+    if profile.split_mode == "row" and gpus:
+        what = 'split_mode = "row": llama.cpp has no split buffers in CUDA any more'
+        yield Problem(what, 'set split_mode = "layer" or "tensor"')
     if profile.split_mode == "tensor" and not profile.flash_attention:
         yield Problem('split_mode = "tensor" needs flash attention', "set flash_attention = true")
     if profile.chat_template and profile.chat_template not in chat_templates.LLAMA_CPP:
@@ -157,7 +160,7 @@ def argv(
     """The command line; ``model`` is the first shard. ``--ctx-size`` counts all slots together."""
     words = [program, "--model", model, "--alias", alias, *_listen(endpoint)]
     words += ["--api-key-file", key_file, *kv_words(profile), *batching_words(profile)]
-    words += _device_words(profile, placement) + thread_words(profile)
+    words += device_words(profile, placement) + thread_words(profile)
     words += ["--cache-ram", str(profile.prompt_cache_mib)]
     words += _template(profile, chat_template_file)
     words += ["--reasoning-format", profile.reasoning_format]
@@ -172,13 +175,14 @@ def fit_argv(
 ) -> tuple[str, ...] | None:
     """The engine's own count of what the same words about memory need; rows in MiB."""
     words = [f"{programs}/llama-fit-params", "--fit-print", "on", "--model", model]
-    return (*words, *kv_words(profile), *_device_words(profile, placement))
+    return (*words, *kv_words(profile), *device_words(profile, placement))
 
 
-def _device_words(profile: Profile, placement: ResolvedPlacement) -> list[str]:
+def device_words(profile: Profile, placement: ResolvedPlacement) -> list[str]:
+    """What is where, as llama-server and the programs with its parser take it."""
     words = ["--n-gpu-layers", str(placement.gpu_layers), "--fit", "off"]
     words += placement_words(profile, placement)
-    return [*words, "--load-mode", _LOAD_MODES[profile.load_mode]]
+    return [*words, "--load-mode", LOAD_MODES[profile.load_mode]]
 
 
 def _listen(endpoint: Endpoint) -> list[str]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from corral.catalog import EngineKind
 from corral.fit.estimate import DRIVER_MIB
-from corral.fit.host_fit import Candidate, Placed, even_split, need_for
+from corral.fit.host_fit import (
+    Candidate,
+    Placed,
+    even_split,
+    need_for,
+    refuse_contradictions,
+)
 from corral.fit.model import ModelFile
 from corral.fit.place import place
 from corral.plan import DeviceNeed, ResolvedPlacement
@@ -16,6 +22,7 @@ from corral.schema import Frozen
 
 # Kept for the system and its other programs beside a server.
 HOST_RESERVE_MIB = 12 * 1024
+_WHERE = "corral fit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +79,42 @@ def answer(
     kind: EngineKind,
     rooms: Sequence[Room],
     host_memory_mib: int | None,
+    name: str = "-",
 ) -> Answer:
     """Count one instance against the GPUs of its set.
 
     + placement: what the profile says; "auto" is decided here
-    Raises DoesNotFitError for an "auto" that has no way, CorralError for a wrong override.
+    + name: of the profile, for errors
+    Raises DoesNotFitError for an "auto" that has no way, CorralError for what cannot be at all.
     """
     candidate = Candidate(
-        name="fit",
-        label="profile",
+        name=profile.model,
+        label=f"profile {name}",
         kind=kind,
         profile=profile,
         placement=placement,
         gpus=tuple(range(len(rooms))),
         model=model,
     )
+    refuse_contradictions(_WHERE, candidate)
     placed = _placed(candidate, model, rooms)
     gpus = [_gpu_row(room, need) for room, need in zip(rooms, placed.need.gpus, strict=False)]
     host = placed.need.host or DeviceNeed(weights_mib=0, kv_mib=0, compute_mib=0, runtime_mib=0)
     return Answer(
-        rows=(*gpus, host_row(host, host_memory_mib, mapped="mmap" in profile.load_mode)),
+        rows=(*gpus, host_row(host, host_memory_mib, mapped=profile.load_mode == "mmap")),
         placement=placed.placement,
         unknown=placed.need.unknown,
     )
 
 
 def _placed(candidate: Candidate, model: ModelFile, rooms: Sequence[Room]) -> Placed:
+    """Of a model that is not known only the weights are counted, with all experts on the host."""
     profile, memory = candidate.profile, [room.memory_mib for room in rooms]
     placement = even_split(candidate.placement, profile, len(rooms))
-    if profile.placement == "auto" and rooms:
+    if profile.placement == "auto" and rooms and model.shape:
         budgets = [room.there_mib - profile.gpu_reserve_mib for room in rooms]
         placement = place(model, profile, kind=candidate.kind, budgets_mib=budgets)
-    return Placed(placement, need_for("fit", candidate, placement, memory))
+    return Placed(placement, need_for(_WHERE, candidate, placement, memory))
 
 
 def _gpu_row(room: Room, need: DeviceNeed) -> Row:

@@ -3,7 +3,7 @@
 The terms are sizes of the tensors that are alive together at a point of the graph; which point is
 the widest depends on the batch, the context and the cache types. They were checked against
 llama-fit-params on an H200 for GLM-4.5-Air, GLM-4-32B, GLM-4.7, GLM-4.7-Flash and DeepSeek V2.5
-(tests/data/h200-compute.jsonl): never under by more than 64 MiB.
+(tests/data/h200-compute.csv): never under by more than 64 MiB.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from corral.fit.shape import Shape
 from corral.profile import Profile
 
 _F32, _F16 = 4, 2
+# Inputs of so many batches are kept where GPUs work in a pipeline (GGML_SCHED_MAX_COPIES).
+_PIPELINE_COPIES = 4
 MIB = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class HostParts:
-    """What stays on the host of a model that also computes on GPUs: sizes in bytes."""
+    """What stays on the host of a model that also computes on GPUs: sizes in bytes.
 
-    largest_expert_tensor: int = 0
+    ``expert_tensors``: those that are copied to a GPU at a time to compute a prompt.
+    """
+
+    expert_tensors: int = 0
     largest_other_tensor: int = 0
     output_tensor: int = 0
     has_layers: bool = False
@@ -32,13 +37,13 @@ class HostParts:
 def gpu_compute_bytes(
     shape: Shape, profile: Profile, parts: HostParts, *, outputs_per_batch: int
 ) -> int:
-    """Upper bound for the GPU with the output layer.
+    """Upper bound for one GPU.
 
-    ``outputs_per_batch``: tokens of a batch whose logits are wanted. A server wants one a slot;
-    llama-fit-params counts the whole batch.
+    ``outputs_per_batch``: tokens of a batch whose logits are computed here. A server wants one a
+    slot; llama-fit-params counts the whole batch.
     """
     mask = _mask_bytes(profile)
-    copied = max(parts.largest_expert_tensor, parts.largest_other_tensor)
+    copied = max(parts.expert_tensors, parts.largest_other_tensor)
     logits = _logits_bytes(shape, profile, outputs_per_batch) + (mask if copied else 0)
     attention = _attention_bytes(shape, profile) + mask
     feed_forward = _feed_forward_bytes(shape, profile) + mask
@@ -53,9 +58,24 @@ def gpu_compute_bytes(
     return max(widest, offloaded)
 
 
-def host_compute_bytes(shape: Shape, profile: Profile) -> int:
+def pipelined_gpu_compute_bytes(
+    shape: Shape, profile: Profile, *, is_first: bool, outputs_per_batch: int
+) -> int:
+    """Upper bound for one GPU of a pipeline: the inputs of all batches under way are kept.
+
+    These are the mask and the embeddings, and behind the first GPU what the one before it gave.
+    """
+    mask, row = _mask_bytes(profile), _row_bytes(shape, profile)
+    logits = _logits_bytes(shape, profile, outputs_per_batch) if outputs_per_batch else 0
+    attention, feed_forward = _attention_bytes(shape, profile), _feed_forward_bytes(shape, profile)
+    inputs = mask + (row if is_first else 2 * row)
+    return max(logits, attention, feed_forward) + _PIPELINE_COPIES * inputs
+
+
+def host_compute_bytes(shape: Shape, profile: Profile, *, is_pipeline: bool = False) -> int:
     """Bound of the host's part: the mask and the embeddings of a batch."""
-    return _mask_bytes(profile) + 2 * _row_bytes(shape, profile)
+    mask, row = _mask_bytes(profile), _row_bytes(shape, profile)
+    return (_PIPELINE_COPIES * (mask + row) + row) if is_pipeline else mask + 2 * row
 
 
 def _row_bytes(shape: Shape, profile: Profile) -> int:

@@ -7,6 +7,7 @@ Source: load_tensors of llama-model.cpp and create_tensor of llama-model-loader.
 from __future__ import annotations
 
 import re
+import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,12 +36,14 @@ class Devices:
     + shares: of the GPUs, adding up to 1; none when nothing is on them
     + of_blocks: the device of each block, and last that of the output layer
     + cuts_matrices: each GPU holds a part of every matrix
+    + is_pipeline: GPUs work on several batches at a time, each on its own layers
     """
 
     placement: ResolvedPlacement
     shares: tuple[float, ...]
     of_blocks: tuple[int, ...]
     cuts_matrices: bool
+    is_pipeline: bool
     overrides: tuple[tuple[re.Pattern[str], int], ...]
 
     @property
@@ -54,17 +57,23 @@ class Devices:
         return HOST in self.of_blocks
 
     def of_tensor(self, name: str) -> int:
-        """The device of a tensor by its name: overrides first, embeddings on the host."""
+        """The device of a tensor by its name: the first rule that fits, embeddings on the host.
+
+        --cpu-moe and --n-cpu-moe are rules, too, and stand before --override-tensor.
+        """
+        block = block_of(name)
+        if block is not None and is_expert(name) and self._keeps_experts(block):
+            return HOST
         for pattern, device in self.overrides:
             if pattern.search(name):
                 return device
-        block = block_of(name)
         if block is None:
             return self.of_output if name.startswith("output") else HOST
-        placement = self.placement
-        if (placement.experts_on_cpu or block < placement.cpu_moe_layers) and is_expert(name):
-            return HOST
         return self.of_blocks[block]
+
+    def _keeps_experts(self, block: int) -> bool:
+        """Whether the host keeps the experts of a block."""
+        return self.placement.experts_on_cpu or block < self.placement.cpu_moe_layers
 
 
 @cache
@@ -95,32 +104,49 @@ def devices(
     on_gpus = placement.gpu_layers != 0
     weights = list(placement.tensor_split or gpu_memory_mib)[: len(gpu_memory_mib)]
     weights += [0] * (len(gpu_memory_mib) - len(weights))
-    total = sum(weights)
-    shares = tuple(weight / total for weight in weights) if on_gpus and total else ()
+    if not on_gpus or sum(weights) == 0:
+        weights = []
+    shares = tuple(weight / sum(weights) for weight in weights)
     mode = split_mode or "layer"
+    only_gpu = main_gpu or 0 if mode == "none" else None
+    of_blocks = _of_blocks(placement, weights, blocks, only_gpu)
     return Devices(
         placement=placement,
         shares=shares,
-        of_blocks=_of_blocks(placement, shares, blocks, main_gpu or 0 if mode == "none" else None),
+        of_blocks=of_blocks,
         cuts_matrices=mode in _CUTTING_MODES and len(shares) > 1,
+        is_pipeline=mode == "layer"
+        and len(shares) > 1
+        and HOST not in of_blocks
+        and not _overrides_tensors(placement),
         overrides=tuple(_overrides(placement, len(gpu_memory_mib))),
     )
 
 
+def _overrides_tensors(placement: ResolvedPlacement) -> bool:
+    counted = placement.experts_on_cpu or placement.cpu_moe_layers
+    return bool(counted or placement.tensor_overrides)
+
+
 def _of_blocks(
-    placement: ResolvedPlacement, shares: tuple[float, ...], blocks: int, only_gpu: int | None
+    placement: ResolvedPlacement, weights: Sequence[float], blocks: int, only_gpu: int | None
 ) -> tuple[int, ...]:
     """Layers go to the GPUs from the last one backwards, the output layer being one of them."""
     layers = placement.gpu_layers
     on_gpus = blocks + 1 if layers == "all" else min(layers, blocks + 1)
-    if not shares:
+    if not weights:
         on_gpus = 0
     on_host = (HOST,) * (blocks + 1 - on_gpus)
     if only_gpu is not None:
         return on_host + (only_gpu,) * on_gpus
-    bounds = list(accumulate(shares))
-    found = (bisect_right(bounds, n / on_gpus) for n in range(on_gpus))
-    return on_host + tuple(min(gpu, len(shares) - 1) for gpu in found)
+    bounds = [_float32(before / sum(weights)) for before in accumulate(weights)]
+    found = (bisect_right(bounds, _float32(n / on_gpus)) for n in range(on_gpus))
+    return on_host + tuple(found)
+
+
+def _float32(number: float) -> float:
+    """As the engine keeps it: a layer right on a bound goes to the next GPU, for both of us."""
+    return float(struct.unpack("f", struct.pack("f", number))[0])
 
 
 def _overrides(placement: ResolvedPlacement, gpus: int) -> list[tuple[re.Pattern[str], int]]:

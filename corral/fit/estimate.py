@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from corral.catalog import EngineKind
-from corral.fit.compute import HostParts, gpu_compute_bytes, host_compute_bytes
+from corral.fit.compute import (
+    HostParts,
+    gpu_compute_bytes,
+    host_compute_bytes,
+    pipelined_gpu_compute_bytes,
+)
 from corral.fit.devices import HOST, Devices, devices
 from corral.fit.gguf import Tensor
 from corral.fit.kv_cache import kv_bytes
@@ -82,15 +87,22 @@ def estimate(
     if model.shape is None:
         return _weights_only(weights, rules, model.unknown)
     kv = kv_bytes(model.shape, profile, rules)
-    parts = _host_parts(tensors, kv, rules)
-    outputs = outputs_per_batch or _server_outputs(profile, kind)
+    used = {device for device in {*weights, *kv} if weights.get(device) or kv.get(device)}
+    compute = _Compute(
+        shape=model.shape,
+        profile=profile,
+        rules=rules,
+        kind=kind,
+        copied=_copied_parts(tensors, kv, rules),
+        outputs=outputs_per_batch or _server_outputs(profile, kind),
+    )
     runtime = CUDA_CONTEXT_BYTES + CUDA_POOLS_BYTES + (IK_BYTES if kind == "ik_llama.cpp" else 0)
     return Estimate(
         gpus=tuple(
             Need(
                 weights_bytes=weights.get(n, 0),
                 kv_bytes=kv.get(n, 0),
-                compute_bytes=_gpu_compute(n, model.shape, profile, parts, rules, outputs),
+                compute_bytes=compute.gpu_bytes(n) if n in used else 0,
                 runtime_bytes=runtime,
             )
             for n in range(len(rules.shares))
@@ -98,7 +110,7 @@ def estimate(
         host=Need(
             weights_bytes=weights.get(HOST, 0),
             kv_bytes=kv.get(HOST, 0),
-            compute_bytes=host_compute_bytes(model.shape, profile),
+            compute_bytes=compute.host_bytes(),
             runtime_bytes=PROCESS_BYTES + profile.prompt_cache_mib * MIB,
         ),
     )
@@ -109,15 +121,44 @@ def _weights_only(weights: Mapping[int, int], rules: Devices, unknown: str) -> E
     return Estimate(tuple(found), Need(weights_bytes=weights.get(HOST, 0)), unknown)
 
 
-def _gpu_compute(
-    n: int, shape: Shape, profile: Profile, parts: HostParts, rules: Devices, outputs: int
-) -> int:
-    """Logits are computed where the output layer is, which is the last GPU."""
-    output = rules.of_output
-    here = outputs if output in (n, HOST) or rules.cuts_matrices else 0
-    compute = gpu_compute_bytes(shape, profile, parts, outputs_per_batch=here)
-    # An MTP block computes in a context of its own, over as wide a batch.
-    return compute * 2 if profile.mtp_draft_tokens and shape.mtp_blocks else compute
+@dataclass(frozen=True, slots=True)
+class _Compute:
+    """Bounds of compute buffers; ``copied``: what a GPU copies from the host for prompts."""
+
+    shape: Shape
+    profile: Profile
+    rules: Devices
+    kind: EngineKind
+    copied: HostParts
+    outputs: int
+
+    @property
+    def is_pipeline(self) -> bool:
+        """Source: llama_context's constructor; ik_llama.cpp keeps one copy of inputs."""
+        mainline = self.kind == "llama.cpp"
+        return self.rules.is_pipeline and self.profile.kv_on_gpu and mainline
+
+    def gpu_bytes(self, n: int) -> int:
+        """Of a GPU that holds a part of the model."""
+        shape, profile, output = self.shape, self.profile, self.rules.of_output
+        # Logits are computed where the output layer is.
+        here = self.outputs if output in (n, HOST) or self.rules.cuts_matrices else 0
+        if self.is_pipeline:
+            is_first = n == 0
+            compute = pipelined_gpu_compute_bytes(
+                shape, profile, is_first=is_first, outputs_per_batch=here
+            )
+        else:
+            # Mainline computes all that lies on the host on the first GPU.
+            copies = n == 0 or self.kind == "ik_llama.cpp"
+            parts = self.copied if copies else HostParts()
+            compute = gpu_compute_bytes(shape, profile, parts, outputs_per_batch=here)
+        # An MTP block computes in a context of its own, over as wide a batch.
+        return compute * 2 if profile.mtp_draft_tokens and shape.mtp_blocks else compute
+
+    def host_bytes(self) -> int:
+        """Of the host."""
+        return host_compute_bytes(self.shape, self.profile, is_pipeline=self.is_pipeline)
 
 
 def _server_outputs(profile: Profile, kind: EngineKind) -> int:
@@ -127,12 +168,12 @@ def _server_outputs(profile: Profile, kind: EngineKind) -> int:
     return profile.slots * (1 + (profile.mtp_draft_tokens or 0))
 
 
-def _host_parts(tensors: Sequence[Tensor], kv: Mapping[int, int], rules: Devices) -> HostParts:
+def _copied_parts(tensors: Sequence[Tensor], kv: Mapping[int, int], rules: Devices) -> HostParts:
     experts, others = largest_host_tensors_bytes(tensors, rules)
     on_host = rules.of_output == HOST
     output = sum(t.size_bytes for t in tensors if t.name == "output.weight") if on_host else 0
     return HostParts(
-        largest_expert_tensor=experts,
+        expert_tensors=experts,
         largest_other_tensor=others,
         output_tensor=output,
         has_layers=rules.has_host_blocks,

@@ -54,7 +54,7 @@ def fit_host(
     does not fit, or auto has nothing to go by.
     """
     for candidate in candidates:
-        _refuse_contradictions(host, candidate)
+        refuse_contradictions(host, candidate)
     fixed = {c.name: _fixed(host, c, memory_mib) for c in candidates if not _is_auto(c)}
     taken = _taken(candidates, fixed)
     waiting = [c for c in candidates if _is_auto(c)]
@@ -75,8 +75,8 @@ def even_split(placement: ResolvedPlacement, profile: Profile, gpus: int) -> Res
     return placement.model_copy(update={"tensor_split": (1.0,) * gpus})
 
 
-def _refuse_contradictions(host: str, candidate: Candidate) -> None:
-    """What a profile asks that the model's own header forbids."""
+def refuse_contradictions(host: str, candidate: Candidate) -> None:
+    """What a profile asks that the model's own header forbids. Raises CorralError."""
     shape = candidate.model.shape if candidate.model else None
     if shape is None:
         return

@@ -25,7 +25,7 @@ class Offer(Frozen):
     weights_mib: int
     kv_type: KvType
     context_tokens: int
-    placement: Literal["gpu", "auto"]
+    placement: Literal["gpu", "auto", "cpu"]
     weights_on_gpus_percent: int
     free_vram_mib: int
     host_mib: int
@@ -36,7 +36,7 @@ def offers(
 ) -> list[Offer]:
     """All offers: first those wholly on the GPUs, of them the larger quant, the longer context.
 
-    Raises nothing for quants that do not fit: they are not in the list.
+    Quants that do not fit are not in the list, nor those of which only the weights are known.
     """
     found = [
         offer
@@ -124,6 +124,10 @@ def _profile(
     )
 
 
+def _placement(profile: Profile) -> Literal["gpu", "auto"]:
+    return "auto" if profile.placement == "auto" else "gpu"
+
+
 def _offer(profile: Profile, found: Answer) -> Offer:
     *gpus, host = found.rows
     weights_mib = sum(row.weights_mib for row in found.rows)
@@ -132,7 +136,7 @@ def _offer(profile: Profile, found: Answer) -> Offer:
         weights_mib=weights_mib,
         kv_type=profile.kv_type_k,
         context_tokens=profile.context_tokens_per_slot,
-        placement="auto" if profile.placement == "auto" else "gpu",
+        placement=_placement(profile) if gpus else "cpu",
         weights_on_gpus_percent=100 * sum(row.weights_mib for row in gpus) // max(weights_mib, 1),
         free_vram_mib=sum(row.free_mib or 0 for row in gpus),
         host_mib=host.weights_mib + host.kv_mib + host.compute_mib + host.runtime_mib,

@@ -117,23 +117,29 @@ class _Kept:
 
 
 def _without_experts(room: _Room) -> ResolvedPlacement:
-    """GPU by GPU; what moves from one to the host changes nothing on the others."""
-    kept: list[_Kept] = []
-    for gpu in range(len(room.budgets_mib)):
-        kept.append(_fewest_kept(room, gpu, kept))
+    """GPU by GPU, until none is too full.
+
+    A GPU may become so again: experts that another leaves on the host are copied for prompts.
+    """
+    kept = [_Kept()] * len(room.budgets_mib)
+    while too_full := room.too_full(_placed(room, kept)):
+        kept[too_full[0]] = _fewest_kept(room, too_full[0], kept)
     return _placed(room, kept)
 
 
-def _fewest_kept(room: _Room, gpu: int, before: Sequence[_Kept]) -> _Kept:
+def _fewest_kept(room: _Room, gpu: int, others: Sequence[_Kept]) -> _Kept:
     """As few experts of the GPU's first blocks as make the rest fit on it."""
     blocks = room.expert_blocks(gpu)
 
-    def fits(kept: _Kept) -> bool:
-        return gpu not in room.too_full(_placed(room, [*before, kept]))
+    def placed(own: _Kept) -> ResolvedPlacement:
+        return _placed(room, [*others[:gpu], own, *others[gpu + 1 :]])
+
+    def fits(own: _Kept) -> bool:
+        return gpu not in room.too_full(placed(own))
 
     count = _fewest(len(blocks), lambda n: fits(_Kept(blocks[:n])))
     if count is None:
-        raise room.refusal(_placed(room, [*before, _Kept(blocks)]))
+        raise room.refusal(placed(_Kept(blocks)))
     if count == 0:
         return _Kept()
     parts = (_Kept(blocks[: count - 1], blocks[count - 1], part) for part in _PARTS)
@@ -141,9 +147,13 @@ def _fewest_kept(room: _Room, gpu: int, before: Sequence[_Kept]) -> _Kept:
 
 
 def _placed(room: _Room, kept: Sequence[_Kept]) -> ResolvedPlacement:
-    """The first layers by their number, which people read best; the others by pattern."""
+    """The first layers by their number, which people read best; the others by pattern.
+
+    ik_llama.cpp takes a number as a count for all GPUs together, which it divides among them.
+    """
     first = kept[0].blocks
-    by_number = first == room.expert_blocks()[: len(first)]
+    alone = len(kept) == 1 or room.kind == "llama.cpp"
+    by_number = alone and first == room.expert_blocks()[: len(first)]
     overrides = []
     for gpu, one in enumerate(kept):
         if one.blocks and not (gpu == 0 and by_number):

@@ -34,17 +34,24 @@ def weights_bytes(tensors: Iterable[Tensor], rules: Devices) -> Mapping[int, int
 def largest_host_tensors_bytes(tensors: Iterable[Tensor], rules: Devices) -> tuple[int, int]:
     """The largest expert tensor and the largest other one that stay on the host.
 
-    With the GPUs at hand the engine copies one such tensor at a time to compute a prompt there.
+    The engine copies one such tensor at a time to the first GPU to compute a prompt there, or two
+    experts of a block whose other layers are on another GPU.
     """
-    experts = others = 0
+    others = 0
+    experts: dict[int, list[int]] = {}
     for tensor in tensors:
         if tensor.name in (_EMBEDDINGS, _OUTPUT) or rules.of_tensor(tensor.name) != HOST:
             continue
-        if is_expert(tensor.name):
-            experts = max(experts, tensor.size_bytes)
+        block = block_of(tensor.name)
+        if block is not None and is_expert(tensor.name):
+            experts.setdefault(block, []).append(tensor.size_bytes)
         else:
             others = max(others, tensor.size_bytes)
-    return experts, others
+    copied = (
+        sum(sorted(sizes)[-2:]) if rules.of_blocks[block] > 0 else max(sizes)
+        for block, sizes in experts.items()
+    )
+    return max(copied, default=0), others
 
 
 def _hold(held: Counter[int], size_bytes: int, device: int, rules: Devices, *, cut: bool) -> None:

@@ -46,7 +46,7 @@ ON_GPU: dict[str, Any] = {
     "gpu_layers": 9,
     "cpu_moe_layers": 3,
     "tensor_overrides": ["exps=CPU"],
-    "split_mode": "row",
+    "split_mode": "none",
     "tensor_split": [3, 1],
     "main_gpu": 1,
     "kv_on_gpu": False,

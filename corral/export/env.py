@@ -1,0 +1,45 @@
+"""An instance as an environment file: variables, and words for what has no variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from corral.engines.variables import ORDERED_FLAGS, VARIABLES, EngineVariables
+from corral.export.quoting import joined, quote
+from corral.export.subject import Subject
+from corral.export.templates import render
+
+
+def env(subject: Subject, templates: Path) -> str:
+    """A file for ``EnvironmentFile=`` and for ``set -a; . FILE``."""
+    argv = subject.argv(api_key_file=subject.instance.key_path)
+    variables, words = split(argv[1:], VARIABLES[subject.kind])
+    variables = {**subject.environment, **variables}
+    return render(
+        "export-env.j2",
+        templates,
+        s=subject,
+        program=argv[0],
+        variables={name: quote(value) for name, value in variables.items()},
+        words=quote(joined(words)),
+    )
+
+
+def split(words: list[str], known: EngineVariables) -> tuple[dict[str, str], list[str]]:
+    """Variables for the flags that have one, and the words of the others, in their order."""
+    valued, switches = dict(known.valued), dict(known.switches)
+    if len(ORDERED_FLAGS.intersection(words)) > 1:
+        valued = {flag: name for flag, name in valued.items() if flag not in ORDERED_FLAGS}
+        switches = {flag: pair for flag, pair in switches.items() if flag not in ORDERED_FLAGS}
+    variables: dict[str, str] = {}
+    others: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word in valued:
+            variables[valued[word]] = next(left)
+        elif word in switches:
+            name, value = switches[word]
+            variables[name] = value
+        else:
+            others.append(word)
+    return variables, others

@@ -1,0 +1,30 @@
+"""Quoting for the readers of exports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:=,@%+-]+")
+_SPECIAL_IN_QUOTES = re.compile(r'(["\\$`])')
+
+
+def quote(text: str) -> str:
+    """One word, read alike by a shell, by EnvironmentFile= and where systemd splits a variable.
+
+    systemd.exec(5), "EnvironmentFile="; systemd.service(5), "Command lines".
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + _SPECIAL_IN_QUOTES.sub(r"\\\1", text) + '"'
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words in one line, for `eval` and for systemd to split again."""
+    return " ".join(map(quote, words))
+
+
+def yaml(text: str) -> str:
+    """A double-quoted scalar for compose, which would put variables in place of ``$NAME``."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'

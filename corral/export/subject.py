@@ -1,0 +1,46 @@
+"""What an export is about, and what its unit says beside the command line."""
+
+from __future__ import annotations
+
+from corral.catalog import EngineKind
+from corral.plan import InstancePlan, ReleasePlan
+from corral.schema import Frozen
+
+_ENVIRONMENT = "Environment="
+
+
+class Subject(Frozen):
+    """One instance of one host, with the release that serves it."""
+
+    host: str
+    instance: InstancePlan
+    release: ReleasePlan
+    kind: EngineKind
+
+    @property
+    def name(self) -> str:
+        """As `corral` takes it."""
+        return f"{self.host}/{self.instance.name}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the unit; those with a specifier name folders of the unit's own."""
+        lines = (line for line in self._lines if line.startswith(_ENVIRONMENT))
+        pairs = (line.removeprefix(_ENVIRONMENT).partition("=") for line in lines)
+        return {name: value for name, _, value in pairs if "%" not in value}
+
+    @property
+    def locks_memory(self) -> bool:
+        """Whether the unit may lock the weights in memory."""
+        return "LimitMEMLOCK=infinity" in self._lines
+
+    def argv(self, **values: str) -> list[str]:
+        """The command line, with other values for some of its flags: ``api_key_file="/x"``."""
+        words = list(self.instance.argv)
+        for name, value in values.items():
+            words[words.index(f"--{name.replace('_', '-')}") + 1] = value
+        return words
+
+    @property
+    def _lines(self) -> list[str]:
+        return self.instance.unit_text.splitlines()
