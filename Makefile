@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := python3-venv openssh-client curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose
+SYSTEM_PACKAGES := python3-venv openssh-client curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
 export PYINFRA_PROGRESS := off
 
 .PHONY: help setup lab-possible system venv demo test lint unit lab-test bench lock clean
@@ -55,7 +55,8 @@ lint: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/pytest tests/unit tests/operations
+	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/operations
 
 lab-test: setup lab-possible
 	$(BIN)/pytest tests/lab
@@ -65,7 +66,7 @@ bench: setup lab-possible
 
 # After a change in pyproject.toml; needs uv.
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra lab --extra dev \
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 	  --generate-hashes --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 clean:

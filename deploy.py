@@ -4,7 +4,7 @@ from pyinfra import config
 
 from deploys.base import base
 from deploys.connection import report_unreached, send_at_once
-from deploys.engines import engines
+from deploys.engines import engines, prune
 from deploys.fit import fit
 from deploys.gpu import gpu
 from deploys.instances import activate, instances, verify
@@ -26,3 +26,4 @@ models(target)
 instances(target)  # staged, nothing restarted
 activate(target)
 verify(target)
+prune(target)

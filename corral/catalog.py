@@ -1,6 +1,6 @@
-"""The catalog: engines, models, profiles and GPUs, one TOML file each. Adding one is adding a file.
+"""The catalog: engines, models, profiles and more, one TOML file each. Adding one is adding a file.
 
-Chat templates stand beside them as they are: catalog/chat-templates/.
+Chat templates and patches stand beside them as they are: catalog/chat-templates/, catalog/patches/.
 """
 
 from __future__ import annotations
@@ -28,9 +28,20 @@ class Engine(Frozen):
     commit: str = Field(description="40 hex digits, or a tag or branch that `corral lock` resolves")
     cmake_options: dict[str, str] = Field(default_factory=dict)
     cmake_options_cuda: dict[str, str] = Field(default_factory=dict)
+    patches: tuple[str, ...] = Field(default=(), description="files of catalog/patches/, in order")
     targets: tuple[str, ...] = Field(min_length=1)
     minimum_driver: str = Field(default="0", description="NVIDIA's, of a build for CUDA")
     minimum_toolkit: str = Field(default="0", description="CUDA's, of a build for CUDA")
+
+
+class Platform(Frozen):
+    """A distribution's tools that decide a build's bytes. File: catalog/platforms/<id>-<n>.toml.
+
+    The name is what /etc/os-release says: ID-VERSION_ID.
+    """
+
+    compiler: str = Field(pattern=r"^\d+$", description="major version of its c++")
+    c_library: str = Field(pattern=r"^\d+\.\d+$", description="version of its C library")
 
 
 class Quant(Frozen):
@@ -73,6 +84,8 @@ class Catalog(Frozen):
     gpus: dict[str, Gpu] = Field(default_factory=dict)
     chat_templates: dict[str, str] = Field(default_factory=dict, description="file -> text")
     drivers: dict[str, DriverSource] = Field(default_factory=dict, description="by distribution")
+    platforms: dict[str, Platform] = Field(default_factory=dict, description="by distribution")
+    patches: dict[str, str] = Field(default_factory=dict, description="file -> text")
 
     def engine(self, name: str, *, where: str) -> Engine:
         """The engine called ``name``; ``where`` names who asks. Raises CorralError."""
@@ -95,12 +108,17 @@ class Catalog(Frozen):
         what = f'unknown GPU "{name}"{did_you_mean(name, known)}'
         raise CorralError(where, what, "name one of catalog/gpus/, or add a file there")
 
+    def platform(self, name: str, *, where: str) -> Platform:
+        """The platform called ``name``; ``where`` names who asks. Raises CorralError."""
+        return _pick("platform", self.platforms, name, where)
+
     def chat_template(self, file: str, *, where: str) -> str:
         """The text of a chat template. Raises CorralError."""
-        if file in self.chat_templates:
-            return self.chat_templates[file]
-        what = f'unknown chat template "{file}"{did_you_mean(file, self.chat_templates)}'
-        raise CorralError(where, what, "name a file of catalog/chat-templates/, or add it there")
+        return _pick_text("chat template", "chat-templates", self.chat_templates, file, where)
+
+    def patch(self, file: str, *, where: str) -> str:
+        """The text of a patch. Raises CorralError."""
+        return _pick_text("patch", "patches", self.patches, file, where)
 
 
 def load_catalog(folder: Path) -> Catalog:
@@ -111,9 +129,9 @@ def load_catalog(folder: Path) -> Catalog:
         profiles=_load(folder / "profiles", Profile),
         gpus=_load(folder / "gpus", Gpu),
         drivers=_load(folder / "drivers", DriverSource),
-        chat_templates={
-            path.name: _text(path) for path in sorted((folder / "chat-templates").glob("*.jinja"))
-        },
+        platforms=_load(folder / "platforms", Platform),
+        chat_templates=_texts(folder / "chat-templates", "*.jinja"),
+        patches=_texts(folder / "patches", "*.patch"),
     )
 
 
@@ -122,6 +140,10 @@ T = TypeVar("T", bound=Frozen)
 
 def _load(folder: Path, schema: type[T]) -> dict[str, T]:
     return {path.stem: _read(path, schema) for path in sorted(folder.glob("*.toml"))}
+
+
+def _texts(folder: Path, pattern: str) -> dict[str, str]:
+    return {path.name: _text(path) for path in sorted(folder.glob(pattern))}
 
 
 def _text(path: Path) -> str:
@@ -150,6 +172,13 @@ def _pick(kind: str, known: dict[str, T], name: str, where: str) -> T:
         f'unknown {kind} "{name}"{hint}',
         f"name one of catalog/{kind}s/, or add a file there",
     )
+
+
+def _pick_text(kind: str, folder: str, known: dict[str, str], file: str, where: str) -> str:
+    if file in known:
+        return known[file]
+    what = f'unknown {kind} "{file}"{did_you_mean(file, known)}'
+    raise CorralError(where, what, f"name a file of catalog/{folder}/, or add it there")
 
 
 def _where(path: Path) -> str:

@@ -59,18 +59,17 @@ class DriverSource(Frozen):
 
 
 class EngineNeeds(Frozen):
-    """The least that a planned release asks of driver and toolkit."""
+    """The least that a planned release asks of the driver."""
 
     release: str
     minimum_driver: str = "0"
-    minimum_toolkit: str = "0"
 
 
 class GpuSetup(Frozen):
     """What planning decides about drivers: all but the distribution, which only the host tells."""
 
     sources: dict[str, DriverSource]
-    needs_toolkit: bool
+    toolkit: str | None
     engines: tuple[EngineNeeds, ...] = ()
     allow_reboot: bool = False
     files: tuple[str, ...] = FILES

@@ -56,7 +56,7 @@ def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan])
     built = [release for release in releases if release.backend == "cuda"]
     return GpuSetup(
         sources=catalog.drivers,
-        needs_toolkit=bool(built),
+        toolkit=next((release.toolchain.cuda_toolkit for release in built), None),
         engines=tuple(_needs(catalog, release) for release in built),
         allow_reboot=spec.allow_reboot,
     )
@@ -117,7 +117,6 @@ def _needs(catalog: Catalog, release: ReleasePlan) -> EngineNeeds:
     return EngineNeeds(
         release=f"{release.engine} {release.key}",
         minimum_driver=engine.minimum_driver,
-        minimum_toolkit=engine.minimum_toolkit,
     )
 
 

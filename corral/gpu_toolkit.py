@@ -1,17 +1,16 @@
-"""Which CUDA toolkit a GPU host builds with: the one that is there, or the pinned one."""
+"""The CUDA toolkit of a GPU host: a host that builds for CUDA has the planned one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corral import cuda
 from corral.findings import Finding
 from corral.gpu_case import Case
 
 
 @dataclass(frozen=True)
 class ToolkitNeed:
-    """The release that builds will use; None where none is needed."""
+    """The release that planned releases are built with, here or elsewhere; None without any."""
 
     release: str | None = None
     install: bool = False
@@ -19,32 +18,22 @@ class ToolkitNeed:
 
 
 def toolkit_need(case: Case) -> ToolkitNeed:
-    """The toolkit on the host where it builds what is planned, else the pinned one."""
-    if not case.setup.needs_toolkit:
-        return ToolkitNeed()
-    used = next((kit for kit in case.host.toolkits if kit.used), None)
-    fault = _fault(case, used.version) if used else "no CUDA toolkit is installed"
-    if used and not fault:
-        return ToolkitNeed(release=used.version)
+    """Whether the planned toolkit is there, can be installed, or needs a person."""
+    release = case.setup.toolkit
+    there = {kit.version for kit in case.host.toolkits if kit.version}
+    if release is None or release in there or not _builds(case):
+        return ToolkitNeed(release=release)
+    if case.source and case.source.toolkit_release == release:
+        return ToolkitNeed(release=release, install=True)
+    found = f"only {', '.join(sorted(there))}" if there else "none"
+    pinned = f"; {case.system} pins {case.source.toolkit_release}" if case.source else ""
+    what = f"CUDA toolkit {release} is not there, {found} is{pinned}"
+    ways = ["install it on the host", 'name one that is there as "cuda_toolkit" of the host']
     if case.source is None:
-        step = f"install one on the host, or add catalog/drivers/{case.system}.toml"
-        return ToolkitNeed(findings=(Finding(what=fault, next_step=step),))
-    if still := _fault(case, case.source.toolkit_release):
-        step = f"pin another in catalog/drivers/{case.system}.toml"
-        return ToolkitNeed(findings=(Finding(what=f"{fault}; the pinned {still}", next_step=step),))
-    return ToolkitNeed(release=case.source.toolkit_release, install=True)
+        ways.append(f"add catalog/drivers/{case.system}.toml")
+    step = ", or ".join(ways)
+    return ToolkitNeed(findings=(Finding(what=what, next_step=step),))
 
 
-def _fault(case: Case, release: str | None) -> str:
-    """Why a toolkit cannot build what is planned, or nothing."""
-    if release is None:
-        return "CUDA toolkit does not say its release"
-    if not cuda.builds_for(release, case.gpus.compute_capability):
-        least = cuda.minimum_toolkit(case.gpus.compute_capability)
-        way = f"; that takes {least}" if cuda.key(least) > cuda.key(release) else " any more"
-        return f"CUDA toolkit {release} does not build for {case.gpus.compute_capability}{way}"
-    for engine in case.setup.engines:
-        if not cuda.at_least(release, engine.minimum_toolkit):
-            least = engine.minimum_toolkit
-            return f"CUDA toolkit {release} is too old: {engine.release} needs {least}"
-    return ""
+def _builds(case: Case) -> bool:
+    return any(release.backend == "cuda" for release in case.plan.builds)

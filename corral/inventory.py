@@ -62,11 +62,18 @@ class HostSpec(Frozen):
 
     instances: tuple[InstanceSpec, ...] = ()
     gpus: GpuSpec | None = None
+    platform: str = Field(default="debian-12", description="its distribution: catalog/platforms/")
+    cuda_toolkit: str | None = Field(
+        default=None, pattern=r"^\d+\.\d+$", description="builds use it; unset: catalog/drivers/"
+    )
+    builder: bool = Field(default=False, description="builds engines for hosts of its platform")
+    native_build: bool = Field(default=False, description="for its own processor; never shipped")
     memory_gib: int | None = Field(default=None, gt=0, description="host memory")
     backend: str | None = Field(default=None, pattern="^(cuda|cpu)$")
     hub_url: str = "https://huggingface.co"
     engine_sources: dict[str, str] = Field(default_factory=dict, description="engine -> git URL")
     keys_folder: str | None = Field(default=None, description="on the controller")
+    archives_folder: str | None = Field(default=None, description="on the controller")
     allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from corral.catalog import EngineKind
 from corral.drivers import GpuSetup
 from corral.inventory import GpuSpec
 from corral.schema import Frozen
@@ -13,16 +14,39 @@ from corral.settings import HostPaths
 INSTANCE_FILES = frozenset({"unit_text", "chat_template"})
 
 
+class Toolchain(Frozen):
+    """What a release is built with: a distribution's compiler and C library, and nvcc's release."""
+
+    platform: str
+    compiler: str
+    c_library: str
+    cuda_toolkit: str | None
+
+
+class Patch(Frozen):
+    """A change to an engine's sources; the text is that of a patch file."""
+
+    name: str
+    text: str
+
+
 class ReleasePlan(Frozen):
-    """One engine release: where it comes from, how it is built, where it ends up."""
+    """One engine release: where it comes from, how it is built, where it ends up.
+
+    + key: covers all that decides the bytes; + native: for the processor of its host alone
+    """
 
     engine: str
+    kind: EngineKind
     key: str
     commit: str
+    patches: tuple[Patch, ...] = ()
     source_url: str
     backend: Literal["cpu", "cuda"]
     cmake_options: tuple[str, ...]
     targets: tuple[str, ...]
+    toolchain: Toolchain
+    native: bool = False
     folder: str
     scratch_bytes: int
 
@@ -137,15 +161,20 @@ class InstancePlan(Frozen):
 
 
 class HostPlan(Frozen):
-    """Everything decided for one host; nothing downstream decides it again."""
+    """Everything decided for one host; nothing downstream decides it again.
+
+    + builds: releases that this host builds for the fleet, its own among them (corral.fleet)
+    """
 
     host: str
+    platform: str
     paths: HostPaths
     packages: tuple[str, ...]
     commands: tuple[str, ...]
     gpus: GpuSpec | None
     gpu_setup: GpuSetup | None = None
     releases: tuple[ReleasePlan, ...]
+    builds: tuple[ReleasePlan, ...] = ()
     shards: tuple[ShardPlan, ...]
     instances: tuple[InstancePlan, ...]
 

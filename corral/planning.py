@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import ConfigDict, SkipValidation
 
 from corral.catalog import Catalog
-from corral.engines import KvPair, engine_module, resolve_placement
+from corral.engines import engine_module, resolve_placement
 from corral.errors import CorralError
 from corral.fit.host_fit import Candidate, Placed, fit_host
 from corral.fit.planned import HeaderSource, Weights, with_headers
 from corral.gpu_host import gpu_setup
 from corral.inventory import Host
-from corral.lockfile import Lock, locked_engine, locked_shards
+from corral.lockfile import Lock, locked_shards
 from corral.plan import (
     Endpoint,
     HostPlan,
@@ -27,6 +27,7 @@ from corral.plan import (
     ResolvedPlacement,
     ShardPlan,
 )
+from corral.releases import plan_release
 from corral.requested import Requested, request
 from corral.schema import Frozen
 from corral.settings import HostPaths
@@ -45,12 +46,10 @@ PACKAGES = (
     "git",
     "libgomp1",
     "ninja-build",
+    "zstd",
 )
 # What must be on a host before anything is installed.
 COMMANDS = ("apt-get", "dpkg-query", "journalctl", "systemctl", "systemd-run")
-
-# Sources, object files and staging of one build; CUDA objects are the larger.
-_SCRATCH_BYTES = {"cpu": 2 * GIB, "cuda": 8 * GIB}
 
 
 class Planner(Frozen):
@@ -82,6 +81,7 @@ class Planner(Frozen):
             instances.append(instance)
         return HostPlan(
             host=host.name,
+            platform=host.spec.platform,
             paths=self.paths,
             packages=PACKAGES,
             commands=COMMANDS,
@@ -91,6 +91,15 @@ class Planner(Frozen):
             shards=tuple(shards.values()),
             instances=tuple(instances),
         )
+
+    def releases(self, host: Host) -> tuple[ReleasePlan, ...]:
+        """The engine releases of one host, without asking for any header. Raises CorralError."""
+        requests = [request(host, spec, self.catalog) for spec in host.spec.instances]
+        planned = [self._plan_release(asked, requests) for asked in requests]
+        return tuple({release.key: release for release in planned}.values())
+
+    def _plan_release(self, asked: Requested, neighbours: list[Requested]) -> ReleasePlan:
+        return plan_release(asked, neighbours, self.catalog, self.lock, self.paths)
 
     def _plan_instance(
         self,
@@ -221,31 +230,6 @@ class Planner(Frozen):
     def _render(self, values: UnitValues, generation: str) -> str:
         return render_unit(values, generation=generation, templates=self.templates)
 
-    def _plan_release(self, asked: Requested, neighbours: list[Requested]) -> ReleasePlan:
-        """The release of an instance; it fits all instances of the host with this engine."""
-        host, name, backend = asked.host, asked.engine, asked.backend
-        engine = self.catalog.engines[name]
-        locked = locked_engine(self.lock, self.catalog, name, where=asked.where)
-        options = engine_module(asked.kind).cmake_options(
-            engine,
-            backend=backend,
-            cuda_architectures=_cuda_architectures(host),
-            kv_pairs=_kv_pairs(neighbours, name),
-        )
-        decides_bytes = [name, locked.commit, backend, options, sorted(engine.targets)]
-        key = f"{locked.commit[:12]}-{backend}-{_digest(decides_bytes)[:8]}"
-        return ReleasePlan(
-            engine=name,
-            key=key,
-            commit=locked.commit,
-            source_url=host.spec.engine_sources.get(name, engine.repository),
-            backend=backend,
-            cmake_options=tuple(options),
-            targets=engine.targets,
-            folder=f"{self.paths.engines}/{name}/{key}",
-            scratch_bytes=_SCRATCH_BYTES[backend],
-        )
-
     def _plan_shards(self, asked: Requested) -> Weights:
         entry, files = locked_shards(
             self.lock, self.catalog, asked.model, asked.quant, where=asked.where
@@ -279,19 +263,9 @@ def _unit_name(asked: Requested) -> str:
     return f"corral-{asked.spec.name}.service"
 
 
-def _kv_pairs(requests: list[Requested], engine: str) -> frozenset[KvPair]:
-    """Pairs of cache types that the GPU kernels of an engine's release shall know."""
-    return frozenset(r.kv_pair for r in requests if r.engine == engine and r.kv_pair)
-
-
 def _ready_timeout_seconds(shards: Sequence[ShardPlan]) -> int:
     """Five minutes, and twenty seconds for each GiB to be read."""
     return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
-
-
-def _cuda_architectures(host: Host) -> str | None:
-    """``80`` for compute capability 8.0, as CMAKE_CUDA_ARCHITECTURES wants it."""
-    return host.spec.gpus.compute_capability.replace(".", "") if host.spec.gpus else None
 
 
 def _open_to_network(endpoint: Endpoint) -> bool:

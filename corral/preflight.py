@@ -30,7 +30,7 @@ def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[F
         )
         return commands or [unread]
     return [
-        *_system(state),
+        *_system(plan, state),
         *commands,
         *_clock(state, now_seconds),
         *_disk(plan, state),
@@ -46,11 +46,16 @@ def _commands(state: HostState) -> Iterator[Finding]:
         yield Finding(what=f"{name} is missing", next_step=f"install {name} on the host")
 
 
-def _system(state: HostState) -> Iterator[Finding]:
+def _system(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     if (state.os_id, state.os_version) not in SUPPORTED:
         known = ", ".join(f"{name} {version}" for name, version in sorted(SUPPORTED))
         yield Finding(
             what=f"{state.os_id} {state.os_version} is not supported", next_step=f"use {known}"
+        )
+    elif (found := f"{state.os_id}-{state.os_version}") != plan.platform:
+        yield Finding(
+            what=f"the host is {found}, the inventory says platform = {plan.platform}",
+            next_step=f'set "platform": "{found}" in the data of the host',
         )
     if state.architecture != "x86_64":
         yield Finding(

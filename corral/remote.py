@@ -29,8 +29,14 @@ R = TypeVar("R")
 
 
 def ssh_command(host: Host, words: list[str]) -> list[str]:
-    """The argument list that runs ``words`` on a host, as root where the inventory says sudo."""
+    """The argument list that runs ``words`` on a host, as root where the inventory says sudo.
+
+    @local is pyinfra's name for the machine that it runs on, which needs no ssh.
+    """
     data = host.data
+    sudo = ["sudo", "-n", "--"] if data.get("_sudo") else []
+    if host.name == "@local":
+        return [*sudo, *words]
     options = {name: data[key] for key, name in _OPTIONS.items() if data.get(key)}
     options["StrictHostKeyChecking"] = data.get("ssh_strict_host_key_checking") or "accept-new"
     options |= {"BatchMode": "yes", "ConnectTimeout": CONNECT_TIMEOUT_SECONDS, "LogLevel": "ERROR"}
@@ -38,7 +44,6 @@ def ssh_command(host: Host, words: list[str]) -> list[str]:
         options["IdentitiesOnly"] = "yes"
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    sudo = ["sudo", "-n", "--"] if data.get("_sudo") else []
     address = str(data.get("ssh_hostname") or host.name)
     return ["ssh", *config, *flags, "--", address, shlex.join([*sudo, *words])]
 

@@ -24,12 +24,22 @@ class HostPaths(Frozen):
         return f"{self.state}/models"
 
     @property
+    def archives(self) -> str:
+        """Archives of releases on their way to or from the host, and the model that tries them."""
+        return f"{self.state}/archives"
+
+    @property
     def instances(self) -> str:
         """Generations of each instance."""
         return f"{self.state}/instances"
 
 
 HOST_PATHS = HostPaths()
+
+
+def default_archives_folder() -> Path:
+    """Archives of engine releases on the controller; outside the repository."""
+    return Path.home() / ".local" / "share" / "corral" / "engines"
 
 
 def default_keys_folder() -> Path:

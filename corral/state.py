@@ -164,6 +164,7 @@ class HostState(Frozen):
     helper_sha256: str | None = None
     filesystems: dict[str, Filesystem] = {}
     releases: dict[str, bool] = {}
+    unused_releases: tuple[str, ...] = ()
     shards: dict[str, ShardState] = {}
     instances: dict[str, InstanceState] = {}
     listeners: dict[int, Listener] = {}

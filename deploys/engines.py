@@ -1,13 +1,41 @@
-"""Stage: engine releases, built from their pinned commits."""
+"""Stage: engine releases, built once from their pinned commits and shipped to who runs them."""
 
 from __future__ import annotations
 
+from functools import partial
+
+from pyinfra import host
+
+from corral.smoke_model import SmokeModel
+from deploys.fleet import is_wanted, provides
 from deploys.target import Target
 from operations import engine
 
 
 def engines(target: Target) -> None:
-    """Build the releases that the host lacks."""
-    found = target.state.releases
-    missing = [r for r in target.plan.releases if not found.get(r.key, False)]
-    engine.releases(missing=missing, paths=target.plan.paths, name="Engine releases")
+    """Build what this host builds for the fleet, bring it home, install what is missing here."""
+    this = host.name
+    supply = engine.Supply(target.plan.paths, target.store, SmokeModel())
+    engine.builds(
+        missing=target.missing_builds(),
+        supply=supply,
+        is_due=partial(provides, this),
+        name="Engine builds",
+    )
+    packed = target.unpacked_releases()
+    engine.archives(
+        installed=packed,
+        supply=supply,
+        is_due=partial(is_wanted, this),
+        name="Engine archives",
+        _if=lambda: any(is_wanted(this, release.key) for release in packed),
+    )
+    engine.releases(missing=target.missing_releases(), supply=supply, name="Engine releases")
+    engine.flags(plan=target.plan, waiting=target.waiting_instances(), name="Engine flags")
+
+
+def prune(target: Target) -> None:
+    """Remove releases that no generation names any more."""
+    changes = bool(target.waiting_instances())
+    unused = target.state.unused_releases
+    engine.pruned(unused=unused, changes=changes, plan=target.plan, name="Unused releases")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
+from corral.archives import ArchiveStore, archives_folder
 from corral.errors import CorralError
 from corral.helper import BOOTSTRAP, archive, encoded
-from corral.inventory import parse_host
 from corral.keys import KeyFile, ensure_keys
-from corral.plan import HostPlan, InstancePlan
-from corral.planning import Planner
-from corral.project import helper_package, load_planner, project_root
+from corral.plan import HostPlan, InstancePlan, ReleasePlan
+from corral.project import helper_package, project_root
 from corral.state import HostState
+from deploys.fleet import for_host, parsed, planner, tell
 from facts.host import State
 
 
@@ -27,6 +26,27 @@ class Target:
     state: HostState
     keys: dict[str, KeyFile]
     helper: bytes
+    store: ArchiveStore
+
+    def missing_releases(self) -> list[ReleasePlan]:
+        """Releases of its instances that are not installed, or not whole."""
+        return [r for r in self.plan.releases if not self._has(r)]
+
+    def missing_builds(self) -> list[ReleasePlan]:
+        """Releases that could be built here: neither installed nor in the store."""
+        known = {release.key: release for release in (*self.plan.builds, *self.plan.releases)}
+        return [r for r in known.values() if not self._has(r) and not self._is_stored(r)]
+
+    def unpacked_releases(self) -> list[ReleasePlan]:
+        """Installed releases whose archive the store lacks."""
+        shared = [release for release in self.plan.releases if not release.native]
+        return [r for r in shared if self._has(r) and not self._is_stored(r)]
+
+    def _has(self, release: ReleasePlan) -> bool:
+        return self.state.releases.get(release.key, False)
+
+    def _is_stored(self, release: ReleasePlan) -> bool:
+        return not release.native and bool(self.store.find(release.engine, release.key))
 
     def missing_instances(self) -> list[InstancePlan]:
         """Instances whose planned generation is not on the host."""
@@ -56,9 +76,8 @@ class Target:
 def current_target() -> Target:
     """Plan the host that pyinfra prepares, and look at it once. A mistake stops the whole run."""
     try:
-        data = host.data.dict()  # type: ignore[no-untyped-call]
-        this = parse_host(host.name, data, origin=_origin())
-        plan = _planner().plan_host(this)
+        this = parsed(host)
+        plan = planner().plan_host(this).model_copy(update={"builds": for_host(this)})
         keys = {i.name: ensure_keys(this, i.name) for i in plan.instances}
     except CorralError as error:
         raise PyinfraError(str(error)) from error
@@ -66,15 +85,12 @@ def current_target() -> Target:
     state = host.get_fact(
         State, plan_json=plan.to_helper(), bootstrap=BOOTSTRAP, _stdin=encoded(package)
     )
-    return Target(plan=plan, state=state or HostState(), keys=keys, helper=archive(package))
-
-
-def _origin() -> str:
-    """The inventory's file; pyinfra tells it only by the group that it names after the file."""
-    files = [f"inventories/{group}.py" for group in host.groups]
-    return next((file for file in files if (project_root() / file).is_file()), "the inventory")
-
-
-@cache
-def _planner() -> Planner:
-    return load_planner(project_root())
+    target = Target(
+        plan=plan,
+        state=state or HostState(),
+        keys=keys,
+        helper=archive(package),
+        store=ArchiveStore(archives_folder(this)),
+    )
+    tell(host.name, plan.releases, missing=target.missing_releases())
+    return target

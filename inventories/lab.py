@@ -3,6 +3,7 @@
 Holds the hosts that are up; with no lab up, the three of the rehearsal, for planning and locking.
 """
 
+from lab import engine_source
 from lab.hosts import connection_data, hosts_up
 from lab.layout import this_lab
 
@@ -13,9 +14,10 @@ _GPU = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"
 
 def _role(n: int) -> dict[str, object]:
     if n == 2:
-        # The quant that comes as two shards.
+        # The quant that comes as two shards, on both engines.
         sharded = {"name": "tiny-f16", "profile": "tiny-chat", "quant": "F16", "port": 8001}
-        return {"instances": [sharded]}
+        on_ik = {**sharded, "name": "tiny-ik", "engine": "lab-ik_llama.cpp", "port": 8002}
+        return {"instances": [sharded, on_ik]}
     if n == 3:
         # A stand-in nvidia-smi, but no CUDA toolkit: the engine is built for the CPU.
         on_gpu = {"name": "tiny-gpu", "profile": "tiny-chat", "port": 8001}
@@ -30,8 +32,9 @@ def _role(n: int) -> dict[str, object]:
 def _host(n: int) -> tuple[str, dict[str, object]]:
     shared = {
         "hub_url": _lab.hub_url,
-        "engine_sources": {"llama.cpp": _lab.git_url},
+        "engine_sources": engine_source.urls(_lab),
         "keys_folder": str(_lab.keys),
+        "archives_folder": str(_lab.archives),
     }
     return _lab.host_name(n), {**connection_data(_lab, n), **shared, **_role(n)}
 

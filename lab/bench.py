@@ -1,6 +1,6 @@
-"""`make bench`: times of deploys over lab hosts, and remote commands per host.
+"""`make bench`: times of deploys over lab hosts, remote commands per host, costs of builds.
 
-Prints a table. A lab that is up is put away first, and the measured one afterwards.
+Prints two tables. A lab that is up is put away first, and the measured one afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lab import lifecycle, ssh
+from lab import bench_builds, lifecycle, ssh
 from lab.layout import Layout, this_lab
 
 _REPEATS = 3
@@ -32,7 +32,7 @@ _FORGET = (
 
 
 def main() -> None:
-    """Measure 1, 3 and 10 hosts, or as many as this machine's memory fits."""
+    """Measure 1, 3 and 10 hosts, or as many as this machine's memory fits; then builds."""
     fit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MEMORY_BYTES_A_HOST
     table = Table("hosts", "first deploy, engine ready (s)", "no change (s)", "commands a host")
     layout = this_lab()
@@ -42,6 +42,7 @@ def main() -> None:
         table.add_row(*_measure(layout, count))
     Console(width=100).print(table)
     lifecycle.down(layout, click.echo)
+    Console(width=100).print(bench_builds.table(click.echo))
 
 
 def _measure(layout: Layout, count: int) -> tuple[str, str, str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from lab import tiny_model
+from corral import tiny_model
 from lab.hub_api import Answer, HubRoutes, Request, Signer, StorageRoutes
 from lab.hub_faults import FaultBook
 from lab.hub_server import HubServer

@@ -153,6 +153,11 @@ class Layout:
         return self.state / "keys"
 
     @property
+    def archives(self) -> Path:
+        """The archive store that the lab's inventory names."""
+        return self.state / "archives"
+
+    @property
     def base_cache(self) -> Path:
         return self.cache / "base"
 

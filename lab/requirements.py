@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -22,7 +21,6 @@ _PROGRAMS = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
 }
-_PYTHON_PACKAGE = "gguf"
 _STILL_WORKS = "`corral plan` and the unit tests work without a lab"
 
 
@@ -31,8 +29,6 @@ def missing() -> list[str]:
     if sys.platform != "linux":
         return ["Linux"]
     lacks = [] if os.geteuid() == 0 else ["root"]
-    if importlib.util.find_spec(_PYTHON_PACKAGE) is None:
-        lacks.append(_PYTHON_PACKAGE)
     return lacks + [program for program in _PROGRAMS if shutil.which(program) is None]
 
 
@@ -55,8 +51,6 @@ def _todo(lacks: list[str]) -> list[str]:
     steps = []
     if packages := sorted({_PROGRAMS[name] for name in lacks if name in _PROGRAMS}):
         steps.append(f"`make setup` or `apt-get install {' '.join(packages)}`")
-    if _PYTHON_PACKAGE in lacks:
-        steps.append("`pip install '.[lab]'`")
     if "root" in lacks:
         steps.append("the same command as root")
     return steps

@@ -1,4 +1,4 @@
-"""What the lab runs on the controller: the stand-in hub and the engine's git daemon."""
+"""What the lab runs on the controller: the stand-in hub and the engines' git daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def prepare(layout: Layout) -> None:
     from lab import engine_source, hub
 
     hub.prepare(layout.hub)
-    engine_source.ensure(layout.cache)
+    engine_source.ensure(layout.engine_source)
 
 
 def start(layout: Layout) -> None:

@@ -1,26 +1,200 @@
-"""Engine releases."""
+"""Engine releases: built on one host of each kind, shipped to the others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from pyinfra import host
 from pyinfra.api import operation
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
 
-from corral.plan import ReleasePlan
+from corral.archives import SUFFIX, Archive, ArchiveStore
+from corral.engines.flags import refuse_unknown_flags
+from corral.errors import CorralError
+from corral.plan import HostPlan, InstancePlan, ReleasePlan
 from corral.settings import HostPaths
-from operations import Commands, job
+from corral.smoke_model import SmokeModel
+from operations import Commands, job, put_bytes, transfer
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What releases of a host are made and shipped with.
+
+    + store: archives on the controller; + model: what a new program is tried on
+    + made: keys of what was built, and thereby installed, on the host in this run
+    """
+
+    paths: HostPaths
+    store: ArchiveStore
+    model: SmokeModel
+    made: set[str] = field(default_factory=set)
+
+    def put_model(self) -> StringCommand:
+        """The command that writes the model on the host."""
+        return put_bytes(self.model.path(self.paths), self.model.content())
+
+    def spec(self, release: ReleasePlan) -> dict[str, Any]:
+        """What a job of the helper needs to know about a release."""
+        tried = {"path": self.model.path(self.paths), "sha256": self.model.sha256()}
+        return {
+            **release.model_dump(mode="json"),
+            "compiler_cache": self.paths.compiler_cache,
+            "state": self.paths.state,
+            "smoke_model": tried,
+        }
 
 
 @operation()
-def releases(missing: Sequence[ReleasePlan], *, paths: HostPaths) -> Commands:
-    """Build engine releases from their pinned commits, detached from this connection.
+def builds(
+    missing: Sequence[ReleasePlan], *, supply: Supply, is_due: Callable[[str], bool]
+) -> Commands:
+    """Build releases from their pinned commits, detached, and bring their archives home.
 
-    + missing: those that the host lacks; + paths: folders on the host.
+    + missing: those that this host could build; + is_due: whether it does, by key, asked when
+    its turn comes: a host that failed before is stood in for.
     """
+    if not missing:
+        host.noop("nothing is missing that could be built here")
+        return
+    yield supply.put_model()
+    for release in missing:
+        yield FunctionCommand(provide, (release, supply, is_due, "build"), {})
+
+
+@operation()
+def archives(
+    installed: Sequence[ReleasePlan], *, supply: Supply, is_due: Callable[[str], bool]
+) -> Commands:
+    """Pack releases that are installed here and missing elsewhere, and bring their archives home.
+
+    + is_due: whether this host packs a release, by key, asked when its turn comes.
+    """
+    if not installed:
+        host.noop("all archives are in the store")
+        return
+    for release in installed:
+        yield FunctionCommand(provide, (release, supply, is_due, "pack"), {})
+
+
+@operation()
+def releases(missing: Sequence[ReleasePlan], *, supply: Supply) -> Commands:
+    """Install releases from the store, each proved on this host before it counts."""
     if not missing:
         host.noop("all releases are installed")
         return
+    yield supply.put_model()
     for release in missing:
-        spec = {**release.model_dump(mode="json"), "compiler_cache": paths.compiler_cache}
-        yield from job.run(paths.helper, f"build-{release.engine}", "build", spec)
+        yield FunctionCommand(ship, (release, supply), {})
+
+
+@operation()
+def flags(plan: HostPlan, *, waiting: Sequence[InstancePlan]) -> Commands:
+    """Compare the flags of instances with what their programs say that they know.
+
+    + waiting: those that do not serve their planned generation.
+    """
+    if not waiting:
+        host.noop("all instances serve their planned generation")
+        return
+    yield FunctionCommand(check_flags, (plan, waiting), {})
+
+
+@operation()
+def pruned(unused: Sequence[str], *, changes: bool, plan: HostPlan) -> Commands:
+    """Remove releases that no generation names.
+
+    + unused: their folders before this deploy; + changes: whether it activates anything.
+    """
+    if not unused and not changes:
+        host.noop("no release is unused")
+        return
+    helper, document = QuoteString(plan.paths.helper), QuoteString(plan.to_helper())
+    yield StringCommand("python3", helper, "prune", document)
+
+
+def provide(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: Host,
+    release: ReleasePlan,
+    supply: Supply,
+    is_due: Callable[[str], bool],
+    kind: str,
+) -> bool:
+    """Make an archive of a release on a host and bring it home, unless another host does."""
+    if not is_due(release.key):
+        return True
+    # A native release is its host's alone, and is built again where the processor changed.
+    then = None if release.native else partial(transfer.bring_home, supply.store, release)
+    name, spec = f"build-{release.engine}", supply.spec(release)
+    if not job.perform(host, supply.paths.helper, name, kind, spec, then=then):
+        return False
+    supply.made.add(release.key)
+    return True
+
+
+def ship(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: Host,
+    release: ReleasePlan,
+    supply: Supply,
+) -> bool:
+    """Send an archive to a host that lacks the release, and install it there."""
+    if release.key in supply.made:
+        return True
+    try:
+        archive = _sound(supply.store, release)
+    except CorralError as error:
+        job.report(host, str(error).splitlines())
+        return False
+    path = f"{supply.paths.archives}/{release.key}{SUFFIX}"
+    if not transfer.send(supply.store, archive, host, path):
+        return False
+    sent = {"path": path, "size_bytes": archive.size_bytes, "sha256": archive.sha256}
+    spec = {**supply.spec(release), "archive": sent}
+    return job.perform(host, supply.paths.helper, f"build-{release.engine}", "install", spec)
+
+
+def _sound(store: ArchiveStore, release: ReleasePlan) -> Archive:
+    """The archive of a release; a rotten one is removed. Raises CorralError."""
+    where = f"{release.engine} {release.key}"
+    archive = store.find(release.engine, release.key)
+    if archive is None:
+        what = "the host that builds it did not deliver it (see above)"
+        raise CorralError(where, what, "mend that host, then run the same deploy again")
+    if not store.sound(archive):
+        store.remove(archive)
+        what = f"its archive in {store.folder} was damaged and is removed"
+        raise CorralError(where, what, "run the same deploy again, which makes it anew")
+    return archive
+
+
+def check_flags(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: Host,
+    plan: HostPlan,
+    waiting: Sequence[InstancePlan],
+) -> bool:
+    """Ask each release for what it knows; False for an instance with other flags."""
+    wanted = {instance.release for instance in waiting}
+    for release in (release for release in plan.releases if release.key in wanted):
+        asked = QuoteString(json.dumps({"folder": release.folder}))
+        command = StringCommand("python3", QuoteString(plan.paths.helper), "manifest", asked)
+        ok, output = host.run_shell_command(command, **job.arguments(host))
+        if not ok:
+            job.report(host, output.stderr.splitlines())
+            return False
+        known = json.loads(output.stdout)["flags"]
+        try:
+            for instance in (one for one in waiting if one.release == release.key):
+                refuse_unknown_flags(instance, known, where=host.name)
+        except CorralError as error:
+            job.report(host, str(error).splitlines())
+            return False
+    return True

@@ -10,14 +10,13 @@ from paramiko import SSHException
 from pydantic import TypeAdapter, ValidationError
 from pyinfra import host, logger
 from pyinfra.api import operation
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from corral.plan import HostPlan, InstancePlan
 from corral.proof import Verdict, refusals
-from operations import Commands
+from operations import Commands, job
 
 _SILENT = ["the proof was killed", "  Next: run the same deploy again"]
 _VERDICTS = TypeAdapter(list[Verdict])
@@ -45,7 +44,7 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
     command = StringCommand("python3", QuoteString(helper), "prove")
     sent = json.dumps(document)
     try:
-        ok, output = host.run_shell_command(command, **{**_arguments(host), "_stdin": sent})
+        ok, output = host.run_shell_command(command, **{**job.arguments(host), "_stdin": sent})
     except (OSError, SSHException, EOFError):
         return _fail(host, ["connection lost", "  Next: run the same deploy again"])
     if not ok:
@@ -64,12 +63,3 @@ def _fail(host: Host, lines: list[str]) -> bool:
     for line in lines:
         logger.error(f"{host.print_prefix}{line}")
     return not lines
-
-
-def _arguments(host: Host) -> dict[str, Any]:
-    """How this host is spoken to, such as with sudo."""
-    return {
-        key: value
-        for key, value in (host.current_op_global_arguments or {}).items()
-        if key in CONNECTOR_ARGUMENT_KEYS
-    }

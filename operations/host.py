@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Sequence
 
 from pyinfra import host
 from pyinfra.api import operation
-from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations import apt
 
 from corral.findings import Finding
-from operations import Commands, job
+from operations import Commands, job, put_bytes
 
 
 @operation()
@@ -55,10 +53,4 @@ def helper(path: str, *, archive: bytes, installed_sha256: str | None) -> Comman
     if installed_sha256 == hashlib.sha256(archive).hexdigest():
         host.noop("the helper is current")
         return
-    folder = path.rsplit("/", 1)[0]
-    # $$: two operators never write the same file.
-    new = StringCommand(QuoteString(path), ".$$", _separator="")
-    yield StringCommand(
-        "mkdir", "-p", QuoteString(folder), "&& base64 -d >", new, "&& mv -T", new,
-        QuoteString(path), _stdin=base64.b64encode(archive).decode(),
-    )  # fmt: skip
+    yield put_bytes(path, archive)

@@ -6,6 +6,7 @@ import getpass
 import json
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,20 +19,48 @@ from pyinfra.api.state import State
 
 from operations import Commands
 
+# Gets the host and the answer of a job; False when it failed, having said why.
+Then = Callable[[Host, dict[str, Any]], bool]
+
+LOST = "connection lost. Next: run the same deploy again"
 _SECONDS_BETWEEN_LINES = 5
 
 
 def run(helper: str, name: str, kind: str, spec: dict[str, Any]) -> Commands:
     """Commands that run a job of the helper to its end, printing its progress.
 
-    + kind: build, fetch or activate; + spec: what it works from, without secrets.
+    + kind: fetch, activate and so on; + spec: what it works from, without secrets.
     The job outlives this connection; the same job started again is joined, not repeated.
     """
+    yield _start(helper, name, kind, spec)
+    yield FunctionCommand(follow, (helper, name), {})
+
+
+def perform(
+    host: Host, helper: str, name: str, kind: str, spec: dict[str, Any], *, then: Then | None = None
+) -> bool:
+    """The same from within a command; False when the job failed, or ``then`` did.
+
+    + then: what to do with the answer of a job that went well.
+    """
+    command = _start(helper, name, kind, spec)
+    how = {**arguments(host), **command.connector_arguments}
+    try:
+        ok, output = host.run_shell_command(command, **how)
+    except (OSError, SSHException, EOFError):
+        report(host, [LOST])
+        return False
+    if not ok:
+        report(host, output.stderr.splitlines())
+        return False
+    return follow(host.state, host, helper, name, then)
+
+
+def _start(helper: str, name: str, kind: str, spec: dict[str, Any]) -> StringCommand:
     job = {"kind": kind, "spec": spec, "by": _operator(), "at": datetime.now(UTC).isoformat()}
-    yield StringCommand(
+    return StringCommand(
         "python3", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
     )
-    yield FunctionCommand(follow, (helper, name), {})
 
 
 def fail(message: str) -> Commands:
@@ -39,7 +68,13 @@ def fail(message: str) -> Commands:
     yield FunctionCommand(_report, (message,), {})
 
 
-def follow(state: State, host: Host, helper: str, name: str) -> bool:  # noqa: ARG001 - pyinfra's
+def follow(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: Host,
+    helper: str,
+    name: str,
+    then: Then | None = None,
+) -> bool:
     """Print a job's news until it ends; False when it failed or the connection was lost."""
     offset, last = 0, ""
     next_line_at = time.monotonic()
@@ -50,7 +85,7 @@ def follow(state: State, host: Host, helper: str, name: str) -> bool:  # noqa: A
             return False
         offset, line = news["offset"], (news["tail"] or [""])[-1].strip()
         if not news["running"]:
-            return _finish(host, name, news)
+            return _finish(host, name, news) and (then is None or then(host, news["answer"]))
         if line and line != last and time.monotonic() >= next_line_at:
             _say(host, f"{name}: {line[:100]}")
             last, next_line_at = line, time.monotonic() + _SECONDS_BETWEEN_LINES
@@ -63,18 +98,13 @@ def _finish(host: Host, name: str, news: dict[str, Any]) -> bool:
     if "Next:" not in reason:
         log = f"/var/lib/corral/jobs/{name}/log"
         reason += f"\n  Next: mend that, then run the same deploy again (all of it: {log} there)"
-    _report_lines(host, [f"{name} failed. Its last lines:", *news["tail"], *reason.split("\n")])
+    report(host, [f"{name} failed. Its last lines:", *news["tail"], *reason.split("\n")])
     return False
 
 
 def _ask(host: Host, command: StringCommand) -> dict[str, Any] | None:
-    arguments = {
-        key: value
-        for key, value in (host.current_op_global_arguments or {}).items()
-        if key in CONNECTOR_ARGUMENT_KEYS
-    }
     try:
-        ok, output = host.run_shell_command(command, **arguments)
+        ok, output = host.run_shell_command(command, **arguments(host))
     except (OSError, SSHException, EOFError):
         return None
     if not ok:
@@ -83,12 +113,22 @@ def _ask(host: Host, command: StringCommand) -> dict[str, Any] | None:
     return news
 
 
+def arguments(host: Host) -> dict[str, Any]:
+    """How the host of a running operation is spoken to, such as with sudo."""
+    return {
+        key: value
+        for key, value in (host.current_op_global_arguments or {}).items()
+        if key in CONNECTOR_ARGUMENT_KEYS
+    }
+
+
 def _report(state: State, host: Host, message: str) -> bool:  # noqa: ARG001 - pyinfra's
-    _report_lines(host, message.splitlines())
+    report(host, message.splitlines())
     return False
 
 
-def _report_lines(host: Host, lines: list[str]) -> None:
+def report(host: Host, lines: list[str]) -> None:
+    """Print lines as errors of a host."""
     for line in lines:
         logger.error(f"{host.print_prefix}{line}")
 

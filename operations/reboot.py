@@ -10,12 +10,11 @@ import time
 
 from paramiko import SSHException
 from pyinfra import logger
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from operations import Commands
+from operations import Commands, job
 
 LIMIT_SECONDS = 1800
 _PAUSE_SECONDS = 2
@@ -64,13 +63,8 @@ def _wait(host: Host, before: str, began: float) -> bool:
 
 def _ask(host: Host, command: StringCommand) -> str | None:
     """What a command says; None where the host does not answer, or the command failed."""
-    arguments = {
-        key: value
-        for key, value in (host.current_op_global_arguments or {}).items()
-        if key in CONNECTOR_ARGUMENT_KEYS
-    }
     try:
-        ok, output = host.run_shell_command(command, **arguments)
+        ok, output = host.run_shell_command(command, **job.arguments(host))
     except (OSError, SSHException, EOFError):
         return None
     return output.stdout.strip() if ok else None

@@ -83,11 +83,12 @@ def gpu_plan(
     known = {name: source for name, source in {SYSTEM: SOURCE, **given}.items() if source}
     setup = GpuSetup(
         sources=known,
-        needs_toolkit=True,
+        toolkit="12.8",
         engines=(needs or EngineNeeds(release="llama.cpp c0c0"),),
         allow_reboot=allow_reboot,
     )
-    return plan(CHAT, gpus=GPU).model_copy(update={"gpu_setup": setup})
+    planned = plan(CHAT, gpus=GPU)
+    return planned.model_copy(update={"gpu_setup": setup, "builds": planned.releases})
 
 
 def driver(module: str | None, library: str | None, **packages: str) -> Driver:

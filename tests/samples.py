@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corral.catalog import Catalog, Engine, Model, Quant
+from corral.catalog import Catalog, Engine, Model, Platform, Quant
+from corral.drivers import DriverSource, PinnedPackages
 from corral.inventory import Host, parse_host
 from corral.lockfile import Lock, LockedEngine, LockedFile, LockedModel
 from corral.plan import HostPlan
@@ -36,6 +37,13 @@ SOCKET: dict[str, Any] = {"name": "private", "profile": "socket"}
 GPU: dict[str, Any] = {"name": "NVIDIA A100", "count": 2, "compute_capability": "8.0"}
 
 
+DRIVERS = DriverSource(
+    driver=PinnedPackages(version="580.*", packages=("nvidia-open",)),
+    toolkit=PinnedPackages(version="12.8.*", packages=("cuda-toolkit-12-8",)),
+    toolkit_release="12.8",
+)
+
+
 def catalog(**chat: Any) -> Catalog:
     """One engine, one model in two quants, three profiles; ``chat`` changes the chat profile."""
     engine = Engine(
@@ -53,6 +61,8 @@ def catalog(**chat: Any) -> Catalog:
         "socket": {**PROFILE, "listen": "unix"},
     }
     return Catalog(
+        platforms={"debian-12": Platform(compiler="12", c_library="2.36")},
+        drivers={"debian-12": DRIVERS},
         engines={"llama.cpp": engine},
         models={"small": Model(repo=REPO, train_context_tokens=8192, quants=quants)},
         profiles={name: Profile.model_validate(data) for name, data in profiles.items()},

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from corral.cli.bench import bench
+from corral.cli.engine import engine
 from corral.cli.export import export
 from corral.cli.fit import fit
 from corral.cli.instances import logs, restart, start, status, stop, verify
@@ -48,6 +50,8 @@ cli.add_command(lock)
 cli.add_command(plan)
 cli.add_command(fit)
 cli.add_command(export)
+cli.add_command(engine)
+cli.add_command(bench)
 for _command in (verify, status, start, stop, restart, logs):
     cli.add_command(_command)
 cli.add_command(LazyLab(name="lab", help="Disposable hosts on this machine, for rehearsal."))

@@ -100,13 +100,24 @@ def restart(names: tuple[str, ...], inventory: Path | None) -> None:
 @click.argument("name", metavar="HOST|INSTANCE|HOST/INSTANCE")
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
 @click.option("-n", "--lines", default=100, show_default=True, help="Start this far back.")
+@click.option("--build", is_flag=True, help="Of the host's engine builds instead.")
 @inventory_option
-def logs(name: str, follow: bool, lines: int, inventory: Path | None) -> None:
+def logs(name: str, follow: bool, lines: int, build: bool, inventory: Path | None) -> None:
     """Show the journal of an instance, or of all instances of a host."""
     host, plan = select_one_host(name, inventory)
+    if build:
+        sys.exit(run_on(host, _build_log(plan, lines, follow=follow)))
     units = [word for instance in plan.instances for word in ("--unit", instance.unit)]
     words = ["journalctl", *units, "--lines", str(lines), "--no-pager"]
     sys.exit(run_on(host, [*words, "--follow"] if follow else words))
+
+
+def _build_log(plan: HostPlan, lines: int, *, follow: bool) -> list[str]:
+    """The command that shows the logs of the host's last engine builds, one for each engine."""
+    engines = sorted({release.engine for release in plan.releases})
+    files = [f"{plan.paths.state}/jobs/build-{engine}/log" for engine in engines]
+    # By name: a build that starts anew begins a new file.
+    return ["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), *files]
 
 
 def _systemctl(verb: str, names: tuple[str, ...], inventory: Path | None) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from corral.cli.select import inventory_option, select
+from corral.archives import ArchiveStore, archives_folder
+from corral.cli.select import inventories, inventory_option, select
+from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
+from corral.fleet import Build, builds, differences
+from corral.inventory import Host, load_inventory
 from corral.plan import HostPlan, InstancePlan
+from corral.project import load_planner, project_root
 
 
 @click.command()
@@ -17,18 +23,43 @@ from corral.plan import HostPlan, InstancePlan
 @inventory_option
 def plan(host: str, as_json: bool, inventory: Path | None) -> None:
     """Print what HOST will get: releases, shards, units and command lines."""
-    found = [p for h, p in select((host,), inventory) if h.name == host]
+    found = [(h, p) for h, p in select((host,), inventory) if h.name == host]
     if len(found) != 1:
         raise CorralError(host, f"{len(found)} hosts are called so", "give -i INVENTORY")
-    click.echo(found[0].model_dump_json(indent=2) if as_json else describe(found[0]))
+    described, planned = found[0]
+    _check_flags(described, planned)
+    if as_json:
+        click.echo(planned.model_dump_json(indent=2))
+    else:
+        click.echo(describe(planned, _fleet(host, inventory)))
 
 
-def describe(host_plan: HostPlan) -> str:
-    """The plan as a page for people."""
+def _check_flags(host: Host, plan: HostPlan) -> None:
+    """Compare command lines with what the releases that were built know. Raises CorralError."""
+    store = ArchiveStore(archives_folder(host))
+    known = {release.key: store.find(release.engine, release.key) for release in plan.releases}
+    for instance in plan.instances:
+        if archive := known[instance.release]:
+            refuse_unknown_flags(instance, archive.flags, where=host.name)
+
+
+def _fleet(host: str, inventory: Path | None) -> dict[str, Build]:
+    """Who builds what in the inventory of a host."""
+    for path in inventories(inventory):
+        hosts = load_inventory(path)
+        if host in (known.name for known in hosts):
+            planner = load_planner(project_root())
+            return builds(hosts, {known.name: planner.releases(known) for known in hosts})
+    return {}
+
+
+def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
+    """The plan as a page for people; ``fleet``: by key, who builds what."""
     lines = [f"host {host_plan.host}", "", "engine releases"]
     for release in host_plan.releases:
         lines += [f"  {release.engine} {release.key}", f"    from {release.source_url}"]
         lines += [f"    into {release.folder}", f"    cmake {' '.join(release.cmake_options)}"]
+        lines += [f"    {line}" for line in _describe_build(fleet[release.key], fleet)]
     total_bytes = sum(shard.size_bytes for shard in host_plan.shards)
     lines += ["", f"shards, {total_bytes:,} bytes together"]
     for shard in host_plan.shards:
@@ -36,6 +67,19 @@ def describe(host_plan: HostPlan) -> str:
     for instance in host_plan.instances:
         lines += ["", *_describe_instance(instance)]
     return "\n".join(lines)
+
+
+def _describe_build(build: Build, fleet: Mapping[str, Build]) -> list[str]:
+    """Where a release comes from, and why other hosts of the fleet have another one."""
+    shipped = f", shipped to {', '.join(build.receivers)}" if build.receivers else ""
+    lines = [f"built on {build.builder} ({build.because}){shipped}"]
+    ours = build.release
+    for other in fleet.values():
+        theirs = other.release
+        if theirs.engine == ours.engine and theirs.key != ours.key:
+            differs = "; ".join(differences(ours, theirs))
+            lines.append(f"{', '.join(other.users)}: {theirs.key}: {differs}")
+    return lines
 
 
 def _describe_instance(instance: InstancePlan) -> list[str]:

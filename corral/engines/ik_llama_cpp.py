@@ -46,7 +46,7 @@ TAKEN_FLAGS: dict[str, tuple[str, ...]] = {
 }
 
 _SPLIT_MODES = ("none", "layer", "graph", "attn")
-_LOAD_MODES: dict[str, tuple[str, ...]] = {
+LOAD_MODES: dict[str, tuple[str, ...]] = {
     "mmap": (),
     "mmap+mlock": ("--mlock",),
     "mlock": ("--mlock", "--no-mmap"),
@@ -84,9 +84,9 @@ def _foreign_values(profile: Profile) -> Iterator[Problem]:
         what = f'split_mode = "{profile.split_mode}" is llama.cpp\'s'
         next_step = f"choose split_mode from {', '.join(_SPLIT_MODES)}, or {_CHOOSE_MAINLINE}"
         yield Problem(what, next_step)
-    if profile.load_mode not in _LOAD_MODES:
+    if profile.load_mode not in LOAD_MODES:
         what = f'load_mode = "{profile.load_mode}" is llama.cpp\'s'
-        yield Problem(what, f"choose load_mode from {', '.join(_LOAD_MODES)}, {_CHOOSE_MAINLINE}")
+        yield Problem(what, f"choose load_mode from {', '.join(LOAD_MODES)}, {_CHOOSE_MAINLINE}")
     if profile.reasoning_budget is not None and profile.reasoning_budget > 0:
         what = "reasoning_budget: ik_llama.cpp knows no number of tokens, only 0 and -1"
         yield Problem(what, f"set reasoning_budget to 0 or -1, or {_CHOOSE_MAINLINE}")
@@ -148,9 +148,9 @@ def argv(
     words = [program, "--model", model, "--alias", alias]
     words += ["--host", str(endpoint.address), "--port", str(endpoint.port)]
     words += ["--api-key-file", key_file, *kv_words(profile), *batching_words(profile)]
-    words += ["--n-gpu-layers", _layers(placement), *placement_words(profile, placement)]
-    words += thread_words(profile) + list(_LOAD_MODES[profile.load_mode])
-    words += ["--cache-ram", str(profile.prompt_cache_mib), *_own_words(profile)]
+    words += ["--n-gpu-layers", layers(placement), *placement_words(profile, placement)]
+    words += thread_words(profile) + list(LOAD_MODES[profile.load_mode])
+    words += ["--cache-ram", str(profile.prompt_cache_mib), *own_words(profile)]
     words += _template(profile, chat_template_file)
     words += ["--reasoning-format", profile.reasoning_format]
     words += optional("--reasoning-budget", profile.reasoning_budget)
@@ -159,12 +159,13 @@ def argv(
     return (*words, "--webui", "none", *profile.extra_flags)
 
 
-def _layers(placement: ResolvedPlacement) -> str:
+def layers(placement: ResolvedPlacement) -> str:
     """A number only: more than any model has stands for all."""
     return "999" if placement.gpu_layers == "all" else str(placement.gpu_layers)
 
 
-def _own_words(profile: Profile) -> list[str]:
+def own_words(profile: Profile) -> list[str]:
+    """Flags that only this engine has."""
     words = ["--run-time-repack"] if profile.runtime_repack else []
     words += optional("--attention-max-batch", profile.attention_max_batch_mib)
     words += optional("--mla-use", profile.mla_mode)

@@ -7,6 +7,9 @@ stage                write the generation given on standard input
 prove                count what the instances on standard input need, and what is there
 start JOB            start the job given on standard input, or join it if it already runs
 poll JOB OFFSET      wait a little for news of a job
+manifest RELEASE     the manifest of an installed release, or null
+releases PATHS       the releases here, with their users; PATHS are those of a HostPlan
+prune PLAN           remove releases that nothing uses and PLAN does not name; tells which
 check PLAN           compare the running instances with PLAN, by process and by HTTP
 ready PLAN           wait until the instances of PLAN answer
 rehash PLAN          read all weights again; a rotten shard loses its receipt
@@ -19,11 +22,18 @@ import sys
 
 from corral_host.tools import HostError
 
-# Commands that take a plan -> their module; only the asked-for one is imported, as `state` and
-# `check` run on every host in every deploy.
-WITH_PLAN = {
-    "state": "state", "gpus": "state", "check": "check", "ready": "activate", "rehash": "fetch",
-}  # fmt: skip
+# Commands that take a document -> their module and function; only the asked-for one is imported, as
+# `state` and `check` run on every host in every deploy.
+WITH_DOCUMENT = {
+    "state": ("state", "state"),
+    "gpus": ("state", "gpus"),
+    "check": ("check", "check"),
+    "ready": ("activate", "ready"),
+    "rehash": ("fetch", "rehash"),
+    "manifest": ("release", "manifest_of"),
+    "releases": ("releases", "releases"),
+    "prune": ("prune", "prune"),
+}
 
 
 def module(name):
@@ -34,8 +44,9 @@ def main(arguments):
     """Run one command; gives the exit code."""
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
-        if command in WITH_PLAN:
-            answer = getattr(module(WITH_PLAN[command]), command)(json.loads(rest[0]))
+        if command in WITH_DOCUMENT:
+            name, function = WITH_DOCUMENT[command]
+            answer = getattr(module(name), function)(json.loads(rest[0]))
         elif command == "key":
             answer = module("staging").write_key(json.loads(rest[0]), sys.stdin.read())
         elif command == "stage":

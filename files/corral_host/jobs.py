@@ -1,6 +1,7 @@
 """Jobs in transient units: a dropped connection or a killed controller does not touch them."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,14 +10,22 @@ import time
 from pathlib import Path
 
 from corral_host.activate import activate, settle_activation
-from corral_host.build import build
+from corral_host.bench import bench, settle_bench
+from corral_host.build import build, repack
 from corral_host.drivers import set_up
 from corral_host.fetch import fetch
+from corral_host.install import install
+from corral_host.limits import build_properties
 from corral_host.tools import TAIL_LINES, HostError, output, read_json, say, show, write_atomic
 
 JOBS = Path("/var/lib/corral/jobs")
 NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
 POLL_SECONDS = 5
+# What a job does -> its function, which takes the job's spec and gives its answer.
+KINDS = {
+    "build": build, "pack": repack, "install": install, "fetch": fetch, "activate": activate,
+    "drivers": set_up, "bench": bench,
+}  # fmt: skip
 # The archive that this program runs from.
 HELPER = os.path.abspath(sys.argv[0])
 
@@ -42,7 +51,7 @@ def start(name, job):
             with contextlib.suppress(FileNotFoundError):
                 (folder / stale).unlink()
         write_atomic(folder / "job.json", json.dumps(job, sort_keys=True), mode=0o600)
-        launch(name)
+        launch(name, job["kind"])
     return {"joined": False}
 
 
@@ -57,7 +66,7 @@ def join(name, job):
     return {"joined": True, "by": running.get("by")}
 
 
-def launch(name):
+def launch(name, kind):
     """Below the servers in CPU and disk, so that a serving host keeps serving."""
     log = JOBS / name / "log"
     properties = (
@@ -68,6 +77,7 @@ def launch(name):
         "IOWeight=20",
         "OOMScoreAdjust=800",
         f"ExecStopPost={sys.executable} {HELPER} settle {name}",
+        *(build_properties() if kind == "build" else ()),
     )
     words = [word for value in properties for word in ("--property", value)]
     log.touch(mode=0o600)
@@ -92,6 +102,7 @@ def poll(name, offset):
         "running": alive and not result,
         "ok": bool(result and result["ok"]),
         "error": result["error"] if result else NO_RESULT,
+        "answer": result.get("answer") if result else None,
         "offset": size,
         "tail": tail(log),
     }
@@ -106,23 +117,30 @@ def tail(log):
 
 def run(name):
     job = read_json(JOBS / name / "job.json")
-    kinds = {"build": build, "fetch": fetch, "activate": activate, "drivers": set_up}
-    work = kinds[job["kind"]]
-    error = ""
+    error, answer = "", None
     try:
-        work(job["spec"])
+        answer = KINDS[job["kind"]](job["spec"])
     except HostError as fault:
         error = str(fault)
     except OSError as fault:
-        error = f"{fault.strerror or fault} ({fault.filename})" if fault.filename else str(fault)
-    write_atomic(JOBS / name / "result.json", json.dumps({"ok": not error, "error": error}))
+        error = reason(fault)
+    result = {"ok": not error, "error": error, "answer": answer}
+    write_atomic(JOBS / name / "result.json", json.dumps(result))
     return 1 if error else 0
 
 
+def reason(fault):
+    text = f"{fault.strerror or fault} ({fault.filename})" if fault.filename else str(fault)
+    if fault.errno == errno.ENOSPC:
+        return f"{text}. Next: free space there, run the same deploy again"
+    return text
+
+
 def settle(name):
-    """After a job's process is gone for whatever reason: a half-done activation is undone."""
+    """After a job's process is gone for whatever reason: what was half done is undone."""
     job = read_json(JOBS / name / "job.json")
-    outcome = settle_activation(job["spec"]) if job and job["kind"] == "activate" else None
+    undo = {"activate": settle_activation, "bench": settle_bench}.get(job["kind"]) if job else None
+    outcome = undo(job["spec"]) if undo else None
     if outcome:
         say(outcome)
         write_atomic(JOBS / name / "result.json", json.dumps({"ok": False, "error": outcome}))

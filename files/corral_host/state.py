@@ -10,7 +10,8 @@ from pathlib import Path
 from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
 from corral_host.processes import listeners
-from corral_host.tools import digest_or_none, find_program, read_json
+from corral_host.releases import unused_releases
+from corral_host.tools import HostError, digest_or_none, find_program, read_json
 
 
 def state(plan):
@@ -28,7 +29,10 @@ def state(plan):
         "engine_config_file": os.path.exists("/etc/llama.cpp/config.ini"),
         "helper_sha256": digest_or_none(paths["helper"]),
         "filesystems": {name: filesystem(paths[name]) for name in ("engines", "state")},
-        "releases": {r["key"]: release_is_whole(r) for r in plan["releases"]},
+        "releases": {
+            r["key"]: release_is_whole(r) for r in [*plan["releases"], *plan.get("builds", ())]
+        },
+        "unused_releases": unused(plan),
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners([i["endpoint"]["port"] for i in plan["instances"]]),
@@ -51,11 +55,20 @@ def os_release():
     return fields.get("ID", ""), fields.get("VERSION_ID", "")
 
 
-def cpu_flags():
+def cpu():
+    """The processor's name and all its features."""
     text = Path("/proc/cpuinfo").read_text()
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    wanted = ("avx", "avx2", "bmi2", "f16c", "fma")
-    return [flag for flag in wanted if found and flag in found.group(1).split()]
+    model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return {
+        "model": model.group(1) if model else os.uname().machine,
+        "flags": sorted(flags.group(1).split()) if flags else [],
+    }
+
+
+def cpu_flags():
+    found = cpu()["flags"]
+    return [flag for flag in ("avx", "avx2", "bmi2", "f16c", "fma") if flag in found]
 
 
 def missing_packages(names):
@@ -83,10 +96,25 @@ def release_is_whole(release):
     manifest = read_json(folder / "manifest.json")
     if not manifest or manifest["key"] != release["key"]:
         return False
+    if release.get("native") and not suits_this_cpu(manifest):
+        return False
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == entry["size_bytes"]
         for name, entry in manifest["files"].items()
     )
+
+
+def unused(plan):
+    """Folders of releases that may go; where that cannot be told, `prune` says why."""
+    try:
+        return [str(folder) for folder in unused_releases(plan)]
+    except HostError:
+        return []
+
+
+def suits_this_cpu(manifest):
+    """Whether this processor has every feature that a native build could use."""
+    return set(manifest["found"]["cpu"]["flags"]) <= set(cpu()["flags"])
 
 
 def receipt_path(shard):

@@ -9,12 +9,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
-from pyinfra.api import State
+from pyinfra.api import Host, State
 from pyinfra.api.operations import run_ops
+from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_state
 from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
 
+from corral.engines.common import flags_of
 from corral.helper import archive
 from corral.inventory import parse_host
 from corral.keys import ensure_keys
@@ -30,7 +34,18 @@ INSTANCES: list[dict[str, Any]] = [
     {"name": "long", "profile": "tiny-long", "port": 8002},
 ]
 STATE = "command -v python3"
-ENDED = {"running": False, "ok": True, "error": "", "offset": 1, "tail": []}
+ENDED = {"running": False, "ok": True, "error": "", "offset": 1, "tail": [], "answer": None}
+ARCHIVE = b"the archive of a release"
+
+
+BUILT = {
+    "manifest": {"flags": []},
+    "archive": {
+        "path": "/var/lib/corral/archives/a.tar.zst",
+        "size_bytes": len(ARCHIVE),
+        "sha256": hashlib.sha256(ARCHIVE).hexdigest(),
+    },
+}
 
 
 @dataclass
@@ -38,10 +53,15 @@ class Fleet:
     """Fake hosts of one deploy, with a store of keys."""
 
     keys_folder: Path
+    archives_folder: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def data(self) -> dict[str, Any]:
-        return {**AT_ONCE, "keys_folder": str(self.keys_folder), "instances": INSTANCES}
+        folders = {
+            "keys_folder": str(self.keys_folder),
+            "archives_folder": str(self.archives_folder),
+        }
+        return {**AT_ONCE, **folders, "instances": INSTANCES}
 
     def plan(self, name: str) -> HostPlan:
         host = parse_host(f"@fake/{name}", self.data())
@@ -54,6 +74,10 @@ class Fleet:
         host = parse_host(f"@fake/{name}", self.data())
         return {i["name"]: ensure_keys(host, i["name"]).sha256 for i in INSTANCES}
 
+    def flags(self, name: str) -> list[str]:
+        """All that the instances of a host are started with."""
+        return sorted(flag for i in self.plan(name).instances for flag in flags_of(i.argv[1:]))
+
     def add(self, name: str, state: HostState | None, **answers: Any) -> None:
         """A host that tells this state (None: it cannot be asked) and passes all checks."""
         rows = [
@@ -61,7 +85,9 @@ class Fleet:
         ]
         proved = [{"instance": i["name"], "ok": True} for i in INSTANCES]
         fine = {
+            " poll build-": json.dumps({**ENDED, "answer": BUILT}),
             " poll ": json.dumps(ENDED),
+            " manifest ": json.dumps({"flags": self.flags(name)}),
             " check ": json.dumps(rows),
             " prove": json.dumps(proved),
         }
@@ -79,12 +105,29 @@ class Fleet:
         return connected(self.hosts)
 
     def deploy(self, connected_to: State | None = None) -> State:
-        """Prepare and run deploy.py, as `pyinfra -y` does."""
+        """Prepare and run deploy.py, as `pyinfra -y` does; files fetched from hosts are ARCHIVE."""
         state = connected_to or self.connect()
-        with ctx_state.use(state):
+        doubles = patch.multiple(FakeConnector, get_file=_send_archive, run_shell_command=_record)
+        with ctx_state.use(state), doubles:
             load_deploy_file(state, "deploy.py")
             run_ops(state)
         return state
+
+
+# Host -> the jobs that it was sent, as JSON.
+_SENT: WeakKeyDictionary[Host, list[str]] = WeakKeyDictionary()
+_run_shell_command = FakeConnector.run_shell_command
+
+
+def _record(connector: FakeConnector, command: Any, **arguments: Any) -> Any:
+    if " start " in str(command):
+        _SENT.setdefault(connector.host, []).append(arguments["_stdin"])
+    return _run_shell_command(connector, command, **arguments)
+
+
+def _send_archive(_: FakeConnector, _remote: str, local: str, **_arguments: object) -> bool:
+    Path(local).write_bytes(ARCHIVE)
+    return True
 
 
 def asked(state: State, name: str) -> list[str]:
@@ -100,6 +143,12 @@ def steps(state: State, name: str) -> list[str]:
     pattern = re.compile(r"corral_host\.pyz (\w+)(?: ([\w.-]+))?")
     found = [pattern.search(command) for command in asked(state, name)]
     return [" ".join(filter(None, match.groups())) for match in found if match]
+
+
+def jobs(state: State, name: str) -> list[str]:
+    """Kinds of the jobs about releases that a host was given, in order."""
+    sent = [json.loads(text) for text in _SENT.get(state.inventory.get_host(f"@fake/{name}"), [])]
+    return [job["kind"] for job in sent if "toolchain" in job["spec"]]
 
 
 def settled_host(fleet: Fleet, name: str) -> HostState:

@@ -10,7 +10,7 @@ from pyinfra.api.command import FunctionCommand
 
 from corral.findings import Finding
 from corral.keys import KeyFile
-from operations import engine, host, instance, model
+from operations import host, instance, model
 from operations.job import follow
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.samples import CHAT, LONG, plan
@@ -81,16 +81,6 @@ def test_activation_is_one_job_for_each_waiting_instance() -> None:
     assert (wait.function, wait.args) == (follow, (HELPER, "activate-chat"))
 
 
-def test_a_missing_release_is_built_as_a_job() -> None:
-    with prepared():
-        start, wait = commands(engine.releases, PLANNED.releases, paths=PLANNED.paths)
-    assert text(start).splitlines()[0] == f"python3 {HELPER} start build-llama.cpp"
-    spec = json.loads(stdin(start))["spec"]
-    assert spec["commit"] == PLANNED.releases[0].commit
-    assert spec["compiler_cache"] == PLANNED.paths.compiler_cache
-    assert isinstance(wait, FunctionCommand)
-
-
 def test_missing_shards_are_fetched_as_one_job() -> None:
     with prepared():
         start, _ = commands(model.shards, PLANNED.shards, paths=PLANNED.paths)
@@ -102,7 +92,6 @@ def test_missing_shards_are_fetched_as_one_job() -> None:
 def test_no_job_names_a_key() -> None:
     with prepared():
         found = [
-            *commands(engine.releases, PLANNED.releases, paths=PLANNED.paths),
             *commands(model.shards, PLANNED.shards, paths=PLANNED.paths),
             *commands(instance.generations, ALL, helper=HELPER),
             *commands(instance.activate, ALL, helper=HELPER),

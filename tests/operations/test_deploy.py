@@ -9,6 +9,7 @@ import pytest
 from pyinfra.api.exceptions import PyinfraError
 
 from tests.operations.fleet import (
+    ARCHIVE,
     ENDED,
     INSTANCES,
     STATE,
@@ -16,16 +17,19 @@ from tests.operations.fleet import (
     asked,
     bare_host,
     failed,
+    jobs,
     settled_host,
     steps,
 )
 from tests.samples import ROOT, settled
 
+PACKED = ["start build-llama.cpp", "poll build-llama.cpp"]
+
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.chdir(ROOT)
-    return Fleet(tmp_path / "keys")
+    return Fleet(tmp_path / "keys", tmp_path / "archives")
 
 
 def test_a_settled_host_is_looked_at_and_verified_and_nothing_else(fleet: Fleet) -> None:
@@ -44,12 +48,12 @@ def test_a_bare_host_gets_everything_in_order(fleet: Fleet) -> None:
     assert STATE in first
     assert "apt-get" in "".join(rest[:-1]).split("base64 -d")[0]
     assert steps(state, "bare") == [
-        *("start build-llama.cpp", "poll build-llama.cpp", "prove"),
+        *("start build-llama.cpp", "poll build-llama.cpp", "manifest", "prove"),
         *("start fetch", "poll fetch"),
         *("key", "key", "stage", "stage"),
         *("start activate-chat", "poll activate-chat"),
         *("start activate-long", "poll activate-long"),
-        "check",
+        *("check", "prune"),
     ]
 
 
@@ -61,7 +65,7 @@ def test_findings_stop_their_host_and_no_other(fleet: Fleet) -> None:
     assert failed(state) == {"bad"}
     assert len(asked(state, "bad")) == 1
     assert "start activate-chat" in steps(state, "bare")
-    assert steps(state, "good") == ["check"]
+    assert steps(state, "good") == [*PACKED, "check"]
 
 
 def test_all_findings_of_all_hosts_are_told(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
@@ -83,14 +87,81 @@ def test_a_host_that_cannot_be_asked_is_left_alone(fleet: Fleet) -> None:
     assert len(asked(state, "good")) == 2
 
 
-def test_a_failed_build_stops_its_host_before_any_instance_is_touched(fleet: Fleet) -> None:
+def test_a_failed_build_stops_before_any_instance_is_touched(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = json.dumps({**ENDED, "ok": False, "error": "cmake failed", "tail": ["error: x"]})
     fleet.add("broken", bare_host(fleet, "broken"), **{"poll build-llama.cpp": broken})
     fleet.add("bare", bare_host(fleet, "bare"))
-    state = fleet.deploy()
-    assert failed(state) == {"broken"}
+    state = fleet.connect()
+    with pytest.raises(PyinfraError, match="No hosts remaining"):
+        fleet.deploy(state)
+    assert failed(state) == {"broken", "bare"}
     assert steps(state, "broken") == ["start build-llama.cpp", "poll build-llama.cpp"]
-    assert steps(state, "bare")[-1] == "check"
+    assert steps(state, "bare") == []
+    assert "the host that builds it did not deliver it" in caplog.text
+
+
+def test_one_host_builds_and_the_others_install_what_it_built(fleet: Fleet) -> None:
+    for name in ("one", "two", "three"):
+        fleet.add(name, bare_host(fleet, name))
+    state = fleet.deploy()
+    assert failed(state) == set()
+    assert jobs(state, "one") == ["build"]
+    assert jobs(state, "two") == jobs(state, "three") == ["install"]
+
+
+def test_a_host_that_has_the_release_packs_it_for_the_others(fleet: Fleet) -> None:
+    fleet.add("bare", bare_host(fleet, "bare"))
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == set()
+    assert (jobs(state, "bare"), jobs(state, "good")) == (["install"], ["pack"])
+    assert steps(state, "good") == [*PACKED, "check"]
+
+
+def test_what_is_in_the_store_is_built_nowhere(fleet: Fleet) -> None:
+    fleet.add("one", bare_host(fleet, "one"))
+    fleet.deploy()
+    fleet.hosts.clear()
+    fleet.add("new", bare_host(fleet, "new"))
+    assert jobs(fleet.deploy(), "new") == ["install"]
+
+
+def test_a_rotten_archive_is_told_of_and_removed(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.add("one", bare_host(fleet, "one"))
+    fleet.deploy()
+    (archive,) = fleet.archives_folder.glob("*/*.tar.zst")
+    archive.write_bytes(bytes(len(ARCHIVE)))
+    fleet.hosts.clear()
+    fleet.add("new", bare_host(fleet, "new"))
+    with pytest.raises(PyinfraError, match="No hosts remaining"):
+        fleet.deploy()
+    assert "was damaged and is removed" in caplog.text
+    assert not archive.exists()
+    assert jobs(fleet.deploy(), "new") == ["build"]
+
+
+def test_another_host_builds_for_a_builder_that_stops_in_preflight(fleet: Fleet) -> None:
+    fleet.add("box", bare_host(fleet, "box", systemd=False))
+    fleet.hosts["box"]["builder"] = True
+    fleet.add("bare", bare_host(fleet, "bare"))
+    state = fleet.deploy()
+    assert failed(state) == {"box"}
+    assert jobs(state, "bare") == ["build"]
+
+
+def test_a_flag_that_the_program_does_not_know_stops_its_host_before_any_weights(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = [flag for flag in fleet.flags("bare") if flag != "--jinja"]
+    fleet.add("bare", bare_host(fleet, "bare"), manifest=json.dumps({"flags": known}))
+    with pytest.raises(PyinfraError, match="No hosts remaining"):
+        fleet.deploy()
+    assert "@fake/bare/chat: its engine" in caplog.text
+    assert "does not know --jinja" in caplog.text
 
 
 def test_what_does_not_fit_stops_its_host_before_any_weights_are_fetched(
@@ -108,7 +179,7 @@ def test_what_does_not_fit_stops_its_host_before_any_weights_are_fetched(
     assert failed(state) == {"full"}
     assert steps(state, "full")[-1] == "prove"
     assert "fetch" not in " ".join(steps(state, "full"))
-    assert steps(state, "bare")[-1] == "check"
+    assert steps(state, "bare")[-2:] == ["check", "prune"]
     assert "[@fake/full] chat: GPU 0: too much" in caplog.text
     assert "Next: less" in caplog.text
 
@@ -127,7 +198,8 @@ def test_a_changed_key_reaches_its_instance_and_restarts_that_one_only(fleet: Fl
     fleet.add("good", state.model_copy(update={"instances": old.instances}))
     deployed = fleet.deploy()
     assert steps(deployed, "good") == [
-        *("prove", "key", "start activate-chat", "poll activate-chat", "check"),
+        *("manifest", "prove", "key", "start activate-chat", "poll activate-chat", "check"),
+        "prune",
     ]
     assert any("/etc/corral/keys/chat" in command for command in asked(deployed, "good"))
 

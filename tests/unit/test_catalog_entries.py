@@ -203,7 +203,8 @@ def test_glm_z1_runs_on_both_engines_and_on_the_cpu() -> None:
 
 
 def test_engines_are_pinned_to_commits_that_served() -> None:
-    assert {name: engine.commit[:12] for name, engine in CATALOG.engines.items()} == {
+    served = {name: e.commit[:12] for name, e in CATALOG.engines.items() if "lab" not in name}
+    assert served == {
         "llama.cpp": "0c1e57098bba",
         "ik_llama.cpp": "8337e4cd3861",
     }

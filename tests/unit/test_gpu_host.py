@@ -210,7 +210,7 @@ def test_a_distribution_that_the_catalog_does_not_know_must_bring_its_own() -> N
     assert decided(serving(), planned).findings == ()
     found = decided(bare_cards(), planned).findings
     assert [f.what for f in found] == [
-        "no CUDA toolkit is installed",
+        "CUDA toolkit 12.8 is not there, none is",
         "no NVIDIA driver is installed",
     ]
     assert all("catalog/drivers/debian-12.toml" in f.next_step for f in found)

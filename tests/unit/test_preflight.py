@@ -32,7 +32,14 @@ def test_nothing_stands_against_a_fresh_supported_host() -> None:
     [("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")],
 )
 def test_these_systems_are_supported(os_id: str, os_version: str) -> None:
-    assert with_state(os_id=os_id, os_version=os_version) == []
+    planned = plan(CHAT).model_copy(update={"platform": f"{os_id}-{os_version}"})
+    assert findings(planned, bare(planned, os_id=os_id, os_version=os_version)) == []
+
+
+def test_a_host_that_is_not_what_the_inventory_says_is_a_finding() -> None:
+    (found,) = preflight(plan(CHAT), bare(plan(CHAT), os_version="13"), now_seconds=NOW_SECONDS)
+    assert found.what == "the host is debian-13, the inventory says platform = debian-12"
+    assert found.next_step == 'set "platform": "debian-13" in the data of the host'
 
 
 ALONE: list[tuple[dict[str, Any], str]] = [

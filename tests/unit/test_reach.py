@@ -51,6 +51,12 @@ def answering(monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str = "
     monkeypatch.setattr("corral.remote.subprocess.run", run)
 
 
+def test_the_machine_itself_needs_no_ssh() -> None:
+    assert ssh_command(host(CHAT, name="@local"), ["true", "a b"]) == ["true", "a b"]
+    as_root = ssh_command(host(CHAT, name="@local", _sudo=True), ["true"])
+    assert as_root == ["sudo", "-n", "--", "true"]
+
+
 def test_the_helper_answers_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, 0, '{"ready": ["chat"]}\n')
     assert call_helper(host(CHAT), "ready", "{}") == {"ready": ["chat"]}

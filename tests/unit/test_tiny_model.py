@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
-from lab import tiny_model
+from corral import tiny_model
 
 SHARDS = (
     "F16/Tiny-GLM-MoE-F16-00001-of-00002.gguf",

@@ -13,7 +13,7 @@ from pathlib import Path
 import gguf
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
-from lab import tiny_weights as weights
+from corral import tiny_weights as weights
 
 NAME = "Tiny-GLM-MoE"
 CONTEXT_TOKENS = 131072

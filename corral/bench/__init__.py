@@ -1,0 +1,1 @@
+"""Benchmarks that belong to a host: planned, run, kept, compared, drawn."""

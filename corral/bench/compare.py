@@ -1,0 +1,156 @@
+"""Two results side by side: which is faster at what depth, or whether there is no difference."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from corral.bench.result import Case, Measure, Result, Test, by_depth
+from corral.errors import CorralError
+from corral.schema import Frozen
+
+Verdict = Literal["a", "b", "none", "unknown"]
+
+# Student's t for an interval of 95% on both sides, by degrees of freedom.
+_DEGREES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 40, 60, 120)
+_T = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.179, 2.145, 2.120, 2.101, 2.086, 2.060, 2.042, 2.021, 2.000, 1.980),
+)
+
+
+class Side(Frozen):
+    """Samples in short: tokens/s."""
+
+    mean: float
+    deviation: float
+    samples: int
+
+
+class Row(Frozen):
+    """One case of both; ``ratio`` is A's mean by B's, ``margin`` half of the 95% interval."""
+
+    test: Test
+    depth_tokens: int
+    sequences: int
+    a: Side
+    b: Side
+    ratio: float
+    margin: float | None
+    verdict: Verdict
+    says: str
+
+
+class Comparison(Frozen):
+    """``notes``: what else differs between the two."""
+
+    a: str
+    b: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def compare(a: Result, b: Result) -> Comparison:
+    """Every case that both have, by depth. Raises CorralError when there is none."""
+    of_a, of_b = ({m.case: m for m in one.measures} for one in (a, b))
+    common = sorted(of_a.keys() & of_b.keys(), key=by_depth)
+    if not common:
+        what = "no depth was measured in both"
+        step = "compare instances with the same context, or run `corral bench` again"
+        raise CorralError(f"{label(a)} and {label(b)}", what, step)
+    rows = tuple(compare_measures(of_a[case], of_b[case]) for case in common)
+    notes = (*_differences(a, b), *_lone(of_a.keys() ^ of_b.keys()), *_sizes(of_a, of_b, common))
+    return Comparison(a=label(a), b=label(b), rows=rows, notes=notes)
+
+
+def label(result: Result) -> str:
+    """A result for people."""
+    return f"{result.name}@{result.release} of {result.began_at}"
+
+
+def compare_measures(a: Measure, b: Measure) -> Row:
+    """Welch's interval at 95% over the difference of the means decides."""
+    one, other = side(a.samples), side(b.samples)
+    margin = welch_margin(a.samples, b.samples)
+    verdict = _verdict(one.mean - other.mean, margin)
+    ratio = one.mean / other.mean
+    return Row(
+        test=a.test,
+        depth_tokens=a.depth_tokens,
+        sequences=a.sequences,
+        a=one,
+        b=other,
+        ratio=ratio,
+        margin=margin,
+        verdict=verdict,
+        says=_says(verdict, ratio),
+    )
+
+
+def side(samples: Sequence[float]) -> Side:
+    """Mean and standard deviation; 0 for a single sample."""
+    deviation = statistics.stdev(samples) if len(samples) > 1 else 0.0
+    return Side(mean=statistics.fmean(samples), deviation=deviation, samples=len(samples))
+
+
+def welch_margin(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Half of the 95% interval of the difference of two means; None with less than two samples.
+
+    Degrees of freedom are Welch's and Satterthwaite's; between two of the table the wider holds.
+    """
+    if min(len(a), len(b)) < 2:
+        return None
+    errors = [statistics.variance(samples) / len(samples) for samples in (a, b)]
+    total = sum(errors)
+    if total == 0:
+        return 0.0
+    parts = zip(errors, (a, b), strict=True)
+    degrees = total**2 / sum(error**2 / (len(samples) - 1) for error, samples in parts)
+    return _t(degrees) * math.sqrt(total)
+
+
+def _t(degrees: float) -> float:
+    return _T[max(0, bisect.bisect_right(_DEGREES, degrees) - 1)]
+
+
+def _verdict(difference: float, margin: float | None) -> Verdict:
+    if margin is None:
+        return "unknown"
+    if abs(difference) <= margin:
+        return "none"
+    return "a" if difference > 0 else "b"
+
+
+def _says(verdict: Verdict, ratio: float) -> str:
+    if verdict == "unknown":
+        return "too few samples"
+    if verdict == "none":
+        return "no difference"
+    percent = 100 * ((ratio if verdict == "a" else 1 / ratio) - 1)
+    return f"{verdict.upper()} faster by {percent:.{0 if percent >= 10 else 1}f}%"
+
+
+def _differences(a: Result, b: Result) -> Iterator[str]:
+    """What else could be the reason."""
+    for what in ("devices", "model", "quant", "profile", "where"):
+        one, other = getattr(a, what), getattr(b, what)
+        if one != other:
+            yield f"{what} differs: {one} and {other}"
+
+
+def _lone(cases: set[Case]) -> Iterator[str]:
+    if cases:
+        depths = sorted({case.depth_tokens for case in cases})
+        yield f"measured in one only: depths {', '.join(map(str, depths))}"
+
+
+def _sizes(
+    of_a: dict[Case, Measure], of_b: dict[Case, Measure], common: Sequence[Case]
+) -> Iterator[str]:
+    pairs = {(c.test, of_a[c].tokens, of_b[c].tokens) for c in common}
+    for test, one, other in sorted(pairs):
+        if one != other:
+            yield f"{test}: {one} tokens at a time in A, {other} in B"

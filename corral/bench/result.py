@@ -1,0 +1,143 @@
+"""What a benchmark found, and the lines of the engines' programs that it is read from."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from corral.catalog import EngineKind
+from corral.errors import CorralError
+from corral.schema import Frozen
+
+Test = Literal["prompt", "generation"]
+
+
+class Case(NamedTuple):
+    """What was measured: so many tokens for each sequence, after ``depth_tokens`` others."""
+
+    test: Test
+    depth_tokens: int
+    sequences: int
+
+
+def by_depth(case: Case) -> tuple[int, int, bool]:
+    """The order of tables: a prompt and then generation, deeper and deeper."""
+    return case.sequences, case.depth_tokens, case.test == "generation"
+
+
+class Measure(Frozen):
+    """Tokens/s of all sequences together, one sample a repetition."""
+
+    test: Test
+    depth_tokens: int
+    sequences: int
+    tokens: int
+    samples: tuple[float, ...]
+
+    @property
+    def case(self) -> Case:
+        """What two results are compared by."""
+        return Case(self.test, self.depth_tokens, self.sequences)
+
+
+class Result(Frozen):
+    """One benchmark of one instance.
+
+    + began_at: UTC, by the host's clock; + where: beside the server, or with it stopped
+    + left_out: keys of the profile that the benchmark programs do not have
+    """
+
+    format: Literal[1] = 1
+    host: str
+    instance: str
+    began_at: str
+    seconds: float
+    where: Literal["beside", "stopped"]
+    cpu: str
+    gpus: tuple[str, ...]
+    engine: str
+    kind: EngineKind
+    release: str
+    commit: str
+    model: str
+    quant: str
+    profile: str
+    generation: str
+    context_tokens_per_slot: int
+    slots: int
+    repetitions: int
+    commands: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...] = ()
+    measures: tuple[Measure, ...]
+
+    @property
+    def name(self) -> str:
+        """As `corral` takes it."""
+        return f"{self.host}/{self.instance}"
+
+    @property
+    def devices(self) -> str:
+        """What it ran on, for people."""
+        counts = {gpu: self.gpus.count(gpu) for gpu in self.gpus}
+        named = [f"{n} x {gpu}" if n > 1 else gpu for gpu, n in counts.items()]
+        return ", ".join(named) or self.cpu
+
+
+class Sample(NamedTuple):
+    """Some samples of one case."""
+
+    case: Case
+    tokens: int
+    samples: list[float]
+
+
+def read_outputs(
+    commands: Sequence[Sequence[str]], outputs: Sequence[Sequence[Sequence[str]]], *, where: str
+) -> tuple[Measure, ...]:
+    """Measures from the lines of each repetition of each command. Raises CorralError."""
+    found: list[Sample] = []
+    try:
+        for argv, runs in zip(commands, outputs, strict=True):
+            read = _READERS[Path(argv[0]).name]
+            found += [sample for lines in runs for row in lines for sample in read(json.loads(row))]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"the benchmark's output cannot be read: {error!r}"
+        raise CorralError(where, what, "see that the release is one that Corral knows") from error
+    return _gathered(found)
+
+
+def _gathered(found: Iterable[Sample]) -> tuple[Measure, ...]:
+    samples: dict[tuple[Case, int], list[float]] = defaultdict(list)
+    for one in found:
+        samples[one.case, one.tokens] += one.samples
+    return tuple(
+        Measure(**case._asdict(), tokens=tokens, samples=tuple(values))
+        for (case, tokens), values in samples.items()
+    )
+
+
+def _llama_bench(row: dict[str, Any]) -> Iterator[Sample]:
+    prompt = row["n_prompt"] > 0
+    case = Case("prompt" if prompt else "generation", row["n_depth"], 1)
+    yield Sample(case, row["n_prompt"] if prompt else row["n_gen"], row["samples_ts"])
+
+
+def _batched(row: dict[str, Any]) -> Iterator[Sample]:
+    """Speeds are those of all sequences together; each generates after its own prompt."""
+    yield Sample(Case("prompt", 0, row["pl"]), row["pp"], [row["speed_pp"]])
+    yield Sample(Case("generation", row["pp"], row["pl"]), row["tg"], [row["speed_tg"]])
+
+
+def _sweep(row: dict[str, Any]) -> Iterator[Sample]:
+    yield Sample(Case("prompt", row["n_kv"], 1), row["pp"], [row["speed_pp"]])
+    yield Sample(Case("generation", row["n_kv"], 1), row["tg"], [row["speed_tg"]])
+
+
+_READERS = {
+    "llama-bench": _llama_bench,
+    "llama-batched-bench": _batched,
+    "llama-sweep-bench": _sweep,
+}

@@ -1,0 +1,125 @@
+"""Benchmark one instance: the plan of it, the job on its host, the result that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from corral.bench import job
+from corral.bench.result import Result, read_outputs
+from corral.bench.store import Pending, ResultStore
+from corral.engines.bench_words import BenchWords, bench_words, left_out
+from corral.inventory import Host
+from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan, ReleasePlan
+from corral.profile import Profile
+
+Where = Literal["beside", "stop"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One instance of a host, and how it shall be measured.
+
+    + plan: of the whole host; + where: beside the server, or with it stopped meanwhile
+    """
+
+    host: Host
+    plan: HostPlan
+    instance: InstancePlan
+    profile: Profile
+    where: Where
+    repetitions: int
+
+    @property
+    def name(self) -> str:
+        """As `corral` takes it."""
+        return f"{self.host.name}/{self.instance.name}"
+
+    @property
+    def job(self) -> str:
+        """The helper's job."""
+        return f"bench-{self.instance.name}"
+
+    @property
+    def release(self) -> ReleasePlan:
+        """What serves the instance, and is measured."""
+        return next(r for r in self.plan.releases if r.key == self.instance.release)
+
+    @property
+    def commands(self) -> tuple[BenchWords, ...]:
+        """Command lines on the host."""
+        return bench_words(
+            self.profile,
+            self.instance.placement,
+            kind=self.release.kind,
+            programs=f"{self.release.folder}/bin",
+            model=self.instance.shards[0],
+            repetitions=self.repetitions,
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """What the job works from (files/corral_host/bench.py)."""
+        everyone = [
+            one.model_dump(mode="json", exclude=set(INSTANCE_FILES)) for one in self.plan.instances
+        ]
+        return {
+            "host": self.host.name,
+            "state": self.plan.paths.state,
+            "instance": self.instance.name,
+            "instances": everyone,
+            "release": self.release.model_dump(mode="json"),
+            "where": self.where,
+            "commands": [words._asdict() for words in self.commands],
+        }
+
+    def result(self, answer: dict[str, Any]) -> Result:
+        """The job's answer with all that belongs to it. Raises CorralError."""
+        argvs = tuple(words.argv for words in self.commands)
+        return Result(
+            host=self.host.name,
+            instance=self.instance.name,
+            **{key: answer[key] for key in ("began_at", "seconds", "where", "cpu", "gpus")},
+            engine=self.release.engine,
+            kind=self.release.kind,
+            release=self.release.key,
+            commit=self.release.commit,
+            model=self.instance.model,
+            quant=self.instance.quant,
+            profile=self.instance.profile,
+            generation=self.instance.generation,
+            context_tokens_per_slot=self.instance.context_tokens_per_slot,
+            slots=self.instance.slots,
+            repetitions=self.repetitions,
+            commands=argvs,
+            left_out=left_out(self.profile, self.release.kind),
+            measures=read_outputs(argvs, answer["outputs"], where=self.name),
+        )
+
+
+def run(benchmark: Benchmark, store: ResultStore, say: job.Say) -> Result:
+    """Measure, or join who does, or fetch what ended meanwhile; keep it. Raises CorralError."""
+    job.refuse_other_helper(benchmark.host, benchmark.plan)
+    result = benchmark.result(_answer(benchmark, store, say))
+    say(f"kept in {store.save(result)}")
+    store.forget(result.host, result.instance)
+    return result
+
+
+def _answer(benchmark: Benchmark, store: ResultStore, say: job.Say) -> dict[str, Any]:
+    host, name, helper = benchmark.host, benchmark.job, benchmark.plan.paths.helper
+    # As the host keeps it, so that a joined one compares equal.
+    spec = json.loads(json.dumps(benchmark.spec()))
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    news = job.poll(host, helper, name, 0)
+    there = news.get("answer") if news["ok"] else None
+    before = there["began_at"] if there else None
+    pending = store.pending(host.name, benchmark.instance.name)
+    if there and pending and pending.spec_sha256 == digest and pending.before != before:
+        say("fetching the result of the one that ended meanwhile")
+        return dict(there)
+    store.expect(host.name, benchmark.instance.name, Pending(spec_sha256=digest, before=before))
+    by = job.start(host, helper, name, spec)
+    say(f"joining the one that {by} started" if by else "started; it goes on without this command")
+    return job.follow(host, helper, name, where=benchmark.name, say=say)

@@ -1,0 +1,60 @@
+"""Tables of benchmark results for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from corral.bench.compare import Comparison, Row, Side, side
+from corral.bench.result import Result, by_depth
+
+_COLOURS = {"a": "green", "b": "yellow", "none": "default", "unknown": "dim"}
+
+
+def result_table(result: Result) -> Table:
+    """One row a measure."""
+    table = Table("test", "depth", "tokens", "at a time", "tokens/s", "samples", box=None)
+    for m in sorted(result.measures, key=lambda m: by_depth(m.case)):
+        found = side(m.samples)
+        test, depth = m.test, f"{m.depth_tokens:,}"
+        speed, samples = _speed(found), str(found.samples)
+        table.add_row(test, depth, str(m.tokens), str(m.sequences), speed, samples)
+    return table
+
+
+def listing_table(results: Sequence[Result]) -> Table:
+    """One row a result."""
+    heads = ("instance", "began", "release", "model", "profile", "on", "server")
+    table = Table(*heads, box=None)
+    for r in results:
+        model = f"{r.model} {r.quant}"
+        release = f"{r.engine} {r.release}"
+        table.add_row(r.name, r.began_at, release, model, r.profile, r.devices, r.where)
+    return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One row a case; speeds are tokens/s."""
+    table = Table("test", "depth", "at a time", "A", "B", "A/B", "", box=None)
+    for row in comparison.rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    colour = _COLOURS[row.verdict]
+    return (
+        row.test,
+        f"{row.depth_tokens:,}",
+        str(row.sequences),
+        _speed(row.a),
+        _speed(row.b),
+        f"{row.ratio:.3f}",
+        f"[{colour}]{row.says}[/]",
+    )
+
+
+def _speed(found: Side) -> str:
+    """Mean, and the standard deviation as its spread."""
+    return f"{found.mean:,.2f} ± {found.deviation:,.2f}"

@@ -1,0 +1,113 @@
+"""`corral engine`: releases on hosts, and their archives on this controller."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from corral.archives import Archive, ArchiveStore
+from corral.cli.engine_tables import archives_table, releases_table
+from corral.cli.select import all_hosts, inventory_option
+from corral.cli.tables import show
+from corral.errors import CorralError
+from corral.inventory import Host
+from corral.remote import call_helper, on_all
+from corral.schema import did_you_mean
+from corral.settings import HOST_PATHS, default_archives_folder
+
+store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=default_archives_folder,
+    help="Another archive store than this user's.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.group()
+def engine() -> None:
+    """Engine releases: what hosts have, and the archives that ship them."""
+
+
+@engine.command("list")
+@click.argument("names", nargs=-1, metavar="[HOST]...")
+@json_option
+@inventory_option
+def list_releases(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
+    """Show releases on hosts: size, age, who uses them."""
+    hosts = _hosts(names, inventory)
+    answers = on_all(_releases, hosts)
+    found = {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show(releases_table(found))
+    sys.exit(1 if any(isinstance(answer, str) for answer in answers) else 0)
+
+
+@engine.command()
+@json_option
+@store_option
+def archives(as_json: bool, store: Path) -> None:
+    """Show the archives in the store of this controller."""
+    found = ArchiveStore(store).all()
+    if as_json:
+        click.echo(json.dumps([archive.model_dump() for archive in found], indent=2))
+    else:
+        show(archives_table(found))
+
+
+@engine.command("export")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder.")
+@store_option
+def export_archives(keys: tuple[str, ...], output: Path, store: Path) -> None:
+    """Copy archives out of the store, for another controller; KEY may be cut short."""
+    shelf = ArchiveStore(store)
+    for archive in [_named(shelf, key) for key in keys]:
+        click.echo(shelf.give(archive, output))
+
+
+@engine.command("import")
+@click.argument(
+    "files", nargs=-1, required=True, metavar="JSON...", type=click.Path(path_type=Path)
+)
+@store_option
+def import_archives(files: tuple[Path, ...], store: Path) -> None:
+    """Take archives into the store; each JSON file stands beside its archive."""
+    shelf = ArchiveStore(store)
+    for file in files:
+        archive = shelf.take(file)
+        click.echo(f"{archive.engine} {archive.key} is in {shelf.folder}")
+
+
+def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:
+    if not names and inventory is None:
+        raise CorralError("corral engine list", "no host named", "name some, or give -i INVENTORY")
+    hosts = all_hosts(inventory)
+    known = {host.name for host in hosts}
+    for name in names:
+        if name not in known:
+            raise CorralError(name, f"no such host{did_you_mean(name, known)}", "see inventories/")
+    return [host for host in hosts if not names or host.name in names]
+
+
+def _releases(host: Host) -> Any:
+    """The helper's rows, or the reason why there are none, as text."""
+    try:
+        return call_helper(host, "releases", HOST_PATHS.model_dump_json())
+    except CorralError as error:
+        return str(error)
+
+
+def _named(store: ArchiveStore, key: str) -> Archive:
+    found = [archive for archive in store.all() if archive.key.startswith(key)]
+    if len(found) == 1:
+        return found[0]
+    hint = did_you_mean(key, {archive.key for archive in store.all()})
+    what = f"{len(found)} archives are called so" if found else f"no such archive{hint}"
+    raise CorralError(key, what, "see `corral engine archives`")

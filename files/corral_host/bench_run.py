@@ -1,0 +1,97 @@
+"""Run a benchmark program in a unit of its own, with the variables of the server's unit."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from corral_host import nvidia_smi
+from corral_host.room import find
+from corral_host.tools import TAIL_LINES, HostError, say, show
+
+# Of a unit that measures; where a folder can be written, ik_llama.cpp leaves its log.
+PROPERTIES = (
+    "DynamicUser=yes", "NoNewPrivileges=yes", "ProtectHome=yes", "PrivateNetwork=yes",
+    "CapabilityBoundingSet=", "WorkingDirectory=/tmp", "LimitMEMLOCK=infinity", "LimitCORE=0",
+    "OOMScoreAdjust=800",
+)  # fmt: skip
+# The server beside it goes first.
+BESIDE = ("Nice=10", "CPUWeight=20", "IOWeight=20")
+AWAY = ("inactive", "failed")
+# A folder of the server's own user.
+NOT_OURS = "CUDA_CACHE_PATH"
+
+
+def bench_unit(name):
+    return f"corral-bench-{name}.service"
+
+
+def measure(instance, command, in_place):
+    """Lines of JSON, one list for each repetition."""
+    program = Path(command["argv"][0]).name
+    runs = []
+    for number in range(1, command["repeat"] + 1):
+        say(f"{program}, run {number} of {command['repeat']}")
+        lines = run_program(instance, command["argv"], in_place)
+        found = [line for line in lines if line.startswith("{")]
+        if not found:
+            raise HostError(f"{program} ended without a result:\n{last(lines)}")
+        runs.append(found)
+    return runs
+
+
+def run_program(instance, argv, in_place):
+    """All that a program says, on both streams: it also goes to the log as it comes."""
+    lines = []
+    with subprocess.Popen(
+        [*transient(instance, in_place), *argv],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    ) as program:  # fmt: skip
+        for line in program.stdout:
+            say(line.rstrip())
+            lines.append(line.rstrip())
+    if in_place and show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
+        raise HostError(
+            f"{instance['name']} was started while it was measured, so the figures are of no use. "
+            "Next: ask again while nobody starts or deploys it"
+        )
+    if program.returncode != 0:
+        raise HostError(
+            f"{Path(argv[0]).name} failed with exit code {program.returncode}. "
+            f"Its last lines:\n{last(lines)}"
+        )
+    return lines
+
+
+def last(lines):
+    told = [line for line in lines if line and not line.startswith("{")]
+    return "\n".join(told[-TAIL_LINES:])
+
+
+def transient(instance, in_place):
+    """A unit of its own, with the server's variables; it ends with the job that waits for it."""
+    job = f"corral-job-bench-{instance['name']}.service"
+    properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", *(() if in_place else BESIDE)]
+    words = [f"--property={value}" for value in properties]
+    words += [f"--setenv={pair}" for pair in environment(instance["unit"])]
+    unit = f"--unit={bench_unit(instance['name'])}"
+    return ["systemd-run", "--pipe", "--wait", "--collect", unit, *words, "--"]
+
+
+def environment(unit):
+    pairs = shlex.split(show(unit, "Environment").get("Environment", ""))
+    return [pair for pair in pairs if pair.partition("=")[0] != NOT_OURS]
+
+
+def cpu_name():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else os.uname().machine
+
+
+def gpu_names(instance):
+    if not instance["gpus"]:
+        return []
+    smi = nvidia_smi.ask()
+    found = [find(gpu, smi) for gpu in instance["gpus"]]
+    return [gpu["name"] if gpu and gpu["name"] else "unknown" for gpu in found]

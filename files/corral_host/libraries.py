@@ -1,0 +1,76 @@
+"""The libraries that a release brings along, so that it resolves from its own folder alone."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from corral_host.tools import HostError, sync
+
+# Parts of the C library, which belong together with the loader of the host.
+C_LIBRARY = re.compile(
+    r"(ld-linux.*|linux-vdso|libc|libm|libmvec|libdl|libpthread|librt|libresolv|libutil|libnsl"
+    r"|libanl|libthread_db|libBrokenLocale)\.so(\.\d+)?"
+)
+# Of the driver, which matches the host's kernel module.
+DRIVER = re.compile(r"(libcuda|libnvidia-.*)\.so.*")
+RESOLVED = re.compile(r"^\s*(\S+)(?: => (.*?))?(?: \(0x[0-9a-f]+\))?$")
+NOT_FOUND = "not found"
+
+
+def resolved(program, beside=()):
+    """What the loader finds for a program: name -> path, without the host's own parts.
+
+    Libraries of libraries are among them. A program that is not dynamic has none.
+    + beside: folders to look in, besides the loader's own
+    """
+    path = {"LD_LIBRARY_PATH": ":".join(map(str, beside))} if beside else {}
+    done = subprocess.run(
+        ["ldd", str(program)], capture_output=True, text=True,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **path},
+    )  # fmt: skip
+    if "not a dynamic executable" in done.stdout + done.stderr:
+        return {}
+    if done.returncode != 0:
+        raise HostError(f"ldd {program} failed: {' '.join((done.stdout + done.stderr).split())}")
+    rows = [RESOLVED.match(line).groups() for line in done.stdout.splitlines()]
+    named = {os.path.basename(name): path or name for name, path in rows}
+    return {name: path for name, path in named.items() if not is_of_the_host(name)}
+
+
+def is_of_the_host(name):
+    return bool(C_LIBRARY.fullmatch(name) or DRIVER.fullmatch(name))
+
+
+def collect(built, folder, toolkit):
+    """Copy the libraries of freshly linked programs into ``folder``, under the names asked for.
+
+    + toolkit: folders of the CUDA toolkit's libraries, which the loader need not know
+    """
+    wanted = {}
+    for program in built:
+        wanted.update(resolved(program, beside=toolkit))
+    folder.mkdir(exist_ok=True)
+    for name, path in sorted(wanted.items()):
+        if path == NOT_FOUND:
+            raise HostError(f"{name}, which the build linked, is not found by the loader. {NEXT}")
+        copied = Path(shutil.copyfile(path, folder / name))
+        copied.chmod(0o755)
+        sync(copied)
+
+
+def prove_self_contained(release_folder):
+    """Every library of every program comes from the release, the C library or the driver."""
+    for program in sorted((release_folder / "bin").iterdir()):
+        for name, path in resolved(program).items():
+            if path == NOT_FOUND:
+                raise HostError(f"{program.name}: {name} is not found. {NEXT}")
+            if (release_folder / "lib").resolve() not in Path(path).resolve().parents:
+                raise HostError(f"{program.name}: {name} comes from {path}. {NEXT}")
+
+
+NEXT = (
+    "A release runs from its own folder alone. Next: see cmake_options of the engine "
+    "(CMAKE_INSTALL_RPATH and CMAKE_EXE_LINKER_FLAGS), run the deploy again"
+)

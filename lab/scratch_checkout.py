@@ -1,0 +1,56 @@
+"""A copy of this checkout with a lab of its own, to be changed and thrown away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.layout import Layout, this_lab
+
+
+@dataclass(frozen=True)
+class ScratchCheckout:
+    """Commands run in ``path`` with its own code; its lab is another than the checkout's."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, purpose: str) -> ScratchCheckout:
+        """Copy what git knows or would add. The path is stable, so a killed run is cleared."""
+        here = this_lab()
+        path = Path(tempfile.gettempdir()) / f"corral-{purpose}-{here.lab_id}"
+        if path.exists():
+            shutil.rmtree(path)
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        done = subprocess.run(listed, cwd=here.checkout, check=True, capture_output=True, text=True)
+        names = filter(None, done.stdout.split("\0"))
+        for name in (name for name in names if (here.checkout / name).is_file()):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(here.checkout / name, path / name)
+        return cls(path)
+
+    @property
+    def layout(self) -> Layout:
+        """Names, addresses and folders of its lab."""
+        return Layout.of(self.path)
+
+    def run(self, program: str, *words: str) -> str:
+        """Run `corral` or `pyinfra` as its user does. Ends this program when it fails."""
+        command = [str(Path(sys.executable).with_name(program)), *words]
+        environment = {**os.environ, "PYTHONPATH": str(self.path), "PYINFRA_PROGRESS": "off"}
+        done = subprocess.run(
+            command, cwd=self.path, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise SystemExit(done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def remove(self) -> None:
+        """Put its lab and its files away."""
+        self.run("corral", "lab", "down")
+        shutil.rmtree(self.path)

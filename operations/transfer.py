@@ -1,0 +1,72 @@
+"""Archives of releases between the controller's store and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from paramiko import SSHException
+from pyinfra import logger
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.host import Host
+
+from corral.archives import Archive, ArchiveStore
+from corral.errors import CorralError
+from corral.plan import ReleasePlan
+from operations import job
+
+_NEXT = "Next: see that the disk has room, then run the same deploy again"
+
+
+def bring_home(
+    store: ArchiveStore, release: ReleasePlan, host: Host, answer: dict[str, Any]
+) -> bool:
+    """Fetch an archive that was packed on a host into the store, then remove it there.
+
+    + answer: of the job that packed it. False when it did not arrive, having said why.
+    """
+    packed = answer["archive"]
+    archive = Archive(
+        engine=release.engine,
+        key=release.key,
+        size_bytes=packed["size_bytes"],
+        sha256=packed["sha256"],
+        manifest=answer["manifest"],
+    )
+    received = store.incoming(release.engine, release.key)
+
+    def fetch() -> bool:
+        ok = host.get_file(packed["path"], str(received), **job.arguments(host))
+        if ok:
+            store.add(received, archive)
+        return ok
+
+    try:
+        if not _told(host, packed["path"], fetch):
+            return False
+    finally:
+        received.unlink(missing_ok=True)
+    logger.info(f"{host.print_prefix}{release.engine} {release.key} is in the store")
+    remove = StringCommand("rm", "-f", QuoteString(packed["path"]))
+    return host.run_shell_command(remove, **job.arguments(host))[0]
+
+
+def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
+    """Put an archive on a host. False when it did not arrive, having said why."""
+    size_mib = archive.size_bytes // 1024**2
+    logger.info(f"{host.print_prefix}{archive.engine} {archive.key}: sending {size_mib} MiB")
+    source = str(store.path(archive))
+    return _told(host, path, lambda: host.put_file(source, path, **job.arguments(host)))
+
+
+def _told(host: Host, path: str, move: Callable[[], bool]) -> bool:
+    """Whether the move went well; what stopped it is printed."""
+    try:
+        return move()
+    except (SSHException, EOFError):
+        job.report(host, [job.LOST])
+    except OSError as error:
+        job.report(host, [f"{path} did not arrive: {error}. {_NEXT}"])
+    except CorralError as error:
+        job.report(host, str(error).splitlines())
+    return False

@@ -1,0 +1,74 @@
+"""What a host has, for modules of the helper: programs, GPUs, memory, an engine's repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.helper_modules import helper_module, program
+
+_NAMES = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def git(folder: Path, *words: str) -> str:
+    """What git says in ``folder``."""
+    done = subprocess.run(
+        ["git", "-C", folder, *words],
+        env={**os.environ, **_NAMES, "GIT_CONFIG_GLOBAL": "/dev/null"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def repository(folder: Path, spec: dict[str, Any]) -> Path:
+    """An engine's repository with one commit, which ``spec`` names from now on."""
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+    (folder / "server.c").write_text("int one;\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "one")
+    spec.update(source_url=folder.as_uri(), commit=git(folder, "rev-parse", "HEAD"))
+    return folder
+
+
+def on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, script: str) -> None:
+    """Put a program before all others, for every module of the helper."""
+    program(folder, name, script)
+    tools = helper_module("tools")
+    path = f"{folder}:{tools.PROGRAMS}"
+    monkeypatch.setenv("PATH", path)
+    for module in ("tools", "build", "sources", "programs", "toolchain"):
+        monkeypatch.setattr(helper_module(module), "PROGRAMS", path)
+
+
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without GPUs."""
+    gpus(monkeypatch)
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *free_mib: int) -> None:
+    """GPUs with so much free memory."""
+    listed = [
+        {
+            "index": index,
+            "uuid": f"GPU-{index}",
+            "memory_free_mib": free,
+            "compute_capability": "9.0",
+        }
+        for index, free in enumerate(free_mib)
+    ]
+    answer = {"gpus": listed, "failure": "", "problem": ""}
+    monkeypatch.setattr(helper_module("nvidia_smi"), "ask", lambda: answer)
+
+
+def memory(monkeypatch: pytest.MonkeyPatch, total_mib: int, available_mib: int) -> None:
+    """A host with so much memory."""
+    found = {"total_mib": total_mib, "available_mib": available_mib}
+    monkeypatch.setattr(helper_module("kernel"), "memory", lambda: found)

@@ -1,0 +1,43 @@
+"""What a build may take of a host, so that the servers beside it keep serving."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.helper_hosts import memory
+from tests.unit.helper_modules import helper_module
+
+limits = helper_module("limits")
+HostError = helper_module("tools").HostError
+
+
+@pytest.mark.parametrize(
+    ("cores", "quota"), [(1, "75%"), (2, "150%"), (4, "300%"), (16, "1500%"), (128, "12700%")]
+)
+def test_a_core_stays_free(monkeypatch: pytest.MonkeyPatch, cores: int, quota: str) -> None:
+    memory(monkeypatch, 64000, 32000)
+    monkeypatch.setattr(limits, "cores", lambda: cores)
+    assert f"CPUQuota={quota}" in limits.build_properties()
+
+
+@pytest.mark.parametrize(
+    ("total", "available", "limit", "compilers"),
+    [(64000, 32000, 25600, 12), (64000, 64000, 57600, 16), (8000, 4000, 2976, 1)],
+)
+def test_memory_for_the_servers_stays(
+    monkeypatch: pytest.MonkeyPatch,
+    total: int,
+    available: int,
+    limit: int,
+    compilers: int,
+) -> None:
+    memory(monkeypatch, total, available)
+    monkeypatch.setattr(limits, "cores", lambda: 16)
+    assert f"MemoryMax={limit}M" in limits.build_properties()
+    assert limits.parallel() == compilers
+
+
+def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory(monkeypatch, 8000, 3000)
+    with pytest.raises(HostError, match="3000 MiB of memory are available"):
+        limits.build_properties()

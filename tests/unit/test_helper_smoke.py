@@ -1,0 +1,173 @@
+"""The smoke run of a release: a real process, a real port, nothing left of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit import helper_hosts as hosts
+from tests.unit import release_samples as samples
+from tests.unit.helper_modules import helper_module
+from tests.unit.release_samples import Engine, release
+
+smoke = helper_module("smoke")
+done = helper_module("release")
+programs = helper_module("programs")
+HostError = helper_module("tools").HostError
+
+DEVICE = "  CUDA0: NVIDIA H200 (143167 MiB, 142651 MiB free)"
+IK_LOG = (
+    "ggml_cuda_init: found 1 CUDA devices:\\n"
+    "  Device 0: NVIDIA H200, compute capability 9.0, VMM: yes, VRAM: 143167 MiB"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.no_gpu(monkeypatch)
+
+
+def run(spec: dict[str, Any], tmp_path: Path, engine: Engine, **made: Any) -> tuple[str, str]:
+    folder = tmp_path / "staging"
+    engine.make(folder / "bin" / "llama-server", **made)
+    with programs.bare_environment() as environment:
+        told: tuple[str, str] = smoke.smoke(spec, folder, environment)
+    return told
+
+
+def children() -> list[str]:
+    pid = os.getpid()
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_it_answers_with_its_key_only_and_is_gone(tmp_path: Path, engine: Engine) -> None:
+    before = children()
+    hello = 'print("hello", flush=True)'
+    told, log = run(release(tmp_path), tmp_path, engine, first=hello)
+    assert told == "24 tokens on CPU"
+    assert "hello" in log
+    assert children() == before
+
+
+def test_an_answer_without_the_key_fails_the_release(tmp_path: Path, engine: Engine) -> None:
+    open_door = '(200, {"usage": {"completion_tokens": 24}})'
+    before = children()
+    with pytest.raises(HostError, match="without a key was answered 200, not 401"):
+        run(release(tmp_path), tmp_path, engine, answers=open_door)
+    assert children() == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("(500, {})", "a completion was answered 500"),
+        ('(200, {"usage": {"completion_tokens": 0}})', "a completion was answered 200"),
+        ("(200, {})", "KeyError|'usage'"),
+    ],
+)
+def test_no_tokens_fail_the_release(tmp_path: Path, engine: Engine, answer: str, told: str) -> None:
+    with pytest.raises(HostError, match=told):
+        run(release(tmp_path), tmp_path, engine, answers=f"{answer} if known else (401, {{}})")
+
+
+def test_a_server_that_dies_is_told_with_its_last_lines(tmp_path: Path, engine: Engine) -> None:
+    with pytest.raises(HostError, match="ended at start with exit code 1(?s:.*)NameError"):
+        run(release(tmp_path), tmp_path, engine, first="nobody")
+
+
+def test_a_server_that_never_answers_is_ended(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "READY_SECONDS", 0.3)
+    monkeypatch.setattr(smoke, "END_SECONDS", 0.1)
+    before = children()
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    with pytest.raises(HostError, match=r"not ready within 0\.3 s"):
+        run(release(tmp_path), tmp_path, engine, first=deaf)
+    assert children() == before
+
+
+@pytest.mark.parametrize("content", [None, b"GGUG"])
+def test_another_model_than_planned_is_refused(
+    tmp_path: Path, engine: Engine, content: bytes | None
+) -> None:
+    spec = release(tmp_path)
+    Path(spec["smoke_model"]["path"]).unlink()
+    if content:
+        Path(spec["smoke_model"]["path"]).write_bytes(content)
+    with pytest.raises(HostError, match="absent or another than planned"):
+        run(spec, tmp_path, engine)
+
+
+def test_the_key_is_in_no_argument(tmp_path: Path, engine: Engine) -> None:
+    tell = "print(open('/proc/self/cmdline').read(), key, sep='\\0', flush=True)"
+    _, log = run(release(tmp_path), tmp_path, engine, first=tell)
+    *words, key = log.splitlines()[0].split("\0")
+    assert len(key) > 30
+    assert key not in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("free", "words", "visible"),
+    [
+        ((500, 4000, 2000), "24 tokens on CUDA1", "GPU-1"),
+        ((500,), "24 tokens on CPU", ""),
+    ],
+)
+def test_the_gpu_with_most_room_is_used_if_it_has_room(
+    tmp_path: Path,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    free: tuple[int, ...],
+    words: str,
+    visible: str,
+) -> None:
+    hosts.gpus(monkeypatch, *free)
+    seen = "import os; print('visible=' + os.environ['CUDA_VISIBLE_DEVICES'] + '!', flush=True)"
+    told, log = run(release(tmp_path, backend="cuda"), tmp_path, engine, first=seen)
+    assert told == words
+    assert f"visible={visible}!" in log
+
+
+def proof(spec: dict[str, Any], tmp_path: Path, engine: Engine, **made: Any) -> dict[str, Any]:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    samples.assemble(spec, engine, staging, **made)
+    found: dict[str, Any] = done.prove(spec, staging)
+    return found
+
+
+def test_mainline_lists_its_gpus(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.gpus(monkeypatch, 4000)
+    found = proof(release(tmp_path, backend="cuda"), tmp_path, engine, devices=DEVICE)
+    assert found == {"smoke": "24 tokens on CUDA0", "devices": [DEVICE.strip()]}
+
+
+def test_ik_logs_its_gpus(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.gpus(monkeypatch, 4000)
+    spec = release(tmp_path, backend="cuda", kind="ik_llama.cpp")
+    found = proof(spec, tmp_path, engine, first=f'print("{IK_LOG}", flush=True)')
+    name = "CUDA0: NVIDIA H200, compute capability 9.0, VMM: yes, VRAM: 143167 MiB"
+    assert found["devices"] == [name]
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "ik_llama.cpp"])
+def test_a_back_end_that_finds_no_gpu_is_refused(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    hosts.gpus(monkeypatch, 4000)
+    with pytest.raises(HostError, match="nvidia-smi lists GPUs, the server's CUDA back end finds"):
+        proof(release(tmp_path, backend="cuda", kind=kind), tmp_path, engine)
+
+
+def test_without_a_gpu_the_back_end_is_left_out_and_said_so(
+    tmp_path: Path, engine: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = proof(release(tmp_path, backend="cuda"), tmp_path, engine)
+    assert found["devices"] == []
+    assert "no GPU here" in capfd.readouterr().out
