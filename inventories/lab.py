@@ -16,7 +16,8 @@ def _role(n: int) -> dict[str, object]:
     if n == 2:
         # The quant that comes as two shards, on both engines.
         sharded = {"name": "tiny-f16", "profile": "tiny-chat", "quant": "F16", "port": 8001}
-        on_ik = {**sharded, "name": "tiny-ik", "engine": "lab-ik_llama.cpp", "port": 8002}
+        on_ik = {**sharded, "name": "tiny-ik", "profile": "tiny-single", "port": 8002}
+        on_ik["engine"] = "lab-ik_llama.cpp"
         return {"instances": [sharded, on_ik]}
     if n == 3:
         # A stand-in nvidia-smi, but no CUDA toolkit: the engine is built for the CPU.
