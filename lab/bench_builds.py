@@ -26,7 +26,7 @@ from lab.hosts import connection_data, hosts_up
 from lab.layout import this_lab
 
 _lab = this_lab()
-_TINY = {{"name": "tiny", "profile": "tiny-chat", "quant": "F16", "port": 8001}}
+_TINY = {{"name": "tiny", "profile": "tiny-single", "port": 8001}}
 _SHARED = {{
     "instances": [{{**_TINY, "engine": "{engine}"}}],
     "hub_url": _lab.hub_url,

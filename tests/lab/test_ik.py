@@ -72,7 +72,7 @@ def test_verification_passes_and_finds_it_when_it_is_down(fleet: Workspace) -> N
 
 def test_a_mainline_flag_is_a_mistake_in_the_plan(fleet: Workspace) -> None:
     old = "prompt_cache_mib = 64"
-    with fleet.edited("catalog/profiles/tiny-chat.toml", old, f'{old}\nload_mode = "direct"'):
+    with fleet.edited("catalog/profiles/tiny-single.toml", old, f'{old}\nload_mode = "direct"'):
         refused = fleet.corral("plan", HOST, "-i", "inventories/lab.py")
     assert refused.returncode == 1
     assert f"{HOST}/{INSTANCE}" in said(refused)

@@ -1,0 +1,97 @@
+"""Archives on their way: what arrives, what does not, and what is said then."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from paramiko import SSHException
+from pyinfra.connectors.fake import FakeConnector
+
+from corral.archives import Archive, ArchiveStore
+from operations.transfer import bring_home, send
+from tests.operations.fakes import asked, prepared
+from tests.samples import CHAT, plan
+
+(RELEASE,) = plan(CHAT).releases
+BYTES = b"an archive"
+PACKED = {
+    "path": "/var/lib/corral/archives/a.tar.zst",
+    "size_bytes": len(BYTES),
+    "sha256": hashlib.sha256(BYTES).hexdigest(),
+}
+ANSWER = {"archive": PACKED, "manifest": {"flags": []}}
+
+
+def sending(content: bytes) -> Any:
+    def get_file(_: FakeConnector, _remote: str, local: str, **_arguments: object) -> bool:
+        Path(local).write_bytes(content)
+        return True
+
+    return patch.object(FakeConnector, "get_file", get_file)
+
+
+def left(store: ArchiveStore) -> list[str]:
+    return sorted(path.name for path in store.folder.rglob("*") if path.is_file())
+
+
+def test_what_arrived_is_in_the_store_and_gone_from_the_host(tmp_path: Path) -> None:
+    store = ArchiveStore(tmp_path)
+    with prepared() as host, sending(BYTES):
+        assert bring_home(store, RELEASE, host, ANSWER)
+        assert asked(host) == [f"rm -f {PACKED['path']}"]
+    found = store.find(RELEASE.engine, RELEASE.key)
+    assert found
+    assert store.sound(found)
+
+
+def test_a_flipped_byte_is_refused_and_stays_on_the_host(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ArchiveStore(tmp_path)
+    with prepared() as host, sending(BYTES[:-1] + b"?"):
+        assert not bring_home(store, RELEASE, host, ANSWER)
+        assert asked(host) == []
+    assert "not those that were sent" in caplog.text
+    assert left(store) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            "No space left on device. Next: see that the disk",
+        ),
+        (SSHException("gone"), "connection lost. Next: run the same deploy again"),
+        (EOFError(), "connection lost"),
+    ],
+)
+def test_a_transfer_that_breaks_off_is_told_and_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, said: str
+) -> None:
+    store = ArchiveStore(tmp_path)
+    archive = Archive(engine=RELEASE.engine, key=RELEASE.key, manifest={}, size_bytes=1,
+                      sha256="0" * 64)  # fmt: skip
+    with prepared() as host:
+        with patch.object(FakeConnector, "get_file", side_effect=error):
+            assert not bring_home(store, RELEASE, host, ANSWER)
+        assert said in caplog.text
+        assert left(store) == []
+        caplog.clear()
+        with patch.object(FakeConnector, "put_file", side_effect=error):
+            assert not send(store, archive, host, "/var/lib/corral/archives/a")
+        assert said in caplog.text
+
+
+def test_an_archive_is_sent_from_the_store(tmp_path: Path) -> None:
+    store = ArchiveStore(tmp_path)
+    with prepared() as host, sending(BYTES):
+        bring_home(store, RELEASE, host, ANSWER)
+        (archive,) = store.all()
+        with patch.object(FakeConnector, "put_file", return_value=True) as put:
+            assert send(store, archive, host, "/there")
+    assert put.call_args.args == (str(store.path(archive)), "/there")
