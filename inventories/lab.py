@@ -16,9 +16,8 @@ def _role(n: int) -> dict[str, object]:
     if n == 2:
         # The quant that comes as two shards, on both engines.
         sharded = {"name": "tiny-f16", "profile": "tiny-chat", "quant": "F16", "port": 8001}
-        on_ik = {**sharded, "name": "tiny-ik", "profile": "tiny-single", "port": 8002}
-        on_ik["engine"] = "lab-ik_llama.cpp"
-        return {"instances": [sharded, on_ik]}
+        on_ik = {"name": "tiny-ik", "profile": "tiny-single", "engine": "lab-ik_llama.cpp"}
+        return {"instances": [sharded, {**on_ik, "port": 8002}]}
     if n == 3:
         # A stand-in nvidia-smi, but no CUDA toolkit: the engine is built for the CPU.
         on_gpu = {"name": "tiny-gpu", "profile": "tiny-chat", "port": 8001}

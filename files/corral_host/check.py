@@ -11,6 +11,9 @@ from corral_host.server import call, chat, first_key
 from corral_host.tools import FAULTS, HostError, show
 
 
+HANGS = "no answer in time"
+
+
 def check(plan):
     rows = []
     for instance in plan["instances"]:
@@ -24,9 +27,12 @@ def check_instance(instance):
     yield from (attempt(check_process, instance), health)
     asking = [check_keys, check_model, check_slots, check_completion, check_stream]
     asking += [check_metrics] if instance["metrics"] else []
+    silence = "" if health["ok"] else "not healthy"
     for one in asking:
         # A server that hangs would keep each of them waiting in turn.
-        yield attempt(one, instance) if health["ok"] else failed(one, "not asked: not healthy")
+        row = failed(one, f"not asked: {silence}") if silence else attempt(one, instance)
+        silence = silence or (HANGS if row["detail"] == HANGS else "")
+        yield row
     yield attempt(check_listening, instance)
     if instance["uses_gpu"]:
         yield attempt(check_vram, instance)
@@ -36,6 +42,8 @@ def check_instance(instance):
 def attempt(one, instance):
     try:
         name, ok, detail = one(instance)
+    except TimeoutError:
+        return failed(one, HANGS)
     except FAULTS as error:
         return failed(one, f"{type(error).__name__}: {error}")
     return {"check": name, "ok": ok, "detail": detail}

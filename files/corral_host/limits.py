@@ -3,7 +3,7 @@
 import os
 
 from corral_host import kernel
-from corral_host.tools import HostError
+from corral_host.tools import HostError, output
 
 # A large file of an engine takes one to two GiB to compile.
 COMPILER_MIB = 2048
@@ -12,6 +12,13 @@ RESERVE_MIB = 1024
 
 def cores():
     return os.cpu_count() or 1
+
+
+def serves():
+    """Whether an instance runs here."""
+    pattern, flags = "corral-*.service", ("--plain", "--no-legend", "--state=active")
+    lines = output("systemctl", "list-units", *flags, pattern).splitlines()
+    return any(not line.startswith("corral-job-") for line in lines)
 
 
 def room_mib():
@@ -32,14 +39,14 @@ def parallel():
 
 
 def build_properties():
-    """Of a build's unit: one core stays free, but of few cores the build gets three quarters.
+    """Of a build's unit. Where a server runs, one core stays free; of few cores, a quarter.
 
     No MemoryHigh, with which a build that needs more would crawl; no swap, for the same reason.
     A compiler that is killed fails the build with a message, so the unit goes on without it.
     """
     quota = max(100 * (cores() - 1), 75 * cores())
     return (
-        f"CPUQuota={quota}%",
+        *([f"CPUQuota={quota}%"] if serves() else ()),
         f"MemoryMax={room_mib()}M",
         "MemorySwapMax=0",
         "OOMPolicy=continue",

@@ -17,6 +17,9 @@ from lab.layout import Layout
 
 Done = subprocess.CompletedProcess[str]
 
+# Both engines are compiled when the compiler cache is cold, one after the other.
+_LIMIT_SECONDS = 3000
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -111,5 +114,5 @@ class Workspace:
     def _run(self, command: list[str]) -> Done:
         return subprocess.run(
             command, cwd=self.path, env=self._environment(), text=True, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=1200,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_SECONDS,
         )  # fmt: skip
