@@ -10,7 +10,6 @@ from corral_host.processes import open_sockets, sockets
 from corral_host.server import call, chat, first_key
 from corral_host.tools import FAULTS, HostError, show
 
-
 HANGS = "no answer in time"
 
 
