@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 
-from corral.cli.bench import bench
-from corral.cli.engine import engine
-from corral.cli.export import export
-from corral.cli.fit import fit
-from corral.cli.instances import logs, restart, start, status, stop, verify
-from corral.cli.lock import lock
-from corral.cli.plan import plan
 from corral.errors import CorralError
 from corral.project import project_root
 
+# Command -> its module; only the one that is asked for is loaded. The lab's modules are for
+# machines that host one.
+_MODULES = {
+    "lock": "corral.cli.lock",
+    "plan": "corral.cli.plan",
+    "fit": "corral.cli.fit",
+    "bench": "corral.cli.bench",
+    "export": "corral.cli.export",
+    "engine": "corral.cli.engine",
+    **dict.fromkeys(
+        ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
+    ),
+    "lab": "lab.cli",
+}
 
-class LazyLab(click.Group):
-    """`corral lab`, loaded on use: the lab's modules are for machines that host one."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return _lab().list_commands(ctx)
+class _Loaded(click.Group):
+    """Commands that are loaded on use."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return _lab().get_command(ctx, cmd_name)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return sorted(_MODULES)
 
-
-def _lab() -> click.Group:
-    from lab.cli import lab
-
-    return lab
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
+        return command
 
 
-@click.group()
+@click.group(cls=_Loaded)
 @click.version_option(package_name="corral")
 def cli() -> None:
     """Turn bare GPU hosts into a fleet of LLM servers, and keep it that way.
@@ -44,17 +50,6 @@ def cli() -> None:
     root = str(project_root())
     if root not in sys.path:
         sys.path.append(root)
-
-
-cli.add_command(lock)
-cli.add_command(plan)
-cli.add_command(fit)
-cli.add_command(export)
-cli.add_command(engine)
-cli.add_command(bench)
-for _command in (verify, status, start, stop, restart, logs):
-    cli.add_command(_command)
-cli.add_command(LazyLab(name="lab", help="Disposable hosts on this machine, for rehearsal."))
 
 
 def main() -> None:
