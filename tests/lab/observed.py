@@ -11,6 +11,7 @@ INSTANCES = (
     ("lab-1", "tiny-chat"),
     ("lab-1", "tiny-long"),
     ("lab-2", "tiny-f16"),
+    ("lab-2", "tiny-ik"),
     ("lab-3", "tiny-gpu"),
     ("lab-3", "tiny-socket"),
 )

@@ -22,6 +22,7 @@ from tests.lab.building import (
     when_log_says,
     wrong_files,
 )
+from tests.lab.test_two_operators import both_deploy
 from tests.lab.untouched import assert_refused, said
 from tests.lab.workspace import Done, Workspace
 
@@ -101,6 +102,17 @@ def flip(lab: Workspace) -> None:
         byte = file.read(1)[0]
         file.seek(-1, 1)
         file.write(bytes([byte ^ 1]))
+
+
+def test_two_deploys_that_ship_the_same_archive_both_end_well(
+    shipped: Done, fleet: Workspace
+) -> None:
+    assert shipped.returncode == 0
+    forget(fleet, RECEIVER, archives=False)
+    both = both_deploy(fleet, "--limit", RECEIVER)
+    assert [done.returncode for done in both] == [0, 0], [said(done) for done in both]
+    assert wrong_files(fleet, RECEIVER) == []
+    assert len(fleet.on(RECEIVER, f"ls -A {RELEASES}").split()) == 1
 
 
 @contextmanager

@@ -139,20 +139,33 @@ def test_a_release_is_what_its_manifest_says(deployed_once: Workspace, host: str
     manifest = json.loads(deployed_once.on(host, f"cat {folder}/manifest.json"))
     assert manifest["commit"] == commit
     described = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    found = digests(deployed_once, host, f"{folder}/bin")
-    assert {f"bin/{name}": digest for name, digest in found.items()} == described
+    found = {
+        f"{part}/{name}": digest
+        for part in ("bin", "lib")
+        for name, digest in digests(deployed_once, host, f"{folder}/{part}").items()
+    }
+    assert found == described
     version = deployed_once.on(host, f"{folder}/bin/llama-server --version 2>&1")
     assert f"commit {commit[:7]}" in version
 
 
-def test_programs_need_no_build_tree(deployed_once: Workspace) -> None:
-    (folder,) = deployed_once.on("lab-1", f"ls -d {ENGINES}/*").splitlines()
+def test_programs_need_their_own_libraries_and_the_c_library(deployed_once: Workspace) -> None:
+    (folder,) = deployed_once.on("lab-3", f"ls -d {ENGINES}/*").splitlines()
     for name in ("llama-server", "llama-fit-params"):
-        needed = deployed_once.on("lab-1", f"ldd {folder}/bin/{name}")
-        libraries = [line.split("=>")[1].split()[0] for line in needed.splitlines() if "=>" in line]
+        needed = deployed_once.on("lab-3", f"ldd {folder}/bin/{name}")
+        pairs = [line.split("=>") for line in needed.splitlines() if "=>" in line]
+        libraries = {library.strip(): path.split()[0] for library, path in pairs}
         assert "not found" not in needed
-        assert libraries
-        assert all(library.startswith("/lib/") for library in libraries), libraries
+        own = {
+            library
+            for library, path in libraries.items()
+            if path.startswith(f"{folder}/bin/../lib/")
+        }
+        assert {"libgomp.so.1", "libstdc++.so.6"} <= own
+        assert set(libraries) - own <= {"libc.so.6", "libm.so.6"}
+
+
+def test_a_build_leaves_its_sources_and_nothing_else(deployed_once: Workspace) -> None:
     assert deployed_once.try_on("lab-1", "ls /var/lib/corral/build/llama.cpp").stdout.split() == [
         "source"
     ]
