@@ -42,7 +42,7 @@ class Row(Frozen):
 
     def line(self) -> str:
         """What is needed and what is there, and the two counts behind it."""
-        needs, there = _gib(self.needs_mib), _gib(self.there_mib)
+        needs, there = _gib(self.needs_mib), _gib(max(self.there_mib, 0))
         plan = self.plan
         counts = f"planned {plan.weights_mib} + {plan.kv_mib} + {plan.compute_mib}"
         if self.tool:

@@ -184,7 +184,8 @@ def shortage(one):
     parts = [f"free {gib(room['free'])}", f"held by itself {gib(room['own'])}"]
     parts += [f"still to be taken by {name} {gib(mib)}" for name, mib in room["taken"].items()]
     parts += [f"held by {stranger}" for stranger in room["strangers"]]
-    said = f"{one['device']}: {gib(one['needs_mib'])} needed, {gib(one['there_mib'])} is there"
+    there = gib(max(one["there_mib"], 0))
+    said = f"{one['device']}: {gib(one['needs_mib'])} needed, {there} is there"
     return f"{said} ({', '.join(parts)})"
 
 
