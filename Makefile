@@ -71,4 +71,4 @@ lock:
 
 clean:
 	@if [ -x $(BIN)/corral ]; then $(BIN)/corral lab down; fi
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
