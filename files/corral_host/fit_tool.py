@@ -13,8 +13,8 @@ from corral_host.tools import PROGRAMS, HostError
 LIMIT_SECONDS = 120
 ROW = re.compile(r"^(CUDA\d+|Host) (\d+) (\d+) (\d+) ?$", re.MULTILINE)
 PARTS = ("weights_mib", "kv_mib", "compute_mib")
-# It logs from a thread of its own, which an abort cuts short now and then: 4 of 30 times here.
-TRIES = 3
+# It logs from a thread of its own, which an abort cuts short: 4 of 30 times here, more under load.
+TRIES = 8
 # Lines of its log that say what is wrong, among those that say where.
 TOLD = " E "
 TELLING = re.compile(rf"{TOLD}|error|what\(\)")

@@ -89,7 +89,7 @@ def test_memory_that_is_not_there_stops_the_deploy_before_any_weights_are_fetche
         changing.on("lab-2", UNCOVER)
     assert_refused(
         refused,
-        "tiny-f16: host memory: 0.6 GiB needed, 0.0 GiB is there (free 0.3 GiB, held by itself",
+        "tiny-f16: host memory: 0.6 GiB needed, 0.3 GiB is there (free 0.3 GiB, held by itself",
         "`corral fit tiny-glm-moe/Q8_0 --profile tiny-chat --host lab-2`",
     )
 
