@@ -10,8 +10,7 @@ import click
 from corral.errors import CorralError
 from corral.project import project_root
 
-# Command -> its module; only the one that is asked for is loaded. The lab's modules are for
-# machines that host one.
+# Command -> its module; only the one that is asked for is loaded.
 _MODULES = {
     "lock": "corral.cli.lock",
     "plan": "corral.cli.plan",
@@ -22,19 +21,34 @@ _MODULES = {
     **dict.fromkeys(
         ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
     ),
-    "lab": "lab.cli",
 }
+
+
+class _Lab(click.Group):
+    """`corral lab`: its modules are in a checkout only, which is found once it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return _lab().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _lab().get_command(ctx, cmd_name)
+
+
+def _lab() -> click.Group:
+    from lab.cli import lab
+
+    return lab
 
 
 class _Loaded(click.Group):
     """Commands that are loaded on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        return sorted(_MODULES)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*_MODULES, *super().list_commands(ctx)])
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
-            return None
+            return super().get_command(ctx, cmd_name)
         command: click.Command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
         return command
 
@@ -50,6 +64,9 @@ def cli() -> None:
     root = str(project_root())
     if root not in sys.path:
         sys.path.append(root)
+
+
+cli.add_command(_Lab(name="lab", help="Disposable hosts on this machine, for rehearsal."))
 
 
 def main() -> None:
