@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,13 @@ def bring_home(
     received = store.incoming(release.engine, release.key)
 
     def fetch() -> bool:
-        ok = host.get_file(packed["path"], str(received), **job.arguments(host))
+        try:
+            ok = host.get_file(packed["path"], str(received), **job.arguments(host))
+        except FileNotFoundError:
+            # Another deploy joined the same job, and was the first to take its archive.
+            if store.find(release.engine, release.key) == archive:
+                return True
+            raise
         if ok:
             store.add(received, archive)
         return ok
@@ -52,11 +59,15 @@ def bring_home(
 
 
 def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
-    """Put an archive on a host. False when it did not arrive, having said why."""
+    """Put an archive on a host, by one rename. False when it did not arrive, having said why."""
     size_mib = archive.size_bytes // 1024**2
     logger.info(f"{host.print_prefix}{archive.engine} {archive.key}: sending {size_mib} MiB")
-    source = str(store.path(archive))
-    return _told(host, path, lambda: host.put_file(source, path, **job.arguments(host)))
+    # Another deploy may send the same archive while a job reads what was there first.
+    source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
+    if not _told(host, path, lambda: host.put_file(source, partial, **job.arguments(host))):
+        return False
+    rename = StringCommand("mv", "-T", QuoteString(partial), QuoteString(path))
+    return host.run_shell_command(rename, **job.arguments(host))[0]
 
 
 def _told(host: Host, path: str, move: Callable[[], bool]) -> bool:

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from corral_host import nvidia_smi
@@ -41,15 +42,16 @@ def measure(instance, command, in_place):
 
 
 def run_program(instance, argv, in_place):
-    """All that a program says, on both streams: it also goes to the log as it comes."""
-    lines = []
+    """All that a program says, its errors last; each line also goes to the log as it comes.
+
+    Each stream by itself: standard output comes in blocks, which cut lines of both in two.
+    """
     with subprocess.Popen(
         [*transient(instance, in_place), *argv],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    ) as program:  # fmt: skip
-        for line in program.stdout:
-            say(line.rstrip())
-            lines.append(line.rstrip())
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+    ) as program, ThreadPoolExecutor(max_workers=2) as pool:  # fmt: skip
+        said, told = pool.map(listen, (program.stdout, program.stderr))
+    lines = [*said, *told]
     if in_place and show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
         raise HostError(
             f"{instance['name']} was started while it was measured, so the figures are of no use. "
@@ -60,6 +62,14 @@ def run_program(instance, argv, in_place):
             f"{Path(argv[0]).name} failed with exit code {program.returncode}. "
             f"Its last lines:\n{last(lines)}"
         )
+    return lines
+
+
+def listen(stream):
+    lines = []
+    for line in stream:
+        say(line.rstrip())
+        lines.append(line.rstrip())
     return lines
 
 

@@ -1,6 +1,7 @@
 """Remove releases that nothing uses any more, and what killed jobs left."""
 
 import shutil
+import time
 from pathlib import Path
 
 from corral_host.archive import SUFFIX
@@ -8,6 +9,8 @@ from corral_host.build import SOURCE
 from corral_host.folders import REMOVED, remove
 from corral_host.locks import pruning
 from corral_host.releases import release_folders, unused_releases, wanted
+
+QUIET_SECONDS = 600
 
 
 def prune(plan):
@@ -27,9 +30,14 @@ def leftovers(plan):
     keys = {release["key"] for release in wanted(plan)}
     state = Path(plan["paths"]["state"])
     packed = state.glob(f"archives/*{SUFFIX}*")
-    archives = [f for f in packed if f.name not in {f"{key}{SUFFIX}" for key in keys}]
+    archives = [f for f in packed if f.name not in {f"{key}{SUFFIX}" for key in keys} and rests(f)]
     objects = [f for f in state.glob("build/*/*") if f.name not in {SOURCE, *keys}]
     return [*release_folders(plan["paths"], hidden=True), *sorted(archives), *sorted(objects)]
+
+
+def rests(path):
+    """Whether nobody writes it: another deploy may just be sending it."""
+    return time.time() - path.stat().st_mtime > QUIET_SECONDS
 
 
 def discard(path):

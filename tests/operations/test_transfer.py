@@ -94,4 +94,25 @@ def test_an_archive_is_sent_from_the_store(tmp_path: Path) -> None:
         (archive,) = store.all()
         with patch.object(FakeConnector, "put_file", return_value=True) as put:
             assert send(store, archive, host, "/there")
-    assert put.call_args.args == (str(store.path(archive)), "/there")
+            assert send(store, archive, host, "/there")
+        commands = asked(host)
+    # Two who send at once never write into one file, nor into one that is being read.
+    first, second = (call.args for call in put.call_args_list)
+    assert first[0] == second[0] == str(store.path(archive))
+    assert first[1] != second[1]
+    assert commands[1:] == [f"mv -T {first[1]} /there", f"mv -T {second[1]} /there"]
+
+
+def test_an_archive_that_another_deploy_took_first_is_fine_if_it_is_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ArchiveStore(tmp_path)
+    gone = patch.object(FakeConnector, "get_file", side_effect=FileNotFoundError(2, "gone"))
+    with prepared() as host, gone:
+        assert not bring_home(store, RELEASE, host, ANSWER)
+    assert "did not arrive: [Errno 2] gone" in caplog.text
+    with prepared() as host, sending(BYTES):
+        assert bring_home(store, RELEASE, host, ANSWER)
+    with prepared() as host, gone:
+        assert bring_home(store, RELEASE, host, ANSWER)
+    assert len(store.all()) == 1

@@ -128,6 +128,12 @@ def test_a_program_that_says_nothing_is_a_failure(machine: Machine) -> None:
         bench.bench(machine.spec(script="echo hello"))
 
 
+def test_a_line_that_comes_in_two_blocks_is_one(machine: Machine) -> None:
+    script = """printf '{"n_gen": '; sleep 0.3; echo noise >&2; sleep 0.3; echo '1}'"""
+    found = bench.bench(machine.spec(script=script))
+    assert found["outputs"] == [[['{"n_gen": 1}']] * 2]
+
+
 def test_a_server_that_does_not_come_back_is_told_beside_the_failure(machine: Machine) -> None:
     machine.gates = iter(["not ready"])
     with pytest.raises(HostError) as error:
