@@ -128,6 +128,76 @@ class InstanceNeed(Frozen):
     unknown: str = ""
 
 
+class GoldenPrompt(Frozen):
+    """A request at temperature 0 whose reply is known.
+
+    + exact: the whole reply; + require, forbid: regular expressions, searched in it
+    """
+
+    prompt: str
+    max_tokens: int
+    exact: str | None = None
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+
+
+class SpeedGate(Frozen):
+    """Tokens per second, compared with the baseline that the host keeps for the profile.
+
+    + prompt_tokens: lengths that are measured; + epsilon: the share that may be lost
+    + runs: at each length; up to ``max_runs`` while the spread leaves the answer open
+    """
+
+    prompt_tokens: tuple[int, ...]
+    generated_tokens: int
+    runs: int
+    max_runs: int
+    epsilon: float
+
+
+class PerplexityGate(Frozen):
+    """Perplexity of the weights on a text, by ``llama-perplexity``.
+
+    + text_path: on the host; + limit: the most that is kept
+    """
+
+    text: str
+    text_path: str
+    limit: float
+
+
+class GatePlan(Frozen):
+    """What a server must prove beyond answering, before its generation is kept."""
+
+    golden: tuple[GoldenPrompt, ...] = ()
+    speed: SpeedGate | None = None
+    perplexity: PerplexityGate | None = None
+    soak_seconds: int = 0
+
+
+class SparePlan(Frozen):
+    """The same server on a spare port, for a switch side by side."""
+
+    unit: str
+    unit_path: str
+    unit_text: str
+    argv: tuple[str, ...]
+    endpoint: Endpoint
+
+
+class ActivationPlan(Frozen):
+    """How an instance changes to this generation.
+
+    + how: auto decides on the host, from what fits; + spare: None for a unix socket
+    + confirm_seconds: for the controller to confirm a gated generation, else it is reverted
+    """
+
+    how: Literal["auto", "in-place", "side-by-side"] = "auto"
+    spare: SparePlan | None = None
+    drain_seconds: int = 60
+    confirm_seconds: int = 120
+
+
 class InstancePlan(Frozen):
     """One running server, ready to stage, activate and verify."""
 
@@ -158,6 +228,8 @@ class InstancePlan(Frozen):
     keyed_routes: tuple[str, ...]
     uses_gpu: bool
     ready_timeout_seconds: int
+    gate: GatePlan = GatePlan()
+    activation: ActivationPlan = ActivationPlan()
 
 
 class HostPlan(Frozen):

@@ -28,7 +28,7 @@ WITH_DOCUMENT = {
     "state": ("state", "state"),
     "gpus": ("state", "gpus"),
     "check": ("check", "check"),
-    "ready": ("activate", "ready"),
+    "ready": ("gate", "ready"),
     "rehash": ("fetch", "rehash"),
     "manifest": ("release", "manifest_of"),
     "releases": ("releases", "releases"),

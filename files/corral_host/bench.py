@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from corral_host import nvidia_smi
-from corral_host.activate import gate
 from corral_host.bench_run import bench_unit, cpu_name, gpu_names, measure
+from corral_host.gate import gate
 from corral_host.instances import instance_state
 from corral_host.room import gpu_room, host_need, host_room, total
 from corral_host.state import release_is_whole
