@@ -75,7 +75,8 @@ def test_what_the_engine_refuses_is_told_before_any_weights_are_fetched(
 ) -> None:
     with changing.edited(PROFILE, "slots = 2", "slots = 257"), nothing_changes(changing):
         refused = changing.deploy("--limit", "lab-2")
-    assert_refused(refused, "tiny-f16: llama-fit-params failed", "n_seq_max must be <= 256")
+    # The reason itself, "n_seq_max must be <= 256", is often lost with the thread that logs it.
+    assert_refused(refused, "tiny-f16: llama-fit-params failed", "failed to create llama_context")
 
 
 def test_memory_that_is_not_there_stops_the_deploy_before_any_weights_are_fetched(
