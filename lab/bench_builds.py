@@ -59,7 +59,10 @@ def table(tell: Callable[[str], None]) -> Table:
     found = Table(*columns)
     for engine in engine_source.SOURCES:
         tell(f"--- builds of {engine}")
-        found.add_row(engine, *_row(_measure(engine)))
+        row = (engine, *_row(_measure(engine)))
+        # A row takes long: it is not lost with the next.
+        tell(" | ".join(row))
+        found.add_row(*row)
     return found
 
 
