@@ -1,6 +1,7 @@
 """The catalog: engines, models, profiles and more, one TOML file each. Adding one is adding a file.
 
-Chat templates and patches stand beside them as they are: catalog/chat-templates/, catalog/patches/.
+Chat templates, patches and reference texts stand beside them as they are: catalog/chat-templates/,
+catalog/patches/, catalog/references/.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Catalog(Frozen):
     drivers: dict[str, DriverSource] = Field(default_factory=dict, description="by distribution")
     platforms: dict[str, Platform] = Field(default_factory=dict, description="by distribution")
     patches: dict[str, str] = Field(default_factory=dict, description="file -> text")
+    references: dict[str, str] = Field(default_factory=dict, description="file -> text")
 
     def engine(self, name: str, *, where: str) -> Engine:
         """The engine called ``name``; ``where`` names who asks. Raises CorralError."""
@@ -120,6 +122,10 @@ class Catalog(Frozen):
         """The text of a patch. Raises CorralError."""
         return _pick_text("patch", "patches", self.patches, file, where)
 
+    def reference(self, file: str, *, where: str) -> str:
+        """A text to measure perplexity on. Raises CorralError."""
+        return _pick_text("reference", "references", self.references, file, where)
+
 
 def load_catalog(folder: Path) -> Catalog:
     """Read every file of the catalog. Raises CorralError naming file and key."""
@@ -132,6 +138,7 @@ def load_catalog(folder: Path) -> Catalog:
         platforms=_load(folder / "platforms", Platform),
         chat_templates=_texts(folder / "chat-templates", "*.jinja"),
         patches=_texts(folder / "patches", "*.patch"),
+        references=_texts(folder / "references", "*"),
     )
 
 

@@ -6,12 +6,13 @@ from typing import Literal
 
 from corral.catalog import EngineKind
 from corral.drivers import GpuSetup
+from corral.gate_keys import GoldenPrompt
 from corral.inventory import GpuSpec
 from corral.schema import Frozen
 from corral.settings import HostPaths
 
 # Fields of InstancePlan that hold whole files: only `stage` needs them.
-INSTANCE_FILES = frozenset({"unit_text", "chat_template"})
+INSTANCE_FILES = frozenset({"unit_text", "chat_template", "reference_text"})
 
 
 class Toolchain(Frozen):
@@ -128,19 +129,6 @@ class InstanceNeed(Frozen):
     unknown: str = ""
 
 
-class GoldenPrompt(Frozen):
-    """A request at temperature 0 whose reply is known.
-
-    + exact: the whole reply; + require, forbid: regular expressions, searched in it
-    """
-
-    prompt: str
-    max_tokens: int
-    exact: str | None = None
-    require: tuple[str, ...] = ()
-    forbid: tuple[str, ...] = ()
-
-
 class SpeedGate(Frozen):
     """Tokens per second, compared with the baseline that the host keeps for the profile.
 
@@ -158,12 +146,13 @@ class SpeedGate(Frozen):
 class PerplexityGate(Frozen):
     """Perplexity of the weights on a text, by ``llama-perplexity``.
 
-    + text_path: on the host; + limit: the most that is kept
+    + text: the file's name; + text_path: on the host; + limit: the most that is kept
     """
 
     text: str
     text_path: str
     limit: float
+    argv: tuple[str, ...]
 
 
 class GatePlan(Frozen):
@@ -229,6 +218,7 @@ class InstancePlan(Frozen):
     uses_gpu: bool
     ready_timeout_seconds: int
     gate: GatePlan = GatePlan()
+    reference_text: str | None = None
     activation: ActivationPlan = ActivationPlan()
 
 

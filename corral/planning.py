@@ -16,6 +16,7 @@ from corral.engines import engine_module, resolve_placement
 from corral.errors import CorralError
 from corral.fit.host_fit import Candidate, Placed, fit_host
 from corral.fit.planned import HeaderSource, Weights, with_headers
+from corral.gate_planning import plan_gate
 from corral.gpu_host import gpu_setup
 from corral.inventory import Host
 from corral.lockfile import Lock, locked_shards
@@ -145,6 +146,14 @@ class Planner(Frozen):
             keyed_routes=engine_module(asked.kind).keyed_routes(profile),
             uses_gpu=asked.wants_gpu,
             ready_timeout_seconds=profile.ready_timeout_seconds or _ready_timeout_seconds(shards),
+            gate=plan_gate(
+                asked,
+                release,
+                model=shards[0].path,
+                placement=placement,
+                generation_folder=self._generation_folder(asked, generation),
+            ),
+            reference_text=asked.reference,
         )
         return plan, release
 
@@ -225,7 +234,10 @@ class Planner(Frozen):
     def _template_path(self, asked: Requested, generation: str) -> str | None:
         if asked.chat_template is None:
             return None
-        return f"{self._folder(asked)}/generations/{generation}/chat-template.jinja"
+        return f"{self._generation_folder(asked, generation)}/chat-template.jinja"
+
+    def _generation_folder(self, asked: Requested, generation: str) -> str:
+        return f"{self._folder(asked)}/generations/{generation}"
 
     def _render(self, values: UnitValues, generation: str) -> str:
         return render_unit(values, generation=generation, templates=self.templates)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from corral.gate_keys import GoldenPrompt, Perplexity, Speed
 from corral.schema import Frozen
 
 # What both engines know, and behind it what only ik_llama.cpp knows.
@@ -130,6 +131,10 @@ class Profile(Frozen):
     metrics: bool = True
     listen: Literal["tcp", "unix"] = "tcp"
     ready_timeout_seconds: int | None = Field(default=None, gt=0)
+    golden: tuple[GoldenPrompt, ...] = ()
+    speed: Speed = Speed()
+    perplexity: Perplexity | None = None
+    soak_seconds: int = Field(default=0, ge=0, description="healthy for so long before it is kept")
 
     @field_validator("gpu_layers")
     @classmethod

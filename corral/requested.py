@@ -19,7 +19,7 @@ class Requested(Frozen):
     """An instance with its names looked up.
 
     + where: host and instance, for errors; + gpus: those of the host that the server computes
-    on, by index or uuid; none with a build for the CPU
+    on, by index or uuid; none with a build for the CPU; + reference: a text for perplexity
     """
 
     where: str
@@ -33,6 +33,7 @@ class Requested(Frozen):
     backend: Backend
     gpus: tuple[int | str, ...]
     chat_template: str | None
+    reference: str | None
 
     @property
     def kv_pair(self) -> KvPair | None:
@@ -55,7 +56,7 @@ def request(host: Host, spec: InstanceSpec, catalog: Catalog) -> Requested:
     named = f"{where}: profile {spec.profile}"
     backend = backend_of(host, where=where)
     gpus = _gpus(host, spec) if backend == "cuda" and _computes_on_gpu(profile) else ()
-    template = profile.chat_template_file
+    template, perplexity = profile.chat_template_file, profile.perplexity
     kind = catalog.engines[engine].kind
     refuse_unreadable(catalog, model, quant, kind, where=f"{named}, engine {engine}")
     refuse_long_context(profile, model, catalog.models[model].train_context_tokens, where)
@@ -72,6 +73,7 @@ def request(host: Host, spec: InstanceSpec, catalog: Catalog) -> Requested:
         backend=backend,
         gpus=gpus,
         chat_template=catalog.chat_template(template, where=named) if template else None,
+        reference=catalog.reference(perplexity.text, where=named) if perplexity else None,
     )
 
 

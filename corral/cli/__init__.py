@@ -16,6 +16,7 @@ _MODULES = {
     "plan": "corral.cli.plan",
     "fit": "corral.cli.fit",
     "bench": "corral.cli.bench",
+    "baseline": "corral.cli.baseline",
     "export": "corral.cli.export",
     "engine": "corral.cli.engine",
     **dict.fromkeys(

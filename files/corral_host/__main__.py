@@ -12,6 +12,8 @@ releases PATHS       the releases here, with their users; PATHS are those of a H
 prune PLAN           remove releases that nothing uses and PLAN does not name; tells which
 check PLAN           compare the running instances with PLAN, by process and by HTTP
 ready PLAN           wait until the instances of PLAN answer
+baselines PLAN       the kept tokens/s of the instances of PLAN
+forget PLAN          remove these; the next generation that is kept makes new ones
 rehash PLAN          read all weights again; a rotten shard loses its receipt
 run JOB, settle JOB  inside a job's transient unit
 """
@@ -29,6 +31,8 @@ WITH_DOCUMENT = {
     "gpus": ("state", "gpus"),
     "check": ("check", "check"),
     "ready": ("gate", "ready"),
+    "baselines": ("baseline", "baselines"),
+    "forget": ("baseline", "forget"),
     "rehash": ("fetch", "rehash"),
     "manifest": ("release", "manifest_of"),
     "releases": ("releases", "releases"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from corral_host import nvidia_smi
 from corral_host.bench_run import bench_unit, cpu_name, gpu_names, measure
-from corral_host.gate import gate
+from corral_host.gate import PROOF, gate
 from corral_host.instances import instance_state
 from corral_host.room import gpu_room, host_need, host_room, total
 from corral_host.state import release_is_whole
@@ -139,7 +139,7 @@ def bring_back(instance):
     """Start the server again and prove it; what is wrong with it, or None."""
     try:
         start_again(instance)
-        gate(instance)
+        gate(instance, PROOF)
     except FAULTS as fault:
         return f"{instance['name']} was stopped for this and IS DOWN: {fault}"
     marker(instance).unlink()

@@ -1,31 +1,103 @@
 """The health gate: what a server must prove before its generation is kept."""
 
 import time
+from functools import partial
 
-from corral_host.check import check_completion
-from corral_host.server import call, chat, health
-from corral_host.tools import TAIL_LINES, HostError, output, say, show
+from corral_host import gate_parts
+from corral_host.baseline import keep_baseline
+from corral_host.gate_rows import GateFailed, gate_plan, not_asked, row, told
+from corral_host.golden import golden
+from corral_host.perplexity import perplexity
+from corral_host.server import health
+from corral_host.speed import speed
+from corral_host.tools import FAULTS, TAIL_LINES, HostError, output, say, show
+
+__all__ = ["EVERYTHING", "PROOF", "GateFailed", "before_start", "gate", "keep_baseline", "ready"]
 
 WATCHED = ("ActiveState", "SubState", "InvocationID", "Result", "ExecMainStatus")
+# That an old generation serves again; the rest compares a new one with it.
+PROOF = ("ready", "completion", "stream", "unkeyed", "golden", "vram")
+EVERYTHING = (*PROOF, "speed", "soak")
 
 
-def gate(instance):
-    """Ready in time, answers with the key, refuses without. Raises HostError with the reason."""
+def gate(instance, parts=EVERYTHING):
+    """Rows of all parts that the plan asks for, in order. Raises GateFailed at the first failed.
+
+    ``instance``: an InstancePlan; its unit runs already. A unit that was started again meanwhile
+    fails the part in which that was seen.
+    """
+    first = invocation(instance)
+    asked, rows = [part for part in parts if applies(instance, part)], []
+    for number, part in enumerate(asked):
+        found, reason = attempt(partial(proved, part=part, first=first), instance, part)
+        rows.append(found)
+        if not found["ok"]:
+            raise GateFailed(reason, [*rows, *map(not_asked, asked[number + 1 :])])
+    return rows
+
+
+def before_start(instance):
+    """Rows of what is measured while the server is away. Raises GateFailed."""
+    if not gate_plan(instance)["perplexity"]:
+        return []
+    found, reason = attempt(perplexity, instance, "perplexity")
+    if not found["ok"]:
+        raise GateFailed(reason, [found])
+    return [found]
+
+
+def applies(instance, part):
+    plan = gate_plan(instance)
+    asked = {
+        "golden": plan["golden"], "vram": instance["uses_gpu"], "speed": plan["speed"],
+        "soak": plan["soak_seconds"],
+    }  # fmt: skip
+    return bool(asked.get(part, True))
+
+
+def proved(instance, part, first):
+    found = PARTS[part](instance)
+    if invocation(instance) != first:
+        raise HostError("the server ended and was started again meanwhile")
+    return found
+
+
+def attempt(one, instance, part):
+    """A part's row, and why it failed. What a part cannot find out is failed, too."""
+    name = instance["name"]
+    try:
+        found = one(instance)
+    except (*FAULTS, TypeError, AttributeError) as fault:
+        found = row(part, False, "", "", told(fault))
+        reason = fault if isinstance(fault, HostError) else found["detail"]
+        return found, str(reason) if part == "ready" else f"{name}: {part} failed: {reason}"
+    outcome = f"{part} {found['figure']}, limit {found['limit']}"
+    if found["ok"]:
+        say(f"gate of {name}: {outcome}")
+    return found, f"{name}: the gate failed. {outcome}. {found['detail']}"
+
+
+def ready_in_time(instance):
+    limit, began = instance["ready_timeout_seconds"], time.monotonic()
     wait_ready(instance)
-    row = check_completion(instance)
-    if not row[1]:
-        raise HostError(f"{instance['name']}: ready, but a completion failed: {row[2]}")
-    code, _ = call(instance, "POST", "/v1/chat/completions", chat(instance), key=None)
-    if code != 401:
-        raise HostError(
-            f"{instance['name']}: a completion without a key was answered {code}, not 401"
-        )
+    return row("ready", True, f"{time.monotonic() - began:.1f} s", f"{limit} s")
+
+
+PARTS = {
+    "ready": ready_in_time, "completion": gate_parts.completion, "stream": gate_parts.stream,
+    "unkeyed": gate_parts.unkeyed, "golden": golden, "vram": gate_parts.vram, "speed": speed,
+    "soak": gate_parts.soak,
+}  # fmt: skip
+
+
+def invocation(instance):
+    return show(instance["unit"], "InvocationID")["InvocationID"]
 
 
 def wait_ready(instance):
     limit = instance["ready_timeout_seconds"]
     deadline, answer = time.monotonic() + limit, "nothing yet"
-    first = show(instance["unit"], "InvocationID")["InvocationID"]
+    first = invocation(instance)
     while time.monotonic() < deadline:
         now = show(instance["unit"], *WATCHED)
         died = now["InvocationID"] != first or now["SubState"] == "auto-restart"
@@ -48,9 +120,9 @@ def wait_ready(instance):
     )
 
 
-def journal_tail(invocation):
+def journal_tail(start):
     """Last lines of one start of a unit: the server's own, and what systemd says about it."""
-    matches = (f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}")
+    matches = (f"_SYSTEMD_INVOCATION_ID={start}", "+", f"INVOCATION_ID={start}")
     options = ("--lines", str(TAIL_LINES), "--output=cat", "--no-pager")
     return output("journalctl", *options, *matches).strip()
 

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from corral_host.gate_rows import gate_plan
 from corral_host.tools import digest_or_none, read_json, sha256_of, show
 
 UNIT_PROPERTIES = ("ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp")
@@ -78,4 +79,7 @@ def is_edited(unit_path, generations):
 
 def generation_is_whole(folder, instance):
     text = folder / "unit"
-    return text.is_file() and installed_generation(text) == instance["generation"]
+    is_staged = text.is_file() and installed_generation(text) == instance["generation"]
+    # A text for the gate may come later: it makes no new generation.
+    perplexity = gate_plan(instance)["perplexity"]
+    return is_staged and (not perplexity or os.path.exists(perplexity["text_path"]))

@@ -21,6 +21,9 @@ def stage(instance):
     folder.mkdir(parents=True, exist_ok=True)
     if instance["chat_template"] is not None:
         write_readable(instance["chat_template_path"], instance["chat_template"])
+    reference = instance.get("reference_text")
+    if reference is not None:
+        write_readable(instance["gate"]["perplexity"]["text_path"], reference)
     write_atomic(folder / "plan.json", json.dumps(instance, indent=2, sort_keys=True) + "\n")
     write_atomic(folder / "unit", instance["unit_text"])
 

@@ -52,7 +52,7 @@ class Machine:
             "release": release, "where": where, "commands": [{"argv": argv, "repeat": 2}],
         }  # fmt: skip
 
-    def gate(self, _: dict[str, Any]) -> None:
+    def gate(self, _: dict[str, Any], __: tuple[str, ...]) -> None:
         if fault := next(self.gates):
             raise HostError(fault)
 

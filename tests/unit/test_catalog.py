@@ -118,13 +118,17 @@ def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
         ('placement = "auto"\ntensor_split = [1]\n', "tensor_split says nothing with"),
         ('placement = "experts-on-cpu"\ngpu_layers = 3\n', "gpu_layers says nothing with"),
         ('placement = "cpu"\nsplit_mode = "layer"\n', 'placement = "cpu"'),
-        ('[rope_scaling]\ntype = "yarn"\nfactor = 1\n', "rope_scaling.factor"),
+        ('rope_scaling = {type = "yarn", factor = 1}\n', "rope_scaling.factor"),
+        ("golden = 3\n", "golden"),
+        ("soak_seconds = -1\n", "soak_seconds"),
+        ('perplexity = {text = "../x", limit = 9}\n', "perplexity.text"),
+        ('perplexity = {text = "x", limit = 1}\n', "perplexity.limit"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(folder: Path, changes: str, said: str) -> None:
     path = folder / PROFILE
     replace(path, "ubatch_tokens = 256\n", "")
-    path.write_text(path.read_text() + changes)
+    path.write_text(changes + path.read_text())
     assert said in refusal(folder).what
 
 

@@ -1,0 +1,97 @@
+"""`corral baseline`: the tokens/s that new generations of an instance are compared with."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from corral.cli.select import inventory_option, select
+from corral.cli.tables import show
+from corral.errors import CorralError
+from corral.inventory import Host
+from corral.plan import HostPlan
+from corral.remote import call_helper, on_all
+
+Target = tuple[Host, HostPlan]
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="HOST|INSTANCE|HOST/INSTANCE...")
+@click.option("--forget", is_flag=True, help="Remove it: the next kept generation makes a new one.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@inventory_option
+def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Path | None) -> None:
+    """Show what the gate compares tokens/s with, or lower it by forgetting it.
+
+    Exit code 1 when a baseline is damaged or a host cannot be asked.
+    """
+    targets = select(names, inventory)
+    command = "forget" if forget else "baselines"
+    answers = on_all(lambda target: _ask(target, command), targets)
+    found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif forget:
+        _tell_forgotten(targets, found)
+    else:
+        show(_table(found))
+    sys.exit(0 if all(_is_good(answer) for answer in answers) else 1)
+
+
+def _ask(target: Target, command: str) -> Any:
+    """The helper's answer, or the reason why there is none, as text."""
+    host, plan = target
+    try:
+        return call_helper(host, command, plan.to_helper())
+    except CorralError as error:
+        return str(error)
+
+
+def _is_good(answer: Any) -> bool:
+    if isinstance(answer, dict):
+        return True
+    return not isinstance(answer, str) and not any(row["problem"] for row in answer)
+
+
+def _tell_forgotten(targets: list[Target], found: dict[str, Any]) -> None:
+    for _, plan in targets:
+        answer = found[plan.host]
+        if isinstance(answer, str):
+            click.echo(answer, err=True)
+            continue
+        for instance in plan.instances:
+            was = instance.name in answer["forgotten"]
+            click.echo(f"{plan.host}/{instance.name}: {'forgotten' if was else 'there was none'}")
+
+
+def _table(found: dict[str, Any]) -> Table:
+    heads = ("host", "instance", "profile", "GPUs", "tokens/s", "generation", "kept at")
+    table = Table(*heads, box=None)
+    for host, answer in found.items():
+        if isinstance(answer, str):
+            table.add_row(host, f"[red]{escape(answer)}[/]")
+            continue
+        for row in answer:
+            table.add_row(host, row["instance"], *_cells(row))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    kept = row["baseline"]
+    if kept is None:
+        return (f"[red]{escape(row['problem'])}[/]" if row["problem"] else "none",)
+    gpus = ", ".join(map(str, kept["gpus"])) or "-"
+    figures = "\n".join(_figure(name, samples) for name, samples in kept["samples"].items())
+    return kept["profile"], gpus, figures, kept["generation"], kept["at"]
+
+
+def _figure(name: str, samples: list[float]) -> str:
+    spread = f"{statistics.stdev(samples) / statistics.fmean(samples):.1%}"
+    return f"{statistics.fmean(samples):.1f} {name} ({len(samples)} runs, spread {spread})"
