@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from corral_host.gate import gate
+from corral_host.gate import PROOF, before_start, gate, keep_baseline
 from corral_host.instances import installed_generation, instance_state
 from corral_host.tools import FAULTS, HostError, output, point, read_json, say, write_atomic
 
@@ -21,11 +21,13 @@ def activate(instance):
     journal = {"from": old, "to": instance["generation"], "instance": instance}
     write_atomic(folder / "activating.json", json.dumps(journal))
     try:
+        rows = before_start(instance)
         switch(instance, instance["generation"])
-        gate(instance)
+        rows += gate(instance)
     except FAULTS as fault:
         raise HostError(f"{fault}\n{revert(instance, old)}") from fault
     keep(instance, old)
+    keep_baseline(instance, rows)
 
 
 def switch(instance, generation):
@@ -70,7 +72,7 @@ def revert(instance, old):
 def restore(before, old):
     try:
         switch(before, old)
-        gate(before)
+        gate(before, PROOF)
     except FAULTS as fault:
         return f"REVERT FAILED, {before['name']} is down on generation {old}: {fault}"
     return f"Reverted: generation {old} serves again"

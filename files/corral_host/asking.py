@@ -38,7 +38,9 @@ def ask(instance, route, body=None, key=None, seconds=ROUTE_SECONDS, silent_seco
             answer = link.getresponse()
             found = answer.status, answer.read().decode(errors="replace")
     except socket.timeout as fault:  # noqa: UP041 - Python 3.9 tells them apart
-        raise HostError(f"{path}: no answer within {silent:g} s") from fault
+        if silent < seconds:
+            raise HostError(f"{path}: silent for {silent:g} s") from fault
+        late.set()
     except (http.client.HTTPException, OSError) as fault:
         if not late.is_set():
             raise OSError(f"{path}: {type(fault).__name__} before the answer was whole") from fault

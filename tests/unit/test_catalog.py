@@ -119,7 +119,6 @@ def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
         ('placement = "experts-on-cpu"\ngpu_layers = 3\n', "gpu_layers says nothing with"),
         ('placement = "cpu"\nsplit_mode = "layer"\n', 'placement = "cpu"'),
         ('rope_scaling = {type = "yarn", factor = 1}\n', "rope_scaling.factor"),
-        ("golden = 3\n", "golden"),
         ("soak_seconds = -1\n", "soak_seconds"),
         ('perplexity = {text = "../x", limit = 9}\n', "perplexity.text"),
         ('perplexity = {text = "x", limit = 1}\n', "perplexity.limit"),

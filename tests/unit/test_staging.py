@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from corral.helper import archive
-from corral.plan import InstancePlan
+from corral.plan import INSTANCE_FILES, InstancePlan
 from corral.settings import HostPaths
 from tests.samples import CHAT, ROOT, host, planner
+from tests.unit.helper_modules import helper_module
 
+TEXT = "one two three\n"
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}\n"
 
 
@@ -54,3 +56,36 @@ def test_without_a_template_none_is_written(tmp_path: Path) -> None:
     stage(tmp_path, plain.instances[0])
     folder = Path(plain.instances[0].folder) / "generations" / plain.instances[0].generation
     assert sorted(path.name for path in folder.iterdir()) == ["plan.json", "unit"]
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> InstancePlan:
+    """With a reference text for the gate."""
+    paths = HostPaths(state=str(tmp_path / "state"))
+    wanted = {"text": "wiki.txt", "limit": 9}
+    base = planner(paths=paths, perplexity=wanted)
+    engine = base.catalog.engines["llama.cpp"].model_copy(update={"targets": ("llama-perplexity",)})
+    changes = {"references": {"wiki.txt": TEXT}, "engines": {"llama.cpp": engine}}
+    known = base.catalog.model_copy(update=changes)
+    return base.model_copy(update={"catalog": known}).plan_host(host(CHAT)).instances[0]
+
+
+def is_whole(instance: InstancePlan) -> bool:
+    folder = Path(instance.folder) / "generations" / instance.generation
+    plan = instance.model_dump(mode="json", exclude=set(INSTANCE_FILES))
+    whole: bool = helper_module("instances").generation_is_whole(folder, plan)
+    return whole
+
+
+def test_a_reference_text_is_there_before_the_generation_counts_as_staged(
+    tmp_path: Path, measured: InstancePlan
+) -> None:
+    assert not is_whole(measured)
+    stage(tmp_path, measured)
+    assert measured.gate.perplexity is not None
+    path = Path(measured.gate.perplexity.text_path)
+    assert path.read_text() == TEXT
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert is_whole(measured)
+    path.unlink()
+    assert not is_whole(measured)
