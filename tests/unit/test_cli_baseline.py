@@ -94,17 +94,6 @@ def test_a_gate_is_a_table_of_its_parts() -> None:
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert lines[0] == ["part", "figure", "limit", "detail"]
     assert lines[1] == ["ready", "ok", "3.2", "s", "300", "s"]
-    assert lines[2] == [
-        "golden",
-        "FAILED",
-        "0",
-        "of",
-        "1",
-        "1",
-        "of",
-        "1",
-        "said",
-        "'[/]",
-        ":cat:'",
-    ]
+    assert lines[2][:2] == ["golden", "FAILED"]
+    assert " ".join(lines[2][2:]) == "0 of 1 1 of 1 said '[/] :cat:'"
     assert lines[3] == ["vram", "-", "not", "asked"]
