@@ -74,7 +74,7 @@ def attempt(one, instance, part):
     outcome = f"{part} {found['figure']}, limit {found['limit']}"
     if found["ok"]:
         say(f"gate of {name}: {outcome}")
-    return found, f"{name}: the gate failed. {outcome}. {found['detail']}"
+    return found, f"{name}: the gate failed. {outcome}. {found['detail']}".strip()
 
 
 def ready_in_time(instance):

@@ -157,6 +157,13 @@ def test_a_server_that_stops_answering_fails_the_soak(
     assert next(rounds) == 4
 
 
+def test_a_server_that_falls_ill_fails_the_soak(plan: dict[str, Any], does: Behaviour) -> None:
+    plan["gate"]["soak_seconds"] = 60
+    does.health = 503
+    reason, _ = failure(plan, "soak")
+    assert "not healthy after 0 answers: 503" in reason
+
+
 def test_memory_of_a_gpu_is_asked_for_where_the_plan_says_so(
     plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ class Behaviour:
     reply: str = REPLY
     thoughts: str = ""
     status: int = 200
+    health: int = 200
     hangs: tuple[str, ...] = ()
     trickles: bool = False
     half: bool = False
@@ -81,7 +82,7 @@ def _handler(does: Behaviour) -> type[BaseHTTPRequestHandler]:
                 self.stream()
             else:
                 text = json.dumps(_answer(does, self.path, body))
-                status = does.status if body else 200
+                status = does.health if self.path == "/health" else does.status
                 self.tell(status, text if does.body is None else does.body)
 
         def tell(self, status: int, text: str) -> None:
