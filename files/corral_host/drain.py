@@ -9,8 +9,10 @@ from corral_host.server import call, first_key
 from corral_host.tools import FAULTS, show
 
 PAUSE_SECONDS = 0.25
-# A request may be between two states for a moment.
-IDLE_LOOKS = 2
+# A request may be between two states, or on its way, for a moment.
+IDLE_LOOKS = 3
+# Established, or about to be.
+STANDING = ("01", "03")
 
 
 def drain(server, limit_seconds, *, close_kept=None):
@@ -59,7 +61,7 @@ def connections(endpoint, pid):
 
 def established(rows, port):
     """Of the rows of /proc/net/tcp: local address, state, queues out:in. See proc(5)."""
-    mine = [row for row in rows if row[3] == "01" and int(row[1].rpartition(":")[2], 16) == port]
+    mine = [r for r in rows if r[3] in STANDING and int(r[1].rpartition(":")[2], 16) == port]
     return [row[4] != "00000000:00000000" for row in mine]
 
 
