@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from corral.errors import CorralError
 from corral.inventory_file import host_data
 from corral.schema import Frozen, parse
+
+_SPARE_OFFSET = 10000
 
 
 class GpuSpec(Frozen):
@@ -33,9 +35,22 @@ class InstanceSpec(Frozen):
     model: str | None = Field(default=None, description="instead of the profile's")
     quant: str | None = Field(default=None, description="instead of the profile's")
     engine: str | None = Field(default=None, description="instead of the profile's")
+    spare_port: int | None = Field(
+        default=None, gt=0, lt=65536, description="for a switch side by side; port + 10000 if unset"
+    )
+    activation: Literal["auto", "in-place", "side-by-side"] = "auto"
+    drain_seconds: int = Field(default=60, ge=0, description="for requests in flight to end")
+    confirm_seconds: int = Field(default=120, gt=0, description="for the controller to confirm")
     gpus: tuple[int | str, ...] = Field(
         default=(), description='indices or uuids of nvidia-smi ("GPU-..."); all if empty'
     )
+
+    @property
+    def planned_spare_port(self) -> int | None:
+        """The spare port, given or derived; None without a port."""
+        if self.spare_port or self.port is None:
+            return self.spare_port
+        return self.port + (_SPARE_OFFSET if self.port + _SPARE_OFFSET < 65536 else -_SPARE_OFFSET)
 
     @field_validator("gpus")
     @classmethod
@@ -129,12 +144,20 @@ def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
         if instance.name in names:
             raise CorralError(where, f'two instances are called "{instance.name}"', next_step)
         names.add(instance.name)
-        if instance.port is None:
-            continue
-        if instance.port in ports:
-            pair = f'"{ports[instance.port]}" and "{instance.name}"'
-            raise CorralError(where, f"instances {pair} share port {instance.port}", next_step)
-        ports[instance.port] = instance.name
+        for port in filter(None, (instance.port, instance.planned_spare_port)):
+            if port in ports:
+                raise CorralError(where, _shared(port, ports[port], instance), next_step)
+            ports[port] = instance.name
+    if twins := {f"{name}-spare" for name in names} & names:
+        what = f'"{twins.pop()}" is what the spare of another instance is called'
+        raise CorralError(where, what, next_step)
+
+
+def _shared(port: int, other: str, instance: InstanceSpec) -> str:
+    if other == instance.name:
+        return f'instance "{other}" has port {port} for its spare as well'
+    spare = "" if port == instance.port else ", one as its spare_port"
+    return f'instances "{other}" and "{instance.name}" share port {port}{spare}'
 
 
 def _refuse_absent_gpus(spec: HostSpec, where: str, next_step: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from corral.catalog import EngineKind
 from corral.drivers import GpuSetup
@@ -13,6 +13,10 @@ from corral.settings import HostPaths
 
 # Fields of InstancePlan that hold whole files: only `stage` needs them.
 INSTANCE_FILES = frozenset({"unit_text", "chat_template", "reference_text"})
+_ALL_FILES: dict[str, Any] = {
+    **dict.fromkeys(INSTANCE_FILES, True),
+    "activation": {"spare": {"unit_text"}},
+}
 
 
 class Toolchain(Frozen):
@@ -246,4 +250,4 @@ class HostPlan(Frozen):
 
     def to_helper(self) -> str:
         """The plan as the host helper takes it: JSON, without the text of files."""
-        return self.model_dump_json(exclude={"instances": {"__all__": set(INSTANCE_FILES)}})
+        return self.model_dump_json(exclude={"instances": {"__all__": _ALL_FILES}})

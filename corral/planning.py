@@ -18,9 +18,10 @@ from corral.fit.host_fit import Candidate, Placed, fit_host
 from corral.fit.planned import HeaderSource, Weights, with_headers
 from corral.gate_planning import plan_gate
 from corral.gpu_host import gpu_setup
-from corral.inventory import Host
+from corral.inventory import Host, InstanceSpec
 from corral.lockfile import Lock, locked_shards
 from corral.plan import (
+    ActivationPlan,
     Endpoint,
     HostPlan,
     InstancePlan,
@@ -32,11 +33,13 @@ from corral.releases import plan_release
 from corral.requested import Requested, request
 from corral.schema import Frozen
 from corral.settings import HostPaths
+from corral.spare import plan_spare
 from corral.unit import UnitValues, render_unit
 
 GIB = 1024**3
 
-# What a build needs beside the sources, and what fetches and proves the weights.
+# What a build needs beside the sources, what fetches and proves the weights, and what switches
+# clients from one server to another.
 PACKAGES = (
     "aria2",
     "ca-certificates",
@@ -47,6 +50,7 @@ PACKAGES = (
     "git",
     "libgomp1",
     "ninja-build",
+    "nftables",
     "zstd",
 )
 # What must be on a host before anything is installed.
@@ -146,6 +150,7 @@ class Planner(Frozen):
             keyed_routes=engine_module(asked.kind).keyed_routes(profile),
             uses_gpu=asked.wants_gpu,
             ready_timeout_seconds=profile.ready_timeout_seconds or _ready_timeout_seconds(shards),
+            activation=self._activation(asked.spec, values, generation),
             gate=plan_gate(
                 asked,
                 release,
@@ -156,6 +161,22 @@ class Planner(Frozen):
             reference_text=asked.reference,
         )
         return plan, release
+
+    def _activation(
+        self, spec: InstanceSpec, values: UnitValues, generation: str
+    ) -> ActivationPlan:
+        return ActivationPlan(
+            how=spec.activation,
+            spare=plan_spare(
+                values,
+                port=spec.planned_spare_port,
+                generation=generation,
+                units=self.paths.units,
+                templates=self.templates,
+            ),
+            drain_seconds=spec.drain_seconds,
+            confirm_seconds=spec.confirm_seconds,
+        )
 
     def _place(
         self, host: Host, requests: list[Requested], weights_of: dict[str, Weights]

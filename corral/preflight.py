@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from corral.findings import Finding
 from corral.gpu_host import decide
-from corral.plan import HostPlan
+from corral.plan import HostPlan, InstancePlan
 from corral.preflight_fit import fit_findings
 from corral.preflight_gpu import bus_findings, gpu_findings
 from corral.state import HostState
@@ -112,6 +112,20 @@ def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
                 what=f"{instance.name}: port {instance.endpoint.port} is taken by {who}",
                 next_step="stop it on the host, or give the instance another port",
             )
+        yield from _spare_port(instance, state)
+
+
+def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:
+    """Advice, as the instance can switch in place; unless the inventory wants side by side."""
+    spare, how = instance.activation.spare, instance.activation.how
+    holder = state.listeners.get(spare.endpoint.port or 0) if spare else None
+    if spare and holder and holder.unit != spare.unit and how != "in-place":
+        who = holder.unit or f"{holder.program} (pid {holder.pid})"
+        yield Finding(
+            what=f"{instance.name}: spare port {spare.endpoint.port} is taken by {who}",
+            next_step='set "spare_port" of the instance, or "activation": "in-place"',
+            stops=how == "side-by-side",
+        )
 
 
 def _engine_config(state: HostState) -> Iterator[Finding]:

@@ -17,8 +17,7 @@ def instances(target: Target) -> None:
 
 def activate(target: Target) -> None:
     """Switch what does not serve its planned generation yet."""
-    helper = target.plan.paths.helper
-    instance.activate(waiting=target.waiting_instances(), helper=helper, name="Activate")
+    instance.activate(waiting=target.waiting_instances(), plan=target.plan, name="Activate")
 
 
 def verify(target: Target) -> None:

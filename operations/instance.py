@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pyinfra import host, state
 from pyinfra.api import operation
@@ -48,7 +49,7 @@ def generations(missing: Sequence[InstancePlan], *, helper: str) -> Commands:
 
 
 @operation()
-def activate(waiting: Sequence[InstancePlan], *, helper: str) -> Commands:
+def activate(waiting: Sequence[InstancePlan], *, plan: HostPlan) -> Commands:
     """Switch instances to their planned generation; the host reverts one that fails its gate.
 
     + waiting: instances that do not serve their planned generation with their current keys.
@@ -57,8 +58,24 @@ def activate(waiting: Sequence[InstancePlan], *, helper: str) -> Commands:
         host.noop("all instances serve their planned generation")
         return
     for instance in waiting:
-        spec = instance.model_dump(mode="json", exclude=set(INSTANCE_FILES))
-        yield from job.run(helper, f"activate-{instance.name}", "activate", spec)
+        spec = _switch(plan, instance)
+        yield from job.run(plan.paths.helper, f"activate-{instance.name}", "activate", spec)
+
+
+def _switch(plan: HostPlan, instance: InstancePlan) -> dict[str, Any]:
+    """What the job `activate` works from."""
+    whole = plan.model_dump(mode="json")
+    for one in whole["instances"]:
+        for text in INSTANCE_FILES:
+            del one[text]
+    return {
+        **{name: whole[name] for name in ("host", "paths", "instances", "releases")},
+        "instance": next(one for one in whole["instances"] if one["name"] == instance.name),
+        "shards": [one for one in whole["shards"] if one["path"] in instance.shards],
+        "drained": False,
+        "confirm": False,
+        "rollout": None,
+    }
 
 
 @operation()

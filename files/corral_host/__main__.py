@@ -15,7 +15,13 @@ ready PLAN           wait until the instances of PLAN answer
 baselines PLAN       the kept tokens/s of the instances of PLAN
 forget PLAN          remove these; the next generation that is kept makes new ones
 rehash PLAN          read all weights again; a rotten shard loses its receipt
+confirm INSTANCE GENERATION   tell an activation that waits for it to keep the generation
+history PATHS        reports of all activations here, newest first
+generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
+pin NAMED            keep a generation under a name; unpin forgets it. NAMED has that name too
+hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent
 run JOB, settle JOB  inside a job's transient unit
+guard FOLDER         inside a guard's unit: settle the activation of an instance
 """
 
 import importlib
@@ -37,6 +43,10 @@ WITH_DOCUMENT = {
     "manifest": ("release", "manifest_of"),
     "releases": ("releases", "releases"),
     "prune": ("prune", "prune"),
+    "history": ("history", "history"),
+    "generation": ("history", "generation"),
+    "pin": ("history", "pin"),
+    "unpin": ("history", "unpin"),
 }
 
 
@@ -61,6 +71,13 @@ def main(arguments):
             answer = module("jobs").start(rest[0], json.load(sys.stdin))
         elif command == "poll":
             answer = module("jobs").poll(rest[0], int(rest[1]))
+        elif command == "confirm":
+            answer = module("confirming").confirm(*rest[:2])
+        elif command == "guard":
+            answer = module("way_back").guard(rest[0])
+        elif command == "hold":
+            module("holding").hold(json.loads(rest[0]))
+            return 0
         elif command in ("run", "settle"):
             return getattr(module("jobs"), command)(rest[0])
         else:

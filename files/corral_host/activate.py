@@ -1,86 +1,114 @@
 """Switch an instance to a generation, keep it if it passes the gate, else put the old one back."""
 
-import json
-import subprocess
-import time
-from pathlib import Path
+import contextlib
 
-from corral_host.gate import PROOF, before_start, gate, keep_baseline
-from corral_host.instances import installed_generation, instance_state
-from corral_host.tools import FAULTS, HostError, output, point, read_json, say, write_atomic
+from corral_host import attempt, checks, history, in_place, side_by_side, way_back
+from corral_host import task as tasks
+from corral_host.attempt import failed, phase
+from corral_host.gate import journal_tail, keep_baseline
+from corral_host.holding import activate_lock, boot_id, held, refuse_other_rollout
+from corral_host.instances import instance_state
+from corral_host.steps import RefusedError
+from corral_host.tools import FAULTS, HostError, say, show
+
+HOWS = {
+    "first": in_place.switch_to,
+    "in place": in_place.switch_to,
+    "side by side": side_by_side.switch_to,
+}
+# Phases in which a server was started that may have said why it failed.
+STARTED = ("starting", "gate", "soak", "confirm")
 
 
-def activate(instance):
-    """Switch to a staged generation; keep it if it passes the gate, else put the old one back."""
-    if instance_state(instance)["serves"]:
-        say(f"generation {instance['generation']} of {instance['name']} serves already")
-        return
-    folder = Path(instance["folder"])
-    unfinished = read_json(folder / "activating.json")
-    old = unfinished["from"] if unfinished else installed_generation(instance["unit_path"])
-    journal = {"from": old, "to": instance["generation"], "instance": instance}
-    write_atomic(folder / "activating.json", json.dumps(journal))
+def activate(spec, by):
+    """Switch to a staged generation; gives the report, which a fault carries as well.
+
+    ``spec``: host, paths, instance, instances, releases, shards, drained, confirm, rollout.
+    """
+    instance = spec["instance"]
+    report = attempt.new_report(spec, instance["name"], instance["generation"], by)
     try:
-        rows = before_start(instance)
-        switch(instance, instance["generation"])
-        rows += gate(instance)
+        return with_lock(spec, report)
     except FAULTS as fault:
-        raise HostError(f"{fault}\n{revert(instance, old)}") from fault
-    keep(instance, old)
-    keep_baseline(instance, rows)
+        if getattr(fault, "answer", None):
+            raise
+        with contextlib.suppress(OSError):
+            history.record(instance["folder"], report | {"reason": str(fault)})
+        raise failed(report, str(fault)) from fault
 
 
-def switch(instance, generation):
-    text = (Path(instance["folder"]) / "generations" / generation / "unit").read_text()
-    write_atomic(instance["unit_path"], text)
-    say(f"starting generation {generation} of {instance['name']}")
-    output("systemctl", "daemon-reload")
-    output("systemctl", "enable", "--quiet", instance["unit"])
-    subprocess.run(["systemctl", "reset-failed", instance["unit"]], stderr=subprocess.DEVNULL)
-    subprocess.run(["systemctl", "restart", instance["unit"]], check=False)
+def with_lock(spec, report):
+    instance, state = spec["instance"], spec["paths"]["state"]
+    with contextlib.ExitStack() as held_until_the_end:
+        with phase(report, "waiting for the lock"):
+            doing = f"activating {instance['name']}"
+            held_until_the_end.enter_context(held(activate_lock(state), report["by"], doing))
+            refuse_other_rollout(state, spec["rollout"])
+        way_back.settle_held(instance["folder"])
+        found = instance_state(instance)
+        report["from"] = found["installed_generation"]
+        report["serving"] = report["from"] if found["active"] == "active" else None
+        if found["serves"]:
+            say(f"generation {instance['generation']} of {instance['name']} serves already")
+            return report | {"outcome": "unchanged"}
+        with phase(report, "checking"):
+            task = checked(spec, report)
+        return switch(task, spec, report)
 
 
-def keep(instance, old):
-    folder, new = Path(instance["folder"]), instance["generation"]
-    if old and old != new and (folder / "generations" / old).is_dir():
-        point(folder / "previous", f"generations/{old}")
-    point(folder / "current", f"generations/{new}")
-    receipt = {"generation": new, "at": time.time()}
-    write_atomic(folder / "receipt.json", json.dumps(receipt) + "\n")
-    (folder / "activating.json").unlink()
-    say(f"generation {new} of {instance['name']} is healthy")
+def checked(spec, report):
+    """What is going to be done. Raises HostError with all that stands against it."""
+    before = checks.served_before(spec["instance"])
+    texts, rows = checks.findings(spec)
+    if texts:
+        raise HostError("\n".join(texts))
+    how = checks.decide(spec, before, rows)
+    report.update(how=how, **{"from": before and before["generation"]})
+    return new_task(spec, report, before)
 
 
-def revert(instance, old):
-    """Back to the generation that served before; says how that went. Needs no network."""
-    folder, new = Path(instance["folder"]), instance["generation"]
-    known = old and (folder / "generations" / old / "unit").is_file()
-    if old == new:
-        outcome = f"generation {new} was already the current one; there is none to go back to"
-    elif known:
-        before = read_json(folder / "generations" / old / "plan.json")
-        outcome = restore(before, old)
-    else:
-        subprocess.run(["systemctl", "disable", "--now", "--quiet", instance["unit"]], check=False)
-        Path(instance["unit_path"]).unlink(missing_ok=True)
-        output("systemctl", "daemon-reload")
-        outcome = "no generation served before: the unit was stopped and removed"
-    (folder / "activating.json").unlink(missing_ok=True)
-    return outcome
+def new_task(spec, report, before):
+    instance, paths = spec["instance"], spec["paths"]
+    fields = ("folder", "unit", "unit_path")
+    job = f"corral-job-{attempt.job_name(instance['name'])}.service"
+    return {
+        **{name: instance[name] for name in fields},
+        "instance": instance["name"], "units": paths["units"], "state": paths["state"],
+        "helper": paths["helper"], "job": job,
+        "from": report["from"], "to": instance["generation"], "how": report["how"], "kept": False,
+        "boot_id": boot_id(), "invocation": show(instance["unit"], "InvocationID")["InvocationID"],
+        "before": before, "after": instance, "report": report,
+    }  # fmt: skip
 
 
-def restore(before, old):
+def switch(task, spec, report):
+    """The steps of one way to switch; any fault takes all of them back."""
     try:
-        switch(before, old)
-        gate(before, PROOF)
+        HOWS[task["how"]](task, spec, report)
+        task["report"] = report
+        tasks.decide_to_keep(task)
     except FAULTS as fault:
-        return f"REVERT FAILED, {before['name']} is down on generation {old}: {fault}"
-    return f"Reverted: generation {old} serves again"
+        report["gate"] += list(getattr(fault, "rows", []))
+        report["log"] += last_words(report, task)
+        way_back.take_back(task, report, str(fault), refused=isinstance(fault, RefusedError))
+        raise failed(report, report["reason"]) from fault
+    way_back.end(task, report)
+    keep_figures(spec["instance"], report)
+    return report
 
 
-def settle_activation(instance):
-    """Undo an activation whose process is gone; tells the outcome, or None if all is well."""
-    unfinished = read_json(Path(instance["folder"]) / "activating.json")
-    if not unfinished:
-        return None
-    return f"activation was interrupted. {revert(unfinished['instance'], unfinished['from'])}"
+def last_words(report, task):
+    """Of the server that was started last, if one was."""
+    phases = [one["phase"] for one in report["phases"]]
+    if not phases or phases[-1] not in STARTED:
+        return ""
+    with contextlib.suppress(*FAULTS):
+        return journal_tail(show(task.get("started", task["unit"]), "InvocationID")["InvocationID"])
+    return ""
+
+
+def keep_figures(instance, report):
+    try:
+        keep_baseline(instance, report["gate"])
+    except FAULTS as fault:
+        report["reason"] = f"{report['reason']}\nits figures are no baseline yet: {fault}".strip()

@@ -9,13 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host.activate import activate, settle_activation
+from corral_host import attempt, way_back
+from corral_host.activate import activate
 from corral_host.bench import bench, settle_bench
 from corral_host.build import build, repack
 from corral_host.drivers import set_up
 from corral_host.fetch import fetch
+from corral_host.history import instance_folder
 from corral_host.install import install
 from corral_host.limits import build_properties
+from corral_host.step_back import step_back
 from corral_host.tools import TAIL_LINES, HostError, output, read_json, say, show, write_atomic
 
 JOBS = Path("/var/lib/corral/jobs")
@@ -23,9 +26,11 @@ NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same
 POLL_SECONDS = 5
 # What a job does -> its function, which takes the job's spec and gives its answer.
 KINDS = {
-    "build": build, "pack": repack, "install": install, "fetch": fetch, "activate": activate,
-    "drivers": set_up, "bench": bench,
+    "build": build, "pack": repack, "install": install, "fetch": fetch, "drivers": set_up,
+    "bench": bench,
 }  # fmt: skip
+# The same; these also take who asked.
+SWITCHES = {"activate": activate, "revert": step_back}
 # The archive that this program runs from.
 HELPER = os.path.abspath(sys.argv[0])
 
@@ -78,6 +83,8 @@ def launch(name, kind):
         "OOMScoreAdjust=800",
         f"ExecStopPost={sys.executable} {HELPER} settle {name}",
         *(build_properties() if kind == "build" else ()),
+        # A revert takes as long as a model loads.
+        *(("TimeoutStopSec=infinity",) if kind in SWITCHES else ()),
     )
     words = [word for value in properties for word in ("--property", value)]
     log.touch(mode=0o600)
@@ -105,6 +112,7 @@ def poll(name, offset):
         "answer": result.get("answer") if result else None,
         "offset": size,
         "tail": tail(log),
+        "phase": attempt.phase_of(name) if alive and not result else None,
     }
 
 
@@ -119,14 +127,25 @@ def run(name):
     job = read_json(JOBS / name / "job.json")
     error, answer = "", None
     try:
-        answer = KINDS[job["kind"]](job["spec"])
+        answer = work(job)
     except HostError as fault:
-        error = str(fault)
+        error, answer = str(fault), fault.answer
     except OSError as fault:
         error = reason(fault)
+    write_result(name, error, answer)
+    return 1 if error else 0
+
+
+def work(job):
+    kind, spec = job["kind"], job["spec"]
+    if kind in SWITCHES:
+        return SWITCHES[kind](spec, job.get("by", "somebody"))
+    return KINDS[kind](spec)
+
+
+def write_result(name, error, answer):
     result = {"ok": not error, "error": error, "answer": answer}
     write_atomic(JOBS / name / "result.json", json.dumps(result))
-    return 1 if error else 0
 
 
 def reason(fault):
@@ -138,9 +157,22 @@ def reason(fault):
 
 def settle(name):
     """After a job's process is gone for whatever reason: what was half done is undone."""
+    attempt.forget_phase(name)
     job = read_json(JOBS / name / "job.json")
-    undo = {"activate": settle_activation, "bench": settle_bench}.get(job["kind"]) if job else None
-    outcome = undo(job["spec"]) if undo else None
-    if outcome:
-        say(outcome)
-        write_atomic(JOBS / name / "result.json", json.dumps({"ok": False, "error": outcome}))
+    if job and job["kind"] in SWITCHES:
+        report = way_back.settle(switched_folder(job))
+        if report:
+            error = "" if report["outcome"] == "kept" else report["reason"]
+            say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
+            write_result(name, error, report)
+    elif job and job["kind"] == "bench":
+        outcome = settle_bench(job["spec"])
+        if outcome:
+            say(outcome)
+            write_result(name, outcome, None)
+
+
+def switched_folder(job):
+    spec = job["spec"]
+    whole = isinstance(spec["instance"], dict)
+    return spec["instance"]["folder"] if whole else instance_folder(spec)

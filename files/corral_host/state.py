@@ -35,9 +35,16 @@ def state(plan):
         "unused_releases": unused(plan),
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
-        "listeners": listeners([i["endpoint"]["port"] for i in plan["instances"]]),
+        "listeners": listeners(ports(plan)),
         "gpu_host": gpus(plan),
     }
+
+
+def ports(plan):
+    """Those of the servers, and the spare ones."""
+    spares = [i["activation"]["spare"] for i in plan["instances"]]
+    ends = [*plan["instances"], *filter(None, spares)]
+    return [end["endpoint"]["port"] for end in ends]
 
 
 def gpus(plan):

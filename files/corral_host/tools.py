@@ -17,7 +17,12 @@ PROGRESS_BYTES = 64 * CHUNK_BYTES
 
 
 class HostError(Exception):
-    """A fault to report in one paragraph; the exit code is 1."""
+    """A fault to report in one paragraph; the exit code is 1.
+
+    ``answer``: what a job has to tell beside it.
+    """
+
+    answer = None
 
 
 # What a server's answer, a file or a command can go wrong with; anything else is a bug.
@@ -46,7 +51,9 @@ def find_program(name):
 
 
 def say(text):
-    print(text, flush=True)
+    # With a full disk a line of a log is lost, never the work that it tells of.
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def sha256_of(path, progress=None):

@@ -1,0 +1,177 @@
+"""What is looked at before an activation touches anything. Each finding is a HostError."""
+
+from pathlib import Path
+
+from corral_host import nvidia_smi, redirect
+from corral_host.bench import marker
+from corral_host.header_files import proof_folder
+from corral_host.history import plan_of
+from corral_host.instances import generation_is_whole, installed_generation, instance_state
+from corral_host.processes import listeners
+from corral_host.prove import verdict
+from corral_host.release import check_contents
+from corral_host.releases import MANIFEST
+from corral_host.state import receipt_path, release_is_whole, shard_is_proved
+from corral_host.tools import FAULTS, HostError, read_json, show
+
+AGAIN = "mend that, then run the same deploy again"
+
+
+def served_before(instance):
+    """The plan of the generation that is there to go back to, or None.
+
+    Raises HostError when one serves that could not be started again.
+    """
+    old = installed_generation(instance["unit_path"])
+    if old is None:
+        return None
+    folder = Path(instance["folder"])
+    active = show(instance["unit"], "ActiveState")["ActiveState"] == "active"
+    try:
+        before = plan_of(folder, old)
+        if old != instance["generation"]:
+            refuse_broken(before)
+    except FAULTS as fault:
+        if not active:
+            # It serves nothing and could not: there is nothing to lose.
+            return None
+        what = str(fault).partition(" Next: ")[0]
+        raise HostError(
+            f"{instance['name']}: no way back, as generation {old}, which serves, could not be "
+            f"started again: {what}. Next: put that back; or stop the instance and deploy again, "
+            "which then is without a way back"
+        ) from fault
+    return before
+
+
+def refuse_broken(plan):
+    """A generation that is on this host: its release byte by byte, its weights by receipt."""
+    refuse_changed_release(Path(plan["argv"][0]).parent.parent)
+    for path in plan["shards"]:
+        receipt = read_json(receipt_path({"path": path}))
+        if not receipt or not shard_is_proved({"path": path, "sha256": receipt["sha256"]}):
+            raise HostError(f"{path} is missing or not proved. Next: deploy it again")
+
+
+def refuse_changed_release(folder):
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
+        raise HostError(f"{folder} is not a whole release. Next: {AGAIN}")
+    check_contents(folder, manifest)
+
+
+def findings(spec):
+    """What stands against the new generation, as texts; and the rows of the proof that it fits."""
+    texts, rows = [], []
+    for check in (refuse_incomplete, refuse_taken_port, refuse_benchmark):
+        try:
+            check(spec)
+        except FAULTS as fault:
+            texts.append(str(fault))
+    try:
+        rows = room(spec)
+    except FAULTS as fault:
+        texts.append(str(fault))
+    return texts, rows
+
+
+def refuse_incomplete(spec):
+    instance = spec["instance"]
+    name, generation = instance["name"], instance["generation"]
+    if not generation_is_whole(Path(instance["folder"]) / "generations" / generation, instance):
+        raise HostError(f"{name}: generation {generation} is not here. Next: run the deploy again")
+    release = next(one for one in spec["releases"] if one["key"] == instance["release"])
+    if not release_is_whole(release):
+        raise HostError(f"{name}: release {release['key']} is not whole. Next: {AGAIN}")
+    refuse_changed_release(Path(release["folder"]))
+    missing = [one["path"] for one in spec["shards"] if not shard_is_proved(one)]
+    if missing:
+        raise HostError(f"{name}: {', '.join(missing)}: missing or not proved. Next: {AGAIN}")
+
+
+def refuse_taken_port(spec):
+    instance = spec["instance"]
+    holder = holder_of(instance["endpoint"])
+    if holder and holder["unit"] != instance["unit"]:
+        raise HostError(
+            f"{instance['name']}: port {instance['endpoint']['port']} is taken by "
+            f"{holder['unit'] or holder['program']} (pid {holder['pid']}). "
+            "Next: stop it on the host, or give the instance another port"
+        )
+
+
+def holder_of(endpoint):
+    return listeners([endpoint["port"]]).get(str(endpoint["port"])) if endpoint["port"] else None
+
+
+def refuse_benchmark(spec):
+    if marker(spec["instance"]).exists():
+        raise HostError(
+            f"{spec['instance']['name']} is being measured. Next: wait for the benchmark's end"
+        )
+
+
+def room(spec):
+    """Rows of the proof that the new generation fits in place of the old. Raises HostError."""
+    instance = spec["instance"]
+    everyone = [placed(one, spec) for one in spec["instances"]]
+    mine = next(one for one in everyone if one["name"] == instance["name"])
+    others = [one for one in everyone if one is not mine]
+    shards = {shard["path"]: shard for shard in spec["shards"]}
+    smi = nvidia_smi.ask()
+    with proof_folder(spec["paths"]) as folder:
+        found = verdict(mine, others, shards, folder, smi)
+    if not found["ok"]:
+        held = [name for row in found["rows"] for name in row["room"]["strangers"]]
+        seen = f" (there: {', '.join(held)})" if held else ""
+        raise HostError(f"{found['message']}{seen}")
+    return found["rows"]
+
+
+def placed(instance, spec):
+    engine = Path(instance["argv"][0]).parent.parent.parent.name
+    serves = instance_state(instance)["serves"]
+    return {**instance, "host": spec["host"], "engine": engine, "serves": serves}
+
+
+def decide(spec, before, rows):
+    """first, in place or side by side. Raises HostError when what is asked for cannot be."""
+    if before is None:
+        return "first"
+    wanted = spec["instance"]["activation"]["how"]
+    if wanted == "in-place" or (wanted == "auto" and spec["drained"]):
+        return "in place"
+    obstacle = against_side_by_side(spec, before, rows)
+    if obstacle and wanted == "side-by-side":
+        name = spec["instance"]["name"]
+        raise HostError(
+            f"{name}: no switch side by side: {obstacle}. "
+            'Next: mend that, or set "activation": "auto" for the instance'
+        )
+    return "in place" if obstacle else "side by side"
+
+
+def against_side_by_side(spec, before, rows):
+    """The first thing that stands against it, or None."""
+    instance = spec["instance"]
+    spare = instance["activation"]["spare"]
+    if spare is None:
+        return "it listens on a unix socket"
+    if before["generation"] == instance["generation"]:
+        return "it is the generation that serves"
+    if before["endpoint"] != instance["endpoint"]:
+        return "it moves to another address or port"
+    if show(instance["unit"], "ActiveState")["ActiveState"] != "active":
+        return "nothing serves that clients would miss"
+    if taken := holder_of(spare["endpoint"]):
+        return f"its spare port {spare['endpoint']['port']} is taken by {taken['program']}"
+    if short := [row["device"] for row in rows if not holds_two(row)]:
+        return f"no room for two on {', '.join(short)}"
+    return redirect.unusable(instance["name"])
+
+
+def holds_two(row):
+    """Old and new at once, and then the new one twice, for as long as its spare serves."""
+    room, needs = row["room"], row["needs_mib"]
+    beside = room["there"] - room["own"]
+    return beside >= needs and room["there"] >= 2 * needs

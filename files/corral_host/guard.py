@@ -1,0 +1,84 @@
+"""A timer and a unit of the host that settle an activation when nobody else does.
+
+The timer fires when the job is stuck; the unit also runs at boot, after a reboot or a power cut.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from corral_host.tools import output, write_atomic
+
+# Beside what the plan allows for: commands of systemd, a gate's requests, writing things down.
+MARGIN_SECONDS = 60
+GATE_SECONDS = 180
+# Of a gate that measures.
+MEASURED_SECONDS = 900
+
+SERVICE = """\
+# Written by Corral for one activation, which removes it at its end.
+[Unit]
+Description=Corral: settle the activation of {instance}
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+ExecStart={python} {helper} guard {folder}
+
+[Install]
+WantedBy=multi-user.target
+"""
+TIMER = """\
+# Written by Corral for one activation, which removes it at its end.
+[Unit]
+Description=Corral: settle the activation of {instance} in time
+
+[Timer]
+OnActiveSec={limit_seconds}
+AccuracySec=1s
+"""
+
+
+def guard_paths(task):
+    base = Path(task["units"]) / f"corral-guard-{task['instance']}"
+    return Path(f"{base}.service"), Path(f"{base}.timer")
+
+
+def limit_seconds(task):
+    """Longer than all that an activation and its revert may take."""
+    after, measured = task["after"], task["after"]["gate"]
+    gate = GATE_SECONDS + measured["soak_seconds"]
+    gate += MEASURED_SECONDS * sum(1 for part in ("speed", "perplexity") if measured[part])
+    starts = 3 if task["how"] == "side by side" else 2
+    switch = after["activation"]
+    waits = 2 * switch["drain_seconds"] + switch["confirm_seconds"]
+    return starts * (after["ready_timeout_seconds"] + gate) + waits + MARGIN_SECONDS
+
+
+def write(task):
+    """Both units; `arm` starts them once systemd has read them."""
+    service, timer = guard_paths(task)
+    values = {**task, "python": sys.executable, "limit_seconds": limit_seconds(task)}
+    write_atomic(service, SERVICE.format(**values))
+    write_atomic(timer, TIMER.format(**values))
+
+
+def arm(task):
+    service, timer = guard_paths(task)
+    output("systemctl", "enable", "--quiet", service.name)
+    output("systemctl", "start", timer.name)
+
+
+def disarm(task):
+    """Both units go; systemd is to be told afterwards. Needs no disk space."""
+    service, timer = guard_paths(task)
+    quiet("stop", timer.name)
+    quiet("disable", "--quiet", service.name)
+    for path in (service, timer):
+        path.unlink(missing_ok=True)
+
+
+def quiet(*words):
+    """A unit that is not there is as good as a stopped one."""
+    subprocess.run(["systemctl", *words], stderr=subprocess.DEVNULL, check=False)

@@ -1,0 +1,92 @@
+"""What was activated on this host, and how that went; generations by name."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from corral_host.tools import HostError, point, read_json, write_atomic
+
+KEPT_REPORTS = 50
+# Links that activations move.
+OWN_LINKS = ("current", "previous")
+
+
+def record(folder, report):
+    """Keep a report beside the generations; the oldest beyond the kept ones go."""
+    reports = Path(folder) / "history"
+    reports.mkdir(exist_ok=True)
+    name = f"{report['at']}-{report['to']}.json"
+    write_atomic(reports / name, json.dumps(report, indent=1) + "\n")
+    for old in sorted(reports.glob("*.json"))[:-KEPT_REPORTS]:
+        old.unlink()
+
+
+def history(paths):
+    """Reports of all instances, newest first."""
+    files = (Path(paths["state"]) / "instances").glob("*/history/*.json")
+    found = [read_json(path) for path in files]
+    return sorted((one for one in found if one), key=lambda one: one["at"], reverse=True)
+
+
+def generation(document):
+    """All that this host knows of one generation. Raises HostError if it is not here."""
+    folder, name = instance_folder(document), document["generation"]
+    plan = plan_of(folder, name)
+    reports = [read_json(path) for path in sorted((folder / "history").glob(f"*-{name}.json"))]
+    return {
+        "plan": plan,
+        "unit": (folder / "generations" / name / "unit").read_text(),
+        "reports": [one for one in reports[::-1] if one],
+        "links": [link for link, target in links(folder).items() if target == name],
+    }
+
+
+def instance_folder(document):
+    return Path(document["paths"]["state"]) / "instances" / document["instance"]
+
+
+def links(folder):
+    """Name of each link -> the generation that it names."""
+    found = [path for path in sorted(folder.glob("*")) if path.is_symlink()]
+    return {path.name: Path(os.readlink(path)).name for path in found}
+
+
+def plan_of(folder, generation):
+    """The plan that a generation was made from. Raises HostError."""
+    plan = read_json(folder / "generations" / generation / "plan.json")
+    if plan is None or not (folder / "generations" / generation / "unit").is_file():
+        here = sorted(path.name for path in folder.glob("generations/*"))
+        raise HostError(
+            f"{folder.name}: generation {generation} is not whole here. "
+            f"Next: choose one of {', '.join(here) or 'none'}, or deploy it again"
+        )
+    # Keys that plans of earlier versions do not have.
+    nothing = {"golden": [], "speed": None, "perplexity": None, "soak_seconds": 0}
+    switch = {"how": "auto", "spare": None, "drain_seconds": 60, "confirm_seconds": 120}
+    return {"gate": nothing, "activation": switch, **plan}
+
+
+def pin(document):
+    """Keep a generation under a name: nothing that it needs is pruned."""
+    folder, name = instance_folder(document), document["name"]
+    plan_of(folder, document["generation"])
+    if name in OWN_LINKS or not name.replace("-", "").isalnum():
+        raise HostError(f"{name!r} is no name for a pin. Next: use letters, digits and dashes")
+    if (folder / name).exists() and not (folder / name).is_symlink():
+        raise HostError(f"{name!r} is a folder of the instance. Next: choose another name")
+    point(folder / name, f"generations/{document['generation']}")
+    return {"pinned": document["generation"], "name": name}
+
+
+def unpin(document):
+    """Forget a name. Raises HostError if there is none."""
+    path = instance_folder(document) / document["name"]
+    if document["name"] in OWN_LINKS or not path.is_symlink():
+        raise HostError(
+            f"{path.parent.name} has no pin {path.name}. Next: `corral show` lists them"
+        )
+    pinned = Path(os.readlink(path)).name
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    return {"unpinned": pinned, "name": path.name}

@@ -1,0 +1,57 @@
+"""The operator's revert: to a generation that this host has, from what is on it alone."""
+
+import os
+from pathlib import Path
+
+from corral_host.activate import activate
+from corral_host.history import instance_folder, plan_of
+from corral_host.releases import MANIFEST
+from corral_host.state import receipt_path
+from corral_host.tools import HostError, read_json
+
+
+def step_back(spec, by):
+    """Switch an instance to ``spec["to"]``, or to the generation before; gives the report.
+
+    ``spec``: host, paths, instance (a name), to, drained, confirm, rollout.
+    """
+    folder = instance_folder(spec)
+    plan = plan_of(folder, spec["to"] or before(folder))
+    return activate(
+        {
+            **{name: spec[name] for name in ("host", "paths", "drained", "confirm", "rollout")},
+            "instance": plan,
+            "instances": [plan, *neighbours(folder)],
+            "releases": [release_of(plan)],
+            "shards": [shard_of(path) for path in plan["shards"]],
+        },
+        by,
+    )
+
+
+def before(folder):
+    try:
+        return Path(os.readlink(folder / "previous")).name
+    except FileNotFoundError as fault:
+        raise HostError(
+            f"{folder.name}: no generation before this one is known here. "
+            "Next: name one that `corral history` lists"
+        ) from fault
+
+
+def neighbours(folder):
+    """Plans of what the other instances of this host serve."""
+    links = folder.parent.glob("*/current")
+    return [plan_of(link.parent, link.resolve().name) for link in links if link.parent != folder]
+
+
+def release_of(plan):
+    folder = Path(plan["argv"][0]).parent.parent
+    manifest = read_json(folder / MANIFEST) or {}
+    return {"key": plan["release"], "folder": str(folder), "engine": manifest.get("engine")}
+
+
+def shard_of(path):
+    """As it was proved when it was fetched; without a receipt it is proved by nothing."""
+    receipt = read_json(receipt_path({"path": path})) or {}
+    return {"path": path, "sha256": receipt.get("sha256"), "header": None}

@@ -1,0 +1,124 @@
+"""The steps of a switch: unit files by one rename, servers started and stopped."""
+
+import os
+from pathlib import Path
+
+from corral_host import guard, redirect
+from corral_host import task as tasks
+from corral_host.drain import drain
+from corral_host.guard import quiet
+from corral_host.instances import installed_generation
+from corral_host.tools import FAULTS, output, sync, write_atomic
+
+# Beside a unit, where systemd takes them for no unit.
+BEFORE = ".before"
+NEXT = ".next"
+
+
+def spare_of(instance):
+    """The same server on its spare port."""
+    spare = instance["activation"]["spare"]
+    return {**instance, **{name: spare[name] for name in ("unit", "unit_path", "argv", "endpoint")}}
+
+
+def prepare(task):
+    """All that a switch and its revert will need, on the disk; nothing that serves is touched."""
+    unit = Path(task["unit_path"])
+    if task["from"]:
+        write_atomic(f"{unit}{BEFORE}", unit.read_text())
+    staged = Path(task["folder"]) / "generations" / task["to"] / "unit"
+    write_atomic(f"{unit}{NEXT}", staged.read_text())
+    tasks.save(task)
+    if task["how"] == "side by side":
+        spare = task["after"]["activation"]["spare"]
+        write_atomic(spare["unit_path"], spare["unit_text"])
+    guard.write(task)
+    output("systemctl", "daemon-reload")
+    guard.arm(task)
+
+
+def put(task):
+    """The new unit, in one rename."""
+    unit = task["unit_path"]
+    os.replace(f"{unit}{NEXT}", unit)
+    sync(Path(unit).parent)
+    output("systemctl", "daemon-reload")
+    output("systemctl", "enable", "--quiet", task["unit"])
+
+
+def put_back(task):
+    """The unit of before, in one rename; None if somebody did that already."""
+    unit = task["unit_path"]
+    try:
+        os.replace(f"{unit}{BEFORE}", unit)
+    except FileNotFoundError:
+        if installed_generation(unit) != task["from"]:
+            staged = Path(task["folder"]) / "generations" / task["from"] / "unit"
+            write_atomic(unit, staged.read_text())
+    sync(Path(unit).parent)
+    output("systemctl", "daemon-reload")
+
+
+def start(unit):
+    quiet("reset-failed", unit)
+    # What goes wrong is told by the gate, in the server's own words.
+    quiet("restart", unit)
+
+
+def stop(unit):
+    output("systemctl", "stop", unit)
+
+
+def withdraw(task):
+    """A unit that served nothing before goes altogether."""
+    quiet("disable", "--now", "--quiet", task["unit"])
+    Path(task["unit_path"]).unlink(missing_ok=True)
+
+
+def clear(task):
+    """What a switch needed beside it goes, and its guard. Needs no disk space.
+
+    Gives what went wrong; each step is taken whatever became of the others.
+    """
+    wrong = []
+    steps = [clear_spare] if task["how"] == "side by side" else []
+    for step in (*steps, clear_rules, clear_files, guard.disarm, reload_units):
+        try:
+            wrong.append(step(task))
+        except FAULTS as fault:
+            wrong.append(str(fault))
+    return [one for one in wrong if one]
+
+
+def clear_rules(task):
+    redirect.remove(task["instance"])
+
+
+def clear_files(task):
+    for suffix in (BEFORE, NEXT):
+        Path(f"{task['unit_path']}{suffix}").unlink(missing_ok=True)
+
+
+def reload_units(_task):
+    output("systemctl", "daemon-reload")
+
+
+def clear_spare(task):
+    """Requests that it still works on are waited for; gives what is to be said of the others."""
+    spare = spare_of(task["after"])
+    try:
+        cut = leave_spare(task, spare)
+    finally:
+        quiet("stop", spare["unit"])
+        quiet("reset-failed", spare["unit"])
+        Path(spare["unit_path"]).unlink(missing_ok=True)
+    limit = task["after"]["activation"]["drain_seconds"]
+    return f"{cut} requests took longer than {limit} s and were cut" if cut else None
+
+
+def leave_spare(task, spare):
+    """New connections reach the server itself again; those of before end, or are told to."""
+    ends = task["instance"], task["after"]["endpoint"], spare["endpoint"]
+    redirect.lay(*ends)
+    port, limit = spare["endpoint"]["port"], task["after"]["activation"]["drain_seconds"]
+    return drain(spare, limit, close_kept=lambda: redirect.lay(*ends, kept=(port,)))

@@ -1,0 +1,124 @@
+"""Back to what served before: from what is on the host, without disk space, and only once."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+from corral_host import attempt, confirming, history, switch
+from corral_host import task as tasks
+from corral_host.gate import PROOF, gate
+from corral_host.holding import activate_lock, boot_id, held
+from corral_host.tools import FAULTS, HostError, say, show
+
+GOING_DOWN = "the host is going down; what was begun is settled when it is up again"
+
+
+def settle(folder):
+    """End an activation whose process is gone; gives its report, or None if there is none."""
+    if not tasks.journal(folder).exists():
+        return None
+    task = tasks.load(folder)
+    if task is None:
+        return None
+    with held(activate_lock(task["state"]), "this host", f"settling {task['instance']}", wait=True):
+        return settle_held(folder)
+
+
+def settle_held(folder):
+    """The same, for who holds the lock."""
+    task = tasks.load(folder)
+    if task is None:
+        return None
+    confirming.forget(task["instance"])
+    if task["kept"]:
+        return end(task, task["report"])
+    return take_back(task, task["report"], "the activation was interrupted (killed, or a reboot)")
+
+
+def guard(folder):
+    """What the timer and the boot run: a job that is stuck ends, then its activation is settled."""
+    task = tasks.load(folder)
+    if task is None:
+        return {"settled": None}
+    switch.quiet("kill", "--signal=KILL", task["job"])
+    report = settle(folder)
+    if report:
+        say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
+    return {"settled": report}
+
+
+def take_back(task, report, reason, *, refused=False):
+    """Undo an activation, prove what serves then, and write down how it went; gives the report."""
+    with attempt.phase(report, "reverting"):
+        outcome, told = undo(task, report)
+    left = switch.clear(task)
+    report["outcome"] = "refused" if refused and outcome == "reverted" else outcome
+    report["reason"] = "\n".join([reason, told, *left])
+    write_down(task, report)
+    return report
+
+
+def end(task, report):
+    """What is left of an activation that was decided to be kept; gives the report."""
+    tasks.put_in_place(task)
+    left = switch.clear(task)
+    report.update(outcome="kept", serving=task["to"], reason="; ".join(left))
+    write_down(task, report)
+    say(f"generation {task['to']} of {task['instance']} is healthy")
+    return report
+
+
+def write_down(task, report):
+    """The history, then the end of the activation."""
+    try:
+        history.record(task["folder"], report)
+    except OSError as fault:
+        report["reason"] = f"{report['reason']}\nthe history could not be written: {fault}".strip()
+    tasks.forget(task)
+
+
+def undo(task, report):
+    """Gives the outcome, and a sentence on it. Raises HostError while the host goes down."""
+    refuse_going_down()
+    if task["before"] is None:
+        switch.withdraw(task)
+        report["serving"] = None
+        return "reverted", "no generation served before: the unit was stopped and removed"
+    old, name = task["from"], task["instance"]
+    try:
+        restore(task)
+        report["revert_gate"] = gate(task["before"], PROOF)
+    except FAULTS as fault:
+        refuse_going_down()
+        report["serving"], report["revert_gate"] = None, getattr(fault, "rows", [])
+        return "revert failed", f"REVERT FAILED, {name} is down on generation {old}: {fault}"
+    report["serving"] = old
+    return "reverted", f"Reverted: generation {old} serves again"
+
+
+def restore(task):
+    """The unit of before, and its server: left alone if it runs since before."""
+    alone = is_untouched(task)
+    switch.put_back(task)
+    if not alone:
+        switch.start(task["unit"])
+
+
+def is_untouched(task):
+    """Whether the server of before was never stopped, or was started by this boot as it was."""
+    unit = Path(task["unit_path"])
+    before = Path(f"{unit}{switch.BEFORE}")
+    now = show(task["unit"], "ActiveState", "InvocationID")
+    if now["ActiveState"] != "active" or not before.exists():
+        return False
+    if task["boot_id"] == boot_id():
+        return now["InvocationID"] == task["invocation"]
+    return unit.exists() and unit.read_text() == before.read_text()
+
+
+def refuse_going_down():
+    """At a shutdown servers end and cannot be started; the guard settles at the next boot."""
+    command = ["systemctl", "is-system-running"]
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run(command, capture_output=True, text=True).stdout.strip() == "stopping":
+            raise HostError(GOING_DOWN)
