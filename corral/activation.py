@@ -166,6 +166,16 @@ def history(host: Host, plan: HostPlan) -> list[Report]:
     return [Report.model_validate(one) for one in found]
 
 
+def kept_generation(host: Host, plan: HostPlan, instance: str, generation: str) -> dict[str, Any]:
+    """What a host knows of a generation: plan, unit, reports, and links that name it.
+
+    Raises CorralError where it is not whole there.
+    """
+    document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
+    found: dict[str, Any] = ask(host, plan.paths.helper, ["generation", json.dumps(document)])
+    return found
+
+
 def longest_seconds(instance: InstancePlan) -> int:
     """How long an activation of it may take, its revert included."""
     ways = instance.activation

@@ -11,7 +11,6 @@ from pyinfra.api.command import FunctionCommand
 from corral.findings import Finding
 from corral.keys import KeyFile
 from operations import host, instance, model
-from operations.job import follow
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.samples import CHAT, LONG, plan
 

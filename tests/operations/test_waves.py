@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
+from corral.reports import Report
 from tests.operations.fleet import Fleet, asked, bare_host, failed, kept, settled_host, steps
 from tests.samples import ROOT
 
@@ -38,8 +39,13 @@ def reverted(host: str) -> str:
 
 def test_waves_follow_each_other(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
+
+    def told(report: Report) -> list[str]:
+        order.append(report.host)
+        return ["kept"]
+
     three(fleet)
-    monkeypatch.setattr("operations.instance.told", lambda r: order.append(r.host) or ["kept"])
+    monkeypatch.setattr("operations.instance.told", told)
     state = fleet.deploy()
     assert failed(state) == set()
     assert order == [f"@fake/{name}" for name in ("one", "two", "three") for _ in range(2)]
