@@ -63,7 +63,7 @@ class Driver:
         name = f"{self.host.name}/{instance.name}"
         with self.traffic.away(name, instance, longest_seconds(instance)) as drained:
             spec = {**_spec(self.plan, instance), **self._how(drained)}
-            return self._run("activate", instance, spec, instance.generation)
+            return self._run("activate", instance, spec)
 
     def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
         """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.
@@ -77,7 +77,7 @@ class Driver:
                 "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
                 **self._how(drained),
             }  # fmt: skip
-            return self._run("revert", instance, spec, to)
+            return self._run("revert", instance, spec)
 
     def history(self) -> list[Report]:
         """Reports that the host keeps, newest first. Raises CorralError."""
@@ -86,9 +86,7 @@ class Driver:
     def _how(self, drained: bool) -> dict[str, Any]:
         return {"drained": drained, "confirm": True, "rollout": self.rollout}
 
-    def _run(
-        self, kind: str, instance: InstancePlan, spec: dict[str, Any], to: str | None
-    ) -> Report:
+    def _run(self, kind: str, instance: InstancePlan, spec: dict[str, Any]) -> Report:
         job = f"activate-{instance.name}"
         before = self._newest(instance)
         self._start(job, kind, spec)
@@ -96,7 +94,7 @@ class Driver:
         try:
             news = follow(
                 self.host, self.plan.paths.helper, job,
-                patience_seconds=patience, hear=self._listener(instance, to),
+                patience_seconds=patience, hear=self._listener(instance),
             )  # fmt: skip
         except UnreachedError as error:
             raise self._silent(instance, error) from error
@@ -108,11 +106,11 @@ class Driver:
         }  # fmt: skip
         ask(self.host, self.plan.paths.helper, ["start", job], json.dumps(document))
 
-    def _listener(self, instance: InstancePlan, to: str | None) -> Hear:
+    def _listener(self, instance: InstancePlan) -> Hear:
         def hear(news: News) -> None:
             self.hear(instance.name, news)
             if news.phase == "confirm":
-                self._confirm(instance, to or news.detail)
+                self._confirm(instance, news.detail)
 
         return hear
 

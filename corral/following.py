@@ -20,6 +20,7 @@ _PAUSE_SECONDS = 2
 class News(Frozen):
     """What is heard of a job while it runs; ``phase`` is empty between phases.
 
+    + detail: of the phase, such as the generation that waits to be confirmed
     + silent_seconds: since the host was last heard
     """
 

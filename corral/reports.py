@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from corral.gate import Row
 from corral.schema import Frozen
 
 Outcome = Literal["kept", "reverted", "refused", "revert failed", "unchanged"]
@@ -16,16 +17,6 @@ class PhaseTime(Frozen):
 
     phase: str
     seconds: float
-
-
-class GateRow(Frozen):
-    """One part of a gate; ``ok`` is None when it was not asked."""
-
-    part: str
-    ok: bool | None
-    figure: str = ""
-    limit: str = ""
-    detail: str = ""
 
 
 class Report(Frozen):
@@ -50,8 +41,8 @@ class Report(Frozen):
     serving: str | None
     reason: str = ""
     phases: tuple[PhaseTime, ...] = ()
-    gate: tuple[GateRow, ...] = ()
-    revert_gate: tuple[GateRow, ...] = ()
+    gate: tuple[Row, ...] = ()
+    revert_gate: tuple[Row, ...] = ()
     gap_seconds: float | None = None
     log: str = ""
     boot_id: str = ""

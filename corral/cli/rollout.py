@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from corral.activation import Driver
-from corral.cli.rollout_tables import duration, outcome_table, plan_table, total_seconds
+from corral.cli.rollout_tables import duration, plan_table, total_seconds
+from corral.cli.run_rollout import run_course
 from corral.cli.tables import show
 from corral.errors import CorralError
-from corral.following import News
 from corral.installed import operator
-from corral.project import project_root
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
 from corral.rollout.health import Health
 from corral.rollout.journal import (
@@ -29,13 +22,13 @@ from corral.rollout.journal import (
     default_state_folder,
     new_id,
     now,
-    write_whole,
 )
-from corral.rollout.locks import Holds, fleet_lock
-from corral.rollout.page import outcome, page
-from corral.rollout.run import Course, Means, Pair
-from corral.rollout.view import LineView, LiveView
-from corral.traffic import traffic
+from corral.rollout.locks import fleet_lock
+
+state_option = click.option(
+    "--state", "folder", type=click.Path(path_type=Path), default=default_state_folder,
+    help="Journals  [default: ~/.local/state/corral/rollouts]",
+)  # fmt: skip
 
 
 @click.command()
@@ -52,10 +45,7 @@ from corral.traffic import traffic
 )
 @click.option("--without-failed", is_flag=True, help="Go on without hosts that are not staged.")
 @click.option("--resume", is_flag=True, help="Go on with the last one, which did not end.")
-@click.option(
-    "--state", "folder", type=click.Path(path_type=Path), default=default_state_folder,
-    help="Journals  [default: ~/.local/state/corral/rollouts]",
-)  # fmt: skip
+@state_option
 def rollout(
     inventory: Path,
     only: tuple[str, ...],
@@ -82,8 +72,7 @@ def rollout(
         else:
             found = fleet(wanted)
             begun = _begin(wanted, found, journals, ask=not yes)
-        ended = _run(begun, found, journals)
-    _tell(ended, journals)
+        ended = run_course(begun, found, journals)
     sys.exit(ended.exit_code)
 
 
@@ -115,43 +104,3 @@ def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
         raise CorralError("verification", "; ".join(problems), "`corral logs HOST/INSTANCE`")
     click.echo(f"nothing to do: {len(names)} instances serve their plan, verified")
     sys.exit(CONVERGED)
-
-
-def _run(begun: Rollout, found: Fleet, journals: Journals) -> Rollout:
-    hosts = {host.name: (host, plan) for host, plan in found.pairs}
-    touched = [hosts[name] for name in dict.fromkeys(s.host for s in begun.steps) if name in hosts]
-    console = Console()
-    view = LiveView(console, begun) if console.is_terminal else LineView(console)
-
-    def drive(pair: Pair, hear: Callable[[str, News], None]) -> Driver:
-        return Driver(*pair, traffic(found.hosts), begun.id, hear)
-
-    try:
-        with Holds(touched, by=begun.by, rollout=begun.id) as holds:
-            save = partial(_save, journals)
-            means = Means(hosts, drive, Health(hosts), holds.check, save, view)
-            with view if isinstance(view, LiveView) else nullcontext():
-                return Course(begun, means).run()
-    except KeyboardInterrupt:
-        step = f"corral rollout {begun.inventory} --resume"
-        click.secho(
-            f"\ninterrupted. What hosts are doing ends there: kept only if it was confirmed, else "
-            f"taken back.\n  Next: {step}, or `corral revert --rollout {begun.id}`",
-            err=True,
-        )
-        # Not waiting for the threads that still listen to hosts.
-        os._exit(130)
-
-
-def _save(journals: Journals, rollout: Rollout) -> None:
-    journals.save(rollout)
-    text = page(rollout, project_root() / "templates")
-    write_whole(journals.path(rollout.id, "page.html"), text)
-
-
-def _tell(ended: Rollout, journals: Journals) -> None:
-    show(outcome_table(ended))
-    if ended.failure:
-        click.echo(f"not converged: {ended.failure}", err=True)
-    click.echo(f"{outcome(ended)} (exit code {ended.exit_code})")
-    click.echo(f"report: {journals.path(ended.id, 'page.html')}, rollout.json beside it")

@@ -43,11 +43,15 @@ class Means:
 
 
 class Course:
-    """A rollout while it runs; ``rollout`` is its journal so far, saved after each step."""
+    """A rollout while it runs; ``rollout`` is its journal so far, saved after each step.
 
-    def __init__(self, rollout: Rollout, means: Means) -> None:
+    + leave: HOST/INSTANCEs that are not taken back, since they changed again meanwhile
+    """
+
+    def __init__(self, rollout: Rollout, means: Means, leave: frozenset[str] = frozenset()) -> None:
         self.rollout = rollout
         self._means = means
+        self._leave = leave
         self._lock = threading.Lock()
 
     def run(self) -> Rollout:
@@ -128,11 +132,14 @@ class Course:
         """Take back what is done, the last wave first; gives the exit code."""
         if self.rollout.on_failure == "revert":
             for wave in reversed(self.rollout.waves):
-                steps = list(reversed(self.rollout.to_take_back()))
+                steps = self._to_take_back()[::-1]
                 by_host = [[step for step in steps if step.host == name] for name in wave.hosts]
                 on_all(self._take_back, [steps for steps in by_host if steps])
-        mixed = self.rollout.to_take_back() or self.rollout.unclear()
+        mixed = self._to_take_back() or self.rollout.unclear()
         return MIXED if mixed else REVERTED
+
+    def _to_take_back(self) -> list[Step]:
+        return [step for step in self.rollout.to_take_back() if step.name not in self._leave]
 
     def _take_back(self, steps: Sequence[Step]) -> None:
         """One after the other; one that fails keeps no other from being taken back."""

@@ -69,15 +69,18 @@ def _changes(member: Member, instance: InstancePlan, before: str | None) -> list
     if before == instance.generation:
         return ["its keys or its program were replaced, or it does not run"]
     old = _plan_of(member, instance.name, before)
-    return changes(old, instance) if old else ["unknown: the old plan is not readable there"]
+    return (
+        changes(old, instance.model_dump(mode="json"))
+        if old
+        else ["unknown: the old plan is not readable there"]
+    )
 
 
-def changes(old: dict[str, Any], new: InstancePlan) -> list[str]:
-    """What differs between the plan of a generation and a new one, for people."""
-    now = new.model_dump(mode="json")
-    told = [f"{name} {old.get(key)} -> {now[key]}" for key, name in _NAMED.items()
-            if old.get(key) != now[key]]  # fmt: skip
-    was, will = _flags(old.get("argv", [])), _flags(new.argv)
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two plans of an instance, as JSON documents, for people."""
+    told = [f"{name} {old.get(key)} -> {new.get(key)}" for key, name in _NAMED.items()
+            if old.get(key) != new.get(key)]  # fmt: skip
+    was, will = _flags(old.get("argv", [])), _flags(new.get("argv", []))
     for flag in sorted(was.keys() | will.keys()):
         if was.get(flag) != will.get(flag):
             told.append(f"{flag} {was.get(flag, 'unset')} -> {will.get(flag, 'unset')}")
