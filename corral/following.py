@@ -79,15 +79,19 @@ class Heard:
         self._last: dict[str, tuple[str, str]] = {}
         self._next_at: dict[str, float] = {}
 
-    def __call__(self, instance: str, news: News) -> None:
-        if news.silent_seconds:
-            line = f"no answer for {news.silent_seconds:.0f} s; it goes on there ({news.detail})"
-        else:
-            line = ": ".join(filter(None, (news.phase, news.detail or news.line)))
-        phase, before = self._last.get(instance, ("", ""))
-        now = time.monotonic()
-        is_due = news.phase != phase or now >= self._next_at.get(instance, 0)
+    def __call__(self, name: str, news: News) -> None:
+        phase, before = self._last.get(name, ("", ""))
+        line, now = _line(news), time.monotonic()
+        is_due = news.phase != phase or now >= self._next_at.get(name, 0)
         if line and line != before and is_due:
-            self._say(f"{instance}: {line[:160]}")
-            self._last[instance] = (news.phase, line)
-            self._next_at[instance] = now + SECONDS_BETWEEN_LINES
+            self._say(f"{name}: {line[:160]}")
+            self._last[name] = (news.phase, line)
+            self._next_at[name] = now + SECONDS_BETWEEN_LINES
+
+
+def _line(news: News) -> str:
+    if news.silent_seconds:
+        return f"no answer for {news.silent_seconds:.0f} s; it goes on there ({news.detail})"
+    if news.phase and (news.detail or news.line.endswith(f": {news.phase}")):
+        return ": ".join(filter(None, (news.phase, news.detail)))
+    return news.line
