@@ -24,6 +24,7 @@ engines(target)
 fit(target)  # before any weights are fetched
 models(target)
 instances(target)  # staged, nothing restarted
-activate(target)
-verify(target)
-prune(target)
+if not target.host.spec.stage_only:
+    activate(target)
+    verify(target)
+    prune(target)

@@ -90,6 +90,14 @@ class HostSpec(Frozen):
     keys_folder: str | None = Field(default=None, description="on the controller")
     archives_folder: str | None = Field(default=None, description="on the controller")
     allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
+    canary: bool = Field(default=False, description="changes before all others")
+    waves: tuple[int | str, ...] = Field(
+        default=(1, "20%", "100%"), description="hosts changed after each wave, or their share"
+    )
+    min_serving: int = Field(default=1, ge=0, description="members that each alias keeps")
+    soak_seconds: int = Field(default=60, ge=0, description="between the waves of a rollout")
+    stage_only: bool = Field(default=False, description="touch no service; by --data")
+    without_failed: bool = Field(default=False, description="go on without hosts; by --data")
 
 
 class Host(Frozen):

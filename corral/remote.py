@@ -40,6 +40,8 @@ def ssh_command(host: Host, words: list[str]) -> list[str]:
     options = {name: data[key] for key, name in _OPTIONS.items() if data.get(key)}
     options["StrictHostKeyChecking"] = data.get("ssh_strict_host_key_checking") or "accept-new"
     options |= {"BatchMode": "yes", "ConnectTimeout": CONNECT_TIMEOUT_SECONDS, "LogLevel": "ERROR"}
+    # A link that is cut is noticed after half a minute, not after hours.
+    options |= {"ServerAliveInterval": 10, "ServerAliveCountMax": 3}
     if data.get("ssh_key"):
         options["IdentitiesOnly"] = "yes"
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []

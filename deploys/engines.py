@@ -7,6 +7,7 @@ from functools import partial
 from pyinfra import host
 
 from corral.smoke_model import SmokeModel
+from deploys import waves
 from deploys.fleet import is_wanted, provides
 from deploys.target import Target
 from operations import engine
@@ -38,4 +39,10 @@ def prune(target: Target) -> None:
     """Remove releases that no generation names any more."""
     changes = bool(target.waiting_instances())
     unused = target.state.unused_releases
-    engine.pruned(unused=unused, changes=changes, plan=target.plan, name="Unused releases")
+    engine.pruned(
+        unused=unused,
+        changes=changes,
+        plan=target.plan,
+        name="Unused releases",
+        _if=partial(waves.is_done, target.host),
+    )

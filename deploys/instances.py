@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from pyinfra import host
+
+from deploys import waves
 from deploys.target import Target
 from operations import instance
 
@@ -16,10 +21,25 @@ def instances(target: Target) -> None:
 
 
 def activate(target: Target) -> None:
-    """Switch what does not serve its planned generation yet."""
-    instance.activate(waiting=target.waiting_instances(), plan=target.plan, name="Activate")
+    """Switch what does not serve its planned generation yet, wave by wave.
+
+    Every wave is one operation: hosts that wait for a later one are idle meanwhile.
+    """
+    this, waiting = target.host, target.waiting_instances()
+    for number in host.loop(waves.numbers()):  # type: ignore[no-untyped-call]
+        if waiting or number == 0:
+            instance.activate(
+                waiting=waiting,
+                of=this,
+                plan=target.plan,
+                traffic=waves.traffic(),
+                finish=partial(waves.finish, this),
+                name=f"Activate wave {number + 1}",
+                _if=partial(waves.is_turn, this, number) if waiting else None,
+            )
 
 
 def verify(target: Target) -> None:
     """Compare every instance with its plan."""
-    instance.verify(plan=target.plan, name="Verify endpoints")
+    done = partial(waves.is_done, target.host)
+    instance.verify(plan=target.plan, name="Verify endpoints", _if=done)

@@ -10,10 +10,13 @@ from pyinfra.api.exceptions import PyinfraError
 from corral.archives import ArchiveStore, archives_folder
 from corral.errors import CorralError
 from corral.helper import BOOTSTRAP, archive, encoded
+from corral.inventory import Host
 from corral.keys import KeyFile, ensure_keys
 from corral.plan import HostPlan, InstancePlan, ReleasePlan
 from corral.project import helper_package, project_root
 from corral.state import HostState
+from corral.waiting import waiting
+from deploys import waves
 from deploys.fleet import for_host, parsed, planner, tell
 from facts.host import State
 
@@ -22,6 +25,7 @@ from facts.host import State
 class Target:
     """One host: desired, observed, and the secrets that only operations may touch."""
 
+    host: Host
     plan: HostPlan
     state: HostState
     keys: dict[str, KeyFile]
@@ -59,18 +63,12 @@ class Target:
 
     def waiting_instances(self) -> list[InstancePlan]:
         """Instances that do not serve their planned generation with their current keys."""
-        return [i for i in self.plan.instances if not self._serves(i)]
+        digests = {name: key.sha256 for name, key in self.keys.items()}
+        return list(waiting(self.plan, self.state, digests))
 
     def _key_on_host(self, instance: InstancePlan) -> str | None:
         found = self.state.instances.get(instance.name)
         return found.key_sha256 if found else None
-
-    def _serves(self, instance: InstancePlan) -> bool:
-        found = self.state.instances.get(instance.name)
-        sha256 = self.keys[instance.name].sha256
-        # A release that is built again in this run replaces the program under its servers.
-        built = self.state.releases.get(instance.release, False)
-        return built and found is not None and found.serves and found.key_sha256 == sha256
 
 
 def current_target() -> Target:
@@ -86,6 +84,7 @@ def current_target() -> Target:
         State, plan_json=plan.to_helper(), bootstrap=BOOTSTRAP, _stdin=encoded(package)
     )
     target = Target(
+        host=this,
         plan=plan,
         state=state or HostState(),
         keys=keys,
@@ -93,4 +92,5 @@ def current_target() -> Target:
         store=ArchiveStore(archives_folder(this)),
     )
     tell(host.name, plan.releases, missing=target.missing_releases())
+    waves.tell(this, waiting=bool(target.waiting_instances()))
     return target

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from pyinfra import host, state
 from pyinfra.api import operation
-from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import State
 
+from corral.activation import Driver, Traffic
+from corral.errors import CorralError
+from corral.following import Heard
+from corral.inventory import Host
 from corral.keys import KeyFile
-from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
+from corral.plan import HostPlan, InstancePlan
+from corral.reports import told
 from corral.verification import failures
 from facts.instance import Checks
 from operations import Commands, job
@@ -49,33 +56,49 @@ def generations(missing: Sequence[InstancePlan], *, helper: str) -> Commands:
 
 
 @operation()
-def activate(waiting: Sequence[InstancePlan], *, plan: HostPlan) -> Commands:
+def activate(
+    waiting: Sequence[InstancePlan],
+    *,
+    of: Host,
+    plan: HostPlan,
+    traffic: Traffic,
+    finish: Callable[[], None],
+) -> Commands:
     """Switch instances to their planned generation; the host reverts one that fails its gate.
 
-    + waiting: instances that do not serve their planned generation with their current keys.
+    + waiting: instances that do not serve their planned generation with their current keys;
+    + of: the host, as Corral reads it; + traffic: the gateways; + finish: called once all serve.
     """
     if not waiting:
         host.noop("all instances serve their planned generation")
         return
+    yield FunctionCommand(_activate, (waiting, of, plan, traffic, finish), {})
+
+
+def _activate(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: PyinfraHost,
+    waiting: Sequence[InstancePlan],
+    of: Host,
+    plan: HostPlan,
+    traffic: Traffic,
+    finish: Callable[[], None],
+) -> bool:
+    """By ssh(1), a connection for each question: pyinfra's own is never opened again once cut."""
+    reached = of.model_copy(update={"data": {**of.data, **job.arguments(host)}})
+    driver = Driver(reached, plan, traffic, hear=Heard(partial(job.say, host)))
     for instance in waiting:
-        spec = _switch(plan, instance)
-        yield from job.run(plan.paths.helper, f"activate-{instance.name}", "activate", spec)
-
-
-def _switch(plan: HostPlan, instance: InstancePlan) -> dict[str, Any]:
-    """What the job `activate` works from."""
-    whole = plan.model_dump(mode="json")
-    for one in whole["instances"]:
-        for text in INSTANCE_FILES:
-            del one[text]
-    return {
-        **{name: whole[name] for name in ("host", "paths", "instances", "releases")},
-        "instance": next(one for one in whole["instances"] if one["name"] == instance.name),
-        "shards": [one for one in whole["shards"] if one["path"] in instance.shards],
-        "drained": False,
-        "confirm": False,
-        "rollout": None,
-    }
+        try:
+            report = driver.activate(instance)
+        except CorralError as error:
+            job.report(host, str(error).splitlines())
+            return False
+        if not report.ok:
+            job.report(host, told(report))
+            return False
+        job.say(host, told(report)[0])
+    finish()
+    return True
 
 
 @operation()

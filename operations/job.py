@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.installed import operator
 from operations import Commands
 
 # Gets the host and the answer of a job; False when it failed, having said why.
@@ -57,7 +56,7 @@ def perform(
 
 
 def _start(helper: str, name: str, kind: str, spec: dict[str, Any]) -> StringCommand:
-    job = {"kind": kind, "spec": spec, "by": _operator(), "at": datetime.now(UTC).isoformat()}
+    job = {"kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()}
     return StringCommand(
         "python3", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
     )
@@ -81,13 +80,13 @@ def follow(
     while True:
         news = _ask(host, StringCommand("python3", QuoteString(helper), "poll", name, str(offset)))
         if news is None:
-            _say(host, f"connection lost; {name} goes on there. Next: run the same deploy again")
+            say(host, f"connection lost; {name} goes on there. Next: run the same deploy again")
             return False
         offset, line = news["offset"], (news["tail"] or [""])[-1].strip()
         if not news["running"]:
             return _finish(host, name, news) and (then is None or then(host, news["answer"]))
         if line and line != last and time.monotonic() >= next_line_at:
-            _say(host, f"{name}: {line[:100]}")
+            say(host, f"{name}: {line[:100]}")
             last, next_line_at = line, time.monotonic() + _SECONDS_BETWEEN_LINES
 
 
@@ -133,9 +132,6 @@ def report(host: Host, lines: list[str]) -> None:
         logger.error(f"{host.print_prefix}{line}")
 
 
-def _say(host: Host, line: str) -> None:
+def say(host: Host, line: str) -> None:
+    """Print a line about a host."""
     logger.info(f"{host.print_prefix}{line}")
-
-
-def _operator() -> str:
-    return f"{getpass.getuser()} on {socket.gethostname()}"

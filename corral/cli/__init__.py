@@ -19,6 +19,9 @@ _MODULES = {
     "baseline": "corral.cli.baseline",
     "export": "corral.cli.export",
     "engine": "corral.cli.engine",
+    "rollout": "corral.cli.rollout",
+    "revert": "corral.cli.revert",
+    **dict.fromkeys(("history", "show", "pin", "unpin"), "corral.cli.history"),
     **dict.fromkeys(
         ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
     ),

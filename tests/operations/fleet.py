@@ -6,20 +6,25 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from pyinfra.api import Host, State
+from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.operations import run_ops
 from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_state
 from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
 
+from corral import activation, following
 from corral.engines.common import flags_of
 from corral.helper import archive
+from corral.installed import UnreachedError
+from corral.inventory import Host as CorralHost
 from corral.inventory import parse_host
 from corral.keys import ensure_keys
 from corral.plan import HostPlan
@@ -85,6 +90,8 @@ class Fleet:
         ]
         proved = [{"instance": i["name"], "ok": True} for i in INSTANCES]
         fine = {
+            " history ": "[]",
+            **{f" poll activate-{i['name']}": kept(name, i["name"]) for i in INSTANCES},
             " poll build-": json.dumps({**ENDED, "answer": BUILT}),
             " poll ": json.dumps(ENDED),
             " manifest ": json.dumps({"flags": self.flags(name)}),
@@ -108,10 +115,35 @@ class Fleet:
         """Prepare and run deploy.py, as `pyinfra -y` does; files fetched from hosts are ARCHIVE."""
         state = connected_to or self.connect()
         doubles = patch.multiple(FakeConnector, get_file=_send_archive, run_shell_command=_record)
-        with ctx_state.use(state), doubles:
+        with ctx_state.use(state), doubles, asking(state):
             load_deploy_file(state, "deploy.py")
             run_ops(state)
         return state
+
+
+def kept(host: str, instance: str, **changes: Any) -> str:
+    """The last news of an activation that ended so."""
+    ended = {"outcome": "kept", "serving": "new", "from": "old", "to": "new", "how": "in place"}
+    where = {"host": f"@fake/{host}", "instance": instance, "at": "2026-01-01T00:00:00Z"}
+    report = {**where, **ended, **changes}
+    ok = report["outcome"] == "kept"
+    return json.dumps({**ENDED, "ok": ok, "answer": report})
+
+
+@contextmanager
+def asking(state: State) -> Iterator[None]:
+    """What the driver of activations asks by ssh(1), asked of the fake hosts."""
+
+    def ask(host: CorralHost, helper: str, words: list[str], text: str = "") -> Any:
+        fake = state.inventory.get_host(host.name)
+        command = StringCommand("python3", helper, *words)
+        ok, output = fake.run_shell_command(command, _stdin=text)
+        if not ok:
+            raise UnreachedError(host.name, "not reached", "mend the link")
+        return json.loads(output.stdout) if output.stdout else {}
+
+    with patch.object(activation, "ask", ask), patch.object(following, "ask", ask):
+        yield
 
 
 # Host -> the jobs that it was sent, as JSON.

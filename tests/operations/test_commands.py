@@ -11,7 +11,6 @@ from pyinfra.api.command import FunctionCommand
 from corral.findings import Finding
 from corral.keys import KeyFile
 from operations import host, instance, model
-from operations.job import follow
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.samples import CHAT, LONG, plan
 
@@ -68,19 +67,6 @@ def test_a_generation_travels_whole_and_touches_no_service() -> None:
     assert json.loads(stdin(found[0]))["unit_text"] == ALL[0].unit_text
 
 
-def test_activation_is_one_job_for_each_waiting_instance() -> None:
-    with prepared():
-        found = commands(instance.activate, ALL[:1], helper=HELPER)
-    start, wait = found
-    assert text(start).splitlines()[0] == f"python3 {HELPER} start activate-chat"
-    job = json.loads(stdin(start))
-    assert job["kind"] == "activate"
-    assert job["spec"]["generation"] == ALL[0].generation
-    assert "unit_text" not in job["spec"]
-    assert isinstance(wait, FunctionCommand)
-    assert (wait.function, wait.args) == (follow, (HELPER, "activate-chat"))
-
-
 def test_missing_shards_are_fetched_as_one_job() -> None:
     with prepared():
         start, _ = commands(model.shards, PLANNED.shards, paths=PLANNED.paths)
@@ -94,7 +80,6 @@ def test_no_job_names_a_key() -> None:
         found = [
             *commands(model.shards, PLANNED.shards, paths=PLANNED.paths),
             *commands(instance.generations, ALL, helper=HELPER),
-            *commands(instance.activate, ALL, helper=HELPER),
         ]
     assert not [c for c in found if CANARY in text(c) + str(c.connector_arguments)]
 

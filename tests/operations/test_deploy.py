@@ -51,20 +51,20 @@ def test_a_bare_host_gets_everything_in_order(fleet: Fleet) -> None:
         *("start build-llama.cpp", "poll build-llama.cpp", "manifest", "prove"),
         *("start fetch", "poll fetch"),
         *("key", "key", "stage", "stage"),
-        *("start activate-chat", "poll activate-chat"),
-        *("start activate-long", "poll activate-long"),
+        *("history", "start activate-chat", "poll activate-chat"),
+        *("history", "start activate-long", "poll activate-long"),
         *("check", "prune"),
     ]
 
 
-def test_findings_stop_their_host_and_no_other(fleet: Fleet) -> None:
+def test_findings_stop_their_host_and_the_first_wave(fleet: Fleet) -> None:
     fleet.add("bad", bare_host(fleet, "bad", systemd=False))
     fleet.add("bare", bare_host(fleet, "bare"))
     fleet.add("good", settled_host(fleet, "good"))
     state = fleet.deploy()
     assert failed(state) == {"bad"}
     assert len(asked(state, "bad")) == 1
-    assert "start activate-chat" in steps(state, "bare")
+    assert steps(state, "bare")[-2:] == ["stage", "stage"]
     assert steps(state, "good") == [*PACKED, "check"]
 
 
@@ -179,7 +179,7 @@ def test_what_does_not_fit_stops_its_host_before_any_weights_are_fetched(
     assert failed(state) == {"full"}
     assert steps(state, "full")[-1] == "prove"
     assert "fetch" not in " ".join(steps(state, "full"))
-    assert steps(state, "bare")[-2:] == ["check", "prune"]
+    assert steps(state, "bare")[-2:] == ["stage", "stage"]
     assert "[@fake/full] chat: GPU 0: too much" in caplog.text
     assert "Next: less" in caplog.text
 
@@ -198,8 +198,8 @@ def test_a_changed_key_reaches_its_instance_and_restarts_that_one_only(fleet: Fl
     fleet.add("good", state.model_copy(update={"instances": old.instances}))
     deployed = fleet.deploy()
     assert steps(deployed, "good") == [
-        *("manifest", "prove", "key", "start activate-chat", "poll activate-chat", "check"),
-        "prune",
+        *("manifest", "prove", "key"),
+        *("history", "start activate-chat", "poll activate-chat", "check", "prune"),
     ]
     assert any("/etc/corral/keys/chat" in command for command in asked(deployed, "good"))
 

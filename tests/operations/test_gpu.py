@@ -129,14 +129,14 @@ def test_the_driver_comes_before_anything_that_takes_long(fleet: GpuFleet) -> No
     ]
 
 
-def test_a_sick_gpu_stops_its_host_and_no_other(fleet: GpuFleet) -> None:
+def test_a_sick_gpu_stops_its_host_and_the_first_wave(fleet: GpuFleet) -> None:
     sick = serving(gpus=(card(0), card(1, ecc_uncorrected=1)))
     fleet.add("sick", bare_host(fleet, "sick", gpu_host=sick))
     fleet.add("good", bare_host(fleet, "good", gpu_host=serving()))
     deployed = fleet.deploy()
     assert failed(deployed) == {"sick"}
     assert steps(deployed, "sick") == []
-    assert steps(deployed, "good")[-2:] == ["check", "prune"]
+    assert steps(deployed, "good")[-2:] == ["stage", "stage"]
 
 
 def test_a_host_without_gpus_gets_no_driver_whatever_was_decided() -> None:

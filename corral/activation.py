@@ -1,0 +1,198 @@
+"""The driver of activations: what a deploy, `corral rollout` and `corral revert` ask of one host.
+
+The host does the work by itself (files/corral_host/activate.py); here it is told to begin, listened
+to, and told over a new connection that it may keep what passed its gate.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from corral.errors import CorralError
+from corral.following import Hear, News, follow
+from corral.installed import UnreachedError, ask, fault, operator
+from corral.inventory import Host
+from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
+from corral.reports import Report
+
+# For golden prompts, speed, and all that has no limit of its own in the plan.
+_GATE_SECONDS = 600
+_ENDED_ALONE = "it ended without a result"
+_PAUSE_SECONDS = 3
+
+
+class Traffic(Protocol):
+    """Gateways in front of an instance."""
+
+    def away(
+        self, server: str, instance: InstancePlan, lease_seconds: int
+    ) -> AbstractContextManager[bool]:
+        """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be."""
+
+
+class NoGateway:
+    """Clients ask the instances themselves."""
+
+    def away(self, *_: object) -> AbstractContextManager[bool]:
+        """Nothing can be kept from an instance."""
+        return nullcontext(False)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """How the activations of one host are driven.
+
+    + host: with the keys of its data that say how it is reached
+    + hear: gets what is heard of each instance, by its name
+    """
+
+    host: Host
+    plan: HostPlan
+    traffic: Traffic = field(default_factory=NoGateway)
+    rollout: str | None = None
+    hear: Callable[[str, News], None] = lambda *_: None
+
+    def activate(self, instance: InstancePlan) -> Report:
+        """Switch to the planned generation. Raises CorralError when no report came of it."""
+        name = f"{self.host.name}/{instance.name}"
+        with self.traffic.away(name, instance, longest_seconds(instance)) as drained:
+            spec = {**_spec(self.plan, instance), **self._how(drained)}
+            return self._run("activate", instance, spec)
+
+    def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
+        """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.
+
+        + instance: for its name, and for how long it may take. Raises CorralError.
+        """
+        name = f"{self.host.name}/{instance.name}"
+        paths = self.plan.paths.model_dump()
+        with self.traffic.away(name, instance, longest_seconds(instance)) as drained:
+            spec = {
+                "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
+                **self._how(drained),
+            }  # fmt: skip
+            return self._run("revert", instance, spec)
+
+    def history(self) -> list[Report]:
+        """Reports that the host keeps, newest first. Raises CorralError."""
+        return history(self.host, self.plan)
+
+    def _how(self, drained: bool) -> dict[str, Any]:
+        return {"drained": drained, "confirm": True, "rollout": self.rollout}
+
+    def _run(self, kind: str, instance: InstancePlan, spec: dict[str, Any]) -> Report:
+        job = f"activate-{instance.name}"
+        before = self._newest(instance)
+        self._start(job, kind, spec)
+        patience = longest_seconds(instance)
+        try:
+            news = follow(
+                self.host, self.plan.paths.helper, job,
+                patience_seconds=patience, hear=self._listener(instance),
+            )  # fmt: skip
+        except UnreachedError as error:
+            raise self._silent(instance, error) from error
+        return self._report(instance, news, before)
+
+    def _start(self, job: str, kind: str, spec: dict[str, Any]) -> None:
+        document = {
+            "kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()
+        }  # fmt: skip
+        ask(self.host, self.plan.paths.helper, ["start", job], json.dumps(document))
+
+    def _listener(self, instance: InstancePlan) -> Hear:
+        def hear(news: News) -> None:
+            self.hear(instance.name, news)
+            if news.phase == "confirm":
+                self._confirm(instance, news.detail)
+
+        return hear
+
+    def _confirm(self, instance: InstancePlan, generation: str) -> None:
+        words = ["confirm", instance.name, generation]
+        try:
+            ask(self.host, self.plan.paths.helper, words)
+        except CorralError as error:
+            # Cut: asked again with the next news. Refused: nothing waits any more, and the report
+            # says what became of it.
+            self.hear(instance.name, News(phase="confirm", detail=error.what))
+
+    def _newest(self, instance: InstancePlan) -> Report | None:
+        return next((one for one in self.history() if one.instance == instance.name), None)
+
+    def _report(
+        self, instance: InstancePlan, news: dict[str, Any], before: Report | None
+    ) -> Report:
+        """The job's own, or that of who settled it after a reboot or a kill."""
+        if news["answer"]:
+            return Report.model_validate(news["answer"])
+        deadline = time.monotonic() + longest_seconds(instance)
+        while True:
+            newest = self._newest_if_reached(instance)
+            if newest and newest != before:
+                return newest
+            if not str(news["error"]).startswith(_ENDED_ALONE) or time.monotonic() > deadline:
+                raise fault(f"{self.host.name}/{instance.name}", str(news["error"]))
+            self.hear(instance.name, News(detail="the host settles it"))
+            time.sleep(_PAUSE_SECONDS)
+
+    def _newest_if_reached(self, instance: InstancePlan) -> Report | None:
+        try:
+            return self._newest(instance)
+        except CorralError as error:
+            self.hear(instance.name, News(detail=error.what))
+            return None
+
+    def _silent(self, instance: InstancePlan, error: CorralError) -> CorralError:
+        what = (
+            f"{error.what}. It goes on by itself: a generation that nobody confirms within "
+            f"{instance.activation.confirm_seconds} s of its gate is taken back there"
+        )
+        step = f"`corral history {self.host.name}` once it is reached; the same command goes on"
+        return CorralError(f"{self.host.name}/{instance.name}", what, step)
+
+
+def history(host: Host, plan: HostPlan) -> list[Report]:
+    """Reports of all instances of a host, newest first. Raises CorralError."""
+    found = ask(host, plan.paths.helper, ["history", plan.paths.model_dump_json()])
+    return [Report.model_validate(one) for one in found]
+
+
+def kept_generation(host: Host, plan: HostPlan, instance: str, generation: str) -> dict[str, Any]:
+    """What a host knows of a generation: plan, unit, reports, and links that name it.
+
+    Raises CorralError where it is not whole there.
+    """
+    document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
+    found: dict[str, Any] = ask(host, plan.paths.helper, ["generation", json.dumps(document)])
+    return found
+
+
+def longest_seconds(instance: InstancePlan) -> int:
+    """How long an activation of it may take, its revert included."""
+    ways = instance.activation
+    once = instance.ready_timeout_seconds + _GATE_SECONDS + instance.gate.soak_seconds
+    return 2 * once + 2 * ways.drain_seconds + ways.confirm_seconds
+
+
+def _spec(plan: HostPlan, instance: InstancePlan) -> dict[str, Any]:
+    everyone = [_without_files(one) for one in plan.instances]
+    shards = [s.model_dump(mode="json") for s in plan.shards if s.path in instance.shards]
+    return {
+        "host": plan.host,
+        "paths": plan.paths.model_dump(),
+        "instance": _without_files(instance),
+        "instances": everyone,
+        "releases": [release.model_dump(mode="json") for release in plan.releases],
+        "shards": shards,
+    }
+
+
+def _without_files(instance: InstancePlan) -> dict[str, Any]:
+    return instance.model_dump(mode="json", exclude=set(INSTANCE_FILES))

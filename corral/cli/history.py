@@ -1,0 +1,168 @@
+"""`corral history`, `show`, `pin`, `unpin`: what was activated on hosts, and what is kept there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from corral.activation import history as history_of
+from corral.activation import kept_generation
+from corral.cli.select import all_hosts, inventory_option, select, select_one_host
+from corral.cli.tables import show as show_table
+from corral.errors import CorralError
+from corral.gate import gate_table
+from corral.installed import ask
+from corral.inventory import Host
+from corral.plan import HostPlan
+from corral.remote import on_all
+from corral.reports import Report, told
+from corral.rollout.steps import changes
+
+Pair = tuple[Host, HostPlan]
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@inventory_option
+def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
+    """Show past activations, the newest first."""
+    reports, errors = _reports(select(names, inventory))
+    if as_json:
+        click.echo(json.dumps([report.document() for report in reports], indent=2))
+    else:
+        show_table(_history_table(reports))
+    _end(errors)
+
+
+@click.command()
+@click.argument("name", metavar="GENERATION|HOST/INSTANCE")
+@click.option("--log", is_flag=True, help="The last lines of the server that failed as well.")
+@inventory_option
+def show(name: str, log: bool, inventory: Path | None) -> None:
+    """Show how a generation, or the last one of an instance, came to be kept or not."""
+    by_name = "/" in name
+    pairs = select((name,), inventory) if by_name else _everywhere(inventory)
+    reports, errors = _reports(pairs)
+    found = _last_of_each([r for r in reports if by_name or (r.to or "").startswith(name)])
+    if not found and not errors:
+        what = "no activation of it is known"
+        raise CorralError(name, what, "see `corral history HOST`")
+    plans = {host.name: (host, plan) for host, plan in pairs}
+    for report in found:
+        _show(report, plans[report.host], log=log)
+    _end(errors)
+
+
+@click.command()
+@click.argument("name", metavar="HOST/INSTANCE")
+@click.argument("generation")
+@click.argument("pin_name", metavar="NAME")
+@inventory_option
+def pin(name: str, generation: str, pin_name: str, inventory: Path | None) -> None:
+    """Keep GENERATION under NAME: nothing that it needs is ever removed."""
+    _named("pin", name, inventory, generation=generation, name=pin_name)
+    click.echo(f"{name}: {generation} is kept as {pin_name}")
+
+
+@click.command()
+@click.argument("name", metavar="HOST/INSTANCE")
+@click.argument("pin_name", metavar="NAME")
+@inventory_option
+def unpin(name: str, pin_name: str, inventory: Path | None) -> None:
+    """Forget NAME; what only it kept is removed by a later deploy."""
+    answer = _named("unpin", name, inventory, name=pin_name)
+    click.echo(f"{name}: {answer['unpinned']} is no longer kept as {pin_name}")
+
+
+def _named(command: str, target: str, inventory: Path | None, **words: str) -> dict[str, Any]:
+    host, plan = select_one_host(target, inventory)
+    if len(plan.instances) != 1:
+        raise CorralError(target, f"is {len(plan.instances)} instances", "write HOST/INSTANCE")
+    document = {"paths": plan.paths.model_dump(), "instance": plan.instances[0].name, **words}
+    answer: dict[str, Any] = ask(host, plan.paths.helper, [command, json.dumps(document)])
+    return answer
+
+
+def _everywhere(inventory: Path | None) -> list[Pair]:
+    names = tuple(host.name for host in all_hosts(inventory) if host.spec.instances)
+    return select(names, inventory)
+
+
+def _reports(pairs: Sequence[Pair]) -> tuple[list[Report], list[CorralError]]:
+    """Of the instances that were asked for; hosts that cannot be asked are errors."""
+    answers = on_all(_of_host, pairs)
+    errors = [answer for answer in answers if isinstance(answer, CorralError)]
+    found = [r for answer in answers if not isinstance(answer, CorralError) for r in answer]
+    return sorted(found, key=lambda report: report.at, reverse=True), errors
+
+
+def _of_host(pair: Pair) -> list[Report] | CorralError:
+    host, plan = pair
+    try:
+        return [report for report in history_of(host, plan) if plan.instance(report.instance)]
+    except CorralError as error:
+        return error
+
+
+def _last_of_each(reports: Sequence[Report]) -> list[Report]:
+    newest: dict[str, Report] = {}
+    for report in reports:
+        newest.setdefault(report.name, report)
+    return list(newest.values())
+
+
+def _history_table(reports: Sequence[Report]) -> Table:
+    heads = ("at", "instance", "from", "to", "how", "outcome", "seconds", "gap", "by", "reason")
+    table = Table(*heads, box=None)
+    for r in reports:
+        colour = "green" if r.ok else "red"
+        gap = "" if r.gap_seconds is None else f"{r.gap_seconds:.1f} s"
+        reason = escape((r.reason.splitlines() or [""])[0][:80])
+        table.add_row(
+            r.at[:19], r.name, r.from_ or "none", r.to or "none", r.how,
+            f"[{colour}]{r.outcome}[/]", f"{r.seconds:.0f}", gap, escape(r.by), reason,
+        )  # fmt: skip
+    return table
+
+
+def _show(report: Report, pair: Pair, *, log: bool) -> None:
+    click.echo(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
+    lines = told(report.model_copy(update={"log": report.log if log else ""}))
+    click.echo("\n".join(f"  {line}" for line in lines))
+    times = ", ".join(f"{one.phase} {one.seconds:.1f} s" for one in report.phases)
+    click.echo(f"  phases: {times or 'none'}")
+    for line in _differences(report, pair):
+        click.echo(f"  {line}")
+    for title, rows in (("gate", report.gate), ("gate of the revert", report.revert_gate)):
+        if rows:
+            click.echo(f"  {title}")
+            show_table(gate_table(rows))
+
+
+def _differences(report: Report, pair: Pair) -> list[str]:
+    """Between the plans of the generation before and of this one."""
+    if report.from_ is None or report.to is None or report.from_ == report.to:
+        return []
+    try:
+        old, new = (
+            kept_generation(*pair, report.instance, generation)["plan"]
+            for generation in (report.from_, report.to)
+        )
+    except CorralError as error:
+        return [f"plans: {error.what}"]
+    return [f"{report.from_} -> {report.to}", *(f"  {line}" for line in changes(old, new))]
+
+
+def _end(errors: Sequence[CorralError]) -> None:
+    for error in errors:
+        click.echo(str(error), err=True)
+    if errors:
+        sys.exit(1)

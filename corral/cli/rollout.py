@@ -1,0 +1,106 @@
+"""`corral rollout`: a change through the fleet, wave by wave, and back if it is no good."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from corral.cli.rollout_tables import duration, plan_table, total_seconds
+from corral.cli.run_rollout import run_course
+from corral.cli.tables import show
+from corral.errors import CorralError
+from corral.installed import operator
+from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
+from corral.rollout.health import Health
+from corral.rollout.journal import (
+    CONVERGED,
+    Journals,
+    OnFailure,
+    Rollout,
+    default_state_folder,
+    new_id,
+    now,
+)
+from corral.rollout.locks import fleet_lock
+
+state_option = click.option(
+    "--state", "folder", type=click.Path(path_type=Path), default=default_state_folder,
+    help="Journals  [default: ~/.local/state/corral/rollouts]",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("inventory", type=click.Path(path_type=Path))
+@click.option("--limit", "only", multiple=True, metavar="HOST", help="Only these hosts.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option("--soak", type=click.IntRange(min=0), metavar="SECONDS", help="Between waves.")
+@click.option(
+    "--on-failure",
+    type=click.Choice(["revert", "stop"]),
+    default="revert",
+    show_default=True,
+    help="Take back what was changed, or leave it.",
+)
+@click.option("--without-failed", is_flag=True, help="Go on without hosts that are not staged.")
+@click.option("--resume", is_flag=True, help="Go on with the last one, which did not end.")
+@state_option
+def rollout(
+    inventory: Path,
+    only: tuple[str, ...],
+    yes: bool,
+    soak: int | None,
+    on_failure: OnFailure,
+    without_failed: bool,
+    resume: bool,
+    folder: Path,
+) -> None:
+    """Change the hosts of INVENTORY to their plan, wave by wave.
+
+    Everything is put on all hosts first; then the plan is shown and asked about. Exit code 0:
+    converged, 10: all taken back, 20: some hosts serve the new and some the old, 1: not begun.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise CorralError("corral rollout", "there is no terminal to ask on", "give -y")
+    journals = Journals(folder)
+    wanted = Wanted(inventory, only, soak, on_failure, without_failed)
+    with fleet_lock(folder, inventory, by=operator(), since=now()):
+        if resume:
+            begun = unfinished(journals, inventory)
+            found = fleet(Wanted(inventory, begun.only))
+        else:
+            found = fleet(wanted)
+            begun = _begin(wanted, found, journals, ask=not yes)
+        ended = run_course(begun, found, journals)
+    sys.exit(ended.exit_code)
+
+
+def _begin(wanted: Wanted, found: Fleet, journals: Journals, *, ask: bool) -> Rollout:
+    """Stage, show, ask. Ends the command where there is nothing to do, or the answer is no."""
+    name = new_id()
+    log = journals.path(name, "pyinfra.log")
+    click.echo(f"rollout {name}: staging, log in {log}")
+    staged = stage(wanted, found, log, click.echo)
+    planned = plan(wanted, found, staged, name)
+    if not planned.steps:
+        _nothing_to_do(found, [member.host.name for member in staged])
+    show(plan_table(planned))
+    for note in planned.notes:
+        click.secho(f"note: {note}", fg="yellow")
+    waves = len(planned.waves)
+    about = duration(total_seconds(planned))
+    click.echo(f"{len(planned.steps)} instances in {waves} waves, at most about {about}")
+    if ask and not click.confirm("Change them?"):
+        click.echo("nothing was changed; what is staged stays")
+        sys.exit(1)
+    return planned
+
+
+def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
+    hosts = {host.name: (host, plan) for host, plan in found.pairs}
+    names = [f"{name}/{i.name}" for name in staged for i in hosts[name][1].instances]
+    if problems := Health(hosts).problems(names):
+        raise CorralError("verification", "; ".join(problems), "`corral logs HOST/INSTANCE`")
+    click.echo(f"nothing to do: {len(names)} instances serve their plan, verified")
+    sys.exit(CONVERGED)

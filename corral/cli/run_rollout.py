@@ -1,0 +1,74 @@
+"""What `corral rollout` and `corral revert --rollout` share: a course, watched and written down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import click
+from rich.console import Console
+
+from corral.activation import Driver
+from corral.cli.rollout_tables import outcome_table
+from corral.cli.tables import show
+from corral.following import News
+from corral.project import project_root
+from corral.rollout.begin import Fleet
+from corral.rollout.health import Health
+from corral.rollout.journal import Journals, Rollout, write_whole
+from corral.rollout.locks import Holds
+from corral.rollout.page import outcome, page
+from corral.rollout.run import Course, Means, Pair
+from corral.rollout.view import LineView, LiveView
+from corral.traffic import traffic
+
+
+def run_course(
+    begun: Rollout, found: Fleet, journals: Journals, leave: frozenset[str] = frozenset()
+) -> Rollout:
+    """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
+    hosts = {host.name: (host, plan) for host, plan in found.pairs}
+    touched = [hosts[name] for name in dict.fromkeys(s.host for s in begun.steps) if name in hosts]
+    console = Console()
+    view = LiveView(console, begun) if console.is_terminal else LineView(console)
+
+    def drive(pair: Pair, hear: Callable[[str, News], None]) -> Driver:
+        return Driver(*pair, traffic(found.hosts), begun.id, hear)
+
+    try:
+        with Holds(touched, by=begun.by, rollout=begun.id) as holds:
+            save = partial(_save, journals)
+            means = Means(hosts, drive, Health(hosts), holds.check, save, view)
+            with view if isinstance(view, LiveView) else nullcontext():
+                ended = Course(begun, means, leave).run()
+    except KeyboardInterrupt:
+        _tell_interrupted(begun)
+        # Not waiting for the threads that still listen to hosts.
+        os._exit(130)
+    _tell(ended, journals)
+    return ended
+
+
+def _save(journals: Journals, rollout: Rollout) -> None:
+    journals.save(rollout)
+    text = page(rollout, project_root() / "templates")
+    write_whole(journals.path(rollout.id, "page.html"), text)
+
+
+def _tell(ended: Rollout, journals: Journals) -> None:
+    show(outcome_table(ended))
+    if ended.failure:
+        click.echo(f"not converged: {ended.failure}", err=True)
+    click.echo(f"{outcome(ended)} (exit code {ended.exit_code})")
+    click.echo(f"report: {journals.path(ended.id, 'page.html')}, rollout.json beside it")
+
+
+def _tell_interrupted(begun: Rollout) -> None:
+    click.echo(
+        "\ninterrupted. What hosts are doing ends there: kept only if it was confirmed, else taken "
+        f"back.\n  Next: `corral rollout {begun.inventory} --resume`, or "
+        f"`corral revert --rollout {begun.id}`",
+        err=True,
+    )

@@ -1,0 +1,97 @@
+"""Follow a job of the helper to its end, over links that may be cut and hosts that reboot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from corral.errors import CorralError
+from corral.installed import UnreachedError, ask
+from corral.inventory import Host
+from corral.schema import Frozen
+
+# A helper that answers with errors, as while a host boots; a cut link may last longer.
+ERRORS_SECONDS = 60
+SECONDS_BETWEEN_LINES = 5
+_PAUSE_SECONDS = 2
+
+
+class News(Frozen):
+    """What is heard of a job while it runs; ``phase`` is empty between phases.
+
+    + detail: of the phase, such as the generation that waits to be confirmed
+    + silent_seconds: since the host was last heard
+    """
+
+    phase: str = ""
+    seconds: float = 0
+    detail: str = ""
+    line: str = ""
+    silent_seconds: float = 0
+
+
+Hear = Callable[[News], None]
+
+
+def follow(
+    host: Host, helper: str, name: str, *, patience_seconds: float, hear: Hear
+) -> dict[str, Any]:
+    """The last news of a job, as the helper's ``poll`` gives it.
+
+    Each question is a connection of its own. Raises the last error once the host was silent for
+    ``patience_seconds``, or its helper failed for a minute.
+    """
+    offset, heard_at = 0, time.monotonic()
+    while True:
+        try:
+            news: dict[str, Any] = ask(host, helper, ["poll", name, str(offset)])
+        except CorralError as error:
+            silent = time.monotonic() - heard_at
+            limit = patience_seconds if isinstance(error, UnreachedError) else ERRORS_SECONDS
+            if silent > min(limit, patience_seconds):
+                raise
+            hear(News(detail=error.what, silent_seconds=silent))
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        heard_at = time.monotonic()
+        if not news["running"]:
+            return news
+        offset = news["offset"]
+        hear(_news(news))
+
+
+def _news(news: dict[str, Any]) -> News:
+    phase = news.get("phase") or {}
+    return News(
+        phase=phase.get("name", ""),
+        seconds=phase.get("seconds", 0),
+        detail=phase.get("detail", ""),
+        line=next((line.strip() for line in reversed(news["tail"]) if line.strip()), ""),
+    )
+
+
+class Heard:
+    """News as lines for a log: each phase once, then a line every few seconds."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last: dict[str, tuple[str, str]] = {}
+        self._next_at: dict[str, float] = {}
+
+    def __call__(self, name: str, news: News) -> None:
+        phase, before = self._last.get(name, ("", ""))
+        line, now = _line(news), time.monotonic()
+        is_due = news.phase != phase or now >= self._next_at.get(name, 0)
+        if line and line != before and is_due:
+            self._say(f"{name}: {line[:160]}")
+            self._last[name] = (news.phase, line)
+            self._next_at[name] = now + SECONDS_BETWEEN_LINES
+
+
+def _line(news: News) -> str:
+    if news.silent_seconds:
+        return f"no answer for {news.silent_seconds:.0f} s; it goes on there ({news.detail})"
+    if news.phase and (news.detail or news.line.endswith(f": {news.phase}")):
+        return ": ".join(filter(None, (news.phase, news.detail)))
+    return news.line

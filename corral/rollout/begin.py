@@ -1,0 +1,104 @@
+"""The beginning of a rollout: lock, stage, look, and a plan that a person can agree to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.errors import CorralError
+from corral.installed import operator
+from corral.inventory import Host, load_inventory
+from corral.plan import HostPlan
+from corral.project import load_planner, project_root
+from corral.rollout.journal import Journals, OnFailure, Rollout, now
+from corral.rollout.staging import Member, look, refuse_unstaged, run_pyinfra
+from corral.rollout.steps import steps
+from corral.schema import did_you_mean
+from corral.traffic import pools
+from corral.waves import waves
+
+Pair = tuple[Host, HostPlan]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asked for.
+
+    + only: hosts, all if empty; + soak_seconds: None for the inventory's
+    """
+
+    inventory: Path
+    only: tuple[str, ...] = ()
+    soak_seconds: int | None = None
+    on_failure: OnFailure = "revert"
+    without_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The hosts of an inventory; ``pairs`` are those that serve and that were asked for."""
+
+    hosts: tuple[Host, ...]
+    pairs: tuple[Pair, ...]
+
+
+def fleet(wanted: Wanted) -> Fleet:
+    """Read and plan an inventory. Raises CorralError, also for a host that is not in it."""
+    hosts = load_inventory(wanted.inventory)
+    names = {host.name for host in hosts}
+    for name in wanted.only:
+        if name not in names:
+            what = f"no such host in {wanted.inventory}{did_you_mean(name, names)}"
+            raise CorralError(name, what, "name hosts of the inventory with --limit")
+    planner = load_planner(project_root())
+    chosen = [h for h in hosts if h.spec.instances and (not wanted.only or h.name in wanted.only)]
+    if not chosen:
+        what = "no host of it runs an instance"
+        raise CorralError(str(wanted.inventory), what, "describe instances there")
+    return Fleet(tuple(hosts), tuple((host, planner.plan_host(host)) for host in chosen))
+
+
+def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -> list[Member]:
+    """Put everything on the hosts; gives those that are staged. Raises CorralError."""
+    code = run_pyinfra(wanted.inventory, wanted.only, log, say)
+    members = look(found.pairs)
+    staged = [member for member in members if not member.problem]
+    if not wanted.without_failed:
+        refuse_unstaged(members, log)
+    if code != 0 and not wanted.without_failed:
+        what = f"pyinfra ended with exit code {code}; no service was touched"
+        raise CorralError("staging", what, f"see {log}, mend that, then ask again")
+    if not staged:
+        refuse_unstaged(members, log)
+    return staged
+
+
+def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
+    """What would change; ``steps`` is empty if nothing does. Raises CorralError."""
+    changing = {member.host.name for member in staged if member.waiting}
+    due = waves(found.hosts, pools(found.hosts), changing)
+    first = found.pairs[0][0].spec
+    soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
+    return Rollout(
+        id=rollout,
+        inventory=str(wanted.inventory.resolve()),
+        by=operator(),
+        began_at=now(),
+        only=wanted.only,
+        soak_seconds=soak,
+        on_failure=wanted.on_failure,
+        waves=due,
+        steps=steps(staged, due),
+        notes=tuple(warning for wave in due for warning in wave.warnings),
+    )
+
+
+def unfinished(journals: Journals, inventory: Path) -> Rollout:
+    """The last rollout of an inventory, to go on with. Raises CorralError when it ended."""
+    last = journals.last(str(inventory.resolve()))
+    if last is None or last.exit_code is not None:
+        what = f"rollout {last.id} ended" if last else "no rollout of it is known here"
+        step = f"begin a new one: `corral rollout {inventory}`"
+        raise CorralError(str(inventory), what, step)
+    return last

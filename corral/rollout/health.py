@@ -1,0 +1,64 @@
+"""Whether changed instances are well: the helper's checks, completions among them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from corral.errors import CorralError
+from corral.installed import UnreachedError, ask
+from corral.inventory import Host
+from corral.plan import HostPlan
+from corral.remote import on_all
+from corral.verification import Check, failures
+
+_PAUSE_SECONDS = 5
+# A link that is cut at the end of a soak may come back; after that, unknown counts as failed.
+_GRACE_SECONDS = 30
+
+Pair = tuple[Host, HostPlan]
+
+
+class Health:
+    """Asks hosts about their instances; ``hosts`` by name."""
+
+    def __init__(self, hosts: Mapping[str, Pair]) -> None:
+        self._hosts = hosts
+
+    def problems(self, names: Sequence[str], *, for_seconds: float = 0) -> list[str]:
+        """A sentence for each failed check of these HOST/INSTANCE; empty if all are well.
+
+        + for_seconds: asked again and again for so long; the first problem ends it.
+        """
+        targets = [self._only(host, names) for host in dict.fromkeys(map(_host, names))]
+        end = time.monotonic() + for_seconds
+        while True:
+            answers = on_all(lambda pair: _ask(*pair), targets)
+            broken = [text for texts, reached in answers if reached for text in texts]
+            silent = [text for texts, reached in answers if not reached for text in texts]
+            left = end - time.monotonic()
+            if broken or left <= (-_GRACE_SECONDS if silent else 0):
+                return broken + silent
+            time.sleep(min(_PAUSE_SECONDS, max(left, 1)))
+
+    def _only(self, host: str, names: Sequence[str]) -> Pair:
+        """A host with the plan of its named instances alone."""
+        found, plan = self._hosts[host]
+        wanted = tuple(i for i in plan.instances if f"{host}/{i.name}" in names)
+        return found, plan.model_copy(update={"instances": wanted})
+
+
+def _host(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _ask(host: Host, plan: HostPlan) -> tuple[list[str], bool]:
+    """What is wrong on a host, and whether it was reached at all."""
+    try:
+        rows = ask(host, plan.paths.helper, ["check", plan.to_helper()])
+    except UnreachedError as error:
+        return [f"{host.name}: {error.what}"], False
+    except CorralError as error:
+        return [f"{host.name}: {error.what}"], True
+    told = failures(plan, [Check.model_validate(row) for row in rows])
+    return [f"{host.name}/{line}" for line in told], True

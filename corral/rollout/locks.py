@@ -1,0 +1,126 @@
+"""One rollout at a time: a lock on the controller, and one held on every host."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from corral.errors import CorralError
+from corral.installed import fault
+from corral.inventory import Host
+from corral.plan import HostPlan
+from corral.remote import on_all, ssh_command
+
+# The host lets go when it heard nothing for a minute.
+_SECONDS_BETWEEN_SIGNS = 15
+
+
+@contextmanager
+def fleet_lock(folder: Path, inventory: Path, *, by: str, since: str) -> Iterator[None]:
+    """Hold the lock of an inventory on this controller; it is free once this process is gone.
+
+    Raises CorralError naming who holds it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    digest = hashlib.sha256(str(inventory.resolve()).encode()).hexdigest()[:8]
+    path = folder / f"{inventory.stem}-{digest}.lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _taken(file, str(inventory)) from error
+        _sign(file, {"by": by, "since": since, "pid": os.getpid()})
+        yield
+
+
+def _sign(file: IO[str], holder: dict[str, object]) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps(holder))
+    file.flush()
+
+
+def _taken(file: IO[str], inventory: str) -> CorralError:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+    except json.JSONDecodeError:
+        holder = {}  # it is being written
+    who = f"{holder.get('by', 'somebody')} (process {holder.get('pid', 'unknown')})"
+    what = f"a rollout runs since {holder.get('since', 'just now')}, by {who}"
+    return CorralError(inventory, what, "wait for it, then ask again")
+
+
+class Holds:
+    """The rollout lock of every host, each held by a connection that gives signs of life."""
+
+    def __init__(self, hosts: Sequence[tuple[Host, HostPlan]], *, by: str, rollout: str) -> None:
+        self._hosts = hosts
+        self._holder = {"by": by, "rollout": rollout}
+        self._open: dict[str, subprocess.Popen[str]] = {}
+        self._ended = threading.Event()
+        self._signs = threading.Thread(target=self._give_signs, daemon=True)
+
+    def __enter__(self) -> Holds:
+        try:
+            self.check()
+        except CorralError:
+            self._close()
+            raise
+        self._signs.start()
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._signs.join()
+        self._close()
+
+    def check(self) -> None:
+        """Take again what a cut link let go. Raises CorralError when somebody else holds it."""
+        lost = [pair for pair in self._hosts if not self._is_held(pair[0].name)]
+        on_all(lambda pair: self._take(*pair), lost)
+
+    def _is_held(self, host: str) -> bool:
+        held = self._open.get(host)
+        return held is not None and held.poll() is None
+
+    def _take(self, host: Host, plan: HostPlan) -> None:
+        spec = {"paths": plan.paths.model_dump(), **self._holder}
+        words = ["python3", plan.paths.helper, "hold", json.dumps(spec)]
+        process = subprocess.Popen(
+            ssh_command(host, words), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        if not (process.stdout and process.stdout.readline().strip()):
+            said = process.communicate()[1].strip()
+            raise fault(host.name, said or f"the lock was not taken ({process.returncode})")
+        self._open[host.name] = process
+
+    def _give_signs(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN_SIGNS):
+            for process in tuple(self._open.values()):
+                _write_line(process)
+
+    def _close(self) -> None:
+        for process in self._open.values():
+            process.communicate()
+
+
+def _write_line(process: subprocess.Popen[str]) -> None:
+    try:
+        if process.stdin:
+            process.stdin.write("\n")
+            process.stdin.flush()
+    except BrokenPipeError:
+        process.wait()  # its link was cut; ``check`` takes it again

@@ -1,0 +1,40 @@
+"""The page of a rollout for people: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from corral.rollout.journal import CONVERGED, MIXED, REVERTED, Rollout, Step
+
+_OUTCOMES = {
+    None: "not finished", CONVERGED: "converged", REVERTED: "reverted cleanly", MIXED: "mixed",
+}  # fmt: skip
+
+
+def outcome(rollout: Rollout) -> str:
+    """How a rollout ended, in a word or two."""
+    return _OUTCOMES[rollout.exit_code]
+
+
+def now_serving(rollout: Rollout, step: Step) -> str:
+    """What is known of an instance now."""
+    if step.name in rollout.unclear():
+        return "unclear"
+    last = [r for r in (*rollout.reports, *rollout.reverts) if r.name == step.name]
+    return (last[-1].serving or "nothing") if last else (step.from_generation or "nothing")
+
+
+def page(rollout: Rollout, templates: Path) -> str:
+    """The whole page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+    )
+    wave_of = {host: wave.name for wave in rollout.waves for host in wave.hosts}
+    rows = [(wave_of[s.host], s, now_serving(rollout, s)) for s in rollout.steps]
+    template = environment.get_template("rollout.html.j2")
+    return template.render(r=rollout, outcome=outcome(rollout), rows=rows)

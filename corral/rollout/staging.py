@@ -1,0 +1,86 @@
+"""Staging: pyinfra puts everything on the hosts, then each host is asked whether it is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.errors import CorralError
+from corral.inventory import Host
+from corral.keys import ensure_keys
+from corral.plan import HostPlan, InstancePlan
+from corral.project import project_root
+from corral.remote import call_helper, on_all
+from corral.state import HostState
+from corral.waiting import unstaged, waiting
+
+
+@dataclass(frozen=True)
+class Member:
+    """A host of the rollout with its plan, and what it says of itself once it is staged.
+
+    + problem: why it is not staged, or empty; + waiting: instances that do not serve their plan
+    """
+
+    host: Host
+    plan: HostPlan
+    state: HostState
+    problem: str = ""
+    waiting: tuple[InstancePlan, ...] = ()
+
+
+def run_pyinfra(inventory: Path, only: Sequence[str], log: Path, say: Callable[[str], None]) -> int:
+    """Deploy all stages that touch no service; its output goes to ``say`` and to ``log``.
+
+    Gives pyinfra's exit code, which says too little: 0 as well where no host was touched.
+    """
+    limits = [word for name in only for word in ("--limit", name)]
+    command = [sys.executable, "-m", "pyinfra", str(inventory.resolve()), "deploy.py", "-y"]
+    process = subprocess.Popen(
+        [*command, "--data", "stage_only=true", *limits],
+        cwd=project_root(), env={**os.environ, "PYINFRA_PROGRESS": "off"}, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    with log.open("a", encoding="utf-8") as file:
+        for line in process.stdout or ():
+            file.write(line)
+            say(line.rstrip("\n"))
+    return process.wait()
+
+
+def look(hosts: Sequence[tuple[Host, HostPlan]]) -> list[Member]:
+    """Ask every host for its state; a host that cannot be asked is a member with a problem."""
+    return on_all(lambda pair: _member(*pair), hosts)
+
+
+def _member(host: Host, plan: HostPlan) -> Member:
+    keys = {i.name: ensure_keys(host, i.name).sha256 for i in plan.instances}
+    try:
+        state = HostState.model_validate(call_helper(host, "state", plan.to_helper()))
+    except CorralError as error:
+        return Member(host, plan, HostState(), error.what)
+    missing = _missing(plan, state, keys)
+    return Member(host, plan, state, missing, waiting(plan, state, keys))
+
+
+def _missing(plan: HostPlan, state: HostState, keys: Mapping[str, str]) -> str:
+    found = unstaged(plan, state, keys)
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more
+
+
+def refuse_unstaged(members: Sequence[Member], log: Path) -> None:
+    """Raises CorralError naming every host that is not staged, and why."""
+    left = [member for member in members if member.problem]
+    if not left:
+        return
+    lines = "\n".join(f"  {member.host.name}: {member.problem}" for member in left)
+    raise CorralError(
+        "staging",
+        f"{len(left)} of {len(members)} hosts are not staged; no service was touched\n{lines}",
+        f"see {log}, mend that and ask again, or go on without them with --without-failed",
+    )

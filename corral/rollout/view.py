@@ -1,0 +1,109 @@
+"""What a person sees while a rollout runs: a live table on a terminal, else lines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from corral.following import Heard, News
+from corral.reports import Report, told
+from corral.rollout.journal import Rollout, Step
+
+_LINES_KEPT = 8
+
+
+class View(Protocol):
+    """Told by many threads."""
+
+    def say(self, line: str) -> None:
+        """A line about the whole."""
+
+    def heard(self, name: str, news: News) -> None:
+        """News of HOST/INSTANCE."""
+
+    def ended(self, report: Report) -> None:
+        """An activation or a revert ended."""
+
+
+class LineView:
+    """Lines, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines = Heard(self.say)
+
+    def say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def heard(self, name: str, news: News) -> None:
+        self._lines(name, news)
+
+    def ended(self, report: Report) -> None:
+        for line in told(report):
+            self.say(f"{report.host}/{line}" if line.startswith(report.instance) else f"  {line}")
+
+
+class LiveView:
+    """A table that is drawn again twice a second: host, wave, phase, seconds, detail."""
+
+    def __init__(self, console: Console, rollout: Rollout) -> None:
+        self._steps = rollout.steps
+        self._waves = {name: wave.name for wave in rollout.waves for name in wave.hosts}
+        self._news: dict[str, tuple[News, float]] = {}
+        self._reports: dict[str, Report] = {}
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        with self._lock:
+            self._lines = [*self._lines, line][-_LINES_KEPT:]
+
+    def heard(self, name: str, news: News) -> None:
+        with self._lock:
+            self._news[name] = (news, time.monotonic())
+            self._reports.pop(name, None)
+
+    def ended(self, report: Report) -> None:
+        with self._lock:
+            self._reports[report.name] = report
+
+    def _draw(self) -> Group:
+        with self._lock:
+            rows = [(step, self._row(step)) for step in self._steps]
+            lines = list(self._lines)
+        table = Table("wave", "instance", "phase", "seconds", "detail", box=None)
+        for step, (phase, seconds, detail) in rows:
+            wave = self._waves[step.host].removeprefix("wave ")
+            table.add_row(wave, step.name, phase, seconds, escape(detail[:80]))
+        return Group(table, *(Text(line) for line in lines))
+
+    def _row(self, step: Step) -> tuple[str, str, str]:
+        if report := self._reports.get(step.name):
+            colour = "green" if report.ok else "red"
+            reason = (report.reason.splitlines() or [""])[0]
+            return f"[{colour}]{report.outcome}[/]", f"{report.seconds:.0f}", reason
+        if step.name not in self._news:
+            return "", "", ""
+        news, at = self._news[step.name]
+        if news.silent_seconds:
+            return "[yellow]no answer[/]", f"{news.silent_seconds:.0f}", news.detail
+        # Between two answers the clock goes on.
+        return news.phase, f"{news.seconds + time.monotonic() - at:.0f}", news.detail or news.line

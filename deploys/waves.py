@@ -1,0 +1,132 @@
+"""Waves of this run: which hosts change, in what order, and what keeps a wave from starting."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+
+from pyinfra import logger
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.state import State
+from pyinfra.context import ctx_state
+
+from corral.activation import Traffic
+from corral.errors import CorralError
+from corral.inventory import Host
+from corral.traffic import pools
+from corral.traffic import traffic as traffic_of
+from corral.waves import Pools, Wave, waves
+from deploys.fleet import parsed
+
+# Each host goes its own way with these, so that no host waits for another's wave.
+_WITHOUT_STEPS = {"--no-wait", "--serial"}
+
+
+@dataclass
+class _Run:
+    """Told while pyinfra prepares; asked while it runs.
+
+    + left_out: hosts that had failed when the first wave was due
+    """
+
+    hosts: list[Host]
+    pools: Pools
+    waiting: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    left_out: frozenset[str] | None = None
+
+
+@cache
+def _run(of: State) -> _Run:
+    hosts = [parsed(host) for host in of.inventory]
+    return _Run(hosts, pools(hosts))
+
+
+def _this_run() -> _Run:
+    return _run(_state())
+
+
+def _state() -> State:
+    found: State = ctx_state.get()  # type: ignore[no-untyped-call]
+    return found
+
+
+def numbers() -> range:
+    """Numbers of the waves that this run may need, from 0. Raises PyinfraError."""
+    if found := sorted(_WITHOUT_STEPS & set(sys.argv)):
+        raise PyinfraError(
+            f"waves cannot be kept with {found[0]}\n  Next: run the deploy without it"
+        )
+    run = _this_run()
+    try:
+        return range(len(waves(run.hosts, run.pools)))
+    except CorralError as error:
+        raise PyinfraError(str(error)) from error
+
+
+def traffic() -> Traffic:
+    """The gateways of this inventory."""
+    return traffic_of(_this_run().hosts)
+
+
+def tell(host: Host, *, waiting: bool) -> None:
+    """Note whether a host has instances that do not serve what is planned."""
+    if waiting:
+        _this_run().waiting.add(host.name)
+
+
+def is_turn(host: Host, number: int) -> bool:
+    """Whether a host changes in this wave, and nothing stands against the wave.
+
+    Only known once pyinfra has prepared. What stops a wave is said once.
+    """
+    run = _this_run()
+    if run.left_out is None:
+        run.left_out = _failed()
+    due = waves(run.hosts, run.pools, run.waiting - run.left_out)
+    if number >= len(due) or host.name not in due[number].hosts:
+        return False
+    if reason := _obstacle(run, host):
+        _say_once(_state(), f"{due[number].name} does not start: {reason}")
+        return False
+    _warn_once(_state(), due[number])
+    return True
+
+
+def _obstacle(run: _Run, host: Host) -> str:
+    left_out = run.left_out or frozenset()
+    if failed := sorted(_failed() - left_out):
+        return f"{', '.join(failed)} failed. Next: mend that, then run the same deploy again"
+    if left_out and not host.spec.without_failed:
+        return (
+            f"{', '.join(sorted(left_out))} failed before, or was not reached, and no service was "
+            "touched. Next: mend that, or go on without with `--data without_failed=true`"
+        )
+    return ""
+
+
+@cache
+def _say_once(_: State, line: str) -> None:
+    logger.error(f"    {line}")
+
+
+@cache
+def _warn_once(_: State, wave: Wave) -> None:
+    for warning in wave.warnings:
+        logger.warning(f"    {wave.name}: {warning}")
+
+
+def finish(host: Host) -> None:
+    """Note that a host serves its plan now."""
+    _this_run().done.add(host.name)
+
+
+def is_done(host: Host) -> bool:
+    """Whether a host had nothing to change, or has changed."""
+    run = _this_run()
+    return host.name not in run.waiting or host.name in run.done
+
+
+def _failed() -> frozenset[str]:
+    return frozenset(host.name for host in _state().failed_hosts)
