@@ -16,7 +16,7 @@ from corral.inventory import load_inventory
 TWO_GROUPS = """
 _shared = {"rack": "inline"}
 servers = ([("a", {"own": 1}), "b"], _shared)
-canaries = (["b", ("c", {"own": 3})], {"wave": 0})
+canaries = (["b", ("c", {"own": 3})], {"shift": 0})
 plain = ["d"]
 """
 
@@ -42,7 +42,7 @@ SCENARIOS: dict[str, tuple[str, dict[str, str]]] = {
     "a group's file against its inline data": (TWO_GROUPS, {"servers": "rack = 'file'"}),
     "a later group against an earlier one": (
         TWO_GROUPS,
-        {"servers": "wave = 1\nzone = 's'", "canaries": "zone = 'c'"},
+        {"servers": "shift = 1\nzone = 's'", "canaries": "zone = 'c'"},
     ),
     "the inventory's own group": (TWO_GROUPS, {"site": "zone = 'site'"}),
     "the inventory's own group against another": (
