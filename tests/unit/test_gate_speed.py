@@ -118,6 +118,18 @@ def test_a_spread_is_measured_longer_and_given_up_as_failed(
     assert runs(does) == 1 + 2 * 6
 
 
+def test_what_is_slow_beyond_doubt_waits_for_nothing_else(
+    plan: dict[str, Any], does: Behaviour
+) -> None:
+    measured(plan)
+    does.asked.clear()
+    does.generation = itertools.repeat(20.0)
+    does.prompt = itertools.cycle([400.0, 400.0, 1600.0, 1600.0])
+    row = measured(plan, "g2")
+    assert row["ok"] is False
+    assert runs(does) == THREE_RUNS
+
+
 def test_more_runs_decide_what_three_could_not(plan: dict[str, Any], does: Behaviour) -> None:
     measured(plan)
     does.asked.clear()
