@@ -12,6 +12,9 @@ def switch_to(task, spec, report):
     """Raises HostError; until the old server stops, taking back interrupts nothing."""
     spare = switch.spare_of(spec["instance"])
     prepare(task)
+    # Long before they do anything: a connection that begins just as the kernel starts to follow
+    # connections could be lost if its packets were changed at once.
+    redirect.lay(*ends(task, spare))
     prove_spare(task, spare, report)
     with phase(report, "switching"):
         redirect.lay(*ends(task, spare), sent_on=True)
