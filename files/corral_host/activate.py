@@ -1,6 +1,7 @@
 """Switch an instance to a generation, keep it if it passes the gate, else put the old one back."""
 
 import contextlib
+from random import randint
 
 from corral_host import attempt, checks, history, in_place, side_by_side, way_back
 from corral_host import task as tasks
@@ -70,6 +71,10 @@ def checked(spec, report):
 def new_task(spec, report, before):
     instance, paths = spec["instance"], spec["paths"]
     fields = ("folder", "unit", "unit_path")
+    spare = instance["activation"]["spare"] if report["how"] == "side by side" else None
+    onward = spare and {
+        "endpoint": instance["endpoint"], "spare": spare["endpoint"], "zone": randint(1, 65535),
+    }  # fmt: skip
     job = f"corral-job-{attempt.job_name(instance['name'])}.service"
     return {
         **{name: instance[name] for name in fields},
@@ -77,7 +82,7 @@ def new_task(spec, report, before):
         "helper": paths["helper"], "job": job,
         "from": report["from"], "to": instance["generation"], "how": report["how"], "kept": False,
         "boot_id": boot_id(), "invocation": show(instance["unit"], "InvocationID")["InvocationID"],
-        "before": before, "after": instance, "report": report,
+        "before": before, "after": instance, "onward": onward, "report": report,
     }  # fmt: skip
 
 

@@ -40,6 +40,6 @@ def empty(task, spec, report):
         if unusable := redirect.unusable(task["instance"]):
             report["log"] = f"requests could not be kept away while draining: {unusable}\n"
         else:
-            redirect.lay(task["instance"], before["endpoint"], refused=(port,), kept=(port,))
+            redirect.lay(task["instance"], refused=(port,), kept=(port,))
     if left := drain(before, limit):
         raise RefusedError(still_in_flight(task, left, limit))

@@ -14,13 +14,22 @@ from corral_host.tools import HostError
 FIRST_PACKET = "tcp flags & (fin|syn|rst|ack) == syn"
 WITH_DATA = "tcp flags & psh == psh"
 RESET = "reject with tcp reset"
-# The hooks in which addresses change, and the one where packets of this host's servers arrive.
-SENT_ON = ("arriving", "leaving")
-CHAINS = {
+OURS = f"meta mark {MARK:#x} accept"
+# Where packets of this host's servers arrive; where the kernel starts to follow connections; where
+# their addresses change.
+ARRIVED = {"delivered": "type filter hook input priority filter"}
+FOLLOWED = {
+    "from_outside": "type filter hook prerouting priority raw",
+    "from_here": "type filter hook output priority raw",
+}
+CHANGED = {
     "arriving": "type nat hook prerouting priority dstnat",
     "leaving": "type nat hook output priority -100",
-    "delivered": "type filter hook input priority filter",
 }
+# What happens to new connections. The first comes long before the second: what stands when the
+# kernel starts to follow connections must never meet rules that change addresses. The last keeps
+# what was sent on alive.
+FOLLOW, SEND_ON, LET_GO = "follow", "send on", "let go"
 
 
 def unusable(name):
@@ -28,17 +37,19 @@ def unusable(name):
     if not shutil.which("nft"):
         return "nft is not installed"
     sample = {"address": "0.0.0.0", "port": 1}
-    done = ask(text(name, sample, sample, sent_on=True, refused=(1,)), "--check")
+    onward = {"endpoint": sample, "spare": sample, "zone": 1}
+    done = ask(text(name, onward, SEND_ON, refused=(1,), kept=(1,)), "--check")
     return done.stderr.strip().splitlines()[0] if done.returncode else None
 
 
-def lay(name, endpoint, spare=None, *, sent_on=False, refused=(), kept=()):
+def lay(name, onward=None, stage=None, *, refused=(), kept=()):
     """Replace the rules of an instance. Raises HostError.
 
-    ``sent_on``: new connections to ``endpoint`` reach ``spare``; ``refused``: ports that take no
-    new connection; ``kept``: ports where a connection that stands takes no new request.
+    ``onward``: endpoint and spare, the ends of what is sent on, and the zone in which the kernel
+    remembers that, another for each switch; ``refused``: ports that take no new connection;
+    ``kept``: ports where a connection that stands takes no new request.
     """
-    done = ask(text(name, endpoint, spare, sent_on=sent_on, refused=refused, kept=kept))
+    done = ask(text(name, onward, stage, refused=refused, kept=kept))
     if done.returncode:
         raise HostError(f"packet rules for {name}: {done.stderr.strip()}")
 
@@ -59,24 +70,33 @@ def ask(rules, *options):
     )
 
 
-def text(name, endpoint, spare=None, *, sent_on=False, refused=(), kept=()):
-    """The whole as one transaction; chains stay, as the connections sent on need their hooks."""
+def text(name, onward=None, stage=None, *, refused=(), kept=()):
+    """The whole as one transaction; chains stay, as connections that were sent on need them."""
     table = f"inet corral_{name}"
-    lines = [f"add table {table}"]
-    lines += [
-        f"add chain {table} {chain} {{ {hook}; policy accept; }}" for chain, hook in CHAINS.items()
-    ]
-    lines.append(f"flush table {table}")
-    lines += [f"add rule {table} {chain} meta mark {MARK:#x} accept" for chain in CHAINS]
-    if spare:
-        # Behind an accept it does nothing, but connections that were sent on need it.
-        passes = () if sent_on else ("accept",)
-        onward = (*passes, f"{FIRST_PACKET} {onwards(endpoint, spare)}")
-        lines += [f"add rule {table} {chain} {rule}" for chain in SENT_ON for rule in onward]
     stopped = [f"{FIRST_PACKET} tcp dport {port} {RESET}" for port in refused]
     stopped += [f"tcp dport {port} {WITH_DATA} {RESET}" for port in kept]
-    lines += [f"add rule {table} delivered {rule}" for rule in stopped]
+    rules = dict.fromkeys(ARRIVED, [OURS, *stopped])
+    if onward:
+        rules |= dict.fromkeys(FOLLOWED, followed(onward))
+        rules |= dict.fromkeys(CHANGED, changed(onward, stage)) if stage != FOLLOW else {}
+    hooks = {**ARRIVED, **FOLLOWED, **CHANGED}
+    lines = [f"add table {table}"]
+    lines += [f"add chain {table} {chain} {{ {hooks[chain]}; policy accept; }}" for chain in rules]
+    lines.append(f"flush table {table}")
+    lines += [f"add rule {table} {chain} {rule}" for chain in rules for rule in rules[chain]]
     return "\n".join([*lines, ""])
+
+
+def followed(onward):
+    port, spare = onward["endpoint"]["port"], onward["spare"]["port"]
+    zone = f"ct zone set {onward['zone']}"
+    return [f"tcp dport {port} {zone}", f"tcp sport {{ {port}, {spare} }} {zone}"]
+
+
+def changed(onward, stage):
+    # Behind an accept a rule changes nothing, but what was sent on needs it.
+    passes = () if stage == SEND_ON else ("accept",)
+    return [OURS, *passes, f"{FIRST_PACKET} {onwards(onward['endpoint'], onward['spare'])}"]
 
 
 def onwards(endpoint, spare):

@@ -12,12 +12,13 @@ def switch_to(task, spec, report):
     """Raises HostError; until the old server stops, taking back interrupts nothing."""
     spare = switch.spare_of(spec["instance"])
     prepare(task)
+    redirect.lay(task["instance"], task["onward"], redirect.FOLLOW)
     prove_spare(task, spare, report)
     with phase(report, "switching"):
-        redirect.lay(*ends(task, spare), sent_on=True)
+        redirect.lay(task["instance"], task["onward"], redirect.SEND_ON)
     confirmed(spec, report)
     with phase(report, "draining"):
-        empty(task, spare)
+        empty(task)
     with phase(report, "stopping"):
         switch.stop(task["unit"])
     del task["started"]
@@ -40,17 +41,13 @@ def prove_spare(task, spare, report):
         report["gate"] += gate(spare)
 
 
-def empty(task, spare):
+def empty(task):
     """The old server ends what it has; at half the limit kept connections are told to end."""
     before, limit = task["before"], task["after"]["activation"]["drain_seconds"]
     port = before["endpoint"]["port"]
 
     def close_kept():
-        redirect.lay(*ends(task, spare), sent_on=True, kept=(port,))
+        redirect.lay(task["instance"], task["onward"], redirect.SEND_ON, kept=(port,))
 
     if left := drain(before, limit, close_kept=close_kept):
         raise HostError(still_in_flight(task, left, limit))
-
-
-def ends(task, spare):
-    return task["instance"], task["after"]["endpoint"], spare["endpoint"]

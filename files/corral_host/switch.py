@@ -118,7 +118,7 @@ def clear_spare(task):
 
 def leave_spare(task, spare):
     """New connections reach the server itself again; those of before end, or are told to."""
-    ends = task["instance"], task["after"]["endpoint"], spare["endpoint"]
-    redirect.lay(*ends)
+    way = task["instance"], task["onward"], redirect.LET_GO
+    redirect.lay(*way)
     port, limit = spare["endpoint"]["port"], task["after"]["activation"]["drain_seconds"]
-    return drain(spare, limit, close_kept=lambda: redirect.lay(*ends, kept=(port,)))
+    return drain(spare, limit, close_kept=lambda: redirect.lay(*way, kept=(port,)))
