@@ -67,7 +67,7 @@ def rollout(
     wanted = Wanted(inventory, only, soak, on_failure, without_failed)
     with fleet_lock(folder, inventory, by=operator(), since=now()):
         if resume:
-            begun = unfinished(journals, inventory)
+            begun = unfinished(journals, inventory, soak_seconds=soak)
             found = fleet(Wanted(inventory, begun.only))
         else:
             found = fleet(wanted)

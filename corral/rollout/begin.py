@@ -94,11 +94,15 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     )
 
 
-def unfinished(journals: Journals, inventory: Path) -> Rollout:
-    """The last rollout of an inventory, to go on with. Raises CorralError when it ended."""
+def unfinished(journals: Journals, inventory: Path, *, soak_seconds: int | None) -> Rollout:
+    """The last rollout of an inventory, to go on with. Raises CorralError when it ended.
+
+    + soak_seconds: instead of what it had, unless None
+    """
     last = journals.last(str(inventory.resolve()))
     if last is None or last.exit_code is not None:
         what = f"rollout {last.id} ended" if last else "no rollout of it is known here"
         step = f"begin a new one: `corral rollout {inventory}`"
         raise CorralError(str(inventory), what, step)
-    return last
+    soak = last.soak_seconds if soak_seconds is None else soak_seconds
+    return last.model_copy(update={"soak_seconds": soak})
