@@ -68,9 +68,9 @@ def rollout(
     with fleet_lock(folder, inventory, by=operator(), since=now()):
         if resume:
             begun = unfinished(journals, inventory, soak_seconds=soak)
-            found = fleet(Wanted(inventory, begun.only))
+            found = fleet(Wanted(inventory, begun.only), click.echo)
         else:
-            found = fleet(wanted)
+            found = fleet(wanted, click.echo)
             begun = _begin(wanted, found, journals, ask=not yes)
         ended = run_course(begun, found, journals)
     sys.exit(ended.exit_code)

@@ -42,7 +42,7 @@ class Begin:
         self.planned = rollout("a", "b")
         found = Fleet((), tuple(pair(name) for name in ("a", "b")))
         staged = [Member(*pair("a"), HostState())]
-        monkeypatch.setattr(rollout_module, "fleet", lambda _: found)
+        monkeypatch.setattr(rollout_module, "fleet", lambda *_: found)
         monkeypatch.setattr(rollout_module, "stage", lambda *_: staged)
         monkeypatch.setattr(rollout_module, "plan", lambda *_: self.planned)
         monkeypatch.setattr(rollout_module, "run_course", self.run)
@@ -215,11 +215,11 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
         left.append(rest[-1])
         return begin.run(begun)
 
-    def look(pairs: list[Any]) -> list[Member]:
+    def look(pairs: list[Any], _: object) -> list[Member]:
         states = {"a": generation("a"), "b": "another"}
         return [Member(h, p, _serving(p, states[h.name])) for h, p in pairs]
 
-    monkeypatch.setattr(revert_module, "fleet", lambda _: Fleet((), (pair("a"), pair("b"))))
+    monkeypatch.setattr(revert_module, "fleet", lambda *_: Fleet((), (pair("a"), pair("b"))))
     monkeypatch.setattr(revert_module, "look", look)
     monkeypatch.setattr(revert_module, "run_course", run)
     result = corral("revert", "--rollout", "r", "--state", str(begin.folder))

@@ -162,7 +162,7 @@ def test_no_wave_starts_before_every_host_says_that_it_is_staged(
 ) -> None:
     members = [member("a", problems[0]), member("b", problems[1])]
     monkeypatch.setattr(begin, "run_pyinfra", lambda *_: code)
-    monkeypatch.setattr(begin, "look", lambda _: members)
+    monkeypatch.setattr(begin, "look", lambda *_: members)
     wanted = Wanted(Path("i.py"), without_failed=without)
 
     def stage() -> list[Member]:
@@ -287,9 +287,9 @@ def test_a_host_of_the_limit_that_is_not_there_is_refused(tmp_path: Path) -> Non
     inventory = tmp_path / "i.py"
     inventory.write_text("servers = [('gpu-01', {'instances': []})]\n")
     with pytest.raises(CorralError, match='did you mean "gpu-01"'):
-        begin.fleet(Wanted(inventory, ("gpu-1",)))
+        begin.fleet(Wanted(inventory, ("gpu-1",)), print)
     with pytest.raises(CorralError, match="runs an instance"):
-        begin.fleet(Wanted(inventory))
+        begin.fleet(Wanted(inventory), print)
 
 
 def test_waves_are_of_the_hosts_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
