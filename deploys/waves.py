@@ -14,10 +14,9 @@ from pyinfra.context import ctx_state
 from corral.activation import Traffic
 from corral.errors import CorralError
 from corral.inventory import Host
-from corral.traffic import pools
 from corral.traffic import traffic as traffic_of
 from corral.waves import Pools, Wave, waves
-from deploys.fleet import parsed
+from deploys.fleet import parsed, planner
 
 # Each host goes its own way with these, so that no host waits for another's wave.
 _WITHOUT_STEPS = {"--no-wait", "--serial"}
@@ -31,6 +30,7 @@ class _Run:
     """
 
     hosts: list[Host]
+    traffic: Traffic
     pools: Pools
     waiting: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
@@ -40,7 +40,7 @@ class _Run:
 @cache
 def _run(of: State) -> _Run:
     hosts = [parsed(host) for host in of.inventory]
-    return _Run(hosts, pools(hosts))
+    return _Run(hosts, *traffic_of(hosts, planner(), logger.warning))
 
 
 def _this_run() -> _Run:
@@ -67,7 +67,7 @@ def numbers() -> range:
 
 def traffic() -> Traffic:
     """The gateways of this inventory."""
-    return traffic_of(_this_run().hosts)
+    return _this_run().traffic
 
 
 def tell(host: Host, *, waiting: bool) -> None:

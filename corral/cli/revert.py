@@ -17,6 +17,7 @@ from corral.following import News
 from corral.installed import operator
 from corral.inventory import Host, load_inventory
 from corral.plan import HostPlan
+from corral.project import load_planner, project_root
 from corral.rollout.begin import Fleet, Wanted, fleet
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
@@ -60,7 +61,9 @@ def _host(host: Host, plan: HostPlan, to: str | None, inventory: Path | None) ->
     def hear(instance: str, news: News) -> None:
         view.heard(f"{host.name}/{instance}", news)
 
-    driver = Driver(host, plan, traffic(_neighbours(host, inventory)), hear=hear)
+    planner = load_planner(project_root())
+    gateways, _ = traffic(_neighbours(host, inventory), planner, click.echo)
+    driver = Driver(host, plan, gateways, hear=hear)
     good = True
     for instance in plan.instances:
         report = driver.revert(instance, to)
@@ -84,7 +87,7 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         click.echo(f"rollout {rollout_id} has nothing to take back")
         return 0
     inventory = Path(rollout.inventory)
-    found = fleet(Wanted(inventory, rollout.only))
+    found = fleet(Wanted(inventory, rollout.only), click.echo)
     with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
@@ -98,7 +101,8 @@ def _changed_again(rollout: Rollout, found: Fleet) -> frozenset[str]:
     """Of what shall be taken back: what does not serve what this rollout put there."""
     wanted = rollout.to_take_back()
     touched = {step.host for step in wanted}
-    members = {m.host.name: m for m in look([p for p in found.pairs if p[0].name in touched])}
+    pairs = [pair for pair in found.pairs if pair[0].name in touched]
+    members = {member.host.name: member for member in look(pairs, found.key_of)}
     return frozenset(
         step.name
         for step in wanted

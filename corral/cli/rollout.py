@@ -61,19 +61,23 @@ def rollout(
     Everything is put on all hosts first; then the plan is shown and asked about. Exit code 0:
     converged, 10: all taken back, 20: some hosts serve the new and some the old, 1: not begun.
     """
-    if not yes and not sys.stdin.isatty():
+    if not yes and not _has_terminal():
         raise CorralError("corral rollout", "there is no terminal to ask on", "give -y")
     journals = Journals(folder)
     wanted = Wanted(inventory, only, soak, on_failure, without_failed)
     with fleet_lock(folder, inventory, by=operator(), since=now()):
         if resume:
-            begun = unfinished(journals, inventory)
-            found = fleet(Wanted(inventory, begun.only))
+            begun = unfinished(journals, inventory, soak_seconds=soak)
+            found = fleet(Wanted(inventory, begun.only), click.echo)
         else:
-            found = fleet(wanted)
+            found = fleet(wanted, click.echo)
             begun = _begin(wanted, found, journals, ask=not yes)
         ended = run_course(begun, found, journals)
     sys.exit(ended.exit_code)
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _begin(wanted: Wanted, found: Fleet, journals: Journals, *, ask: bool) -> Rollout:

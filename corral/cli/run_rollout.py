@@ -22,7 +22,6 @@ from corral.rollout.locks import Holds
 from corral.rollout.page import outcome, page
 from corral.rollout.run import Course, Means, Pair
 from corral.rollout.view import LineView, LiveView
-from corral.traffic import traffic
 
 
 def run_course(
@@ -35,7 +34,7 @@ def run_course(
     view = LiveView(console, begun) if console.is_terminal else LineView(console)
 
     def drive(pair: Pair, hear: Callable[[str, News], None]) -> Driver:
-        return Driver(*pair, traffic(found.hosts), begun.id, hear)
+        return Driver(*pair, found.traffic, begun.id, hear)
 
     try:
         with Holds(touched, by=begun.by, rollout=begun.id) as holds:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from corral.activation import NoGateway, Traffic
 from corral.errors import CorralError
 from corral.installed import operator
 from corral.inventory import Host, load_inventory
+from corral.keys import KeyFile, ensure_keys
 from corral.plan import HostPlan
 from corral.project import load_planner, project_root
 from corral.rollout.journal import Journals, OnFailure, Rollout, now
 from corral.rollout.staging import Member, look, refuse_unstaged, run_pyinfra
 from corral.rollout.steps import steps
 from corral.schema import did_you_mean
-from corral.traffic import pools
-from corral.waves import waves
+from corral.traffic import key_of, traffic
+from corral.waves import Pools, waves
 
 Pair = tuple[Host, HostPlan]
 
@@ -37,14 +39,23 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The hosts of an inventory; ``pairs`` are those that serve and that were asked for."""
+    """The hosts of an inventory; ``pairs`` are those that serve and that were asked for.
+
+    + traffic, pools: its gateways; + key_of: the keys of an instance of a host
+    """
 
     hosts: tuple[Host, ...]
     pairs: tuple[Pair, ...]
+    traffic: Traffic = field(default_factory=NoGateway)
+    pools: Pools = field(default_factory=dict)
+    key_of: Callable[[Host, str], KeyFile] = ensure_keys
 
 
-def fleet(wanted: Wanted) -> Fleet:
-    """Read and plan an inventory. Raises CorralError, also for a host that is not in it."""
+def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
+    """Read and plan an inventory. Raises CorralError, also for a host that is not in it.
+
+    + say: told what a gateway could not do, while the fleet changes
+    """
     hosts = load_inventory(wanted.inventory)
     names = {host.name for host in hosts}
     for name in wanted.only:
@@ -56,13 +67,14 @@ def fleet(wanted: Wanted) -> Fleet:
     if not chosen:
         what = "no host of it runs an instance"
         raise CorralError(str(wanted.inventory), what, "describe instances there")
-    return Fleet(tuple(hosts), tuple((host, planner.plan_host(host)) for host in chosen))
+    pairs = tuple((host, planner.plan_host(host)) for host in chosen)
+    return Fleet(tuple(hosts), pairs, *traffic(hosts, planner, say), key_of(hosts, planner))
 
 
 def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -> list[Member]:
     """Put everything on the hosts; gives those that are staged. Raises CorralError."""
     code = run_pyinfra(wanted.inventory, wanted.only, log, say)
-    members = look(found.pairs)
+    members = look(found.pairs, found.key_of)
     staged = [member for member in members if not member.problem]
     if not wanted.without_failed:
         refuse_unstaged(members, log)
@@ -77,7 +89,7 @@ def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -
 def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
     """What would change; ``steps`` is empty if nothing does. Raises CorralError."""
     changing = {member.host.name for member in staged if member.waiting}
-    due = waves(found.hosts, pools(found.hosts), changing)
+    due = waves(found.hosts, found.pools, changing)
     first = found.pairs[0][0].spec
     soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
     return Rollout(
@@ -94,11 +106,15 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     )
 
 
-def unfinished(journals: Journals, inventory: Path) -> Rollout:
-    """The last rollout of an inventory, to go on with. Raises CorralError when it ended."""
+def unfinished(journals: Journals, inventory: Path, *, soak_seconds: int | None) -> Rollout:
+    """The last rollout of an inventory, to go on with. Raises CorralError when it ended.
+
+    + soak_seconds: instead of what it had, unless None
+    """
     last = journals.last(str(inventory.resolve()))
     if last is None or last.exit_code is not None:
         what = f"rollout {last.id} ended" if last else "no rollout of it is known here"
         step = f"begin a new one: `corral rollout {inventory}`"
         raise CorralError(str(inventory), what, step)
-    return last
+    soak = last.soak_seconds if soak_seconds is None else soak_seconds
+    return last.model_copy(update={"soak_seconds": soak})

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from corral.errors import CorralError
 from corral.inventory import Host
-from corral.keys import ensure_keys
+from corral.keys import KeyFile
 from corral.plan import HostPlan, InstancePlan
 from corral.project import project_root
 from corral.remote import call_helper, on_all
 from corral.state import HostState
 from corral.waiting import unstaged, waiting
+
+KeyOf = Callable[[Host, str], KeyFile]
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,13 @@ def run_pyinfra(inventory: Path, only: Sequence[str], log: Path, say: Callable[[
     return process.wait()
 
 
-def look(hosts: Sequence[tuple[Host, HostPlan]]) -> list[Member]:
+def look(hosts: Sequence[tuple[Host, HostPlan]], key_of: KeyOf) -> list[Member]:
     """Ask every host for its state; a host that cannot be asked is a member with a problem."""
-    return on_all(lambda pair: _member(*pair), hosts)
+    return on_all(lambda pair: _member(*pair, key_of), hosts)
 
 
-def _member(host: Host, plan: HostPlan) -> Member:
-    keys = {i.name: ensure_keys(host, i.name).sha256 for i in plan.instances}
+def _member(host: Host, plan: HostPlan, key_of: KeyOf) -> Member:
+    keys = {i.name: key_of(host, i.name).sha256 for i in plan.instances}
     try:
         state = HostState.model_validate(call_helper(host, "state", plan.to_helper()))
     except CorralError as error:

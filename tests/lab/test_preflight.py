@@ -20,12 +20,15 @@ CONFIG = "mkdir -p /etc/llama.cpp && touch /etc/llama.cpp/config.ini"
 
 @dataclass(frozen=True)
 class Refusal:
-    """A deploy over a bare host with three findings and a converged one with one finding."""
+    """A deploy over a bare host with three findings and a converged one with one finding.
+
+    + pids: of an instance that was stopped, after it and after one that goes on without them
+    """
 
     done: Done
     before: dict[str, str]
     after: dict[str, str]
-    mended_pid: int
+    pids: tuple[int, int] = (0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,9 @@ def refusal(deployed_once: Workspace, bare: str) -> Iterator[Refusal]:
     lab.on("lab-1", "systemctl stop corral-tiny-long")
     before = look(lab, bare, "lab-2")
     done = lab.deploy()
-    yield Refusal(done, before, look(lab, bare, "lab-2"), lab.pid("lab-1", "tiny-long"))
+    after, pid = look(lab, bare, "lab-2"), lab.pid("lab-1", "tiny-long")
+    lab.deploy("--data", "without_failed=true")
+    yield Refusal(done, before, after, (pid, lab.pid("lab-1", "tiny-long")))
     lab.on("lab-2", "rm -r /etc/llama.cpp")
     lab.on(bare, "systemctl stop stranger; rm -r /etc/llama.cpp; umount /var/lib/corral")
 
@@ -63,8 +68,12 @@ def test_a_host_with_findings_is_left_as_it_was(refusal: Refusal) -> None:
     assert refusal.after == refusal.before
 
 
-def test_hosts_without_findings_are_deployed_all_the_same(refusal: Refusal) -> None:
-    assert refusal.mended_pid > 0
+def test_hosts_without_findings_change_only_when_told_to_go_on_without_the_others(
+    refusal: Refusal, bare: str
+) -> None:
+    assert f"wave 1 does not start: lab-2, {bare} failed before" in said(refusal.done)
+    assert refusal.pids[0] == 0
+    assert refusal.pids[1] > 0
     assert "[lab-1] /etc" not in said(refusal.done)
     assert "[lab-3] /etc" not in said(refusal.done)
 
@@ -80,7 +89,7 @@ def fleet_less_python(deployed_once: Workspace, bare: str) -> Iterator[Refusal]:
     lab.on(bare, "mv /usr/bin/python3 /usr/bin/python3.away")
     before = look(lab, bare)
     done = lab.deploy("--limit", bare)
-    yield Refusal(done, before, look(lab, bare), 0)
+    yield Refusal(done, before, look(lab, bare))
     lab.on(bare, "mv /usr/bin/python3.away /usr/bin/python3")
 
 

@@ -40,16 +40,23 @@ def public_key(lab: Workspace, n: int) -> str:
     return Path(lab.layout.ssh / f"host-{n}.pub").read_text().split()[1]
 
 
-def test_an_unreachable_host_is_named_and_the_others_are_deployed(fleet: Workspace) -> None:
+def test_an_unreachable_host_is_named_and_the_others_change_when_told_to(
+    fleet: Workspace,
+) -> None:
     fleet.on("lab-1", "systemctl stop corral-tiny-long")
     with cut_off(fleet, 2):
         done = fleet.deploy()
+        stopped = fleet.pid("lab-1", "tiny-long")
+        without = fleet.deploy("--data", "without_failed=true")
         pid = fleet.pid("lab-1", "tiny-long")
         verified = fleet.corral("verify", *INVENTORY)
     assert done.returncode == 1, said(done)
     assert "[lab-2] Could not connect" in said(done)
     assert "[lab-2] is left out. Next: see that ssh reaches it" in said(done)
+    assert "wave 1 does not start: lab-2 failed before, or was not reached" in said(done)
     assert "Traceback" not in said(done)
+    assert stopped == 0
+    assert without.returncode == 1, said(without)
     assert pid > 0
     assert verified.returncode == 1
     assert "lab-2" in verified.stdout

@@ -1,0 +1,212 @@
+"""The driver of activations: what it asks of a host, and what it makes of silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from corral import activation, following
+from corral.activation import Driver, longest_seconds
+from corral.errors import CorralError
+from corral.following import Heard, News
+from corral.installed import UnreachedError
+from corral.plan import InstancePlan
+from corral.reports import Report, told
+from tests.samples import CHAT, LONG, host, planner
+from tests.unit.rollout_samples import OLD, FakeHelper, report
+
+HOST = host(CHAT, LONG, name="a")
+PLAN = planner().plan_host(HOST)
+CHAT_PLAN = PLAN.instances[0]
+NEW = CHAT_PLAN.generation
+CUT = UnreachedError("a", "not reached (cut)", "wait")
+NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
+
+
+def news(phase: str = "", detail: str = "") -> dict[str, Any]:
+    named = {"name": phase, "seconds": 1.5, "detail": detail} if phase else None
+    return {"running": True, "ok": False, "error": "", "answer": None, "offset": 7, "tail": [],
+            "phase": named}  # fmt: skip
+
+
+def ended(answer: dict[str, Any] | None, error: str = "") -> dict[str, Any]:
+    return {**news(), "running": False, "ok": not error, "answer": answer, "error": error}
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
+    answers: dict[str, list[Any]] = {
+        "history": [[]], "start": [{"joined": False}], "poll": [ended(report("a"))],
+        "confirm": [{"confirmed": True}],
+    }  # fmt: skip
+    helper = FakeHelper(answers)
+    monkeypatch.setattr(activation, "ask", helper.ask)
+    monkeypatch.setattr(following, "ask", helper.ask)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return helper
+
+
+class Clock:
+    """Goes on by a number of seconds each time it is looked at."""
+
+    def __init__(self, step_seconds: float) -> None:
+        self.now, self.step = 0.0, step_seconds
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_a_host_is_told_all_that_it_needs_and_no_file(there: FakeHelper) -> None:
+    got = Driver(HOST, PLAN, rollout="r").activate(CHAT_PLAN)
+    assert (got.outcome, got.from_, got.to, got.ok) == ("kept", OLD, NEW, True)
+    (job,) = there.texts
+    spec = job["spec"]
+    assert (job["kind"], spec["instance"]["generation"]) == ("activate", NEW)
+    assert (spec["drained"], spec["confirm"], spec["rollout"]) == (False, True, "r")
+    assert [one["name"] for one in spec["instances"]] == ["chat", "long"]
+    assert [one["path"] for one in spec["shards"]] == list(CHAT_PLAN.shards)
+    assert "unit_text" not in spec["instance"]
+    assert there.asked[1] == ["start", "activate-chat"]
+
+
+def test_what_passed_its_gate_is_confirmed_by_its_generation(there: FakeHelper) -> None:
+    there.answers["poll"] = [news("gate"), news("confirm", NEW), ended(report("a"))]
+    Driver(HOST, PLAN).activate(CHAT_PLAN)
+    assert there.commands() == ["history", "start", "poll", "poll", "confirm", "poll"]
+    assert there.asked[4] == ["confirm", "chat", NEW]
+
+
+def test_a_confirmation_that_is_lost_is_sent_again(there: FakeHelper) -> None:
+    there.answers["poll"] = [news("confirm", NEW), news("confirm", NEW), ended(report("a"))]
+    there.answers["confirm"] = [CUT, {"confirmed": True}]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN).ok
+    assert there.commands().count("confirm") == 2
+
+
+def test_a_confirmation_that_comes_too_late_leaves_the_word_to_the_report(
+    there: FakeHelper,
+) -> None:
+    there.answers["poll"] = [news("confirm", NEW), ended(report("a", "reverted"), "late")]
+    there.answers["confirm"] = [CorralError("a", "waits for no confirmation", "look")]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN).outcome == "reverted"
+
+
+def test_a_link_that_is_cut_is_ridden_out(there: FakeHelper) -> None:
+    heard: list[News] = []
+    there.answers["poll"] = [news("gate"), CUT, CUT, ended(report("a"))]
+    driver = Driver(HOST, PLAN, hear=lambda _, one: heard.append(one))
+    assert driver.activate(CHAT_PLAN).ok
+    assert [bool(one.silent_seconds) for one in heard] == [False, True, True]
+
+
+def test_a_host_that_stays_silent_is_told_of_with_what_it_will_do(
+    there: FakeHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.answers["poll"] = [CUT]
+    clock = Clock(100)
+    monkeypatch.setattr("time.monotonic", clock)
+    with pytest.raises(CorralError, match="goes on by itself") as caught:
+        Driver(HOST, PLAN).activate(CHAT_PLAN)
+    assert "nobody confirms within 120 s" in caught.value.what
+    assert clock.now >= longest_seconds(CHAT_PLAN)
+
+
+def test_a_helper_that_fails_is_not_waited_for_that_long(
+    there: FakeHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.answers["poll"] = [CorralError("a", "no bus", "wait"), ended(report("a"))]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN).ok
+    there.answers["poll"] = [CorralError("a", "no bus", "wait")]
+    clock = Clock(10)
+    monkeypatch.setattr("time.monotonic", clock)
+    with pytest.raises(CorralError, match="no bus"):
+        Driver(HOST, PLAN).activate(CHAT_PLAN)
+    assert clock.now < 200
+
+
+def test_after_a_reboot_the_report_is_that_of_who_settled(there: FakeHelper) -> None:
+    before = report("a", at="2025-12-31T00:00:00Z")
+    settled = report("a", "reverted")
+    other = {**report("a"), "instance": "long", "at": "2026-02-01T00:00:00Z"}
+    there.answers["poll"] = [ended(None, NO_RESULT)]
+    there.answers["history"] = [[before], [other, before], CUT, [other, settled, before]]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN) == Report.model_validate(settled)
+
+
+def test_a_job_that_failed_without_a_report_is_an_error(there: FakeHelper) -> None:
+    there.answers["poll"] = [ended(None, "No space left. Next: free space there")]
+    with pytest.raises(CorralError, match="a/chat: No space left") as caught:
+        Driver(HOST, PLAN).activate(CHAT_PLAN)
+    assert caught.value.next_step == "free space there"
+
+
+def test_a_revert_names_the_instance_and_where_to(there: FakeHelper) -> None:
+    Driver(HOST, PLAN, rollout="r").revert(CHAT_PLAN, OLD)
+    (job,) = there.texts
+    assert job["kind"] == "revert"
+    assert (job["spec"]["instance"], job["spec"]["to"]) == ("chat", OLD)
+    assert there.asked[1] == ["start", "activate-chat"]
+
+
+class Gateway:
+    """Notes who is sent away and who comes back."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    @contextmanager
+    def away(self, server: str, _: InstancePlan, lease_seconds: int) -> Iterator[bool]:
+        self.log.append(f"away {server} for {lease_seconds}")
+        try:
+            yield True
+        finally:
+            self.log.append(f"back {server}")
+
+
+@pytest.mark.parametrize("answer", [ended(report("a")), ended(None, "no space")])
+def test_a_gateway_sends_nothing_meanwhile_and_always_again_afterwards(
+    there: FakeHelper, answer: dict[str, Any]
+) -> None:
+    gateway = Gateway()
+    there.answers["poll"] = [answer]
+    try:
+        Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
+    except CorralError as error:
+        assert error.what == "no space"  # noqa: PT017 - one of the two cases
+    assert gateway.log == [f"away a/chat for {longest_seconds(CHAT_PLAN)}", "back a/chat"]
+    assert there.texts[0]["spec"]["drained"] is True
+
+
+def test_a_log_has_each_phase_once_and_silence_as_such() -> None:
+    said: list[str] = []
+    hear = Heard(said.append)
+    for one in (
+        News(phase="gate", line="chat: gate"),
+        News(phase="gate", line="gate of chat: golden"),
+        News(phase="confirm", detail="g1", line="chat: confirm (g1)"),
+        News(detail="cut", silent_seconds=12),
+    ):
+        hear("chat", one)
+    assert said == [
+        "chat: gate",
+        "chat: confirm: g1",
+        "chat: no answer for 12 s; it goes on there (cut)",
+    ]
+
+
+def test_a_report_says_how_it_ended_and_shows_the_log_once() -> None:
+    failed = Report.model_validate(report("a", "reverted", log="line 1\nline 2"))
+    assert told(failed) == [
+        f"chat: {NEW} reverted (in place, 1.0 s without a server)", "it is no good", "more",
+        "Its last lines:", "line 1", "line 2",
+    ]  # fmt: skip
+    twice = failed.model_copy(update={"reason": "died. Its last lines:\nline 1\nline 2"})
+    assert told(twice)[1:] == ["died. Its last lines:", "line 1", "line 2"]
+
+
+def test_a_report_of_a_later_helper_is_read_as_well() -> None:
+    assert Report.model_validate({**report("a"), "new": 1}).document()["from"] == OLD

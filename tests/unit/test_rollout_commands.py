@@ -1,0 +1,242 @@
+"""`corral rollout`, `revert`, `history`, `show`, `pin`: the words that a person types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from corral import activation
+from corral.cli import cli
+from corral.cli import history as history_module
+from corral.cli import revert as revert_module
+from corral.cli import rollout as rollout_module
+from corral.errors import CorralError
+from corral.reports import Report
+from corral.rollout.begin import Fleet
+from corral.rollout.journal import Journals, Rollout
+from corral.rollout.staging import Member
+from corral.state import HostState
+from tests.samples import bare
+from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
+
+
+def corral(*words: str, answer: str | None = None) -> Result:
+    return CliRunner().invoke(cli, list(words), input=answer)
+
+
+def refusal(result: Result) -> CorralError:
+    assert isinstance(result.exception, CorralError), result.output
+    return result.exception
+
+
+class Begin:
+    """`corral rollout` on hosts that are staged already; notes what is run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.folder, self.ran = folder, list[Rollout]()
+        self.planned = rollout("a", "b")
+        found = Fleet((), tuple(pair(name) for name in ("a", "b")))
+        staged = [Member(*pair("a"), HostState())]
+        monkeypatch.setattr(rollout_module, "fleet", lambda *_: found)
+        monkeypatch.setattr(rollout_module, "stage", lambda *_: staged)
+        monkeypatch.setattr(rollout_module, "plan", lambda *_: self.planned)
+        monkeypatch.setattr(rollout_module, "run_course", self.run)
+
+    def run(self, begun: Rollout, *_: object) -> Rollout:
+        self.ran.append(begun)
+        return begun.model_copy(update={"exit_code": 10})
+
+    def __call__(self, *words: str, answer: str | None = None) -> Result:
+        return corral("rollout", "i.py", "--state", str(self.folder), *words, answer=answer)
+
+
+@pytest.fixture
+def begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Begin:
+    return Begin(monkeypatch, tmp_path)
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there is one is asked of standard input, which the runner replaces."""
+    monkeypatch.setattr(rollout_module, "_has_terminal", lambda: True)
+
+
+def test_a_rollout_without_a_terminal_needs_a_word_for_it(begin: Begin) -> None:
+    assert refusal(begin()).what == "there is no terminal to ask on"
+    assert begin.ran == []
+    assert begin("-y").exit_code == 10
+    assert len(begin.ran) == 1
+
+
+@pytest.mark.parametrize(("answer", "runs"), [("n\n", 0), ("y\n", 1), ("\n", 0)])
+def test_the_plan_is_shown_and_asked_about(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, answer: str, runs: int
+) -> None:
+    terminal(monkeypatch)
+    result = begin(answer=answer)
+    assert len(begin.ran) == runs
+    assert result.exit_code == (10 if runs else 1)
+    for word in ("a/chat", OLD, generation("a"), "quant Q8_0 -> F16", "2 instances in 2 waves"):
+        assert word in result.output
+    assert "at most about 23 s" in result.output
+
+
+def test_nothing_to_do_is_verified_and_ends_well(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin.planned = rollout("a").model_copy(update={"steps": (), "waves": ()})
+    problems: list[str] = []
+    monkeypatch.setattr("corral.rollout.health.Health.problems", lambda *_: problems)
+    result = begin("-y")
+    assert (result.exit_code, begin.ran) == (0, [])
+    assert "nothing to do: 1 instances" in result.output
+    problems.append("a/chat: health: 503")
+    assert refusal(begin("-y")).what == "a/chat: health: 503"
+
+
+def test_a_killed_rollout_is_resumed_as_it_was(begin: Begin) -> None:
+    assert "no rollout of it is known" in refusal(begin("-y", "--resume")).what
+    inventory = str(Path("i.py").resolve())
+    Journals(begin.folder).save(rollout("a", inventory=inventory, begun=("a/chat",)))
+    begin("-y", "--resume")
+    assert begin.ran[0].begun == ("a/chat",)
+
+
+@pytest.mark.parametrize("word", ["--dry", "--no-wait", "--serial"])
+def test_words_of_pyinfra_that_would_hide_something_are_refused(begin: Begin, word: str) -> None:
+    result = begin("-y", word)
+    assert result.exit_code == 2
+    assert "No such option" in result.output
+
+
+@pytest.fixture
+def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
+    failed = report(
+        "a", "reverted", log="no such model", at="2026-01-02T00:00:00Z", revert_gate=[],
+        gate=[{"part": "golden", "ok": False, "figure": "0 of 1", "limit": "1 of 1 replies",
+               "detail": "said x"}],
+    )  # fmt: skip
+    plans = {"plan": {"quant": "F16", "argv": []}}
+    made = FakeHelper(
+        {
+            "history": [[failed, report("a")]],
+            "generation": [plans, {"plan": {"quant": "Q8_0", "argv": []}}],
+            "pin": [{"pinned": "g", "name": "good"}],
+            "unpin": [{"unpinned": "g", "name": "good"}],
+        }
+    )
+    for module in (history_module, revert_module):
+        monkeypatch.setattr(module, "select", lambda *_: [pair("a")])
+    monkeypatch.setattr(history_module, "select_one_host", lambda *_: pair("a"))
+    monkeypatch.setattr(history_module, "all_hosts", lambda _: [pair("a")[0]])
+    monkeypatch.setattr(activation, "ask", made.ask)
+    monkeypatch.setattr(history_module, "ask", made.ask)
+    return made
+
+
+@pytest.mark.usefixtures("helper")
+def test_history_lists_the_newest_first() -> None:
+    result = corral("history", "a")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()[1:]
+    assert "reverted" in lines[0]
+    assert "kept" in lines[-1]
+    assert [one["outcome"] for one in json.loads(corral("history", "a", "--json").output)] == [
+        "reverted",
+        "kept",
+    ]
+
+
+def test_history_of_a_host_that_is_not_reached_fails(helper: FakeHelper) -> None:
+    helper.answers["history"] = [CorralError("a", "not reached", "wait")]
+    result = corral("history", "a")
+    assert result.exit_code == 1
+    assert "not reached" in result.output
+
+
+@pytest.mark.usefixtures("helper")
+@pytest.mark.parametrize("name", ["a/chat", generation("a")[:6]])
+def test_show_tells_gate_differences_and_the_log_when_asked(name: str) -> None:
+    result = corral("show", name)
+    assert result.exit_code == 0, result.output
+    for word in ("reverted", "0 of 1", "FAILED", "quant F16 -> Q8_0", "gate 2.5 s"):
+        assert word in result.output
+    assert "no such model" not in result.output
+    assert "no such model" in corral("show", name, "--log").output
+
+
+@pytest.mark.usefixtures("helper")
+def test_an_unknown_generation_is_told() -> None:
+    assert "no activation of it is known" in refusal(corral("show", "ffff")).what
+
+
+def test_a_generation_is_pinned_by_name(helper: FakeHelper) -> None:
+    assert corral("pin", "a/chat", "g", "good").exit_code == 0
+    document = json.loads(helper.asked[-1][1])
+    assert (document["instance"], document["generation"], document["name"]) == ("chat", "g", "good")
+    assert "g is no longer kept" in corral("unpin", "a/chat", "good").output
+
+
+def reverts(outcome: str) -> Callable[..., Any]:
+    def revert(_: object, __: object, to: str | None) -> Any:
+        return Report.model_validate(report("a", outcome, to=to))
+
+    return revert
+
+
+@pytest.mark.usefixtures("helper")
+@pytest.mark.parametrize(("outcome", "code"), [("kept", 0), ("refused", 20)])
+def test_revert_says_whether_the_host_is_back(
+    monkeypatch: pytest.MonkeyPatch, outcome: str, code: int
+) -> None:
+    monkeypatch.setattr(activation.Driver, "revert", reverts(outcome))
+    result = corral("revert", "a/chat", "--to", "g1")
+    assert result.exit_code == code
+    assert f"a/chat: g1 {outcome}" in result.output
+
+
+@pytest.mark.parametrize("words", [(), ("a", "--rollout", "r"), ("--rollout", "r", "--to", "g")])
+def test_revert_wants_names_or_a_rollout(words: tuple[str, ...]) -> None:
+    assert "one of them" in refusal(corral("revert", *words)).what
+
+
+def test_a_rollout_is_taken_back_but_for_what_changed_again(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = rollout("a", "b", reports=(report("a"), report("b")), exit_code=0)
+    Journals(begin.folder).save(done)
+    left: list[frozenset[str]] = []
+
+    def run(begun: Rollout, *rest: Any) -> Rollout:
+        left.append(rest[-1])
+        return begin.run(begun)
+
+    def look(pairs: list[Any], _: object) -> list[Member]:
+        states = {"a": generation("a"), "b": "another"}
+        return [Member(h, p, _serving(p, states[h.name])) for h, p in pairs]
+
+    monkeypatch.setattr(revert_module, "fleet", lambda *_: Fleet((), (pair("a"), pair("b"))))
+    monkeypatch.setattr(revert_module, "look", look)
+    monkeypatch.setattr(revert_module, "run_course", run)
+    result = corral("revert", "--rollout", "r", "--state", str(begin.folder))
+    assert result.exit_code == 0, result.output
+    assert left == [frozenset({"b/chat"})]
+    assert "b/chat serves something else by now" in result.output
+    assert begin.ran[0].failure.startswith("taken back by")
+
+
+def _serving(plan: Any, generation: str) -> HostState:
+    state = bare(plan)
+    chat = state.instances["chat"].model_copy(update={"installed_generation": generation})
+    return state.model_copy(update={"instances": {"chat": chat}})
+
+
+def test_a_rollout_that_changed_nothing_has_nothing_to_take_back(tmp_path: Path) -> None:
+    Journals(tmp_path).save(rollout("a", exit_code=10))
+    result = corral("revert", "--rollout", "r", "--state", str(tmp_path))
+    assert result.exit_code == 0
+    assert "nothing to take back" in result.output

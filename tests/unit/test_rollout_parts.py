@@ -1,0 +1,302 @@
+"""Parts of a rollout: locks, journal, staging, plan of steps, health, page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.errors import CorralError
+from corral.installed import UnreachedError
+from corral.inventory import Host
+from corral.plan import HostPlan
+from corral.rollout import begin, health, locks, staging, steps
+from corral.rollout.begin import Fleet, Wanted
+from corral.rollout.health import Health
+from corral.rollout.journal import Journals, default_state_folder, new_id
+from corral.rollout.locks import Holds, fleet_lock
+from corral.rollout.page import page
+from corral.rollout.staging import Member
+from corral.rollout.steps import changes
+from corral.state import HostState
+from corral.waiting import unstaged, waiting
+from corral.waves import waves
+from tests.samples import CHAT, ROOT, bare, host, planner, settled
+from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
+
+HOLDS = (
+    "import sys; print('{\"held\": true}', flush=True); "
+    "open(sys.argv[1], 'a').write(f'{len(sys.stdin.readlines())} lines\\n')"
+)
+TAKEN = "import sys; sys.exit('a: ann is rolling out r2 on this host. Next: wait for it')"
+
+
+def test_one_rollout_of_an_inventory_at_a_time_and_the_holder_is_named(tmp_path: Path) -> None:
+    inventory, other = tmp_path / "prod.py", tmp_path / "lab.py"
+
+    def held(path: Path, by: str) -> Any:
+        return fleet_lock(tmp_path / "state", path, by=by, since="10:00")
+
+    with held(inventory, "ann on desk"), held(other, "bob"):
+        with pytest.raises(CorralError, match="since 10:00, by ann on desk") as caught:
+            held(inventory, "bob").__enter__()
+        assert "Next:" in str(caught.value)
+    with held(inventory, "bob"):
+        pass
+
+
+def as_host(monkeypatch: pytest.MonkeyPatch, script: str, log: Path) -> list[list[str]]:
+    asked: list[list[str]] = []
+
+    def command(_: Host, words: list[str]) -> list[str]:
+        asked.append(words)
+        return [sys.executable, "-c", script, str(log)]
+
+    monkeypatch.setattr(locks, "ssh_command", command)
+    return asked
+
+
+def test_hosts_are_held_with_signs_of_life_until_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    asked = as_host(monkeypatch, HOLDS, log)
+    monkeypatch.setattr(locks, "_SECONDS_BETWEEN_SIGNS", 0.05)
+    with Holds([pair("a"), pair("b")], by="ann", rollout="r") as holds:
+        holds.check()
+        (lost, _) = holds._open.values()
+        lost.kill()
+        lost.wait()
+        holds._ended.wait(0.2)
+        holds.check()
+        assert len(asked) == 3
+        assert '"rollout": "r"' in asked[0][-1]
+    counts = [int(line.split()[0]) for line in log.read_text().splitlines()]
+    assert len(counts) == 2
+    assert max(counts) >= 2
+
+
+def test_a_host_that_somebody_else_holds_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_host(monkeypatch, TAKEN, tmp_path)
+    with pytest.raises(CorralError, match="^a: ann is rolling out r2") as caught:
+        Holds([pair("a")], by="bob", rollout="r").__enter__()
+    assert caught.value.next_step == "wait for it"
+
+
+def test_the_last_rollout_of_an_inventory_is_resumed_if_it_did_not_end(tmp_path: Path) -> None:
+    journals, inventory = Journals(tmp_path), Path("/i/prod.py")
+    with pytest.raises(CorralError, match="no rollout of it is known"):
+        begin.unfinished(journals, inventory, soak_seconds=None)
+    journals.save(rollout("a", id="20260101-1"))
+    journals.save(rollout("a", id="20260102-1", inventory="/i/lab.py", exit_code=0))
+    found = begin.unfinished(journals, inventory, soak_seconds=3)
+    assert (found.id, found.soak_seconds) == ("20260101-1", 3)
+    journals.save(rollout("a", id="20260103-1", exit_code=10))
+    with pytest.raises(CorralError, match="20260103-1 ended"):
+        begin.unfinished(journals, inventory, soak_seconds=None)
+
+
+def test_a_journal_is_read_as_it_was_written_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    full = rollout("a", reports=(report("a"),), begun=("a/chat",))
+    journals.save(full)
+    assert journals.load("r") == full
+    with pytest.raises(CorralError, match="no such rollout"):
+        journals.load("x")
+    (tmp_path / "r" / "rollout.json").write_text("{")
+    with pytest.raises(CorralError, match="damaged"):
+        journals.load("r")
+
+
+def test_ids_sort_by_time_and_the_folder_is_where_state_belongs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert new_id() != new_id()
+    monkeypatch.setenv("XDG_STATE_HOME", "/s")
+    assert default_state_folder() == Path("/s/corral/rollouts")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_state_folder() == Path.home() / ".local/state/corral/rollouts"
+
+
+def test_what_is_not_there_is_told_and_what_is_there_waits_for_its_switch() -> None:
+    _, plan = pair("a")
+    keys = {"chat": "k"}
+    good = settled(plan, keys)
+    assert unstaged(plan, good, keys) == []
+    assert waiting(plan, good, keys) == ()
+    assert unstaged(plan, good, {"chat": "other"}) == ["chat: its key file is not current"]
+    assert waiting(plan, good, {"chat": "other"}) == plan.instances
+    told = unstaged(plan, bare(plan), keys)
+    assert [word for word in ("release", "proved", "staged") if word not in str(told)] == []
+    rebuilt = good.model_copy(update={"releases": {}})
+    assert waiting(plan, rebuilt, keys) == plan.instances
+
+
+def member(name: str, problem: str = "", state: HostState | None = None) -> Member:
+    found, plan = pair(name)
+    return Member(found, plan, state or HostState(), problem, plan.instances)
+
+
+@pytest.mark.parametrize(
+    ("code", "problems", "without", "staged"),
+    [
+        (0, ("", ""), False, 2),
+        (0, ("", "not staged"), False, None),
+        (1, ("", "not staged"), True, 1),
+        (1, ("", ""), False, None),
+        (0, ("gone", "gone"), True, None),
+    ],
+)
+def test_no_wave_starts_before_every_host_says_that_it_is_staged(
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    problems: tuple[str, str],
+    without: bool,
+    staged: int | None,
+) -> None:
+    members = [member("a", problems[0]), member("b", problems[1])]
+    monkeypatch.setattr(begin, "run_pyinfra", lambda *_: code)
+    monkeypatch.setattr(begin, "look", lambda *_: members)
+    wanted = Wanted(Path("i.py"), without_failed=without)
+
+    def stage() -> list[Member]:
+        return begin.stage(wanted, Fleet((), ()), Path("log"), print)
+
+    if staged is None:
+        with pytest.raises(CorralError, match="no service was touched"):
+            stage()
+    else:
+        assert len(stage()) == staged
+
+
+def test_pyinfra_is_run_for_staging_alone_and_its_words_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, commands = subprocess.Popen, []
+
+    def popen(command: Sequence[str], **how: Any) -> subprocess.Popen[str]:
+        commands.append(list(command))
+        return real([sys.executable, "-c", "print('hello'); exit(3)"], **how)
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+    monkeypatch.setattr(staging, "project_root", lambda: tmp_path)
+    said: list[str] = []
+    log = tmp_path / "log"
+    assert staging.run_pyinfra(Path("i.py"), ("a", "b"), log, said.append) == 3
+    assert (said, log.read_text()) == (["hello"], "hello\n")
+    (command,) = commands
+    text = " ".join(command)
+    for words in ("-m pyinfra", "-y", "--data stage_only=true", "--limit a --limit b"):
+        assert words in text
+
+
+def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, plan = pair("a")
+    new = plan.instances[0].model_dump(mode="json")
+    argv = [word if word != "--parallel" else "--slots" for word in new["argv"]]
+    old = {**new, "quant": "F16", "argv": argv}
+    helper = FakeHelper({"history": [[report("a")]], "generation": [{"plan": old}]})
+    monkeypatch.setattr("corral.activation.ask", helper.ask)
+    state = settled(plan, {"chat": "k"})
+    before = state.instances["chat"].model_copy(update={"installed_generation": OLD})
+    state = state.model_copy(update={"instances": {"chat": before}})
+    (step,) = steps.steps([Member(found, plan, state, "", plan.instances)], waves([found], {}))
+    assert (step.from_generation, step.to_generation) == (OLD, generation("a"))
+    assert step.changes[0] == "quant F16 -> Q8_0"
+    assert "--parallel unset -> 2" in step.changes
+    assert step.estimated_seconds == 2
+    helper.answers = {"history": [[]], "generation": [CorralError("a", "not whole", "x")]}
+    (step,) = steps.steps([Member(found, plan, state, "", plan.instances)], waves([found], {}))
+    assert step.changes == ("unknown: the old plan is not readable there",)
+    assert step.estimated_seconds == plan.instances[0].ready_timeout_seconds
+
+
+def test_paths_of_weights_and_programs_are_no_change_of_their_own() -> None:
+    old = {"argv": ["/a/server", "--model", "/x/a.gguf", "--jinja"], "release": "r1"}
+    new = {"argv": ["/b/server", "--model", "/x/b.gguf", "--jinja"], "release": "r2"}
+    assert changes(old, new) == ["engine r1 -> r2"]
+    assert changes(old, old) == ["the unit's own settings"]
+
+
+ROW = {"instance": "chat", "check": "health", "detail": "503"}
+
+
+@pytest.fixture
+def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
+    made = FakeHelper({"check": [[{**ROW, "ok": True}]]})
+    monkeypatch.setattr(health, "ask", made.ask)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return made
+
+
+def healthy(name: str = "a") -> Health:
+    return Health({name: pair(name)})
+
+
+def test_health_is_asked_again_until_the_soak_ends(helper: FakeHelper) -> None:
+    assert healthy().problems(["a/chat"]) == []
+    assert len(helper.asked) == 1
+    assert healthy().problems(["a/chat"], for_seconds=0.05) == []
+    assert len(helper.asked) > 2
+
+
+def test_the_first_failed_check_ends_a_soak(helper: FakeHelper) -> None:
+    helper.answers["check"] = [[{**ROW, "ok": True}], [{**ROW, "ok": False}]]
+    assert healthy().problems(["a/chat"], for_seconds=60) == ["a/chat: health: 503"]
+    helper.answers["check"] = [[]]
+    assert healthy().problems(["a/chat"]) == ["a/chat: not checked"]
+    helper.answers["check"] = [CorralError("a", "helper fails", "x")]
+    assert healthy().problems(["a/chat"], for_seconds=60) == ["a: helper fails"]
+
+
+def test_a_host_that_is_not_reached_gets_a_moment_and_then_counts_as_failed(
+    helper: FakeHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = UnreachedError("a", "not reached", "wait")
+    helper.answers["check"] = [cut, cut, [{**ROW, "ok": True}]]
+    assert healthy().problems(["a/chat"]) == []
+    monkeypatch.setattr(health, "_GRACE_SECONDS", 0.02)
+    helper.answers["check"] = [cut]
+    assert healthy().problems(["a/chat"]) == ["a: not reached"]
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_servers_say() -> None:
+    failed = report("b", "reverted", reason="<script>x</script>", log="a & b", gate=[
+        {"part": "ready", "ok": False, "figure": "9 s", "limit": "5 s", "detail": ""}])  # fmt: skip
+    text = page(
+        rollout("a", "b", reports=(report("a"), failed), begun=("a/chat", "b/chat"), exit_code=10),
+        ROOT / "templates",
+    )
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "reverted cleanly" in text
+    assert not [word for word in ("http://", "https://", "src=") if word in text]
+    for word in ("quant Q8_0 -&gt; F16", "FAILED", "9 s", "a &amp; b"):
+        assert word in text
+
+
+def test_a_host_of_the_limit_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    inventory = tmp_path / "i.py"
+    inventory.write_text("servers = [('gpu-01', {'instances': []})]\n")
+    with pytest.raises(CorralError, match='did you mean "gpu-01"'):
+        begin.fleet(Wanted(inventory, ("gpu-1",)), print)
+    with pytest.raises(CorralError, match="runs an instance"):
+        begin.fleet(Wanted(inventory), print)
+
+
+def test_waves_are_of_the_hosts_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = [host(CHAT, name=name, soak_seconds=7) for name in ("a", "b", "c")]
+    pairs: list[tuple[Host, HostPlan]] = [(h, planner().plan_host(h)) for h in hosts]
+    staged = [Member(h, p, HostState(), "", p.instances if h.name != "a" else ()) for h, p in pairs]
+    monkeypatch.setattr(begin, "steps", lambda *_: ())
+    made = begin.plan(Wanted(Path("i.py")), Fleet(tuple(hosts), tuple(pairs)), staged, "r")
+    assert [wave.hosts for wave in made.waves] == [("b",), ("c",)]
+    assert made.soak_seconds == 7
