@@ -112,6 +112,14 @@ def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
                 what=f"{instance.name}: port {instance.endpoint.port} is taken by {who}",
                 next_step="stop it on the host, or give the instance another port",
             )
+    for port in plan.gateway.ports if plan.gateway else ():
+        holder = state.listeners.get(port)
+        if holder and holder.unit != "haproxy.service":
+            who = holder.unit or f"{holder.program} (pid {holder.pid})"
+            yield Finding(
+                what=f"gateway: port {port} is taken by {who}",
+                next_step="stop it on the host, or give the gateway another port",
+            )
 
 
 def _engine_config(state: HostState) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from corral.keys import KeyFile
 from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
-from corral.verification import failures
+from corral.verification import failures, subjects
 from facts.instance import Checks
 from operations import Commands, job
 
@@ -63,11 +63,11 @@ def activate(waiting: Sequence[InstancePlan], *, helper: str) -> Commands:
 
 @operation()
 def verify(plan: HostPlan) -> Commands:
-    """Compare the running instances with the plan; never a change.
+    """Compare running instances, and the gateway, with the plan; never a change.
 
     + plan: what the host shall be.
     """
-    if not plan.instances or not state.is_executing:
+    if not subjects(plan) or not state.is_executing:
         host.noop("verified once everything is in place")
         return
     checks = host.get_fact(Checks, helper=plan.paths.helper, plan_json=plan.to_helper())

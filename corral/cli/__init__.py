@@ -18,6 +18,7 @@ _MODULES = {
     "bench": "corral.cli.bench",
     "export": "corral.cli.export",
     "engine": "corral.cli.engine",
+    "gateway": "corral.cli.gateway",
     **dict.fromkeys(
         ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
     ),

@@ -13,6 +13,8 @@ prune PLAN           remove releases that nothing uses and PLAN does not name; t
 check PLAN           compare the running instances with PLAN, by process and by HTTP
 ready PLAN           wait until the instances of PLAN answer
 rehash PLAN          read all weights again; a rotten shard loses its receipt
+gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
+gateway-install      switch the gateway to the generation given on standard input
 run JOB, settle JOB  inside a job's transient unit
 """
 
@@ -33,6 +35,7 @@ WITH_DOCUMENT = {
     "manifest": ("release", "manifest_of"),
     "releases": ("releases", "releases"),
     "prune": ("prune", "prune"),
+    "gateway": ("gateway", "gateway"),
 }
 
 
@@ -51,6 +54,8 @@ def main(arguments):
             answer = module("staging").write_key(json.loads(rest[0]), sys.stdin.read())
         elif command == "stage":
             answer = module("staging").stage(json.load(sys.stdin))
+        elif command == "gateway-install":
+            answer = module("gateway_setup").install(json.load(sys.stdin))
         elif command == "prove":
             answer = module("prove").prove(json.load(sys.stdin))
         elif command == "start":

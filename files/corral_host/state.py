@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
 from corral_host.processes import listeners
@@ -15,7 +16,7 @@ from corral_host.tools import HostError, digest_or_none, find_program, read_json
 
 
 def state(plan):
-    paths, systemd = plan["paths"], systemd_runs()
+    paths, systemd, gateway = plan["paths"], systemd_runs(), plan.get("gateway")
     os_id, os_version = os_release()
     return {
         "os_id": os_id,
@@ -35,9 +36,17 @@ def state(plan):
         "unused_releases": unused(plan),
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
-        "listeners": listeners([i["endpoint"]["port"] for i in plan["instances"]]),
+        "listeners": listeners(ports(plan)),
+        "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
         "gpu_host": gpus(plan),
     }
+
+
+def ports(plan):
+    """TCP ports that its servers and its gateway listen on."""
+    gateway = plan.get("gateway") or {"pools": [], "metrics_port": None}
+    own = [gateway["metrics_port"], *(pool["port"] for pool in gateway["pools"])]
+    return [*(i["endpoint"]["port"] for i in plan["instances"]), *own]
 
 
 def gpus(plan):
