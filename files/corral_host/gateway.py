@@ -92,7 +92,7 @@ def refuse_last(row, what):
     if len(others) == 1:
         raise HostError(
             f"{row['server']} is the last server of {row['pool']} that serves, and is not {what}. "
-            "Next: bring another one back, or say that this is meant (--last)"
+            "Next: bring another one back, or, for a drain, say that it is meant (--last)"
         )
 
 

@@ -26,7 +26,7 @@ def install(document):
     old = current(root)
     write(root / new, document["files"])
     try:
-        output(HAPROXY, "-c", "-q", "-f", str(root / new / CONFIG))
+        output(HAPROXY, "-c", "-f", str(root / new / CONFIG))
         activate(document, old)
     except HostError:
         if old != new:
@@ -77,18 +77,24 @@ def wait_until_up(generation):
 
 def back(document, old):
     """The generation from before serves again; without one HAProxy stops. Says what happened."""
-    log = output("journalctl", "--unit", UNIT, "--lines", "15", "--output=cat", "--no-pager")
+    log = "\n".join(last_words())
     if old:
         try:
             switch(document, old)
         except HostError as fault:
-            return f"{log}GOING BACK FAILED, the gateway may be down: {fault}"
-        return f"{log}Generation {old} serves again."
+            return f"{log}\nGOING BACK FAILED, the gateway may be down: {fault}"
+        return f"{log}\nGeneration {old} serves again."
     output("systemctl", "stop", UNIT)
     drop_in_path(document["units"]).unlink()
     (Path(document["folder"]) / "current").unlink()
     output("systemctl", "daemon-reload")
     return log
+
+
+def last_words():
+    """What HAProxy said about itself of late; requests are logged beside it."""
+    log = output("journalctl", "--unit", UNIT, "--lines", "500", "--output=cat", "--no-pager")
+    return [line for line in log.splitlines() if line.startswith(("[ALERT]", "[WARNING]"))][-10:]
 
 
 def runs_ours(root):
