@@ -6,6 +6,7 @@ from deploys.base import base
 from deploys.connection import report_unreached, send_at_once
 from deploys.engines import engines, prune
 from deploys.fit import fit
+from deploys.gateway import gateway
 from deploys.gpu import gpu
 from deploys.instances import activate, instances, verify
 from deploys.models import models
@@ -24,6 +25,7 @@ engines(target)
 fit(target)  # before any weights are fetched
 models(target)
 instances(target)  # staged, nothing restarted
+gateway(target)  # instances have its key on their hosts by now
 if not target.host.spec.stage_only:
     activate(target)
     verify(target)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from corral.errors import CorralError
+from corral.gateway.spec import GatewaySpec
 from corral.inventory_file import host_data
 from corral.schema import Frozen, parse
 
@@ -89,6 +90,7 @@ class HostSpec(Frozen):
     engine_sources: dict[str, str] = Field(default_factory=dict, description="engine -> git URL")
     keys_folder: str | None = Field(default=None, description="on the controller")
     archives_folder: str | None = Field(default=None, description="on the controller")
+    gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
     allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
     canary: bool = Field(default=False, description="changes before all others")
     waves: tuple[int | str, ...] = Field(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from corral.catalog import EngineKind
 from corral.drivers import GpuSetup
 from corral.gate_keys import GoldenPrompt
+from corral.gateway.plan import GatewayPlan
 from corral.inventory import GpuSpec
 from corral.schema import Frozen
 from corral.settings import HostPaths
@@ -230,6 +231,7 @@ class HostPlan(Frozen):
     """Everything decided for one host; nothing downstream decides it again.
 
     + builds: releases that this host builds for the fleet, its own among them (corral.fleet)
+    + gateway: what it serves for other hosts (corral.gateway.fleet)
     """
 
     host: str
@@ -243,6 +245,7 @@ class HostPlan(Frozen):
     builds: tuple[ReleasePlan, ...] = ()
     shards: tuple[ShardPlan, ...]
     instances: tuple[InstancePlan, ...]
+    gateway: GatewayPlan | None = None
 
     def instance(self, name: str) -> InstancePlan | None:
         """The instance called ``name``, if this host has one."""

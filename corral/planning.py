@@ -17,6 +17,8 @@ from corral.errors import CorralError
 from corral.fit.host_fit import Candidate, Placed, fit_host
 from corral.fit.planned import HeaderSource, Weights, with_headers
 from corral.gate_planning import plan_gate
+from corral.gateway.fleet import gateways
+from corral.gateway.plan import GatewayPlan
 from corral.gpu_host import gpu_setup
 from corral.inventory import Host, InstanceSpec
 from corral.lockfile import Lock, locked_shards
@@ -53,6 +55,7 @@ PACKAGES = (
     "nftables",
     "zstd",
 )
+GATEWAY_PACKAGES = ("haproxy",)
 # What must be on a host before anything is installed.
 COMMANDS = ("apt-get", "dpkg-query", "journalctl", "systemctl", "systemd-run")
 
@@ -88,7 +91,7 @@ class Planner(Frozen):
             host=host.name,
             platform=host.spec.platform,
             paths=self.paths,
-            packages=PACKAGES,
+            packages=_packages(host),
             commands=COMMANDS,
             gpus=host.spec.gpus,
             gpu_setup=gpu_setup(host.spec, self.catalog, releases.values()),
@@ -96,6 +99,10 @@ class Planner(Frozen):
             shards=tuple(shards.values()),
             instances=tuple(instances),
         )
+
+    def gateways(self, hosts: Sequence[Host]) -> dict[str, GatewayPlan]:
+        """Host -> what it serves for others, for all hosts of one inventory. Raises CorralError."""
+        return gateways(hosts, self.catalog, self.paths)
 
     def releases(self, host: Host) -> tuple[ReleasePlan, ...]:
         """The engine releases of one host, without asking for any header. Raises CorralError."""
@@ -290,6 +297,14 @@ class Planner(Frozen):
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)
+
+
+def _packages(host: Host) -> tuple[str, ...]:
+    """A gateway without instances builds nothing."""
+    if host.spec.gateway is None:
+        return PACKAGES
+    serves = bool(host.spec.instances) or host.spec.builder
+    return (*(PACKAGES if serves else ()), *GATEWAY_PACKAGES)
 
 
 def _unit_name(asked: Requested) -> str:

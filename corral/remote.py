@@ -65,9 +65,9 @@ def call_helper(host: Host, command: str, plan_json: str) -> Any:
     )
     if done.returncode != 0:
         reason = done.stderr.strip() or f"exit code {done.returncode}"
-        raise CorralError(
-            host.name, reason, f"see that `ssh {host.name}` works, or deploy the host"
-        )
+        what, _, told = reason.partition(" Next: ")
+        next_step = told or f"see that `ssh {host.name}` works, or deploy the host"
+        raise CorralError(host.name, what, next_step)
     try:
         return json.loads(done.stdout)
     except json.JSONDecodeError as error:

@@ -13,6 +13,7 @@ class HostPaths(Frozen):
     engines: str = "/opt/corral/engines"
     state: str = "/var/lib/corral"
     keys: str = "/etc/corral/keys"
+    gateway: str = "/etc/corral/gateway"
     units: str = "/etc/systemd/system"
     helper: str = "/usr/local/lib/corral/corral_host.pyz"
     compiler_cache: str = "/var/cache/corral/ccache"

@@ -149,6 +149,13 @@ class GpuHost(Frozen):
     files: dict[str, str] = {}
 
 
+class GatewayState(Frozen):
+    """Generations of a gateway: the one that is installed whole and private, and what runs."""
+
+    installed: str | None = None
+    running: str | None = None
+
+
 class HostState(Frozen):
     """One host, in one document. Defaults are those of a host without python3."""
 
@@ -169,6 +176,7 @@ class HostState(Frozen):
     instances: dict[str, InstanceState] = {}
     listeners: dict[int, Listener] = {}
     gpu_host: GpuHost = GpuHost()
+    gateway: GatewayState | None = None
 
     @property
     def readable(self) -> bool:

@@ -7,7 +7,7 @@ from corral.schema import Frozen
 
 
 class Check(Frozen):
-    """One check of one instance."""
+    """One check of one instance, or of one alias of a gateway."""
 
     instance: str
     check: str
@@ -15,9 +15,15 @@ class Check(Frozen):
     detail: str
 
 
+def subjects(plan: HostPlan) -> list[str]:
+    """What is checked: each instance, and each alias of a gateway, as rows name them."""
+    pools = plan.gateway.pools if plan.gateway else ()
+    return [*(i.name for i in plan.instances), *(f"gateway {pool.alias}" for pool in pools)]
+
+
 def failures(plan: HostPlan, checks: list[Check]) -> list[str]:
-    """A sentence for each failed check, and for each instance that was not checked at all."""
+    """A sentence for each failed check, and for each subject that was not checked at all."""
     failed = [f"{c.instance}: {c.check}: {c.detail}" for c in checks if not c.ok]
     checked = {c.instance for c in checks}
-    unchecked = [i.name for i in plan.instances if i.name not in checked]
+    unchecked = [name for name in subjects(plan) if name not in checked]
     return failed + [f"{name}: not checked" for name in unchecked]

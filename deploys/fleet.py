@@ -11,6 +11,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 
 from corral.fleet import Build, builds
+from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host, parse_host
 from corral.plan import ReleasePlan
 from corral.planning import Planner
@@ -47,6 +48,29 @@ def _state() -> State:
     """pyinfra's own object; what it exports is a proxy, another for each question."""
     found: State = ctx_state.get()  # type: ignore[no-untyped-call]
     return found
+
+
+def everyone() -> tuple[Host, ...]:
+    """All hosts of the inventory, also those that --limit leaves out or that are not reached.
+
+    Raises CorralError.
+    """
+    return _everyone(_state())
+
+
+@cache
+def _everyone(of: State) -> tuple[Host, ...]:
+    return tuple(parsed(host) for host in of.inventory)
+
+
+def gateways() -> dict[str, GatewayPlan]:
+    """Host -> what it serves for others. Raises CorralError."""
+    return _gateways(_state())
+
+
+@cache
+def _gateways(of: State) -> dict[str, GatewayPlan]:
+    return planner().gateways(_everyone(of))
 
 
 def parsed(host: PyinfraHost) -> Host:

@@ -9,15 +9,17 @@ from pyinfra.api.exceptions import PyinfraError
 
 from corral.archives import ArchiveStore, archives_folder
 from corral.errors import CorralError
+from corral.gateway.files import GatewayFiles, gateway_files
+from corral.gateway.fleet import instance_keys
 from corral.helper import BOOTSTRAP, archive, encoded
 from corral.inventory import Host
-from corral.keys import KeyFile, ensure_keys
+from corral.keys import KeyFile
 from corral.plan import HostPlan, InstancePlan, ReleasePlan
 from corral.project import helper_package, project_root
 from corral.state import HostState
 from corral.waiting import waiting
 from deploys import waves
-from deploys.fleet import for_host, parsed, planner, tell
+from deploys.fleet import everyone, for_host, gateways, parsed, planner, tell
 from facts.host import State
 
 
@@ -31,6 +33,7 @@ class Target:
     keys: dict[str, KeyFile]
     helper: bytes
     store: ArchiveStore
+    gateway: GatewayFiles | None = None
 
     def missing_releases(self) -> list[ReleasePlan]:
         """Releases of its instances that are not installed, or not whole."""
@@ -66,6 +69,15 @@ class Target:
         digests = {name: key.sha256 for name, key in self.keys.items()}
         return list(waiting(self.plan, self.state, digests))
 
+    def waiting_gateway(self) -> GatewayFiles | None:
+        """The gateway's files, unless they are what is installed and runs."""
+        found = self.state.gateway
+        if self.gateway is None or (
+            found and found.installed == found.running == self.gateway.generation
+        ):
+            return None
+        return self.gateway
+
     def _key_on_host(self, instance: InstancePlan) -> str | None:
         found = self.state.instances.get(instance.name)
         return found.key_sha256 if found else None
@@ -75,8 +87,12 @@ def current_target() -> Target:
     """Plan the host that pyinfra prepares, and look at it once. A mistake stops the whole run."""
     try:
         this = parsed(host)
-        plan = planner().plan_host(this).model_copy(update={"builds": for_host(this)})
-        keys = {i.name: ensure_keys(this, i.name) for i in plan.instances}
+        plan = planner().plan_host(this)
+        plan = plan.model_copy(
+            update={"builds": for_host(this), "gateway": gateways().get(this.name)}
+        )
+        keys = {i.name: instance_keys(this, i.name, everyone(), gateways()) for i in plan.instances}
+        files = _gateway_files(this, plan)
     except CorralError as error:
         raise PyinfraError(str(error)) from error
     package = helper_package(project_root())
@@ -90,7 +106,15 @@ def current_target() -> Target:
         keys=keys,
         helper=archive(package),
         store=ArchiveStore(archives_folder(this)),
+        gateway=files,
     )
     tell(host.name, plan.releases, missing=target.missing_releases())
     waves.tell(this, waiting=bool(target.waiting_instances()))
     return target
+
+
+def _gateway_files(this: Host, plan: HostPlan) -> GatewayFiles | None:
+    if plan.gateway is None:
+        return None
+    templates = project_root() / "templates"
+    return gateway_files(this, plan.gateway, paths=plan.paths, templates=templates)

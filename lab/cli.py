@@ -27,9 +27,10 @@ def lab() -> None:
     "--hosts", "count", type=click.IntRange(1, MAX_HOSTS), default=3, show_default=True,
     help="At least this many; hosts that run stay.",
 )  # fmt: skip
-def up(count: int) -> None:
+@click.option("--gateway", is_flag=True, help="And one more, a gateway in front of them.")
+def up(count: int, gateway: bool) -> None:
     """Make and boot hosts, their network, a stand-in hub and the engine's source."""
-    lifecycle.up(this_lab(), count, click.echo)
+    lifecycle.up(this_lab(), count, click.echo, gateway=gateway)
 
 
 @lab.command()

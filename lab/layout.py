@@ -10,6 +10,8 @@ from pathlib import Path
 HUB_PORT = 8080
 GIT_PORT = 9418
 MAX_HOSTS = 200
+# The host that `corral lab up --gateway` adds.
+GATEWAY = MAX_HOSTS
 
 _NETWORKS = IPv4Network("10.64.0.0/10")
 _STATE_PARENT = Path("/var/lib/corral-lab")

@@ -19,19 +19,23 @@ from lab import (
     services,
     ssh,
 )
-from lab.layout import Layout
+from lab.layout import GATEWAY, Layout
 
 Tell = Callable[[str], None]
 
 
-def up(layout: Layout, count: int, tell: Tell) -> None:
-    """Bring the lab to at least this many running hosts; hosts that run stay."""
+def up(layout: Layout, count: int, tell: Tell, *, gateway: bool = False) -> None:
+    """Bring the lab to at least this many running hosts; hosts that run stay.
+
+    + gateway: and the host that inventories/lab.py makes the gateway
+    """
     requirements.require()
     with locks.refuse_others(layout.lock_file, "corral lab up"):
         _folders(layout)
         with _step(tell, f"network {layout.subnet}"):
             network.ensure(layout)
-        numbers = sorted({*hosts.present(layout), *range(1, count + 1)})
+        asked = [*range(1, count + 1), *([GATEWAY] if gateway else [])]
+        numbers = sorted({*hosts.present(layout), *asked})
         unproved = [n for n in numbers if not _proved(layout, n)]
         with ThreadPoolExecutor() as beside:
             served = beside.submit(services.prepare, layout)

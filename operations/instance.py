@@ -19,7 +19,7 @@ from corral.inventory import Host
 from corral.keys import KeyFile
 from corral.plan import HostPlan, InstancePlan
 from corral.reports import told
-from corral.verification import failures
+from corral.verification import failures, subjects
 from facts.instance import Checks
 from operations import Commands, job
 
@@ -103,11 +103,11 @@ def _activate(
 
 @operation()
 def verify(plan: HostPlan) -> Commands:
-    """Compare the running instances with the plan; never a change.
+    """Compare running instances, and the gateway, with the plan; never a change.
 
     + plan: what the host shall be.
     """
-    if not plan.instances or not state.is_executing:
+    if not subjects(plan) or not state.is_executing:
         host.noop("verified once everything is in place")
         return
     checks = host.get_fact(Checks, helper=plan.paths.helper, plan_json=plan.to_helper())

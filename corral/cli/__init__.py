@@ -22,6 +22,7 @@ _MODULES = {
     "rollout": "corral.cli.rollout",
     "revert": "corral.cli.revert",
     **dict.fromkeys(("history", "show", "pin", "unpin"), "corral.cli.history"),
+    "gateway": "corral.cli.gateway",
     **dict.fromkeys(
         ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
     ),

@@ -16,7 +16,7 @@ from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.remote import call_helper, on_all, run_on
 from corral.state import HostState
-from corral.verification import Check, failures
+from corral.verification import Check, failures, subjects
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -152,7 +152,7 @@ def _checks(plan: HostPlan, answer: Any) -> list[Check]:
     """One row a check; a host that could not be asked fails for each of its instances."""
     if isinstance(answer, str):
         return [
-            Check(instance=i.name, check="reach", ok=False, detail=answer) for i in plan.instances
+            Check(instance=name, check="reach", ok=False, detail=answer) for name in subjects(plan)
         ]
     checks = [Check.model_validate(row) for row in answer]
     missing = [

@@ -12,6 +12,7 @@ from corral.cli.select import inventories, inventory_option, select
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.fleet import Build, builds, differences
+from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host, load_inventory
 from corral.plan import HostPlan, InstancePlan
 from corral.project import load_planner, project_root
@@ -66,7 +67,21 @@ def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
         lines += [f"  {shard.path}", f"    {shard.size_bytes:,} bytes, sha256 {shard.sha256}"]
     for instance in host_plan.instances:
         lines += ["", *_describe_instance(instance)]
+    if host_plan.gateway:
+        lines += ["", *_describe_gateway(host_plan.gateway)]
     return "\n".join(lines)
+
+
+def _describe_gateway(gateway: GatewayPlan) -> list[str]:
+    """Its addresses, and the servers behind each."""
+    scheme = "https" if gateway.tls else "http"
+    lines = [f"gateway, its configuration in {gateway.folder}/current"]
+    for pool in gateway.pools:
+        lines.append(f"  {pool.alias} on {scheme}, {gateway.address} port {pool.port}")
+        for m in pool.members:
+            lines.append(f"    {m.name} at {m.address} port {m.port}, weight {m.weight}")
+        lines += [f"    not {reason}: out of its reach" for reason in pool.left_out]
+    return lines
 
 
 def _describe_build(build: Build, fleet: Mapping[str, Build]) -> list[str]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from corral.errors import CorralError
+from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host, load_inventory
 from corral.plan import HostPlan
+from corral.planning import Planner
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
 
@@ -24,7 +26,12 @@ def inventories(chosen: Path | None) -> list[Path]:
 
 def all_hosts(chosen: Path | None) -> list[Host]:
     """Hosts of the chosen inventory, or of all. Raises CorralError."""
-    return [host for path in inventories(chosen) for host in load_inventory(path)]
+    return [host for hosts in fleets(chosen) for host in hosts]
+
+
+def fleets(chosen: Path | None) -> list[list[Host]]:
+    """The same, each inventory for itself. Raises CorralError."""
+    return [load_inventory(path) for path in inventories(chosen)]
 
 
 def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
@@ -34,18 +41,19 @@ def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, Host
     """
     if not names and chosen is None:
         raise CorralError("corral", "no host or instance named", "name some, or give -i INVENTORY")
-    hosts = all_hosts(chosen)
-    _refuse_unknown(names, hosts)
+    inventories_hosts = fleets(chosen)
+    _refuse_unknown(names, [host for hosts in inventories_hosts for host in hosts])
     planner = load_planner(project_root())
-    if not names:
-        return [(host, planner.plan_host(host)) for host in hosts]
     found = []
-    for host in hosts:
-        wanted = {i for i in _instances(host) for name in names if _matches(name, host, i)}
-        if wanted:
-            plan = planner.plan_host(host)
-            kept = tuple(i for i in plan.instances if i.name in wanted)
-            found.append((host, plan.model_copy(update={"instances": kept})))
+    for hosts in inventories_hosts:
+        gateways = _gateways(names, hosts, planner)
+        for host in hosts:
+            wanted = {i for i in _instances(host) if not names or _any_matches(names, host, i)}
+            if wanted:
+                plan = planner.plan_host(host)
+                kept = tuple(i for i in plan.instances if i.name in wanted)
+                changes = {"instances": kept, "gateway": gateways.get(host.name)}
+                found.append((host, plan.model_copy(update=changes)))
     return found
 
 
@@ -61,9 +69,23 @@ def select_one_host(name: str, chosen: Path | None) -> tuple[Host, HostPlan]:
 def _refuse_unknown(names: tuple[str, ...], hosts: list[Host]) -> None:
     known = {n for h in hosts for n in (h.name, *(i.name for i in h.spec.instances))}
     for name in names:
-        if not any(_matches(name, host, i) for host in hosts for i in _instances(host)):
+        if not any(_any_matches((name,), host, i) for host in hosts for i in _instances(host)):
             hint = did_you_mean(name.split("/")[-1], known)
             raise CorralError(name, f"no such host or instance{hint}", "see inventories/")
+
+
+def _gateways(
+    names: tuple[str, ...], hosts: list[Host], planner: Planner
+) -> dict[str, GatewayPlan]:
+    """Plans of the gateways that are named, or of all."""
+    if not any(host.spec.gateway and (not names or host.name in names) for host in hosts):
+        return {}
+    plans = planner.gateways(hosts)
+    return {name: plan for name, plan in plans.items() if not names or name in names}
+
+
+def _any_matches(names: tuple[str, ...], host: Host, instance: str) -> bool:
+    return any(_matches(name, host, instance) for name in names)
 
 
 def _instances(host: Host) -> list[str]:

@@ -20,6 +20,8 @@ history PATHS        reports of all activations here, newest first
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
 pin NAMED            keep a generation under a name; unpin forgets it. NAMED has that name too
 hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent
+gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
+gateway-install      switch the gateway to the generation given on standard input
 run JOB, settle JOB  inside a job's transient unit
 guard FOLDER         inside a guard's unit: settle the activation of an instance
 """
@@ -47,6 +49,7 @@ WITH_DOCUMENT = {
     "generation": ("history", "generation"),
     "pin": ("history", "pin"),
     "unpin": ("history", "unpin"),
+    "gateway": ("gateway", "gateway"),
 }
 
 
@@ -65,6 +68,8 @@ def main(arguments):
             answer = module("staging").write_key(json.loads(rest[0]), sys.stdin.read())
         elif command == "stage":
             answer = module("staging").stage(json.load(sys.stdin))
+        elif command == "gateway-install":
+            answer = module("gateway_setup").install(json.load(sys.stdin))
         elif command == "prove":
             answer = module("prove").prove(json.load(sys.stdin))
         elif command == "start":

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from corral_host import kernel, nvidia_smi
+from corral_host.gateway_check import check_gateway
 from corral_host.processes import open_sockets, sockets
 from corral_host.server import call, chat, first_key
 from corral_host.tools import FAULTS, HostError, show
@@ -17,6 +18,8 @@ def check(plan):
     rows = []
     for instance in plan["instances"]:
         rows += [{"instance": instance["name"], **row} for row in check_instance(instance)]
+    if gateway := plan.get("gateway"):
+        rows += check_gateway(gateway)
     return rows
 
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
 from corral_host.processes import listeners
@@ -15,7 +16,7 @@ from corral_host.tools import HostError, digest_or_none, find_program, read_json
 
 
 def state(plan):
-    paths, systemd = plan["paths"], systemd_runs()
+    paths, systemd, gateway = plan["paths"], systemd_runs(), plan.get("gateway")
     os_id, os_version = os_release()
     return {
         "os_id": os_id,
@@ -36,15 +37,18 @@ def state(plan):
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners(ports(plan)),
+        "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
         "gpu_host": gpus(plan),
     }
 
 
 def ports(plan):
-    """Those of the servers, and the spare ones."""
+    """Those of the servers, the spare ones, and those of the gateway."""
+    gateway = plan.get("gateway") or {"pools": [], "metrics_port": None}
     spares = [i["activation"]["spare"] for i in plan["instances"]]
     ends = [*plan["instances"], *filter(None, spares)]
-    return [end["endpoint"]["port"] for end in ends]
+    own = [gateway["metrics_port"], *(pool["port"] for pool in gateway["pools"])]
+    return [*(end["endpoint"]["port"] for end in ends), *own]
 
 
 def gpus(plan):

@@ -1,0 +1,171 @@
+"""`corral gateway`: what gateways send requests to, and how to change it for a while."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from corral.cli.select import fleets, inventory_option
+from corral.cli.tables import show
+from corral.errors import CorralError
+from corral.gateway import control
+from corral.gateway.control import ServerState
+from corral.gateway.fleet import gateways_of
+from corral.gateway.plan import FULL_WEIGHT, GatewayPlan
+from corral.inventory import Host
+from corral.project import load_planner, project_root
+from corral.remote import on_all
+from corral.schema import did_you_mean
+
+server_argument = click.argument("server", metavar="HOST/INSTANCE")
+
+
+@click.group()
+def gateway() -> None:
+    """Servers behind gateways: see them, drain them, weigh them."""
+
+
+@gateway.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@inventory_option
+def status(as_json: bool, inventory: Path | None) -> None:
+    """Show all servers; exit code 1 when an alias has none that serves, or a gateway is silent."""
+    found = _gateways(inventory)
+    if not found:
+        raise CorralError("corral gateway", "no host is a gateway", 'see "gateway" in the README')
+    answers = dict(zip([h.name for h, _ in found], on_all(_ask, found), strict=True))
+    if as_json:
+        rows = {n: a if isinstance(a, str) else [s.model_dump() for s in a]
+                for n, a in answers.items()}  # fmt: skip
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        show(_table(found, answers))
+    good = all(_serves(plan, answers[host.name]) for host, plan in found)
+    sys.exit(0 if good else 1)
+
+
+@gateway.command()
+@server_argument
+@click.option("--lease", "lease_seconds", type=click.IntRange(1), default=3600, show_default=True,
+              help="Seconds after which it serves again by itself.")  # fmt: skip
+@click.option("--limit", "limit_seconds", type=click.IntRange(0), default=control.DRAIN_SECONDS,
+              show_default=True, help="Seconds to wait for running requests.")  # fmt: skip
+@click.option("--last", is_flag=True, help="Also where nobody else serves its alias.")
+@inventory_option
+def drain(
+    server: str, lease_seconds: int, limit_seconds: int, last: bool, inventory: Path | None
+) -> None:
+    """Send a server no new requests; exit code 1 when some still run at the limit."""
+    left = 0
+    for host in _behind(server, inventory):
+        drained = control.drain(host, server, lease_seconds, limit_seconds=limit_seconds, last=last)
+        click.echo(
+            f"{host.name}: {server} drained, {drained.sessions_left} requests still run "
+            f"after {drained.seconds:.1f} s; serves again in {lease_seconds} s"
+        )
+        left += drained.sessions_left
+    sys.exit(1 if left else 0)
+
+
+@gateway.command()
+@server_argument
+@inventory_option
+def ready(server: str, inventory: Path | None) -> None:
+    """Send a server requests again; exit code 1 when its checks do not pass."""
+    _each(server, inventory, lambda host: control.ready(host, server), "serves", "does not answer")
+
+
+@gateway.command()
+@server_argument
+@click.argument("share", metavar="N%")
+@inventory_option
+def weight(server: str, share: str, inventory: Path | None) -> None:
+    """Change a server's share, such as 10%, until its weight in the inventory changes."""
+    number = share.removesuffix("%")
+    if not number.isdigit() or int(number) > FULL_WEIGHT:
+        raise CorralError(f"corral gateway weight {server}", f"{share} is no share", "0% to 100%")
+
+    def weigh(host: Host) -> bool:
+        control.weigh(host, server, int(number))
+        return True
+
+    _each(server, inventory, weigh, f"weighs {number}%", "")
+
+
+def _each(
+    server: str, inventory: Path | None, work: Callable[[Host], bool], done: str, not_done: str
+) -> None:
+    outcomes = {host.name: work(host) for host in _behind(server, inventory)}
+    for name, good in outcomes.items():
+        click.echo(f"{name}: {server} {done if good else not_done}")
+    sys.exit(0 if all(outcomes.values()) else 1)
+
+
+def _gateways(inventory: Path | None) -> list[tuple[Host, GatewayPlan]]:
+    planner = load_planner(project_root())
+    found = []
+    for hosts in fleets(inventory):
+        plans = planner.gateways(hosts)
+        found += [(host, plans[host.name]) for host in hosts if host.name in plans]
+    return found
+
+
+def _behind(server: str, inventory: Path | None) -> list[Host]:
+    """The gateways that a server is behind. Raises CorralError for one that is behind none."""
+    found = _gateways(inventory)
+    plans = {host.name: plan for host, plan in found}
+    hosts = gateways_of(server, [host for host, _ in found], plans)
+    if not hosts:
+        known = {m.name for plan in plans.values() for pool in plan.pools for m in pool.members}
+        what = f"behind no gateway{did_you_mean(server, known)}"
+        raise CorralError(server, what, "`corral gateway status` lists servers")
+    return hosts
+
+
+def _ask(target: tuple[Host, GatewayPlan]) -> list[ServerState] | str:
+    try:
+        return control.state(target[0])
+    except CorralError as error:
+        return str(error)
+
+
+def _serves(plan: GatewayPlan, answer: list[ServerState] | str) -> bool:
+    if isinstance(answer, str):
+        return False
+    serving = {server.pool for server in answer if server.serves}
+    return serving >= {pool.name for pool in plan.pools}
+
+
+def _table(
+    found: list[tuple[Host, GatewayPlan]], answers: dict[str, list[ServerState] | str]
+) -> Table:
+    """One row a planned server."""
+    heads = ("gateway", "alias", "server", "state", "weight", "requests", "last check")
+    table = Table(*heads, box=None)
+    for host, plan in found:
+        answer = answers[host.name]
+        if isinstance(answer, str):
+            table.add_row(host.name, f"[red]{escape(answer.splitlines()[0])}[/]")
+            continue
+        known = {row.server: row for row in answer}
+        for pool in plan.pools:
+            for member in pool.members:
+                table.add_row(host.name, pool.alias, member.name, *_cells(known.get(member.server)))
+    return table
+
+
+def _cells(row: ServerState | None) -> tuple[str, ...]:
+    if row is None:
+        return "[red]not known: deploy the gateway[/]", "", "", ""
+    word = "up" if row.up else "down"
+    if row.admin != "ready":
+        word += f", {row.admin}" + (f" until {row.until}" if row.until else "")
+    colour = "green" if row.serves else "red"
+    weight = f"{row.weight}%"
+    return f"[{colour}]{escape(word)}[/]", weight, str(row.sessions), escape(row.check)

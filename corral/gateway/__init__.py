@@ -1,0 +1,1 @@
+"""A gateway: one address per model alias, in front of the instances that serve it (HAProxy)."""

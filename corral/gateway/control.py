@@ -1,0 +1,99 @@
+"""Drain servers of a gateway and bring them back, by the helper on its host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from corral.gateway.plan import server_name
+from corral.inventory import Host
+from corral.remote import call_helper
+from corral.schema import Frozen
+from corral.settings import HOST_PATHS
+
+DRAIN_SECONDS = 60
+
+
+class ServerState(Frozen):
+    """A server as its gateway sees it.
+
+    + server: in HAProxy's words, see ``server_name``; + pool: its alias, likewise
+    + up: its checks pass; + admin: ready, drain or maint; + sessions: requests that run on it
+    + check: the last check's result; + until: when a drain's lease ends, for people
+    """
+
+    server: str
+    pool: str
+    up: bool
+    admin: str
+    weight: int
+    sessions: int
+    check: str
+    until: str | None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it gets requests."""
+        return self.up and self.admin == "ready" and self.weight > 0
+
+
+class Drained(Frozen):
+    """A drain: requests that still ran at its limit, and how long it took."""
+
+    sessions_left: int
+    seconds: float
+
+
+def state(gateway: Host) -> list[ServerState]:
+    """All servers of a gateway. Raises CorralError."""
+    answer = _ask(gateway, "state")
+    return [ServerState.model_validate(row) for row in answer["servers"]]
+
+
+def drain(
+    gateway: Host,
+    server: str,
+    lease_seconds: int,
+    *,
+    limit_seconds: int = DRAIN_SECONDS,
+    last: bool = False,
+) -> Drained:
+    """Send a server no new requests, and wait for those that run.
+
+    + server: ``host/instance``; + lease_seconds: after them the gateway makes it ready by itself
+    + limit_seconds: for the wait; + last: also where nobody else would serve its alias
+    Raises CorralError, also for the last server that serves.
+    """
+    answer = _ask(
+        gateway,
+        "drain",
+        server=server_name(server),
+        lease_seconds=lease_seconds,
+        limit_seconds=limit_seconds,
+        last=last,
+    )
+    return Drained.model_validate(answer)
+
+
+def ready(gateway: Host, server: str) -> bool:
+    """Send a server requests again; gives whether its checks pass within 20 seconds.
+
+    + server: ``host/instance``. Raises CorralError.
+    """
+    answer = _ask(gateway, "ready", server=server_name(server), by_lease=False)
+    return bool(answer["serving"])
+
+
+def weigh(gateway: Host, server: str, weight: int) -> None:
+    """Change a server's share until the inventory says another one.
+
+    + server: ``host/instance``; + weight: 0 to 100. Raises CorralError.
+    """
+    _ask(gateway, "weight", server=server_name(server), weight=weight)
+
+
+def _ask(gateway: Host, what: str, **details: Any) -> Any:
+    question = {
+        "do": what, "folder": HOST_PATHS.gateway, "helper": HOST_PATHS.helper, **details,
+    }  # fmt: skip
+    return call_helper(gateway, "gateway", json.dumps(question))

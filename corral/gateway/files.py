@@ -1,0 +1,127 @@
+"""The files of a gateway's generation: its configuration, and its secrets beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+from pydantic import Field
+
+from corral.gateway.keys import certificate, client_keys, metrics_keys, upstream_keys
+from corral.gateway.plan import GatewayPlan, Pool
+from corral.inventory import Host
+from corral.schema import Frozen
+from corral.settings import HostPaths
+
+CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
+    "haproxy.cfg",
+    "haproxy.service.conf",
+    "upstream",
+    "metrics",
+    "tls.pem",
+)
+# What HAProxy says by itself: status, OpenAI's type of error, message.
+_ERRORS = (
+    (400, "invalid_request_error", "Malformed request."),
+    (408, "invalid_request_error", "The request did not arrive in time."),
+    (500, "server_error", "The gateway failed."),
+    (502, "server_error", "The server failed before it answered."),
+    (503, "server_error", "No server is available."),
+    (504, "server_error", "The server did not answer in time."),
+)
+
+
+class GatewayFiles(Frozen):
+    """One generation: its id, and name -> text of its files. Never print ``files``."""
+
+    generation: str
+    files: Mapping[str, str] = Field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"GatewayFiles({self.generation})"
+
+    __str__ = __repr__
+
+
+def gateway_files(
+    gateway: Host, plan: GatewayPlan, *, paths: HostPaths, templates: Path
+) -> GatewayFiles:
+    """All files of the planned generation; the id covers each of them, secrets too.
+
+    Raises CorralError for a key file or certificate that cannot be used.
+    """
+    secrets = _secrets(gateway, plan)
+    unnamed = _texts(gateway.name, plan, "", paths, templates) | secrets
+    # The helper computes the same from what it finds (corral_host/gateway_setup.py).
+    digest = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
+    named = _texts(gateway.name, plan, digest, paths, templates) | secrets
+    return GatewayFiles(generation=digest, files=named)
+
+
+def _secrets(gateway: Host, plan: GatewayPlan) -> dict[str, str]:
+    found = {f"clients-{pool.name}": client_keys(gateway, pool).text for pool in plan.pools}
+    own = [f"{pool.name} {upstream_keys(gateway, pool).first}\n" for pool in plan.pools]
+    found[UPSTREAM] = "".join(own)
+    if plan.metrics_port:
+        found[METRICS] = metrics_keys(gateway).text
+    if text := certificate(gateway):
+        found[CERTIFICATE] = text
+    return found
+
+
+def _texts(
+    host: str, plan: GatewayPlan, generation: str, paths: HostPaths, templates: Path
+) -> dict[str, str]:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - neither file is HTML
+    )
+    folder = f"{plan.folder}/{generation}"
+    config = environment.get_template("haproxy.cfg.j2").render(
+        host=host,
+        plan=plan,
+        generation=generation,
+        folder=folder,
+        errors=_ERRORS,
+        error=_error,
+        at=_at,
+        bind=lambda port: _at(plan.address, port) + _tls(plan, folder),
+        upstream=lambda pool: _upstream(pool, folder),
+    )
+    drop_in = environment.get_template("haproxy.service.conf.j2").render(
+        host=host, folder=plan.folder, helper=paths.helper
+    )
+    return {CONFIG: config, DROP_IN: drop_in}
+
+
+def _error(message: str, kind: str, code: str | None = None) -> str:
+    """An error as OpenAI's clients read it."""
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def _at(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if _is_ipv6(address) else f"{address}:{port}"
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).version == 6
+    except ValueError:
+        return False
+
+
+def _tls(plan: GatewayPlan, folder: str) -> str:
+    return f" ssl crt {folder}/{CERTIFICATE} alpn h2,http/1.1" if plan.tls else ""
+
+
+def _upstream(pool: Pool, folder: str) -> str:
+    """Looked up in a private file, so that the configuration holds no secret."""
+    return f"%[str({pool.name}),map_str({folder}/{UPSTREAM})]"

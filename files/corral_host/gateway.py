@@ -1,0 +1,155 @@
+"""A gateway at work: which servers it sends requests to. Told and asked by its runtime socket."""
+
+import contextlib
+import fcntl
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from corral_host.gateway_socket import RUN, order, running_generation, save, servers, workers
+from corral_host.tools import HostError, output, show
+
+READY_SECONDS = 20
+PAUSE_SECONDS = 0.2
+
+
+def gateway(question):
+    """Answer one question.
+
+    + do: one of ACTIONS; + folder: of the gateway's generations; + helper: this one, installed
+    """
+    return ACTIONS[question["do"]](question)
+
+
+def tell(_):
+    found = servers()
+    return {
+        "generation": running_generation(),
+        "servers": [{**row, "until": lease_end(row)} for row in found.values()],
+    }
+
+
+def drain(question):
+    """No new requests; waits until the running ones ended, or the limit. The lease ends it."""
+    name, began = question["server"], time.monotonic()
+    with changing():
+        row = known(name)
+        if row["admin"] == "ready" and not question["last"]:
+            refuse_last(row, "drained")
+        lease(question)
+        change(question, row, "state drain")
+    left = wait_idle(name, question["limit_seconds"])
+    return {"sessions_left": left, "seconds": round(time.monotonic() - began, 3)}
+
+
+def ready(question):
+    """Send requests again; waits a little until its checks pass."""
+    name = question["server"]
+    with changing():
+        change(question, known(name), "state ready")
+        if not question["by_lease"]:
+            end_lease(name)
+    deadline = time.monotonic() + READY_SECONDS
+    while not serves(known(name)) and time.monotonic() < deadline:
+        time.sleep(PAUSE_SECONDS)
+    return {"serving": serves(known(name))}
+
+
+def weigh(question):
+    with changing():
+        row = known(question["server"])
+        if question["weight"] == 0:
+            refuse_last(row, "given weight 0")
+        change(question, row, f"weight {question['weight']}")
+    return {"weight": known(question["server"])["weight"]}
+
+
+def keep(question):
+    """Before each reload, by whomever: drains and weights go on after it."""
+    save(config(question))
+    return {"kept": True}
+
+
+ACTIONS = {"state": tell, "drain": drain, "ready": ready, "weight": weigh, "save": keep}
+
+
+def known(name):
+    found = servers()
+    if name not in found:
+        raise HostError(f"no server {name} behind this gateway (known: {', '.join(found)})")
+    return found[name]
+
+
+def serves(row):
+    return row["up"] and row["admin"] == "ready" and row["weight"] > 0
+
+
+def refuse_last(row, what):
+    if not serves(row):
+        return
+    others = [r for r in servers().values() if r["pool"] == row["pool"] and serves(r)]
+    if len(others) == 1:
+        raise HostError(
+            f"{row['server']} is the last server of {row['pool']} that serves, and is not {what}. "
+            "Next: bring another one back, or, for a drain, say that it is meant (--last)"
+        )
+
+
+def change(question, row, what):
+    """In all workers: an old one may still take requests over connections that it has."""
+    command = f"set server {row['pool']}/{row['server']} {what}"
+    for worker in workers()[1:]:
+        with contextlib.suppress(HostError):  # it may end at any time
+            order(command, worker)
+    order(command)
+    save(config(question))
+
+
+def config(question):
+    return Path(question["folder"], "current", "haproxy.cfg").read_text()
+
+
+def wait_idle(name, limit_seconds):
+    deadline = time.monotonic() + limit_seconds
+    while (left := known(name)["sessions"]) and time.monotonic() < deadline:
+        time.sleep(PAUSE_SECONDS)
+    return left
+
+
+@contextlib.contextmanager
+def changing():
+    """One change at a time, so that two never take the last two servers."""
+    with open(f"{RUN}/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def lease_unit(name):
+    return f"corral-gateway-lease-{name.replace(':', '-')}"
+
+
+def lease(question):
+    """A timer of systemd's that makes the server ready again, whoever dies meanwhile."""
+    name, seconds = question["server"], question["lease_seconds"]
+    end_lease(name)
+    again = {**question, "do": "ready", "by_lease": True}
+    until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() + seconds))
+    output(
+        "systemd-run", "--quiet", "--collect", f"--unit={lease_unit(name)}",
+        f"--description={until}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s",
+        "--property=Restart=on-failure", "--property=RestartSec=5",
+        "/usr/bin/python3", question["helper"], "gateway", json.dumps(again),
+    )  # fmt: skip
+
+
+def end_lease(name):
+    """Neither unit is there where no lease runs, so that a failure says nothing."""
+    units = [f"{lease_unit(name)}.{kind}" for kind in ("timer", "service")]
+    subprocess.run(["systemctl", "--quiet", "stop", *units], stderr=subprocess.DEVNULL)
+
+
+def lease_end(row):
+    """When a drained server is made ready again, for people; None where nothing will do so."""
+    timer = show(f"{lease_unit(row['server'])}.timer", "ActiveState", "Description")
+    return timer["Description"] if timer["ActiveState"] == "active" else None

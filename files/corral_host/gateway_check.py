@@ -1,0 +1,108 @@
+"""Checks of a gateway, as its clients see it and as HAProxy tells it."""
+
+import http.client
+import json
+import ssl
+import time
+from pathlib import Path
+
+from corral_host.gateway import serves
+from corral_host.gateway_setup import current
+from corral_host.gateway_socket import running_generation, servers
+from corral_host.tools import FAULTS
+
+# Two checks of HAProxy's, two seconds apart, after a server became ready.
+SETTLE_SECONDS = 15
+TIMEOUT_SECONDS = 30
+# X509_V_FLAG_PARTIAL_CHAIN, which Python names since 3.10.
+PARTIAL_CHAIN = 0x80000
+
+
+def check_gateway(plan):
+    """Rows as ``check_instance`` gives them, for each alias."""
+    for pool in plan["pools"]:
+        for one in (generation, members, models, keys):
+            row = attempt(one, plan, pool)
+            yield {"instance": f"gateway {pool['alias']}", "check": one.__name__, **row}
+
+
+def attempt(one, plan, pool):
+    try:
+        ok, detail = one(plan, pool)
+    except FAULTS as error:
+        ok, detail = False, f"{type(error).__name__}: {error}"
+    return {"ok": ok, "detail": detail}
+
+
+def generation(plan, _):
+    planned, runs = current(Path(plan["folder"])), running_generation()
+    return planned is not None and runs == planned, f"{runs} runs, {planned} is installed"
+
+
+def members(_, pool):
+    """Every planned server is known; one that serves is enough, and gets a moment to come up."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        found = {n: row for n, row in servers().items() if row["pool"] == pool["name"]}
+        some = any(map(serves, found.values()))
+        if some or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    told = [f"{m['name']} {word(found.get(m['server']))}" for m in pool["members"]]
+    whole = set(found) == {m["server"] for m in pool["members"]}
+    return some and whole, ", ".join(told)
+
+
+def word(row):
+    if row is None:
+        return "is not known"
+    up = "up" if row["up"] else f"down ({row['check']})"
+    return up if row["admin"] == "ready" else f"{up}, {row['admin']}"
+
+
+def models(plan, pool):
+    path = Path(plan["folder"], "current", f"clients-{pool['name']}")
+    status, body = request(plan, pool, "GET", path.read_text().split("\n")[0])
+    if status != 200:
+        return False, f"/v1/models answered {status}"
+    served = json.loads(body)["data"][0]["id"]
+    return served == pool["alias"], f"serves {served} on port {pool['port']}"
+
+
+def keys(plan, pool):
+    """Without a key nothing is answered, nor with one that no client has."""
+    codes = [
+        request(plan, pool, method, key)[0]
+        for method in ("GET", "POST")
+        for key in (None, "not-a-key-of-any-client")
+    ]
+    return set(codes) == {401}, f"answered {', '.join(map(str, codes))} without one"
+
+
+def request(plan, pool, method, key):
+    """GET /v1/models, or POST a chat completion; gives status and body."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(plan["address"], plan["address"])
+    if plan["tls"]:
+        link = http.client.HTTPSConnection(
+            address, pool["port"], timeout=TIMEOUT_SECONDS, context=only_its_own(plan)
+        )
+    else:
+        link = http.client.HTTPConnection(address, pool["port"], timeout=TIMEOUT_SECONDS)
+    path = "/v1/models" if method == "GET" else "/v1/chat/completions"
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        link.request(method, path, headers=headers)
+        answer = link.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(f"{type(error).__name__} from {path}") from error
+    finally:
+        link.close()
+
+
+def only_its_own(plan):
+    """Trusts the installed certificate alone; it is asked by an address, not by its name."""
+    context = ssl.create_default_context(cafile=f"{plan['folder']}/current/tls.pem")
+    context.check_hostname = False
+    context.verify_flags |= PARTIAL_CHAIN
+    return context

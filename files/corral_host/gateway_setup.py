@@ -1,0 +1,140 @@
+"""Install a generation of a gateway: validated by HAProxy, switched to in one rename, reloaded."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from corral_host.gateway_socket import running_generation
+from corral_host.tools import HostError, output, point, show, write_atomic
+
+UNIT = "haproxy.service"
+HAPROXY = "/usr/sbin/haproxy"
+CONFIG, DROP_IN = "haproxy.cfg", "haproxy.service.conf"
+START_SECONDS = 10
+
+
+def install(document):
+    """Switch to a generation that came on standard input; what served before goes on if it fails.
+
+    + folder: of all generations; + units: systemd's folder; + generation: the id of this one
+    + files: name -> text
+    """
+    root, new = Path(document["folder"]), document["generation"]
+    old = current(root)
+    write(root / new, document["files"])
+    try:
+        output(HAPROXY, "-c", "-f", str(root / new / CONFIG))
+        activate(document, old)
+    except HostError:
+        if old != new:
+            shutil.rmtree(root / new)
+        raise
+    for folder in root.iterdir():
+        if folder.is_dir() and not folder.is_symlink() and folder.name != new:
+            shutil.rmtree(folder)
+    return {"generation": new}
+
+
+def activate(document, old):
+    try:
+        switch(document, document["generation"])
+    except HostError as fault:
+        raise HostError(f"{fault}\n{back(document, old)}") from fault
+
+
+def write(folder, files):
+    """Root's alone from the first byte."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    for name, text in files.items():
+        write_atomic(folder / name, text, mode=0o600)
+
+
+def switch(document, generation):
+    root = Path(document["folder"])
+    place = drop_in_path(document["units"])
+    point(root / "current", generation)
+    place.parent.mkdir(exist_ok=True)
+    write_atomic(place, (root / generation / DROP_IN).read_text())
+    output("systemctl", "daemon-reload")
+    output("systemctl", "enable", "--quiet", UNIT)
+    # A master that was started with another configuration would read that one again.
+    output("systemctl", "reload" if runs_ours(root) else "restart", UNIT)
+    wait_until_up(generation)
+
+
+def wait_until_up(generation):
+    deadline = time.monotonic() + START_SECONDS
+    while running_generation() != generation:
+        if time.monotonic() > deadline:
+            raise HostError(f"HAProxy does not start with generation {generation}")
+        time.sleep(0.2)
+
+
+def back(document, old):
+    """The generation from before serves again; without one HAProxy stops. Says what happened."""
+    log = "\n".join(last_words())
+    if old:
+        try:
+            switch(document, old)
+        except HostError as fault:
+            return f"{log}\nGOING BACK FAILED, the gateway may be down: {fault}"
+        return f"{log}\nGeneration {old} serves again."
+    output("systemctl", "stop", UNIT)
+    drop_in_path(document["units"]).unlink()
+    (Path(document["folder"]) / "current").unlink()
+    output("systemctl", "daemon-reload")
+    return log
+
+
+def last_words():
+    """What HAProxy said about itself of late; requests are logged beside it."""
+    log = output("journalctl", "--unit", UNIT, "--lines", "500", "--output=cat", "--no-pager")
+    return [line for line in log.splitlines() if line.startswith(("[ALERT]", "[WARNING]"))][-10:]
+
+
+def runs_ours(root):
+    pid = show(UNIT, "MainPID")["MainPID"]
+    if pid == "0":
+        return False
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    return f"{root}/current/{CONFIG}" in words
+
+
+def drop_in_path(units):
+    return Path(units) / f"{UNIT}.d" / "corral.conf"
+
+
+def current(root):
+    """The generation that HAProxy starts with, or None."""
+    link = root / "current"
+    return os.readlink(link) if link.is_symlink() else None
+
+
+def gateway_state(gateway, units):
+    """What is installed, and what runs; a generation that was edited or opened counts as none."""
+    root = Path(gateway["folder"])
+    found = current(root)
+    place = drop_in_path(units)
+    whole = (
+        found is not None
+        and is_private(root / found)
+        and digest(root / found) == found
+        and place.is_file()
+        and place.read_text() == (root / found / DROP_IN).read_text()
+    )
+    return {"installed": found if whole else None, "running": running_generation()}
+
+
+def is_private(folder):
+    return not any(path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir()))
+
+
+def digest(folder):
+    """As corral/gateway/files.py makes the id: over all files, their own id left out."""
+    texts = {path.name: path.read_text().replace(folder.name, "") for path in folder.iterdir()}
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]

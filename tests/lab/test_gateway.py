@@ -1,0 +1,325 @@
+"""A gateway in front of three servers: real HAProxy, real completions."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import openai
+import pytest
+from openai import OpenAI
+
+from lab.layout import GATEWAY
+from tests.lab.extra_host import remove_host
+from tests.lab.streams import streams
+from tests.lab.test_secrets import JOURNAL, watched
+from tests.lab.untouched import said
+from tests.lab.waiting import wait_for
+from tests.lab.workspace import Workspace
+
+ALIAS = "tiny-glm-moe"
+GW = f"lab-{GATEWAY}"
+LAB = ("-i", "inventories/lab.py")
+SERVERS = ("lab-1/tiny-chat", "lab-2/tiny-f16", "lab-3/tiny-gpu")
+INVENTORY, PORT = "inventories/lab.py", '{"port": 8000}'
+CURRENT = "readlink /etc/corral/gateway/current"
+RELOADS = "journalctl --unit=haproxy --output=cat --no-pager | grep -c 'Loading success'"
+
+
+@pytest.fixture(scope="module")
+def lab(deployed_once: Workspace) -> Iterator[Workspace]:
+    """The lab with its gateway, deployed."""
+    up = deployed_once.corral("lab", "up", "--gateway")
+    assert up.returncode == 0, said(up)
+    try:
+        deploy(deployed_once)
+        yield deployed_once
+    finally:
+        remove_host(deployed_once, GATEWAY)
+        deploy(deployed_once)
+
+
+@pytest.fixture(autouse=True)
+def everybody_serves(lab: Workspace) -> Iterator[None]:
+    """Whatever a test drained or stopped comes back."""
+    yield
+    for server in set(SERVERS) - serving(lab):
+        host, _, name = server.partition("/")
+        lab.on(host, f"systemctl start corral-{name}")
+        assert corral(lab, "ready", server) == 0
+
+
+def deploy(lab: Workspace, *words: str) -> str:
+    done = lab.deploy(*words)
+    assert done.returncode == 0, said(done)
+    return said(done)
+
+
+def corral(lab: Workspace, *words: str) -> int:
+    return lab.corral("gateway", *words, *LAB).returncode
+
+
+def key(lab: Workspace, host: str = GW, name: str = f"gateway-{ALIAS}") -> str:
+    lines = (lab.layout.keys / host / name).read_text().splitlines()
+    return next(line for line in lines if not line.startswith("#"))
+
+
+def client(lab: Workspace, shown: str | None = None) -> OpenAI:
+    address = f"http://{lab.layout.address(GATEWAY)}:8000/v1"
+    return OpenAI(base_url=address, api_key=shown or key(lab), max_retries=0, timeout=60)
+
+
+def complete(asking: OpenAI) -> str | None:
+    answer = asking.chat.completions.create(
+        model=ALIAS, messages=[{"role": "user", "content": "Say hello."}], max_tokens=8
+    )
+    return answer.choices[0].message.content
+
+
+def servers(lab: Workspace) -> dict[str, dict[str, object]]:
+    told = json.loads(lab.corral("gateway", "status", "--json", *LAB).stdout)
+    return {row["server"].replace("_", "/"): row for row in told[GW]}
+
+
+def serving(lab: Workspace) -> set[str]:
+    return {n for n, row in servers(lab).items() if row["up"] and row["admin"] == "ready"}
+
+
+def test_a_key_of_its_own_opens_it_and_no_other_does(lab: Workspace) -> None:
+    assert complete(client(lab))
+    assert [model.id for model in client(lab).models.list()] == [ALIAS]
+    others = [key(lab, "lab-1", "tiny-chat"), key(lab, GW, f"upstream-{ALIAS}"), "x" * 40]
+    for other in (*others, f"{key(lab)}x", f"{key(lab)} x"):
+        with pytest.raises(openai.AuthenticationError, match="Incorrect API key provided"):
+            complete(client(lab, other))
+    direct = OpenAI(
+        base_url=f"http://{lab.layout.address(1)}:8001/v1", api_key=key(lab), max_retries=0
+    )
+    with pytest.raises(openai.AuthenticationError):
+        direct.models.list()
+
+
+def test_clients_reach_the_api_alone_and_metrics_have_a_key(lab: Workspace) -> None:
+    base, shown = f"http://{lab.layout.address(GATEWAY)}", {"Authorization": f"Bearer {key(lab)}"}
+    for route in ("/slots", "/props", "/metrics", "/health", "/"):
+        assert httpx.get(f"{base}:8000{route}", headers=shown).status_code == 404
+        assert httpx.get(f"{base}:8000{route}").status_code == 401
+    assert httpx.get(f"{base}:8404/metrics").status_code == 401
+    reader = {"Authorization": f"Bearer {key(lab, name='gateway_metrics')}"}
+    metrics = httpx.get(f"{base}:8404/metrics", headers=reader)
+    assert f'haproxy_server_status{{proxy="{ALIAS}",server="lab-1_tiny-chat"' in metrics.text
+
+
+def test_a_second_deploy_changes_nothing_and_it_verifies(lab: Workspace) -> None:
+    before = lab.on(GW, f"{CURRENT}; {RELOADS}")
+    again = deploy(lab)
+    assert "Success" not in again.split("Results")[0]
+    assert lab.on(GW, f"{CURRENT}; {RELOADS}") == before
+    verified = lab.corral("verify", GW, "--json", *LAB)
+    rows = json.loads(verified.stdout)["checks"][GW]
+    assert [row["check"] for row in rows] == ["generation", "members", "models", "keys"]
+    assert verified.returncode == 0, said(verified)
+
+
+def test_it_is_planned_from_all_hosts_whatever_is_deployed(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    deploy(lab, "--limit", GW)
+    deploy(lab, "--limit", "lab-2")
+    assert lab.on(GW, CURRENT) == before
+    assert serving(lab) == set(SERVERS)
+
+
+def test_a_server_that_stops_is_left_out_and_comes_back(lab: Workspace) -> None:
+    lab.on("lab-2", "systemctl stop corral-tiny-f16")
+    assert all(complete(client(lab)) for _ in range(9)), "asked anew elsewhere"
+    wait_for(lambda: serving(lab) == {SERVERS[0], SERVERS[2]}, "its checks fail")
+    lab.on("lab-2", "systemctl start corral-tiny-f16")
+    wait_for(lambda: serving(lab) == set(SERVERS), "its checks pass again")
+
+
+def test_a_server_that_no_longer_takes_the_gateways_key_is_left_out(lab: Workspace) -> None:
+    edit = "sed -i '$d' /etc/corral/keys/tiny-f16 && systemctl restart corral-tiny-f16"
+    lab.on("lab-2", edit)
+    wait_for(lambda: SERVERS[1] not in serving(lab), "its keyed checks fail")
+    health = "curl --silent --output /dev/null --write-out '%{http_code}'"
+    assert lab.on("lab-2", f"{health} http://{lab.layout.address(2)}:8001/health") == "200"
+    assert "down (L7STS" in lab.corral("verify", GW, "--json", *LAB).stdout
+    deploy(lab)
+    wait_for(lambda: serving(lab) == set(SERVERS), "its keyed checks pass again")
+
+
+def test_nobody_is_left_means_an_error_that_clients_can_read(lab: Workspace) -> None:
+    for server in SERVERS:
+        assert corral(lab, "drain", server, "--last") == 0
+    with pytest.raises(openai.InternalServerError, match="No server is available"):
+        complete(client(lab))
+    assert corral(lab, "status") == 1
+
+
+def test_the_last_server_that_serves_is_not_drained_by_mistake(lab: Workspace) -> None:
+    assert [corral(lab, "drain", server) for server in SERVERS[:2]] == [0, 0]
+    refused = lab.corral("gateway", "drain", SERVERS[2], *LAB)
+    assert refused.returncode == 1
+    assert "is the last server" in refused.stderr
+    assert "(--last)" in refused.stderr
+    assert corral(lab, "weight", SERVERS[2], "0%") == 1
+    assert serving(lab) == {SERVERS[2]}
+
+
+def test_a_drain_cuts_no_request_nor_does_a_reload_meanwhile(lab: Workspace) -> None:
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        assert corral(lab, "drain", SERVERS[0]) == 0
+        assert servers(lab)[SERVERS[0]]["sessions"] == 0
+        assert corral(lab, "weight", SERVERS[1], "40%") == 0
+        with lab.edited(INVENTORY, PORT, '{"port": 8000, "weights": {"lab-3/tiny-gpu": 60}}'):
+            deploy(lab, "--limit", GW)
+            after = servers(lab)
+            assert [after[name]["admin"] for name in SERVERS] == ["drain", "ready", "ready"]
+            assert [after[name]["weight"] for name in SERVERS] == [100, 40, 60]
+            lab.on("lab-1", "systemctl restart corral-tiny-chat")
+            seen.wait_for_more()
+            assert servers(lab)[SERVERS[0]]["sessions"] == 0
+            assert corral(lab, "ready", SERVERS[0]) == 0
+            seen.wait_for_more()
+        deploy(lab, "--limit", GW)
+        assert corral(lab, "weight", SERVERS[1], "100%") == 0
+        seen.wait_for_more()
+    assert seen.failures == []
+
+
+def test_a_restart_without_a_drain_is_noticed_by_the_same_load(lab: Workspace) -> None:
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        for _ in range(3):
+            lab.on("lab-1", "systemctl kill --signal=KILL corral-tiny-chat")
+            wait_for(lambda: lab.pid("lab-1", "tiny-chat") > 0, "systemd starts it again")
+            wait_for(lambda: SERVERS[0] in serving(lab), "it serves again")
+            seen.wait_for_more()
+    assert seen.failures
+
+
+def test_a_drain_waits_for_requests_that_a_reload_left_behind(lab: Workspace) -> None:
+    """They belong to an old worker, which the current one knows nothing of."""
+    assert [corral(lab, "drain", server) for server in SERVERS[1:]] == [0, 0]
+    lab.on("lab-1", "systemctl kill --signal=STOP corral-tiny-chat")
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(complete, client(lab))
+        wait_for(lambda: servers(lab)[SERVERS[0]]["sessions"] == 1, "the request is with it")
+        lab.on(GW, "systemctl reload haproxy")
+        assert servers(lab)[SERVERS[0]]["sessions"] == 1
+        assert corral(lab, "drain", SERVERS[0], "--last", "--limit", "0") == 1
+        lab.on("lab-1", "systemctl kill --signal=CONT corral-tiny-chat")
+        assert slow.result()
+    assert corral(lab, "drain", SERVERS[0], "--last") == 0
+
+
+def test_a_lease_brings_a_server_back_when_nobody_does(lab: Workspace) -> None:
+    assert corral(lab, "drain", SERVERS[0], "--lease", "4") == 0
+    assert SERVERS[0] not in serving(lab)
+    wait_for(lambda: SERVERS[0] in serving(lab), "the lease ends")
+    assert corral(lab, "drain", SERVERS[0], "--lease", "4") == 0
+    assert corral(lab, "ready", SERVERS[0]) == 0
+    assert corral(lab, "drain", SERVERS[0], "--lease", "600") == 0
+    assert lab.on(GW, "systemctl list-timers --all | grep -c corral-gateway-lease") == "1"
+    assert lab.on(GW, "sleep 5; systemctl is-active corral-gateway-lease-lab-1_tiny-chat.timer")
+    assert SERVERS[0] not in serving(lab), "the shorter lease from before is gone"
+
+
+@contextmanager
+def unknown_word(lab: Workspace) -> Iterator[None]:
+    with lab.edited("templates/haproxy.cfg.j2", "balance leastconn", "balance leestconn"):
+        yield
+
+
+@contextmanager
+def absent_address(lab: Workspace) -> Iterator[None]:
+    with lab.edited(INVENTORY, '{"gateway": {"address": str(_lab.address(n))', '{"gateway": {'
+                    '"address": "192.0.2.1"'):  # fmt: skip
+        yield
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"), [(unknown_word, "leestconn"), (absent_address, "192.0.2.1")]
+)
+def test_a_configuration_that_haproxy_does_not_take_changes_nothing(
+    lab: Workspace, mistake: object, words: str
+) -> None:
+    before = lab.on(GW, f"{CURRENT}; ls /etc/corral/gateway; systemctl show haproxy -P MainPID")
+    with streams(client(lab), ALIAS) as seen:
+        with mistake(lab):  # type: ignore[operator]
+            refused = lab.deploy("--limit", GW)
+        seen.wait_for_more()
+    assert refused.returncode == 1
+    assert words in said(refused)
+    assert seen.failures == []
+    pid = "systemctl show haproxy -P MainPID"
+    assert lab.on(GW, f"{CURRENT}; ls /etc/corral/gateway; {pid}") == before
+    deploy(lab, "--limit", GW)
+
+
+def test_an_edited_configuration_is_put_back(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    lab.on(GW, "sed -i 's/fall 2/fall 9/' /etc/corral/gateway/current/haproxy.cfg")
+    deploy(lab, "--limit", GW)
+    assert lab.on(GW, CURRENT) == before
+    assert "fall 2" in lab.on(GW, "cat /etc/corral/gateway/current/haproxy.cfg")
+
+
+def test_it_serves_alone_after_a_reboot(lab: Workspace) -> None:
+    lab.on(GW, "systemctl restart haproxy")
+    wait_for(lambda: bool(complete(client(lab))), "it answers again")
+    assert lab.on(GW, "systemctl is-enabled haproxy") == "enabled"
+
+
+def test_a_new_client_key_is_seen_by_nobody(lab: Workspace) -> None:
+    path, new = lab.layout.keys / GW / f"gateway-{ALIAS}", f"canary-{ssl.RAND_bytes(16).hex()}"
+    before = path.read_text()
+    path.write_text(f"{before}{new}\n")
+    try:
+        with watched(new) as seen:
+            shown = [said(lab.deploy(flag, "--limit", GW)) for flag in ("--debug", "--diff")]
+            shown += [said(lab.corral(*words, *LAB)) for words in (("plan", GW), ("verify", GW))]
+        assert complete(client(lab, new))
+        assert complete(client(lab)), "the old one still works"
+        assert seen == set()
+        assert not [text for text in shown if new in text]
+        wanted = f"umask 077; tail -1 /etc/corral/gateway/current/clients-{ALIAS} > /root/.wanted"
+        look = (
+            "grep -rlF --devices=skip --exclude=.wanted -f /root/.wanted /etc /opt /root /run /var"
+        )
+        found = lab.on(GW, f"{wanted}; {look}").splitlines()
+        folder = f"/etc/corral/gateway/{lab.on(GW, CURRENT)}"
+        assert found == [f"{folder}/clients-{ALIAS}"]
+        assert lab.try_on(GW, f"{JOURNAL}; rm /root/.wanted").stdout.strip() == "0"
+        assert lab.on(GW, "find /etc/corral/gateway -perm /077 -not -type l") == ""
+    finally:
+        path.write_text(before)
+    deploy(lab, "--limit", GW)
+    with pytest.raises(openai.AuthenticationError):
+        complete(client(lab, new))
+
+
+def test_with_a_certificate_it_speaks_tls(lab: Workspace, tmp_path: Path) -> None:
+    pem, address = tmp_path / "tls.pem", str(lab.layout.address(GATEWAY))
+    lab.on(GW, f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=gw -addext "
+               f"subjectAltName=IP:{address} -keyout /root/k -out /root/c 2>/dev/null")  # fmt: skip
+    pem.write_text(lab.on(GW, "cat /root/c /root/k; rm /root/c /root/k") + "\n")
+    old = '{"gateway": {"address"'
+    with lab.edited(INVENTORY, old, f'{{"gateway": {{"tls_certificate": "{pem}", "address"'):
+        deploy(lab, "--limit", GW)
+        trusting = ssl.create_default_context(cafile=str(pem))
+        with httpx.Client(verify=trusting) as http:
+            answer = http.get(
+                f"https://{address}:8000/v1/models", headers={"Authorization": f"Bearer {key(lab)}"}
+            )
+        assert answer.status_code == 200
+        verified = lab.corral("verify", GW, *LAB)
+        assert verified.returncode == 0, said(verified)
+    deploy(lab, "--limit", GW)
+    assert complete(client(lab))
