@@ -113,6 +113,14 @@ def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
                 next_step="stop it on the host, or give the instance another port",
             )
         yield from _spare_port(instance, state)
+    for port in plan.gateway.ports if plan.gateway else ():
+        holder = state.listeners.get(port)
+        if holder and holder.unit != "haproxy.service":
+            who = holder.unit or f"{holder.program} (pid {holder.pid})"
+            yield Finding(
+                what=f"gateway: port {port} is taken by {who}",
+                next_step="stop it on the host, or give the gateway another port",
+            )
 
 
 def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:
@@ -126,14 +134,6 @@ def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:
             next_step='set "spare_port" of the instance, or "activation": "in-place"',
             stops=how == "side-by-side",
         )
-    for port in plan.gateway.ports if plan.gateway else ():
-        holder = state.listeners.get(port)
-        if holder and holder.unit != "haproxy.service":
-            who = holder.unit or f"{holder.program} (pid {holder.pid})"
-            yield Finding(
-                what=f"gateway: port {port} is taken by {who}",
-                next_step="stop it on the host, or give the gateway another port",
-            )
 
 
 def _engine_config(state: HostState) -> Iterator[Finding]:
