@@ -1,7 +1,7 @@
 """Switch an instance to a generation, keep it if it passes the gate, else put the old one back."""
 
 import contextlib
-from random import randint
+from secrets import randbelow
 
 from corral_host import attempt, checks, history, in_place, side_by_side, way_back
 from corral_host import task as tasks
@@ -73,7 +73,7 @@ def new_task(spec, report, before):
     fields = ("folder", "unit", "unit_path")
     spare = instance["activation"]["spare"] if report["how"] == "side by side" else None
     onward = spare and {
-        "endpoint": instance["endpoint"], "spare": spare["endpoint"], "zone": randint(1, 65535),
+        "endpoint": instance["endpoint"], "spare": spare["endpoint"], "zone": 1 + randbelow(65535),
     }  # fmt: skip
     job = f"corral-job-{attempt.job_name(instance['name'])}.service"
     return {
