@@ -35,7 +35,7 @@ def served_before(instance):
         if not active:
             # It serves nothing and could not: there is nothing to lose.
             return None
-        what = str(fault).partition(" Next: ")[0]
+        what = str(fault).partition(" Next: ")[0].rstrip(".")
         raise HostError(
             f"{instance['name']}: no way back, as generation {old}, which serves, could not be "
             f"started again: {what}. Next: put that back; or stop the instance and deploy again, "

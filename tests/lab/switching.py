@@ -30,7 +30,8 @@ _LOAD = """
 import http.client, json, sys, threading, time
 lines = open("/etc/corral/keys/tiny-long").read().splitlines()
 headers = {"Authorization": "Bearer " + [l for l in lines if l and l[0] != "#"][0]}
-body = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 24, "stream": True})
+said = [{"role": "user", "content": "Hi"}]
+body = json.dumps({"messages": said, "max_tokens": 24, "stream": True})
 good, bad, over = 0, [], threading.Event()
 
 def ask():
@@ -124,14 +125,15 @@ class Switch:
         mine = {**plan, "instances": [one for one in plan["instances"] if one["name"] == NAME]}
         text = json.dumps(mine)
         checks = json.loads(self.lab.on(HOST, f"{HELPER} check '{text}'"))
-        assert self.lab.try_on(HOST, LEFT).stdout == ""
+        left = self.lab.try_on(HOST, LEFT).stdout
+        assert left == ""
         wanted = f"generations/{mine['instances'][0]['generation']}"
         assert self.lab.on(HOST, f"readlink {FOLDER}/current") == wanted
         return all(row["ok"] for row in checks)
 
     @contextmanager
     def load(self) -> Iterator[dict[str, Any]]:
-        """Streamed completions all the while; filled in at the end: good (a count), bad (faults)."""
+        """Streamed completions all the while; told at the end: good (a count), bad (faults)."""
         command = ["ssh", "-F", str(self.lab.layout.ssh_config), HOST]
         self.lab.on(HOST, f"cat > /root/load.py <<'END'\n{_LOAD}\nEND")
         found: dict[str, Any] = {}
@@ -169,8 +171,7 @@ def two_generations(lab: Workspace) -> Iterator[Switch]:
     old = stage(lab, planned(lab))
     with lab.edited(PROFILE, VALUE, OTHER):
         new = stage(lab, planned(lab))
-    switch = Switch(lab, old, new)
-    yield switch
+    yield Switch(lab, old, new)
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def test_what_is_found_before_is_refused_and_touches_nothing(switch: Switch) -> 
     assert switch.activate("in-place")["outcome"] == "kept"
     back(switch)
     pid = switch.pid()
-    library = lab.on(HOST, f"ls {switch.new['releases'][0]['folder']}/bin/llama-server")
+    library = lab.on(HOST, f"ls {switch.new['releases'][0]['folder']}/bin/llama-bench")
     shard = switch.spec("auto")["shards"][0]["path"]
     damages = {
         f"printf x >> {library}": f"truncate -s -1 {library}",

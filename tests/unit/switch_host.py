@@ -1,0 +1,250 @@
+"""A host for activations without systemd and nftables: both are played, files are real."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.helper_modules import helper_module
+
+tools = helper_module("tools")
+HostError = tools.HostError
+MODULES = {
+    name: helper_module(name)
+    for name in (
+        "activate", "attempt", "checks", "confirming", "guard", "history", "holding", "in_place",
+        "redirect", "side_by_side", "step_back", "switch", "task", "way_back",
+    )
+}  # fmt: skip
+UNIT, SPARE, GUARD = "corral-chat.service", "corral-chat-spare.service", "corral-guard-chat"
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to the code that it ends."""
+
+
+@dataclass
+class Unit:
+    """A server that runs: the text of its unit when it was started, and which start that was."""
+
+    text: str
+    invocation: str
+
+
+@dataclass
+class Host:
+    """``bad``: what a unit's text must not have to pass the gate; ``steps``: what was asked.
+
+    ``die_at``: the step at which the process is killed; ``full_from``: the write from which on the
+    disk is full; ``in_flight``: what draining finds.
+    """
+
+    root: Path
+    running: dict[str, Unit] = field(default_factory=dict)
+    enabled: set[str] = field(default_factory=set)
+    tables: set[str] = field(default_factory=set)
+    steps: list[str] = field(default_factory=list)
+    bad: tuple[str, ...] = ()
+    in_flight: int = 0
+    die_at: int | None = None
+    full_from: int | None = None
+    writes: int = 0
+    starts: itertools.count[int] = field(default_factory=itertools.count)
+
+    @property
+    def units(self) -> Path:
+        return self.root / "units"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "state" / "instances" / "chat"
+
+    def step(self, what: str) -> None:
+        """One thing that is done to the host; it may be the last."""
+        if self.die_at == len(self.steps):
+            raise Killed
+        self.steps.append(what)
+
+    def systemctl(self, *words: str) -> str:
+        verb, unit = words[0], words[-1]
+        self.step(" ".join(words))
+        if verb in ("restart", "start") and (self.units / unit).exists():
+            text = (self.units / unit).read_text()
+            self.running[unit] = Unit(text, f"start-{next(self.starts)}")
+        if verb == "stop" or "--now" in words:
+            self.running.pop(unit, None)
+        if verb == "enable":
+            self.enabled.add(unit)
+        if verb == "disable":
+            self.enabled.discard(unit)
+        return ""
+
+    def output(self, *command: str) -> str:
+        return self.systemctl(*command[1:])
+
+    def show(self, unit: str, *_: str) -> dict[str, str]:
+        runs = self.running.get(unit)
+        state = "active" if runs else "inactive"
+        start = runs.invocation if runs else ""
+        return {"ActiveState": state, "InvocationID": start, "MainPID": "0"}
+
+    def gate(self, instance: dict[str, Any], *_: object) -> list[dict[str, Any]]:
+        self.step(f"gate {instance['unit']}")
+        runs = self.running.get(instance["unit"])
+        if runs is None or any(word in runs.text for word in self.bad):
+            raise HostError("the gate failed")
+        return [{"part": "ready", "ok": True, "figure": "", "limit": "", "detail": ""}]
+
+    def nft(self, rules: str, *_: str) -> subprocess.CompletedProcess[str]:
+        self.step("nft")
+        verb = "discard" if "delete table" in rules else "add"
+        getattr(self.tables, verb)("chat")
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    def serving(self) -> str | None:
+        """The generation of the server that runs, if it runs from the unit that is there."""
+        runs = self.running.get(UNIT)
+        path = self.units / UNIT
+        if runs is None or not path.exists() or runs.text != path.read_text():
+            return None
+        found: str | None = MODULES["checks"].installed_generation(path)
+        return found
+
+    def left(self) -> list[str]:
+        """What an activation must not leave behind."""
+        found = [path.name for path in self.units.iterdir() if path.name != UNIT]
+        found += [path.name for path in self.folder.glob("*.new")]
+        found += [path.name for path in self.folder.glob("activating.json")]
+        found += sorted(self.tables)
+        return found + [unit for unit in (*self.running, *self.enabled) if unit != UNIT]
+
+    def plan(self, generation: str, how: str = "auto") -> dict[str, Any]:
+        end = {"address": "127.0.0.1", "port": 8001, "socket": None}
+        spare = {
+            "unit": SPARE, "unit_path": str(self.units / SPARE), "argv": ["s"],
+            "unit_text": f"[Unit]\nX-Corral-Generation={generation}\n# spare\n",
+            "endpoint": {**end, "port": 18001},
+        }  # fmt: skip
+        times = {"drain_seconds": 1, "confirm_seconds": 1}
+        return {
+            "name": "chat", "unit": UNIT, "unit_path": str(self.units / UNIT),
+            "folder": str(self.folder), "generation": generation, "endpoint": end,
+            "argv": [f"{self.root}/engines/e/k/bin/s"], "shards": [], "release": "k",
+            "key_path": str(self.root / "key"), "ready_timeout_seconds": 5,
+            "gate": {"soak_seconds": 0, "speed": None, "perplexity": None, "golden": []},
+            "activation": {"how": how, "spare": spare, **times}, "metrics": False,
+        }  # fmt: skip
+
+    def stage(self, generation: str) -> None:
+        folder = self.folder / "generations" / generation
+        folder.mkdir(parents=True)
+        (folder / "unit").write_text(f"[Unit]\nX-Corral-Generation={generation}\n")
+        (folder / "plan.json").write_text(json.dumps(self.plan(generation)))
+
+    def serve(self, generation: str) -> None:
+        """As if this generation had been activated long ago."""
+        (self.units / UNIT).write_text((self.folder / f"generations/{generation}/unit").read_text())
+        (self.folder / "current").symlink_to(f"generations/{generation}")
+        self.systemctl("enable", UNIT)
+        self.systemctl("start", UNIT)
+        self.steps.clear()
+
+    def spec(self, generation: str, **changes: Any) -> dict[str, Any]:
+        plan = self.plan(generation)
+        paths = {
+            "units": str(self.units), "state": str(self.root / "state"), "helper": "/helper.pyz",
+        }  # fmt: skip
+        return {
+            "host": "node-1", "paths": paths, "instance": plan, "instances": [plan],
+            "releases": [], "shards": [], "drained": False, "confirm": False, "rollout": None,
+            **changes,
+        }  # fmt: skip
+
+    def settle(self) -> dict[str, Any] | None:
+        """What ExecStopPost= or the guard do; nothing kills them, the disk may still be full."""
+        self.die_at = None
+        found: dict[str, Any] | None = MODULES["way_back"].settle(str(self.folder))
+        return found
+
+    def reboot(self) -> None:
+        """Enabled units are started from their files; rules are gone."""
+        self.tables.clear()
+        self.running.clear()
+        for unit in [unit for unit in self.enabled if "guard" not in unit]:
+            if (self.units / unit).exists():
+                self.running[unit] = Unit((self.units / unit).read_text(), "of this boot")
+
+    def _refuse_when_full(self, path: str) -> None:
+        if str(self.root / "run") in path:
+            return
+        self.writes += 1
+        if self.full_from is not None and self.writes > self.full_from:
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """See `play`."""
+    return play(tmp_path, monkeypatch)
+
+
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Old generation ``a`` serves, ``b`` is staged; how to switch is said by `choose`."""
+    host = Host(tmp_path)
+    for folder in (host.units, host.folder, tmp_path / "run"):
+        folder.mkdir(parents=True)
+    for generation in ("a", "b"):
+        host.stage(generation)
+    host.serve("a")
+    doubles = {
+        "output": host.output, "quiet": host.systemctl, "show": host.show, "gate": host.gate,
+        "wait_ready": lambda instance: host.step(f"wait for {instance['unit']}"),
+        "before_start": lambda _: [], "keep_baseline": lambda *_: None,
+        "drain": lambda *_, **__: host.in_flight, "journal_tail": lambda _: "its last words",
+        "refuse_going_down": lambda: None, "RUN": tmp_path / "run",
+        "instance_state": lambda _: {
+            "installed_generation": host.serving(), "active": "active", "serves": False,
+        },
+    }  # fmt: skip
+    for module in MODULES.values():
+        for name, double in doubles.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, double)
+    monkeypatch.setattr(MODULES["redirect"], "ask", host.nft)
+    monkeypatch.setattr(MODULES["redirect"].shutil, "which", lambda _: "/nft")
+    monkeypatch.setattr(MODULES["checks"], "findings", lambda _: ([], []))
+    monkeypatch.setattr(MODULES["checks"], "refuse_broken", lambda _: None)
+    _watch_writes(host, monkeypatch)
+    return host
+
+
+def _watch_writes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, linked = os.open, Path.symlink_to
+
+    def open_(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            host._refuse_when_full(str(path))
+        return opened(path, flags, mode, **more)
+
+    def symlink_to(path: Path, target: str) -> None:
+        host._refuse_when_full(str(path))
+        linked(path, target)
+
+    monkeypatch.setattr(tools.os, "open", open_)
+    monkeypatch.setattr(tools.os, "fsync", lambda _: None)
+    monkeypatch.setattr(Path, "symlink_to", symlink_to)
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The way to switch, as the checks would have found it."""
+    monkeypatch.setattr(MODULES["checks"], "decide", lambda *_: how)
+    if how == "first":
+        monkeypatch.setattr(MODULES["checks"], "served_before", lambda _: None)
