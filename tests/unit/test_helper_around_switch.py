@@ -1,0 +1,201 @@
+"""What surrounds a switch: locks, confirmation, phases, history, how it is decided, the guard."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.samples import ROOT
+from tests.unit.helper_modules import helper_module
+
+checks, confirming, attempt = (helper_module(one) for one in ("checks", "confirming", "attempt"))
+guard, history, holding = (helper_module(name) for name in ("guard", "history", "holding"))
+HostError = helper_module("tools").HostError
+END = {"address": "127.0.0.1", "port": 8001, "socket": None}
+SPARE = {**END, "port": 18001}
+
+
+def test_a_second_holder_is_told_of_the_first_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "activate.lock"
+    told = rf"anna is activating chat on this host since 2.* \(pid {os.getpid()}\). Next: wait"
+    with (
+        holding.held(path, "anna", "activating chat"),
+        pytest.raises(HostError, match=told),
+        holding.held(path, "ben", "activating long"),
+    ):
+        pytest.fail("two hold one lock")
+    assert holding.holder_of(path) is None
+    with holding.held(path, "ben", "activating long"):
+        assert holding.holder_of(path)["by"] == "ben"
+
+
+def test_a_rollout_holds_the_host_until_its_controller_is_gone(tmp_path: Path) -> None:
+    document = {"paths": {"state": str(tmp_path)}, "by": "anna", "rollout": "r1"}
+    program = "import sys; from corral_host.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "hold", json.dumps(document)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "files",
+    ) as controller:  # fmt: skip
+        assert controller.stdin
+        assert controller.stdout
+        assert json.loads(controller.stdout.readline()) == {"held": True}
+        holding.refuse_other_rollout(tmp_path, "r1")
+        for other in (None, "r2"):
+            with pytest.raises(HostError, match="anna is rolling out r1 on this host"):
+                holding.refuse_other_rollout(tmp_path, other)
+        controller.stdin.write("still here\n")
+        controller.stdin.close()
+        assert controller.wait(timeout=10) == 0
+    holding.refuse_other_rollout(tmp_path, "r2")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for module in (attempt, confirming):
+        monkeypatch.setattr(module, "RUN", tmp_path)
+    return tmp_path
+
+
+def test_only_the_generation_that_waits_is_confirmed_and_only_once(run: Path) -> None:
+    with pytest.raises(HostError, match="waits for no confirmation .waiting: none"):
+        confirming.confirm("chat", "g1")
+    confirming.waiting_file("chat").write_text("g1")
+    with pytest.raises(HostError, match="waiting: g1"):
+        confirming.confirm("chat", "g2")
+    assert confirming.confirm("chat", "g1") == {"confirmed": True}
+    assert not confirming.withdraw("chat")
+    with pytest.raises(HostError, match="none"):
+        confirming.confirm("chat", "g1")
+    assert [path.name for path in run.iterdir()] == ["activate-chat.confirmed"]
+
+
+def test_without_a_word_the_wait_ends(run: Path) -> None:
+    with pytest.raises(HostError, match="did not confirm within 0 s"):
+        confirming.await_confirmation("chat", "g1", 0)
+    assert list(run.iterdir()) == []
+
+
+def test_a_phase_is_told_with_its_time_and_ends_in_the_report(run: Path) -> None:
+    report: dict[str, Any] = {"instance": "chat", "phases": []}
+    with attempt.phase(report, "gate", "g1"):
+        found = attempt.phase_of("activate-chat")
+        assert (found["name"], found["detail"]) == ("gate", "g1")
+        assert 0 <= found["seconds"] < 5
+    assert [one["phase"] for one in report["phases"]] == ["gate"]
+    attempt.forget_phase("activate-chat")
+    assert attempt.phase_of("activate-chat") is None
+    assert list(run.iterdir()) == []
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> dict[str, Any]:
+    folder = tmp_path / "instances" / "chat"
+    (folder / "generations" / "g1").mkdir(parents=True)
+    (folder / "generations" / "g1" / "unit").write_text("text")
+    (folder / "generations" / "g1" / "plan.json").write_text('{"argv": ["s"]}')
+    return {"paths": {"state": str(tmp_path)}, "instance": "chat", "generation": "g1"}
+
+
+def test_a_pin_names_a_generation_until_it_is_forgotten(named: dict[str, Any]) -> None:
+    history.pin({**named, "name": "summer-26"})
+    assert history.generation(named)["links"] == ["summer-26"]
+    for name in ("current", "a/b", "generations"):
+        with pytest.raises(HostError, match="Next: "):
+            history.pin({**named, "name": name})
+    with pytest.raises(HostError, match="choose one of g1"):
+        history.pin({**named, "name": "x", "generation": "g2"})
+    assert history.unpin({**named, "name": "summer-26"})["unpinned"] == "g1"
+    for name in ("summer-26", "current"):
+        with pytest.raises(HostError, match=f"no pin {name}"):
+            history.unpin({**named, "name": name})
+
+
+def test_the_newest_reports_stay(named: dict[str, Any]) -> None:
+    folder = history.instance_folder(named)
+    for number in range(history.KEPT_REPORTS + 3):
+        history.record(folder, {"at": f"2026-01-01T00:00:{number:03}Z", "to": "g1"})
+    reports = history.history(named["paths"])
+    assert len(reports) == history.KEPT_REPORTS
+    assert reports[0]["at"] == "2026-01-01T00:00:052Z"
+    assert history.generation(named)["reports"][0] == reports[0]
+
+
+def row(needs: int, free: int, own: int) -> dict[str, Any]:
+    room = {"own": own, "there": free + own}
+    return {"device": "GPU 0", "needs_mib": needs, "there_mib": free + own, "room": room}
+
+
+@pytest.mark.parametrize(
+    ("needs", "free", "own", "fits"),
+    [
+        (10, 10, 10, True),
+        (10, 9, 11, False),
+        (10, 10, 9, False),
+        (10, 20, 0, True),
+        (0, 0, 0, True),
+    ],
+)
+def test_two_fit_beside_each_other_before_and_after(
+    needs: int, free: int, own: int, fits: bool
+) -> None:
+    assert checks.holds_two(row(needs, free, own)) is fits
+
+
+def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
+    """How an instance that serves generation a goes to b; ``changes`` of what was found."""
+    found: dict[str, Any] = {"drained": False, "spare": SPARE, "old": "a", "port": 8001, "free": 20, "nft": None,
+             "taken": None, "active": "active"} | changes  # fmt: skip
+    spare = found["spare"] and {"endpoint": found["spare"]}
+    plan = {"name": "chat", "unit": "u", "generation": "b", "endpoint": END,
+            "activation": {"how": how, "spare": spare}}  # fmt: skip
+    before = {"generation": found["old"], "endpoint": {**END, "port": found["port"]}}
+    monkeypatch.setattr(checks, "show", lambda *_: {"ActiveState": found["active"]})
+    monkeypatch.setattr(checks, "holder_of", lambda _: found["taken"])
+    monkeypatch.setattr(checks.redirect, "unusable", lambda _: found["nft"])
+    rows = [row(10, found["free"], 0)]
+    told: str = checks.decide({"instance": plan, "drained": found["drained"]}, before, rows)
+    return told
+
+
+AGAINST: dict[str, dict[str, Any]] = {
+    "a unix socket": {"spare": None}, "the generation that serves": {"old": "b"},
+    "another address or port": {"port": 9}, "clients would miss": {"active": "failed"},
+    "taken by nc": {"taken": {"program": "nc"}}, "no room for two on GPU 0": {"free": 19},
+    "no nft": {"nft": "no nft"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", AGAINST)
+def test_what_stands_against_side_by_side_decides(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decision(monkeypatch, "auto", **AGAINST[reason]) == "in place"
+    with pytest.raises(HostError, match=f"{reason}. Next: "):
+        decision(monkeypatch, "side-by-side", **AGAINST[reason])
+
+
+def test_without_anything_against_it_both_serve_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert decision(monkeypatch, "auto") == "side by side"
+    assert decision(monkeypatch, "in-place") == "in place"
+    assert decision(monkeypatch, "auto", drained=True) == "in place"
+    assert decision(monkeypatch, "side-by-side", drained=True) == "side by side"
+    assert checks.decide({"instance": {}}, None, []) == "first"
+
+
+def test_the_guard_waits_longer_than_all_that_may_take_long() -> None:
+    gate = {"soak_seconds": 100, "speed": None, "perplexity": None}
+    times = {"drain_seconds": 1000, "confirm_seconds": 10000}
+    after = {"gate": gate, "activation": times, "ready_timeout_seconds": 1}
+    quick = guard.limit_seconds({"how": "in place", "after": after})
+    assert quick >= 2 * (1 + 100) + 2 * 1000 + 10000
+    slow = {**after, "gate": {**gate, "speed": {"runs": 3}}}
+    assert guard.limit_seconds({"how": "in place", "after": slow}) > quick
+    assert guard.limit_seconds({"how": "side by side", "after": after}) > quick
