@@ -21,7 +21,9 @@ def settle(folder):
     if task is None:
         return None
     with held(activate_lock(task["state"]), "this host", f"settling {task['instance']}", wait=True):
-        return settle_held(folder)
+        report = settle_held(folder)
+    attempt.forget_phase(attempt.job_name(task["instance"]))
+    return report
 
 
 def settle_held(folder):

@@ -126,7 +126,8 @@ def killed_at(number: int, host: Host, end: str) -> bool:
         if end == "reboot":
             host.reboot()
             MODULES["holding"].BOOT_ID.write_text("another boot\n")
-        host.settle()
+        if host.settle():
+            assert list((host.root / "run").iterdir()) == []
         return True
     return False
 
