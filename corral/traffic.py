@@ -2,25 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from corral.activation import NoGateway, Traffic
+from corral.errors import CorralError
+from corral.gateway import control
+from corral.gateway.fleet import gateways, gateways_of, instance_keys
+from corral.gateway.plan import GatewayPlan, server_name
 from corral.inventory import Host
-from corral.keys import KeyFile, ensure_keys
+from corral.keys import KeyFile
+from corral.plan import InstancePlan
 from corral.planning import Planner
 from corral.waves import Pools
 
 Say = Callable[[str], None]
 
 
-def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic, Pools]:  # noqa: ARG001
+def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic, Pools]:
     """What keeps requests from an instance while it changes, and who stands in for it.
 
     + hosts: all of one inventory; + say: told what a gateway could not do. Raises CorralError.
     """
-    return NoGateway(), {}
+    plans = gateways(hosts, planner.catalog, planner.paths)
+    if not plans:
+        return NoGateway(), {}
+    return Gateways(tuple(hosts), plans, say), _pools(plans)
 
 
-def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:  # noqa: ARG001
+def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:
     """What gives the keys of an instance, those of its gateways among them."""
-    return ensure_keys
+    plans = gateways(hosts, planner.catalog, planner.paths)
+    return lambda host, instance: instance_keys(host, instance, hosts, plans)
+
+
+def _pools(plans: Mapping[str, GatewayPlan]) -> Pools:
+    """``ALIAS at GATEWAY`` -> the host of each member that gets requests."""
+    return {
+        f"{pool.alias} at {gateway}": [
+            member.name.rpartition("/")[0] for member in pool.members if member.weight
+        ]
+        for gateway, plan in plans.items()
+        for pool in plan.pools
+    }
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """All gateways of an inventory."""
+
+    hosts: tuple[Host, ...]
+    plans: Mapping[str, GatewayPlan]
+    say: Say
+
+    @contextmanager
+    def away(self, server: str, instance: InstancePlan, lease_seconds: int) -> Iterator[bool]:
+        """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be.
+
+        It cannot where nobody else serves its alias, or a gateway does not answer: then its
+        clients are the host's matter. Gateways send requests again afterwards, whatever happened.
+        """
+        taken: list[Host] = []
+        try:
+            wanted = instance.activation.how != "side-by-side"
+            yield wanted and self._take(server, lease_seconds, taken)
+        finally:
+            self._give_back(taken, server, lease_seconds)
+
+    def _take(self, server: str, lease_seconds: int, taken: list[Host]) -> bool:
+        """Whether no gateway sends the server anything; else none is changed."""
+        before = gateways_of(server, self.hosts, self.plans)
+        try:
+            if before and all(self._drain(one, server, lease_seconds, taken) for one in before):
+                return True
+        except CorralError as error:
+            self.say(f"{server} is not drained: {error.what}")
+        self._give_back(taken, server, lease_seconds)
+        taken.clear()
+        return False
+
+    def _drain(self, gateway: Host, server: str, lease_seconds: int, taken: list[Host]) -> bool:
+        states = control.state(gateway)
+        own = [one for one in states if one.server == server_name(server)]
+        if not any(one.serves for one in own):
+            return True
+        pool = own[0].pool
+        if not any(one.serves and one.pool == pool and one not in own for one in states):
+            return False
+        taken.append(gateway)
+        control.drain(gateway, server, lease_seconds)
+        return True
+
+    def _give_back(self, taken: Sequence[Host], server: str, lease_seconds: int) -> None:
+        for gateway in taken:
+            try:
+                control.ready(gateway, server)
+            except CorralError as error:
+                # The gateway does it by itself: who is cut off takes no capacity away for good.
+                ends = f"{gateway.name} sends it requests again within {lease_seconds} s"
+                self.say(f"{server}: {error.what}; {ends}")

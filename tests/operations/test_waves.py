@@ -79,8 +79,8 @@ def test_hosts_of_one_wave_do_not_wait_for_each_other(fleet: Fleet) -> None:
 def test_a_host_that_is_not_staged_stops_every_wave_unless_told_to_go_on_without(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    three(fleet)
     fleet.add("bad", bare_host(fleet, "bad", systemd=False))
+    three(fleet)
     state = fleet.deploy()
     assert failed(state) == {"bad"}
     assert not [name for name in ("one", "two", "three") if activated(state, name)]

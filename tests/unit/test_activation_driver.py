@@ -115,6 +115,15 @@ def test_a_host_that_stays_silent_is_told_of_with_what_it_will_do(
     assert clock.now >= longest_seconds(CHAT_PLAN)
 
 
+def test_patience_begins_anew_with_each_answer(
+    there: FakeHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts = [one for _ in range(5) for one in (CUT, news("gate"))]
+    there.answers["poll"] = [*cuts, ended(report("a"))]
+    monkeypatch.setattr("time.monotonic", Clock(longest_seconds(CHAT_PLAN) / 4))
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN).ok
+
+
 def test_a_helper_that_fails_is_not_waited_for_that_long(
     there: FakeHelper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,15 @@ def test_a_host_that_another_rollout_holds_stops_it() -> None:
     assert fleet.driver.asked == ["activate a", f"revert a to {OLD}"]
 
 
+def test_instances_of_one_host_are_taken_back_in_reverse_as_well() -> None:
+    begun = rollout("a", "b")
+    second = begun.steps[0].model_copy(update={"from_generation": "older"})
+    steps = (begun.steps[0], second.model_copy(update={"instance": "chat"}), begun.steps[1])
+    fleet = Fleet(FakeDriver({"b": "reverted"}))
+    fleet.run(begun.model_copy(update={"steps": steps}))
+    assert fleet.driver.asked[-2:] == ["revert a to older", f"revert a to {OLD}"]
+
+
 def test_what_served_nothing_before_stays() -> None:
     begun = rollout("a", "b")
     first = begun.steps[0].model_copy(update={"from_generation": None})

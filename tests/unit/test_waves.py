@@ -76,6 +76,13 @@ def test_sizes_are_of_the_hosts_that_change() -> None:
     assert [wave.hosts for wave in found] == [("gpu-8",), ("gpu-9", "gpu-10")]
 
 
+def test_some_hosts_never_need_more_waves_than_all() -> None:
+    hosts = fleet(["a", "b", "c", "d", "e"], canaries=("d",), waves=("18%", "50%", "57%"))
+    assert [wave.hosts for wave in waves(hosts, {})] == [("d",), ("a", "b"), ("c", "e")]
+    found = waves(hosts, {}, changing={"a", "b", "d", "e"})
+    assert [wave.hosts for wave in found] == [("d",), ("a", "b"), ("e",)]
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [((), "empty"), ((0,), "0"), (("0%",), "'0%'"), (("120%",), "'120%'"), (("x",), "'x'"),

@@ -1,0 +1,161 @@
+"""Gateways in front of an instance that changes: drained where others serve, always given back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corral import traffic
+from corral.errors import CorralError
+from corral.gateway import control
+from corral.gateway.control import Drained, ServerState
+from corral.gateway.plan import GatewayPlan, Member, Pool
+from corral.plan import InstancePlan
+from corral.traffic import Gateways
+from tests.samples import CHAT, host, plan, planner
+
+INSTANCE = plan(CHAT).instances[0]
+
+
+def server(name: str, *, up: bool = True, pool: str = "small") -> ServerState:
+    return ServerState(
+        server=name.replace("/", "_"), pool=pool, up=up, admin="ready", weight=100, sessions=0,
+        check="L7OK", until=None,
+    )  # fmt: skip
+
+
+class Gates:
+    """Gateways that answer as told; notes what they are asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **states: Any) -> None:
+        self.log: list[str] = []
+        self.said: list[str] = []
+        self.faults: dict[str, CorralError] = {}
+
+        def state(gateway: Any) -> list[ServerState]:
+            found = states[gateway.name]
+            if isinstance(found, Exception):
+                raise found
+            return list(found)
+
+        def note(what: str, gateway: Any, name: str) -> None:
+            self.log.append(f"{what} {name} at {gateway.name}")
+            if what in self.faults:
+                raise self.faults[what]
+
+        def drain(gateway: Any, name: str, lease: int) -> Drained:
+            note("drain", gateway, name)
+            return Drained(sessions_left=0, seconds=lease)
+
+        monkeypatch.setattr(control, "state", state)
+        monkeypatch.setattr(control, "drain", drain)
+        monkeypatch.setattr(control, "ready", lambda *words: note("ready", *words))
+        members = tuple(
+            Member(name=f"{h}/chat", server=f"{h}_chat", address=h, port=1, weight=w)
+            for h, w in (("a", 100), ("b", 100), ("c", 0))
+        )
+        pool = Pool(alias="small", name="small", port=80, members=members)
+        gateway = GatewayPlan(
+            folder="/f", address="::", metrics_port=None, tls=False, pools=(pool,)
+        )
+        self.plans = dict.fromkeys(states, gateway)
+        self.gateways = Gateways(
+            tuple(host(name=name) for name in states), self.plans, self.said.append
+        )
+
+    def away(self, instance: InstancePlan = INSTANCE) -> bool:
+        with self.gateways.away("a/chat", instance, 60) as drained:
+            self.log.append("changed")
+            return drained
+
+
+BOTH = [server("a/chat"), server("b/chat")]
+
+
+def test_a_server_is_drained_where_another_serves_and_is_ready_again_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gates = Gates(monkeypatch, gw1=BOTH, gw2=BOTH)
+    assert gates.away() is True
+    assert gates.log == [
+        "drain a/chat at gw1", "drain a/chat at gw2", "changed",
+        "ready a/chat at gw1", "ready a/chat at gw2",
+    ]  # fmt: skip
+
+
+def test_it_is_ready_again_after_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates(monkeypatch, gw=BOTH)
+    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE, 60):
+        raise ZeroDivisionError
+    assert gates.log[-1] == "ready a/chat at gw"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [server("a/chat")],
+        [server("a/chat"), server("b/chat", up=False)],
+        [server("a/chat"), server("b/chat", pool="other")],
+    ],
+)
+def test_the_last_server_of_an_alias_is_drained_nowhere(
+    monkeypatch: pytest.MonkeyPatch, other: list[ServerState]
+) -> None:
+    gates = Gates(monkeypatch, gw1=BOTH, gw2=other)
+    assert gates.away() is False
+    assert gates.log == ["drain a/chat at gw1", "ready a/chat at gw1", "changed"]
+
+
+def test_a_gateway_that_does_not_answer_leaves_clients_to_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gates = Gates(monkeypatch, gw1=BOTH, gw2=CorralError("gw2", "not reached", "x"))
+    assert gates.away() is False
+    assert gates.log == ["drain a/chat at gw1", "ready a/chat at gw1", "changed"]
+    assert gates.said == ["a/chat is not drained: not reached"]
+    refusing = Gates(monkeypatch, gw1=BOTH)
+    refusing.faults["drain"] = CorralError("gw1", "no socket", "x")
+    assert refusing.away() is False
+    assert refusing.log == ["drain a/chat at gw1", "ready a/chat at gw1", "changed"]
+
+
+def test_a_gateway_that_is_lost_meanwhile_is_told_with_its_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gates = Gates(monkeypatch, gw=BOTH)
+    gates.faults["ready"] = CorralError("gw", "not reached", "x")
+    assert gates.away() is True
+    assert gates.said == ["a/chat: not reached; gw sends it requests again within 60 s"]
+
+
+def test_what_gets_no_requests_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates(monkeypatch, gw=[server("a/chat", up=False), server("b/chat")])
+    assert gates.away() is True
+    assert gates.log == ["changed"]
+
+
+def test_a_switch_side_by_side_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates(monkeypatch, gw=BOTH)
+    ways = INSTANCE.activation.model_copy(update={"how": "side-by-side"})
+    assert gates.away(INSTANCE.model_copy(update={"activation": ways})) is False
+    assert gates.log == ["changed"]
+
+
+def test_an_instance_behind_no_gateway_is_left_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates(monkeypatch, gw=BOTH)
+    with gates.gateways.away("d/chat", INSTANCE, 60) as drained:
+        assert drained is False
+    assert gates.log == []
+
+
+def test_members_without_weight_are_no_part_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates(monkeypatch, gw=BOTH)
+    assert traffic._pools(gates.plans) == {"small at gw": ["a", "b"]}
+
+
+def test_an_inventory_without_gateways_has_no_pools() -> None:
+    found, pools = traffic.traffic([host(CHAT)], planner(), print)
+    assert pools == {}
+    with found.away("lab-1/chat", INSTANCE, 60) as drained:
+        assert drained is False
