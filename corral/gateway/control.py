@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from corral.errors import CorralError
 from corral.gateway.plan import server_name
 from corral.inventory import Host
 from corral.remote import call_helper
@@ -37,6 +38,10 @@ class ServerState(Frozen):
         return self.up and self.admin == "ready" and self.weight > 0
 
 
+class LastServerError(CorralError):
+    """Nobody else would serve the alias."""
+
+
 class Drained(Frozen):
     """A drain: requests that still ran at its limit, and how long it took."""
 
@@ -45,7 +50,7 @@ class Drained(Frozen):
 
 
 def state(gateway: Host) -> list[ServerState]:
-    """All servers of a gateway. Raises CorralError."""
+    """All servers of a gateway; none where it was never deployed. Raises CorralError."""
     answer = _ask(gateway, "state")
     return [ServerState.model_validate(row) for row in answer["servers"]]
 
@@ -62,7 +67,7 @@ def drain(
 
     + server: ``host/instance``; + lease_seconds: after them the gateway makes it ready by itself
     + limit_seconds: for the wait; + last: also where nobody else would serve its alias
-    Raises CorralError, also for the last server that serves.
+    Raises LastServerError for the last one that serves, CorralError.
     """
     answer = _ask(
         gateway,
@@ -72,6 +77,9 @@ def drain(
         limit_seconds=limit_seconds,
         last=last,
     )
+    if alias := answer.get("last_of"):
+        what = f"{server} is the last server of {alias} that serves, and was not drained"
+        raise LastServerError(gateway.name, what, "bring another one back, or mean it (--last)")
     return Drained.model_validate(answer)
 
 

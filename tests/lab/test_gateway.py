@@ -15,6 +15,7 @@ import pytest
 from openai import OpenAI
 
 from lab.layout import GATEWAY
+from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_secrets import JOURNAL, watched
 from tests.lab.untouched import said

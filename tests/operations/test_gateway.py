@@ -52,7 +52,7 @@ def test_keys_are_on_the_servers_before_the_gateway_shows_them(fleet: Fleet) -> 
     state = fleet.deploy()
     assert steps(state, "gw")[0] == "gateway"
     assert "key" in steps(state, "server")
-    names = ["".join(state.op_meta[one].names) for one in state.get_op_order()]
+    names = ["".join(state.op_meta[one].names) for one in state.get_op_order()]  # type: ignore[no-untyped-call]
     assert names.index("API key files") < names.index("Gateway")
     assert names.index("Gateway") < next(n for n, name in enumerate(names) if "Activate" in name)
 

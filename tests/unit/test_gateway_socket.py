@@ -150,13 +150,20 @@ def test_the_last_server_that_serves_is_drained_only_if_that_is_meant(
     monkeypatch.setattr(socket, "ask", master.ask)
     monkeypatch.setattr(gateway, "end_lease", lambda _: None)
     monkeypatch.setattr(gateway, "output", lambda *_: None)
-    with pytest.raises(fault, match="is the last server of small"):
-        drain(gateway, tmp_path)
+    assert drain(gateway, tmp_path) == {"last_of": "small"}
     weight = question(tmp_path, "weight", server="one_chat", weight=0)
     with pytest.raises(fault, match="is the last server of small"):
         gateway.gateway(weight)
     assert master.orders == []
     assert drain(gateway, tmp_path, last=True)["sessions_left"] == 3
+
+
+def test_where_no_gateway_was_deployed_no_server_is_behind_it(
+    modules: tuple[Any, Any], tmp_path: Path
+) -> None:
+    gateway, _ = modules
+    asked = {**question(tmp_path, "state"), "folder": str(tmp_path / "absent")}
+    assert gateway.gateway(asked)["servers"] == []
 
 
 def test_a_server_that_it_does_not_know_is_named(
