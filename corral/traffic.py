@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from corral.activation import NoGateway, Traffic
 from corral.errors import CorralError
 from corral.gateway import control
-from corral.gateway.fleet import gateways, gateways_of, instance_keys
+from corral.gateway.fleet import gateways_of, instance_keys
 from corral.gateway.plan import GatewayPlan, server_name
 from corral.inventory import Host
 from corral.keys import KeyFile
@@ -25,7 +25,7 @@ def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic,
 
     + hosts: all of one inventory; + say: told what a gateway could not do. Raises CorralError.
     """
-    plans = gateways(hosts, planner.catalog, planner.paths)
+    plans = planner.gateways(hosts)
     if not plans:
         return NoGateway(), {}
     return Gateways(tuple(hosts), plans, say), _pools(plans)
@@ -33,7 +33,7 @@ def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic,
 
 def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:
     """What gives the keys of an instance, those of its gateways among them."""
-    plans = gateways(hosts, planner.catalog, planner.paths)
+    plans = planner.gateways(hosts)
     return lambda host, instance: instance_keys(host, instance, hosts, plans)
 
 
@@ -62,19 +62,30 @@ class Gateways:
 
         It cannot where nobody else serves its alias, or a gateway does not answer: then its
         clients are the host's matter. Gateways send requests again afterwards, whatever happened.
+        Raises CorralError for a changed server that does not pass the checks of a gateway.
         """
         taken: list[Host] = []
+        wanted = instance.activation.how != "side-by-side"
+        failing: list[str] = []
         try:
-            wanted = instance.activation.how != "side-by-side"
-            yield wanted and self._take(server, lease_seconds, taken)
+            yield wanted and self._take(server, instance, lease_seconds, taken)
         finally:
-            self._give_back(taken, server, lease_seconds)
+            failing += self._give_back(taken, server, lease_seconds)
+        if failing:
+            what = f"{server} does not pass this gateway's checks any more"
+            step = f"corral verify {failing[0]}, then corral logs {server}"
+            raise CorralError(failing[0], what, step)
 
-    def _take(self, server: str, lease_seconds: int, taken: list[Host]) -> bool:
+    def _take(
+        self, server: str, instance: InstancePlan, lease_seconds: int, taken: list[Host]
+    ) -> bool:
         """Whether no gateway sends the server anything; else none is changed."""
         before = gateways_of(server, self.hosts, self.plans)
+        limit = instance.activation.drain_seconds
         try:
-            if before and all(self._drain(one, server, lease_seconds, taken) for one in before):
+            if before and all(
+                self._drain(one, server, lease_seconds, limit, taken) for one in before
+            ):
                 return True
         except CorralError as error:
             self.say(f"{server} is not drained: {error.what}")
@@ -82,7 +93,9 @@ class Gateways:
         taken.clear()
         return False
 
-    def _drain(self, gateway: Host, server: str, lease_seconds: int, taken: list[Host]) -> bool:
+    def _drain(
+        self, gateway: Host, server: str, lease_seconds: int, limit: int, taken: list[Host]
+    ) -> bool:
         states = control.state(gateway)
         own = [one for one in states if one.server == server_name(server)]
         if not any(one.serves for one in own):
@@ -91,14 +104,18 @@ class Gateways:
         if not any(one.serves and one.pool == pool and one not in own for one in states):
             return False
         taken.append(gateway)
-        control.drain(gateway, server, lease_seconds)
+        control.drain(gateway, server, lease_seconds, limit_seconds=limit)
         return True
 
-    def _give_back(self, taken: Sequence[Host], server: str, lease_seconds: int) -> None:
+    def _give_back(self, taken: Sequence[Host], server: str, lease_seconds: int) -> list[str]:
+        """Names of the gateways whose checks the server does not pass."""
+        failing = []
         for gateway in taken:
             try:
-                control.ready(gateway, server)
+                if not control.ready(gateway, server):
+                    failing.append(gateway.name)
             except CorralError as error:
                 # The gateway does it by itself: who is cut off takes no capacity away for good.
                 ends = f"{gateway.name} sends it requests again within {lease_seconds} s"
                 self.say(f"{server}: {error.what}; {ends}")
+        return failing

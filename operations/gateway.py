@@ -20,7 +20,7 @@ def generation(plan: HostPlan, *, waiting: GatewayFiles | None) -> Commands:
     + waiting: its files, which travel on standard input only; None where they are in place.
     """
     if waiting is None:
-        host.noop("the gateway runs as planned")
+        host.noop("no gateway, or it runs as planned")
         return
     document = {
         "folder": plan.paths.gateway,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from corral.errors import CorralError
 from corral.gateway.plan import server_name
 from corral.inventory import Host
 from corral.remote import call_helper
@@ -45,7 +46,7 @@ class Drained(Frozen):
 
 
 def state(gateway: Host) -> list[ServerState]:
-    """All servers of a gateway. Raises CorralError."""
+    """All servers of a gateway; none where it was never deployed. Raises CorralError."""
     answer = _ask(gateway, "state")
     return [ServerState.model_validate(row) for row in answer["servers"]]
 
@@ -72,6 +73,9 @@ def drain(
         limit_seconds=limit_seconds,
         last=last,
     )
+    if alias := answer.get("last_of"):
+        what = f"{server} is the last server of {alias} that serves, and was not drained"
+        raise CorralError(gateway.name, what, "bring another one back, or mean it (--last)")
     return Drained.model_validate(answer)
 
 

@@ -22,7 +22,9 @@ def gateway(question):
     return ACTIONS[question["do"]](question)
 
 
-def tell(_):
+def tell(question):
+    if not Path(question["folder"], "current").exists():
+        return {"generation": None, "servers": []}
     found = servers()
     return {
         "generation": running_generation(),
@@ -31,12 +33,15 @@ def tell(_):
 
 
 def drain(question):
-    """No new requests; waits until the running ones ended, or the limit. The lease ends it."""
+    """No new requests; waits until the running ones ended, or the limit. The lease ends it.
+
+    The last server that serves stays, unless that is meant.
+    """
     name, began = question["server"], time.monotonic()
     with changing():
         row = known(name)
-        if row["admin"] == "ready" and not question["last"]:
-            refuse_last(row, "drained")
+        if is_last(row) and not question["last"]:
+            return {"last_of": row["pool"]}
         lease(question)
         change(question, row, "state drain")
     left = wait_idle(name, question["limit_seconds"])
@@ -59,8 +64,11 @@ def ready(question):
 def weigh(question):
     with changing():
         row = known(question["server"])
-        if question["weight"] == 0:
-            refuse_last(row, "given weight 0")
+        if question["weight"] == 0 and is_last(row):
+            raise HostError(
+                f"{row['server']} is the last server of {row['pool']} that serves, and keeps its "
+                "weight. Next: bring another one back first"
+            )
         change(question, row, f"weight {question['weight']}")
     return {"weight": known(question["server"])["weight"]}
 
@@ -85,15 +93,10 @@ def serves(row):
     return row["up"] and row["admin"] == "ready" and row["weight"] > 0
 
 
-def refuse_last(row, what):
-    if not serves(row):
-        return
-    others = [r for r in servers().values() if r["pool"] == row["pool"] and serves(r)]
-    if len(others) == 1:
-        raise HostError(
-            f"{row['server']} is the last server of {row['pool']} that serves, and is not {what}. "
-            "Next: bring another one back, or, for a drain, say that it is meant (--last)"
-        )
+def is_last(row):
+    """Whether it serves, and no other one of its pool does."""
+    serving = [r for r in servers().values() if r["pool"] == row["pool"] and serves(r)]
+    return serving == [row]
 
 
 def change(question, row, what):

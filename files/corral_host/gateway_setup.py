@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def install(document):
     write(root / new, document["files"])
     try:
         output(HAPROXY, "-c", "-f", str(root / new / CONFIG))
+        refuse_taken(listens(root / new) - (listens(root / old) if old else set()))
         activate(document, old)
     except HostError:
         if old != new:
@@ -43,6 +46,26 @@ def activate(document, old):
         switch(document, document["generation"])
     except HostError as fault:
         raise HostError(f"{fault}\n{back(document, old)}") from fault
+
+
+def listens(folder):
+    """Addresses and ports of a generation's configuration."""
+    text = (folder / CONFIG).read_text()
+    return set(re.findall(r"^  bind \[?([0-9a-f.:]+?)\]?:(\d+)(?: |$)", text, re.MULTILINE))
+
+
+def refuse_taken(places):
+    """HAProxy would find it out itself, but takes no connections while it tries."""
+    for address, port in places:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, int(port)))
+            except OSError as error:
+                raise HostError(
+                    f"the gateway cannot listen on {address}:{port}: {error}"
+                ) from error
 
 
 def write(folder, files):

@@ -32,6 +32,7 @@ class Gates:
         self.log: list[str] = []
         self.said: list[str] = []
         self.faults: dict[str, CorralError] = {}
+        self.passes = True
 
         def state(gateway: Any) -> list[ServerState]:
             found = states[gateway.name]
@@ -44,13 +45,18 @@ class Gates:
             if what in self.faults:
                 raise self.faults[what]
 
-        def drain(gateway: Any, name: str, lease: int) -> Drained:
+        def drain(gateway: Any, name: str, lease: int, *, limit_seconds: int) -> Drained:
+            assert limit_seconds == INSTANCE.activation.drain_seconds
             note("drain", gateway, name)
             return Drained(sessions_left=0, seconds=lease)
 
+        def ready(gateway: Any, name: str) -> bool:
+            note("ready", gateway, name)
+            return self.passes
+
         monkeypatch.setattr(control, "state", state)
         monkeypatch.setattr(control, "drain", drain)
-        monkeypatch.setattr(control, "ready", lambda *words: note("ready", *words))
+        monkeypatch.setattr(control, "ready", ready)
         members = tuple(
             Member(name=f"{h}/chat", server=f"{h}_chat", address=h, port=1, weight=w)
             for h, w in (("a", 100), ("b", 100), ("c", 0))
@@ -89,6 +95,19 @@ def test_it_is_ready_again_after_a_failure_too(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE, 60):
         raise ZeroDivisionError
     assert gates.log[-1] == "ready a/chat at gw"
+
+
+def test_a_changed_server_that_a_gateway_does_not_take_back_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gates = Gates(monkeypatch, gw=BOTH)
+    gates.passes = False
+    with pytest.raises(CorralError, match="a/chat does not pass this gateway's checks any more"):
+        gates.away()
+    assert gates.log[-1] == "ready a/chat at gw"
+    # What went wrong on the host is not hidden by it.
+    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE, 60):
+        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""An inventory with a gateway in front of three hosts, from the sample catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from corral.gateway.fleet import gateways
+from corral.gateway.plan import GatewayPlan
+from corral.inventory import Host, parse_host
+from corral.settings import HostPaths
+from tests.samples import CHAT, LONG, SOCKET, catalog, host
+
+OPEN: dict[str, Any] = {**CHAT, "address": "0.0.0.0"}
+
+
+def fleet(keys: Path, **gateway: Any) -> list[Host]:
+    """Two hosts in reach, one whose servers keep to themselves, and the gateway."""
+    folder = {"keys_folder": str(keys)}
+    given = {"aliases": {"small": {"port": 8000, "weights": {"two/chat": 25}}}, **gateway}
+    return [
+        host(OPEN, {**LONG, "address": "10.0.0.1"}, name="one", ssh_hostname="one.lan", **folder),
+        host(OPEN, name="two", **folder),
+        host(CHAT, SOCKET, name="shy", **folder),
+        parse_host("gw", {"gateway": given, **folder}),
+    ]
+
+
+def plan(hosts: list[Host]) -> GatewayPlan:
+    """Of the host gw."""
+    return gateways(hosts, catalog(), HostPaths())["gw"]
