@@ -106,6 +106,20 @@ _CPU_01 = {
     "instances": [{"name": "z1", "profile": "glm-z1-32b-cpu", "port": 8001}],
 }
 
+# One address for the two Flash servers of gpu-01, a quarter as much for the second: an A/B test.
+# `corral gateway weight gpu-01/glm-4.7-flash-q4-b 50%` changes that for a while.
+_GW_01 = {
+    "ssh_hostname": "gw-01.example.com",
+    "gateway": {
+        "address": _ALL_ADDRESSES,
+        "aliases": {
+            "glm-4.7-flash": {"port": 8001, "weights": {"gpu-01/glm-4.7-flash-q4-b": 25}},
+            "glm-4.7": {"port": 8002},
+        },
+        # "tls_certificate": "~/.config/corral/gw-01.pem",
+    },
+}
+
 workstations = ([("desk-01", _DESK_01), ("desk-02", _DESK_02)], _SSH)
 datacenter = (
     [
@@ -116,3 +130,4 @@ datacenter = (
     ],
     _SSH,
 )
+gateway = ([("gw-01", _GW_01)], _SSH)

@@ -162,10 +162,11 @@ def test_the_production_example_loads_and_says_what_to_lock(
 ) -> None:
     monkeypatch.chdir(ROOT)
     hosts = load_inventory(Path("inventories/prod.py"))
-    names = ["desk-01", "desk-02", "gpu-01", "gpu-02", "rtx8000-01", "cpu-01"]
+    names = ["desk-01", "desk-02", "gpu-01", "gpu-02", "rtx8000-01", "cpu-01", "gw-01"]
     assert [host.name for host in hosts] == names
     assert {host.data["ssh_strict_host_key_checking"] for host in hosts} == {"yes"}
     planner = load_planner(ROOT)
+    assert [len(pool.members) for pool in planner.gateways(hosts)["gw-01"].pools] == [2, 2]
     engines_only = planner.model_copy(update={"lock": Lock(engines=planner.lock.engines)})
     with pytest.raises(CorralError) as caught:
         engines_only.plan_host(hosts[0])
