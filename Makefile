@@ -1,6 +1,7 @@
 # make demo   a lab host on this machine, deployed and answering
 # make test   linters, types and every test, lab included
 # make bench  times and remote commands on 1, 3 and more lab hosts
+# make chaos  three servers and a gateway under load, and everything goes wrong: about an hour
 # make setup  what the others need: system packages (apt, as root) and .venv
 
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 SYSTEM_PACKAGES := python3-venv openssh-client curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
 export PYINFRA_PROGRESS := off
 
-.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench lock clean
+.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -63,6 +64,9 @@ lab-test: setup lab-possible
 
 bench: setup lab-possible
 	$(BIN)/python -m lab.bench
+
+chaos: setup lab-possible
+	$(BIN)/python -m lab.chaos
 
 # After a change in pyproject.toml; needs uv.
 lock:

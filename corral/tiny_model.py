@@ -17,6 +17,7 @@ from corral import tiny_weights as weights
 
 NAME = "Tiny-GLM-MoE"
 CONTEXT_TOKENS = 131072
+PRINTABLE = bytes(range(0x20, 0x7F))
 
 _SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -40,21 +41,27 @@ _MERGES = ("t h",)
 _MERGED_TOKENS = ("th",)
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, *, letters: bytes = PRINTABLE) -> None:
     """Write the F16 quant as two shards and the Q8_0 quant as one file below `folder`.
 
     + folder: created when missing; files of the same names are overwritten
+    + letters: the bytes that replies are made of; a single one gives gibberish
     """
-    _write_quant(folder, GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16, shards=2)
-    _write_quant(folder, GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0, shards=1)
+    _write_quant(folder, GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16, letters, shards=2)
+    _write_quant(folder, GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0, letters, shards=1)
 
 
 def _write_quant(
-    folder: Path, quant: GGMLQuantizationType, file_type: LlamaFileType, *, shards: int
+    folder: Path,
+    quant: GGMLQuantizationType,
+    file_type: LlamaFileType,
+    letters: bytes,
+    *,
+    shards: int,
 ) -> None:
     path = folder / quant.name / f"{NAME}-{quant.name}.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = dict(weights.tensors(_printable()))
+    tensors = dict(weights.tensors(_allowed(letters)))
     tensors_per_shard = math.ceil(len(tensors) / shards) if shards > 1 else 0
     writer = GGUFWriter(path, "glm4moe", split_max_tensors=tensors_per_shard)
     _add_metadata(writer, file_type)
@@ -137,6 +144,7 @@ def _byte_token(byte: int) -> str:
     return chr(256 + hidden.index(byte))
 
 
-def _printable() -> list[bool]:
-    bytes_shown = [0x20 <= byte < 0x7F for byte in range(256)]
-    return bytes_shown + [True] * len(_MERGED_TOKENS) + [False] * len(_SPECIAL_TOKENS)
+def _allowed(letters: bytes) -> list[bool]:
+    """For every token, whether replies may hold it."""
+    merged = [set(token.encode()) <= set(letters) for token in _MERGED_TOKENS]
+    return [byte in letters for byte in range(256)] + merged + [False] * len(_SPECIAL_TOKENS)

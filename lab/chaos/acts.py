@@ -1,0 +1,157 @@
+"""What scenarios do to a rollout while it runs, and commands other than a plain rollout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import hosts, ssh
+from lab.chaos import faults, phases
+from lab.chaos.fleet import INVENTORY, NAME, UNIT, Done, Fleet, ended
+from lab.chaos.play import OLD, Fault, Stage
+
+GPU_HOST = 3
+# Longer than the controller's time to confirm.
+CUT_SECONDS = OLD["confirm_seconds"] + 10
+READY_SECONDS = 15
+
+
+def at_phase(n: int, phase: str, act: Callable[[Stage], None]) -> Fault:
+    """A fault that is made when server n's activation gets to a phase."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        with phases.at(stage.fleet, n, phase, lambda: act(stage)):
+            yield
+
+    return make
+
+
+def kill_controller(n: int, phase: str) -> Fault:
+    """The operator's command dies with all its connections."""
+
+    def kill(stage: Stage) -> None:
+        os.killpg(stage.operators[-1].process.pid, signal.SIGKILL)
+
+    return at_phase(n, phase, kill)
+
+
+def reboot(n: int, phase: str) -> Fault:
+    """An orderly reboot, asked for on the host itself."""
+    return at_phase(n, phase, lambda stage: _reboot(stage.fleet, n))
+
+
+def _reboot(fleet: Fleet, n: int) -> None:
+    fleet.try_on(n, "systemctl reboot")
+
+
+def cut_link(n: int, phase: str) -> Fault:
+    """The cable is pulled for a while."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        layout = stage.fleet.layout
+        plugged = threading.Timer(CUT_SECONDS, lambda: hosts.link(layout, n, up=True))
+
+        def cut() -> None:
+            hosts.link(layout, n, up=False)
+            plugged.start()
+
+        with phases.at(stage.fleet, n, phase, cut):
+            yield
+        plugged.join()
+
+    return make
+
+
+def power_loss(n: int) -> Fault:
+    """The host loses its power as soon as the new unit has its name, and boots again."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        fleet = stage.fleet
+
+        def cut() -> None:
+            renamed = f"until grep -q /F16/ /etc/systemd/system/{UNIT}; do sleep 0.001; done"
+            fleet.try_on(n, renamed, seconds=60)
+            hosts.power_cut(fleet.layout, n)
+            hosts.boot(fleet.layout, n)
+
+        with phases.at(fleet, n, "starting", cut):
+            yield
+        ssh.wait_until_booted(fleet.layout, n)
+
+    return make
+
+
+def host_down(n: int, watched: int, phase: str) -> Fault:
+    """A host of a later wave loses its power while an earlier wave is at work, until the end."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        fleet = stage.fleet
+        with phases.at(fleet, watched, phase, lambda: hosts.power_cut(fleet.layout, n)):
+            yield
+        hosts.boot(fleet.layout, n)
+        ssh.wait_until_booted(fleet.layout, n)
+
+    return make
+
+
+def late(marker: str) -> Fault:
+    """Ready at the very end of the time it has."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        stage.fleet.on(1, f"echo {READY_SECONDS} > /run/chaos-late-seconds")
+        with faults.at_start(stage.fleet, 1, "late", marker):
+            yield
+
+    return make
+
+
+def full_disk(marker: str) -> Fault:
+    """See `faults.full_disk`."""
+    return lambda stage: faults.full_disk(stage.fleet, 1, marker)
+
+
+def moved_clock(marker: str) -> Fault:
+    """See `faults.moved_clock`."""
+    return lambda stage: faults.moved_clock(stage.fleet, 1, marker)
+
+
+def stranger_on_gpu(marker: str) -> Fault:
+    """See `faults.stranger_on_gpu`."""
+    return lambda stage: faults.stranger_on_gpu(stage.fleet, GPU_HOST, marker)
+
+
+@contextmanager
+def stale_locks(stage: Stage) -> Iterator[None]:
+    """See `faults.stale_locks`."""
+    with faults.stale_locks(stage.fleet):
+        yield
+
+
+def two_at_once(stage: Stage) -> Done:
+    """A second operator types the same a moment later; who was first goes on."""
+    first = stage.begin()
+    second = ended(stage.begin())
+    if second.code == 0:
+        stage.problems.append("the second rollout was not refused")
+    return ended(first)
+
+
+def revert_to_tampered(stage: Stage) -> Done:
+    """A good rollout, then a revert to a release that somebody changed: it must be refused."""
+    done = stage.change()
+    release = Path(stage.old.argv[0]).parents[1]
+    with faults.tampered_release(stage.fleet, 1, release):
+        name = f"{stage.fleet.layout.host_name(1)}/{NAME}"
+        reverted = stage.fleet.corral("revert", name, "-i", INVENTORY)
+    if reverted.code == 0:
+        stage.problems.append("the revert was not refused")
+    return done

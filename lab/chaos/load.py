@@ -1,0 +1,177 @@
+"""A steady load of streamed chat completions by the `openai` client, one JSON line a request.
+
+Run: `python -m lab.chaos.load --url URL --key-file FILE --model NAME --out FILE`, until SIGTERM.
+
+Requests begin at a fixed rate, whatever became of the ones before: what waits in an outage is
+counted as often as it was asked. The client's retries are off. Connections are kept alive, as the
+client does by default; `Reply.reused` tells whether a request went over such a connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import httpx2
+import openai
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+from corral.keys import keys_in
+from lab.chaos.tally import Outcome, Reply
+
+TIMEOUT_SECONDS = 30.0
+_PROMPT = "Say hello to number {}."
+
+# Every connection that a request opens, noted by the HTTP client while the request is made.
+_opened: ContextVar[list[str]] = ContextVar("_opened")
+
+
+class Load:
+    """Clients that ask in turn; each has connections of its own."""
+
+    def __init__(self, clients: Sequence[AsyncOpenAI], *, model: str, tokens: int) -> None:
+        self._clients, self._model, self._tokens = clients, model, tokens
+
+    async def run(self, per_second: float, stop: asyncio.Event, out: TextIO) -> None:
+        """Ask until told to stop, then wait for what is under way."""
+        began, number = time.monotonic(), 0
+        async with asyncio.TaskGroup() as asking:
+            while not stop.is_set():
+                asking.create_task(self._ask(number, out))
+                number += 1
+                pause = began + number / per_second - time.monotonic()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), max(0.0, pause))
+
+    async def _ask(self, number: int, out: TextIO) -> None:
+        client = self._clients[number % len(self._clients)]
+        prompt = _PROMPT.format(number)
+        reply = await ask(client, model=self._model, prompt=prompt, tokens=self._tokens)
+        out.write(json.dumps(asdict(reply)) + "\n")
+        out.flush()
+
+
+async def ask(client: AsyncOpenAI, *, model: str, prompt: str, tokens: int) -> Reply:
+    """One streamed completion, told as what became of it; raises nothing that a server can do."""
+    _opened.set([])
+    began = time.monotonic()
+    pieces: list[float] = []
+    outcome, detail = await _judged(client, pieces, model=model, prompt=prompt, tokens=tokens)
+    return Reply(
+        began_seconds=began,
+        first_token_seconds=pieces[0] if pieces else None,
+        ended_seconds=time.monotonic(),
+        pieces=len(pieces),
+        outcome=outcome,
+        detail=detail,
+        reused=not _opened.get(),
+    )
+
+
+async def _judged(
+    client: AsyncOpenAI, pieces: list[float], *, model: str, prompt: str, tokens: int
+) -> tuple[Outcome, str]:
+    """Ask, note when each piece came, and say how it ended."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            finished = await _stream(client, pieces, model=model, prompt=prompt, tokens=tokens)
+    except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
+        return Outcome.TIMEOUT, f"{len(pieces)} pieces came"
+    except openai.APIStatusError as error:
+        return Outcome.STATUS, str(error.status_code)
+    except (openai.APIConnectionError, httpx2.TransportError) as error:
+        return _of_connection(error, len(pieces))
+    except (openai.APIError, ValueError) as error:
+        return Outcome.ERROR, f"{type(error).__name__}: {error}"
+    if not finished or not pieces:
+        # The client's loop ends in silence when a stream just stops.
+        return Outcome.CUT, f"ended after {len(pieces)} pieces without a last one"
+    return Outcome.GOOD, ""
+
+
+def _of_connection(error: Exception, pieces: int) -> tuple[Outcome, str]:
+    reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+    told = f"{type(reason).__name__}: {reason}"
+    if isinstance(reason, httpx2.ConnectError):
+        return Outcome.REFUSED, told
+    return Outcome.CUT, f"{told} after {pieces} pieces"
+
+
+async def _stream(
+    client: AsyncOpenAI, pieces: list[float], *, model: str, prompt: str, tokens: int
+) -> bool:
+    """Whether the reply came to its end; each piece with text in it is noted."""
+    finished = False
+    stream = await client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": prompt}],
+        max_tokens=tokens,
+        temperature=0,
+        stream=True,
+    )
+    async for chunk in stream:
+        for choice in chunk.choices:
+            finished = finished or choice.finish_reason is not None
+            if choice.delta.content:
+                pieces.append(time.monotonic())
+    return finished
+
+
+def client(url: str, key: str) -> AsyncOpenAI:
+    """A client without retries, as every failure shall count.
+
+    + url: up to, without, ``/v1``
+    """
+    http = DefaultAsyncHttpxClient(event_hooks={"request": [_trace]})
+    return AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
+
+
+async def _trace(request: httpx2.Request) -> None:
+    request.extensions["trace"] = _note_connection
+
+
+async def _note_connection(event: str, info: dict[str, Any]) -> None:  # noqa: ARG001 - httpcore's
+    if event == "connection.connect_tcp.started":
+        _opened.get().append(event)
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Load until SIGTERM or SIGINT."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    key = keys_in(options.key_file.read_text())[0]
+    load = Load(
+        [client(options.url, key) for _ in range(options.clients)],
+        model=options.model,
+        tokens=options.tokens,
+    )
+    with options.out.open("w") as out:
+        await load.run(options.per_second, stop, out)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Read the command line. The key comes from a file, so that it shows in no process list."""
+    parser = argparse.ArgumentParser(prog="python -m lab.chaos.load", description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--key-file", required=True, type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--per-second", type=float, default=5.0)
+    parser.add_argument("--clients", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=16)
+    asyncio.run(run(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

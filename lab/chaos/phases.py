@@ -1,0 +1,60 @@
+"""Do something in a certain phase of an activation: told by the host, done at once."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lab import ssh
+from lab.chaos.fleet import NAME, Fleet
+
+_LIMIT_SECONDS = 180
+# Quicker than any phase; a question to the helper would take longer than the shortest of them.
+_WATCH = """
+import json, sys, time
+wanted, limit = sys.argv[1], time.monotonic() + float(sys.argv[2])
+while time.monotonic() < limit:
+    try:
+        with open("/run/corral/activate-{name}.phase") as file:
+            if json.load(file)["name"] == wanted:
+                sys.exit(0)
+    except (OSError, ValueError):
+        pass
+    time.sleep(0.001)
+sys.exit("the phase was never seen")
+"""
+
+
+class NeverReachedError(Exception):
+    """The phase in which something was to happen did not come: the scenario played nothing."""
+
+
+@contextmanager
+def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator[None]:
+    """Do something once, when server n's activation gets to a phase. Raises NeverReachedError."""
+    watch = _WATCH.format(name=NAME)
+    script = f"python3 - '{phase}' {_LIMIT_SECONDS} <<'END'\n{watch}\nEND"
+    watching = subprocess.Popen(
+        ssh.command(fleet.layout, n, script), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    problems: list[str] = []
+
+    def wait() -> None:
+        _, said = watching.communicate()
+        if watching.returncode == 0:
+            action()
+        else:
+            problems.append(said.strip() or f"exit code {watching.returncode}")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    try:
+        yield
+    finally:
+        watching.terminate()
+        waiting.join()
+    if problems:
+        raise NeverReachedError(f"{fleet.layout.host_name(n)}: {phase}: {problems[0]}")

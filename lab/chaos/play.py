@@ -1,0 +1,232 @@
+"""One scenario from beginning to end: under load, with its fault, and judged by the rule."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.chaos import rules, tally
+from lab.chaos.fleet import By, Done, Fleet, Operator, ended
+from lab.chaos.phases import NeverReachedError
+from lab.chaos.rules import Found, Generation
+
+SETTLED_SECONDS = 120
+Expected = Literal["new", "old", "either"]
+Keys = dict[str, Any]
+
+OLD: Keys = {"profile": "tiny-chaos", "confirm_seconds": 15, "drain_seconds": 10}
+
+
+@dataclass
+class Stage:
+    """What a fault can act on while its scenario is played; ``old``: what server 1 serves."""
+
+    fleet: Fleet
+    by: By
+    old: Generation
+    operators: list[Operator] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def begin(self, *words: str) -> Operator:
+        """The operator types the command that brings the change."""
+        operator = self.fleet.start(self.by, *words)
+        self.operators.append(operator)
+        return operator
+
+    def change(self) -> Done:
+        """The same, to its end."""
+        return ended(self.begin())
+
+
+Fault = Callable[[Stage], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One line of the table.
+
+    + change: keys of every instance in the new state, beside those of ``base``
+    + expected: what every host shall serve in the end, where only one is right
+    + run: types the command and gives how it ended
+    + direct: clients ask server 1 itself, and not the gateway
+    + spared: no request may fail
+    + gap_beyond_load_seconds: how much longer than it takes to load clients may wait, if promised
+    + loads: the new state serves if nothing is in its way
+    """
+
+    name: str
+    fault: str
+    phase: str
+    make: Fault
+    change: Keys
+    expected: Expected
+    base: Keys = field(default_factory=lambda: OLD)
+    run: Callable[[Stage], Done] = Stage.change
+    direct: bool = False
+    spared: bool = False
+    gap_beyond_load_seconds: float | None = None
+    loads: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a scenario; ``wrong`` is empty when the rule held."""
+
+    name: str
+    fault: str
+    phase: str
+    by: str
+    outcome: str
+    exit_code: int | None
+    asked: int
+    failed: int
+    failures: dict[str, int]
+    recovery_seconds: float | None
+    longest_gap_seconds: float
+    command_seconds: float
+    serving: dict[str, str | None]
+    wrong: tuple[str, ...]
+
+
+class Player:
+    """Plays scenarios on a fleet; knows the replies of generations that it saw serve."""
+
+    def __init__(self, fleet: Fleet, by: By, folder: Path) -> None:
+        self._fleet, self._by, self._folder = fleet, by, folder
+        self._known: dict[tuple[int, str], Generation] = {}
+
+    def play(self, scenario: Scenario) -> Row:
+        """Play one scenario; the fleet serves the scenario's base again afterwards."""
+        self._learn({**scenario.base, **scenario.change}, loads=scenario.loads)
+        self._learn(scenario.base, loads=True)
+        self._bring(scenario.base)
+        load_seconds = rules.load_seconds(self._fleet, 1)
+        out = self._folder / f"{scenario.name}.jsonl"
+        out.unlink(missing_ok=True)
+        stage = Stage(self._fleet, self._by, self._known[1, _text(scenario.base)])
+        straight = scenario.direct or not self._fleet.has_gateway
+        with self._fleet.load(out, server=1 if straight else None):
+            done, wrong = self._act(scenario, stage)
+            found = self._settled(scenario)
+        summed = tally.summary(tally.read(out))
+        wrong += self._judge(scenario, done, found, summed, load_seconds)
+        wrong += self._heal(scenario.base)
+        return _row(scenario, self._by, done, found, summed, wrong)
+
+    def _learn(self, keys: Keys, *, loads: bool) -> None:
+        """See a state served well once, so that its replies are known and its files are there."""
+        text = _text(keys)
+        if all((n, text) in self._known for n in self._fleet.numbers):
+            return
+        if loads:
+            self._bring(keys)
+        self._fleet.want(keys)
+        for n in self._fleet.numbers:
+            self._known[n, text] = rules.planned(self._fleet, n, serves=loads)
+
+    def _bring(self, keys: Keys) -> None:
+        if wrong := self._heal(keys):
+            raise SystemExit("\n".join(wrong))
+
+    def _heal(self, keys: Keys) -> list[str]:
+        """The plain deploy; what a fault left must not stand in its way."""
+        self._fleet.want(keys)
+        done = self._fleet.deploy()
+        return [f"the next deploy failed:\n{done.text[-2000:]}"] if done.code != 0 else []
+
+    def _act(self, scenario: Scenario, stage: Stage) -> tuple[Done, list[str]]:
+        self._fleet.want({**scenario.base, **scenario.change})
+        done = Done(None, "", 0.0)
+        try:
+            with scenario.make(stage):
+                done = scenario.run(stage)
+        except NeverReachedError as error:
+            return done, [*stage.problems, str(error)]
+        return done, stage.problems
+
+    def _settled(self, scenario: Scenario) -> dict[int, Found]:
+        """What each server is found at once it is in order, or at the end of patience."""
+        deadline = time.monotonic() + SETTLED_SECONDS
+        while True:
+            found = {n: self._look(n, scenario) for n in self._fleet.numbers}
+            if time.monotonic() > deadline or not any(one.wrong for one in found.values()):
+                return found
+            time.sleep(1)
+
+    def _look(self, n: int, scenario: Scenario) -> Found:
+        states = {"old": scenario.base, "new": {**scenario.base, **scenario.change}}
+        texts = {name: _text(keys) for name, keys in states.items()}
+        known = {name: self._known[n, text] for name, text in texts.items()}
+        return rules.look(self._fleet, n, known)
+
+    def _judge(
+        self,
+        scenario: Scenario,
+        done: Done,
+        found: dict[int, Found],
+        summed: tally.Summary,
+        load_seconds: float,
+    ) -> list[str]:
+        wrong = [
+            f"{self._fleet.layout.host_name(n)}: {text}"
+            for n, one in found.items()
+            for text in one.wrong
+        ]
+        wrong += rules.of_exit(done, list(found.values()), self._by)
+        if scenario.expected != "either" and {f.serves for f in found.values()} != {
+            scenario.expected
+        }:
+            wrong.append(f"not every host serves its {scenario.expected} generation")
+        if scenario.spared and summed.failed:
+            wrong.append(f"{summed.failed} requests failed")
+        return wrong + _too_long(scenario, summed, load_seconds)
+
+
+def _too_long(scenario: Scenario, summed: tally.Summary, load_seconds: float) -> list[str]:
+    if scenario.gap_beyond_load_seconds is None:
+        return []
+    limit, gap = load_seconds + scenario.gap_beyond_load_seconds, summed.longest_gap_seconds
+    words = f"no good reply for {gap:.1f} s; it loads in {load_seconds:.1f} s"
+    return [words] if gap > limit else []
+
+
+def _text(keys: Keys) -> str:
+    return json.dumps(keys, sort_keys=True)
+
+
+def _row(
+    scenario: Scenario,
+    by: By,
+    done: Done,
+    found: dict[int, Found],
+    summed: tally.Summary,
+    wrong: list[str],
+) -> Row:
+    return Row(
+        name=scenario.name,
+        fault=scenario.fault,
+        phase=scenario.phase,
+        by=by,
+        outcome=outcome(found),
+        exit_code=done.code,
+        asked=summed.asked,
+        failed=summed.failed,
+        failures=summed.failures,
+        recovery_seconds=summed.recovery_seconds,
+        longest_gap_seconds=summed.longest_gap_seconds,
+        command_seconds=done.seconds,
+        serving={f"lab-{n}": one.serves for n, one in found.items()},
+        wrong=tuple(wrong),
+    )
+
+
+def outcome(found: dict[int, Found]) -> str:
+    """In one word, by what the hosts serve."""
+    serving = {one.serves for one in found.values()}
+    words = {frozenset({"new"}): "new serves", frozenset({"old"}): "old serves"}
+    return words.get(frozenset(map(str, serving)), "mixed")

@@ -1,0 +1,154 @@
+"""The rule of the hard day: each host serves its old or its new generation, whole, and says so.
+
+Looked at by plain commands and by a client of its own, not through Corral: a mistake of Corral's
+would else hide itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from corral.keys import keys_in
+from lab.chaos.fleet import ALIAS, FOLDER, UNIT, By, Done, Fleet
+
+_LOOK = Path(__file__).parent / "files" / "look.py"
+_PROMPT = "Say hello."
+_REPLY_TOKENS, _LONG_REPLY_TOKENS = 24, 1000
+_ANSWER_SECONDS = 15
+
+CONVERGED, REVERTED, MIXED = 0, 10, 20
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One that a server may serve: its id, its command line, its reply to the golden prompt.
+
+    + reply: None for one that was never seen to serve, whose replies are all wrong
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    reply: str | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What server n was found to serve: "old", "new" or None, and what is wrong about it."""
+
+    serves: str | None
+    wrong: tuple[str, ...]
+
+
+def planned(fleet: Fleet, n: int, *, serves: bool) -> Generation:
+    """The generation that is wanted of server n; its reply is noted if it serves it now."""
+    plan = fleet.plan(n)["instances"][0]
+    reply = ask(fleet, n) if serves else None
+    return Generation(plan["generation"], tuple(plan["argv"]), reply)
+
+
+def look(fleet: Fleet, n: int, known: Mapping[str, Generation]) -> Found:
+    """Look at server n. ``known``: "old" and "new" -> generation."""
+    told = fleet.try_on(n, f"python3 - {UNIT} {FOLDER} <<'END'\n{_LOOK.read_text()}\nEND")
+    if told is None:
+        return Found(None, ("cannot be reached",))
+    seen = json.loads(told)
+    serves = next((name for name, g in known.items() if g.id == seen["generation"]), None)
+    if serves is None:
+        return Found(None, (f"its unit is of generation {seen['generation']}",))
+    wrong = [*_of_server(fleet, n, seen, known[serves]), *_left(seen), *_of_report(seen)]
+    return Found(serves, tuple(wrong))
+
+
+def _of_server(fleet: Fleet, n: int, seen: dict[str, Any], generation: Generation) -> list[str]:
+    wrong = []
+    if tuple(seen["argv"]) != generation.argv:
+        wrong.append(f"its process is {' '.join(seen['argv']) or 'not there'}")
+    try:
+        reply = ask(fleet, n)
+    except (URLError, OSError, ValueError, KeyError) as error:
+        return [*wrong, f"does not answer: {error}"]
+    if reply != generation.reply:
+        wrong.append(f"answers {reply!r}, not {generation.reply!r}")
+    return wrong
+
+
+def _left(seen: dict[str, Any]) -> list[str]:
+    """What must not lie about once a change has ended."""
+    wrong = [f"unit {unit} is left" for unit in seen["units"] if unit != UNIT]
+    wrong += [f"file {name} is left among the units" for name in seen["files"] if name != UNIT]
+    wrong += [f"{table} is left" for table in seen["tables"]]
+    if seen["unfinished"]:
+        wrong.append("activating.json is left")
+    if seen["servers"] != 1:
+        wrong.append(f"{seen['servers']} llama-server run")
+    return wrong
+
+
+def _of_report(seen: dict[str, Any]) -> list[str]:
+    report = seen["report"]
+    if report is None:
+        return ["it has no history"]
+    if report["serving"] == seen["generation"]:
+        return []
+    return [f"its report says that {report['serving']} serves"]
+
+
+def of_exit(done: Done, found: Sequence[Found], by: By) -> list[str]:
+    """What is wrong about an exit code, by what the hosts serve. None is a killed controller."""
+    serving = {str(one.serves) for one in found}
+    if done.code is None:
+        return []
+    converged, reverted = serving == {"new"}, serving == {"old"}
+    right = CONVERGED if converged else REVERTED if reverted else MIXED
+    if by == "deploy":
+        right = min(right, 1)
+    if done.code != right:
+        return [f"exit code {done.code} while the hosts serve {' and '.join(sorted(serving))}"]
+    return []
+
+
+def load_seconds(fleet: Fleet, n: int) -> float:
+    """From a plain start of server n to its /health, as a program on its host sees it."""
+    started = f"systemctl stop {UNIT} && date +%s.%N && systemctl start {UNIT}"
+    healthy = f"curl --silent --fail --output /dev/null {fleet.url(n)}/health"
+    told = fleet.on(n, f"{started} && until {healthy}; do sleep 0.01; done; date +%s.%N")
+    began, ended = map(float, told.split())
+    return ended - began
+
+
+def ask(fleet: Fleet, n: int) -> str:
+    """The reply of server n to a prompt at temperature 0. Raises URLError, OSError, ValueError."""
+    reply: str = _complete(fleet, n, _REPLY_TOKENS)["choices"][0]["message"]["content"]
+    return reply
+
+
+def tokens_per_second(fleet: Fleet, n: int) -> float:
+    """Of a long reply of server n, as a client counts them. Raises as `ask` does."""
+    began = time.monotonic()
+    _complete(fleet, n, _LONG_REPLY_TOKENS)
+    return _LONG_REPLY_TOKENS / (time.monotonic() - began)
+
+
+def _complete(fleet: Fleet, n: int, tokens: int) -> Any:
+    (key, *_) = keys_in(fleet.key_file(n).read_text())
+    body = {
+        "model": ALIAS,
+        "messages": [{"role": "user", "content": _PROMPT}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "cache_prompt": False,
+    }
+    request = Request(  # noqa: S310 - the lab's own
+        f"{fleet.url(n)}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 - the lab's own
+        return json.load(answer)

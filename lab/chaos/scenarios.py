@@ -1,0 +1,147 @@
+"""The hard day's scenarios: every line of the table, in the order in which they are played."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+
+from lab.chaos import acts, faults
+from lab.chaos.material import GIBBERISH, OTHER_ENGINE
+from lab.chaos.play import OLD, Fault, Keys, Scenario, Stage
+
+NEW_QUANT: Keys = {"quant": "F16"}
+NEW_ENGINE: Keys = {"engine": OTHER_ENGINE}
+GIBBERISH_MODEL: Keys = {"model": GIBBERISH, "quant": "Q8_0"}
+IN_PLACE: Keys = {**OLD, "activation": "in-place"}
+SIDE_BY_SIDE: Keys = {**OLD, "activation": "side-by-side"}
+# Words of the new generation's command line that the old one's has not.
+QUANT_MARK, ENGINE_MARK = "/F16/", f"/{OTHER_ENGINE}/"
+CANARY = 1
+GAP_SECONDS = 2.0
+
+SWITCHES = {"in place": IN_PLACE, "side by side": SIDE_BY_SIDE}
+PHASES = {
+    "in place": ("checking", "draining", "stopping", "starting", "gate", "confirm"),
+    "side by side": ("starting", "gate", "switching", "confirm", "draining", "stopping"),
+}
+
+
+def nothing(stage: Stage) -> AbstractContextManager[None]:  # noqa: ARG001 - a Fault
+    """No fault: a good change."""
+    return nullcontext()
+
+
+def at_start(fault: str, marker: str = QUANT_MARK, n: int = CANARY) -> Fault:
+    """A fault of chaos.py in each start of the new generation on one server."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        with faults.at_start(stage.fleet, n, fault, marker):
+            yield
+
+    return make
+
+
+def good(*, has_gateway: bool) -> Iterator[Scenario]:
+    """Nothing goes wrong: who notices?"""
+    if has_gateway:
+        yield Scenario(
+            "good-gateway", "none, with a gateway", "in place", nothing, NEW_QUANT, "new",
+            base=IN_PLACE, spared=True,
+        )  # fmt: skip
+    yield Scenario(
+        "good-side-by-side", "none, without a gateway", "side by side", nothing, NEW_QUANT, "new",
+        base=SIDE_BY_SIDE, direct=True, spared=True,
+    )  # fmt: skip
+    yield Scenario(
+        "good-in-place", "none, without a gateway", "in place", nothing, NEW_QUANT, "new",
+        base=IN_PLACE, direct=True, gap_beyond_load_seconds=GAP_SECONDS,
+    )  # fmt: skip
+
+
+def bad_servers() -> Iterator[Scenario]:
+    """The new generation is no good, or its host is not."""
+    table: tuple[tuple[str, str, Fault, Keys], ...] = (
+        ("dies", "unit exits at once", at_start("dies"), NEW_QUANT),
+        ("hangs", "healthy, completions hang", at_start("hangs"), NEW_QUANT),
+        ("gibberish", "gibberish replies", nothing, GIBBERISH_MODEL),
+        ("squatter", "port squatter", at_start("squatted"), NEW_QUANT),
+        ("wrong-binary", "binary of another architecture",
+         at_start("wrong_binary", ENGINE_MARK), NEW_ENGINE),
+        ("missing-shard", "missing shard", at_start("missing_shard"), NEW_QUANT),
+        ("stranger", "VRAM held by a stranger", acts.stranger_on_gpu(QUANT_MARK), NEW_QUANT),
+    )  # fmt: skip
+    for how, base in SWITCHES.items():
+        for name, words, make, change in table:
+            yield Scenario(
+                f"{name}-{_dashed(how)}", words, how, make, change, "old", base=base,
+                loads=change is not GIBBERISH_MODEL,
+            )  # fmt: skip
+        yield Scenario(
+            f"late-{_dashed(how)}", "gate exactly at its limit", how, acts.late(QUANT_MARK),
+            NEW_QUANT, "either", base=base,
+        )  # fmt: skip
+        yield Scenario(
+            f"full-disk-{_dashed(how)}", "disk full", how, acts.full_disk(QUANT_MARK), NEW_QUANT,
+            "either", base=base,
+        )  # fmt: skip
+        yield Scenario(
+            f"clock-{_dashed(how)}", "clock moved by an hour", how, acts.moved_clock(QUANT_MARK),
+            NEW_QUANT, "new", base=base,
+        )  # fmt: skip
+        yield Scenario(
+            f"slow-{_dashed(how)}", "half the tokens/s", how, at_start("slow"), NEW_QUANT, "old",
+            base={**base, "profile": "tiny-chaos-speed"},
+        )  # fmt: skip
+
+
+def interrupted() -> Iterator[Scenario]:
+    """Controller, cable, power: in each phase of a switch."""
+    table = (
+        ("killed", "SIGKILL of the controller", acts.kill_controller),
+        ("reboot", "reboot of the host", acts.reboot),
+    )
+    for how, base in SWITCHES.items():
+        for phase in PHASES[how]:
+            for name, words, act in table:
+                yield Scenario(
+                    f"{name}-{_dashed(how)}-{phase}", words, f"{how}, {phase}",
+                    act(CANARY, phase), NEW_QUANT, "either", base=base,
+                )  # fmt: skip
+        yield Scenario(
+            f"cut-{_dashed(how)}", "link cut for longer than the timer", f"{how}, gate",
+            acts.cut_link(CANARY, "gate"), NEW_QUANT, "old", base=base,
+        )  # fmt: skip
+        yield Scenario(
+            f"power-{_dashed(how)}", "power loss right after the rename", f"{how}, starting",
+            acts.power_loss(CANARY), NEW_QUANT, "either", base=base,
+        )  # fmt: skip
+
+
+def operators() -> Iterator[Scenario]:
+    """What people and earlier runs get in the way of."""
+    yield Scenario(
+        "two-rollouts", "two rollouts at once", "in place", nothing, NEW_QUANT, "new",
+        base=IN_PLACE, run=acts.two_at_once,
+    )  # fmt: skip
+    yield Scenario(
+        "stale-locks", "stale locks", "in place", acts.stale_locks, NEW_QUANT, "new", base=IN_PLACE
+    )
+    yield Scenario(
+        "tampered", "revert to a tampered release", "revert", nothing, NEW_ENGINE, "new",
+        base=IN_PLACE, run=acts.revert_to_tampered,
+    )  # fmt: skip
+    yield Scenario(
+        "host-down", "a host down in wave 2", "gate of wave 1", acts.host_down(2, CANARY, "gate"),
+        NEW_QUANT, "either", base=IN_PLACE,
+    )  # fmt: skip
+
+
+def all_scenarios(*, has_gateway: bool) -> list[Scenario]:
+    """In the order in which they are played."""
+    return list(chain(good(has_gateway=has_gateway), bad_servers(), operators(), interrupted()))
+
+
+def _dashed(words: str) -> str:
+    return words.replace(" ", "-")
