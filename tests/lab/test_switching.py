@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import hosts
 from tests.lab.switching import (
     FOLDER,
     GUARD,
@@ -24,8 +25,9 @@ from tests.lab.untouched import said
 from tests.lab.waiting import job_log, wait_for
 from tests.lab.workspace import Workspace
 
-HANGS = "ExecStartPost=+/bin/sh -c 'kill -STOP $MAINPID'"
 DIES = "ExecStartPre=/bin/false"
+STOP = "kill -STOP $MAINPID"
+IS_NEW = f'"ctx-size 1024" /etc/systemd/system/{UNIT}'
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +98,6 @@ def test_what_fails_only_on_the_real_port_is_taken_back(switch: Switch) -> None:
     assert (report["outcome"], report["serving"]) == ("reverted", generation(switch.old)), report
 
 
-IS_NEW = f'"ctx-size 1024" /etc/systemd/system/{UNIT}'
-
-
 def test_confirmed_it_is_kept_and_unconfirmed_it_is_not(switch: Switch) -> None:
     pid, new = switch.pid(), generation(switch.new)
     report = switch.activate("side-by-side", confirm=True, confirm_seconds=2)
@@ -130,6 +129,35 @@ def test_a_stuck_activation_is_settled_by_its_timer(switch: Switch) -> None:
     assert time.monotonic() - began < 30
     assert "the activation was interrupted" in switch.history()[0]["reason"]
     assert report is None or report["outcome"] == "reverted"
+
+
+def hangs(lab: Workspace) -> bool:
+    """Whether the new unit is in place and its server was asked in vain."""
+    last = job_log(lab, HOST, JOB).strip().rpartition("\n")[2]
+    return "is not ready yet" in last and lab.try_on(HOST, f"grep {IS_NEW}").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "off"), [("in-place", "power cut"), ("in-place", "reboot"), ("side-by-side", "reboot")]
+)
+def test_a_host_that_goes_down_in_a_switch_settles_when_it_is_up(
+    how: str, off: str, switch: Switch
+) -> None:
+    lab, layout = switch.lab, switch.lab.layout
+    with drop_in(lab, UNIT, f"ExecStartPost=+/bin/sh -c '! grep -q {IS_NEW} || {STOP}'"):
+        switch.start(switch.spec(how))
+        wait_for(lambda: hangs(lab), "the new one hangs")
+        lab.on(HOST, "touch /run/before")
+        if off == "reboot":
+            lab.try_on(HOST, "systemctl reboot")
+        else:
+            hosts.power_cut(layout, 1)
+            hosts.boot(layout, 1)
+        gone = "test ! -e /run/before && test ! -e"
+        wait_for(lambda: lab.try_on(HOST, f"{gone} {FOLDER}/activating.json").returncode == 0, "up")
+    report = switch.history()[0]
+    assert (report["outcome"], report["serving"]) == ("reverted", generation(switch.old))
+    assert "killed, or a reboot" in report["reason"]
 
 
 def test_another_activation_is_told_who_works_here(switch: Switch) -> None:
