@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -324,3 +325,12 @@ def test_with_a_certificate_it_speaks_tls(lab: Workspace, tmp_path: Path) -> Non
         assert verified.returncode == 0, said(verified)
     deploy(lab, "--limit", GW)
     assert complete(client(lab))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "0.0.0.0", "[::]"])
+def test_haproxy_takes_every_kind_of_address(lab: Workspace, address: str) -> None:
+    config = "/run/tried.cfg"
+    bind = f"s/^  bind [^ ]*:/  bind {address}:/"
+    lab.on(GW, f"sed '{bind}' /etc/corral/gateway/current/haproxy.cfg > {config}")
+    assert lab.on(GW, f"grep -c '^  bind {re.escape(address)}:' {config}") != "0"
+    assert lab.on(GW, f"haproxy -c -f {config}") == "Configuration file is valid"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +93,6 @@ def test_a_certificate_without_all_it_needs_is_refused(
         pem.write_text(text)
     with pytest.raises(CorralError, match=said):
         made(tmp_path / "keys", tls_certificate=str(pem))
-
-
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed here")
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0"])
-def test_haproxy_itself_finds_it_valid(tmp_path: Path, address: str) -> None:
-    found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"), address=address)
-    folder = tmp_path / "gateway" / found.generation
-    helper_module("gateway_setup").write(folder, dict(found.files))
-    done = subprocess.run(
-        ["haproxy", "-c", "-f", str(folder / "haproxy.cfg")], capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_what_another_program_holds_is_refused_before_haproxy_tries(tmp_path: Path) -> None:
