@@ -55,7 +55,9 @@ def take_back(task, report, reason, *, refused=False):
         outcome, told = undo(task, report)
     left = switch.clear(task)
     report["outcome"] = "refused" if refused and outcome == "reverted" else outcome
-    report["reason"] = "\n".join([reason, told, *left])
+    shown = f"`corral show {report['host']}/{report['instance']}` tells more"
+    after = f"Next: mend that, then run the same deploy again; {shown}"
+    report["reason"] = "\n".join([reason, f"{told}. {after}", *left])
     write_down(task, report)
     return report
 

@@ -151,8 +151,8 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
     """How an instance that serves generation a goes to b; ``changes`` of what was found."""
     found: dict[str, Any] = {
         "drained": False, "spare": SPARE, "old": "a", "port": 8001, "free": 20, "nft": None,
-        "taken": None, "active": "active",
-    } | changes  # fmt: skip
+        "taken": None, "active": "active", **changes,
+    }  # fmt: skip
     spare = found["spare"] and {"endpoint": found["spare"]}
     plan = {"name": "chat", "unit": "u", "generation": "b", "endpoint": END,
             "activation": {"how": how, "spare": spare}}  # fmt: skip
