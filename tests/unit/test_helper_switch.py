@@ -209,12 +209,19 @@ def test_an_unfinished_activation_is_settled_before_the_next(
     assert [(one["by"], one["outcome"]) for one in told] == [("ben", "kept"), ("anna", "reverted")]
 
 
-def test_at_a_shutdown_nothing_is_judged(played: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("since", [1, 2], ids=["before", "while it is taken back"])
+def test_at_a_shutdown_nothing_is_judged(
+    since: int, played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
     def stopping() -> None:
-        raise HostError("the host is going down")
+        asked.append(1)
+        if len(asked) >= since:
+            raise HostError("the host is going down")
 
     choose(monkeypatch, "in place")
-    played.bad = ("=b",)
+    played.bad = ("=a", "=b")
     monkeypatch.setattr(MODULES["way_back"], "refuse_going_down", stopping)
     with pytest.raises(HostError, match="going down"):
         activate(played.spec("b"), "anna")
