@@ -35,6 +35,9 @@ def changing(fleet: Workspace) -> Iterator[Workspace]:
     fleet.on("lab-2", FORGET)
     with fleet.edited(INVENTORY, F16, Q8_0):
         yield fleet
+    # What serves keeps its weights: without them there is no way back from a change.
+    back = fleet.deploy("--limit", "lab-2")
+    assert back.returncode == 0, said(back)
     fleet.on("lab-2", FORGET)
 
 
