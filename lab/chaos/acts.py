@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,11 +138,13 @@ def stale_locks(stage: Stage) -> Iterator[None]:
 
 
 def two_at_once(stage: Stage) -> Done:
-    """A second operator types the same a moment later; who was first goes on."""
+    """A second operator types the same a moment later: refused, and told who was first."""
     first = stage.begin()
+    while first.process.poll() is None and "staging" not in first.log.read_text():
+        time.sleep(0.05)
     second = ended(stage.begin())
-    if second.code == 0:
-        stage.problems.append("the second rollout was not refused")
+    if second.code == 0 or f"process {first.process.pid}" not in second.text:
+        stage.problems.append(f"the second rollout was not told of the first: {second.text[-500:]}")
     return ended(first)
 
 
