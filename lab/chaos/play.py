@@ -16,6 +16,7 @@ from lab.chaos.phases import NeverReachedError
 from lab.chaos.rules import Found, Generation
 
 SETTLED_SECONDS = 120
+GATEWAY_SECONDS = 20
 Expected = Literal["new", "old", "either"]
 Keys = dict[str, Any]
 
@@ -115,7 +116,10 @@ class Player:
             found = self._settled(scenario)
         summed = tally.summary(tally.read(out))
         wrong += self._judge(scenario, done, found, summed, load_seconds)
-        wrong += self._heal(scenario.base)
+        if done.code is not None:
+            # A killed controller leaves a drain behind, which ends with its lease.
+            wrong += self._gateway()
+        wrong += [*self._heal(scenario.base), *self._gateway()]
         return _row(scenario, self._by, done, found, summed, wrong)
 
     def _learn(self, keys: Keys, *, loads: bool) -> None:
@@ -138,6 +142,11 @@ class Player:
         self._fleet.want(keys)
         done = self._fleet.deploy()
         return [f"the next deploy failed:\n{done.text[-2000:]}"] if done.code != 0 else []
+
+    def _gateway(self) -> list[str]:
+        if not self._fleet.has_gateway:
+            return []
+        return rules.of_gateway(self._fleet, patience_seconds=GATEWAY_SECONDS)
 
     def _act(self, scenario: Scenario, stage: Stage) -> tuple[Done, list[str]]:
         self._fleet.want({**scenario.base, **scenario.change})

@@ -17,8 +17,10 @@ from urllib.request import Request, urlopen
 
 from corral.keys import keys_in
 from lab.chaos.fleet import ALIAS, FOLDER, UNIT, By, Done, Fleet
+from lab.layout import GATEWAY
 
-_LOOK = Path(__file__).parent / "files" / "look.py"
+_FILES = Path(__file__).parent / "files"
+_LOOK, _LOOK_GATEWAY = _FILES / "look.py", _FILES / "look_gateway.py"
 _PROMPT = "Say hello."
 _REPLY_TOKENS, _LONG_REPLY_TOKENS = 24, 1000
 _ANSWER_SECONDS = 15
@@ -98,6 +100,22 @@ def _of_report(seen: dict[str, Any]) -> list[str]:
     if report["serving"] == seen["generation"]:
         return []
     return [f"its report says that {report['serving']} serves"]
+
+
+def of_gateway(fleet: Fleet, *, patience_seconds: float) -> list[str]:
+    """Servers that a gateway sends nothing, after its checks had time to see them."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        told = fleet.try_on(GATEWAY, f"python3 - <<'END'\n{_LOOK_GATEWAY.read_text()}\nEND")
+        if told is None:
+            return ["the gateway does not answer"]
+        states: dict[str, str] = json.loads(told)
+        wrong = [f"{name} is {state} at the gateway" for name, state in states.items()
+                 if not state.startswith("UP")]  # fmt: skip
+        wrong += [] if len(states) == len(fleet.numbers) else [f"the gateway has {states}"]
+        if not wrong or time.monotonic() > deadline:
+            return wrong
+        time.sleep(0.5)
 
 
 def of_exit(done: Done, found: Sequence[Found], by: By) -> list[str]:
