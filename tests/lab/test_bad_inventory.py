@@ -39,7 +39,7 @@ MISTAKES = {
         (PROFILE, 'unknown key "slotz"', 'did you mean "slots"'),
     ),
     "two instances on one port": (
-        INVENTORY, '"port": 8002', '"port": 8001', "lab-1",
+        INVENTORY, '"tiny-long", "port": 8002', '"tiny-long", "port": 8001', "lab-1",
         ("lab-1", '"tiny-chat" and "tiny-long" share port 8001'),
     ),
     "two instances with one name": (
