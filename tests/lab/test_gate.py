@@ -17,6 +17,7 @@ from tests.lab.workspace import Done, Workspace
 HOST, NAME, UNIT = "lab-1", "tiny-long", "corral-tiny-long.service"
 INSTANCE, PROFILE = f"{HOST}/{NAME}", "catalog/profiles/tiny-long.toml"
 INVENTORY = ("-i", "inventories/lab.py")
+SPARE = f"corral-{NAME}-spare.service"
 BASELINE = f"/var/lib/corral/instances/{NAME}/baseline.json"
 # A tenth of the time of a processor, for the new generation alone. A quota would say it shorter,
 # but not every machine of ours gives its lab hosts the control group for that.
@@ -92,7 +93,8 @@ def test_a_wrong_reply_keeps_the_old_generation(measured: Workspace) -> None:
 
 def test_a_server_at_a_tenth_of_its_speed_keeps_the_old_generation(measured: Workspace) -> None:
     before, baseline = serving(measured), kept(measured)
-    with drop_in(measured, UNIT, SLOW):
+    # In place it is the one, side by side the other that is measured.
+    with drop_in(measured, UNIT, SLOW), drop_in(measured, SPARE, SLOW):
         done = deployed(measured, 2048)
     assert done.returncode != 0
     assert f"{NAME}: the gate failed. speed " in said(done)
