@@ -49,7 +49,7 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
 def show(name: str, log: bool, inventory: Path | None) -> None:
     """Show how a generation, or the last one of an instance, came to be kept or not."""
     by_name = "/" in name
-    pairs = select((name,), inventory) if by_name else _everywhere(inventory)
+    pairs = select((name,), inventory) if by_name else _everywhere(name, inventory)
     reports, errors = _reports(pairs)
     found = _last_of_each([r for r in reports if by_name or (r.to or "").startswith(name)])
     if not found and not errors:
@@ -91,7 +91,10 @@ def _named(command: str, target: str, inventory: Path | None, **words: str) -> d
     return answer
 
 
-def _everywhere(inventory: Path | None) -> list[Pair]:
+def _everywhere(generation: str, inventory: Path | None) -> list[Pair]:
+    if inventory is None:
+        what = "a generation is looked for on all hosts of an inventory"
+        raise CorralError(generation, what, "give -i INVENTORY, or write HOST/INSTANCE")
     names = tuple(host.name for host in all_hosts(inventory) if host.spec.instances)
     return select(names, inventory)
 

@@ -159,19 +159,21 @@ def test_history_of_a_host_that_is_not_reached_fails(helper: FakeHelper) -> None
 
 
 @pytest.mark.usefixtures("helper")
-@pytest.mark.parametrize("name", ["a/chat", generation("a")[:6]])
-def test_show_tells_gate_differences_and_the_log_when_asked(name: str) -> None:
-    result = corral("show", name)
+@pytest.mark.parametrize("words", [("a/chat",), (generation("a")[:6], "-i", "i.py")])
+def test_show_tells_gate_differences_and_the_log_when_asked(words: tuple[str, ...]) -> None:
+    result = corral("show", *words)
     assert result.exit_code == 0, result.output
     for word in ("reverted", "0 of 1", "FAILED", "quant F16 -> Q8_0", "gate 2.5 s"):
         assert word in result.output
     assert "no such model" not in result.output
-    assert "no such model" in corral("show", name, "--log").output
+    assert "no such model" in corral("show", *words, "--log").output
 
 
 @pytest.mark.usefixtures("helper")
 def test_an_unknown_generation_is_told() -> None:
-    assert "no activation of it is known" in refusal(corral("show", "ffff")).what
+    assert "no activation of it is known" in refusal(corral("show", "ffff", "-i", "i.py")).what
+    # Where it is looked for is said: other inventories may not even be locked.
+    assert refusal(corral("show", "ffff")).next_step.startswith("give -i INVENTORY")
 
 
 def test_a_generation_is_pinned_by_name(helper: FakeHelper) -> None:
