@@ -11,6 +11,7 @@ from lab import ssh
 from lab.chaos.fleet import NAME, Fleet
 
 _LIMIT_SECONDS = 180
+OVER = "the activation ended before it"
 # Quicker than any phase; a question to the helper would take longer than the shortest of them.
 _WATCH = """
 import json, sys, time
@@ -47,7 +48,8 @@ def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator
         if watching.returncode == 0:
             action()
         else:
-            problems.append(said.strip() or f"exit code {watching.returncode}")
+            # Without a word: it was ended below, as there is nothing to wait for any more.
+            problems.append(said.strip() or OVER)
 
     waiting = threading.Thread(target=wait)
     waiting.start()

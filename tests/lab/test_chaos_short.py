@@ -10,6 +10,7 @@ import pytest
 
 from lab.chaos import controls, scenarios
 from lab.chaos.fleet import Fleet
+from lab.chaos.phases import OVER
 from lab.chaos.play import Player
 from tests.lab.workspace import Workspace
 
@@ -35,8 +36,12 @@ def player(one_host: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Player:
     "name", ["good-side-by-side", "dies-side-by-side", "power-in-place", "killed-in-place-gate"]
 )
 def test_the_host_serves_its_old_or_its_new_generation(player: Player, name: str) -> None:
-    row = player.play(SCENARIOS[name])
-    assert row.wrong == (), row
+    rows = [player.play(SCENARIOS[name])]
+    # Refused before the phase in which the fault waits, as on a machine that is too busy: nothing
+    # was played, and all the rest of the rule must hold.
+    if rows[0].wrong and all(wrong.endswith(OVER) for wrong in rows[0].wrong):
+        rows.append(player.play(SCENARIOS[name]))
+    assert rows[-1].wrong == (), rows
 
 
 def test_a_plain_restart_is_seen_to_do_damage(one_host: Fleet, tmp_path: Path) -> None:
