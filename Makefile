@@ -1,7 +1,7 @@
 # make demo   a lab host on this machine, deployed and answering
 # make test   linters, types and every test, lab included
 # make bench  times and remote commands on 1, 3 and more lab hosts
-# make chaos  three servers and a gateway under load, and everything goes wrong: about an hour
+# make chaos  three servers and a gateway under load, and everything goes wrong
 # make setup  what the others need: system packages (apt, as root) and .venv
 
 SHELL := /bin/bash

@@ -108,6 +108,11 @@ def link(layout: Layout, n: int, *, up: bool) -> None:
     network.set_link(layout, n, up=up)
 
 
+def joined(layout: Layout, n: int, *, to_network: bool) -> None:
+    """Cut host n off somewhere in the network, or join it again; its own cable stays plugged."""
+    network.set_joined(layout, n, joined=to_network)
+
+
 def _clear(layout: Layout, n: int) -> None:
     _remove_leftovers(layout.cgroup(n), layout.machine(n))
 

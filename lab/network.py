@@ -37,6 +37,12 @@ def set_link(layout: Layout, n: int, *, up: bool) -> None:
     _ip("link", "set", layout.veth(n), "up" if up else "down")
 
 
+def set_joined(layout: Layout, n: int, *, joined: bool) -> None:
+    """Cut host n off behind its own cable, whose carrier it still sees; or join it again."""
+    where = ["master", layout.bridge] if joined else ["nomaster"]
+    _ip("link", "set", layout.veth(n), *where)
+
+
 def _refuse_taken_subnet(layout: Layout) -> None:
     """Raise CorralError when another network here lies within the lab's subnet."""
     for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all")):

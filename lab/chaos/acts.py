@@ -14,6 +14,7 @@ from lab import hosts, ssh
 from lab.chaos import faults, phases
 from lab.chaos.fleet import INVENTORY, NAME, UNIT, Done, Fleet, ended
 from lab.chaos.play import OLD, Fault, Stage
+from lab.layout import Layout
 
 GPU_HOST = 3
 # Longer than the controller's time to confirm.
@@ -50,21 +51,37 @@ def _reboot(fleet: Fleet, n: int) -> None:
     fleet.try_on(n, "systemctl reboot")
 
 
-def cut_link(n: int, phase: str) -> Fault:
-    """The cable is pulled for a while."""
+def cut_off(n: int, phase: str) -> Fault:
+    """The network between a host and everybody else is cut for a while."""
 
+    def switch(layout: Layout, whole: bool) -> None:
+        hosts.joined(layout, n, to_network=whole)
+
+    return _for_a_while(n, phase, switch)
+
+
+def pull_cable(n: int, phase: str) -> Fault:
+    """The host's own cable is pulled for a while: it loses its address, too."""
+
+    def switch(layout: Layout, whole: bool) -> None:
+        hosts.link(layout, n, up=whole)
+
+    return _for_a_while(n, phase, switch)
+
+
+def _for_a_while(n: int, phase: str, switch: Callable[[Layout, bool], None]) -> Fault:
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
         layout = stage.fleet.layout
-        plugged = threading.Timer(CUT_SECONDS, lambda: hosts.link(layout, n, up=True))
+        mended = threading.Timer(CUT_SECONDS, lambda: switch(layout, True))
 
         def cut() -> None:
-            hosts.link(layout, n, up=False)
-            plugged.start()
+            switch(layout, False)
+            mended.start()
 
         with phases.at(stage.fleet, n, phase, cut):
             yield
-        plugged.join()
+        mended.join()
 
     return make
 

@@ -92,7 +92,7 @@ def bad_servers() -> Iterator[Scenario]:
         )  # fmt: skip
         yield Scenario(
             f"slow-{_dashed(how)}", "half the tokens/s", how, at_start("slow"), NEW_QUANT, "old",
-            base={**base, "profile": "tiny-chaos-speed"},
+            base={**base, "profile": "tiny-chaos-speed"}, loads=False,
         )  # fmt: skip
 
 
@@ -111,7 +111,11 @@ def interrupted() -> Iterator[Scenario]:
                 )  # fmt: skip
         yield Scenario(
             f"cut-{_dashed(how)}", "link cut for longer than the timer", f"{how}, gate",
-            acts.cut_link(CANARY, "gate"), NEW_QUANT, "old", base=base,
+            acts.cut_off(CANARY, "gate"), NEW_QUANT, "old", base=base,
+        )  # fmt: skip
+        yield Scenario(
+            f"cable-{_dashed(how)}", "cable pulled for longer than the timer", f"{how}, gate",
+            acts.pull_cable(CANARY, "gate"), NEW_QUANT, "old", base=base,
         )  # fmt: skip
         yield Scenario(
             f"power-{_dashed(how)}", "power loss right after the rename", f"{how}, starting",
