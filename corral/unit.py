@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
 from corral.plan import Endpoint
 from corral.schema import Frozen
+from corral.templates import text_environment
 
 _TEMPLATE = "corral-instance.service.j2"
 
@@ -35,14 +34,7 @@ class UnitValues(Frozen):
 
 def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:
     """The text of the unit file; arguments are escaped for systemd once, here."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - a unit file is not HTML
-    )
+    environment = text_environment(templates)
     command = " \\\n    ".join(_words(values.argv))
     return environment.get_template(_TEMPLATE).render(
         v=values, generation=generation, command=command

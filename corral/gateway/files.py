@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
 from pydantic import Field
 
 from corral.gateway.keys import certificate, client_keys, metrics_keys, upstream_keys
@@ -16,6 +15,7 @@ from corral.gateway.plan import GatewayPlan, Pool
 from corral.inventory import Host
 from corral.schema import Frozen
 from corral.settings import HostPaths
+from corral.templates import text_environment
 
 CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
     "haproxy.cfg",
@@ -76,14 +76,7 @@ def _secrets(gateway: Host, plan: GatewayPlan) -> dict[str, str]:
 def _texts(
     host: str, plan: GatewayPlan, generation: str, paths: HostPaths, templates: Path
 ) -> dict[str, str]:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - neither file is HTML
-    )
+    environment = text_environment(templates)
     folder = f"{plan.folder}/{generation}"
     config = environment.get_template("haproxy.cfg.j2").render(
         host=host,

@@ -9,6 +9,7 @@ from pathlib import Path
 from corral_host.gateway import serves
 from corral_host.gateway_setup import current
 from corral_host.gateway_socket import running_generation, servers
+from corral_host.server import exchange, local
 from corral_host.tools import FAULTS
 
 # Two checks of HAProxy's, two seconds apart, after a server became ready.
@@ -81,7 +82,7 @@ def keys(plan, pool):
 
 def request(plan, pool, method, key):
     """GET /v1/models, or POST a chat completion; gives status and body."""
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(plan["address"], plan["address"])
+    address = local(plan["address"])
     if plan["tls"]:
         link = http.client.HTTPSConnection(
             address, pool["port"], timeout=TIMEOUT_SECONDS, context=only_its_own(plan)
@@ -90,14 +91,7 @@ def request(plan, pool, method, key):
         link = http.client.HTTPConnection(address, pool["port"], timeout=TIMEOUT_SECONDS)
     path = "/v1/models" if method == "GET" else "/v1/chat/completions"
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        link.request(method, path, headers=headers)
-        answer = link.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-    except http.client.HTTPException as error:
-        raise OSError(f"{type(error).__name__} from {path}") from error
-    finally:
-        link.close()
+    return exchange(link, method, path, headers)
 
 
 def only_its_own(plan):

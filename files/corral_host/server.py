@@ -43,8 +43,12 @@ def connection(instance, timeout):
     end = instance["endpoint"]
     if end["socket"]:
         return UnixConnection(end["socket"], timeout)
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(end["address"], end["address"])
-    return MarkedConnection(local, end["port"], timeout=timeout)
+    return MarkedConnection(local(end["address"]), end["port"], timeout=timeout)
+
+
+def local(address):
+    """Where a server that listens on an address, or on all, is reached from its own host."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
 
 
 def call(instance, method, path, body=None, key=None, timeout=120):
@@ -53,8 +57,16 @@ def call(instance, method, path, body=None, key=None, timeout=120):
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
+    return exchange(link, method, path, headers, json.dumps(body) if body else None)
+
+
+def exchange(link, method, path, headers, body=None):
+    """One request over a connection of its own, which is closed; gives status and body as text.
+
+    Raises OSError.
+    """
     try:
-        link.request(method, path, body=json.dumps(body) if body else None, headers=headers)
+        link.request(method, path, body=body, headers=headers)
         answer = link.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except http.client.HTTPException as error:
