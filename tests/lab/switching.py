@@ -126,7 +126,7 @@ class Switch:
         text = json.dumps(mine)
         checks = json.loads(self.lab.on(HOST, f"{HELPER} check '{text}'"))
         left = self.lab.try_on(HOST, LEFT).stdout
-        assert left == ""
+        assert left == "", left
         wanted = f"generations/{mine['instances'][0]['generation']}"
         assert self.lab.on(HOST, f"readlink {FOLDER}/current") == wanted
         return all(row["ok"] for row in checks)
