@@ -20,9 +20,12 @@ from corral.installed import UnreachedError, ask, fault, operator
 from corral.inventory import Host
 from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
 from corral.reports import Report
+from corral.state import HostState
 
 # For golden prompts, speed, and all that has no limit of its own in the plan.
 _GATE_SECONDS = 600
+# In a revert, for a port that is taken or a cable that is out (files/corral_host/start_again.py).
+_OBSTACLE_SECONDS = 300
 _ENDED_ALONE = "it ended without a result"
 _PAUSE_SECONDS = 3
 
@@ -98,7 +101,7 @@ class Driver:
             )  # fmt: skip
         except UnreachedError as error:
             raise self._silent(instance, error) from error
-        return self._report(instance, news, before)
+        return self._report(instance, news, before, spec.get("to", instance.generation))
 
     def _start(self, job: str, kind: str, spec: dict[str, Any]) -> None:
         document = {
@@ -127,27 +130,38 @@ class Driver:
         return next((one for one in self.history() if one.instance == instance.name), None)
 
     def _report(
-        self, instance: InstancePlan, news: dict[str, Any], before: Report | None
+        self, instance: InstancePlan, news: dict[str, Any], before: Report | None, to: str | None
     ) -> Report:
         """The job's own, or that of who settled it after a reboot or a kill."""
         if news["answer"]:
             return Report.model_validate(news["answer"])
-        deadline = time.monotonic() + longest_seconds(instance)
-        while True:
-            newest = self._newest_if_reached(instance)
-            if newest and newest != before:
-                return newest
-            if not str(news["error"]).startswith(_ENDED_ALONE) or time.monotonic() > deadline:
-                raise fault(f"{self.host.name}/{instance.name}", str(news["error"]))
-            self.hear(instance.name, News(detail="the host settles it"))
+        told, deadline = str(news["error"]), time.monotonic() + longest_seconds(instance)
+        while told.startswith(_ENDED_ALONE) and time.monotonic() < deadline:
+            try:
+                newest = self._newest(instance)
+                if newest and newest != before:
+                    return newest
+                # A helper of an earlier version does not say.
+                if not news.get("unsettled", True):
+                    return self._untouched(instance, to, told)
+                self.hear(instance.name, News(detail="the host settles it"))
+            except CorralError as error:
+                self.hear(instance.name, News(detail=error.what))
             time.sleep(_PAUSE_SECONDS)
+        raise fault(f"{self.host.name}/{instance.name}", told)
 
-    def _newest_if_reached(self, instance: InstancePlan) -> Report | None:
-        try:
-            return self._newest(instance)
-        except CorralError as error:
-            self.hear(instance.name, News(detail=error.what))
-            return None
+    def _untouched(self, instance: InstancePlan, to: str | None, why: str) -> Report:
+        """Of an activation that ended before it had written down that it would touch anything."""
+        state = ask(self.host, self.plan.paths.helper, ["state", self.plan.to_helper()])
+        found = HostState.model_validate(state).instances[instance.name]
+        now = found.installed_generation
+        document = {
+            "host": self.host.name, "instance": instance.name, "at": datetime.now(UTC).isoformat(),
+            "by": operator(), "rollout": self.rollout, "from": now, "to": to, "outcome": "refused",
+            "serving": now if found.active == "active" else None,
+            "reason": f"nothing was touched: {why}",
+        }  # fmt: skip
+        return Report.model_validate(document)
 
     def _silent(self, instance: InstancePlan, error: CorralError) -> CorralError:
         what = (
@@ -178,7 +192,8 @@ def longest_seconds(instance: InstancePlan) -> int:
     """How long an activation of it may take, its revert included."""
     ways = instance.activation
     once = instance.ready_timeout_seconds + _GATE_SECONDS + instance.gate.soak_seconds
-    return 2 * once + 2 * ways.drain_seconds + ways.confirm_seconds
+    waits = 2 * ways.drain_seconds + ways.confirm_seconds + _OBSTACLE_SECONDS
+    return 2 * once + waits
 
 
 def _spec(plan: HostPlan, instance: InstancePlan) -> dict[str, Any]:

@@ -139,7 +139,9 @@ def decide(spec, before, rows):
     if before is None:
         return "first"
     wanted = spec["instance"]["activation"]["how"]
-    if wanted == "in-place" or (wanted == "auto" and spec["drained"]):
+    # A server that is down has no clients to spare a gap.
+    serves = show(spec["instance"]["unit"], "ActiveState")["ActiveState"] == "active"
+    if not serves or wanted == "in-place" or (wanted == "auto" and spec["drained"]):
         return "in place"
     obstacle = against_side_by_side(spec, before, rows)
     if obstacle and wanted == "side-by-side":
@@ -161,8 +163,6 @@ def against_side_by_side(spec, before, rows):
         return "it is the generation that serves"
     if before["endpoint"] != instance["endpoint"]:
         return "it moves to another address or port"
-    if show(instance["unit"], "ActiveState")["ActiveState"] != "active":
-        return "nothing serves that clients would miss"
     if taken := holder_of(spare["endpoint"]):
         return f"its spare port {spare['endpoint']['port']} is taken by {taken['program']}"
     if short := [row["device"] for row in rows if not holds_two(row)]:

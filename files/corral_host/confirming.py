@@ -12,6 +12,11 @@ def waiting_file(instance):
     return RUN / f"{job_name(instance)}.waiting"
 
 
+def waits(job):
+    """Whether an activation waits for its controller's word."""
+    return (RUN / f"{job}.waiting").exists()
+
+
 def confirmed_file(instance):
     return RUN / f"{job_name(instance)}.confirmed"
 

@@ -20,6 +20,10 @@ PROOF = ("ready", "completion", "stream", "unkeyed", "golden", "vram")
 EVERYTHING = (*PROOF, "speed", "soak")
 
 
+class DiedError(HostError):
+    """A server that ended before it was ready."""
+
+
 def gate(instance, parts=EVERYTHING):
     """Rows of all parts that the plan asks for, in order. Raises GateFailed at the first failed.
 
@@ -103,7 +107,7 @@ def wait_ready(instance):
         died = now["InvocationID"] != first or now["SubState"] == "auto-restart"
         if died or now["ActiveState"] in ("failed", "inactive"):
             log = journal_tail(first)
-            raise HostError(
+            raise DiedError(
                 f"{instance['name']}: the server died at start "
                 f"({now['Result']}, exit status {now['ExecMainStatus']}). Its last lines:\n{log}"
             )

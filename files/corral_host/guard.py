@@ -14,6 +14,8 @@ MARGIN_SECONDS = 60
 GATE_SECONDS = 180
 # Of a gate that measures.
 MEASURED_SECONDS = 900
+# A program that took the port, or a cable that was pulled, are waited for so long in a revert.
+OBSTACLE_SECONDS = 300
 
 SERVICE = """\
 # Written by Corral for one activation, which removes it at its end.
@@ -52,7 +54,7 @@ def limit_seconds(task):
     gate += MEASURED_SECONDS * sum(1 for part in ("speed", "perplexity") if measured[part])
     starts = 3 if task["how"] == "side by side" else 2
     switch = after["activation"]
-    waits = 2 * switch["drain_seconds"] + switch["confirm_seconds"]
+    waits = 2 * switch["drain_seconds"] + switch["confirm_seconds"] + OBSTACLE_SECONDS
     return starts * (after["ready_timeout_seconds"] + gate) + waits + MARGIN_SECONDS
 
 

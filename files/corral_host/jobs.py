@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host import attempt, way_back
+from corral_host import attempt, confirming, way_back
+from corral_host import task as tasks
 from corral_host.activate import activate
 from corral_host.bench import bench, settle_bench
 from corral_host.build import build, repack
@@ -104,6 +105,8 @@ def poll(name, offset):
         waited = time.monotonic() - began
         if result or not alive or waited > (1 if size > offset else POLL_SECONDS):
             break
+        if confirming.waits(name):
+            break
         time.sleep(0.2)
     return {
         "running": alive and not result,
@@ -113,7 +116,14 @@ def poll(name, offset):
         "offset": size,
         "tail": tail(log),
         "phase": attempt.phase_of(name) if alive and not result else None,
+        "unsettled": is_unsettled(name),
     }
+
+
+def is_unsettled(name):
+    """Whether an activation is begun and not ended: who settles it will write a report."""
+    job = read_json(JOBS / name / "job.json")
+    return bool(job and job["kind"] in SWITCHES and tasks.journal(switched_folder(job)).exists())
 
 
 def tail(log):

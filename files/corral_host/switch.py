@@ -1,6 +1,7 @@
 """The steps of a switch: unit files by one rename, servers started and stopped."""
 
 import os
+import time
 from pathlib import Path
 
 from corral_host import guard, redirect
@@ -8,11 +9,14 @@ from corral_host import task as tasks
 from corral_host.drain import drain
 from corral_host.guard import quiet
 from corral_host.instances import installed_generation
-from corral_host.tools import FAULTS, output, sync, write_atomic
+from corral_host.tools import FAULTS, output, show, sync, write_atomic
 
 # Beside a unit, where systemd takes them for no unit.
 BEFORE = ".before"
 NEXT = ".next"
+# What a server that is not wanted any more may take to end by itself.
+END_SECONDS = 10
+ENDED = ("inactive", "failed")
 
 
 def spare_of(instance):
@@ -69,9 +73,20 @@ def stop(unit):
     output("systemctl", "stop", unit)
 
 
+def end(unit):
+    """Stop a server that nobody is to wait for: one that hangs hears no signal but SIGKILL."""
+    quiet("stop", "--no-block", unit)
+    deadline = time.monotonic() + END_SECONDS
+    while show(unit, "ActiveState")["ActiveState"] not in ENDED and time.monotonic() < deadline:
+        time.sleep(0.1)
+    quiet("kill", "--signal=KILL", unit)
+    quiet("stop", unit)
+
+
 def withdraw(task):
     """A unit that served nothing before goes altogether."""
-    quiet("disable", "--now", "--quiet", task["unit"])
+    end(task["unit"])
+    quiet("disable", "--quiet", task["unit"])
     Path(task["unit_path"]).unlink(missing_ok=True)
 
 
@@ -109,7 +124,7 @@ def clear_spare(task):
     try:
         cut = leave_spare(task, spare)
     finally:
-        quiet("stop", spare["unit"])
+        end(spare["unit"])
         quiet("reset-failed", spare["unit"])
         Path(spare["unit_path"]).unlink(missing_ok=True)
     limit = task["after"]["activation"]["drain_seconds"]

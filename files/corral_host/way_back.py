@@ -1,16 +1,13 @@
 """Back to what served before: from what is on the host, without disk space, and only once."""
 
-import contextlib
-import subprocess
 from pathlib import Path
 
 from corral_host import attempt, confirming, history, switch
 from corral_host import task as tasks
 from corral_host.gate import PROOF, gate
 from corral_host.holding import activate_lock, boot_id, held
-from corral_host.tools import FAULTS, HostError, say, show
-
-GOING_DOWN = "the host is going down; what was begun is settled when it is up again"
+from corral_host.start_again import refuse_going_down, start_again
+from corral_host.tools import FAULTS, say, show
 
 
 def settle(folder):
@@ -105,7 +102,7 @@ def restore(task):
     alone = is_untouched(task)
     switch.put_back(task)
     if not alone:
-        switch.start(task["unit"])
+        start_again(task["before"])
 
 
 def is_untouched(task):
@@ -118,11 +115,3 @@ def is_untouched(task):
     if task["boot_id"] == boot_id():
         return now["InvocationID"] == task["invocation"]
     return unit.exists() and unit.read_text() == before.read_text()
-
-
-def refuse_going_down():
-    """At a shutdown servers end and cannot be started; the guard settles at the next boot."""
-    command = ["systemctl", "is-system-running"]
-    with contextlib.suppress(FileNotFoundError):
-        if subprocess.run(command, capture_output=True, text=True).stdout.strip() == "stopping":
-            raise HostError(GOING_DOWN)

@@ -20,8 +20,9 @@ HostError = tools.HostError
 MODULES = {
     name: helper_module(name)
     for name in (
-        "activate", "attempt", "checks", "confirming", "guard", "history", "holding", "in_place",
-        "redirect", "side_by_side", "step_back", "switch", "task", "way_back",
+        "activate", "attempt", "checks", "confirming", "gate", "guard", "history", "holding",
+        "in_place", "redirect", "side_by_side", "start_again", "step_back", "switch", "task",
+        "way_back",
     )
 }  # fmt: skip
 UNIT, SPARE, GUARD = "corral-chat.service", "corral-chat-spare.service", "corral-guard-chat"
@@ -44,7 +45,8 @@ class Host:
     """``bad``: what a unit's text must not have to pass the gate; ``steps``: what was asked.
 
     ``die_at``: the step at which the process is killed; ``full_from``: the write from which on the
-    disk is full; ``in_flight``: what draining finds.
+    disk is full; ``in_flight``: what draining finds; ``obstacles``: what each look at the port
+    finds; ``hung``: servers hear no signal but SIGKILL.
     """
 
     root: Path
@@ -58,6 +60,8 @@ class Host:
     full_from: int | None = None
     writes: int = 0
     starts: itertools.count[int] = field(default_factory=itertools.count)
+    obstacles: list[str] = field(default_factory=list)
+    hung: bool = False
 
     @property
     def units(self) -> Path:
@@ -79,7 +83,7 @@ class Host:
         if verb in ("restart", "start") and (self.units / unit).exists():
             text = (self.units / unit).read_text()
             self.running[unit] = Unit(text, f"start-{next(self.starts)}")
-        if verb == "stop" or "--now" in words:
+        if verb == "kill" or (verb == "stop" and not (self.hung and unit == UNIT)):
             self.running.pop(unit, None)
         if verb == "enable":
             self.enabled.add(unit)
@@ -103,11 +107,21 @@ class Host:
             raise HostError("the gate failed")
         return [{"part": "ready", "ok": True, "figure": "", "limit": "", "detail": ""}]
 
+    def wait_ready(self, instance: dict[str, Any]) -> None:
+        """Dies at its start for as long as another program holds the port."""
+        self.step(f"wait for {instance['unit']}")
+        if self.obstacles:
+            raise MODULES["gate"].DiedError("the server died at start: couldn't bind")
+
     def nft(self, rules: str, *_: str) -> subprocess.CompletedProcess[str]:
         self.step("nft")
         verb = "discard" if "delete table" in rules else "add"
         getattr(self.tables, verb)("chat")
         return subprocess.CompletedProcess([], 0, "", "")
+
+    def next_obstacle(self) -> str | None:
+        """What holds the port, as long as something does."""
+        return self.obstacles.pop(0) if self.obstacles else None
 
     def serving(self) -> str | None:
         """The generation of the server that runs, if it runs from the unit that is there."""
@@ -206,7 +220,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host.serve("a")
     doubles = {
         "output": host.output, "quiet": host.systemctl, "show": host.show, "gate": host.gate,
-        "wait_ready": lambda instance: host.step(f"wait for {instance['unit']}"),
+        "wait_ready": host.wait_ready, "obstacle": lambda _: host.next_obstacle(),
         "before_start": lambda _: [], "keep_baseline": lambda *_: None,
         "drain": lambda *_, **__: host.in_flight, "journal_tail": lambda _: "its last words",
         "refuse_going_down": lambda: None, "RUN": tmp_path / "run",
@@ -218,6 +232,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         for name, double in doubles.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, double)
+    monkeypatch.setattr(MODULES["switch"], "END_SECONDS", 0.05)
+    monkeypatch.setattr(MODULES["start_again"], "PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(MODULES["redirect"], "ask", host.nft)
     monkeypatch.setattr(MODULES["redirect"].shutil, "which", lambda _: "/nft")
     monkeypatch.setattr(MODULES["checks"], "findings", lambda _: ([], []))

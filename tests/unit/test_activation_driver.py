@@ -15,6 +15,7 @@ from corral.following import Heard, News
 from corral.installed import UnreachedError
 from corral.plan import InstancePlan
 from corral.reports import Report, told
+from corral.state import HostState, InstanceState
 from tests.samples import CHAT, LONG, host, planner
 from tests.unit.rollout_samples import OLD, FakeHelper, report
 
@@ -29,7 +30,7 @@ NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same
 def news(phase: str = "", detail: str = "") -> dict[str, Any]:
     named = {"name": phase, "seconds": 1.5, "detail": detail} if phase else None
     return {"running": True, "ok": False, "error": "", "answer": None, "offset": 7, "tail": [],
-            "phase": named}  # fmt: skip
+            "phase": named, "unsettled": False}  # fmt: skip
 
 
 def ended(answer: dict[str, Any] | None, error: str = "") -> dict[str, Any]:
@@ -47,6 +48,15 @@ def there(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
     monkeypatch.setattr(following, "ask", helper.ask)
     monkeypatch.setattr("time.sleep", lambda _: None)
     return helper
+
+
+def host_state(*, active: str, installed: str) -> dict[str, Any]:
+    """Of an instance that is not as planned."""
+    chat = InstanceState(
+        active=active, sub="", pid=0, restarts=0, since="", installed_generation=installed,
+        proved_generation=None, key_sha256=None, staged=True, serves=False,
+    )  # fmt: skip
+    return HostState(instances={"chat": chat}).model_dump(mode="json")
 
 
 class Clock:
@@ -141,9 +151,25 @@ def test_after_a_reboot_the_report_is_that_of_who_settled(there: FakeHelper) -> 
     before = report("a", at="2025-12-31T00:00:00Z")
     settled = report("a", "reverted")
     other = {**report("a"), "instance": "long", "at": "2026-02-01T00:00:00Z"}
-    there.answers["poll"] = [ended(None, NO_RESULT)]
+    there.answers["poll"] = [{**ended(None, NO_RESULT), "unsettled": True}]
     there.answers["history"] = [[before], [other, before], CUT, [other, settled, before]]
     assert Driver(HOST, PLAN).activate(CHAT_PLAN) == Report.model_validate(settled)
+
+
+def test_one_that_ended_before_it_began_anything_is_told_at_once(there: FakeHelper) -> None:
+    before = report("a", at="2025-12-31T00:00:00Z")
+    there.answers["poll"] = [ended(None, NO_RESULT)]
+    there.answers["history"] = [[before], CUT, [before]]
+    there.answers["state"] = [host_state(active="active", installed=OLD)]
+    got = Driver(HOST, PLAN, rollout="r").activate(CHAT_PLAN)
+    told = (got.outcome, got.from_, got.to, got.serving, got.rollout)
+    assert told == ("refused", OLD, NEW, OLD, "r")
+    assert got.reason == f"nothing was touched: {NO_RESULT}"
+    there.answers["state"] = [host_state(active="failed", installed=OLD)]
+    there.answers["history"] = [[before]]
+    assert Driver(HOST, PLAN).revert(CHAT_PLAN, "z").model_dump(include={"to", "serving"}) == {
+        "to": "z", "serving": None,
+    }  # fmt: skip
 
 
 def test_a_job_that_failed_without_a_report_is_an_error(there: FakeHelper) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.unit.helper_modules import helper_module
 
 checks, confirming, attempt = (helper_module(one) for one in ("checks", "confirming", "attempt"))
 guard, history, holding = (helper_module(name) for name in ("guard", "history", "holding"))
+start_again, jobs = helper_module("start_again"), helper_module("jobs")
 HostError = helper_module("tools").HostError
 END = {"address": "127.0.0.1", "port": 8001, "socket": None}
 SPARE = {**END, "port": 18001}
@@ -167,8 +169,8 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
 
 AGAINST: dict[str, dict[str, Any]] = {
     "a unix socket": {"spare": None}, "the generation that serves": {"old": "b"},
-    "another address or port": {"port": 9}, "clients would miss": {"active": "failed"},
-    "taken by nc": {"taken": {"program": "nc"}}, "no room for two on GPU 0": {"free": 19},
+    "another address or port": {"port": 9}, "taken by nc": {"taken": {"program": "nc"}},
+    "no room for two on GPU 0": {"free": 19},
     "no nft": {"nft": "no nft"},
 }  # fmt: skip
 
@@ -189,7 +191,77 @@ def test_without_anything_against_it_both_serve_for_a_while(
     assert decision(monkeypatch, "in-place") == "in place"
     assert decision(monkeypatch, "auto", drained=True) == "in place"
     assert decision(monkeypatch, "side-by-side", drained=True) == "side by side"
+    # Nobody misses a server that is down: it is healed the quick way.
+    assert decision(monkeypatch, "side-by-side", active="failed") == "in place"
     assert checks.decide({"instance": {}}, None, []) == "first"
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0"])
+def test_a_port_that_another_program_holds_is_an_obstacle(address: str, shared: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        squatter.bind((address, 0))
+        squatter.listen()
+        end = {"address": address, "port": squatter.getsockname()[1], "socket": None}
+        assert f"port {end['port']} is taken by " in start_again.obstacle(end)
+    assert start_again.obstacle(end) is None
+
+
+def test_an_address_that_is_not_there_is_an_obstacle_and_a_unix_socket_has_none() -> None:
+    # An address of documentation (RFC 5737): no machine has it.
+    away = {"address": "192.0.2.1", "port": 8001, "socket": None}
+    assert "Cannot assign requested address" in start_again.obstacle(away)
+    assert start_again.obstacle({"address": "", "port": None, "socket": "/run/x"}) is None
+
+
+def test_connections_that_ended_a_moment_ago_are_no_obstacle() -> None:
+    with socket.socket() as server, socket.socket() as client:
+        # The engines' HTTP library sets it.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        end = {"address": "127.0.0.1", "port": server.getsockname()[1], "socket": None}
+        client.connect(server.getsockname())
+        # The side that closes first remembers the connection for a minute.
+        server.accept()[0].close()
+    assert start_again.obstacle(end) is None
+
+
+@pytest.mark.parametrize("kind", ["activate", "revert", "fetch"])
+def test_a_poll_tells_whether_somebody_has_to_settle_it(
+    kind: str, named: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = Path(named["paths"]["state"]) / "instances" / "chat"
+    instance = {"folder": str(folder)} if kind == "activate" else "chat"
+    job = {"kind": kind, "spec": {"paths": named["paths"], "instance": instance}}
+    monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
+    monkeypatch.setattr(jobs, "is_running", lambda _: False)
+    (tmp_path / "jobs" / "activate-chat").mkdir(parents=True)
+    assert jobs.poll("activate-chat", 0)["unsettled"] is False
+    (tmp_path / "jobs" / "activate-chat" / "job.json").write_text(json.dumps(job))
+    assert jobs.poll("activate-chat", 0)["unsettled"] is False
+    (folder / "activating.json").write_text("{}")
+    assert jobs.poll("activate-chat", 0)["unsettled"] is (kind != "fetch")
+
+
+def test_a_poll_answers_at_once_when_the_controller_is_waited_for(
+    run: Path,  # noqa: ARG001 - where it says so
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    looks: list[str] = []
+    monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
+    monkeypatch.setattr(jobs, "is_running", lambda _: True)
+    monkeypatch.setattr(jobs.time, "sleep", lambda _: looks.append("waited"))
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
+    confirming.waiting_file("chat").write_text("g1")
+    jobs.poll("activate-other", 0)
+    assert looks
+    looks.clear()
+    assert jobs.poll("activate-chat", 0)["running"]
+    assert not looks
 
 
 def test_the_guard_waits_longer_than_all_that_may_take_long() -> None:
@@ -197,7 +269,7 @@ def test_the_guard_waits_longer_than_all_that_may_take_long() -> None:
     times = {"drain_seconds": 1000, "confirm_seconds": 10000}
     after = {"gate": gate, "activation": times, "ready_timeout_seconds": 1}
     quick = guard.limit_seconds({"how": "in place", "after": after})
-    assert quick >= 2 * (1 + 100) + 2 * 1000 + 10000
+    assert quick >= 2 * (1 + 100) + 2 * 1000 + 10000 + start_again.OBSTACLE_SECONDS
     slow = {**after, "gate": {**gate, "speed": {"runs": 3}}}
     assert guard.limit_seconds({"how": "in place", "after": slow}) > quick
     assert guard.limit_seconds({"how": "side by side", "after": after}) > quick

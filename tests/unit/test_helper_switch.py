@@ -85,6 +85,45 @@ def test_where_neither_old_nor_new_serve_it_is_told_once(
     assert played.steps.count(f"restart {UNIT}") == 2
 
 
+def test_what_holds_the_port_is_waited_for_on_the_way_back(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "in place")
+    # An empty one: free when looked at, taken when the server starts.
+    played.obstacles = ["taken by nc", "taken by nc", "", "no such address", "no such address"]
+    report = refused(played)
+    assert (report["outcome"], report["serving"], whole(played)) == ("reverted", "a", "a")
+    assert played.steps.count(f"restart {UNIT}") == 3
+
+
+@pytest.mark.parametrize("obstacle", ["taken by nc", ""], ids=["seen", "unseen"])
+def test_a_port_that_stays_taken_ends_the_wait_and_is_told(
+    obstacle: str, played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "in place")
+    monkeypatch.setattr(MODULES["start_again"], "OBSTACLE_SECONDS", 0.05)
+    played.obstacles = [obstacle] * 500
+    report = refused(played)
+    assert report["outcome"] == "revert failed"
+    assert "couldn't bind" in report["reason"].partition("REVERT FAILED")[2]
+    # Started at the end all the same: systemd goes on trying for a while.
+    assert played.steps.count(f"restart {UNIT}") == 1 + 3
+    looks = 500 - len(played.obstacles)
+    assert looks > 3 if obstacle else looks == 3
+
+
+def test_a_server_that_hangs_is_killed_on_the_way_back(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "in place")
+    played.bad = ("=b",)
+    played.hung = True
+    assert refused(played)["outcome"] == "reverted"
+    assert whole(played) == "a"
+    stopped = played.steps.index(f"stop --no-block {UNIT}")
+    assert stopped < played.steps.index(f"kill --signal=KILL {UNIT}")
+
+
 def test_a_first_generation_that_fails_goes_altogether(
     played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
