@@ -23,7 +23,7 @@ hold ROLLOUT         hold this host for a rollout until standard input ends or f
 gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
 gateway-install      switch the gateway to the generation given on standard input
 run JOB, settle JOB  inside a job's transient unit
-guard FOLDER         inside a guard's unit: settle the activation of an instance
+guard FOLDER UNITS   inside a guard's unit: settle the activation of an instance
 """
 
 import importlib
@@ -79,7 +79,7 @@ def main(arguments):
         elif command == "confirm":
             answer = module("confirming").confirm(*rest[:2])
         elif command == "guard":
-            answer = module("way_back").guard(rest[0])
+            answer = module("way_back").guard(*rest[:2])
         elif command == "hold":
             module("holding").hold(json.loads(rest[0]))
             return 0

@@ -9,6 +9,7 @@ from corral_host.attempt import failed, phase
 from corral_host.gate import journal_tail, keep_baseline
 from corral_host.holding import activate_lock, boot_id, held, refuse_other_rollout
 from corral_host.instances import instance_state
+from corral_host.start_again import GoingDownError
 from corral_host.steps import RefusedError
 from corral_host.tools import FAULTS, HostError, say, show
 
@@ -30,6 +31,8 @@ def activate(spec, by):
     report = attempt.new_report(spec, instance["name"], instance["generation"], by)
     try:
         return with_lock(spec, report)
+    except GoingDownError:
+        raise
     except FAULTS as fault:
         if getattr(fault, "answer", None):
             raise
@@ -97,9 +100,8 @@ def switch(task, spec, report):
         report["log"] += last_words(report, task)
         way_back.take_back(task, report, str(fault), refused=isinstance(fault, RefusedError))
         raise failed(report, report["reason"]) from fault
-    way_back.end(task, report)
     keep_figures(spec["instance"], report)
-    return report
+    return way_back.end(task, report)
 
 
 def last_words(report, task):

@@ -65,6 +65,11 @@ def note(instance, measured):
     write_atomic(measured_file(instance), json.dumps(document) + "\n")
 
 
+def drop(instance):
+    """Forget the figures of a generation that is kept, or never will be."""
+    measured_file(instance).unlink(missing_ok=True)
+
+
 def keep_baseline(instance, rows):
     """After a generation is kept: its figures are the baseline where there is none, or raise it.
 
@@ -86,7 +91,7 @@ def keep_baseline(instance, rows):
             write_atomic(kept_file(instance), json.dumps(document, indent=1) + "\n")
         except OSError as fault:
             say(f"the baseline of {instance['name']} was not written: {fault}")
-    measured_file(instance).unlink()
+    drop(instance)
 
 
 def raised(old, new):

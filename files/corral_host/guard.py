@@ -26,7 +26,7 @@ Wants=network-online.target
 
 [Service]
 Type=exec
-ExecStart={python} {helper} guard {folder}
+ExecStart={python} {helper} guard {folder} {units}
 
 [Install]
 WantedBy=multi-user.target
@@ -42,8 +42,8 @@ AccuracySec=1s
 """
 
 
-def guard_paths(task):
-    base = Path(task["units"]) / f"corral-guard-{task['instance']}"
+def guard_paths(units, instance):
+    base = Path(units) / f"corral-guard-{instance}"
     return Path(f"{base}.service"), Path(f"{base}.timer")
 
 
@@ -60,25 +60,27 @@ def limit_seconds(task):
 
 def write(task):
     """Both units; `arm` starts them once systemd has read them."""
-    service, timer = guard_paths(task)
+    service, timer = guard_paths(task["units"], task["instance"])
     values = {**task, "python": sys.executable, "limit_seconds": limit_seconds(task)}
     write_atomic(service, SERVICE.format(**values))
     write_atomic(timer, TIMER.format(**values))
 
 
 def arm(task):
-    service, timer = guard_paths(task)
+    service, timer = guard_paths(task["units"], task["instance"])
     output("systemctl", "enable", "--quiet", service.name)
     output("systemctl", "start", timer.name)
 
 
-def disarm(task):
-    """Both units go; systemd is to be told afterwards. Needs no disk space."""
-    service, timer = guard_paths(task)
-    quiet("stop", timer.name)
-    quiet("disable", "--quiet", service.name)
-    for path in (service, timer):
-        path.unlink(missing_ok=True)
+def remove(units, instance):
+    """Both units go, if they are there. Needs no disk space."""
+    service, timer = guard_paths(units, instance)
+    if service.exists() or timer.exists():
+        quiet("stop", timer.name)
+        quiet("disable", "--quiet", service.name)
+        for path in (service, timer):
+            path.unlink(missing_ok=True)
+        output("systemctl", "daemon-reload")
 
 
 def quiet(*words):

@@ -19,6 +19,7 @@ from corral_host.fetch import fetch
 from corral_host.history import instance_folder
 from corral_host.install import install
 from corral_host.limits import build_properties
+from corral_host.start_again import GoingDownError
 from corral_host.step_back import step_back
 from corral_host.tools import TAIL_LINES, HostError, output, read_json, say, show, write_atomic
 
@@ -138,6 +139,10 @@ def run(name):
     error, answer = "", None
     try:
         answer = work(job)
+    except GoingDownError as fault:
+        # No result: after the boot there is one.
+        say(str(fault))
+        return 1
     except HostError as fault:
         error, answer = str(fault), fault.answer
     except OSError as fault:
@@ -170,7 +175,7 @@ def settle(name):
     attempt.forget_phase(name)
     job = read_json(JOBS / name / "job.json")
     if job and job["kind"] in SWITCHES:
-        report = way_back.settle(switched_folder(job))
+        report = way_back.settle(switched_folder(job), job["spec"]["paths"]["units"])
         if report:
             error = "" if report["outcome"] == "kept" else report["reason"]
             say(f"{report['instance']}: {report['outcome']}. {report['reason']}")

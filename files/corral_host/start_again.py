@@ -13,7 +13,10 @@ from corral_host.tools import HostError, say
 
 STARTS = 3
 PAUSE_SECONDS = 0.5
-GOING_DOWN = "the host is going down; what was begun is settled when it is up again"
+
+
+class GoingDownError(HostError):
+    """The host shuts down: nothing can be judged, and nothing is."""
 
 
 def start_again(instance):
@@ -69,4 +72,6 @@ def refuse_going_down():
     command = ["systemctl", "is-system-running"]
     with contextlib.suppress(FileNotFoundError):
         if subprocess.run(command, capture_output=True, text=True).stdout.strip() == "stopping":
-            raise HostError(GOING_DOWN)
+            raise GoingDownError(
+                "the host is going down; what was begun is settled when it is up again"
+            )

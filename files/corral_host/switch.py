@@ -26,19 +26,23 @@ def spare_of(instance):
 
 
 def prepare(task):
-    """All that a switch and its revert will need, on the disk; nothing that serves is touched."""
+    """All that a switch and its revert will need, on the disk; nothing that serves is touched.
+
+    The guard first: an activation that is written down is never without one.
+    """
+    guard.write(task)
+    output("systemctl", "daemon-reload")
+    guard.arm(task)
+    tasks.save(task)
     unit = Path(task["unit_path"])
     if task["from"]:
         write_atomic(f"{unit}{BEFORE}", unit.read_text())
     staged = Path(task["folder"]) / "generations" / task["to"] / "unit"
     write_atomic(f"{unit}{NEXT}", staged.read_text())
-    tasks.save(task)
     if task["how"] == "side by side":
         spare = task["after"]["activation"]["spare"]
         write_atomic(spare["unit_path"], spare["unit_text"])
-    guard.write(task)
-    output("systemctl", "daemon-reload")
-    guard.arm(task)
+        output("systemctl", "daemon-reload")
 
 
 def put(task):
@@ -57,10 +61,16 @@ def put_back(task):
         os.replace(f"{unit}{BEFORE}", unit)
     except FileNotFoundError:
         if installed_generation(unit) != task["from"]:
-            staged = Path(task["folder"]) / "generations" / task["from"] / "unit"
-            write_atomic(unit, staged.read_text())
+            write_atomic(unit, text_before(task))
     sync(Path(unit).parent)
     output("systemctl", "daemon-reload")
+
+
+def text_before(task):
+    """The unit of before: as it was, else as it was staged."""
+    before = Path(f"{task['unit_path']}{BEFORE}")
+    staged = Path(task["folder"]) / "generations" / task["from"] / "unit"
+    return (before if before.exists() else staged).read_text()
 
 
 def start(unit):
@@ -91,13 +101,13 @@ def withdraw(task):
 
 
 def clear(task):
-    """What a switch needed beside it goes, and its guard. Needs no disk space.
+    """What a switch needed beside it goes. Needs no disk space.
 
     Gives what went wrong; each step is taken whatever became of the others.
     """
     wrong = []
     steps = [clear_spare] if task["how"] == "side by side" else []
-    for step in (*steps, clear_rules, clear_files, guard.disarm, reload_units):
+    for step in (*steps, clear_rules, clear_files):
         try:
             wrong.append(step(task))
         except FAULTS as fault:
@@ -114,10 +124,6 @@ def clear_files(task):
         Path(f"{task['unit_path']}{suffix}").unlink(missing_ok=True)
 
 
-def reload_units(_task):
-    output("systemctl", "daemon-reload")
-
-
 def clear_spare(task):
     """Requests that it still works on are waited for; gives what is to be said of the others."""
     spare = spare_of(task["after"])
@@ -127,6 +133,7 @@ def clear_spare(task):
         end(spare["unit"])
         quiet("reset-failed", spare["unit"])
         Path(spare["unit_path"]).unlink(missing_ok=True)
+        output("systemctl", "daemon-reload")
     limit = task["after"]["activation"]["drain_seconds"]
     return f"{cut} requests took longer than {limit} s and were cut" if cut else None
 

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from corral_host import attempt, confirming, history, switch
+from corral_host import attempt, baseline, confirming, history, switch
 from corral_host import task as tasks
 from corral_host.gate import PROOF, gate
+from corral_host.guard import remove as remove_guard
 from corral_host.holding import activate_lock, boot_id, held
 from corral_host.start_again import refuse_going_down, start_again
 from corral_host.tools import FAULTS, say, show
 
 
-def settle(folder):
+def settle(folder, units):
     """End an activation whose process is gone; gives its report, or None if there is none."""
-    if not tasks.journal(folder).exists():
-        return None
     task = tasks.load(folder)
     if task is None:
+        remove_guard(units, Path(folder).name)
         return None
     with held(activate_lock(task["state"]), "this host", f"settling {task['instance']}", wait=True):
         report = settle_held(folder)
@@ -34,13 +34,18 @@ def settle_held(folder):
     return take_back(task, task["report"], "the activation was interrupted (killed, or a reboot)")
 
 
-def guard(folder):
+def guard(folder, units):
     """What the timer and the boot run: a job that is stuck ends, then its activation is settled."""
     task = tasks.load(folder)
     if task is None:
+        # Whoever is about to arm it again holds the lock.
+        state, name = Path(folder).parents[1], Path(folder).name
+        with held(activate_lock(state), "this host", f"settling {name}", wait=True):
+            if tasks.load(folder) is None:
+                remove_guard(units, name)
         return {"settled": None}
     switch.quiet("kill", "--signal=KILL", task["job"])
-    report = settle(folder)
+    report = settle(folder, units)
     if report:
         say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
     return {"settled": report}
@@ -63,19 +68,25 @@ def end(task, report):
     """What is left of an activation that was decided to be kept; gives the report."""
     tasks.put_in_place(task)
     left = switch.clear(task)
-    report.update(outcome="kept", serving=task["to"], reason="; ".join(left))
+    report.update(outcome="kept", serving=task["to"])
+    report["reason"] = "\n".join(filter(None, [report["reason"], *left]))
     write_down(task, report)
     say(f"generation {task['to']} of {task['instance']} is healthy")
     return report
 
 
 def write_down(task, report):
-    """The history, then the end of the activation."""
+    """The history, then the end of the activation; its guard outlives it by a moment."""
     try:
         history.record(task["folder"], report)
     except OSError as fault:
         report["reason"] = f"{report['reason']}\nthe history could not be written: {fault}".strip()
+    baseline.drop(task["after"])
     tasks.forget(task)
+    try:
+        remove_guard(task["units"], task["instance"])
+    except FAULTS as fault:
+        say(f"the guard of {task['instance']} goes when it is due or at the next boot: {fault}")
 
 
 def undo(task, report):
@@ -108,10 +119,9 @@ def restore(task):
 def is_untouched(task):
     """Whether the server of before was never stopped, or was started by this boot as it was."""
     unit = Path(task["unit_path"])
-    before = Path(f"{unit}{switch.BEFORE}")
     now = show(task["unit"], "ActiveState", "InvocationID")
-    if now["ActiveState"] != "active" or not before.exists():
+    if now["ActiveState"] != "active":
         return False
     if task["boot_id"] == boot_id():
         return now["InvocationID"] == task["invocation"]
-    return unit.exists() and unit.read_text() == before.read_text()
+    return unit.exists() and unit.read_text() == switch.text_before(task)

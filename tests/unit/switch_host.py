@@ -136,7 +136,7 @@ class Host:
         """What an activation must not leave behind."""
         found = [path.name for path in self.units.iterdir() if path.name != UNIT]
         found += [path.name for path in self.folder.glob("*.new")]
-        found += [path.name for path in self.folder.glob("activating.json")]
+        found += [path.name for path in self.folder.glob("*.json") if path.stem != "receipt"]
         found += sorted(self.tables)
         return found + [unit for unit in (*self.running, *self.enabled) if unit != UNIT]
 
@@ -183,18 +183,25 @@ class Host:
         }  # fmt: skip
 
     def settle(self) -> dict[str, Any] | None:
-        """What ExecStopPost= or the guard do; nothing kills them, the disk may still be full."""
+        """What ExecStopPost= does; nothing kills it, the disk may still be full."""
         self.die_at = None
-        found: dict[str, Any] | None = MODULES["way_back"].settle(str(self.folder))
+        found: dict[str, Any] | None = MODULES["way_back"].settle(*self._guarded)
         return found
 
+    @property
+    def _guarded(self) -> tuple[str, str]:
+        return str(self.folder), str(self.units)
+
     def reboot(self) -> None:
-        """Enabled units are started from their files; rules are gone."""
+        """Enabled units are started from their files, the guard among them; rules are gone."""
+        self.die_at = None
         self.tables.clear()
         self.running.clear()
         for unit in [unit for unit in self.enabled if "guard" not in unit]:
             if (self.units / unit).exists():
                 self.running[unit] = Unit((self.units / unit).read_text(), "of this boot")
+        if f"{GUARD}.service" in self.enabled and (self.units / f"{GUARD}.service").exists():
+            MODULES["way_back"].guard(*self._guarded)
 
     def _refuse_when_full(self, path: str) -> None:
         if str(self.root / "run") in path:

@@ -246,6 +246,20 @@ def test_a_poll_tells_whether_somebody_has_to_settle_it(
     assert jobs.poll("activate-chat", 0)["unsettled"] is (kind != "fetch")
 
 
+def test_a_job_of_a_host_that_goes_down_leaves_the_word_to_the_next_boot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def going_down(*_: object) -> None:
+        raise start_again.GoingDownError("going down")
+
+    monkeypatch.setattr(jobs, "JOBS", tmp_path)
+    monkeypatch.setitem(jobs.SWITCHES, "activate", going_down)
+    (tmp_path / "j").mkdir()
+    (tmp_path / "j" / "job.json").write_text('{"kind": "activate", "spec": {}}')
+    assert jobs.run("j") == 1
+    assert not (tmp_path / "j" / "result.json").exists()
+
+
 def test_a_poll_answers_at_once_when_the_controller_is_waited_for(
     run: Path,  # noqa: ARG001 - where it says so
     monkeypatch: pytest.MonkeyPatch,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.switch_host import (
+    GUARD,
     MODULES,
     SPARE,
     UNIT,
@@ -63,6 +64,7 @@ def test_a_bad_generation_is_taken_back(
 ) -> None:
     choose(monkeypatch, how)
     played.bad = (bad,)
+    (played.folder / "measured.json").write_text("{}")
     before = played.running[UNIT]
     report = refused(played)
     assert (report["outcome"], report["serving"], whole(played)) == ("reverted", "a", "a")
@@ -163,9 +165,13 @@ def killed_at(number: int, host: Host, end: str) -> bool:
         activate(host.spec("b"), "anna")
     except Killed:
         if end == "reboot":
-            host.reboot()
             MODULES["holding"].BOOT_ID.write_text("another boot\n")
-        if host.settle():
+            host.reboot()
+            # Before it is enabled a guard does nothing, and the next activation writes it anew.
+            for path in host.units.glob(f"{GUARD}.*"):
+                assert not (host.folder / "activating.json").exists()
+                path.unlink()
+        elif host.settle():
             assert list((host.root / "run").iterdir()) == []
         return True
     return False
@@ -257,14 +263,16 @@ def test_at_a_shutdown_nothing_is_judged(
     def stopping() -> None:
         asked.append(1)
         if len(asked) >= since:
-            raise HostError("the host is going down")
+            raise MODULES["start_again"].GoingDownError("the host is going down")
 
     choose(monkeypatch, "in place")
     played.bad = ("=a", "=b")
     monkeypatch.setattr(MODULES["way_back"], "refuse_going_down", stopping)
-    with pytest.raises(HostError, match="going down"):
+    with pytest.raises(MODULES["start_again"].GoingDownError):
         activate(played.spec("b"), "anna")
     assert (played.folder / "activating.json").exists()
+    assert f"{GUARD}.service" in played.enabled
+    assert MODULES["history"].history({"state": str(played.root / "state")}) == []
     assert f"{SPARE}" not in played.running
 
 
