@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from lab import ssh
@@ -41,22 +41,21 @@ def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator
         ssh.command(fleet.layout, n, script), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    problems: list[str] = []
 
-    def wait() -> None:
+    def wait() -> str:
         _, said = watching.communicate()
         if watching.returncode == 0:
             action()
-        else:
-            # Without a word: it was ended below, as there is nothing to wait for any more.
-            problems.append(said.strip() or OVER)
+            return ""
+        # Without a word: it was ended below, as there is nothing to wait for any more.
+        return said.strip() or OVER
 
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    try:
-        yield
-    finally:
-        watching.terminate()
-        waiting.join()
-    if problems:
-        raise NeverReachedError(f"{fleet.layout.host_name(n)}: {phase}: {problems[0]}")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        try:
+            yield
+        finally:
+            watching.terminate()
+    # What went wrong in the action itself is raised here as well.
+    if problem := waiting.result():
+        raise NeverReachedError(f"{fleet.layout.host_name(n)}: {phase}: {problem}")
