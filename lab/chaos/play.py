@@ -166,7 +166,7 @@ class Player:
             with scenario.make(stage):
                 done = scenario.run(stage)
         except NeverReachedError as error:
-            return done, [*stage.problems, str(error)]
+            return done, [*stage.problems, f"{error}; it said:\n{done.text[-1500:]}"]
         return done, stage.problems
 
     def _settled(self, scenario: Scenario) -> dict[int, Found]:
