@@ -33,9 +33,7 @@ _PAUSE_SECONDS = 3
 class Traffic(Protocol):
     """Gateways in front of an instance."""
 
-    def away(
-        self, server: str, instance: InstancePlan, lease_seconds: int
-    ) -> AbstractContextManager[bool]:
+    def away(self, server: str, instance: InstancePlan) -> AbstractContextManager[bool]:
         """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be."""
 
 
@@ -64,7 +62,7 @@ class Driver:
     def activate(self, instance: InstancePlan) -> Report:
         """Switch to the planned generation. Raises CorralError when no report came of it."""
         name = f"{self.host.name}/{instance.name}"
-        with self.traffic.away(name, instance, longest_seconds(instance)) as drained:
+        with self.traffic.away(name, instance) as drained:
             spec = {**_spec(self.plan, instance), **self._how(drained)}
             return self._run("activate", instance, spec)
 
@@ -75,7 +73,7 @@ class Driver:
         """
         name = f"{self.host.name}/{instance.name}"
         paths = self.plan.paths.model_dump()
-        with self.traffic.away(name, instance, longest_seconds(instance)) as drained:
+        with self.traffic.away(name, instance) as drained:
             spec = {
                 "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
                 **self._how(drained),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from corral.keys import KeyFile
 from corral.plan import InstancePlan
 from corral.planning import Planner
 from corral.waves import Pools
+
+# A gateway sends requests again so long after it last heard of a change: a controller that died
+# keeps nobody away for longer. Renewed while it lives.
+LEASE_SECONDS = 60
+_RENEW_SECONDS = 15
 
 Say = Callable[[str], None]
 
@@ -57,7 +63,7 @@ class Gateways:
     say: Say
 
     @contextmanager
-    def away(self, server: str, instance: InstancePlan, lease_seconds: int) -> Iterator[bool]:
+    def away(self, server: str, instance: InstancePlan) -> Iterator[bool]:
         """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be.
 
         It cannot where nobody else serves its alias, or a gateway does not answer: then its
@@ -68,34 +74,53 @@ class Gateways:
         wanted = instance.activation.how != "side-by-side"
         failing: list[str] = []
         try:
-            yield wanted and self._take(server, instance, lease_seconds, taken)
+            with self._renewed(server, taken):
+                yield wanted and self._take(server, instance, taken)
         finally:
-            failing += self._give_back(taken, server, lease_seconds)
+            failing += self._give_back(taken, server)
         if failing:
             what = f"{server} does not pass this gateway's checks any more"
             step = f"corral verify {failing[0]}, then corral logs {server}"
             raise CorralError(failing[0], what, step)
 
-    def _take(
-        self, server: str, instance: InstancePlan, lease_seconds: int, taken: list[Host]
-    ) -> bool:
+    @contextmanager
+    def _renewed(self, server: str, taken: list[Host]) -> Iterator[None]:
+        """Renew the leases of all that is taken, until the block ends."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(_RENEW_SECONDS):
+                for gateway in tuple(taken):
+                    self._renew(gateway, server)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _renew(self, gateway: Host, server: str) -> None:
+        try:
+            control.drain(gateway, server, LEASE_SECONDS, limit_seconds=0)
+        except CorralError as error:
+            self.say(f"{server} may get requests from {gateway.name}: {error.what}")
+
+    def _take(self, server: str, instance: InstancePlan, taken: list[Host]) -> bool:
         """Whether no gateway sends the server anything; else none is changed."""
         before = gateways_of(server, self.hosts, self.plans)
         limit = instance.activation.drain_seconds
         try:
-            if before and all(
-                self._drain(one, server, lease_seconds, limit, taken) for one in before
-            ):
+            if before and all(self._drain(one, server, limit, taken) for one in before):
                 return True
         except CorralError as error:
             self.say(f"{server} is not drained: {error.what}")
-        self._give_back(taken, server, lease_seconds)
+        self._give_back(taken, server)
         taken.clear()
         return False
 
-    def _drain(
-        self, gateway: Host, server: str, lease_seconds: int, limit: int, taken: list[Host]
-    ) -> bool:
+    def _drain(self, gateway: Host, server: str, limit: int, taken: list[Host]) -> bool:
         states = control.state(gateway)
         own = [one for one in states if one.server == server_name(server)]
         if not any(one.serves for one in own):
@@ -104,10 +129,10 @@ class Gateways:
         if not any(one.serves and one.pool == pool and one not in own for one in states):
             return False
         taken.append(gateway)
-        control.drain(gateway, server, lease_seconds, limit_seconds=limit)
+        control.drain(gateway, server, LEASE_SECONDS, limit_seconds=limit)
         return True
 
-    def _give_back(self, taken: Sequence[Host], server: str, lease_seconds: int) -> list[str]:
+    def _give_back(self, taken: Sequence[Host], server: str) -> list[str]:
         """Names of the gateways whose checks the server does not pass."""
         failing = []
         for gateway in taken:
@@ -116,6 +141,6 @@ class Gateways:
                     failing.append(gateway.name)
             except CorralError as error:
                 # The gateway does it by itself: who is cut off takes no capacity away for good.
-                ends = f"{gateway.name} sends it requests again within {lease_seconds} s"
+                ends = f"{gateway.name} sends it requests again within {LEASE_SECONDS} s"
                 self.say(f"{server}: {error.what}; {ends}")
         return failing

@@ -129,30 +129,47 @@ def changing():
 
 
 def lease_unit(name):
-    return f"corral-gateway-lease-{name.replace(':', '-')}"
+    # No server's name has a colon, so that no name is the beginning of another one.
+    return f"corral-gateway-lease-{name.replace(':', '-')}:"
+
+
+def leases(name):
+    """Units of the leases of a server: their timers, and the service of one that ends now."""
+    pattern = f"{lease_unit(name)}*"
+    shown = output("systemctl", "list-units", "--all", "--plain", "--no-legend", pattern)
+    return [line.split()[0] for line in shown.splitlines()]
 
 
 def lease(question):
-    """A timer of systemd's that makes the server ready again, whoever dies meanwhile."""
+    """A timer of systemd's that makes the server ready again, whoever dies meanwhile.
+
+    It runs before those of earlier leases end.
+    """
     name, seconds = question["server"], question["lease_seconds"]
-    end_lease(name)
+    before = leases(name)
     again = {**question, "do": "ready", "by_lease": True}
     until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() + seconds))
     output(
-        "systemd-run", "--quiet", "--collect", f"--unit={lease_unit(name)}",
+        "systemd-run", "--quiet", "--collect", f"--unit={lease_unit(name)}{time.monotonic_ns()}",
         f"--description={until}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s",
         "--property=Restart=on-failure", "--property=RestartSec=5",
         "/usr/bin/python3", question["helper"], "gateway", json.dumps(again),
     )  # fmt: skip
+    stop(before)
 
 
 def end_lease(name):
-    """Neither unit is there where no lease runs, so that a failure says nothing."""
-    units = [f"{lease_unit(name)}.{kind}" for kind in ("timer", "service")]
-    subprocess.run(["systemctl", "--quiet", "stop", *units], stderr=subprocess.DEVNULL)
+    stop(leases(name))
+
+
+def stop(units):
+    """One may end by itself meanwhile, so that a failure says nothing."""
+    if units:
+        subprocess.run(["systemctl", "--quiet", "stop", *units], stderr=subprocess.DEVNULL)
 
 
 def lease_end(row):
     """When a drained server is made ready again, for people; None where nothing will do so."""
-    timer = show(f"{lease_unit(row['server'])}.timer", "ActiveState", "Description")
-    return timer["Description"] if timer["ActiveState"] == "active" else None
+    timers = [unit for unit in leases(row["server"]) if unit.endswith(".timer")]
+    found = [show(unit, "ActiveState", "Description") for unit in timers]
+    return next((one["Description"] for one in found if one["ActiveState"] == "active"), None)

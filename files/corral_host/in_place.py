@@ -36,10 +36,7 @@ def empty(task, spec, report):
     """No new requests, and those in flight end. A gateway sends none; else packet rules refuse."""
     before, limit = task["before"], task["after"]["activation"]["drain_seconds"]
     port = before["endpoint"]["port"]
-    if port and not spec["drained"]:
-        if unusable := redirect.unusable(task["instance"]):
-            report["log"] = f"requests could not be kept away while draining: {unusable}\n"
-        else:
-            redirect.lay(task["instance"], refused=(port,), kept=(port,))
+    if not spec["drained"] and (unusable := redirect.refuse(task["instance"], port)):
+        report["log"] = f"requests could not be kept away while draining: {unusable}\n"
     if left := drain(before, limit):
         raise RefusedError(still_in_flight(task, left, limit))

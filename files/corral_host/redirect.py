@@ -54,6 +54,14 @@ def lay(name, onward=None, stage=None, *, refused=(), kept=()):
         raise HostError(f"packet rules for {name}: {done.stderr.strip()}")
 
 
+def refuse(name, port):
+    """No new requests to a port, None where there is none; gives why that cannot be, or None."""
+    obstacle = port and unusable(name)
+    if port and not obstacle:
+        lay(name, refused=(port,), kept=(port,))
+    return obstacle
+
+
 def remove(name):
     """Take all rules of an instance away; there need be none. Raises HostError."""
     if not shutil.which("nft"):

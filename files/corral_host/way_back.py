@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from corral_host import attempt, baseline, confirming, history, switch
+from corral_host import attempt, baseline, confirming, history, redirect, switch
 from corral_host import task as tasks
+from corral_host.drain import drain
 from corral_host.gate import PROOF, gate
 from corral_host.guard import remove as remove_guard
 from corral_host.holding import activate_lock, boot_id, held
@@ -98,7 +99,7 @@ def undo(task, report):
         return "reverted", "no generation served before: the unit was stopped and removed"
     old, name = task["from"], task["instance"]
     try:
-        restore(task)
+        restore(task, report)
         report["revert_gate"] = gate(task["before"], PROOF)
     except FAULTS as fault:
         refuse_going_down()
@@ -108,12 +109,27 @@ def undo(task, report):
     return "reverted", f"Reverted: generation {old} serves again"
 
 
-def restore(task):
+def restore(task, report):
     """The unit of before, and its server: left alone if it runs since before."""
     alone = is_untouched(task)
     switch.put_back(task)
-    if not alone:
-        start_again(task["before"])
+    if alone:
+        return
+    if task["how"] == "in place" and passed(report):
+        let_end(task)
+    start_again(task["before"])
+
+
+def let_end(task):
+    """What nobody confirmed may serve clients all the same: their requests are not cut off."""
+    after = task["after"]
+    redirect.refuse(task["instance"], after["endpoint"]["port"])
+    drain(after, after["activation"]["drain_seconds"])
+    redirect.remove(task["instance"])
+
+
+def passed(report):
+    return bool(report["gate"]) and all(row["ok"] for row in report["gate"])
 
 
 def is_untouched(task):

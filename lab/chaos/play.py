@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from corral.traffic import LEASE_SECONDS
 from lab.chaos import rules, tally
 from lab.chaos.fleet import FOLDER, By, Done, Fleet, Operator, ended
 from lab.chaos.phases import NeverReachedError
@@ -118,10 +119,10 @@ class Player:
             found = self._settled(scenario)
         summed = tally.summary(tally.read(out))
         wrong += self._judge(scenario, done, found, summed, load_seconds)
-        if done.code is not None:
-            # A killed controller leaves a drain behind, which ends with its lease.
-            wrong += self._gateway()
-        wrong += [*self._heal(scenario.base), *self._gateway()]
+        # A killed controller leaves a drain behind, which ends with its lease.
+        patience = GATEWAY_SECONDS + (LEASE_SECONDS if done.code is None else 0)
+        wrong += self._gateway(patience)
+        wrong += [*self._heal(scenario.base), *self._gateway(GATEWAY_SECONDS)]
         return _row(scenario, self._by, done, found, summed, wrong)
 
     def _forget_baseline(self) -> None:
@@ -154,10 +155,10 @@ class Player:
         done = self._fleet.deploy()
         return [f"the next deploy failed:\n{done.text[-2000:]}"] if done.code != 0 else []
 
-    def _gateway(self) -> list[str]:
+    def _gateway(self, patience_seconds: float) -> list[str]:
         if not self._fleet.has_gateway:
             return []
-        return rules.of_gateway(self._fleet, patience_seconds=GATEWAY_SECONDS)
+        return rules.of_gateway(self._fleet, patience_seconds=patience_seconds)
 
     def _act(self, scenario: Scenario, stage: Stage) -> tuple[Done, list[str]]:
         self._fleet.want({**scenario.base, **scenario.change})

@@ -119,6 +119,10 @@ class Host:
         getattr(self.tables, verb)("chat")
         return subprocess.CompletedProcess([], 0, "", "")
 
+    def drain(self, server: dict[str, Any], *_: object, **__: object) -> int:
+        self.step(f"drain {server['unit']}")
+        return self.in_flight
+
     def next_obstacle(self) -> str | None:
         """What holds the port, as long as something does."""
         return self.obstacles.pop(0) if self.obstacles else None
@@ -229,7 +233,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         "output": host.output, "quiet": host.systemctl, "show": host.show, "gate": host.gate,
         "wait_ready": host.wait_ready, "obstacle": lambda _: host.next_obstacle(),
         "before_start": lambda _: [], "keep_baseline": lambda *_: None,
-        "drain": lambda *_, **__: host.in_flight, "journal_tail": lambda _: "its last words",
+        "drain": host.drain, "journal_tail": lambda _: "its last words",
         "refuse_going_down": lambda: None, "RUN": tmp_path / "run",
         "instance_state": lambda _: {
             "installed_generation": host.serving(), "active": "active", "serves": False,

@@ -118,11 +118,23 @@ def test_a_drain_has_its_lease_before_it_begins_and_reaches_all_workers(
     gateway, socket = modules
     master = FakeMaster(old=True)
     monkeypatch.setattr(socket, "ask", master.ask)
-    monkeypatch.setattr(gateway, "end_lease", lambda _: None)
-    monkeypatch.setattr(gateway, "output", lambda *words: master.orders.append(("", words[0])))
+    before = ["corral-gateway-lease-one_chat:1.timer", "corral-gateway-lease-one_chat:1.service"]
+
+    def systemd(*words: str) -> str:
+        if words[1] == "list-units":
+            assert words[-1] == "corral-gateway-lease-one_chat:*"
+            return "".join(f"{unit} loaded active waiting 2026\n" for unit in before)
+        master.orders.append(("", words[0]))
+        return ""
+
+    monkeypatch.setattr(gateway, "output", systemd)
+    monkeypatch.setattr(gateway, "stop", lambda units: master.orders.append(("stop", units)))
     assert drain(gateway, tmp_path)["sessions_left"] == 5
     order = "set server small/one_chat state drain"
-    assert master.orders == [("", "systemd-run"), ("@!701", order), ("@1", order)]
+    # Never without a lease, not even while one follows another.
+    assert master.orders == [
+        ("", "systemd-run"), ("stop", before), ("@!701", order), ("@1", order),
+    ]  # fmt: skip
 
 
 def test_without_a_lease_nothing_is_drained(
@@ -135,7 +147,7 @@ def test_without_a_lease_nothing_is_drained(
         raise fault("no timer")
 
     monkeypatch.setattr(socket, "ask", master.ask)
-    monkeypatch.setattr(gateway, "end_lease", lambda _: None)
+    monkeypatch.setattr(gateway, "leases", lambda _: [])
     monkeypatch.setattr(gateway, "output", refuse)
     with pytest.raises(fault, match="no timer"):
         drain(gateway, tmp_path)
@@ -148,8 +160,7 @@ def test_the_last_server_that_serves_is_drained_only_if_that_is_meant(
     gateway, socket = modules
     master, fault = FakeMaster(two=0), helper_module("tools").HostError
     monkeypatch.setattr(socket, "ask", master.ask)
-    monkeypatch.setattr(gateway, "end_lease", lambda _: None)
-    monkeypatch.setattr(gateway, "output", lambda *_: None)
+    monkeypatch.setattr(gateway, "output", lambda *_: "")
     assert drain(gateway, tmp_path) == {"last_of": "small"}
     weight = question(tmp_path, "weight", server="one_chat", weight=0)
     with pytest.raises(fault, match="is the last server of small"):

@@ -114,6 +114,31 @@ def test_a_port_that_stays_taken_ends_the_wait_and_is_told(
     assert looks > 3 if obstacle else looks == 3
 
 
+def test_what_passed_and_is_not_kept_ends_its_requests_first(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "in place")
+
+    def unconfirmed(*_: object) -> None:
+        played.steps.append("waited in vain")
+        raise HostError("the controller did not confirm")
+
+    monkeypatch.setattr(MODULES["in_place"], "confirmed", unconfirmed)
+    assert refused(played, drained=True)["outcome"] == "reverted"
+    assert whole(played) == "a"
+    after = played.steps[played.steps.index("waited in vain") :]
+    assert (
+        after.index("nft")
+        < after.index(f"drain {UNIT}")
+        < after.index(f"kill --signal=KILL {UNIT}")
+    )
+    # One that failed its gate is waited for by nobody.
+    played.bad = ("=b",)
+    played.steps.clear()
+    refused(played, drained=True)
+    assert played.steps.count(f"drain {UNIT}") == 1
+
+
 def test_a_server_that_hangs_is_killed_on_the_way_back(
     played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

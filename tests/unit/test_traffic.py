@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,9 +48,10 @@ class Gates:
                 raise self.faults[what]
 
         def drain(gateway: Any, name: str, lease: int, *, limit_seconds: int) -> Drained:
-            assert limit_seconds == INSTANCE.activation.drain_seconds
-            note("drain", gateway, name)
-            return Drained(sessions_left=0, seconds=lease)
+            assert lease == traffic.LEASE_SECONDS
+            waits = {INSTANCE.activation.drain_seconds: "drain", 0: "renew"}
+            note(waits[limit_seconds], gateway, name)
+            return Drained(sessions_left=0, seconds=0)
 
         def ready(gateway: Any, name: str) -> bool:
             note("ready", gateway, name)
@@ -71,7 +74,7 @@ class Gates:
         )
 
     def away(self, instance: InstancePlan = INSTANCE) -> bool:
-        with self.gateways.away("a/chat", instance, 60) as drained:
+        with self.gateways.away("a/chat", instance) as drained:
             self.log.append("changed")
             return drained
 
@@ -92,7 +95,7 @@ def test_a_server_is_drained_where_another_serves_and_is_ready_again_afterwards(
 
 def test_it_is_ready_again_after_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
-    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE, 60):
+    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE):
         raise ZeroDivisionError
     assert gates.log[-1] == "ready a/chat at gw"
 
@@ -106,7 +109,7 @@ def test_a_changed_server_that_a_gateway_does_not_take_back_is_an_error(
         gates.away()
     assert gates.log[-1] == "ready a/chat at gw"
     # What went wrong on the host is not hidden by it.
-    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE, 60):
+    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE):
         raise ZeroDivisionError
 
 
@@ -148,6 +151,37 @@ def test_a_gateway_that_is_lost_meanwhile_is_told_with_its_lease(
     assert gates.said == ["a/chat: not reached; gw sends it requests again within 60 s"]
 
 
+def test_leases_are_renewed_while_it_changes_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(traffic, "_RENEW_SECONDS", 0.01)
+    gates = Gates(monkeypatch, gw1=BOTH, gw2=BOTH)
+    with gates.gateways.away("a/chat", INSTANCE):
+        wait_for(lambda: gates.log.count("renew a/chat at gw2") > 2)
+    assert gates.log[-2:] == ["ready a/chat at gw1", "ready a/chat at gw2"]
+    ended = list(gates.log)
+    time.sleep(0.05)
+    assert gates.log == ended
+
+
+def test_a_lease_that_cannot_be_renewed_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(traffic, "_RENEW_SECONDS", 0.01)
+    gates = Gates(monkeypatch, gw=BOTH)
+    gates.faults["renew"] = CorralError("gw", "not reached", "x")
+    with gates.gateways.away("a/chat", INSTANCE):
+        wait_for(lambda: len(gates.said) > 1)
+    assert set(gates.said) == {"a/chat may get requests from gw: not reached"}
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_what_gets_no_requests_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=[server("a/chat", up=False), server("b/chat")])
     assert gates.away() is True
@@ -163,7 +197,7 @@ def test_a_switch_side_by_side_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_instance_behind_no_gateway_is_left_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
-    with gates.gateways.away("d/chat", INSTANCE, 60) as drained:
+    with gates.gateways.away("d/chat", INSTANCE) as drained:
         assert drained is False
     assert gates.log == []
 
@@ -176,5 +210,5 @@ def test_members_without_weight_are_no_part_of_a_pool(monkeypatch: pytest.Monkey
 def test_an_inventory_without_gateways_has_no_pools() -> None:
     found, pools = traffic.traffic([host(CHAT)], planner(), print)
     assert pools == {}
-    with found.away("lab-1/chat", INSTANCE, 60) as drained:
+    with found.away("lab-1/chat", INSTANCE) as drained:
         assert drained is False
