@@ -146,7 +146,11 @@ class Operator:
         """Run a command in the checkout, in a session of its own: a kill takes its children too."""
         began = time.monotonic()
         log = path / f".operator-{time.monotonic_ns()}.log"
-        environment = {**os.environ, "PYTHONPATH": str(path), "PYINFRA_PROGRESS": "off"}
+        environment = {
+            **os.environ, "PYTHONPATH": str(path), "PYINFRA_PROGRESS": "off",
+            # Reports of these rollouts are none of the user's.
+            "XDG_STATE_HOME": str(path / ".state"),
+        }  # fmt: skip
         with log.open("wb") as output:
             process = subprocess.Popen(
                 words, cwd=path, env=environment, stdin=subprocess.DEVNULL, stdout=output,
