@@ -1,12 +1,8 @@
 """Ask a server on trial: every request has a limit, so that one that hangs is found out."""
 
-import contextlib
-import http.client
 import json
-import socket
-import threading
 
-from corral_host.server import connection
+from corral_host.server import LateError, connection, exchange, headers_with
 from corral_host.tools import HostError
 
 # A stream may be silent for so long, and nothing that a key decides takes longer.
@@ -26,48 +22,16 @@ def ask(instance, route, body=None, key=None, seconds=ROUTE_SECONDS, silent_seco
     """
     method, path = route.split()
     silent = min(seconds, silent_seconds or seconds)
-    link, late = connection(instance, silent), threading.Event()
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
+    link, text = connection(instance, silent), body and json.dumps(body)
     try:
-        if link.sock is None:
-            link.connect()
-        with deadline(link.sock, seconds, late):
-            link.request(method, path, body=json.dumps(body) if body else None, headers=headers)
-            answer = link.getresponse()
-            found = answer.status, answer.read().decode(errors="replace")
-    except socket.timeout as fault:  # noqa: UP041 - Python 3.9 tells them apart
-        if silent < seconds:
-            raise HostError(f"{path}: silent for {silent:g} s") from fault
-        late.set()
-    except (http.client.HTTPException, OSError) as fault:
-        if not late.is_set():
-            raise OSError(f"{path}: {type(fault).__name__} before the answer was whole") from fault
-    finally:
-        link.close()
-    if late.is_set():
-        raise HostError(f"{path}: no whole answer within {seconds:g} s")
-    return found
-
-
-@contextlib.contextmanager
-def deadline(sock, seconds, late):
-    """Cut a socket after so many seconds and say so in ``late``: one that trickles ends too."""
-
-    def cut():
-        late.set()
-        # The other side may have been quicker.
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+        return exchange(link, method, path, headers_with(key), text, seconds=seconds)
+    except TimeoutError as fault:
+        is_silent = silent < seconds and not isinstance(fault, LateError)
+        told = f"silent for {silent:g} s" if is_silent else f"no whole answer within {seconds:g} s"
+        raise HostError(f"{path}: {told}") from fault
+    except OSError as fault:
+        kind = type(fault.__cause__ or fault).__name__
+        raise OSError(f"{path}: {kind} before the answer was whole") from fault
 
 
 def reply_of(message):

@@ -91,7 +91,7 @@ def request(plan, pool, method, key):
         link = http.client.HTTPConnection(address, pool["port"], timeout=TIMEOUT_SECONDS)
     path = "/v1/models" if method == "GET" else "/v1/chat/completions"
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return exchange(link, method, path, headers)
+    return exchange(link, method, path, headers, seconds=TIMEOUT_SECONDS)
 
 
 def only_its_own(plan):

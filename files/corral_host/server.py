@@ -5,6 +5,7 @@ import http.client
 import ipaddress
 import json
 import socket
+import threading
 from pathlib import Path
 
 
@@ -52,27 +53,66 @@ def local(address):
 
 
 def call(instance, method, path, body=None, key=None, timeout=120):
-    """One request; gives the status and the body as text. Raises OSError."""
+    """One request; gives the status and the body as text. Raises TimeoutError, or OSError."""
     link = connection(instance, timeout)
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    return exchange(link, method, path, headers, json.dumps(body) if body else None)
+    headers = headers_with(key)
+    return exchange(link, method, path, headers, body and json.dumps(body), seconds=timeout)
 
 
-def exchange(link, method, path, headers, body=None):
+def headers_with(key):
+    given = {"Authorization": f"Bearer {key}"} if key else {}
+    return {"Content-Type": "application/json", **given}
+
+
+class LateError(TimeoutError):
+    """The answer was not whole in time, although it may have trickled."""
+
+
+def exchange(link, method, path, headers, body=None, *, seconds):
     """One request over a connection of its own, which is closed; gives status and body as text.
 
-    Raises OSError.
+    Raises LateError after ``seconds``, else OSError: a TimeoutError by the connection's own limit.
     """
+    late = threading.Event()
     try:
-        link.request(method, path, body=body, headers=headers)
-        answer = link.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-    except http.client.HTTPException as error:
-        raise OSError(f"{type(error).__name__} from {path}") from error
+        if link.sock is None:
+            link.connect()
+        with deadline(link.sock, seconds, late):
+            link.request(method, path, body=body, headers=headers)
+            answer = link.getresponse()
+            found = answer.status, answer.read().decode(errors="replace")
+    except (http.client.HTTPException, OSError) as fault:
+        if late.is_set():
+            raise LateError(f"no whole answer within {seconds:g} s") from fault
+        if isinstance(fault, socket.timeout):  # noqa: UP041 - Python 3.9 tells them apart
+            raise TimeoutError("timed out") from fault
+        if isinstance(fault, OSError):
+            raise
+        raise OSError(f"{type(fault).__name__} from {path}") from fault
     finally:
         link.close()
+    if late.is_set():
+        raise LateError(f"no whole answer within {seconds:g} s")
+    return found
+
+
+@contextlib.contextmanager
+def deadline(sock, seconds, late):
+    """Cut a socket after so many seconds and say so in ``late``: one that trickles ends too."""
+
+    def cut():
+        late.set()
+        # The other side may have been quicker.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def first_key(instance):
