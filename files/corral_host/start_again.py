@@ -34,7 +34,7 @@ def start_again(instance):
             return
         except DiedError:
             # The port may have been taken between the look and the start.
-            if not left:
+            if not left or time.monotonic() > deadline:
                 raise
 
 
