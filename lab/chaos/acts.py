@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +41,33 @@ def kill_controller(n: int, phase: str) -> Fault:
         os.killpg(stage.operators[-1].process.pid, signal.SIGKILL)
 
     return at_phase(n, phase, kill)
+
+
+def kill_controller_at(line: str) -> Fault:
+    """The same, when the command has said something: between the switches of hosts."""
+
+    @contextmanager
+    def make(stage: Stage) -> Iterator[None]:
+        over = threading.Event()
+
+        def watch() -> bool:
+            while not over.wait(0.02):
+                begun = stage.operators[-1:]
+                if begun and line in begun[0].log.read_text(errors="replace"):
+                    os.killpg(begun[0].process.pid, signal.SIGKILL)
+                    return True
+            return False
+
+        with ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(watch)
+            try:
+                yield
+            finally:
+                over.set()
+        if not watching.result():
+            raise phases.NeverReachedError(f"the command never said {line!r}")
+
+    return make
 
 
 def reboot(n: int, phase: str) -> Fault:

@@ -97,7 +97,12 @@ def bad_servers() -> Iterator[Scenario]:
 
 
 def interrupted() -> Iterator[Scenario]:
-    """Controller, cable, power: in each phase of a switch."""
+    """Controller, cable, power: in each phase of a switch, and between the switches of hosts."""
+    for name, line in (("staging", "staging"), ("soaking", "soaks for")):
+        yield Scenario(
+            f"killed-{name}", "SIGKILL of the controller", name, acts.kill_controller_at(line),
+            NEW_QUANT, "either", base=IN_PLACE,
+        )  # fmt: skip
     table = (
         ("killed", "SIGKILL of the controller", acts.kill_controller),
         ("reboot", "reboot of the host", acts.reboot),
