@@ -24,6 +24,7 @@ from corral.rollout.journal import (
     now,
 )
 from corral.rollout.locks import fleet_lock
+from corral.rollout.pruning import prune
 
 state_option = click.option(
     "--state", "folder", type=click.Path(path_type=Path), default=default_state_folder,
@@ -73,7 +74,15 @@ def rollout(
             found = fleet(wanted, click.echo)
             begun = _begin(wanted, found, journals, ask=not yes)
         ended = run_course(begun, found, journals)
+        if ended.exit_code == CONVERGED:
+            _prune(found, ended)
     sys.exit(ended.exit_code)
+
+
+def _prune(found: Fleet, ended: Rollout) -> None:
+    changed = {step.host for step in ended.steps}
+    for line in prune([pair for pair in found.pairs if pair[0].name in changed]):
+        click.echo(line)
 
 
 def _has_terminal() -> bool:

@@ -17,6 +17,7 @@ from corral.cli import revert as revert_module
 from corral.cli import rollout as rollout_module
 from corral.errors import CorralError
 from corral.reports import Report
+from corral.rollout import pruning
 from corral.rollout.begin import Fleet
 from corral.rollout.journal import Journals, Rollout
 from corral.rollout.staging import Member
@@ -38,7 +39,7 @@ class Begin:
     """`corral rollout` on hosts that are staged already; notes what is run."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.folder, self.ran = folder, list[Rollout]()
+        self.folder, self.ran, self.exit_code = folder, list[Rollout](), 10
         self.planned = rollout("a", "b")
         found = Fleet((), tuple(pair(name) for name in ("a", "b")))
         staged = [Member(*pair("a"), HostState())]
@@ -49,7 +50,7 @@ class Begin:
 
     def run(self, begun: Rollout, *_: object) -> Rollout:
         self.ran.append(begun)
-        return begun.model_copy(update={"exit_code": 10})
+        return begun.model_copy(update={"exit_code": self.exit_code})
 
     def __call__(self, *words: str, answer: str | None = None) -> Result:
         return corral("rollout", "i.py", "--state", str(self.folder), *words, answer=answer)
@@ -104,6 +105,25 @@ def test_a_killed_rollout_is_resumed_as_it_was(begin: Begin) -> None:
     Journals(begin.folder).save(rollout("a", inventory=inventory, begun=("a/chat",)))
     begin("-y", "--resume")
     assert begin.ran[0].begun == ("a/chat",)
+
+
+def test_a_converged_rollout_removes_what_nothing_uses_any_more(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = CorralError("b", "not reached", "wait")
+    hosts = FakeHelper({"prune": [["/opt/corral/engines/e/old"], []]})
+    monkeypatch.setattr(pruning, "ask", hosts.ask)
+    assert begin("-y").exit_code == 10
+    assert hosts.asked == []
+    begin.exit_code = 0
+    begin.planned = rollout("a")
+    assert "a: removed, as nothing uses it: /opt/corral/engines/e/old" in begin("-y").output
+    assert "removed" not in begin("-y").output
+    hosts.answers["prune"] = [cut]
+    result = begin("-y")
+    assert result.exit_code == 0
+    assert "a: not reached; the next deploy removes what is unused" in result.output
+    assert hosts.commands() == ["prune"] * 3
 
 
 @pytest.mark.parametrize("word", ["--dry", "--no-wait", "--serial"])

@@ -1,0 +1,27 @@
+"""What a converged rollout no longer needs on its hosts: releases that nothing uses any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from corral.errors import CorralError
+from corral.installed import ask
+from corral.inventory import Host
+from corral.plan import HostPlan
+from corral.remote import on_all
+
+Pair = tuple[Host, HostPlan]
+
+
+def prune(pairs: Sequence[Pair]) -> list[str]:
+    """Remove them; a line for each host where something went, or could not go."""
+    return [line for line in on_all(_prune, pairs) if line]
+
+
+def _prune(pair: Pair) -> str:
+    host, plan = pair
+    try:
+        removed = ask(host, plan.paths.helper, ["prune", plan.to_helper()])
+    except CorralError as error:
+        return f"{host.name}: {error.what}; the next deploy removes what is unused"
+    return f"{host.name}: removed, as nothing uses it: {', '.join(removed)}" if removed else ""
