@@ -197,11 +197,11 @@ def test_a_drain_cuts_no_request_nor_does_a_reload_meanwhile(lab: Workspace) -> 
 def test_a_restart_without_a_drain_is_noticed_by_the_same_load(lab: Workspace) -> None:
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
-        for _ in range(2):
-            lab.on("lab-1", "systemctl kill --signal=KILL corral-tiny-chat")
-            wait_for(lambda: lab.pid("lab-1", "tiny-chat") > 0, "systemd starts it again")
-            wait_for(lambda: SERVERS[0] in serving(lab), "it serves again")
-            seen.wait_for_more()
+        lab.on("lab-1", "systemctl kill --signal=STOP corral-tiny-chat")
+        wait_for(lambda: servers(lab)[SERVERS[0]]["sessions"] > 0, "a request is with it")
+        lab.on("lab-1", "systemctl kill --signal=KILL corral-tiny-chat")
+        wait_for(lambda: SERVERS[0] in serving(lab), "it serves again")
+        seen.wait_for_more()
     lab.on("lab-1", "systemctl reset-failed corral-tiny-chat")
     assert seen.failures
 
