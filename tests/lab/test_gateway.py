@@ -199,7 +199,11 @@ def test_a_restart_without_a_drain_is_noticed_by_the_same_load(lab: Workspace) -
         seen.wait_for_more()
         lab.on("lab-1", "systemctl kill --signal=STOP corral-tiny-chat")
         wait_for(lambda: servers(lab)[SERVERS[0]]["sessions"] > 0, "a request is with it")
+        killed = lab.pid("lab-1", "tiny-chat")
         lab.on("lab-1", "systemctl kill --signal=KILL corral-tiny-chat")
+        again = "systemd starts it again"
+        wait_for(lambda: lab.pid("lab-1", "tiny-chat") not in (0, killed), again)
+        assert lab.corral("start", SERVERS[0], *LAB).returncode == 0
         wait_for(lambda: SERVERS[0] in serving(lab), "it serves again")
         seen.wait_for_more()
     lab.on("lab-1", "systemctl reset-failed corral-tiny-chat")
