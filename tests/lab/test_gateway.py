@@ -198,7 +198,7 @@ def test_a_restart_without_a_drain_is_noticed_by_the_same_load(lab: Workspace) -
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
         lab.on("lab-1", "systemctl kill --signal=STOP corral-tiny-chat")
-        wait_for(lambda: servers(lab)[SERVERS[0]]["sessions"] > 0, "a request is with it")
+        wait_for(lambda: servers(lab)[SERVERS[0]]["sessions"] != 0, "a request is with it")
         killed = lab.pid("lab-1", "tiny-chat")
         lab.on("lab-1", "systemctl kill --signal=KILL corral-tiny-chat")
         again = "systemd starts it again"
