@@ -9,12 +9,16 @@ PAUSE_SECONDS = 0.2
 
 
 def waiting_file(instance):
-    return RUN / f"{job_name(instance)}.waiting"
+    return waiting_of(job_name(instance))
+
+
+def waiting_of(job):
+    return RUN / f"{job}.waiting"
 
 
 def waits(job):
     """Whether an activation waits for its controller's word."""
-    return (RUN / f"{job}.waiting").exists()
+    return waiting_of(job).exists()
 
 
 def confirmed_file(instance):

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,10 +36,11 @@ def at_phase(n: int, phase: str, act: Callable[[Stage], None]) -> Fault:
 def kill_controller(n: int, phase: str) -> Fault:
     """The operator's command dies with all its connections."""
 
-    def kill(stage: Stage) -> None:
-        os.killpg(stage.operators[-1].process.pid, signal.SIGKILL)
+    return at_phase(n, phase, _kill)
 
-    return at_phase(n, phase, kill)
+
+def _kill(stage: Stage) -> None:
+    os.killpg(stage.operators[-1].process.pid, signal.SIGKILL)
 
 
 def kill_controller_at(line: str) -> Fault:
@@ -50,22 +50,16 @@ def kill_controller_at(line: str) -> Fault:
     def make(stage: Stage) -> Iterator[None]:
         over = threading.Event()
 
-        def watch() -> bool:
+        def wait() -> str:
             while not over.wait(0.02):
                 begun = stage.operators[-1:]
                 if begun and line in begun[0].log.read_text(errors="replace"):
-                    os.killpg(begun[0].process.pid, signal.SIGKILL)
-                    return True
-            return False
+                    _kill(stage)
+                    return ""
+            return f"never said {line!r}"
 
-        with ThreadPoolExecutor(1) as pool:
-            watching = pool.submit(watch)
-            try:
-                yield
-            finally:
-                over.set()
-        if not watching.result():
-            raise phases.NeverReachedError(f"the command never said {line!r}")
+        with phases.meanwhile(wait, over.set, "the command"):
+            yield
 
     return make
 

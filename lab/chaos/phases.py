@@ -50,12 +50,22 @@ def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator
         # Without a word: it was ended below, as there is nothing to wait for any more.
         return said.strip() or OVER
 
+    with meanwhile(wait, watching.terminate, f"{fleet.layout.host_name(n)}: {phase}"):
+        yield
+
+
+@contextmanager
+def meanwhile(wait: Callable[[], str], stop: Callable[[], object], where: str) -> Iterator[None]:
+    """Wait for something beside the block, and at its end no longer.
+
+    + wait: gives why it never came, or nothing; + stop: makes it end. Raises NeverReachedError, and
+    what went wrong in ``wait`` itself.
+    """
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait)
         try:
             yield
         finally:
-            watching.terminate()
-    # What went wrong in the action itself is raised here as well.
+            stop()
     if problem := waiting.result():
-        raise NeverReachedError(f"{fleet.layout.host_name(n)}: {phase}: {problem}")
+        raise NeverReachedError(f"{where}: {problem}")
