@@ -23,10 +23,14 @@ _CONTEXT_STEP_TOKENS = 256
 
 
 class BenchWords(NamedTuple):
-    """A command line, and how often it is run; a program may repeat its tests itself."""
+    """A command line, and how often it is run; a program may repeat its tests itself.
+
+    + lines: results that a whole run prints, or 1 where only the program knows
+    """
 
     argv: tuple[str, ...]
     repeat: int = 1
+    lines: int = 1
 
 
 class Sizes(NamedTuple):
@@ -61,9 +65,11 @@ def bench_words(
     if kind == "ik_llama.cpp":
         return (BenchWords(_sweep(profile, placement, programs, model), repetitions),)
     found = _llama_bench(profile, placement, programs, model, repetitions)
-    if profile.slots > 1:
-        found.append(_batched(profile, placement, programs, model, repetitions))
-    return tuple(BenchWords(tuple(words)) for words in found)
+    alone = [BenchWords(tuple(words)) for words in found]
+    if profile.slots == 1:
+        return tuple(alone)
+    together = _batched(profile, placement, programs, model, repetitions)
+    return (*alone, BenchWords(tuple(together), lines=repetitions))
 
 
 def left_out(profile: Profile, kind: EngineKind) -> tuple[str, ...]:

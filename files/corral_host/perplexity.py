@@ -9,12 +9,14 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from corral_host.bench_run import NOT_OURS, PROPERTIES, last
+from corral_host.bench_run import NOT_OURS, PROPERTIES, TRIES, last
 from corral_host.gate_rows import gate_plan, row
-from corral_host.tools import HostError
+from corral_host.tools import HostError, say
 
 # Of both engines (perplexity.cpp); ik_llama.cpp names chunks and context before the equals sign.
 ESTIMATE = re.compile(r"Final estimate: PPL[^=\n]*(?:=\d+ )?= (\S+) \+/- (\S+)")
+# What it prints of each piece of the text as it reads.
+CHUNK = re.compile(r"\[\d+\]\S+,")
 # Beyond the time to load: the longest text that anybody should wait for.
 READING_SECONDS = 1800
 
@@ -22,14 +24,23 @@ READING_SECONDS = 1800
 def perplexity(instance):
     """Raises HostError where there is no estimate."""
     plan = gate_plan(instance)["perplexity"]
-    text = measured(instance, plan)
-    found = ESTIMATE.search(text)
-    if not found:
-        raise HostError(f"llama-perplexity gave no estimate:\n{last(text.splitlines())}")
-    value, error = found.groups()
+    value, error = estimate(instance, plan)
     # Not a number is not below anything.
     ok = float(value) <= plan["limit"]
     return row("perplexity", ok, f"{value} +/- {error} on {plan['text']}", f"{plan['limit']:g}")
+
+
+def estimate(instance, plan):
+    """The text is read once more where the end of what the program said is lost."""
+    for _ in range(TRIES):
+        text = measured(instance, plan)
+        found = ESTIMATE.search(text)
+        if found:
+            return found.groups()
+        if not CHUNK.search(text):
+            break
+        say("llama-perplexity read the text and printed no estimate")
+    raise HostError(f"llama-perplexity gave no estimate:\n{last(text.splitlines())}")
 
 
 def measured(instance, plan):

@@ -36,7 +36,9 @@ class Machine:
         log = self.root / "systemctl.log"
         return log.read_text().splitlines() if log.exists() else []
 
-    def spec(self, where: str = "stop", *, script: str = "echo '{}'") -> dict[str, Any]:
+    def spec(
+        self, where: str = "stop", *, script: str = "echo '{}'", lines: int = 1
+    ) -> dict[str, Any]:
         (self.root / "release").mkdir(exist_ok=True)
         program(self.root / "release" / "bin", "llama-bench", script)
         instance = {
@@ -49,7 +51,8 @@ class Machine:
         release = {"engine": "llama.cpp", "key": "k", "folder": str(self.root / "release")}
         return {
             "host": "node-1", "state": str(self.root), "instance": "chat", "instances": [instance],
-            "release": release, "where": where, "commands": [{"argv": argv, "repeat": 2}],
+            "release": release, "where": where,
+            "commands": [{"argv": argv, "repeat": 2, "lines": lines}],
         }  # fmt: skip
 
     def gate(self, _: dict[str, Any], __: tuple[str, ...]) -> None:
@@ -124,8 +127,16 @@ def test_a_failed_program_is_told_in_its_own_words_and_the_server_is_back(
 
 
 def test_a_program_that_says_nothing_is_a_failure(machine: Machine) -> None:
-    with pytest.raises(HostError, match="llama-bench ended without a result:\nhello"):
+    with pytest.raises(HostError, match="without its results, 0 of 1 at last:\nhello"):
         bench.bench(machine.spec(script="echo hello"))
+
+
+def test_a_run_that_lost_a_result_is_run_again(machine: Machine) -> None:
+    ran = machine.root / "ran"
+    script = f"echo '{{}}'; [ ! -e {ran} ] || echo '{{}}'; touch {ran}"
+    answer = bench.bench(machine.spec(script=script, lines=2))
+    assert answer["outputs"] == [[["{}", "{}"], ["{}", "{}"]]]
+    assert len((machine.root / "run.log").read_text().splitlines()) == 3
 
 
 def test_a_line_that_comes_in_two_blocks_is_one(machine: Machine) -> None:

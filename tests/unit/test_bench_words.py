@@ -67,7 +67,7 @@ def test_one_slot_is_measured_by_llama_bench_alone() -> None:
 def test_several_slots_are_also_measured_together_each_with_its_context() -> None:
     _, batched = words(profile(slots=4), repetitions=3)
     assert batched.argv[0] == "/bin/llama-batched-bench"
-    assert value(batched.argv, "-npl") == "4,4,4"
+    assert (value(batched.argv, "-npl"), batched.lines) == ("4,4,4", 3)
     assert value(batched.argv, "--ctx-size") == str(4 * 32768)
     assert value(batched.argv, "--n-gpu-layers") == "all"
 

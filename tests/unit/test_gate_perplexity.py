@@ -91,6 +91,21 @@ def test_no_estimate_fails_with_the_programs_words(
     assert rows[0]["ok"] is False
 
 
+def test_an_estimate_that_was_lost_at_the_end_is_asked_for_again(
+    plan: dict[str, Any], tmp_path: Path
+) -> None:
+    tries = tmp_path / "tries"
+    says(
+        plan,
+        f"echo x >> {tries}; echo '[1]9.1,[2]9.5,'; [ $(wc -l < {tries}) -lt 2 ] || {MAINLINE}",
+    )
+    assert gate.before_start(plan)[0]["ok"]
+    tries.unlink()
+    says(plan, f"echo x >> {tries}; echo 'you need at least 1024 tokens'")
+    failure(plan)
+    assert tries.read_text() == "x\n"
+
+
 def test_a_text_or_program_that_is_not_there_is_named(plan: dict[str, Any]) -> None:
     assert "llama-perplexity is missing. Next:" in failure(plan)[0]
     says(plan, MAINLINE)
