@@ -226,7 +226,7 @@ def test_a_drain_waits_for_requests_that_a_reload_left_behind(lab: Workspace) ->
 
 
 def test_a_lease_brings_a_server_back_when_nobody_does(lab: Workspace) -> None:
-    assert corral(lab, "drain", SERVERS[0], "--lease", "4") == 0
+    assert corral(lab, "drain", SERVERS[0], "--lease", "15") == 0
     assert SERVERS[0] not in serving(lab)
     wait_for(lambda: SERVERS[0] in serving(lab), "the lease ends")
     assert corral(lab, "drain", SERVERS[0], "--lease", "4") == 0
