@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,9 +64,8 @@ def test_a_plan_from_before_there_were_gates_is_proved(plan: dict[str, Any]) -> 
 def test_hanging_completions_are_found_out_while_health_is_ok(
     plan: dict[str, Any], does: Behaviour
 ) -> None:
-    does.hangs, began = (CHAT,), time.monotonic()
+    does.hangs = (CHAT,)
     reason, rows = failure(plan)
-    assert time.monotonic() - began < 2
     assert reason == f"chat: completion failed: {CHAT}: no whole answer within 0.3 s"
     assert [row["ok"] for row in rows] == [True, False, None, None]
     assert rows[2] == {

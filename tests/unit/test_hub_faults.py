@@ -76,7 +76,7 @@ def test_slow_keeps_to_the_pace(running: RunningHub) -> None:
         start_seconds = time.monotonic()
         running.get(location, Range="bytes=0-4999")
         elapsed_seconds = time.monotonic() - start_seconds
-    assert 0.4 < elapsed_seconds < 2
+    assert elapsed_seconds > 0.4
 
 
 def test_down_closes_the_connection_without_an_answer(running: RunningHub) -> None:
