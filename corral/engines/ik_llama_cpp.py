@@ -46,6 +46,9 @@ TAKEN_FLAGS: dict[str, tuple[str, ...]] = {
 }
 
 _SPLIT_MODES = ("none", "layer", "graph", "attn")
+# Modes that, of the architectures that Corral knows, only these have: for others the server goes on
+# with layer (llama.cpp, is_model_split_supported).
+GRAPH_MODES, GRAPH_ARCHITECTURES = ("graph", "attn"), ("glm4moe",)
 LOAD_MODES: dict[str, tuple[str, ...]] = {
     "mmap": (),
     "mmap+mlock": ("--mlock",),
@@ -103,7 +106,7 @@ def _companions(profile: Profile, gpus: int) -> Iterator[Problem]:
     if profile.split_mode_graph_scheduling and profile.split_mode != "graph":
         what = 'split_mode_graph_scheduling needs split_mode = "graph"'
         yield Problem(what, 'set split_mode = "graph", or remove split_mode_graph_scheduling')
-    if gpus == 1 and profile.split_mode in ("graph", "attn"):
+    if gpus == 1 and profile.split_mode in GRAPH_MODES:
         what = f'split_mode = "{profile.split_mode}" needs two GPUs or more, the instance has 1'
         yield Problem(what, "give the instance more GPUs, or remove split_mode")
 

@@ -1,7 +1,8 @@
 """Which device holds what: the rules of llama.cpp for layers, overrides and several GPUs.
 
 Source: load_tensors of llama-model.cpp and create_tensor of llama-model-loader.cpp, llama.cpp at
-0c1e57098bba. Devices are numbered 0..n-1 within the instance's GPUs; HOST is the host's memory.
+0c1e57098bba; for split mode graph llama-load-tensors.cpp, ik_llama.cpp at 8337e4cd3861. Devices
+are numbered 0..n-1 within the instance's GPUs; HOST is the host's memory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -23,6 +24,8 @@ _EXPERTS = re.compile(r"blk\.\d+\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 # Modes that cut each matrix; the others give whole layers to a GPU.
 _CUTTING_MODES = ("row", "tensor", "graph")
+# What each GPU has for itself in mode graph, beside the vectors: the routers to the experts.
+_ROUTER = ".ffn_gate_inp."
 
 
 class UnknownDeviceError(Exception):
@@ -36,6 +39,7 @@ class Devices:
     + shares: of the GPUs, adding up to 1; none when nothing is on them
     + of_blocks: the device of each block, and last that of the output layer
     + cuts_matrices: each GPU holds a part of every matrix
+    + cuts_output: of the output layer's as well, and computes with it
     + is_pipeline: GPUs work on several batches at a time, each on its own layers
     """
 
@@ -43,6 +47,7 @@ class Devices:
     shares: tuple[float, ...]
     of_blocks: tuple[int, ...]
     cuts_matrices: bool
+    cuts_output: bool
     is_pipeline: bool
     overrides: tuple[tuple[re.Pattern[str], int], ...]
 
@@ -70,6 +75,16 @@ class Devices:
         if block is None:
             return self.of_output if name.startswith("output") else HOST
         return self.of_blocks[block]
+
+    def shares_of(self, name: str, *, is_matrix: bool) -> Mapping[int, float]:
+        """How much of a tensor is on each device."""
+        device = self.of_tensor(name)
+        is_whole = block_of(name) is None and not self.cuts_output
+        if device == HOST or is_whole or not self.cuts_matrices:
+            return {device: 1.0}
+        if is_matrix and (self.cuts_output or _ROUTER not in name):
+            return dict(enumerate(self.shares))
+        return {device: 1.0} if self.cuts_output else dict.fromkeys(range(len(self.shares)), 1.0)
 
     def _keeps_experts(self, block: int) -> bool:
         """Whether the host keeps the experts of a block."""
@@ -108,13 +123,15 @@ def devices(
         weights = []
     shares = tuple(weight / sum(weights) for weight in weights)
     mode = split_mode or "layer"
+    cuts_matrices = mode in _CUTTING_MODES and len(shares) > 1
     only_gpu = main_gpu or 0 if mode == "none" else None
     of_blocks = _of_blocks(placement, weights, blocks, only_gpu)
     return Devices(
         placement=placement,
         shares=shares,
         of_blocks=of_blocks,
-        cuts_matrices=mode in _CUTTING_MODES and len(shares) > 1,
+        cuts_matrices=cuts_matrices,
+        cuts_output=cuts_matrices and mode != "graph",
         is_pipeline=mode == "layer"
         and len(shares) > 1
         and HOST not in of_blocks

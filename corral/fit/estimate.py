@@ -142,7 +142,7 @@ class _Compute:
         """Of a GPU that holds a part of the model."""
         shape, profile, output = self.shape, self.profile, self.rules.of_output
         # Logits are computed where the output layer is.
-        here = self.outputs if output in (n, HOST) or self.rules.cuts_matrices else 0
+        here = self.outputs if output in (n, HOST) or self.rules.cuts_output else 0
         if self.is_pipeline:
             is_first = n == 0
             compute = pipelined_gpu_compute_bytes(

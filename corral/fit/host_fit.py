@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from corral.catalog import EngineKind
+from corral.engines.ik_llama_cpp import GRAPH_ARCHITECTURES, GRAPH_MODES
 from corral.errors import CorralError
 from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import DRIVER_MIB, MIB, Need, estimate
@@ -85,6 +86,12 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
     if shape.latent and candidate.kind == "llama.cpp" and pair[0] != pair[1]:
         what = f"latent attention keeps one cache: kv_type_k {pair[0]}, kv_type_v {pair[1]}"
         raise CorralError(where, what, f'set kv_type_v = "{pair[0]}"')
+    if profile.split_mode in GRAPH_MODES and shape.arch not in GRAPH_ARCHITECTURES:
+        what = (
+            f'split_mode = "{profile.split_mode}": ik_llama.cpp has it for '
+            f"{', '.join(GRAPH_ARCHITECTURES)}, and serves {shape.arch} by layer"
+        )
+        raise CorralError(where, what, 'set split_mode = "layer" in the profile')
     asked, trained = profile.context_tokens_per_slot, shape.train_context_tokens
     if asked > trained and profile.rope_scaling is None:
         what = f"{asked} context tokens a slot, but the model's header says {trained}"

@@ -7,11 +7,11 @@ experts a token uses one in sixteen or so, hence they cost least where memory is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from corral.catalog import EngineKind
-from corral.fit.devices import block_of, devices, is_expert
+from corral.fit.devices import Devices, block_of, devices, is_expert
 from corral.fit.estimate import MIB, estimate
 from corral.fit.model import ModelFile
 from corral.plan import ResolvedPlacement
@@ -70,20 +70,25 @@ class _Room:
         pairs = zip(self.needed_bytes(placement), self.budgets_mib, strict=True)
         return [gpu for gpu, (needed, mib) in enumerate(pairs) if needed > mib * MIB]
 
-    def expert_blocks(self, gpu: int | None = None) -> tuple[int, ...]:
-        """Blocks that have routed experts, in order: all, or those of one GPU."""
-        named = {block_of(t.name) or 0 for t in self.model.tensors if is_expert(t.name)}
-        own = sorted(block for block in named if block < self.model.layers)
-        if gpu is None:
-            return tuple(own)
-        rules = devices(
+    @property
+    def rules(self) -> Devices:
+        """What is where with all layers on the GPUs."""
+        return devices(
             self.everything,
             blocks=self.model.blocks,
             gpu_memory_mib=self.budgets_mib,
             split_mode=self.profile.split_mode,
             main_gpu=self.profile.main_gpu,
         )
-        return tuple(b for b in own if rules.cuts_matrices or rules.of_blocks[b] == gpu)
+
+    def expert_blocks(self, gpus: Collection[int] | None = None) -> tuple[int, ...]:
+        """Blocks that have routed experts, in order: all, or those of some GPUs."""
+        named = {block_of(t.name) or 0 for t in self.model.tensors if is_expert(t.name)}
+        own = sorted(block for block in named if block < self.model.layers)
+        if gpus is None:
+            return tuple(own)
+        of_blocks = self.rules.of_blocks
+        return tuple(block for block in own if of_blocks[block] in gpus)
 
     def refusal(self, placement: ResolvedPlacement) -> DoesNotFitError:
         needed = self.needed_bytes(placement)
@@ -117,27 +122,30 @@ class _Kept:
 
 
 def _without_experts(room: _Room) -> ResolvedPlacement:
-    """GPU by GPU, until none is too full.
+    """GPU by GPU, until none is too full; all at once where each holds a part of every matrix.
 
     A GPU may become so again: experts that another leaves on the host are copied for prompts.
     """
-    kept = [_Kept()] * len(room.budgets_mib)
+    every = tuple(range(len(room.budgets_mib)))
+    groups = (every,) if room.rules.cuts_matrices else tuple((gpu,) for gpu in every)
+    kept = [_Kept()] * len(groups)
     while too_full := room.too_full(_placed(room, kept)):
-        kept[too_full[0]] = _fewest_kept(room, too_full[0], kept)
+        n = next(n for n, gpus in enumerate(groups) if too_full[0] in gpus)
+        kept[n] = _fewest_kept(room, n, groups[n], kept)
     return _placed(room, kept)
 
 
-def _fewest_kept(room: _Room, gpu: int, others: Sequence[_Kept]) -> _Kept:
-    """As few experts of the GPU's first blocks as make the rest fit on it."""
-    blocks = room.expert_blocks(gpu)
+def _fewest_kept(room: _Room, n: int, gpus: Sequence[int], others: Sequence[_Kept]) -> _Kept:
+    """As few experts of the first blocks of group ``n`` as make the rest fit on its GPUs."""
+    blocks = room.expert_blocks(gpus)
 
     def placed(own: _Kept) -> ResolvedPlacement:
-        return _placed(room, [*others[:gpu], own, *others[gpu + 1 :]])
+        return _placed(room, [*others[:n], own, *others[n + 1 :]])
 
     def fits(own: _Kept) -> bool:
-        return gpu not in room.too_full(placed(own))
+        return not set(gpus) & set(room.too_full(placed(own)))
 
-    count = _fewest(len(blocks), lambda n: fits(_Kept(blocks[:n])))
+    count = _fewest(len(blocks), lambda most: fits(_Kept(blocks[:most])))
     if count is None:
         raise room.refusal(placed(_Kept(blocks)))
     if count == 0:
@@ -152,11 +160,11 @@ def _placed(room: _Room, kept: Sequence[_Kept]) -> ResolvedPlacement:
     ik_llama.cpp takes a number as a count for all GPUs together, which it divides among them.
     """
     first = kept[0].blocks
-    alone = len(kept) == 1 or room.kind == "llama.cpp"
+    alone = len(room.budgets_mib) == 1 or room.kind == "llama.cpp"
     by_number = alone and first == room.expert_blocks()[: len(first)]
     overrides = []
-    for gpu, one in enumerate(kept):
-        if one.blocks and not (gpu == 0 and by_number):
+    for n, one in enumerate(kept):
+        if one.blocks and not (n == 0 and by_number):
             listed = "|".join(map(str, one.blocks))
             overrides.append(rf"blk\.({listed})\.ffn_({_EXPERTS})_exps=CPU")
         if one.part:

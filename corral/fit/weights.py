@@ -24,10 +24,9 @@ def weights_bytes(tensors: Iterable[Tensor], rules: Devices) -> Mapping[int, int
     for tensor in tensors:
         names.add(tensor.name)
         embeddings_bytes += tensor.size_bytes if tensor.name == _EMBEDDINGS else 0
-        _hold(held, tensor.size_bytes, rules.of_tensor(tensor.name), rules, cut=_is_matrix(tensor))
-    output = rules.of_output
-    if _OUTPUT not in names and output != HOST:
-        _hold(held, embeddings_bytes, output, rules, cut=True)
+        _hold(held, tensor.size_bytes, tensor.name, rules, is_matrix=len(tensor.shape) > 1)
+    if _OUTPUT not in names and rules.of_output != HOST:
+        _hold(held, embeddings_bytes, _OUTPUT, rules, is_matrix=True)
     return held
 
 
@@ -54,13 +53,8 @@ def largest_host_tensors_bytes(tensors: Iterable[Tensor], rules: Devices) -> tup
     return max(copied, default=0), others
 
 
-def _hold(held: Counter[int], size_bytes: int, device: int, rules: Devices, *, cut: bool) -> None:
-    if device == HOST or not (cut and rules.cuts_matrices):
-        held[device] += size_bytes
-        return
-    for gpu, share in enumerate(rules.shares):
-        held[gpu] += round(size_bytes * share)
-
-
-def _is_matrix(tensor: Tensor) -> bool:
-    return len(tensor.shape) > 1
+def _hold(
+    held: Counter[int], size_bytes: int, name: str, rules: Devices, *, is_matrix: bool
+) -> None:
+    for device, share in rules.shares_of(name, is_matrix=is_matrix).items():
+        held[device] += round(size_bytes * share)

@@ -231,3 +231,11 @@ def test_what_is_decided_is_not_split_again() -> None:
     assert even_split(placement(gpu_layers=0), profile(), 2) == placement(gpu_layers=0)
     assert even_split(placement(), profile(split_mode="none"), 2) == placement()
     assert even_split(placement(), profile(split_mode="row"), 2).tensor_split == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("mode", ["graph", "attn"])
+def test_a_split_mode_that_the_server_would_drop_is_refused(mode: str) -> None:
+    asked: dict[str, Any] = {"gpus": (0, 1), "kind": "ik_llama.cpp", "split_mode": mode}
+    with pytest.raises(CorralError, match=f'"{mode}": ik_llama.cpp has it for glm4moe, and serves'):
+        fit(candidate(**asked))
+    assert fit(candidate(of=model(AIR), placed={"experts_on_cpu": True}, **asked))

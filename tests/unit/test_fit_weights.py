@@ -40,12 +40,20 @@ def test_the_output_layer_is_the_last_gpus() -> None:
     assert held == {HOST: 2560, 0: 2 * 1024, 1: 1024 + 1280}
 
 
-@pytest.mark.parametrize("mode", ["row", "graph"])
+@pytest.mark.parametrize("mode", ["row", "tensor"])
 def test_matrices_are_cut_and_vectors_are_not(mode: SplitMode) -> None:
     vector = tensor("blk.0.attn_norm.weight", 64)
     held = weights_bytes([EMBEDDINGS, vector, *BLOCKS], rules(2, mode, tensor_split=(3, 1)))
     matrices = 3 * 1024 + 2560
     assert held == {HOST: 2560, 0: matrices * 3 // 4 + 256, 1: matrices // 4}
+
+
+def test_in_mode_graph_each_gpu_has_vectors_and_routers_and_the_last_the_output() -> None:
+    each = [tensor("blk.0.attn_norm.weight", 64), tensor("blk.1.ffn_gate_inp.weight", 64, 2)]
+    whole = [tensor("output_norm.weight", 64), OUTPUT]
+    held = weights_bytes([EMBEDDINGS, *each, *BLOCKS, *whole], rules(2, "graph"))
+    cut, own = 3 * 1024 // 2, 256 + 512
+    assert held == {HOST: 2560, 0: cut + own, 1: cut + own + 256 + 1280}
 
 
 def test_what_an_override_keeps_on_the_host_is_not_cut() -> None:
