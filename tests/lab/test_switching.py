@@ -40,7 +40,10 @@ def staged(deployed_once: Workspace) -> Iterator[Switch]:
 def switch(staged: Switch) -> Iterator[Switch]:
     """The old generation serves, and again at the end."""
     yield staged
-    assert staged.serves(staged.old)
+    is_back = staged.serves(staged.old)
+    if not is_back:
+        staged.revert()
+    assert is_back
 
 
 def back(switch: Switch) -> None:
@@ -73,9 +76,11 @@ def test_in_place_the_gap_is_measured(switch: Switch) -> None:
     loaded = next(one["seconds"] for one in report["phases"] if one["phase"] == "starting")
     # How much longer than to load is for `make chaos` to say: here other work runs meanwhile.
     assert report["gap_seconds"] >= loaded > 0
-    # The rest was asked in the gap: refused, or told that the model loads.
+    # The rest was asked in the gap: refused, told that the model loads, or connected a moment
+    # before and not heard any more.
     assert load["bad"]
-    assert [fault for fault in load["bad"] if "Refused" not in fault and "503" not in fault] == []
+    gap = ("Refused", "503", "ConnectionReset")
+    assert [fault for fault in load["bad"] if not any(word in fault for word in gap)] == []
     assert switch.serves(switch.new)
     back(switch)
 
