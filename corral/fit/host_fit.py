@@ -86,7 +86,8 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
     if shape.latent and candidate.kind == "llama.cpp" and pair[0] != pair[1]:
         what = f"latent attention keeps one cache: kv_type_k {pair[0]}, kv_type_v {pair[1]}"
         raise CorralError(where, what, f'set kv_type_v = "{pair[0]}"')
-    if profile.split_mode in GRAPH_MODES and shape.arch not in GRAPH_ARCHITECTURES:
+    splits = candidate.gpus and profile.split_mode in GRAPH_MODES
+    if splits and shape.arch not in GRAPH_ARCHITECTURES:
         what = (
             f'split_mode = "{profile.split_mode}": ik_llama.cpp has it for '
             f"{', '.join(GRAPH_ARCHITECTURES)}, and serves {shape.arch} by layer"

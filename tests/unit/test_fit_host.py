@@ -239,3 +239,4 @@ def test_a_split_mode_that_the_server_would_drop_is_refused(mode: str) -> None:
     with pytest.raises(CorralError, match=f'"{mode}": ik_llama.cpp has it for glm4moe, and serves'):
         fit(candidate(**asked))
     assert fit(candidate(of=model(AIR), placed={"experts_on_cpu": True}, **asked))
+    assert fit(candidate(placed={"gpu_layers": 0}, **{**asked, "gpus": ()}))
