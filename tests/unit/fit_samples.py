@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import lzma
 from functools import cache
 from typing import Any
@@ -22,6 +23,12 @@ AIR, DENSE = "GLM-4.5-Air", "GLM-4-32B-0414"
 FLASH, DEEPSEEK, GLM = "GLM-4.7-Flash", "DeepSeek-V2.5", "GLM-4.7"
 _MADE = {FLASH: GLM_4_7_FLASH, DEEPSEEK: DEEPSEEK_V2_5, GLM: GLM_4_7}
 H200_MIB, A100_MIB = 143771, 40960
+
+
+def measured_rows(file: str, name: str | None = None) -> list[dict[str, str]]:
+    """Rows of a file of ``tests/data``: all, or those of one model."""
+    with (TEST_DATA / file).open(newline="") as text:
+        return [row for row in csv.DictReader(text) if name in (None, row["model"])]
 
 
 @cache

@@ -6,20 +6,15 @@ says; context 32768, KV in q8_0, micro-batches of 1024.
 
 from __future__ import annotations
 
-import csv
-
 import pytest
 
 from corral.fit.devices import block_of
 from corral.fit.estimate import Estimate, estimate
 from corral.fit.gguf import Header
 from corral.fit.model import ModelFile, model_file
-from tests.unit.fit_samples import H200_MIB, MIB, TEST_DATA, header, placement, profile
+from tests.unit.fit_samples import H200_MIB, MIB, header, measured_rows, placement, profile
 
-
-def rows() -> list[dict[str, str]]:
-    with (TEST_DATA / "ik-h200x2-servers.csv").open(newline="") as text:
-        return list(csv.DictReader(text))
+ROWS = measured_rows("ik-h200x2-servers.csv")
 
 
 def cut(name: str, blocks: int) -> ModelFile:
@@ -44,7 +39,7 @@ def predicted(row: dict[str, str], gpus: int) -> Estimate:
     )
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row["split_mode"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["split_mode"])
 def test_each_gpu_held_no_more_than_was_predicted_and_nearly_that(row: dict[str, str]) -> None:
     held = [int(row[f"gpu{n}_mib_after_1k_prompt"]) for n in (0, 1)]
     held = [mib for mib in held if mib]
@@ -55,6 +50,6 @@ def test_each_gpu_held_no_more_than_was_predicted_and_nearly_that(row: dict[str,
 
 def test_weights_of_mode_graph_are_those_of_the_servers_log() -> None:
     """Its buffers CUDA_Split, of both GPUs, and CUDA1 in MiB."""
-    (row,) = [row for row in rows() if row["split_mode"] == "graph"]
+    (row,) = [row for row in ROWS if row["split_mode"] == "graph"]
     found = sum(need.weights_bytes for need in predicted(row, 2).gpus)
     assert found / MIB == pytest.approx(8607.65 + 485.64, abs=1)

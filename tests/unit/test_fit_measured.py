@@ -6,7 +6,6 @@ h200-runs.jsonl and h200-servers.csv are what running servers held.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from tests.unit.fit_samples import (
     H200_MIB,
     MIB,
     SHARED_DATA,
-    TEST_DATA,
+    measured_rows,
     model,
     placement,
     profile,
@@ -46,11 +45,6 @@ class Counted(NamedTuple):
 def memory_rows() -> list[dict[str, Any]]:
     lines = (SHARED_DATA / "h200-memory.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
-
-
-def compute_rows(name: str) -> list[dict[str, str]]:
-    with (TEST_DATA / "h200-compute.csv").open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["model"] == name]
 
 
 def off_by_more_than_a_mib(found: Estimate, counted: Counted) -> bool:
@@ -141,7 +135,7 @@ def test_the_context_of_glm_4_7_is_met() -> None:
     ("name", "rows"), [(AIR, 135), (DENSE, 89), (GLM, 141), (FLASH, 127), (DEEPSEEK, 114)]
 )
 def test_every_row_of_our_own_measurements_is_met(name: str, rows: int) -> None:
-    measured = compute_rows(name)
+    measured = measured_rows("h200-compute.csv", name)
     assert len(measured) == rows
     for row in measured:
         found, counted = of_compute_row(row)
@@ -152,9 +146,8 @@ def test_every_row_of_our_own_measurements_is_met(name: str, rows: int) -> None:
 
 def servers() -> Iterator[tuple[str, list[str], int]]:
     """Model, arguments, and MiB held after a prompt of 1000 tokens."""
-    with (TEST_DATA / "h200-servers.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            yield row["model"], row["arguments"].split(), int(row["after_1k_prompt_mib"])
+    for row in measured_rows("h200-servers.csv"):
+        yield row["model"], row["arguments"].split(), int(row["after_1k_prompt_mib"])
     for line in (SHARED_DATA / "h200-runs.jsonl").read_text().splitlines():
         run = json.loads(line)
         # What `--fit on` placed where is not on record.

@@ -6,13 +6,21 @@ flags say nothing; h200x2-servers.csv is what running servers held.
 
 from __future__ import annotations
 
-import csv
 from typing import NamedTuple
 
 import pytest
 
 from corral.fit.estimate import Estimate, estimate
-from tests.unit.fit_samples import AIR, DENSE, H200_MIB, MIB, TEST_DATA, model, placement, profile
+from tests.unit.fit_samples import (
+    AIR,
+    DENSE,
+    H200_MIB,
+    MIB,
+    measured_rows,
+    model,
+    placement,
+    profile,
+)
 
 DEVICES = ("gpu0", "gpu1", "host")
 
@@ -24,11 +32,6 @@ class Miss(NamedTuple):
     device: str
     predicted_mib: float
     counted_mib: int
-
-
-def rows(file: str, name: str) -> list[dict[str, str]]:
-    with (TEST_DATA / file).open(newline="") as text:
-        return [row for row in csv.DictReader(text) if row["model"] == name]
 
 
 def predicted(row: dict[str, str], *, outputs: int | None = None) -> Estimate:
@@ -60,7 +63,7 @@ def predicted(row: dict[str, str], *, outputs: int | None = None) -> Estimate:
 
 
 def counted_rows(name: str) -> list[tuple[dict[str, str], Estimate]]:
-    found = rows("h200x2-compute.csv", name)
+    found = measured_rows("h200x2-compute.csv", name)
     return [(row, predicted(row, outputs=int(row["outputs_per_batch"]))) for row in found]
 
 
@@ -99,7 +102,7 @@ def test_the_host_s_compute_is_a_bound(name: str) -> None:
 
 @pytest.mark.parametrize("name", [AIR, DENSE])
 def test_running_servers_held_what_was_predicted(name: str) -> None:
-    for row in rows("h200x2-servers.csv", name):
+    for row in measured_rows("h200x2-servers.csv", name):
         fit = predicted(row)
         for device, need in zip(DEVICES, fit.gpus, strict=False):
             held = int(row[f"{device}_mib_after_1k_prompt"])
