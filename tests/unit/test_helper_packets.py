@@ -58,7 +58,7 @@ def test_no_new_requests_means_no_connection_and_no_data_on_kept_ones() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="asks the kernel")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may ask the kernel")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
 def test_the_kernel_takes_the_rules(address: str) -> None:
     onward = {**ONWARD, "endpoint": {**END, "address": address}}
