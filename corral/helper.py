@@ -23,11 +23,15 @@ BOOTSTRAP = (
 
 @cache
 def archive(package: Path) -> bytes:
-    """Zip ``files/corral_host`` with fixed dates, with a ``__main__.py`` that runs it."""
+    """Zip ``files/corral_host`` with fixed dates, with a ``__main__.py`` that runs it.
+
+    ``files/corral_shared``, the rules that both sides apply, goes with it.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for path in sorted(package.glob("*.py")):
-            _add(bundle, f"{package.name}/{path.name}", path.read_text(encoding="utf-8"))
+        for folder in (package, package.with_name("corral_shared")):
+            for path in sorted(folder.glob("*.py")):
+                _add(bundle, f"{folder.name}/{path.name}", path.read_text(encoding="utf-8"))
         _add(
             bundle,
             "__main__.py",

@@ -45,8 +45,9 @@ def planned(tmp_path: Path) -> HostPlan:
 
 
 def test_the_archive_has_the_same_bytes_wherever_and_whenever(tmp_path: Path) -> None:
+    shared = shutil.copytree(PACKAGE.with_name("corral_shared"), tmp_path / "corral_shared")
     elsewhere = Path(shutil.copytree(PACKAGE, tmp_path / "corral_host"))
-    for path in elsewhere.iterdir():
+    for path in (*elsewhere.iterdir(), *Path(shared).iterdir()):
         path.touch()
     assert archive(elsewhere) == archive(PACKAGE)
     archive.cache_clear()
@@ -60,7 +61,8 @@ def test_the_archive_carries_no_date() -> None:
 
 def test_the_archive_holds_every_module_and_nothing_else() -> None:
     names = set(zipfile.ZipFile(io.BytesIO(archive(PACKAGE))).namelist())
-    modules = {f"corral_host/{path.name}" for path in PACKAGE.glob("*.py")}
+    folders = (PACKAGE, PACKAGE.with_name("corral_shared"))
+    modules = {f"{folder.name}/{path.name}" for folder in folders for path in folder.glob("*.py")}
     assert names == modules | {"__main__.py"}
 
 

@@ -11,16 +11,17 @@ import pytest
 
 from tests.samples import ROOT
 
-OURS = {"corral", "deploys", "operations", "facts", "lab", "tests", "corral_host"}
+OURS = {"corral", "deploys", "operations", "facts", "lab", "tests", "corral_host", "corral_shared"}
 # Who may import whom, beside themselves.
 MAY = {
     "deploy.py": {"deploys"},
-    "deploys": {"operations", "facts", "corral"},
-    "operations": {"facts", "corral"},
-    "facts": {"corral"},
-    "corral": set(),
-    "lab": {"corral"},
-    "files/corral_host": set(),
+    "deploys": {"operations", "facts", "corral", "corral_shared"},
+    "operations": {"facts", "corral", "corral_shared"},
+    "facts": {"corral", "corral_shared"},
+    "corral": {"corral_shared"},
+    "lab": {"corral", "corral_shared"},
+    "files/corral_host": {"corral_shared"},
+    "files/corral_shared": set(),
 }
 WITHOUT_PYINFRA = ("corral", "lab", "files/corral_host")
 
@@ -71,8 +72,9 @@ def test_only_resolving_and_reading_headers_go_online() -> None:
 
 
 def test_the_helper_needs_nothing_but_python() -> None:
-    for path in modules("files/corral_host"):
-        foreign = set(imported(path.read_text())) - sys.stdlib_module_names - {"corral_host"}
+    for path in (*modules("files/corral_host"), *modules("files/corral_shared")):
+        own = {"corral_host", "corral_shared"}
+        foreign = set(imported(path.read_text())) - sys.stdlib_module_names - own
         assert not foreign, path
 
 

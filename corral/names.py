@@ -1,0 +1,37 @@
+"""Types of names that come from outside and become paths."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from corral_shared.names import file_name_problem, hub_path_problem
+from corral_shared.text import printable
+from pydantic import AfterValidator
+
+from corral.errors import CorralError
+
+
+def _file_name(name: str) -> str:
+    if problem := file_name_problem(name):
+        raise ValueError(f"{printable(name)!r} {problem}")
+    return name
+
+
+def _hub_path(path: str) -> str:
+    if problem := hub_path_problem(path):
+        raise ValueError(f"{printable(path)!r} {problem}")
+    return path
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""One part of a path: no slash, not ``.`` or ``..``, printable, at most 200 bytes."""
+
+HubPath = Annotated[str, AfterValidator(_hub_path)]
+"""The path of a file in a repository, relative, each part a ``FileName``."""
+
+
+def safe_file_name(name: str, *, where: str, next_step: str) -> str:
+    """``name``, if it can be one part of a path. Raises CorralError."""
+    if problem := file_name_problem(name):
+        raise CorralError(where, f"the name {name!r} {problem}", next_step)
+    return name
