@@ -13,14 +13,18 @@ from pydantic import Field
 from corral.catalog import Catalog, Engine, Model
 from corral.errors import CorralError
 from corral.inventory import Host, InstanceSpec
+from corral.names import HubPath, Repository
 from corral.schema import Frozen, parse
+
+# A petabyte: no file of weights is as large, and sums of sizes stay exact in JSON.
+MOST_FILE_BYTES = 2**50
 
 
 class LockedFile(Frozen):
     """One shard: its path in the repository, and what its bytes must be."""
 
-    path: str
-    size_bytes: int = Field(gt=0)
+    path: HubPath
+    size_bytes: int = Field(gt=0, lt=MOST_FILE_BYTES)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -34,7 +38,7 @@ class LockedEngine(Frozen):
 class LockedModel(Frozen):
     """What a model's catalog entry resolved to; quant -> shards in order."""
 
-    repo: str
+    repo: Repository
     requested: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
     patterns: dict[str, str] = Field(description="quant -> pattern of its files, as asked")

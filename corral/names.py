@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from corral_shared.names import file_name_problem, hub_path_problem
@@ -9,6 +10,8 @@ from corral_shared.text import printable
 from pydantic import AfterValidator
 
 from corral.errors import CorralError
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
 
 
 def _file_name(name: str) -> str:
@@ -23,11 +26,21 @@ def _hub_path(path: str) -> str:
     return path
 
 
+def _repository(repository: str) -> str:
+    if not _REPOSITORY.fullmatch(repository) or hub_path_problem(repository):
+        raise ValueError(f"{printable(repository)!r} is not organisation/name")
+    return repository
+
+
 FileName = Annotated[str, AfterValidator(_file_name)]
 """One part of a path: no slash, not ``.`` or ``..``, printable, at most 200 bytes."""
 
 HubPath = Annotated[str, AfterValidator(_hub_path)]
 """The path of a file in a repository, relative, each part a ``FileName``."""
+
+
+Repository = Annotated[str, AfterValidator(_repository)]
+"""A repository of a hub, as ``organisation/name``."""
 
 
 def safe_file_name(name: str, *, where: str, next_step: str) -> str:

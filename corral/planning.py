@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from corral_shared.names import quoted_path
 from pydantic import ConfigDict, SkipValidation
 
 from corral.catalog import Catalog
@@ -128,7 +129,7 @@ class Planner(Frozen):
         hub = asked.host.spec.hub_url.rstrip("/")
         shards = [
             ShardPlan(
-                url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{file.path}",
+                url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{quoted_path(file.path)}",
                 revision=entry.revision,
                 path=f"{self.paths.models}/{entry.repo}/{entry.revision}/{file.path}",
                 size_bytes=file.size_bytes,

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from corral.catalog import Catalog, Engine, Model
 from corral.errors import CorralError
@@ -23,6 +23,7 @@ from corral.lockfile import (
     resolve_instance,
     wanted_by,
 )
+from corral.schema import parse
 from corral.shards import shard_set_problem
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -65,7 +66,7 @@ def _resolve_engine(name: str, engine: Engine) -> LockedEngine:
     where = f"catalog/engines/{name}.toml: commit"
     try:
         done = subprocess.run(
-            ["git", "ls-remote", engine.repository, *references],
+            ["git", "ls-remote", "--", engine.repository, *references],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -130,10 +131,16 @@ def _files(name: str, model: Model, quant: str, info: ModelInfo) -> tuple[Locked
             raise CorralError(
                 where, f"the hub gives no sha256 for {file.rfilename}", "mend the pattern"
             )
-        files.append(
-            LockedFile(path=file.rfilename, size_bytes=file.lfs.size, sha256=file.lfs.sha256)
-        )
+        files.append(_locked(file, where))
     return tuple(files)
+
+
+def _locked(file: RepoSibling, where: str) -> LockedFile:
+    """What a hub says of a file, checked before anything is made of it. Raises CorralError."""
+    lfs = file.lfs
+    data = {"path": file.rfilename, "size_bytes": lfs and lfs.size, "sha256": lfs and lfs.sha256}
+    step = "choose a repository, a revision or a hub_url that can be trusted"
+    return parse(LockedFile, data, where=f"{where}: the hub's answer", next_step=step)
 
 
 def _path(file: object) -> str:

@@ -3,14 +3,21 @@
 import http.client
 import json
 import os
+import re
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from corral_shared.names import hub_path_problem
+from corral_shared.text import printable_line
+
 from corral_host.state import arrived_bytes, receipt_path, shard_is_proved, staging_path
 from corral_host.tools import HostError, say, sha256_of, sync, write_atomic
+
+ADDRESS = re.compile(r"https?://[!-~]+")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # aria2 resumes and splits. Its own tries bridge a short cut, ours an outage of the hub.
 ARIA2 = (
@@ -19,7 +26,7 @@ ARIA2 = (
     "--min-split-size=64M", "--max-tries=3", "--retry-wait=2", "--connect-timeout=10",
     "--timeout=30", "--auto-save-interval=5", "--summary-interval=2",
     "--console-log-level=warn", "--enable-color=false", "--follow-torrent=false",
-    "--no-netrc=true", "--no-conf=true", "--download-result=hide",
+    "--follow-metalink=false", "--no-netrc=true", "--no-conf=true", "--download-result=hide",
 )  # fmt: skip
 ARIA2_DISK_FULL = 9
 PATIENCE_SECONDS = 30
@@ -28,9 +35,34 @@ PAUSE_SECONDS = 3
 
 def fetch(spec):
     missing = [shard for shard in spec["shards"] if not shard_is_proved(shard)]
+    for shard in missing:
+        refuse_elsewhere(shard, spec["paths"])
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
         fetch_shard(shard, staging_path(shard, spec["paths"]))
+
+
+def refuse_elsewhere(shard, paths):
+    """Raises HostError for a shard that would be written, or asked for, where no plan means to.
+
+    A link below the models root counts as what it leads to.
+    """
+    models, path = f"{paths['state']}/models/", shard["path"]
+    is_below = path.startswith(models)
+    problem = hub_path_problem(path[len(models) :]) if is_below else "is not below it"
+    if not problem and not os.path.realpath(path).startswith(f"{os.path.realpath(models)}/"):
+        problem = "leads out of the models folder"
+    if problem:
+        raise HostError(
+            f"{printable_line(path)}: its place in {models} {problem}. Nothing was fetched. "
+            "Next: `corral lock`, read the diff of corral.lock"
+        )
+    # Each line of aria2's input that begins with a space is an option.
+    if not ADDRESS.fullmatch(shard["url"]) or not SHA256.fullmatch(shard["sha256"]):
+        raise HostError(
+            f"{printable_line(shard['url'])}: not an address and digest to fetch by. Nothing was "
+            "fetched. Next: see hub_url of the inventory, then `corral lock`"
+        )
 
 
 def fetch_shard(shard, staged):

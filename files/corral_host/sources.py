@@ -32,7 +32,7 @@ def check_out(source, release):
 def fetch_commit(source, release):
     url, commit, engine = release["source_url"], release["commit"], release["engine"]
     say(f"fetching {engine} {commit[:12]} from {url}")
-    fetched = git(source, *PATIENCE, "fetch", "--quiet", "--depth=1", url, commit)
+    fetched = git(source, *PATIENCE, "fetch", "--quiet", "--depth=1", "--", url, commit)
     if fetched.returncode == 0:
         return
     reason = " ".join(fetched.stderr.split())
@@ -51,7 +51,7 @@ def fetch_commit(source, release):
 
 def is_reachable(source, url):
     try:
-        return git(source, *PATIENCE, "ls-remote", "--quiet", url, "HEAD").returncode == 0
+        return git(source, *PATIENCE, "ls-remote", "--quiet", "--", url, "HEAD").returncode == 0
     except subprocess.TimeoutExpired:
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 # A file system takes 255 bytes a part; the rest is for what Corral puts around a name.
 PART_BYTES = 200
 PATH_BYTES = 1024
@@ -40,3 +42,8 @@ def hub_path_problem(path: object) -> str | None:
     if len(path.encode()) > PATH_BYTES:
         return f"is longer than {PATH_BYTES} bytes"
     return None
+
+
+def quoted_path(path: str) -> str:
+    """A path of a hub as part of an address: slashes stay, what has a meaning there is quoted."""
+    return quote(path)
