@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from corral.schema import Frozen
 
 # What Corral writes on a GPU host, beside packages.
 SOURCES_FILE = "/etc/apt/sources.list.d/corral-nvidia.sources"
+# apt reads a keyring by the end of its name: .asc is armored (what the host helper writes there),
+# .gpg is binary, and it passes over any other.
 KEYRING_FILE = "/etc/apt/keyrings/corral-nvidia.asc"
 PREFERENCES_FILE = "/etc/apt/preferences.d/corral-nvidia"
 # After 50unattended-upgrades, to whose list it adds.
@@ -16,14 +20,22 @@ MODULES_FILE = "/etc/modules-load.d/corral-nvidia.conf"
 FILES = (SOURCES_FILE, PREFERENCES_FILE, UPGRADES_FILE, MODULES_FILE)
 
 
+# One word of a deb822 file: it brings no line of its own there.
+Word = Annotated[str, Field(pattern=r"^\S+$")]
+
+
 class AptSource(Frozen):
     """A package repository beside those that the host has."""
 
     uri: str = Field(pattern=r"^https?://\S+$")
-    suite: str = Field(default="/", description='"/" for a repository without suites')
-    components: tuple[str, ...] = ()
-    keyring: str | None = Field(default=None, description="on the host, from the distribution")
-    key_url: str | None = None
+    suite: Word = Field(default="/", description='"/" for a repository without suites')
+    components: tuple[Word, ...] = ()
+    keyring: str | None = Field(
+        default=None,
+        pattern=r"^/\S+\.(asc|gpg)$",
+        description="on the host, from the distribution",
+    )
+    key_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
     key_fingerprint: str | None = Field(default=None, pattern="^[0-9A-F]{40}$")
 
     @model_validator(mode="after")

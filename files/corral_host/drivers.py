@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corral_host import gpu, kernel, nvidia_smi
 from corral_host.kernel import run
-from corral_host.openpgp import primary_fingerprints
+from corral_host.openpgp import MOST_BYTES, checked_key
 from corral_host.tools import HostError, loud, output, say, show, write_atomic
 
 OPTIONS = (
@@ -57,16 +57,38 @@ def driver_packages(spec):
 
 
 def fetch_key(url, wanted, target):
-    """By apt's own means, so that its proxy and certificates count; kept if it is the right one."""
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = Path(folder) / "key"
-        loud("/usr/lib/apt/apt-helper", "download-file", url, fetched)
-        text = fetched.read_text()
-    found = primary_fingerprints(text)
-    if found != [wanted]:
-        raise HostError(f"{url} holds the key {' '.join(found)}, not {wanted}")
+    """By apt's own means, so that its proxy and certificates count; kept if it is the right one.
+
+    apt then trusts whatever it finds in ``target``: that is the text made of the checked packets.
+    """
+    data = download(url)
+    try:
+        found, text = checked_key(data)
+    except HostError as error:
+        raise HostError(f"{url}: {error}") from error
+    if found != wanted:
+        raise HostError(
+            f"{url} holds the key {found}, not {wanted}. Next: ask its publisher which is right; "
+            "the pinned one is key_fingerprint in catalog/drivers/"
+        )
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, text)
+
+
+def download(url):
+    """The bytes there, cut off at the size that no key has: a server need never end."""
+    limited = ("prlimit", f"--fsize={MOST_BYTES}", "/usr/lib/apt/apt-helper")
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = Path(folder) / "key"
+        try:
+            loud(*limited, "download-file", url, fetched)
+        except HostError as error:
+            raise HostError(
+                f"{url}: {error} (a key has {MOST_BYTES} bytes at most). "
+                "Next: see that the host reaches it, then run the same deploy again"
+            ) from error
+        with open(fetched, "rb") as file:
+            return file.read(MOST_BYTES + 1)
 
 
 def refuse_another(name, pinned):

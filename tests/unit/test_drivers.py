@@ -10,7 +10,7 @@ import pytest
 from corral import cuda
 from corral.apt_files import installing_files, keeping_files
 from corral.catalog import load_catalog
-from corral.drivers import PREFERENCES_FILE, SOURCES_FILE, UPGRADES_FILE, AptSource
+from corral.drivers import KEYRING_FILE, PREFERENCES_FILE, SOURCES_FILE, UPGRADES_FILE, AptSource
 from corral.preflight import SUPPORTED
 from tests.gpu_samples import SOURCE
 from tests.samples import ROOT
@@ -86,6 +86,31 @@ def test_unattended_upgrades_leave_drivers_alone() -> None:
 def test_a_source_must_say_who_signs_it(keys: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="key"):
         AptSource(uri="https://apt.example.com/", **keys)
+
+
+def test_apt_reads_the_fetched_key_by_the_end_of_its_name() -> None:
+    """.asc is armored, as files/corral_host/openpgp.py writes it; .gpg would be binary."""
+    assert KEYRING_FILE.endswith(".asc")
+    assert f"Signed-By: {KEYRING_FILE}\n" in installing_files(SOURCE)[SOURCES_FILE]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"suite": "/\nTrusted: yes"},
+        {"components": ["main\nTrusted: yes"]},
+        {"uri": "https://apt.example.com/\nTrusted: yes"},
+        {"key_url": "-oDir::Bin=x", "key_fingerprint": "A" * 40, "keyring": None},
+        {"key_url": "file:///etc/shadow", "key_fingerprint": "A" * 40, "keyring": None},
+        {"keyring": "/usr/share/keyrings/a.kbx"},
+        {"keyring": "relative.gpg"},
+    ],
+)
+def test_a_source_brings_no_line_and_no_option_of_its_own(changes: dict[str, Any]) -> None:
+    keys = {"uri": "https://apt.example.com/", "keyring": "/usr/share/keyrings/a.gpg"}
+    assert AptSource.model_validate(keys)
+    with pytest.raises(ValueError, match="should match pattern"):
+        AptSource.model_validate({**keys, **changes})
 
 
 @pytest.mark.parametrize(
