@@ -125,7 +125,9 @@ class Profile(Frozen):
     )
     fused_moe: bool | None = Field(default=None, description="ik_llama.cpp: false is -no-fmoe")
     extra_flags: tuple[str, ...] = Field(
-        default=(), description="words for the server that no key above can say, as they are"
+        default=(),
+        description="words for the server that no key above can say, as they are; flags that open "
+        "the server or the host to more than requests with a key are refused",
     )
 
     metrics: bool = True

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from corral.engines.opening_flags import REASONS
 from corral.plan import ResolvedPlacement
 from corral.profile import Profile, RopeScaling, Sampling
 
@@ -70,7 +71,10 @@ def flags_of(argv: Iterable[str]) -> set[str]:
 
 
 def extra_flag_problems(profile: Profile, taken: Mapping[str, tuple[str, ...]]) -> list[Problem]:
-    """Flags of ``extra_flags`` that belong to something else; ``taken``: to what -> spellings."""
+    """Words of ``extra_flags`` that belong to something else, or that open more than is served.
+
+    + taken: what flags belong to -> their spellings
+    """
     problems = []
     if profile.extra_flags and not _FLAG.match(profile.extra_flags[0]):
         what = f'extra_flags starts with "{profile.extra_flags[0]}", which is no flag'
@@ -79,7 +83,17 @@ def extra_flag_problems(profile: Profile, taken: Mapping[str, tuple[str, ...]]) 
     for flag in sorted(flags_of(profile.extra_flags) & owners.keys()):
         what = f"extra_flags: {flag} belongs to {owners[flag]}"
         problems.append(Problem(what, f"remove {flag} from extra_flags"))
+    for name in sorted(_opening(profile.extra_flags) - owners.keys()):
+        what = f"extra_flags: {name} is refused: it {REASONS[name]}"
+        problems.append(Problem(what, f"remove {name} from extra_flags"))
     return problems
+
+
+def _opening(words: Iterable[str]) -> set[str]:
+    """Flags, and assignments to variables of the servers, that open more than Corral serves."""
+    words = tuple(words)
+    names = flags_of(words) | {word.partition("=")[0] for word in words}
+    return names & REASONS.keys()
 
 
 def gpu_problems(profile: Profile, gpus: int) -> list[Problem]:

@@ -41,7 +41,8 @@ TAKEN_FLAGS: dict[str, tuple[str, ...]] = {
     "the key fused_moe": ("-no-fmoe", "--no-fused-moe"),
     "the key mtp_draft_tokens": (
         *("-mtp", "--multi-token-prediction", "-no-mtp", "--no-multi-token-prediction"),
-        *("--draft", "--draft-max", "--draft-n"),
+        # A stage of --spec-type may name a model and a file of its own.
+        *("--draft", "--draft-max", "--draft-n", "--spec-type"),
     ),
 }
 
