@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from corral_host.tools import HostError, sync
+from corral_host.unprivileged import as_owner_of
 
 # Parts of the C library, which belong together with the loader of the host.
 C_LIBRARY = re.compile(
@@ -19,16 +20,16 @@ RESOLVED = re.compile(r"^\s*(\S+)(?: => (.*?))?(?: \(0x[0-9a-f]+\))?$")
 NOT_FOUND = "not found"
 
 
-def resolved(program, beside=()):
+def resolved(program, beside=(), **who):
     """What the loader finds for a program: name -> path, without the host's own parts.
 
     Libraries of libraries are among them. A program that is not dynamic has none.
-    + beside: folders to look in, besides the loader's own
+    + beside: folders to look in, besides the loader's own; + who: runs the loader (Popen's words)
     """
     path = {"LD_LIBRARY_PATH": ":".join(map(str, beside))} if beside else {}
     done = subprocess.run(
         ["ldd", str(program)], capture_output=True, text=True,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **path},
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **path}, **who,
     )  # fmt: skip
     if "not a dynamic executable" in done.stdout + done.stderr:
         return {}
@@ -60,10 +61,13 @@ def collect(built, folder, toolkit):
         sync(copied)
 
 
-def prove_self_contained(release_folder):
-    """Every library of every program comes from the release, the C library or the driver."""
+def prove_self_contained(release_folder, home):
+    """Every library of every program comes from the release, the C library or the driver.
+
+    + home: its owner runs the loader, which the program itself may name
+    """
     for program in sorted((release_folder / "bin").iterdir()):
-        for name, path in resolved(program).items():
+        for name, path in resolved(program, **as_owner_of(home)).items():
             if path == NOT_FOUND:
                 raise HostError(f"{program.name}: {name} is not found. {NEXT}")
             if (release_folder / "lib").resolve() not in Path(path).resolve().parents:

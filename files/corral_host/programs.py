@@ -3,10 +3,10 @@
 import contextlib
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 from corral_host.tools import PROGRAMS, HostError
+from corral_host.unprivileged import as_owner_of, home_of_nobody
 
 LIMIT_SECONDS = 60
 MAINLINE = "llama.cpp"
@@ -33,11 +33,11 @@ def server(folder):
 
 @contextlib.contextmanager
 def bare_environment(toolkit=()):
-    """As bare as a unit's, with a home of its own that nobody else can read.
+    """As bare as a unit's, with a home whose owner runs the programs and owns nothing else.
 
     + toolkit: where a builder without a driver has the toolkit's stand-in for it
     """
-    with tempfile.TemporaryDirectory(prefix="corral-") as home:
+    with home_of_nobody() as home:
         environment = {"PATH": PROGRAMS, "HOME": home, "LC_ALL": "C", "GGML_NO_BACKTRACE": "1"}
         stand_in = next((f / "stubs" / "libcuda.so" for f in toolkit), None)
         if stand_in and stand_in.exists() and not driver_is_here():
@@ -57,7 +57,7 @@ def ask(program, words, environment):
         done = subprocess.run(
             [str(program), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env=environment, cwd=environment["HOME"],
-            timeout=LIMIT_SECONDS, text=True, errors="replace",
+            timeout=LIMIT_SECONDS, text=True, errors="replace", **as_owner_of(environment["HOME"]),
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         return (error.stdout or b"").decode(errors="replace"), None

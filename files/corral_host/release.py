@@ -36,8 +36,8 @@ def prove(release, staging, toolkit=()):
 
     Gives what goes into the receipt. Raises HostError with what is wrong.
     """
-    prove_self_contained(staging)
     with bare_environment(toolkit) as environment:
+        prove_self_contained(staging, environment["HOME"])
         prove_version(server(staging), release["commit"], environment)
         say("smoke run with a tiny model")
         told, log = smoke(release, staging, environment)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 from corral_host import nvidia_smi
 from corral_host.programs import server
 from corral_host.server import call, chat, health
-from corral_host.tools import FAULTS, TAIL_LINES, HostError, digest_or_none, say
+from corral_host.tools import FAULTS, TAIL_LINES, HostError, digest_or_none, say, write_atomic
+from corral_host.unprivileged import as_owner_of, give
 
 READY_SECONDS = 120
 END_SECONDS = 10
@@ -23,13 +25,13 @@ THREADS = 4
 
 def smoke(release, folder, environment):
     """Run the server of ``folder``; gives what it answered, as told, and its log."""
-    model = checked_model(release["smoke_model"])
     gpu = free_gpu() if release["backend"] == "cuda" else None
     home = Path(environment["HOME"])
+    model = own_copy(checked_model(release["smoke_model"]), home)
     endpoint = {"socket": None, "address": "127.0.0.1", "port": free_port()}
     instance = {"endpoint": endpoint, "alias": "smoke"}
     key, log = secrets.token_urlsafe(32), home / "log"
-    (home / "key").write_text(f"{key}\n")
+    give_key(home, key)
     argv = words(server(folder), model, home / "key", endpoint, gpu)
     with running(argv, {**environment, **visible(gpu)}, log) as process:
         try:
@@ -49,6 +51,18 @@ def checked_model(model):
             "Next: run the deploy again, which puts it there"
         )
     return model["path"]
+
+
+def own_copy(model, home):
+    """Other users have no way into the folder of archives."""
+    copy = shutil.copyfile(model, home / "model.gguf")
+    give(copy, home)
+    return copy
+
+
+def give_key(home, key):
+    write_atomic(home / "key", f"{key}\n", mode=0o600)
+    give(home / "key", home)
 
 
 def free_gpu():
@@ -93,7 +107,7 @@ def running(argv, environment, log):
     with open(log, "wb") as output:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env=environment, cwd=environment["HOME"],
+            env=environment, cwd=environment["HOME"], **as_owner_of(environment["HOME"]),
         )  # fmt: skip
     try:
         yield process

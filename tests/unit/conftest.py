@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +31,28 @@ def running(prepared: Path) -> Iterator[RunningHub]:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def engine() -> Iterator[Engine]:
     """Compiled once for all tests that want the same one."""
-    return Engine(tmp_path_factory.mktemp("engine"))
+    with public_folder() as folder:
+        yield Engine(folder / "engine")
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """pytest's own; where an engine runs, one that the engine's user is let into as well."""
+    if "engine" not in request.fixturenames:
+        yield tmp_path
+        return
+    with public_folder() as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def public_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="corral-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def pytest_collection_finish() -> None:

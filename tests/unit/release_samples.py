@@ -71,6 +71,10 @@ ANSWERS = '(200, {"usage": {"completion_tokens": 24}}) if known else (401, {})'
 _VERSION = f"version: 0.5.0-dev (build 1, commit {COMMIT[:7]})"
 
 
+# Any user can run it, which a Python below somebody's home folder need not be.
+_PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+
+
 class Engine:
     """Where the programs of a fake engine are made."""
 
@@ -93,7 +97,7 @@ class Engine:
         cached = self.folder / hashlib.sha256("|".join(made).encode()).hexdigest()[:16]
         if not cached.exists():
             script = cached.with_suffix(".py")
-            script.write_text(_SERVER.format(python=sys.executable, answers=answers, first=first))
+            script.write_text(_SERVER.format(python=_PYTHON, answers=answers, first=first))
             script.chmod(0o755)
             told = {"VERSION": version, "HELP": HELP, "DEVICES": devices, "SERVER": str(script)}
             _compile(cached, [f'-D{name}="{text}"' for name, text in told.items()], rpath)

@@ -34,13 +34,13 @@ def staged(engine: Engine, folder: Path, **made: Any) -> Path:
 def test_a_release_resolves_from_its_own_folder(engine: Engine, tmp_path: Path) -> None:
     folder = staged(engine, tmp_path / "staging")
     assert [path.name for path in (folder / "lib").iterdir()] == ["libgomp.so.1"]
-    libraries.prove_self_contained(folder)
+    libraries.prove_self_contained(folder, folder)
 
 
 def test_a_library_from_elsewhere_is_refused(engine: Engine, tmp_path: Path) -> None:
     folder = staged(engine, tmp_path / "staging", rpath=False)
     with pytest.raises(HostError, match=r"libgomp\.so\.1 comes from /.*CMAKE_INSTALL_RPATH"):
-        libraries.prove_self_contained(folder)
+        libraries.prove_self_contained(folder, folder)
 
 
 def test_a_library_that_nobody_has_is_refused(
@@ -51,7 +51,7 @@ def test_a_library_that_nobody_has_is_refused(
     said = "\\tlibcublas.so.13 => not found\\n\\tlibcuda.so.1 => not found\\n"
     hosts.on_path(monkeypatch, tmp_path / "path", "ldd", f"printf '{said}'")
     with pytest.raises(HostError, match=r"libcublas\.so\.13 is not found"):
-        libraries.prove_self_contained(tmp_path)
+        libraries.prove_self_contained(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
