@@ -12,6 +12,7 @@ from corral_host import nvidia_smi
 from corral_host.bench_run import bench_unit, cpu_name, gpu_names, measure
 from corral_host.gate import PROOF, gate
 from corral_host.instances import instance_state
+from corral_host.lock_files import lock_file, lock_path, read, take, write
 from corral_host.room import gpu_room, host_need, host_room, total
 from corral_host.state import release_is_whole
 from corral_host.tools import FAULTS, HostError, output, say, write_atomic
@@ -49,18 +50,13 @@ def chosen(spec):
 @contextlib.contextmanager
 def only_one(spec):
     """Two at a time would measure each other."""
-    with open(Path(spec["state"]) / "bench.lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            lock.seek(0)
+    with lock_file(lock_path(spec["state"], "bench")) as lock:
+        if not take(lock, fcntl.LOCK_EX, 0):
             raise HostError(
-                f"a benchmark of {lock.read().strip() or 'another instance'} runs on this host. "
+                f"a benchmark of {read(lock).strip() or 'another instance'} runs on this host. "
                 "Next: wait for it, then ask again"
-            ) from fault
-        lock.truncate(0)
-        lock.write(spec["instance"])
-        lock.flush()
+            )
+        write(lock, spec["instance"])
         yield
 
 

@@ -7,9 +7,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from corral_host.gateway_socket import RUN, order, running_generation, save, servers, workers
+from corral_host.gateway_socket import order, running_generation, save, servers, workers
+from corral_host.lock_files import lock_file
 from corral_host.tools import HostError, output, show
 
+# Not in the folder of its sockets, which goes with HAProxy.
+LOCK = "/run/corral/locks/gateway.lock"
 READY_SECONDS = 20
 PAUSE_SECONDS = 0.2
 
@@ -123,7 +126,7 @@ def wait_idle(name, limit_seconds):
 @contextlib.contextmanager
 def changing():
     """One change at a time, so that two never take the last two servers."""
-    with open(f"{RUN}/lock", "w") as lock:
+    with lock_file(LOCK) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -16,6 +16,7 @@ GATE_SECONDS = 180
 MEASURED_SECONDS = 900
 # A program that took the port, or a cable that was pulled, are waited for so long in a revert.
 OBSTACLE_SECONDS = 300
+RETRY_SECONDS = 30
 
 SERVICE = """\
 # Written by Corral for one activation, which removes it at its end.
@@ -23,9 +24,13 @@ SERVICE = """\
 Description=Corral: settle the activation of {instance}
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=exec
+# As long as it could not settle, such as while another activation has the lock.
+Restart=on-failure
+RestartSec={retry_seconds}
 ExecStart={python} {helper} guard {folder} {units}
 
 [Install]
@@ -61,15 +66,25 @@ def limit_seconds(task):
 def write(task):
     """Both units; `arm` starts them once systemd has read them."""
     service, timer = guard_paths(task["units"], task["instance"])
-    values = {**task, "python": sys.executable, "limit_seconds": limit_seconds(task)}
+    values = {
+        **task, "python": sys.executable, "limit_seconds": limit_seconds(task),
+        "retry_seconds": RETRY_SECONDS,
+    }  # fmt: skip
     write_atomic(service, SERVICE.format(**values))
     write_atomic(timer, TIMER.format(**values))
 
 
 def arm(task):
     service, timer = guard_paths(task["units"], task["instance"])
+    # That of an earlier activation may still try: it would take this one for its own.
+    quiet("stop", service.name)
     output("systemctl", "enable", "--quiet", service.name)
     output("systemctl", "start", timer.name)
+
+
+def hurry(units, instance):
+    """Let the guard settle from now on, as long as it takes."""
+    quiet("start", "--no-block", guard_paths(units, instance)[0].name)
 
 
 def remove(units, instance):

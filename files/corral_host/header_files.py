@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from corral_host.fetch import PATIENCE_SECONDS, ask_hub
+from corral_host.lock_files import lock_file, lock_path
 from corral_host.state import shard_is_proved
 from corral_host.tools import HostError, say
 
@@ -27,14 +28,14 @@ def proof_folder(paths):
     """A folder for one run at a time; what a killed run left goes first."""
     root = Path(paths["state"]) / "proofs"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        clear(root)
-        yield root
-    finally:
-        clear(root)
-        os.close(handle)
+    root.chmod(0o700)
+    with lock_file(lock_path(paths["state"], "proofs")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            clear(root)
+            yield root
+        finally:
+            clear(root)
 
 
 def clear(root):

@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host.tools import HostError
+from corral_host.lock_files import lock_file, lock_path, read, take, write
+from corral_host.tools import HostError, say
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# Somebody who only looks holds a lock for a moment.
+LOOK_SECONDS = 1
 # A controller that says nothing for so long is gone.
 SILENCE_SECONDS = 60
 
@@ -21,51 +24,71 @@ def boot_id():
 
 
 def activate_lock(state):
-    return Path(state) / "activate.lock"
+    return lock_path(state, "activate")
 
 
 def rollout_lock(state):
-    return Path(state) / "rollout.lock"
+    return lock_path(state, "rollout")
 
 
 @contextlib.contextmanager
-def held(path, by, doing, *, wait=False, **more):
+def held(path, by, doing, *, wait_seconds=0, **more):
     """Hold a lock and say in it who does what. Raises HostError that names another holder."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as fault:
-            raise HostError(f"{told(path)}. Next: wait for it, then ask again") from fault
+    with lock_file(path) as lock:
+        if not got(lock, path, wait_seconds):
+            raise HostError(f"{told(path)}. Next: wait for it, then ask again")
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        holder = {"by": by, "since": since, "boot_id": boot_id(), "pid": os.getpid()}
-        # For people only: with a full disk the lock holds as well.
-        with contextlib.suppress(OSError):
-            lock.truncate(0)
-            lock.write(json.dumps({**holder, "doing": doing, **more}))
-            lock.flush()
+        write(lock, json.dumps({"by": by, "since": since, **myself(), "doing": doing, **more}))
         yield
 
 
-def holder_of(path):
-    """What the living holder of a lock says of itself, or None."""
+def got(lock, path, wait_seconds):
+    if take(lock, fcntl.LOCK_EX, LOOK_SECONDS):
+        return True
+    if wait_seconds:
+        say(f"{told(path)}; this waits for it, for {wait_seconds} s at most")
+    return take(lock, fcntl.LOCK_EX, wait_seconds)
+
+
+def myself():
+    return {"boot_id": boot_id(), "pid": os.getpid(), "started": started(os.getpid())}
+
+
+def started(pid):
+    """When a process was started, in ticks since the boot; None if there is none. See proc(5)."""
     try:
-        with open(path) as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return says(lock.read())
+        text = Path(f"/proc/{int(pid)}/stat").read_text(errors="replace")
+    except (OSError, ValueError, TypeError):
+        return None
+    # The name before it may hold anything.
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def holder_of(path):
+    """What the living holder of a lock says of itself, or None where nobody holds it.
+
+    Empty where it cannot be told: with a full disk a holder says nothing.
+    """
+    try:
+        with lock_file(path, make=False) as lock:
+            return None if take(lock, fcntl.LOCK_SH, 0) else says(read(lock))
     except FileNotFoundError:
-        pass
-    return None
+        return None
 
 
 def says(text):
+    """A holder's words while its process lives: those of an earlier one may still be there."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        # Another one was just about to write it.
+        holder = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
+    return holder if isinstance(holder, dict) and lives(holder) else {}
+
+
+def lives(holder):
+    since = started(holder.get("pid"))
+    same_boot = holder.get("boot_id") == boot_id()
+    return same_boot and since is not None and since == holder.get("started")
 
 
 def told(path):

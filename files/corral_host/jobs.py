@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host import attempt, confirming, way_back
+from corral_host import attempt, confirming, guard, way_back
 from corral_host import task as tasks
 from corral_host.activate import activate
 from corral_host.bench import bench, settle_bench
@@ -19,9 +19,19 @@ from corral_host.fetch import fetch
 from corral_host.history import instance_folder
 from corral_host.install import install
 from corral_host.limits import build_properties
+from corral_host.lock_files import lock_file
 from corral_host.start_again import GoingDownError
 from corral_host.step_back import step_back
-from corral_host.tools import TAIL_LINES, HostError, output, read_json, say, show, write_atomic
+from corral_host.tools import (
+    FAULTS,
+    TAIL_LINES,
+    HostError,
+    output,
+    read_json,
+    say,
+    show,
+    write_atomic,
+)
 
 JOBS = Path("/var/lib/corral/jobs")
 NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
@@ -49,8 +59,7 @@ def is_running(name):
 def start(name, job):
     """Start a job, or join it when the very same one runs already."""
     folder = JOBS / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
+    with lock_file(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_running(name):
             return join(name, job)
@@ -175,7 +184,7 @@ def settle(name):
     attempt.forget_phase(name)
     job = read_json(JOBS / name / "job.json")
     if job and job["kind"] in SWITCHES:
-        report = way_back.settle(switched_folder(job), job["spec"]["paths"]["units"])
+        report = settled(switched_folder(job), job["spec"]["paths"]["units"])
         if report:
             error = "" if report["outcome"] == "kept" else report["reason"]
             say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
@@ -185,6 +194,17 @@ def settle(name):
         if outcome:
             say(outcome)
             write_result(name, outcome, None)
+
+
+def settled(folder, units):
+    """The report, if this settled anything; what it could not settle is left to the guard."""
+    try:
+        return way_back.settle(folder, units)
+    except GoingDownError:
+        raise
+    except FAULTS:
+        guard.hurry(units, Path(folder).name)
+        raise
 
 
 def switched_folder(job):

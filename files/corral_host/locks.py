@@ -1,4 +1,4 @@
-"""Locks that the death of their holder frees."""
+"""Locks of builds and releases, that the death of their holder frees."""
 
 import contextlib
 import fcntl
@@ -6,37 +6,39 @@ import os
 import time
 from pathlib import Path
 
+from corral_host.lock_files import lock_file, lock_path, read, take, write
 from corral_host.tools import HostError, say
 
 
 @contextlib.contextmanager
 def one_build(release):
     """One build at a time for all that share a compiler cache; says whom it waits for."""
-    cache = Path(release["compiler_cache"])
-    cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / "corral-build.lock", "a+") as lock:
+    with lock_file(build_lock(release)) as lock:
         wait_for(lock)
-        lock.truncate(0)
-        lock.write(f"{release['engine']} {release['key']} on {os.uname().nodename}, ")
-        lock.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S', time.gmtime())} UTC")
-        lock.flush()
+        since = time.strftime("%H:%M:%S", time.gmtime())
+        write(
+            lock, f"{release['engine']} {release['key']} on {os.uname().nodename}, "
+            f"process {os.getpid()}, since {since} UTC",
+        )  # fmt: skip
         yield
-        lock.truncate(0)
+        write(lock, "")
+
+
+def build_lock(release):
+    """With the cache, as more than one host may share it."""
+    return Path(release["compiler_cache"]) / "locks" / "corral-build.lock"
 
 
 def wait_for(lock):
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        say(f"waiting for another build: {lock.read() or 'just starting'}")
+    if not take(lock, fcntl.LOCK_EX, 0):
+        say(f"waiting for another build: {read(lock) or 'just starting'}")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
 def changing_releases(release):
     """While a release is built, installed or packed, nothing is pruned."""
-    with open(lock_file(release["state"]), "w") as lock:
+    with lock_file(lock_path(release["state"], "releases")) as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
@@ -44,17 +46,10 @@ def changing_releases(release):
 @contextlib.contextmanager
 def pruning(state):
     """Raises HostError while a job changes releases."""
-    with open(lock_file(state), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with lock_file(lock_path(state, "releases")) as lock:
+        if not take(lock, fcntl.LOCK_EX, 0):
             raise HostError(
                 "nothing was pruned: a release is being built or installed here. "
                 "Next: run this again when that is done"
-            ) from error
+            )
         yield
-
-
-def lock_file(state):
-    Path(state).mkdir(parents=True, exist_ok=True)
-    return Path(state) / "releases.lock"

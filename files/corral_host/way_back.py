@@ -11,6 +11,10 @@ from corral_host.holding import activate_lock, boot_id, held
 from corral_host.start_again import refuse_going_down, start_again
 from corral_host.tools import FAULTS, say, show
 
+# An activation of another instance has the lock for minutes, one with a long soak for hours. What
+# waits tells who has it, gives up, and the guard comes again: it is never a wait without a word.
+SETTLE_WAIT_SECONDS = 600
+
 
 def settle(folder, units):
     """End an activation whose process is gone; gives its report, or None if there is none."""
@@ -18,10 +22,16 @@ def settle(folder, units):
     if task is None:
         remove_guard(units, Path(folder).name)
         return None
-    with held(activate_lock(task["state"]), "this host", f"settling {task['instance']}", wait=True):
+    with settling(task["state"], task["instance"]):
         report = settle_held(folder)
     attempt.forget_phase(attempt.job_name(task["instance"]))
     return report
+
+
+def settling(state, instance):
+    """The lock, for who settles. Raises HostError that names a holder which keeps it too long."""
+    doing = f"settling {instance}"
+    return held(activate_lock(state), "this host", doing, wait_seconds=SETTLE_WAIT_SECONDS)
 
 
 def settle_held(folder):
@@ -41,7 +51,7 @@ def guard(folder, units):
     if task is None:
         # Whoever is about to arm it again holds the lock.
         state, name = Path(folder).parents[1], Path(folder).name
-        with held(activate_lock(state), "this host", f"settling {name}", wait=True):
+        with settling(state, name):
             if tasks.load(folder) is None:
                 remove_guard(units, name)
         return {"settled": None}

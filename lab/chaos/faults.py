@@ -126,7 +126,8 @@ def stale_locks(fleet: Fleet) -> Iterator[None]:
     text = '{"by": "anna on desk", "since": "2026-01-01T10:00:00Z", "boot_id": "0", "pid": 4}'
     for n in fleet.numbers:
         for name in ("activate.lock", "rollout.lock"):
-            fleet.on(n, f"echo '{text}' > /var/lib/corral/{name}")
+            folder = "/var/lib/corral/locks"
+            fleet.on(n, f"install -d -m 700 {folder} && echo '{text}' > {folder}/{name}")
     yield
 
 

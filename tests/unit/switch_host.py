@@ -171,6 +171,8 @@ class Host:
         """As if this generation had been activated long ago."""
         (self.units / UNIT).write_text((self.folder / f"generations/{generation}/unit").read_text())
         (self.folder / "current").symlink_to(f"generations/{generation}")
+        with MODULES["holding"].held(self.root / "state/locks/activate.lock", "anna", "serving it"):
+            pass
         self.systemctl("enable", UNIT)
         self.systemctl("start", UNIT)
         self.steps.clear()

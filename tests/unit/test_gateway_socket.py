@@ -56,7 +56,7 @@ def modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Any]:
     """gateway and gateway_socket, with their folder here."""
     gateway, socket = helper_module("gateway"), helper_module("gateway_socket")
     monkeypatch.setattr(socket, "SERVERS", str(tmp_path / "servers"))
-    monkeypatch.setattr(gateway, "RUN", str(tmp_path))
+    monkeypatch.setattr(gateway, "LOCK", str(tmp_path / "locks" / "gateway.lock"))
     (tmp_path / "current").mkdir()
     (tmp_path / "current/haproxy.cfg").write_text(
         "  server one_chat 10.0.0.1:9001 weight 100\n  server two_chat two.lan:8001 weight 25\n"

@@ -24,7 +24,7 @@ SPARE = {**END, "port": 18001}
 
 
 def test_a_second_holder_is_told_of_the_first_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "state" / "activate.lock"
+    path = holding.activate_lock(tmp_path / "state")
     told = rf"anna is activating chat on this host since 2.* \(pid {os.getpid()}\). Next: wait"
     with (
         holding.held(path, "anna", "activating chat"),

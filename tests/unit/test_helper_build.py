@@ -141,18 +141,17 @@ def test_an_absent_release_cannot_be_packed(spec: dict[str, Any]) -> None:
 
 HOLD = """
 import json, sys
-from pathlib import Path
 from corral_host import locks
 spec = json.load(sys.stdin)
 with locks.one_build(spec):
-    print((Path(spec["compiler_cache"]) / "corral-build.lock").read_text(), flush=True)
+    print(locks.build_lock(spec).read_text(), flush=True)
 """
 
 
 def test_a_build_waits_for_another_and_says_for_whom(spec: dict[str, Any]) -> None:
-    cache = Path(spec["compiler_cache"])
-    cache.mkdir()
-    with (cache / "corral-build.lock").open("w") as held:
+    path = locks.build_lock(spec)
+    path.parent.mkdir(parents=True)
+    with path.open("w") as held:
         held.write("ik_llama.cpp 123 on gpu-02")
         held.flush()
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -1,0 +1,238 @@
+"""Lock files that nobody else can open, and what their holders say."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.helper_modules import helper_module
+
+locks, holding, bench = (helper_module(name) for name in ("locks", "holding", "bench"))
+lock_files, header_files = helper_module("lock_files"), helper_module("header_files")
+gateway, jobs, way_back = (helper_module(name) for name in ("gateway", "jobs", "way_back"))
+HostError = helper_module("tools").HostError
+NOBODY = 65534
+# Tries to get each lock; prints what it got, and whether it may look at all.
+STRANGER = """
+import fcntl, os, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+plain, *paths = sys.argv[1:]
+print("sees", open(plain).read())
+for path in paths:
+    for what in (path, os.path.dirname(path)):
+        try:
+            fcntl.flock(os.open(what, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except PermissionError:
+            continue
+        print("locked", what)
+"""
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A folder that every user gets into, as /var/lib/corral is."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def take_all(state: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Use every lock of the helper once, under a umask that hides nothing; gives their files."""
+    monkeypatch.setattr(gateway, "LOCK", str(state / "run" / "locks" / "gateway.lock"))
+    monkeypatch.setattr(jobs, "JOBS", state / "jobs")
+    monkeypatch.setattr(jobs, "is_running", lambda _: False)
+    monkeypatch.setattr(jobs, "launch", lambda *_: None)
+    release = {"compiler_cache": str(state / "cache"), "engine": "e", "key": "k", "state": state}
+    before = os.umask(0)
+    try:
+        for lock in (
+            locks.one_build(release), locks.changing_releases(release), locks.pruning(state),
+            holding.held(holding.activate_lock(state), "anna", "activating"),
+            holding.held(holding.rollout_lock(state), "anna", "rolling out"),
+            bench.only_one({"state": state, "instance": "chat"}),
+            header_files.proof_folder({"state": state}), gateway.changing(),
+        ):  # fmt: skip
+            with lock:
+                pass
+        jobs.start("fetch", {"kind": "fetch", "spec": {}})
+    finally:
+        os.umask(before)
+    return sorted(
+        path for path in state.rglob("*") if path.suffix == ".lock" or path.name == "lock"
+    )
+
+
+def modes(paths: list[Path]) -> set[tuple[int, int]]:
+    found = [(path.stat().st_mode, path.parent.stat().st_mode) for path in paths]
+    return {(stat.S_IMODE(mode), stat.S_IMODE(folder)) for mode, folder in found}
+
+
+def test_no_other_user_can_open_or_lock_any_of_them(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = take_all(state, monkeypatch)
+    assert [str(path.relative_to(state)) for path in paths] == [
+        "cache/locks/corral-build.lock", "jobs/fetch/lock", "locks/activate.lock",
+        "locks/bench.lock", "locks/proofs.lock", "locks/releases.lock", "locks/rollout.lock",
+        "run/locks/gateway.lock",
+    ]  # fmt: skip
+    assert modes(paths) == {(0o600, 0o700)}
+    if os.geteuid() == 0:
+        (state / "plain").write_text("this")
+        (state / "plain").chmod(0o644)
+        done = subprocess.run(
+            [sys.executable, "-c", STRANGER, state / "plain", *paths],
+            capture_output=True, text=True, check=True, cwd="/",
+        )  # fmt: skip
+        assert done.stdout == "sees this\n"
+
+
+def test_those_that_stand_open_are_closed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in take_all(state, monkeypatch):
+        path.chmod(0o644)
+        path.parent.chmod(0o755)
+    assert modes(take_all(state, monkeypatch)) == {(0o600, 0o700)}
+
+
+def link(path: Path) -> None:
+    path.with_name("elsewhere").touch()
+    path.symlink_to("elsewhere")
+
+
+def foreign(path: Path) -> None:
+    path.touch()
+    os.chown(path, NOBODY, NOBODY)
+
+
+OBSTACLES: dict[str, Any] = {"link": link, "folder": Path.mkdir, "pipe": os.mkfifo}
+if os.geteuid() == 0:
+    OBSTACLES["file of somebody else"] = foreign
+
+
+@pytest.mark.parametrize("what", OBSTACLES)
+def test_what_is_no_lock_file_of_ours_is_refused(what: str, tmp_path: Path) -> None:
+    path = holding.activate_lock(tmp_path)
+    path.parent.mkdir()
+    OBSTACLES[what](path)
+    with (
+        pytest.raises(HostError, match=r"activate.lock: not used for locks, .*Next: "),
+        lock_files.lock_file(path),
+    ):
+        pytest.fail("it was used")
+
+
+def test_a_folder_that_is_a_link_or_somebody_elses_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "locks").symlink_to("elsewhere")
+    with pytest.raises(HostError, match="locks: not used for locks"):
+        holding.holder_of(holding.activate_lock(tmp_path))
+    if os.geteuid() == 0:
+        (tmp_path / "locks").unlink()
+        (tmp_path / "elsewhere").rename(tmp_path / "locks")
+        os.chown(tmp_path / "locks", NOBODY, NOBODY)
+        with pytest.raises(HostError, match="belongs to user 65534"):
+            holding.holder_of(holding.activate_lock(tmp_path))
+
+
+def holder(**changes: Any) -> str:
+    return json.dumps({"by": "anna", "doing": "at it", **holding.myself(), **changes})
+
+
+UNBELIEVED = {
+    "no text": "", "null": "null", "number": "7", "text": '"text"', "list": "[1]", "half": "{",
+    "deep": "[" * 60000, "no UTF-8": "\udc80", "no pid": holder(pid=None),
+    "path for a pid": holder(pid="../self"), "another boot": holder(boot_id="another"),
+    "another process": holder(started=1), "dead": holder(pid=2**40),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNBELIEVED.values(), ids=UNBELIEVED)
+def test_who_cannot_be_believed_is_somebody(text: str, tmp_path: Path) -> None:
+    path = holding.activate_lock(tmp_path)
+    with lock_files.lock_file(path) as lock:
+        path.write_text(text, errors="surrogateescape")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert holding.holder_of(path) == {}
+        assert holding.told(path).startswith("somebody is at work on this host since just now")
+        path.write_text(holder())
+        assert holding.holder_of(path)["by"] == "anna"
+    assert holding.holder_of(path) is None
+
+
+def test_who_only_looks_stands_in_nobodys_way(tmp_path: Path) -> None:
+    path = holding.activate_lock(tmp_path)
+    with lock_files.lock_file(path) as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with holding.held(path, "ben", "activating"):
+            assert holding.holder_of(path)["by"] == "ben"
+
+
+def test_a_lock_without_room_for_words_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    path = holding.activate_lock(tmp_path)
+    with holding.held(path, "anna", "activating"):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with holding.held(path, "ben", "activating"):
+            # Not what the one before said.
+            assert holding.holder_of(path) == {}
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_settling_waits_with_a_limit_and_says_for_whom(
+    journal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    task = {"state": str(tmp_path), "instance": "chat", "job": "j", "report": {}}
+    folder = tmp_path / "instances" / "chat"
+    folder.mkdir(parents=True)
+    if journal:
+        (folder / "activating.json").write_text(json.dumps(task))
+    monkeypatch.setattr(way_back, "SETTLE_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(holding, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(way_back.switch, "quiet", lambda *_: None)
+    with (
+        holding.held(holding.activate_lock(tmp_path), "anna", "activating long"),
+        pytest.raises(HostError, match="anna is activating long"),
+    ):
+        way_back.guard(str(folder), str(tmp_path))
+    assert "anna is activating long" in capsys.readouterr().out
+    assert (folder / "activating.json").exists() is journal
+
+
+def test_what_a_job_could_not_settle_is_left_to_the_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise HostError("anna has the lock")
+
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(way_back, "settle", fail)
+    monkeypatch.setattr(jobs.guard, "quiet", lambda *words: asked.append(words))
+    with pytest.raises(HostError, match="anna"):
+        jobs.settled(str(tmp_path / "chat"), str(tmp_path))
+    assert asked == [("start", "--no-block", "corral-guard-chat.service")]
+
+
+def test_a_guard_that_failed_comes_again() -> None:
+    text = helper_module("guard").SERVICE
+    for line in ("Restart=on-failure", "StartLimitIntervalSec=0", "RestartSec={retry_seconds}"):
+        assert line in text.splitlines()
