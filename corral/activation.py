@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from corral import answers
+from corral.answers import JobNews
+from corral.asking import UnreachedError, fault
 from corral.errors import CorralError
 from corral.following import Hear, News, follow
-from corral.installed import UnreachedError, ask, fault, operator
+from corral.installed import ask, operator
 from corral.inventory import Host
 from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
+from corral.reading import as_answer
 from corral.reports import Report
-from corral.state import HostState
 
 # For golden prompts, speed, and all that has no limit of its own in the plan.
 _GATE_SECONDS = 600
@@ -105,7 +108,8 @@ class Driver:
         document = {
             "kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()
         }  # fmt: skip
-        ask(self.host, self.plan.paths.helper, ["start", job], json.dumps(document))
+        words = ["start", job]
+        ask(self.host, self.plan.paths.helper, words, answers.STARTED, json.dumps(document))
 
     def _listener(self, instance: InstancePlan) -> Hear:
         def hear(news: News) -> None:
@@ -118,7 +122,7 @@ class Driver:
     def _confirm(self, instance: InstancePlan, generation: str) -> None:
         words = ["confirm", instance.name, generation]
         try:
-            ask(self.host, self.plan.paths.helper, words)
+            ask(self.host, self.plan.paths.helper, words, answers.ANYTHING)
         except CorralError as error:
             # Cut: asked again with the next news. Refused: nothing waits any more, and the report
             # says what became of it.
@@ -128,38 +132,41 @@ class Driver:
         return next((one for one in self.history() if one.instance == instance.name), None)
 
     def _report(
-        self, instance: InstancePlan, news: dict[str, Any], before: Report | None, to: str | None
+        self, instance: InstancePlan, news: JobNews, before: Report | None, to: str | None
     ) -> Report:
         """The job's own, or that of who settled it after a reboot or a kill."""
-        if news["answer"]:
-            return Report.model_validate(news["answer"])
-        told, deadline = str(news["error"]), time.monotonic() + longest_seconds(instance)
+        name = f"{self.host.name}/{instance.name}"
+        if news.answer:
+            return as_answer(answers.REPORT, news.answer, where=name)
+        told, deadline = str(news.error), time.monotonic() + longest_seconds(instance)
         while told.startswith(_ENDED_ALONE) and time.monotonic() < deadline:
             try:
                 newest = self._newest(instance)
                 if newest and newest != before:
                     return newest
-                # A helper of an earlier version does not say.
-                if not news.get("unsettled", True):
+                if not news.unsettled:
                     return self._untouched(instance, to, told)
                 self.hear(instance.name, News(detail="the host settles it"))
             except CorralError as error:
                 self.hear(instance.name, News(detail=error.what))
             time.sleep(_PAUSE_SECONDS)
-        raise fault(f"{self.host.name}/{instance.name}", told)
+        raise fault(name, told)
 
     def _untouched(self, instance: InstancePlan, to: str | None, why: str) -> Report:
         """Of an activation that ended before it had written down that it would touch anything."""
-        state = ask(self.host, self.plan.paths.helper, ["state", self.plan.to_helper()])
-        found = HostState.model_validate(state).instances[instance.name]
+        helper, document = self.plan.paths.helper, self.plan.to_helper()
+        state = ask(self.host, helper, ["state"], answers.STATE, document)
+        found = state.instances.get(instance.name)
+        if found is None:
+            raise CorralError(self.host.name, f"does not tell of {instance.name}", "deploy it")
         now = found.installed_generation
-        document = {
+        report = {
             "host": self.host.name, "instance": instance.name, "at": datetime.now(UTC).isoformat(),
             "by": operator(), "rollout": self.rollout, "from": now, "to": to, "outcome": "refused",
             "serving": now if found.active == "active" else None,
             "reason": f"nothing was touched: {why}",
         }  # fmt: skip
-        return Report.model_validate(document)
+        return Report.model_validate(report)
 
     def _silent(self, instance: InstancePlan, error: CorralError) -> CorralError:
         what = (
@@ -172,18 +179,18 @@ class Driver:
 
 def history(host: Host, plan: HostPlan) -> list[Report]:
     """Reports of all instances of a host, newest first. Raises CorralError."""
-    found = ask(host, plan.paths.helper, ["history", plan.paths.model_dump_json()])
-    return [Report.model_validate(one) for one in found]
+    paths = plan.paths.model_dump_json()
+    return ask(host, plan.paths.helper, ["history"], answers.REPORTS, paths)
 
 
-def kept_generation(host: Host, plan: HostPlan, instance: str, generation: str) -> dict[str, Any]:
-    """What a host knows of a generation: plan, unit, reports, and links that name it.
+def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str) -> dict[str, Any]:
+    """The plan that a generation on a host was made from.
 
     Raises CorralError where it is not whole there.
     """
     document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
-    found: dict[str, Any] = ask(host, plan.paths.helper, ["generation", json.dumps(document)])
-    return found
+    text = json.dumps(document)
+    return ask(host, plan.paths.helper, ["generation"], answers.KEPT, text).plan.model_dump()
 
 
 def longest_seconds(instance: InstancePlan) -> int:

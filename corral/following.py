@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
+from corral.answers import NEWS, JobNews, Phase
+from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.installed import UnreachedError, ask
+from corral.installed import ask
 from corral.inventory import Host
 from corral.schema import Frozen
 
@@ -34,9 +35,7 @@ class News(Frozen):
 Hear = Callable[[News], None]
 
 
-def follow(
-    host: Host, helper: str, name: str, *, patience_seconds: float, hear: Hear
-) -> dict[str, Any]:
+def follow(host: Host, helper: str, name: str, *, patience_seconds: float, hear: Hear) -> JobNews:
     """The last news of a job, as the helper's ``poll`` gives it.
 
     Each question is a connection of its own. Raises the last error once the host was silent for
@@ -45,7 +44,7 @@ def follow(
     offset, heard_at = 0, time.monotonic()
     while True:
         try:
-            news: dict[str, Any] = ask(host, helper, ["poll", name, str(offset)])
+            news = ask(host, helper, ["poll", name, str(offset)], NEWS)
         except CorralError as error:
             silent = time.monotonic() - heard_at
             limit = patience_seconds if isinstance(error, UnreachedError) else ERRORS_SECONDS
@@ -55,20 +54,15 @@ def follow(
             time.sleep(_PAUSE_SECONDS)
             continue
         heard_at = time.monotonic()
-        if not news["running"]:
+        if not news.running:
             return news
-        offset = news["offset"]
+        offset = news.offset
         hear(_news(news))
 
 
-def _news(news: dict[str, Any]) -> News:
-    phase = news.get("phase") or {}
-    return News(
-        phase=phase.get("name", ""),
-        seconds=phase.get("seconds", 0),
-        detail=phase.get("detail", ""),
-        line=next((line.strip() for line in reversed(news["tail"]) if line.strip()), ""),
-    )
+def _news(news: JobNews) -> News:
+    phase = news.phase or Phase()
+    return News(phase=phase.name, seconds=phase.seconds, detail=phase.detail, line=news.last_line)
 
 
 class Heard:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-# Runs an archive that comes on standard input, base64, without a file on the host.
+# Runs an archive without a file on the host. It is the first line of standard input, in base64; the
+# rest is the command's, which reads on from the same buffer.
 BOOTSTRAP = (
     "import base64,os,sys;"
     "f=os.memfd_create('corral');"
-    "os.write(f,base64.b64decode(sys.stdin.buffer.read()));"
+    "os.write(f,base64.b64decode(sys.stdin.buffer.readline()));"
     "sys.path.insert(0,f'/proc/self/fd/{f}');"
     "from corral_host.__main__ import main;"
     "sys.exit(main(sys.argv[1:]))"

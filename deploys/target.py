@@ -96,9 +96,7 @@ def current_target() -> Target:
     except CorralError as error:
         raise PyinfraError(str(error)) from error
     package = helper_package(project_root())
-    state = host.get_fact(
-        State, plan_json=plan.to_helper(), bootstrap=BOOTSTRAP, _stdin=encoded(package)
-    )
+    state = host.get_fact(State, bootstrap=BOOTSTRAP, _stdin=[encoded(package), plan.to_helper()])
     target = Target(
         host=this,
         plan=plan,

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
-
-from pydantic import ValidationError
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
+from corral.answers import GPUS
+from corral.reading import UnreadableError, read_answer
 from corral.state import GpuHost
 
 
 class Gpus(FactBase[GpuHost | None]):
     """The helper's ``gpus``.
 
-    + helper: path of the installed helper; + plan_json: the HostPlan.
-    None when the host could not be asked.
+    + helper: path of the installed helper. None when the host could not be asked.
+    Give the HostPlan as ``_stdin``.
     """
 
-    def command(self, helper: str, plan_json: str) -> StringCommand:
-        return StringCommand("python3", QuoteString(helper), "gpus", QuoteString(plan_json))
+    def command(self, helper: str) -> StringCommand:
+        return StringCommand("python3", "-I", QuoteString(helper), "gpus")
 
     @staticmethod
     def default() -> None:
@@ -28,6 +27,6 @@ class Gpus(FactBase[GpuHost | None]):
 
     def process(self, output: list[str]) -> GpuHost:
         try:
-            return GpuHost.model_validate(json.loads("\n".join(output)))
-        except (json.JSONDecodeError, ValidationError) as error:
+            return read_answer(GPUS, "\n".join(output))
+        except UnreadableError as error:
             raise FactProcessError(f"the helper's gpus are not readable: {error}") from error

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
+from corral.answers import CHECKS
+from corral.reading import UnreadableError, read_answer
 from corral.verification import Check
 
 
 class Checks(FactBase[list[Check]]):
     """The helper's ``check``: every instance by process, by socket and by HTTP.
 
-    + helper: path of the installed helper; + plan_json: the HostPlan.
+    + helper: path of the installed helper. Give the HostPlan as ``_stdin``.
     """
 
-    def command(self, helper: str, plan_json: str) -> StringCommand:
-        return StringCommand("python3", QuoteString(helper), "check", QuoteString(plan_json))
+    def command(self, helper: str) -> StringCommand:
+        return StringCommand("python3", "-I", QuoteString(helper), "check")
 
     @staticmethod
     def default() -> list[Check]:
@@ -26,6 +26,6 @@ class Checks(FactBase[list[Check]]):
 
     def process(self, output: list[str]) -> list[Check]:
         try:
-            return [Check.model_validate(row) for row in json.loads("\n".join(output))]
-        except (json.JSONDecodeError, ValueError) as error:
+            return read_answer(CHECKS, "\n".join(output))
+        except UnreadableError as error:
             raise FactProcessError(f"the helper's checks are not readable: {error}") from error

@@ -14,10 +14,12 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.answers import MANIFEST
 from corral.archives import SUFFIX, Archive, ArchiveStore
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.plan import HostPlan, InstancePlan, ReleasePlan
+from corral.reading import UnreadableError, read_answer, unreadable
 from corral.settings import HostPaths
 from corral.smoke_model import SmokeModel
 from operations import Commands, job, put_bytes, transfer
@@ -115,8 +117,8 @@ def pruned(unused: Sequence[str], *, changes: bool, plan: HostPlan) -> Commands:
     if not unused and not changes:
         host.noop("no release is unused")
         return
-    helper, document = QuoteString(plan.paths.helper), QuoteString(plan.to_helper())
-    yield StringCommand("python3", helper, "prune", document)
+    helper = QuoteString(plan.paths.helper)
+    yield StringCommand("python3", "-I", helper, "prune", _stdin=plan.to_helper())
 
 
 def provide(
@@ -184,16 +186,19 @@ def check_flags(
     """Ask each release for what it knows; False for an instance with other flags."""
     wanted = {instance.release for instance in waiting}
     for release in (release for release in plan.releases if release.key in wanted):
-        asked = QuoteString(json.dumps({"folder": release.folder}))
-        command = StringCommand("python3", QuoteString(plan.paths.helper), "manifest", asked)
-        ok, output = host.run_shell_command(command, **job.arguments(host))
+        command = StringCommand("python3", "-I", QuoteString(plan.paths.helper), "manifest")
+        asked = {**job.arguments(host), "_stdin": json.dumps({"folder": release.folder})}
+        ok, output = host.run_shell_command(command, **asked)
         if not ok:
             job.report(host, output.stderr.splitlines())
             return False
-        known = json.loads(output.stdout)["flags"]
         try:
+            known = read_answer(MANIFEST, output.stdout).flags
             for instance in (one for one in waiting if one.release == release.key):
                 refuse_unknown_flags(instance, known, where=host.name)
+        except UnreadableError as error:
+            job.report(host, str(unreadable(host.name, error)).splitlines())
+            return False
         except CorralError as error:
             job.report(host, str(error).splitlines())
             return False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramiko import SSHException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pyinfra import host, logger
 from pyinfra.api import operation
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
@@ -16,6 +16,7 @@ from pyinfra.api.state import State
 
 from corral.plan import HostPlan, InstancePlan
 from corral.proof import Verdict, refusals
+from corral.reading import UnreadableError, read_answer
 from operations import Commands, job
 
 _SILENT = ["the proof was killed", "  Next: run the same deploy again"]
@@ -41,7 +42,7 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
 
     + document: a plan with ``waiting``, the names of instances to prove.
     """
-    command = StringCommand("python3", QuoteString(helper), "prove")
+    command = StringCommand("python3", "-I", QuoteString(helper), "prove")
     sent = json.dumps(document)
     try:
         ok, output = host.run_shell_command(command, **{**job.arguments(host), "_stdin": sent})
@@ -50,8 +51,8 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
     if not ok:
         return _fail(host, output.stderr.splitlines() or _SILENT)
     try:
-        verdicts = _VERDICTS.validate_json(output.stdout)
-    except ValidationError as error:
+        verdicts = read_answer(_VERDICTS, output.stdout)
+    except UnreadableError as error:
         return _fail(host, [f"the helper's verdicts are not readable: {error}"])
     for line in (line for verdict in verdicts for line in verdict.lines()):
         logger.info(f"{host.print_prefix}{line}")

@@ -29,5 +29,9 @@ def generation(plan: HostPlan, *, waiting: GatewayFiles | None) -> Commands:
         "files": dict(waiting.files),
     }
     yield StringCommand(
-        "python3", QuoteString(plan.paths.helper), "gateway-install", _stdin=json.dumps(document)
+        "python3",
+        "-I",
+        QuoteString(plan.paths.helper),
+        "gateway-install",
+        _stdin=json.dumps(document),
     )

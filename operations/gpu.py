@@ -71,9 +71,7 @@ def _changed(plan: HostPlan, driver_changes: bool) -> GpuHost | None:
     """The host after the change; None where there is none, or where it is still to come."""
     if not driver_changes or not state.is_executing:
         return None
-    found: GpuHost | None = host.get_fact(
-        Gpus, helper=plan.paths.helper, plan_json=plan.to_helper()
-    )
+    found: GpuHost | None = host.get_fact(Gpus, helper=plan.paths.helper, _stdin=plan.to_helper())
     return found
 
 

@@ -36,7 +36,7 @@ def keys(changed: Sequence[InstancePlan], *, helper: str, files: Mapping[str, Ke
     for instance in changed:
         target = json.dumps({"key_path": instance.key_path})
         yield StringCommand(
-            "python3", QuoteString(helper), "key", QuoteString(target),
+            "python3", "-I", QuoteString(helper), "key", QuoteString(target),
             _stdin=files[instance.name].text,
         )  # fmt: skip
 
@@ -52,7 +52,7 @@ def generations(missing: Sequence[InstancePlan], *, helper: str) -> Commands:
         return
     for instance in missing:
         document = instance.model_dump_json()
-        yield StringCommand("python3", QuoteString(helper), "stage", _stdin=document)
+        yield StringCommand("python3", "-I", QuoteString(helper), "stage", _stdin=document)
 
 
 @operation()
@@ -110,7 +110,7 @@ def verify(plan: HostPlan) -> Commands:
     if not subjects(plan) or not state.is_executing:
         host.noop("verified once everything is in place")
         return
-    checks = host.get_fact(Checks, helper=plan.paths.helper, plan_json=plan.to_helper())
+    checks = host.get_fact(Checks, helper=plan.paths.helper, _stdin=plan.to_helper())
     failed = failures(plan, checks)
     if failed:
         next_step = f"`corral logs {plan.host}` says why; `corral verify {plan.host}` checks again"

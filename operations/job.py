@@ -15,7 +15,10 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.answers import NEWS, JobNews
+from corral.errors import CorralError
 from corral.installed import operator
+from corral.reading import UnreadableError, read_answer, unreadable
 from operations import Commands
 
 # Gets the host and the answer of a job; False when it failed, having said why.
@@ -58,7 +61,7 @@ def perform(
 def _start(helper: str, name: str, kind: str, spec: dict[str, Any]) -> StringCommand:
     job = {"kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()}
     return StringCommand(
-        "python3", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
+        "python3", "-I", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
     )
 
 
@@ -78,38 +81,45 @@ def follow(
     offset, last = 0, ""
     next_line_at = time.monotonic()
     while True:
-        news = _ask(host, StringCommand("python3", QuoteString(helper), "poll", name, str(offset)))
+        news = _ask(
+            host, StringCommand("python3", "-I", QuoteString(helper), "poll", name, str(offset))
+        )
         if news is None:
             say(host, f"connection lost; {name} goes on there. Next: run the same deploy again")
             return False
-        offset, line = news["offset"], (news["tail"] or [""])[-1].strip()
-        if not news["running"]:
-            return _finish(host, name, news) and (then is None or then(host, news["answer"]))
+        if isinstance(news, CorralError):
+            report(host, str(news).splitlines())
+            return False
+        offset, line = news.offset, (news.tail or ("",))[-1].strip()
+        if not news.running:
+            return _finish(host, name, news) and (then is None or then(host, news.answer or {}))
         if line and line != last and time.monotonic() >= next_line_at:
             say(host, f"{name}: {line[:100]}")
             last, next_line_at = line, time.monotonic() + _SECONDS_BETWEEN_LINES
 
 
-def _finish(host: Host, name: str, news: dict[str, Any]) -> bool:
-    if news["ok"]:
+def _finish(host: Host, name: str, news: JobNews) -> bool:
+    if news.ok:
         return True
-    reason = news["error"]
+    reason = str(news.error)
     if "Next:" not in reason:
         log = f"/var/lib/corral/jobs/{name}/log"
         reason += f"\n  Next: mend that, then run the same deploy again (all of it: {log} there)"
-    report(host, [f"{name} failed. Its last lines:", *news["tail"], *reason.split("\n")])
+    report(host, [f"{name} failed. Its last lines:", *news.tail, *reason.split("\n")])
     return False
 
 
-def _ask(host: Host, command: StringCommand) -> dict[str, Any] | None:
+def _ask(host: Host, command: StringCommand) -> JobNews | CorralError | None:
     try:
         ok, output = host.run_shell_command(command, **arguments(host))
     except (OSError, SSHException, EOFError):
         return None
     if not ok:
         return None
-    news: dict[str, Any] = json.loads(output.stdout)
-    return news
+    try:
+        return read_answer(NEWS, output.stdout)
+    except UnreadableError as error:
+        return unreadable(host.name, error)
 
 
 def arguments(host: Host) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from pyinfra import logger
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.host import Host
 
+from corral.answers import BUILT
 from corral.archives import Archive, ArchiveStore
 from corral.errors import CorralError
 from corral.plan import ReleasePlan
+from corral.reading import as_answer
 from operations import job
 
 _NEXT = "Next: see that the disk has room, then run the same deploy again"
@@ -26,19 +28,24 @@ def bring_home(
 
     + answer: of the job that packed it. False when it did not arrive, having said why.
     """
-    packed = answer["archive"]
+    try:
+        told = as_answer(BUILT, answer, where=host.name)
+    except CorralError as error:
+        job.report(host, str(error).splitlines())
+        return False
+    packed = told.archive
     archive = Archive(
         engine=release.engine,
         key=release.key,
-        size_bytes=packed["size_bytes"],
-        sha256=packed["sha256"],
-        manifest=answer["manifest"],
+        size_bytes=packed.size_bytes,
+        sha256=packed.sha256,
+        manifest=told.manifest,
     )
     received = store.incoming(release.engine, release.key)
 
     def fetch() -> bool:
         try:
-            ok = host.get_file(packed["path"], str(received), **job.arguments(host))
+            ok = host.get_file(packed.path, str(received), **job.arguments(host))
         except FileNotFoundError:
             # Another deploy joined the same job, and was the first to take its archive.
             if store.find(release.engine, release.key) == archive:
@@ -49,12 +56,12 @@ def bring_home(
         return ok
 
     try:
-        if not _told(host, packed["path"], fetch):
+        if not _told(host, packed.path, fetch):
             return False
     finally:
         received.unlink(missing_ok=True)
     logger.info(f"{host.print_prefix}{release.engine} {release.key} is in the store")
-    remove = StringCommand("rm", "-f", QuoteString(packed["path"]))
+    remove = StringCommand("rm", "-f", QuoteString(packed.path))
     return host.run_shell_command(remove, **job.arguments(host))[0]
 
 

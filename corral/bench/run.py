@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from corral.answers import BENCHMARKED
 from corral.bench import job
 from corral.bench.result import Result, read_outputs
 from corral.bench.store import Pending, ResultStore
@@ -14,6 +15,7 @@ from corral.engines.bench_words import BenchWords, bench_words, left_out
 from corral.inventory import Host
 from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan, ReleasePlan
 from corral.profile import Profile
+from corral.reading import as_answer
 
 Where = Literal["beside", "stop"]
 
@@ -76,11 +78,12 @@ class Benchmark:
 
     def result(self, answer: dict[str, Any]) -> Result:
         """The job's answer with all that belongs to it. Raises CorralError."""
+        told = as_answer(BENCHMARKED, answer, where=self.name)
         argvs = tuple(words.argv for words in self.commands)
         return Result(
             host=self.host.name,
             instance=self.instance.name,
-            **{key: answer[key] for key in ("began_at", "seconds", "where", "cpu", "gpus")},
+            **told.model_dump(exclude={"outputs"}),
             engine=self.release.engine,
             kind=self.release.kind,
             release=self.release.key,
@@ -94,7 +97,7 @@ class Benchmark:
             repetitions=self.repetitions,
             commands=argvs,
             left_out=left_out(self.profile, self.release.kind),
-            measures=read_outputs(argvs, answer["outputs"], where=self.name),
+            measures=read_outputs(argvs, told.outputs, where=self.name),
         )
 
 
@@ -113,8 +116,8 @@ def _answer(benchmark: Benchmark, store: ResultStore, say: job.Say) -> dict[str,
     spec = json.loads(json.dumps(benchmark.spec()))
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     news = job.poll(host, helper, name, 0)
-    there = news.get("answer") if news["ok"] else None
-    before = there["began_at"] if there else None
+    there = news.answer if news.ok else None
+    before = str(there.get("began_at")) if there else None
     pending = store.pending(host.name, benchmark.instance.name)
     if there and pending and pending.spec_sha256 == digest and pending.before != before:
         say("fetching the result of the one that ended meanwhile")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
+from corral.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
 from corral.cli.select import inventory_option, select
 from corral.cli.tables import show
 from corral.errors import CorralError
@@ -20,6 +21,7 @@ from corral.plan import HostPlan
 from corral.remote import call_helper, on_all
 
 Target = tuple[Host, HostPlan]
+Answer = Sequence[KeptBaseline] | Forgotten | str
 
 
 @click.command()
@@ -33,11 +35,10 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
     Exit code 1 when a baseline is damaged or a host cannot be asked.
     """
     targets = select(names, inventory)
-    command = "forget" if forget else "baselines"
-    answers = on_all(lambda target: _ask(target, command), targets)
+    answers = on_all(_forget if forget else _kept, targets)
     found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps({name: _plain(a) for name, a in found.items()}, indent=2))
     elif forget:
         _tell_forgotten(targets, found)
     else:
@@ -45,53 +46,68 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
     sys.exit(0 if all(_is_good(answer) for answer in answers) else 1)
 
 
-def _ask(target: Target, command: str) -> Any:
-    """The helper's answer, or the reason why there is none, as text."""
+def _kept(target: Target) -> Answer:
+    """The rows of a host, or the reason why there are none, as text."""
     host, plan = target
     try:
-        return call_helper(host, command, plan.to_helper())
+        return call_helper(host, "baselines", plan.to_helper(), BASELINES)
     except CorralError as error:
         return str(error)
 
 
-def _is_good(answer: Any) -> bool:
-    if isinstance(answer, dict):
+def _forget(target: Target) -> Answer:
+    """What a host forgot, or the reason why it did not, as text."""
+    host, plan = target
+    try:
+        return call_helper(host, "forget", plan.to_helper(), FORGOTTEN)
+    except CorralError as error:
+        return str(error)
+
+
+def _plain(answer: Answer) -> object:
+    if isinstance(answer, Forgotten):
+        return answer.model_dump()
+    return answer if isinstance(answer, str) else [row.model_dump() for row in answer]
+
+
+def _is_good(answer: Answer) -> bool:
+    if isinstance(answer, Forgotten):
         return True
-    return not isinstance(answer, str) and not any(row["problem"] for row in answer)
+    return not isinstance(answer, str) and not any(row.problem for row in answer)
 
 
-def _tell_forgotten(targets: list[Target], found: dict[str, Any]) -> None:
+def _tell_forgotten(targets: list[Target], found: Mapping[str, Answer]) -> None:
     for _, plan in targets:
         answer = found[plan.host]
-        if isinstance(answer, str):
+        if not isinstance(answer, Forgotten):
             click.echo(answer, err=True)
             continue
         for instance in plan.instances:
-            was = instance.name in answer["forgotten"]
+            was = instance.name in answer.forgotten
             click.echo(f"{plan.host}/{instance.name}: {'forgotten' if was else 'there was none'}")
 
 
-def _table(found: dict[str, Any]) -> Table:
+def _table(found: Mapping[str, Answer]) -> Table:
     heads = ("host", "instance", "profile", "GPUs", "tokens/s", "generation", "kept at")
     table = Table(*heads, box=None)
     for host, answer in found.items():
         if isinstance(answer, str):
             table.add_row(host, f"[red]{escape(answer)}[/]")
             continue
-        for row in answer:
-            table.add_row(host, row["instance"], *_cells(row))
+        for row in answer if not isinstance(answer, Forgotten) else ():
+            table.add_row(host, row.instance, *_cells(row))
     return table
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    kept = row["baseline"]
+def _cells(row: KeptBaseline) -> tuple[str, ...]:
+    kept: Baseline | None = row.baseline
     if kept is None:
-        return (f"[red]{escape(row['problem'])}[/]" if row["problem"] else "none",)
-    gpus = ", ".join(map(str, kept["gpus"])) or "-"
-    figures = "\n".join(_figure(name, samples) for name, samples in kept["samples"].items())
-    return kept["profile"], gpus, figures, kept["generation"], kept["at"]
+        return (f"[red]{escape(row.problem)}[/]" if row.problem else "none",)
+    gpus = ", ".join(map(str, kept.gpus)) or "-"
+    figures = "\n".join(_figure(name, samples) for name, samples in kept.samples.items())
+    return kept.profile, gpus, figures, kept.generation, kept.at
 
 
-def _figure(name: str, samples: list[float]) -> str:
+def _figure(name: str, samples: Sequence[float]) -> str:
     spread = f"{statistics.stdev(samples) / statistics.fmean(samples):.1%}"
     return f"{statistics.fmean(samples):.1f} {name} ({len(samples)} runs, spread {spread})"

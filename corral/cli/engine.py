@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
+from corral.answers import RELEASES, InstalledRelease
 from corral.archives import Archive, ArchiveStore
 from corral.cli.engine_tables import archives_table, releases_table
 from corral.cli.select import all_hosts, inventory_option
@@ -43,7 +43,9 @@ def list_releases(names: tuple[str, ...], as_json: bool, inventory: Path | None)
     answers = on_all(_releases, hosts)
     found = {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        rows = {name: a if isinstance(a, str) else [row.model_dump() for row in a]
+                for name, a in found.items()}  # fmt: skip
+        click.echo(json.dumps(rows, indent=2))
     else:
         show(releases_table(found))
     sys.exit(1 if any(isinstance(answer, str) for answer in answers) else 0)
@@ -96,10 +98,10 @@ def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:
     return [host for host in hosts if not names or host.name in names]
 
 
-def _releases(host: Host) -> Any:
+def _releases(host: Host) -> list[InstalledRelease] | str:
     """The helper's rows, or the reason why there are none, as text."""
     try:
-        return call_helper(host, "releases", HOST_PATHS.model_dump_json())
+        return call_helper(host, "releases", HOST_PATHS.model_dump_json(), RELEASES)
     except CorralError as error:
         return str(error)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from corral.answers import InstalledRelease
 from corral.archives import Archive
 
 _MIB = 1024**2
 
 
-def releases_table(found: Mapping[str, list[dict[str, Any]] | str]) -> Table:
+def releases_table(found: Mapping[str, Sequence[InstalledRelease] | str]) -> Table:
     """One row a release, by host; a text instead of rows says why there are none."""
     table = Table("host", "engine", "release", "MiB", "age", "used by", box=None)
     for host, rows in found.items():
@@ -22,10 +22,10 @@ def releases_table(found: Mapping[str, list[dict[str, Any]] | str]) -> Table:
             table.add_row(host, "", "", "", "", escape(rows))
             continue
         for row in rows:
-            users = ", ".join(row["users"]) or "nobody"
+            users = ", ".join(row.users) or "nobody"
             table.add_row(
-                host, row["engine"], row["key"], _mib(row["size_bytes"]),
-                age(row["installed_at"]), escape(users),
+                host, row.engine, row.key, _mib(row.size_bytes),
+                age(row.installed_at), escape(users),
             )  # fmt: skip
     return table
 
@@ -44,9 +44,10 @@ def archives_table(found: Sequence[Archive]) -> Table:
 
 def age(moment: str | None) -> str:
     """How long ago an ISO moment was, in its largest unit."""
-    if moment is None:
+    try:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(moment or "")).total_seconds()
+    except (ValueError, TypeError):  # also one without a zone
         return "?"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
     for unit, length_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length_seconds:
             return f"{seconds // length_seconds:.0f} {unit}"

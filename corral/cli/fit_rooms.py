@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from corral.answers import GPUS
 from corral.catalog import Catalog
 from corral.errors import CorralError
 from corral.fit.answer import Room
@@ -31,7 +32,7 @@ def host_rooms(host: Host, profile: str | None) -> tuple[list[Room], int]:
     What an instance with this very ``profile`` holds counts as free: it would be replaced.
     Raises CorralError when the host cannot be asked.
     """
-    found = GpuHost.model_validate(call_helper(host, "gpus", "{}"))
+    found = call_helper(host, "gpus", "{}", GPUS)
     if host.spec.gpus and not found.gpus:
         problem = found.problem or "nvidia-smi shows no GPU"
         raise CorralError(host.name, problem, f"see `ssh {host.name} nvidia-smi`")

@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
 from corral.activation import history as history_of
-from corral.activation import kept_generation
+from corral.activation import kept_plan
+from corral.answers import PINNED, Pinned
 from corral.cli.select import all_hosts, inventory_option, select, select_one_host
 from corral.cli.tables import show as show_table
 from corral.errors import CorralError
@@ -79,16 +79,15 @@ def pin(name: str, generation: str, pin_name: str, inventory: Path | None) -> No
 def unpin(name: str, pin_name: str, inventory: Path | None) -> None:
     """Forget NAME; what only it kept is removed by a later deploy."""
     answer = _named("unpin", name, inventory, name=pin_name)
-    click.echo(f"{name}: {answer['unpinned']} is no longer kept as {pin_name}")
+    click.echo(f"{name}: {answer.unpinned} is no longer kept as {pin_name}")
 
 
-def _named(command: str, target: str, inventory: Path | None, **words: str) -> dict[str, Any]:
+def _named(command: str, target: str, inventory: Path | None, **words: str) -> Pinned:
     host, plan = select_one_host(target, inventory)
     if len(plan.instances) != 1:
         raise CorralError(target, f"is {len(plan.instances)} instances", "write HOST/INSTANCE")
     document = {"paths": plan.paths.model_dump(), "instance": plan.instances[0].name, **words}
-    answer: dict[str, Any] = ask(host, plan.paths.helper, [command, json.dumps(document)])
-    return answer
+    return ask(host, plan.paths.helper, [command], PINNED, json.dumps(document))
 
 
 def _everywhere(generation: str, inventory: Path | None) -> list[Pair]:
@@ -156,7 +155,7 @@ def _differences(report: Report, pair: Pair) -> list[str]:
         return []
     try:
         old, new = (
-            kept_generation(*pair, report.instance, generation)["plan"]
+            kept_plan(*pair, report.instance, generation)
             for generation in (report.from_, report.to)
         )
     except CorralError as error:

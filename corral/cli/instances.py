@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import click
+from pydantic import TypeAdapter
 
+from corral.answers import ANYTHING, CHECKS, SHARD_CHECKS, STATE, ShardCheck
 from corral.cli.select import inventory_option, select, select_one_host
 from corral.cli.tables import checks_table, rehash_table, show, status_table
 from corral.errors import CorralError
 from corral.inventory import Host
-from corral.plan import HostPlan
+from corral.plan import HostPlan, InstancePlan
 from corral.remote import call_helper, on_all, run_on
-from corral.state import HostState
-from corral.verification import Check, failures, subjects
+from corral.state import HostState, InstanceState
+from corral.verification import Check, subjects
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
+# Beside what servers need to get ready.
+_ANSWER_SECONDS = 120
+
+T = TypeVar("T")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -30,20 +37,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path | None) -> None:
     """Compare running instances with their plan; exit code 1 when a check fails."""
     targets = select(names, inventory)
-    answers = on_all(lambda target: _ask(target, "check"), targets)
+    answers = on_all(lambda target: _ask(target, "check", CHECKS), targets)
     results = {
         plan.host: _checks(plan, answer) for (_, plan), answer in zip(targets, answers, strict=True)
     }
     rotten = _rehash(targets) if rehash else {}
     if as_json:
         rows = {h: [c.model_dump() for c in checks] for h, checks in results.items()}
-        click.echo(json.dumps({"checks": rows, "shards": rotten}, indent=2))
+        shards = {h: [s.model_dump() for s in found] for h, found in rotten.items()}
+        click.echo(json.dumps({"checks": rows, "shards": shards}, indent=2))
     else:
         show(checks_table(results))
         if rehash:
             show(rehash_table(rotten))
     good = all(c.ok for checks in results.values() for c in checks)
-    good = good and all(row["ok"] for rows in rotten.values() for row in rows)
+    good = good and all(row.ok for rows in rotten.values() for row in rows)
     if not good:
         click.echo("Next: corral logs HOST/INSTANCE, or deploy to restore the plan", err=True)
     sys.exit(0 if good else 1)
@@ -56,11 +64,8 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
 def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
     """Show what runs; exit code 1 when something planned does not."""
     targets = select(names, inventory)
-    answers = on_all(lambda target: _ask(target, "state"), targets)
-    states = {
-        plan.host: answer if isinstance(answer, str) else HostState.model_validate(answer)
-        for (_, plan), answer in zip(targets, answers, strict=True)
-    }
+    answers = on_all(lambda target: _ask(target, "state", STATE), targets)
+    states = {plan.host: a for (_, plan), a in zip(targets, answers, strict=True)}
     plans = [plan for _, plan in targets]
     if as_json:
         rows = {
@@ -128,7 +133,7 @@ def _systemctl(verb: str, names: tuple[str, ...], inventory: Path | None) -> Non
         units = [instance.unit for instance in plan.instances]
         code = run_on(host, ["systemctl", verb, *units])
         if code == 0 and verb != "stop":
-            answer = _ask((host, plan), "ready")
+            answer = _ask((host, plan), "ready", ANYTHING, _ready_seconds(plan))
             code = 1 if isinstance(answer, str) else 0
             if code:
                 click.echo(answer, err=True)
@@ -139,32 +144,40 @@ def _systemctl(verb: str, names: tuple[str, ...], inventory: Path | None) -> Non
     sys.exit(1 if failed else 0)
 
 
-def _ask(target: tuple[Host, HostPlan], command: str) -> Any:
+def _ready_seconds(plan: HostPlan) -> int:
+    """It waits for one instance after the other."""
+    return _ANSWER_SECONDS + sum(one.ready_timeout_seconds for one in plan.instances)
+
+
+def _ask(
+    target: tuple[Host, HostPlan],
+    command: str,
+    shape: TypeAdapter[T],
+    seconds: float | None = None,
+) -> T | str:
     """The helper's answer, or the reason why there is none, as text."""
     host, plan = target
     try:
-        return call_helper(host, command, plan.to_helper())
+        return call_helper(host, command, plan.to_helper(), shape, seconds=seconds)
     except CorralError as error:
         return str(error)
 
 
-def _checks(plan: HostPlan, answer: Any) -> list[Check]:
+def _checks(plan: HostPlan, answer: list[Check] | str) -> list[Check]:
     """One row a check; a host that could not be asked fails for each of its instances."""
     if isinstance(answer, str):
         return [
             Check(instance=name, check="reach", ok=False, detail=answer) for name in subjects(plan)
         ]
-    checks = [Check.model_validate(row) for row in answer]
-    missing = [
-        line.split(":")[0] for line in failures(plan, checks) if line.endswith("not checked")
-    ]
-    return checks + [Check(instance=n, check="checked", ok=False, detail="no") for n in missing]
+    checked = {check.instance for check in answer}
+    missing = [name for name in subjects(plan) if name not in checked]
+    return answer + [Check(instance=n, check="checked", ok=False, detail="no") for n in missing]
 
 
-def _rehash(targets: list[tuple[Host, HostPlan]]) -> dict[str, list[dict[str, Any]]]:
-    answers = on_all(lambda target: _ask(target, "rehash"), targets)
+def _rehash(targets: list[tuple[Host, HostPlan]]) -> dict[str, list[ShardCheck]]:
+    answers = on_all(lambda target: _ask(target, "rehash", SHARD_CHECKS), targets)
     return {
-        plan.host: [{"path": "", "ok": False, "detail": a}] if isinstance(a, str) else a
+        plan.host: [ShardCheck(path="", ok=False, detail=a)] if isinstance(a, str) else a
         for (_, plan), a in zip(targets, answers, strict=True)
     }
 
@@ -172,8 +185,12 @@ def _rehash(targets: list[tuple[Host, HostPlan]]) -> dict[str, list[dict[str, An
 def _as_planned(plan: HostPlan, state: HostState | str) -> bool:
     if isinstance(state, str):
         return False
-    return all(
-        state.instances[i.name].active == "active"
-        and state.instances[i.name].proved_generation == i.generation
-        for i in plan.instances
+    return all(_is_as_planned(i, state.instances.get(i.name)) for i in plan.instances)
+
+
+def _is_as_planned(plan: InstancePlan, found: InstanceState | None) -> bool:
+    return (
+        found is not None
+        and found.active == "active"
+        and found.proved_generation == plan.generation
     )

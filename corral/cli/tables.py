@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from corral.answers import ShardCheck
 from corral.plan import HostPlan, InstancePlan
 from corral.state import HostState
 from corral.verification import Check
@@ -30,12 +30,12 @@ def checks_table(results: Mapping[str, list[Check]]) -> Table:
     return table
 
 
-def rehash_table(results: Mapping[str, list[dict[str, Any]]]) -> Table:
+def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Table:
     """One row a shard, by host."""
     table = Table("host", "shard", "", "detail", box=None)
     for host, rows in results.items():
         for row in rows:
-            table.add_row(host, row["path"], _mark(row["ok"]), escape(row["detail"]))
+            table.add_row(host, row.path, _mark(row.ok), escape(row.detail))
     return table
 
 
@@ -54,7 +54,9 @@ def status_table(plans: list[HostPlan], states: Mapping[str, HostState | str]) -
 def _row(instance: InstancePlan, state: HostState | str) -> tuple[str, ...]:
     if isinstance(state, str):
         return f"[red]{escape(state.splitlines()[0])}[/]", "", "", "", ""
-    found = state.instances[instance.name]
+    found = state.instances.get(instance.name)
+    if found is None:
+        return "[red]the host does not tell of it[/]", "", "", "", ""
     unit = f"{found.active} ({found.sub})"
     colour = "green" if found.active == "active" else "red"
     generation = found.proved_generation or "none"

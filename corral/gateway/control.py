@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
+from corral.answers import ANYTHING, Told
 from corral.errors import CorralError
 from corral.gateway.plan import server_name
 from corral.inventory import Host
 from corral.remote import call_helper
-from corral.schema import Frozen
 from corral.settings import HOST_PATHS
 
 DRAIN_SECONDS = 60
 
 
-class ServerState(Frozen):
+class ServerState(Told):
     """A server as its gateway sees it.
 
     + server: in HAProxy's words, see ``server_name``; + pool: its alias, likewise
@@ -38,17 +40,39 @@ class ServerState(Frozen):
         return self.up and self.admin == "ready" and self.weight > 0
 
 
-class Drained(Frozen):
+class Drained(Told):
     """A drain: requests that still ran at its limit, and how long it took."""
 
     sessions_left: int
     seconds: float
 
 
+class _Last(Told):
+    """A drain that was refused: nobody else serves this alias."""
+
+    last_of: str
+
+
+class _Servers(Told):
+    servers: list[ServerState]
+
+
+class _Ready(Told):
+    serving: bool
+
+
+_SERVERS = TypeAdapter(_Servers)
+_DRAIN: TypeAdapter[_Last | Drained] = TypeAdapter(_Last | Drained)
+_READY = TypeAdapter(_Ready)
+# Beside what a drain waits.
+_ANSWER_SECONDS = 120
+
+T = TypeVar("T")
+
+
 def state(gateway: Host) -> list[ServerState]:
     """All servers of a gateway; none where it was never deployed. Raises CorralError."""
-    answer = _ask(gateway, "state")
-    return [ServerState.model_validate(row) for row in answer["servers"]]
+    return _ask(gateway, "state", _SERVERS).servers
 
 
 def drain(
@@ -68,15 +92,17 @@ def drain(
     answer = _ask(
         gateway,
         "drain",
+        _DRAIN,
+        wait_seconds=limit_seconds,
         server=server_name(server),
         lease_seconds=lease_seconds,
         limit_seconds=limit_seconds,
         last=last,
     )
-    if alias := answer.get("last_of"):
-        what = f"{server} is the last server of {alias} that serves, and was not drained"
+    if isinstance(answer, _Last):
+        what = f"{server} is the last server of {answer.last_of} that serves, and was not drained"
         raise CorralError(gateway.name, what, "bring another one back, or mean it (--last)")
-    return Drained.model_validate(answer)
+    return answer
 
 
 def ready(gateway: Host, server: str) -> bool:
@@ -84,8 +110,8 @@ def ready(gateway: Host, server: str) -> bool:
 
     + server: ``host/instance``. Raises CorralError.
     """
-    answer = _ask(gateway, "ready", server=server_name(server), by_lease=False)
-    return bool(answer["serving"])
+    name = server_name(server)
+    return _ask(gateway, "ready", _READY, server=name, by_lease=False).serving
 
 
 def weigh(gateway: Host, server: str, weight: int) -> None:
@@ -93,11 +119,14 @@ def weigh(gateway: Host, server: str, weight: int) -> None:
 
     + server: ``host/instance``; + weight: 0 to 100. Raises CorralError.
     """
-    _ask(gateway, "weight", server=server_name(server), weight=weight)
+    _ask(gateway, "weight", ANYTHING, server=server_name(server), weight=weight)
 
 
-def _ask(gateway: Host, what: str, **details: Any) -> Any:
+def _ask(
+    gateway: Host, what: str, shape: TypeAdapter[T], *, wait_seconds: int = 0, **details: Any
+) -> T:
     question = {
         "do": what, "folder": HOST_PATHS.gateway, "helper": HOST_PATHS.helper, **details,
     }  # fmt: skip
-    return call_helper(gateway, "gateway", json.dumps(question))
+    seconds = _ANSWER_SECONDS + wait_seconds
+    return call_helper(gateway, "gateway", json.dumps(question), shape, seconds=seconds)

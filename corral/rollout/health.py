@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from corral.answers import CHECKS
+from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.installed import UnreachedError, ask
+from corral.installed import ask
 from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.remote import on_all
-from corral.verification import Check, failures
+from corral.verification import failures
 
 _PAUSE_SECONDS = 5
 # A link that is cut at the end of a soak may come back; after that, unknown counts as failed.
@@ -55,10 +57,10 @@ def _host(name: str) -> str:
 def _ask(host: Host, plan: HostPlan) -> tuple[list[str], bool]:
     """What is wrong on a host, and whether it was reached at all."""
     try:
-        rows = ask(host, plan.paths.helper, ["check", plan.to_helper()])
+        rows = ask(host, plan.paths.helper, ["check"], CHECKS, plan.to_helper())
     except UnreachedError as error:
         return [f"{host.name}: {error.what}"], False
     except CorralError as error:
         return [f"{host.name}: {error.what}"], True
-    told = failures(plan, [Check.model_validate(row) for row in rows])
+    told = failures(plan, rows)
     return [f"{host.name}/{line}" for line in told], True

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ from types import TracebackType
 from typing import IO
 
 from corral.errors import CorralError
-from corral.installed import fault
 from corral.inventory import Host
 from corral.plan import HostPlan
-from corral.remote import on_all, ssh_command
+from corral.remote import on_all
+from corral.rollout.held import Held
+from corral.ssh import ssh_command
 
 # The host lets go when it heard nothing for a minute.
 _SECONDS_BETWEEN_SIGNS = 15
@@ -66,7 +66,7 @@ class Holds:
     def __init__(self, hosts: Sequence[tuple[Host, HostPlan]], *, by: str, rollout: str) -> None:
         self._hosts = hosts
         self._holder = {"by": by, "rollout": rollout}
-        self._open: dict[str, subprocess.Popen[str]] = {}
+        self._open: dict[str, Held] = {}
         self._ended = threading.Event()
         self._signs = threading.Thread(target=self._give_signs, daemon=True)
 
@@ -93,34 +93,18 @@ class Holds:
 
     def _is_held(self, host: str) -> bool:
         held = self._open.get(host)
-        return held is not None and held.poll() is None
+        return held is not None and held.lasts()
 
     def _take(self, host: Host, plan: HostPlan) -> None:
         spec = {"paths": plan.paths.model_dump(), **self._holder}
-        words = ["python3", plan.paths.helper, "hold", json.dumps(spec)]
-        process = subprocess.Popen(
-            ssh_command(host, words), text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        if not (process.stdout and process.stdout.readline().strip()):
-            said = process.communicate()[1].strip()
-            raise fault(host.name, said or f"the lock was not taken ({process.returncode})")
-        self._open[host.name] = process
+        words = ["python3", "-I", plan.paths.helper, "hold"]
+        self._open[host.name] = Held(host, ssh_command(host, words), json.dumps(spec))
 
     def _give_signs(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_SIGNS):
-            for process in tuple(self._open.values()):
-                _write_line(process)
+            for held in tuple(self._open.values()):
+                held.send("")
 
     def _close(self) -> None:
-        for process in self._open.values():
-            process.communicate()
-
-
-def _write_line(process: subprocess.Popen[str]) -> None:
-    try:
-        if process.stdin:
-            process.stdin.write("\n")
-            process.stdin.flush()
-    except BrokenPipeError:
-        process.wait()  # its link was cut; ``check`` takes it again
+        for held in self._open.values():
+            held.close()

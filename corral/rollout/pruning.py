@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from corral.answers import REMOVED
 from corral.errors import CorralError
 from corral.installed import ask
 from corral.inventory import Host
@@ -21,7 +22,7 @@ def prune(pairs: Sequence[Pair]) -> list[str]:
 def _prune(pair: Pair) -> str:
     host, plan = pair
     try:
-        removed = ask(host, plan.paths.helper, ["prune", plan.to_helper()])
+        removed = ask(host, plan.paths.helper, ["prune"], REMOVED, plan.to_helper())
     except CorralError as error:
         return f"{host.name}: {error.what}; the next deploy removes what is unused"
     return f"{host.name}: removed, as nothing uses it: {', '.join(removed)}" if removed else ""

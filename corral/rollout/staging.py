@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.answers import STATE
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.keys import KeyFile
@@ -44,8 +45,9 @@ def run_pyinfra(inventory: Path, only: Sequence[str], log: Path, say: Callable[[
     command = [sys.executable, "-m", "pyinfra", str(inventory.resolve()), "deploy.py", "-y"]
     process = subprocess.Popen(
         [*command, "--data", "stage_only=true", *limits],
-        cwd=project_root(), env={**os.environ, "PYINFRA_PROGRESS": "off"}, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=project_root(), env={**os.environ, "PYINFRA_PROGRESS": "off"},
+        text=True, errors="replace", stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     with log.open("a", encoding="utf-8") as file:
         for line in process.stdout or ():
@@ -62,7 +64,7 @@ def look(hosts: Sequence[tuple[Host, HostPlan]], key_of: KeyOf) -> list[Member]:
 def _member(host: Host, plan: HostPlan, key_of: KeyOf) -> Member:
     keys = {i.name: key_of(host, i.name).sha256 for i in plan.instances}
     try:
-        state = HostState.model_validate(call_helper(host, "state", plan.to_helper()))
+        state = call_helper(host, "state", plan.to_helper(), STATE)
     except CorralError as error:
         return Member(host, plan, HostState(), error.what)
     missing = _missing(plan, state, keys)

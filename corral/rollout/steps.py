@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from corral.activation import history, kept_generation
+from corral.activation import history, kept_plan
 from corral.errors import CorralError
 from corral.plan import InstancePlan
 from corral.remote import on_all
@@ -101,10 +101,8 @@ def _flags(argv: Sequence[str]) -> dict[str, str]:
 
 def _plan_of(member: Member, instance: str, generation: str) -> dict[str, Any] | None:
     try:
-        found = kept_generation(member.host, member.plan, instance, generation)
+        return kept_plan(member.host, member.plan, instance, generation)
     except CorralError:
         # Made by an earlier version, or removed by hand: shown as such, and no reason to stop,
         # since the host itself checks what it can go back to.
         return None
-    plan: dict[str, Any] = found["plan"]
-    return plan

@@ -1,5 +1,8 @@
 """Usage: corral_host.pyz COMMAND [ARGUMENT]. PLAN is a HostPlan as JSON; answers are JSON.
 
+PLAN, RELEASE, PATHS, NAMED, ROLLOUT and QUESTION are documents. They are read from standard input,
+as an argument is at most 128 KiB long; a short one may be the argument.
+
 state PLAN           what is here now of what PLAN wants; changes nothing
 gpus PLAN            the part of state that tells of GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
@@ -19,7 +22,8 @@ confirm INSTANCE GENERATION   tell an activation that waits for it to keep the g
 history PATHS        reports of all activations here, newest first
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
 pin NAMED            keep a generation under a name; unpin forgets it. NAMED has that name too
-hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent
+hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent;
+                     ROLLOUT is its first line
 gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
 gateway-install      switch the gateway to the generation given on standard input
 run JOB, settle JOB  inside a job's transient unit
@@ -57,23 +61,40 @@ def module(name):
     return importlib.import_module(f"corral_host.{name}")
 
 
+def document(words):
+    """What a command works from: its argument where there is one, else standard input."""
+    return parsed(words[0] if words else sys.stdin.buffer.read())
+
+
+def first_line(words):
+    """The same, of a command that goes on to read."""
+    return parsed(words[0] if words else sys.stdin.buffer.readline())
+
+
+def parsed(text):
+    try:
+        return json.loads(text)
+    except ValueError as fault:
+        raise HostError(f"its document is no JSON ({fault}). Next: see what was sent") from fault
+
+
 def main(arguments):
     """Run one command; gives the exit code."""
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
         if command in WITH_DOCUMENT:
             name, function = WITH_DOCUMENT[command]
-            answer = getattr(module(name), function)(json.loads(rest[0]))
+            answer = getattr(module(name), function)(document(rest))
         elif command == "key":
-            answer = module("staging").write_key(json.loads(rest[0]), sys.stdin.read())
+            answer = module("staging").write_key(parsed(rest[0]), sys.stdin.read())
         elif command == "stage":
-            answer = module("staging").stage(json.load(sys.stdin))
+            answer = module("staging").stage(document(()))
         elif command == "gateway-install":
-            answer = module("gateway_setup").install(json.load(sys.stdin))
+            answer = module("gateway_setup").install(document(()))
         elif command == "prove":
-            answer = module("prove").prove(json.load(sys.stdin))
+            answer = module("prove").prove(document(()))
         elif command == "start":
-            answer = module("jobs").start(rest[0], json.load(sys.stdin))
+            answer = module("jobs").start(rest[0], document(rest[1:]))
         elif command == "poll":
             answer = module("jobs").poll(rest[0], int(rest[1]))
         elif command == "confirm":
@@ -81,7 +102,7 @@ def main(arguments):
         elif command == "guard":
             answer = module("way_back").guard(*rest[:2])
         elif command == "hold":
-            module("holding").hold(json.loads(rest[0]))
+            module("holding").hold(first_line(rest))
             return 0
         elif command in ("run", "settle"):
             return getattr(module("jobs"), command)(rest[0])
@@ -90,7 +111,8 @@ def main(arguments):
     except HostError as fault:
         print(fault, file=sys.stderr)
         return 1
-    print(json.dumps(answer))
+    # On a line of its own, whatever start-up files of a shell said before.
+    print(f"\n{json.dumps(answer)}")
     return 0
 
 

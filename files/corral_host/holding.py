@@ -112,7 +112,8 @@ def hold(document):
     path = rollout_lock(document["paths"]["state"])
     rollout = document["rollout"]
     with held(path, document["by"], f"rolling out {rollout}", rollout=rollout):
-        print(json.dumps({"held": True}), flush=True)
+        print("\n" + json.dumps({"held": True}), flush=True)
+        # What came with the first line and was read with it were signs of life, no more.
         while select.select([sys.stdin], [], [], SILENCE_SECONDS)[0]:
             if not os.read(sys.stdin.fileno(), 4096):
                 break

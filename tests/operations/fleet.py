@@ -21,14 +21,15 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
 
 from corral import activation, following
+from corral.asking import UnreachedError
 from corral.engines.common import flags_of
 from corral.helper import archive
-from corral.installed import UnreachedError
 from corral.inventory import Host as CorralHost
 from corral.inventory import parse_host
 from corral.keys import ensure_keys
 from corral.plan import HostPlan
 from corral.project import helper_package, load_planner
+from corral.reading import read_answer
 from corral.state import HostState
 from tests.operations import fakes
 from tests.operations.fakes import AT_ONCE, connected
@@ -90,19 +91,19 @@ class Fleet:
         ]
         proved = [{"instance": i["name"], "ok": True} for i in INSTANCES]
         fine = {
-            " history ": "[]",
+            " history": "[]",
             **{f" poll activate-{i['name']}": kept(name, i["name"]) for i in INSTANCES},
             " poll build-": json.dumps({**ENDED, "answer": BUILT}),
             " poll ": json.dumps(ENDED),
-            " manifest ": json.dumps({"flags": self.flags(name)}),
-            " check ": json.dumps(rows),
+            " manifest": json.dumps({"flags": self.flags(name)}),
+            " check": json.dumps(rows),
             " prove": json.dumps(proved),
         }
         told: dict[str, Any] = {"success": False}
         if state is not None:
             now = state.model_copy(update={"time_seconds": time.time()})
             told = {"stdout": now.model_dump_json()}
-        scripted = {f" {word} ": answer for word, answer in answers.items()}
+        scripted = {f" {word}": answer for word, answer in answers.items()}
         self.hosts[name] = {
             **self.data(),
             "fake_responses": {STATE: told, **scripted, **fine, **scripted},
@@ -134,13 +135,13 @@ def kept(host: str, instance: str, **changes: Any) -> str:
 def asking(state: State) -> Iterator[None]:
     """What the driver of activations asks by ssh(1), asked of the fake hosts."""
 
-    def ask(host: CorralHost, helper: str, words: list[str], text: str = "") -> Any:
+    def ask(host: CorralHost, helper: str, words: list[str], shape: Any, text: str = "") -> Any:
         fake = state.inventory.get_host(host.name)
-        command = StringCommand("python3", helper, *words)
+        command = StringCommand("python3", "-I", helper, *words)
         ok, output = fake.run_shell_command(command, _stdin=text)
         if not ok:
             raise UnreachedError(host.name, "not reached", "mend the link")
-        return json.loads(output.stdout) if output.stdout else {}
+        return read_answer(shape, output.stdout or '{"joined": false}')
 
     with patch.object(activation, "ask", ask), patch.object(following, "ask", ask):
         yield

@@ -52,7 +52,7 @@ def test_keys_travel_on_standard_input_only() -> None:
     with prepared():
         found = commands(instance.keys, ALL, helper=HELPER, files=KEYS)
     assert [text(command).splitlines()[0] for command in found] == [
-        f"""python3 {HELPER} key '{{"key_path": "{i.key_path}"}}'""" for i in ALL
+        f"""python3 -I {HELPER} key '{{"key_path": "{i.key_path}"}}'""" for i in ALL
     ]
     for command, planned in zip(found, ALL, strict=True):
         assert stdin(command) == KEYS[planned.name].text
@@ -63,14 +63,16 @@ def test_keys_travel_on_standard_input_only() -> None:
 def test_a_generation_travels_whole_and_touches_no_service() -> None:
     with prepared():
         found = commands(instance.generations, ALL, helper=HELPER)
-    assert [text(command).splitlines()[0] for command in found] == [f"python3 {HELPER} stage"] * 2
+    assert [text(command).splitlines()[0] for command in found] == [
+        f"python3 -I {HELPER} stage"
+    ] * 2
     assert json.loads(stdin(found[0]))["unit_text"] == ALL[0].unit_text
 
 
 def test_missing_shards_are_fetched_as_one_job() -> None:
     with prepared():
         start, _ = commands(model.shards, PLANNED.shards, paths=PLANNED.paths)
-    assert text(start).splitlines()[0] == f"python3 {HELPER} start fetch"
+    assert text(start).splitlines()[0] == f"python3 -I {HELPER} start fetch"
     (shard,) = json.loads(stdin(start))["spec"]["shards"]
     assert shard == PLANNED.shards[0].model_dump(mode="json")
 
@@ -92,7 +94,7 @@ def test_verification_waits_for_the_execution_phase() -> None:
 
 def verified(rows: list[dict[str, object]]) -> list[str]:
     """What a verification would fail with, for these answers of the helper."""
-    with prepared({" check ": json.dumps(rows)}) as fake:
+    with prepared({" check": json.dumps(rows)}) as fake:
         fake.state.is_executing = True
         return [text(command) for command in commands(instance.verify, PLANNED)]
 

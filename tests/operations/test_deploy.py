@@ -57,6 +57,25 @@ def test_a_bare_host_gets_everything_in_order(fleet: Fleet) -> None:
     ]
 
 
+def test_no_command_carries_a_plan(fleet: Fleet) -> None:
+    """An argument is at most 128 KiB long; a golden prompt or a patch may be longer."""
+    fleet.add("bare", bare_host(fleet, "bare"))
+    commands = asked(fleet.deploy(), "bare")
+    assert max(map(len, commands)) < 1500
+    assert not [command for command in commands if '"instances"' in command]
+
+
+@pytest.mark.parametrize("answer", ["null", "[" * 100_000, '{"instances": []}'])
+def test_a_host_that_answers_oddly_is_left_alone(fleet: Fleet, answer: str) -> None:
+    fleet.add("odd", settled_host(fleet, "odd"))
+    fleet.hosts["odd"]["fake_responses"][STATE] = answer
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == {"odd"}
+    assert len(asked(state, "odd")) == 1
+    assert len(asked(state, "good")) == 2
+
+
 def test_findings_stop_their_host_and_the_first_wave(fleet: Fleet) -> None:
     fleet.add("bad", bare_host(fleet, "bad", systemd=False))
     fleet.add("bare", bare_host(fleet, "bare"))

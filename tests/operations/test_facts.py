@@ -12,6 +12,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from corral.helper import BOOTSTRAP, encoded
 from corral.state import HostState
+from facts.gpu import Gpus
 from facts.host import State
 from facts.instance import Checks
 from tests.samples import CHAT, ROOT, bare, plan
@@ -20,13 +21,13 @@ PLANNED = plan(CHAT)
 
 
 def sent() -> str:
-    command = State().command(plan_json=PLANNED.to_helper(), bootstrap=BOOTSTRAP)
+    command = State().command(bootstrap=BOOTSTRAP)
     return str(command.get_raw_value())
 
 
 def test_the_state_of_a_host_is_asked_for_in_one_command() -> None:
     words = shlex.split(sent())
-    assert words[words.index("state") + 1] == PLANNED.to_helper()
+    assert words[words.index("state") + 1] == ";"
     assert BOOTSTRAP in words
 
 
@@ -47,6 +48,38 @@ def test_a_host_without_python_says_so_itself(tmp_path: Path) -> None:
 def test_a_state_reads_back() -> None:
     state = bare(PLANNED)
     assert State().process(state.model_dump_json(indent=1).splitlines()) == state
+
+
+ODD = [["null"], ["[" * 100_000], ["7"], ['"\x1b[2J"'], ['{"\x1b[2J": 1}'], ['{"gpus": 1e999}']]
+
+
+@pytest.mark.parametrize("output", ODD)
+@pytest.mark.parametrize("fact", [State, Gpus, Checks])
+def test_an_odd_answer_fails_the_host_alone_in_printable_words(
+    fact: type[State | Gpus | Checks], output: list[str]
+) -> None:
+    with pytest.raises(FactProcessError, match="not readable") as caught:
+        fact().process(output)
+    assert str(caught.value).isprintable()
+
+
+def test_what_start_up_files_say_first_is_no_part_of_a_state() -> None:
+    state = bare(PLANNED)
+    assert State().process(["Welcome!", "{", state.model_dump_json()]) == state
+
+
+def test_a_long_plan_travels_on_standard_input() -> None:
+    """As a host of pyinfra's runs it, with the helper in the first line."""
+    document = json.loads(PLANNED.to_helper())
+    document["instances"][0]["gate"]["golden"] = [{"prompt": "x" * 300_000}]
+    done = subprocess.run(
+        ["/bin/sh", "-c", sent()],
+        input=f"{encoded(ROOT / 'files' / 'corral_host')}\n{json.dumps(document)}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert State().process(done.stdout.splitlines()).releases == {PLANNED.releases[0].key: False}
 
 
 @pytest.mark.parametrize("output", [[], ["Welcome!"], ["{"], ['{"surprise": 1}'], ["[]"]])

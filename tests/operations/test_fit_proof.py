@@ -51,7 +51,7 @@ def test_the_helper_gets_the_plan_and_who_waits() -> None:
 def test_a_line_tells_each_device_that_fits(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="pyinfra")
     verdict = {"instance": "chat", "ok": True, "rows": [ROW], "notes": ["weights are mapped"]}
-    assert proved([verdict]) == (True, [f"python3 {HELPER} prove"])
+    assert proved([verdict]) == (True, [f"python3 -I {HELPER} prove"])
     assert "chat: GPU 0: 33.6 GiB needed, 39.1 GiB is there" in caplog.text
     assert "llama-fit-params 30719 + 2047 + 1500, planned 30720 + 2048 + 900" in caplog.text
     assert "chat: weights are mapped" in caplog.text

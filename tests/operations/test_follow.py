@@ -32,7 +32,7 @@ def follow_to_the_end(answers: dict[str, Any]) -> tuple[bool, list[str]]:
 
 
 def test_a_job_that_ended_well_is_good() -> None:
-    assert follow_to_the_end({poll(0): news()}) == (True, [f"python3 {HELPER} poll build 0"])
+    assert follow_to_the_end({poll(0): news()}) == (True, [f"python3 -I {HELPER} poll build 0"])
 
 
 def test_a_running_job_is_asked_again_from_where_its_log_was() -> None:

@@ -31,7 +31,7 @@ def test_a_missing_driver_is_installed_as_one_job() -> None:
     decision = decide(PLANNED, bare(PLANNED, gpu_host=bare_cards()))
     with prepared():
         start, wait = commands(gpu.drivers, PLANNED, decision=decision)
-    assert text(start).splitlines()[0] == f"python3 {HELPER} start drivers"
+    assert text(start).splitlines()[0] == f"python3 -I {HELPER} start drivers"
     job = json.loads(stdin(start))
     assert job["kind"] == "drivers"
     assert job["spec"]["keyring"] == KEYRING_FILE
@@ -46,7 +46,7 @@ def executed(operation: Any, plan: HostPlan, host: GpuHost | None, *, changes: b
              ) -> tuple[list[PyinfraCommand], list[str]]:  # fmt: skip
     """What an operation yields while a deploy runs, and what it asked of the host."""
     answer: Any = {"success": False} if host is None else host.model_dump_json()
-    with prepared({" gpus ": answer}) as fake:
+    with prepared({" gpus": answer}) as fake:
         fake.state.is_executing = True
         return commands(operation, plan, driver_changes=changes), asked(fake)
 

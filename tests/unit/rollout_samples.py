@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.installed import UnreachedError
 from corral.inventory import Host
 from corral.plan import HostPlan
+from corral.reading import read_answer
 from corral.reports import Report
 from corral.rollout.journal import OnFailure, Rollout, Step
 from corral.waves import Wave
@@ -116,7 +117,7 @@ class FakeHelper:
     asked: list[list[str]] = field(default_factory=list)
     texts: list[Any] = field(default_factory=list)
 
-    def ask(self, _: object, __: str, words: list[str], text: str = "") -> Any:
+    def ask(self, _: object, __: str, words: list[str], shape: Any, text: str = "") -> Any:
         self.asked.append(words)
         if text:
             self.texts.append(json.loads(text))
@@ -124,7 +125,12 @@ class FakeHelper:
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return read_answer(shape, json.dumps(answer))
+
+    @property
+    def jobs(self) -> list[Any]:
+        """The jobs that it was told to start."""
+        return [text for text in self.texts if "spec" in text]
 
     def commands(self) -> list[str]:
         return [words[0] for words in self.asked]

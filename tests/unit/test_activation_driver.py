@@ -10,9 +10,9 @@ import pytest
 
 from corral import activation, following
 from corral.activation import Driver, longest_seconds
+from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.following import Heard, News
-from corral.installed import UnreachedError
 from corral.plan import InstancePlan
 from corral.reports import Report, told
 from corral.state import HostState, InstanceState
@@ -73,7 +73,7 @@ class Clock:
 def test_a_host_is_told_all_that_it_needs_and_no_file(there: FakeHelper) -> None:
     got = Driver(HOST, PLAN, rollout="r").activate(CHAT_PLAN)
     assert (got.outcome, got.from_, got.to, got.ok) == ("kept", OLD, NEW, True)
-    (job,) = there.texts
+    (job,) = there.jobs
     spec = job["spec"]
     assert (job["kind"], spec["instance"]["generation"]) == ("activate", NEW)
     assert (spec["drained"], spec["confirm"], spec["rollout"]) == (False, True, "r")
@@ -181,7 +181,7 @@ def test_a_job_that_failed_without_a_report_is_an_error(there: FakeHelper) -> No
 
 def test_a_revert_names_the_instance_and_where_to(there: FakeHelper) -> None:
     Driver(HOST, PLAN, rollout="r").revert(CHAT_PLAN, OLD)
-    (job,) = there.texts
+    (job,) = there.jobs
     assert job["kind"] == "revert"
     assert (job["spec"]["instance"], job["spec"]["to"]) == ("chat", OLD)
     assert there.asked[1] == ["start", "activate-chat"]
@@ -213,7 +213,7 @@ def test_a_gateway_sends_nothing_meanwhile_and_always_again_afterwards(
     except CorralError as error:
         assert error.what == "no space"  # noqa: PT017 - one of the two cases
     assert gateway.log == ["away a/chat", "back a/chat"]
-    assert there.texts[0]["spec"]["drained"] is True
+    assert there.jobs[0]["spec"]["drained"] is True
 
 
 def test_a_log_has_each_phase_once_and_silence_as_such() -> None:

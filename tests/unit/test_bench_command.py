@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from corral import asking
 from corral.bench import job
 from corral.bench.result import Result as Measured
 from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
+from corral.bounded import Ended
 from corral.cli import cli
 from corral.errors import CorralError
+from corral.reading import read_answer
+from corral.state import HostState
 from tests.samples import CHAT, host, plan, planner
 from tests.unit.bench_samples import measure, result
 
@@ -39,7 +42,10 @@ class FakeHost:
     starts: int = 0
     ends: Callable[[dict[str, Any]], None] = field(default=lambda _: None)
 
-    def ask(self, _host: object, _helper: str, words: list[str], text: str) -> Any:
+    def ask(self, _host: object, _helper: str, words: list[str], shape: Any, text: str = "") -> Any:
+        return read_answer(shape, json.dumps(self._answer(words, text)))
+
+    def _answer(self, words: list[str], text: str) -> Any:
         if words[0] == "start":
             spec = json.loads(text)["spec"]
             self.starts += 1
@@ -159,8 +165,8 @@ def test_a_failed_run_is_told_with_what_comes_next(there: FakeHost, tmp_path: Pa
 def test_a_host_that_does_not_answer_is_told(
     monkeypatch: pytest.MonkeyPatch, code: int, told: str
 ) -> None:
-    done = subprocess.CompletedProcess([], code, "", "Broken pipe\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    ended = Ended(code, b"", b"Broken pipe\n")
+    monkeypatch.setattr(asking, "run_within", lambda *_, **__: ended)
     with pytest.raises(CorralError, match=told):
         job.poll(host(CHAT), "/h.pyz", "bench-chat", 0)
 
@@ -169,7 +175,7 @@ def test_a_host_that_does_not_answer_is_told(
 def test_a_host_without_this_helper_is_refused(
     monkeypatch: pytest.MonkeyPatch, sha256: str | None, what: str
 ) -> None:
-    monkeypatch.setattr(job, "call_helper", lambda *_: {"helper_sha256": sha256})
+    monkeypatch.setattr(job, "call_helper", lambda *_: HostState(helper_sha256=sha256))
     with pytest.raises(CorralError, match=f"{what}\n  Next: deploy the host"):
         job.refuse_other_helper(host(CHAT), plan(CHAT))
 

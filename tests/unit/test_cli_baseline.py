@@ -14,6 +14,7 @@ from rich.console import Console
 from corral.errors import CorralError
 from corral.gate import Row, gate_table
 from corral.inventory import Host
+from corral.reading import read_answer
 from tests.samples import CHAT, LONG, host, plan
 
 KEPT = {
@@ -33,12 +34,12 @@ def run(monkeypatch: pytest.MonkeyPatch, answer: Any, *words: str) -> tuple[Resu
     """The command over one host, whose helper gives ``answer``; and what the helper was asked."""
     asked = []
 
-    def call(_: Host, command: str, plan_json: str) -> Any:
+    def call(_: Host, command: str, plan_json: str, shape: Any) -> Any:
         names = [instance["name"] for instance in json.loads(plan_json)["instances"]]
         asked.append(f"{command} {' '.join(names)}")
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return read_answer(shape, json.dumps(answer))
 
     monkeypatch.setattr(module, "select", lambda *_: [(host(CHAT, LONG), plan(CHAT, LONG))])
     monkeypatch.setattr(module, "call_helper", call)

@@ -16,6 +16,7 @@ from corral.cli import cli, instances
 from corral.cli.engine_tables import age
 from corral.errors import CorralError
 from corral.inventory import Host
+from corral.reading import read_answer
 from tests.samples import ROOT
 from tests.unit.test_archives import BYTES, KEY, archive
 
@@ -53,11 +54,11 @@ def run(*words: str) -> Result:
 def test_releases_of_hosts_are_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def answers(host: Any, command: str, _paths: str) -> Any:
+    def answers(host: Any, command: str, _paths: str, shape: Any) -> Any:
         asked.append(f"{host.name} {command}")
         if host.name == "lab-2":
             raise CorralError("lab-2", "no route", "plug it in")
-        return [ROW, {**ROW, "users": [], "installed_at": None}]
+        return read_answer(shape, json.dumps([ROW, {**ROW, "users": [], "installed_at": None}]))
 
     # The package has the command under the same name.
     monkeypatch.setattr(import_module("corral.cli.engine"), "call_helper", answers)

@@ -22,11 +22,11 @@ from tests.samples import CHAT, ROOT, host, planner
 PACKAGE = ROOT / "files" / "corral_host"
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, document: str = "") -> subprocess.CompletedProcess[str]:
     """The helper as a fact runs it: nothing of it on the host."""
     return subprocess.run(
         [sys.executable, "-I", "-c", BOOTSTRAP, *words],
-        input=encoded(PACKAGE),
+        input=f"{encoded(PACKAGE)}\n{document}",
         capture_output=True,
         text=True,
         check=False,
@@ -92,7 +92,7 @@ def test_the_installed_archive_runs_too(tmp_path: Path) -> None:
 
 
 def test_the_state_of_this_machine_is_a_host_state(planned: HostPlan) -> None:
-    done = run("state", planned.to_helper())
+    done = run("state", document=planned.to_helper())
     assert done.returncode == 0, done.stderr
     state = HostState.model_validate(json.loads(done.stdout))
     assert state.readable
@@ -106,5 +106,51 @@ def test_the_state_of_this_machine_is_a_host_state(planned: HostPlan) -> None:
 
 
 def test_looking_at_a_host_leaves_nothing_on_it(planned: HostPlan, tmp_path: Path) -> None:
-    run("state", planned.to_helper())
+    run("state", document=planned.to_helper())
     assert list(tmp_path.iterdir()) == []
+
+
+def long(planned: HostPlan) -> str:
+    """A plan with a prompt that no argument could hold."""
+    document = json.loads(planned.to_helper())
+    document["instances"][0]["gate"]["golden"] = [{"prompt": "é" * 300_000}]
+    return json.dumps(document, ensure_ascii=False)
+
+
+def test_a_long_plan_travels_on_standard_input(planned: HostPlan) -> None:
+    done = run("state", document=long(planned))
+    assert done.returncode == 0, done.stderr
+    assert set(HostState.model_validate(json.loads(done.stdout)).releases)
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
+def test_the_installed_helper_reads_a_long_plan(
+    planned: HostPlan, tmp_path: Path, locale: str
+) -> None:
+    path = tmp_path / "corral_host.pyz"
+    path.write_bytes(archive(PACKAGE))
+    done = subprocess.run(
+        [sys.executable, "-I", path, "state"], input=long(planned).encode(), capture_output=True,
+        env={"LC_ALL": locale}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert HostState.model_validate(json.loads(done.stdout)).readable
+
+
+def test_a_short_document_may_be_an_argument() -> None:
+    """As in units of systemd, whose commands have no standard input to speak of."""
+    paths = json.dumps({"engines": "/nowhere", "state": "/nowhere"})
+    assert json.loads(run("releases", paths).stdout) == []
+
+
+@pytest.mark.parametrize("document", ["", "{", "Welcome!"])
+def test_a_damaged_document_is_told(document: str) -> None:
+    done = run("releases", document=document)
+    assert done.returncode == 1
+    assert "no JSON" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_answer_is_on_a_line_of_its_own(planned: HostPlan) -> None:
+    """Start-up files of a shell may say something before that does not end its line."""
+    assert run("state", document=planned.to_helper()).stdout.startswith("\n{")

@@ -41,12 +41,14 @@ def test_a_rollout_holds_the_host_until_its_controller_is_gone(tmp_path: Path) -
     document = {"paths": {"state": str(tmp_path)}, "by": "anna", "rollout": "r1"}
     program = "import sys; from corral_host.__main__ import main; sys.exit(main(sys.argv[1:]))"
     with subprocess.Popen(
-        [sys.executable, "-c", program, "hold", json.dumps(document)],
+        [sys.executable, "-c", program, "hold"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "files",
     ) as controller:  # fmt: skip
         assert controller.stdin
         assert controller.stdout
-        assert json.loads(controller.stdout.readline()) == {"held": True}
+        controller.stdin.write(json.dumps(document) + "\n")
+        controller.stdin.flush()
+        assert json.loads(next(filter(str.strip, controller.stdout))) == {"held": True}
         holding.refuse_other_rollout(tmp_path, "r1")
         for other in (None, "r2"):
             with pytest.raises(HostError, match="anna is rolling out r1 on this host"):

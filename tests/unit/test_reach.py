@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from typing import Any
 
 import pytest
 
+from corral import asking
+from corral.answers import ANYTHING
+from corral.bounded import Ended
 from corral.errors import CorralError
-from corral.remote import call_helper, ssh_command
+from corral.remote import call_helper
+from corral.ssh import ssh_command
 from corral.verification import Check, failures
 from tests.samples import CHAT, LONG, ROOT, host, plan
 
@@ -44,11 +47,9 @@ def test_remote_words_stay_words_and_sudo_is_used_where_asked() -> None:
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str = "") -> None:
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, code, out, err)
-
+    ended = Ended(code, out.encode(), err.encode())
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("corral.remote.subprocess.run", run)
+    monkeypatch.setattr(asking, "run_within", lambda *_, **__: ended)
 
 
 def test_the_machine_itself_needs_no_ssh() -> None:
@@ -59,7 +60,7 @@ def test_the_machine_itself_needs_no_ssh() -> None:
 
 def test_the_helper_answers_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, 0, '{"ready": ["chat"]}\n')
-    assert call_helper(host(CHAT), "ready", "{}") == {"ready": ["chat"]}
+    assert call_helper(host(CHAT), "ready", "{}", ANYTHING) == {"ready": ["chat"]}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_host_that_gives_no_answer_is_named(
 ) -> None:
     answering(monkeypatch, code, out, err)
     with pytest.raises(CorralError, match=said) as caught:
-        call_helper(host(CHAT), "check", "{}")
+        call_helper(host(CHAT), "check", "{}", ANYTHING)
     assert caught.value.where == "lab-1"
 
 

@@ -198,7 +198,7 @@ def test_an_unknown_generation_is_told() -> None:
 
 def test_a_generation_is_pinned_by_name(helper: FakeHelper) -> None:
     assert corral("pin", "a/chat", "g", "good").exit_code == 0
-    document = json.loads(helper.asked[-1][1])
+    document = helper.texts[-1]
     assert (document["instance"], document["generation"], document["name"]) == ("chat", "g", "good")
     assert "g is no longer kept" in corral("unpin", "a/chat", "good").output
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.installed import UnreachedError
 from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.rollout import begin, health, locks, staging, steps
@@ -30,7 +30,8 @@ from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report
 
 HOLDS = (
     "import sys; print('{\"held\": true}', flush=True); "
-    "open(sys.argv[1], 'a').write(f'{len(sys.stdin.readlines())} lines\\n')"
+    "told = sys.stdin.readline(); signs = len(sys.stdin.readlines()); "
+    "open(sys.argv[1], 'a').write(f'{signs} signs after {told}')"
 )
 TAKEN = "import sys; sys.exit('a: ann is rolling out r2 on this host. Next: wait for it')"
 
@@ -69,14 +70,15 @@ def test_hosts_are_held_with_signs_of_life_until_the_end(
     with Holds([pair("a"), pair("b")], by="ann", rollout="r") as holds:
         holds.check()
         (lost, _) = holds._open.values()
-        lost.kill()
-        lost.wait()
+        lost._process.kill()
+        lost._process.wait()
         holds._ended.wait(0.2)
         holds.check()
         assert len(asked) == 3
-        assert '"rollout": "r"' in asked[0][-1]
-    counts = [int(line.split()[0]) for line in log.read_text().splitlines()]
+    lines = log.read_text().splitlines()
+    counts = [int(line.split()[0]) for line in lines]
     assert len(counts) == 2
+    assert all('"rollout": "r"' in line for line in lines)
     assert max(counts) >= 2
 
 

@@ -1,0 +1,85 @@
+"""Ask the helper of a host: one function that reads whatever comes back, or says what is wrong."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from corral.bounded import Ended, SilentError, TooMuchError, run_within
+from corral.errors import CorralError
+from corral.inventory import Host
+from corral.reading import UnreadableError, read_answer, unreadable
+from corral.ssh import ssh_command
+
+# ssh(1) has no other exit code for its own failures.
+_SSH_FAILED = 255
+# A host that accepts and then says nothing is given up after so long, by the kind of question.
+# Keepalives of ssh do not help: its daemon answers them.
+_SECONDS = 120
+_LONGER_SECONDS = {
+    "state": 300, "gpus": 300, "check": 900, "releases": 900, "prune": 1800, "rehash": 24 * 3600,
+}  # fmt: skip
+_SHOWN_CHARACTERS = 16 * 1024
+
+T = TypeVar("T")
+
+
+class UnreachedError(CorralError):
+    """The host did not answer; what runs there goes on. ``reason``: in the words of ssh(1)."""
+
+    reason = ""
+
+
+def ask_helper(
+    host: Host,
+    words: list[str],
+    sent: str,
+    shape: TypeAdapter[T],
+    *,
+    command: str,
+    seconds: float | None = None,
+    otherwise: str = "",
+) -> T:
+    """Run ``words`` on a host and give its answer, checked. Raises CorralError of that host.
+
+    + sent: its standard input; + command: of the helper, which says how long it may take
+    + seconds: where that depends on more; + otherwise: the next step where the helper names none
+    Raises UnreachedError when the connection failed, or nothing came in time.
+    """
+    limit = seconds or _LONGER_SECONDS.get(command, _SECONDS)
+    ended = _run(host, words, sent, limit)
+    said = ended.err.decode(errors="replace").strip()[:_SHOWN_CHARACTERS]
+    if ended.code == _SSH_FAILED:
+        raise _unreached(host, said or "no reason given")
+    if ended.code != 0:
+        raise fault(host.name, said or f"exit code {ended.code}", otherwise)
+    try:
+        return read_answer(shape, ended.out.decode(errors="replace"))
+    except UnreadableError as error:
+        raise unreadable(host.name, error) from error
+
+
+def _run(host: Host, words: list[str], sent: str, seconds: float) -> Ended:
+    try:
+        return run_within(ssh_command(host, words), sent.encode(), seconds=seconds)
+    except SilentError as error:
+        raise _unreached(host, str(error)) from error
+    except TooMuchError as error:
+        raise CorralError(host.name, str(error), "look at what answers there") from error
+    except OSError as error:
+        raise CorralError(host.name, str(error), "see that `ssh` can be run here") from error
+
+
+def _unreached(host: Host, reason: str) -> UnreachedError:
+    step = f"see that `ssh {host.name}` works, then ask again"
+    error = UnreachedError(host.name, f"not reached ({reason})", step)
+    error.reason = reason
+    return error
+
+
+def fault(where: str, text: str, otherwise: str = "") -> CorralError:
+    """The helper's words as an error; it says what comes next in its own last sentence."""
+    what, _, next_step = text.partition("Next: ")
+    what = what.strip().removeprefix(f"{where}: ")
+    return CorralError(where, what, next_step.strip() or otherwise or "mend that, then ask again")

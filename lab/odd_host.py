@@ -1,0 +1,94 @@
+"""Odd hosts: a program `ssh`, put first in PATH, that answers as it is told to.
+
+It stands for a host that is broken, hostile, or merely set up by somebody else: bytes that are no
+text, an answer without end, none at all, start-up files that talk.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_PROGRAM = """#!{python} -IS
+import base64, json, os, subprocess, sys, time
+from pathlib import Path
+
+folder = Path({folder!r})
+address, remote = sys.argv[sys.argv.index("--") + 1:]
+with (folder / f"{{address}}.asked").open("a") as asked:
+    asked.write(json.dumps(remote) + "\\n")
+answers = json.loads((folder / f"{{address}}.json").read_text())
+answer = next(one for needle, one in answers if needle in remote)
+out = sys.stdout.buffer
+out.write(base64.b64decode(answer["noise"]))
+out.flush()
+if answer["shell"]:
+    os.execvp(answer["shell"][0], [*answer["shell"], remote])
+time.sleep(answer["delay_seconds"])
+for _ in range(answer["times"]):
+    out.write(base64.b64decode(answer["out"]))
+out.flush()
+sys.stderr.buffer.write(base64.b64decode(answer["err"]))
+sys.stderr.flush()
+time.sleep(answer["stays_seconds"])
+os._exit(answer["code"])
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a host says to one question.
+
+    + noise: first, as start-up files of a shell do; + out: so many ``times``; + code: of ssh
+    + delay_seconds: before it says anything; + stays_seconds: after it has said all
+    + shell: runs the command really, with these words before it, such as ("sh", "-c")
+    """
+
+    out: bytes = b""
+    err: bytes = b""
+    code: int = 0
+    noise: bytes = b""
+    times: int = 1
+    delay_seconds: float = 0
+    stays_seconds: float = 0
+    shell: tuple[str, ...] = ()
+
+
+class OddHosts:
+    """Hosts by their addresses, below a folder; ``path`` has their `ssh` first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        program = folder / "ssh"
+        text = _PROGRAM.format(python=sys.executable, folder=str(folder))
+        program.write_text(text, encoding="utf-8")
+        program.chmod(0o755)
+
+    @property
+    def path(self) -> str:
+        """PATH with the stand-in before all else."""
+        return f"{self._folder}{os.pathsep}{os.environ['PATH']}"
+
+    def says(self, address: str, answers: Answer | Mapping[str, Answer]) -> None:
+        """What a host answers: always the same, or by what the command line has in it."""
+        found = {"": answers} if isinstance(answers, Answer) else answers
+        rows = [(needle, _plain(answer)) for needle, answer in found.items()]
+        (self._folder / f"{address}.json").write_text(json.dumps(rows), encoding="utf-8")
+
+    def asked(self, address: str) -> list[str]:
+        """Command lines that a host was given, in order."""
+        path = self._folder / f"{address}.asked"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _plain(answer: Answer) -> dict[str, object]:
+    return {
+        key: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for key, value in asdict(answer).items()
+    }
