@@ -57,6 +57,7 @@ class InstancePlanner(Frozen):
             folder=self._folder(asked),
             key_path=values.key_path,
             argv=values.argv,
+            environment=values.environment,
             endpoint=values.endpoint,
             alias=profile.alias or asked.model,
             profile=asked.spec.profile,

@@ -193,7 +193,10 @@ class ActivationPlan(Frozen):
 
 
 class InstancePlan(Frozen):
-    """One running server, ready to stage, activate and verify."""
+    """One running server, ready to stage, activate and verify.
+
+    + environment: variables that its unit sets, as they stand there (``%C`` is /var/cache)
+    """
 
     name: str
     unit: str
@@ -203,6 +206,7 @@ class InstancePlan(Frozen):
     folder: str
     key_path: str
     argv: tuple[str, ...]
+    environment: dict[str, str] = {}
     endpoint: Endpoint
     alias: str
     profile: str

@@ -26,6 +26,17 @@ class UnitValues(Frozen):
     open_to_network: bool
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the server, and no others; ``%C`` is systemd's folder of caches."""
+        found = {"GGML_NO_BACKTRACE": "1"}
+        if self.gpus:
+            # The numbers of nvidia-smi; CUDA itself would put the fastest first.
+            found["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+            found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
+            found["CUDA_CACHE_PATH"] = f"%C/corral-{self.instance}"
+        return found
+
+    @property
     def gpu_nodes(self) -> tuple[int, ...]:
         """Numbers of /dev/nvidia<N>; a uuid does not tell which node is its own."""
         by_index = tuple(gpu for gpu in self.gpus if isinstance(gpu, int))

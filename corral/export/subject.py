@@ -6,8 +6,6 @@ from corral.catalog import EngineKind
 from corral.plan import InstancePlan, ReleasePlan
 from corral.schema import Frozen
 
-_ENVIRONMENT = "Environment="
-
 
 class Subject(Frozen):
     """One instance of one host, with the release that serves it."""
@@ -25,9 +23,7 @@ class Subject(Frozen):
     @property
     def environment(self) -> dict[str, str]:
         """Variables of the unit; those with a specifier name folders of the unit's own."""
-        lines = (line for line in self._lines if line.startswith(_ENVIRONMENT))
-        pairs = (line.removeprefix(_ENVIRONMENT).partition("=") for line in lines)
-        return {name: value for name, _, value in pairs if "%" not in value}
+        return {n: value for n, value in self.instance.environment.items() if "%" not in value}
 
     @property
     def locks_memory(self) -> bool:

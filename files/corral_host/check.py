@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from corral_host import kernel, nvidia_smi
+from corral_host import kernel, nvidia_smi, unit_changes
 from corral_host.gateway_check import check_gateway
 from corral_host.processes import open_sockets, sockets
 from corral_host.server import call, chat, first_key
@@ -26,7 +26,8 @@ def check(plan):
 def check_instance(instance):
     """Every check of one instance; a check that cannot be made counts as failed."""
     health = attempt(check_health, instance)
-    yield from (attempt(check_process, instance), health)
+    alone = (check_process, check_drop_ins, check_environment)
+    yield from (*(attempt(one, instance) for one in alone), health)
     asking = [check_keys, check_model, check_slots, check_completion, check_stream]
     asking += [check_metrics] if instance["metrics"] else []
     silence = "" if health["ok"] else "not healthy"
@@ -52,7 +53,7 @@ def attempt(one, instance):
 
 
 def failed(one, detail):
-    return {"check": one.__name__[6:], "ok": False, "detail": detail}
+    return {"check": one.__name__[6:].replace("_", "-"), "ok": False, "detail": detail}
 
 
 def main_pid(instance):
@@ -69,6 +70,24 @@ def check_process(instance):
     ok = program == instance["argv"][0] and argv == list(instance["argv"])
     detail = f"pid {pid}, as planned" if ok else f"pid {pid} runs {program} {' '.join(argv[1:])}"
     return "process", ok, detail
+
+
+def check_drop_ins(instance):
+    """Its unit file alone says what runs."""
+    unit = instance["unit"]
+    if files := unit_changes.strange_files(unit, instance["unit_path"]):
+        return "drop-ins", False, unit_changes.told(unit, files)
+    main_pid(instance)
+    stale = show(unit, "NeedDaemonReload")["NeedDaemonReload"] == "yes"
+    detail = "its files changed since systemd read them" if stale else "none"
+    return "drop-ins", not stale, detail
+
+
+def check_environment(instance):
+    """Its variables are those of its unit: any other may change what it serves, and to whom."""
+    names = unit_changes.strange_variables(instance, main_pid(instance))
+    detail = f"not as planned: {', '.join(names)}" if names else "as planned"
+    return "environment", not names, detail
 
 
 def check_health(instance):

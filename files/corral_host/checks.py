@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from corral_host import nvidia_smi, redirect
+from corral_host import nvidia_smi, redirect, unit_changes
 from corral_host.bench import marker
 from corral_host.header_files import proof_folder
 from corral_host.history import plan_of
@@ -63,7 +63,7 @@ def refuse_changed_release(folder):
 def findings(spec):
     """What stands against the new generation, as texts; and the rows of the proof that it fits."""
     texts, rows = [], []
-    for check in (refuse_incomplete, refuse_taken_port, refuse_benchmark):
+    for check in (refuse_incomplete, refuse_changed_unit, refuse_taken_port, refuse_benchmark):
         try:
             check(spec)
         except FAULTS as fault:
@@ -87,6 +87,11 @@ def refuse_incomplete(spec):
     missing = [one["path"] for one in spec["shards"] if not shard_is_proved(one)]
     if missing:
         raise HostError(f"{name}: {', '.join(missing)}: missing or not proved. Next: {AGAIN}")
+
+
+def refuse_changed_unit(spec):
+    """Whatever passed the gate, the server would be another than planned."""
+    unit_changes.refuse(spec["instance"])
 
 
 def refuse_taken_port(spec):

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from corral_host import unit_changes
 from corral_host.gate_rows import gate_plan
 from corral_host.tools import digest_or_none, read_json, sha256_of, show
 
@@ -25,7 +26,8 @@ def instance_state(instance):
         "key_sha256": private_digest(instance["key_path"]),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance),
         "serves": unit["ActiveState"] == "active"
-        and is_in_order(instance, receipt, unit["MainPID"]),
+        and is_in_order(instance, receipt, unit["MainPID"])
+        and runs_as_planned(instance, unit["MainPID"]),
     }
 
 
@@ -46,6 +48,14 @@ def is_in_order(instance, receipt, pid):
         and not is_edited(instance["unit_path"], folder / "generations")
         and not runs_what_was_replaced(instance, pid)
     )
+
+
+def runs_as_planned(instance, pid):
+    try:
+        return unit_changes.is_as_planned(instance, pid)
+    except (FileNotFoundError, ProcessLookupError):
+        # It ended meanwhile.
+        return False
 
 
 def installed_generation(unit_path):

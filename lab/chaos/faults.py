@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from lab import ssh
+from lab import drop_ins, ssh
 from lab.chaos.fleet import FOLDER, UNIT, Fleet
 
 _FILES = Path(__file__).parent / "files"
@@ -43,16 +43,11 @@ def at_start(fleet: Fleet, n: int, fault: str, marker: str) -> Iterator[None]:
     before = f"ExecStartPre=+/usr/bin/python3 {_PROGRAM} {fault} {marker} %n"
     after = f"ExecStartPost=+/usr/bin/python3 {_PROGRAM} {fault} {marker} %n $MAINPID"
     line = before if _HOOKS[fault] == "before" else after
-    folders = " ".join(f"/run/systemd/system/{unit}.d" for unit in _UNITS)
-    fleet.on(
-        n,
-        f"for folder in {folders}; do mkdir -p $folder;"
-        f" printf '[Service]\\n%s\\n' '{line}' > $folder/chaos.conf; done",
-    )
+    fleet.on(n, drop_ins.lay(_UNITS, line))
     try:
         yield
     finally:
-        fleet.on(n, f"rm -rf {folders}; systemctl daemon-reload; {_STOP_LASTING}; {_PUT_BACK}")
+        fleet.on(n, f"{drop_ins.lift(_UNITS)}; {_STOP_LASTING}; {_PUT_BACK}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lab import drop_ins
 from tests.lab.waiting import job_runs, wait_for
 from tests.lab.workspace import Workspace
 
@@ -177,11 +178,8 @@ def two_generations(lab: Workspace) -> Iterator[Switch]:
 @contextmanager
 def drop_in(lab: Workspace, unit: str, line: str) -> Iterator[None]:
     """One line more in a unit's [Service], until the block ends or the host loses power."""
-    folder = f"/run/systemd/system/{unit}.d"
-    lab.on(HOST, f"mkdir -p {folder}")
-    lab.on(HOST, f"cat > {folder}/test.conf <<'end'\n[Service]\n{line}\nend")
-    lab.on(HOST, "systemctl daemon-reload")
+    lab.on(HOST, f"{drop_ins.lay([unit], line)} && systemctl daemon-reload")
     try:
         yield
     finally:
-        lab.on(HOST, f"rm -rf {folder} && systemctl daemon-reload")
+        lab.on(HOST, drop_ins.lift([unit]))

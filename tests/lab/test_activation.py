@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from lab import drop_ins
 from tests.lab.untouched import assert_refused, said
 from tests.lab.workspace import Done, Workspace
 
@@ -61,13 +62,11 @@ def serving(lab: Workspace) -> Serving:
 @contextmanager
 def drop_in(lab: Workspace, unit: str, line: str) -> Iterator[None]:
     """One line more in the unit's [Service], until the block ends or the host loses power."""
-    folder = f"/run/systemd/system/{unit}.d"
-    lab.on(HOST, f"mkdir -p {folder}")
-    lab.on(HOST, f"cat > {folder}/test.conf <<'end'\n[Service]\n{line}\nend")
+    lab.on(HOST, drop_ins.lay([unit], line))
     try:
         yield
     finally:
-        lab.on(HOST, f"rm -rf {folder} && systemctl daemon-reload")
+        lab.on(HOST, drop_ins.lift([unit]))
 
 
 @pytest.fixture(scope="module", params=[DIES, HANGS], ids=["dies at start", "stays unhealthy"])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab import drop_ins
 from tests.lab.observed import pids
 from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
@@ -19,7 +20,6 @@ INVENTORY = "inventories/lab.py"
 PROFILE, OLD, NEW = "catalog/profiles/tiny-chat.toml", 'quant = "Q8_0"', 'quant = "F16"'
 CHANGED = (("lab-1", "tiny-chat"), ("lab-3", "tiny-gpu"))
 UNIT = "corral-tiny-gpu.service"
-DROP_IN = f"/run/systemd/system/{UNIT}.d"
 REFUSES_F16 = f"ExecStartPre=+/bin/sh -c '! grep -q F16 /etc/systemd/system/{UNIT}'"
 
 
@@ -50,12 +50,11 @@ def journal(state: Path) -> dict[str, Any]:
 @contextmanager
 def refusing_host(lab: Workspace) -> Iterator[None]:
     """tiny-gpu of lab-3 does not start with the new quant."""
-    lab.on("lab-3", f"mkdir -p {DROP_IN}; cat > {DROP_IN}/t.conf <<'end'\n[Service]\n{REFUSES_F16}")
-    lab.on("lab-3", "systemctl daemon-reload")
+    lab.on("lab-3", f"{drop_ins.lay([UNIT], REFUSES_F16)} && systemctl daemon-reload")
     try:
         yield
     finally:
-        lab.on("lab-3", f"rm -r {DROP_IN} && systemctl daemon-reload")
+        lab.on("lab-3", drop_ins.lift([UNIT]))
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
 EVERY_CHECK = {
-    "process", "health", "keys", "model", "slots", "completion", "stream", "listening", "metrics",
-    "vram", "xid",
+    "process", "drop-ins", "environment", "health", "keys", "model", "slots", "completion",
+    "stream", "listening", "metrics", "vram", "xid",
 }  # fmt: skip
+# What a server that runs passes without an answer.
+AT_ANY_RATE = {"process", "drop-ins", "environment", "listening", "vram", "xid"}
 UNIT = "corral-tiny-gpu.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART = f"systemctl daemon-reload && systemctl reset-failed {UNIT} && systemctl restart {UNIT}"
@@ -99,7 +101,7 @@ def test_a_server_open_to_everybody_is_found(fleet: Workspace) -> None:
 def test_a_server_that_hangs_is_found(fleet: Workspace) -> None:
     fleet.on("lab-3", f"kill -STOP {fleet.pid('lab-3', 'tiny-gpu')}")
     try:
-        assert failed_checks(fleet) == EVERY_CHECK - {"process", "listening", "vram", "xid"}
+        assert failed_checks(fleet) == EVERY_CHECK - AT_ANY_RATE
     finally:
         fleet.on("lab-3", f"kill -CONT {fleet.pid('lab-3', 'tiny-gpu')}")
 
@@ -109,7 +111,7 @@ def test_a_server_without_keys_is_found(fleet: Workspace) -> None:
     fleet.on("lab-3", f"echo '# none' > {key_file} && {RESTART} && {WAIT}")
     failed = failed_checks(fleet)
     assert "keys" in failed
-    assert not failed & {"process", "health", "listening", "vram", "xid"}
+    assert not failed & {*AT_ANY_RATE, "health"}
 
 
 @contextmanager
@@ -144,7 +146,41 @@ def test_a_program_that_says_yes_to_everything_is_found(fleet: Workspace) -> Non
     fleet.on("lab-3", f"cat > /srv/impostor.py <<'END'\n{IMPOSTOR}END")
     with dropped_in(fleet, "ExecStart=\\nExecStart=/usr/bin/python3 /srv/impostor.py"):
         fleet.on("lab-3", WAIT)
-        assert failed_checks(fleet) == EVERY_CHECK - {"health", "listening", "metrics", "xid"}
+        passes = {"environment", "health", "listening", "metrics", "xid"}
+        assert failed_checks(fleet) == EVERY_CHECK - passes
+
+
+def test_a_drop_in_is_named_by_verify_and_by_a_deploy_which_changes_nothing(
+    fleet: Workspace,
+) -> None:
+    before = fleet.pid("lab-3", "tiny-gpu")
+    folder = "/etc/systemd/system/corral-.service.d"
+    text = "[Service]\\nUser=root\\nEnvironment=LLAMA_ARG_TOOLS=all\\n"
+    fleet.on("lab-3", f"mkdir {folder} && printf '{text}' > {folder}/test.conf")
+    try:
+        assert failed_checks(fleet) == {"drop-ins"}
+        deployed = fleet.deploy("--limit", "lab-3")
+        output = deployed.stdout + deployed.stderr
+        assert deployed.returncode == 1, output
+        assert f"{UNIT} is changed by {folder}/test.conf" in " ".join(output.split())
+        assert fleet.pid("lab-3", "tiny-gpu") == before
+        fleet.on("lab-3", f"{RESTART} && {WAIT}")
+        assert failed_checks(fleet) >= {"drop-ins", "environment"}
+    finally:
+        fleet.on("lab-3", f"rm -r {folder} && {RESTART} && {WAIT}")
+    assert failed_checks(fleet) == set()
+
+
+def test_a_variable_of_systemd_itself_is_named(fleet: Workspace) -> None:
+    fleet.on("lab-3", f"systemctl set-environment LLAMA_ARG_PROPS=1 && {RESTART} && {WAIT}")
+    try:
+        assert failed_checks(fleet) == {"environment"}
+        deployed = fleet.deploy("--limit", "lab-3")
+        assert deployed.returncode == 1
+        said = " ".join((deployed.stdout + deployed.stderr).split())
+        assert "systemctl unset-environment LLAMA_ARG_PROPS" in said
+    finally:
+        fleet.on("lab-3", f"systemctl unset-environment LLAMA_ARG_PROPS && {RESTART} && {WAIT}")
 
 
 def test_a_deploy_whose_verification_fails_says_so_and_exits_with_an_error(
