@@ -129,7 +129,8 @@ class Driver:
             self.hear(instance.name, News(phase="confirm", detail=error.what))
 
     def _newest(self, instance: InstancePlan) -> Report | None:
-        return next((one for one in self.history() if one.instance == instance.name), None)
+        name = f"{self.host.name}/{instance.name}"
+        return next((one for one in self.history() if one.name == name), None)
 
     def _report(
         self, instance: InstancePlan, news: JobNews, before: Report | None, to: str | None
@@ -137,7 +138,7 @@ class Driver:
         """The job's own, or that of who settled it after a reboot or a kill."""
         name = f"{self.host.name}/{instance.name}"
         if news.answer:
-            return as_answer(answers.REPORT, news.answer, where=name)
+            return self._own(instance, as_answer(answers.REPORT, news.answer, where=name))
         told, deadline = str(news.error), time.monotonic() + longest_seconds(instance)
         while told.startswith(_ENDED_ALONE) and time.monotonic() < deadline:
             try:
@@ -151,6 +152,14 @@ class Driver:
                 self.hear(instance.name, News(detail=error.what))
             time.sleep(_PAUSE_SECONDS)
         raise fault(name, told)
+
+    def _own(self, instance: InstancePlan, report: Report) -> Report:
+        """A rollout counts by the names in reports: no host reports on another one."""
+        if report.name != f"{self.host.name}/{instance.name}":
+            what = f"its report is about {report.name}"
+            step = f"`corral history {self.host.name}`, and see what runs as the helper there"
+            raise CorralError(self.host.name, what, step)
+        return report
 
     def _untouched(self, instance: InstancePlan, to: str | None, why: str) -> Report:
         """Of an activation that ended before it had written down that it would touch anything."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from corral.names import MOMENT
 from corral.reports import Report
 from corral.schema import Frozen
 from corral.state import GpuHost, HostState
@@ -116,7 +117,7 @@ class JobNews(Told):
 class Benchmarked(Told):
     """The answer of a job `bench`; ``outputs``: lines of each repetition of each command."""
 
-    began_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    began_at: Annotated[str, Field(pattern=MOMENT)]
     seconds: float
     where: Literal["beside", "stopped"]
     cpu: str

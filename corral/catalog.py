@@ -11,10 +11,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from corral_shared.text import printable_line
 from pydantic import Field
 
 from corral.drivers import DriverSource
 from corral.errors import CorralError
+from corral.names import Repository, safe_file_name
 from corral.profile import Profile
 from corral.schema import Frozen, did_you_mean, parse
 
@@ -55,7 +57,7 @@ class Quant(Frozen):
 class Model(Frozen):
     """A model on the hub. File: catalog/models/<name>.toml."""
 
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repo: Repository
     revision: str = Field(default="main", description="branch, tag or commit to lock")
     train_context_tokens: int = Field(gt=0)
     quants: dict[str, Quant] = Field(min_length=1)
@@ -146,26 +148,50 @@ T = TypeVar("T", bound=Frozen)
 
 
 def _load(folder: Path, schema: type[T]) -> dict[str, T]:
-    return {path.stem: _read(path, schema) for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: _read(path, schema) for path in _files(folder, "*.toml")}
 
 
 def _texts(folder: Path, pattern: str) -> dict[str, str]:
-    return {path.name: _text(path) for path in sorted(folder.glob(pattern))}
+    """Files of the folder itself; a link out of it would take any file here to every host."""
+    found = _files(folder, pattern)
+    for path in found:
+        if path.resolve().parent != folder.resolve():
+            raise _misplaced(path)
+    return {path.name: _text(path) for path in found}
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Raises CorralError for what is no file, or has a name that no file of a host may have."""
+    found = sorted(folder.glob(pattern))
+    for path in found:
+        for name in (path.name, path.stem):
+            step = f"rename it in catalog/{folder.name}/"
+            safe_file_name(name, where=_where(path), next_step=step)
+        if not path.is_file():
+            raise _misplaced(path)
+    return found
+
+
+def _misplaced(path: Path) -> CorralError:
+    step = f"remove it from catalog/{path.parent.name}/"
+    return CorralError(_where(path), "is no file of this folder", step)
 
 
 def _text(path: Path) -> str:
+    where = _where(path)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        where = _where(path)
         raise CorralError(where, f"not readable as text: {error}", f"edit {where}") from error
+    except OSError as error:
+        raise CorralError(where, f"not readable: {error.strerror}", f"see {where}") from error
 
 
 def _read(path: Path, schema: type[T]) -> T:
     where = _where(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise CorralError(where, f"not readable as TOML: {error}", f"edit {where}") from error
     return parse(schema, data, where=where, next_step=f"edit {where}")
 
@@ -189,7 +215,7 @@ def _pick_text(kind: str, folder: str, known: dict[str, str], file: str, where: 
 
 
 def _where(path: Path) -> str:
-    return "/".join(path.parts[-3:])
+    return printable_line("/".join(path.parts[-3:]))
 
 
 def _folded(name: str) -> str:

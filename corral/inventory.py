@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from corral.errors import CorralError
 from corral.gateway.spec import GatewaySpec
 from corral.inventory_file import host_data
+from corral.names import FileName, safe_file_name
 from corral.schema import Frozen, parse
 
 _SPARE_OFFSET = 10000
@@ -103,9 +104,12 @@ class HostSpec(Frozen):
 
 
 class Host(Frozen):
-    """A host of an inventory: its name, how to reach it, and what Corral shall put there."""
+    """A host of an inventory: its name, how to reach it, and what Corral shall put there.
 
-    name: str
+    Its keys and benchmark results are kept in folders of that name on the controller.
+    """
+
+    name: FileName
     data: dict[str, Any]
     spec: HostSpec
 
@@ -115,8 +119,11 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
 
     Raises CorralError.
     """
-    where = f"{origin}: {name}"
     next_step = f"edit {origin}"
+    safe_file_name(name, where=origin, next_step=next_step)
+    if name.startswith("-"):
+        raise CorralError(origin, f"the host {name} is called like an option", next_step)
+    where = f"{origin}: {name}"
     known = set(HostSpec.model_fields)
     for key in set(data) - known:
         _refuse_typo(key, where, next_step)

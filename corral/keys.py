@@ -7,18 +7,20 @@ llama-server trims nothing, and with no key in its file it answers everybody: bo
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
 
 from pydantic import Field
 
 from corral.errors import CorralError
+from corral.files import create_atomic, make_folder, read_small
 from corral.inventory import Host
+from corral.names import safe_file_name
 from corral.schema import Frozen
 from corral.settings import default_keys_folder
 
 SHORTEST_KEY = 20
+_MOST_BYTES = 1024**2
 
 
 class KeyFile(Frozen):
@@ -44,7 +46,12 @@ class KeyFile(Frozen):
 
 
 def key_path(host: Host, instance: str) -> Path:
-    """Where the controller keeps the keys of an instance."""
+    """Where the controller keeps the keys of an instance.
+
+    Raises CorralError for a name that would lead out of the store.
+    """
+    for name in (host.name, instance):
+        safe_file_name(name, where=f"keys of {host.name}", next_step="rename it in the inventory")
     folder = host.spec.keys_folder
     store = Path(folder).expanduser() if folder else default_keys_folder()
     return store / host.name / instance
@@ -63,14 +70,11 @@ def ensure_keys(host: Host, instance: str) -> KeyFile:
 
 def read_keys(path: Path) -> KeyFile:
     """Read and check a key file. Raises CorralError with the offending line's number."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CorralError(str(path), f"not readable: {error.strerror}", f"see {path}") from error
+    data = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
     problem = _problem(data)
     if problem:
         raise CorralError(str(path), problem, f"edit {path}, or remove it to have a new key made")
-    keys = keys_in(path.read_text(encoding="utf-8"))
+    keys = keys_in(data.decode())
     # Comments stay here: ik_llama.cpp takes a line that starts with # for a key.
     return KeyFile(path=str(path), text="".join(f"{key}\n" for key in keys))
 
@@ -103,17 +107,8 @@ def _problem(data: bytes) -> str | None:
 
 def _create(path: Path, comment: str) -> None:
     """Whole or not at all, 0600 from the first byte; a twin who was quicker wins."""
+    step = "make room there, or name another keys_folder in the inventory"
     for folder in (path.parent.parent, path.parent):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{comment}{secrets.token_urlsafe(32)}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+        make_folder(folder, mode=0o700, next_step=step)
+    text = f"{comment}{secrets.token_urlsafe(32)}\n"
+    create_atomic(path, text, mode=0o600, next_step=step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -12,12 +11,15 @@ from pydantic import Field
 
 from corral.catalog import Catalog, Engine, Model
 from corral.errors import CorralError
+from corral.files import read_small, write_atomic
 from corral.inventory import Host, InstanceSpec
 from corral.names import HubPath, Repository
 from corral.schema import Frozen, parse
 
 # A petabyte: no file of weights is as large, and sums of sizes stay exact in JSON.
 MOST_FILE_BYTES = 2**50
+# Of corral.lock itself; a thousand models are a few megabytes.
+_MOST_BYTES = 64 * 1024**2
 
 
 class LockedFile(Frozen):
@@ -92,12 +94,14 @@ def wanted_by(hosts: Iterable[Host], catalog: Catalog) -> Wanted:
 
 def read_lock(path: Path) -> Lock:
     """Read corral.lock; an absent file is an empty lock. Raises CorralError for a damaged one."""
+    step = "git checkout corral.lock"
     if not path.exists():
         return Lock()
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorralError(path.name, f"damaged: {error}", "git checkout corral.lock") from error
+        data = json.loads(read_small(path, most_bytes=_MOST_BYTES, next_step=step))
+    # RecursionError: a thousand lists in each other.
+    except (ValueError, RecursionError) as error:
+        raise CorralError(path.name, f"damaged: {error}", step) from error
     return parse(
         Lock,
         data,
@@ -107,11 +111,9 @@ def read_lock(path: Path) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write it whole or not at all, in a stable order, one value a line."""
+    """Write it whole or not at all, in a stable order, one value a line. Raises CorralError."""
     text = json.dumps(lock.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, text, next_step="make room there, then run `corral lock` again")
 
 
 def locked_engine(lock: Lock, catalog: Catalog, name: str, *, where: str) -> LockedEngine:

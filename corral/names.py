@@ -32,6 +32,9 @@ def _repository(repository: str) -> str:
     return repository
 
 
+MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+"""A moment as the host helper writes it, UTC. Digits are those of ASCII: \\d has more."""
+
 FileName = Annotated[str, AfterValidator(_file_name)]
 """One part of a path: no slash, not ``.`` or ``..``, printable, at most 200 bytes."""
 

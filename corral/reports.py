@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from corral.gate import Row
+from corral.names import FileName
 from corral.schema import Frozen
 
 Outcome = Literal["kept", "reverted", "refused", "revert failed", "unchanged"]
@@ -29,8 +30,8 @@ class Report(Frozen):
     # A helper of a later version may say more.
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
-    host: str
-    instance: str
+    host: FileName
+    instance: FileName
     at: str
     by: str = ""
     rollout: str | None = None

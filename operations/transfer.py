@@ -16,6 +16,7 @@ from corral.archives import Archive, ArchiveStore
 from corral.errors import CorralError
 from corral.plan import ReleasePlan
 from corral.reading import as_answer
+from corral.schema import parse
 from operations import job
 
 _NEXT = "Next: see that the disk has room, then run the same deploy again"
@@ -29,23 +30,15 @@ def bring_home(
     + answer: of the job that packed it. False when it did not arrive, having said why.
     """
     try:
-        told = as_answer(BUILT, answer, where=host.name)
+        path, archive = _described(release, host, answer)
+        received = store.incoming(release.engine, release.key)
     except CorralError as error:
         job.report(host, str(error).splitlines())
         return False
-    packed = told.archive
-    archive = Archive(
-        engine=release.engine,
-        key=release.key,
-        size_bytes=packed.size_bytes,
-        sha256=packed.sha256,
-        manifest=told.manifest,
-    )
-    received = store.incoming(release.engine, release.key)
 
     def fetch() -> bool:
         try:
-            ok = host.get_file(packed.path, str(received), **job.arguments(host))
+            ok = host.get_file(path, str(received), **job.arguments(host))
         except FileNotFoundError:
             # Another deploy joined the same job, and was the first to take its archive.
             if store.find(release.engine, release.key) == archive:
@@ -56,13 +49,25 @@ def bring_home(
         return ok
 
     try:
-        if not _told(host, packed.path, fetch):
+        if not _told(host, path, fetch):
             return False
     finally:
         received.unlink(missing_ok=True)
     logger.info(f"{host.print_prefix}{release.engine} {release.key} is in the store")
-    remove = StringCommand("rm", "-f", QuoteString(packed.path))
+    remove = StringCommand("rm", "-f", QuoteString(path))
     return host.run_shell_command(remove, **job.arguments(host))[0]
+
+
+def _described(release: ReleasePlan, host: Host, answer: dict[str, Any]) -> tuple[str, Archive]:
+    """Where a host has the archive, and what it says of it. Raises CorralError."""
+    told = as_answer(BUILT, answer, where=host.name)
+    document = {
+        "engine": release.engine, "key": release.key, "manifest": told.manifest,
+        "size_bytes": told.archive.size_bytes, "sha256": told.archive.sha256,
+    }  # fmt: skip
+    step = "see what runs as the helper there; deploy the host again"
+    archive = parse(Archive, document, where=f"{host.name}: {release.key}", next_step=step)
+    return told.archive.path, archive
 
 
 def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:

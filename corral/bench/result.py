@@ -6,13 +6,19 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from corral.catalog import EngineKind
 from corral.errors import CorralError
+from corral.names import MOMENT, FileName
 from corral.schema import Frozen
 
 Test = Literal["prompt", "generation"]
+
+Moment = Annotated[str, Field(pattern=MOMENT)]
+"""It names a file here: nothing else passes."""
 
 
 class Case(NamedTuple):
@@ -51,9 +57,9 @@ class Result(Frozen):
     """
 
     format: Literal[1] = 1
-    host: str
-    instance: str
-    began_at: str
+    host: FileName
+    instance: FileName
+    began_at: Moment
     seconds: float
     where: Literal["beside", "stopped"]
     cpu: str
@@ -103,10 +109,10 @@ def read_outputs(
         for argv, runs in zip(commands, outputs, strict=True):
             read = _READERS[Path(argv[0]).name]
             found += [sample for lines in runs for row in lines for sample in read(json.loads(row))]
-    except (ValueError, KeyError, TypeError) as error:
+        return _gathered(found)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"the benchmark's output cannot be read: {error!r}"
         raise CorralError(where, what, "see that the release is one that Corral knows") from error
-    return _gathered(found)
 
 
 def _gathered(found: Iterable[Sample]) -> tuple[Measure, ...]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from corral_shared.names import file_name_problem
 from pydantic import ValidationError
 
 from corral.bench.result import Result
 from corral.errors import CorralError
+from corral.files import make_folder, read_small, write_atomic, writing
+from corral.names import safe_file_name
 from corral.schema import Frozen, did_you_mean
+
+_MOST_BYTES = 64 * 1024**2
+_ROOM = "make room, or give another folder with --results, then ask again"
 
 
 class Pending(Frozen):
@@ -41,7 +46,7 @@ class ResultStore:
     def save(self, result: Result) -> Path:
         """Keep a result; gives its file. Raises CorralError when it cannot be written."""
         time = result.began_at.replace(":", "")
-        path = self.folder / result.host / result.instance / f"{time}.json"
+        path = self._of(result.host, result.instance) / f"{time}.json"
         _write(path, result.model_dump_json(indent=2) + "\n")
         return path
 
@@ -57,7 +62,7 @@ class ResultStore:
         # Not at its beginning: pyinfra's name for the machine itself is @local.
         at = reference.find("@", 1)
         name, release = (reference, "") if at < 0 else (reference[:at], reference[at + 1 :])
-        of_name = [load(path) for path in sorted(self.folder.glob(f"{name}/[0-9]*.json"))]
+        of_name = [load(path) for path in sorted(self._files_of(name))]
         if not of_name:
             what = f"no results are kept{did_you_mean(name, self._names())}"
             raise CorralError(reference, what, f"run `corral bench {name}`, or give a file")
@@ -72,47 +77,57 @@ class ResultStore:
         found = self.folder.glob("*/*/[0-9]*.json")
         return {f"{path.parent.parent.name}/{path.parent.name}" for path in found}
 
+    def _files_of(self, name: str) -> Iterator[Path]:
+        """Results of HOST/INSTANCE; nothing outside of the folder has such a name."""
+        host, _, instance = name.partition("/")
+        if file_name_problem(host) or file_name_problem(instance):
+            return iter(())
+        return (self.folder / host / instance).glob("[0-9]*.json")
+
     def pending(self, host: str, instance: str) -> Pending | None:
-        """What was asked for last and is not here yet."""
+        """What was asked for last and is not here yet; a damaged note counts as none."""
         path = self._pending(host, instance)
-        return Pending.model_validate_json(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return Pending.model_validate_json(_read(path))
+        except ValidationError:
+            return None
 
     def expect(self, host: str, instance: str, pending: Pending) -> None:
-        """Remember what is asked for, so that a later command can fetch it."""
+        """Remember what is asked for, so that a later command can fetch it. Raises CorralError."""
         _write(self._pending(host, instance), pending.model_dump_json())
 
     def forget(self, host: str, instance: str) -> None:
-        """Nothing is waited for any more."""
-        self._pending(host, instance).unlink(missing_ok=True)
+        """Nothing is waited for any more. Raises CorralError."""
+        path = self._pending(host, instance)
+        with writing(path, next_step=_ROOM):
+            path.unlink(missing_ok=True)
 
     def _pending(self, host: str, instance: str) -> Path:
-        return self.folder / host / instance / "pending.json"
+        return self._of(host, instance) / "pending.json"
+
+    def _of(self, host: str, instance: str) -> Path:
+        for name in (host, instance):
+            safe_file_name(name, where="results", next_step="rename it in the inventory")
+        return self.folder / host / instance
 
 
 def load(path: Path) -> Result:
     """Read a result. Raises CorralError."""
     try:
-        return Result.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        step = "see `corral bench list`"
-        raise CorralError(str(path), f"cannot be read: {error.strerror}", step) from error
-    except (ValidationError, UnicodeDecodeError) as error:
+        return Result.model_validate_json(_read(path))
+    except ValidationError as error:
         raise CorralError(
             str(path), "is no result of `corral bench`", "remove it, or name another"
         ) from error
 
 
+def _read(path: Path) -> bytes:
+    return read_small(path, most_bytes=_MOST_BYTES, next_step="see `corral bench list`")
+
+
 def _write(path: Path, text: str) -> None:
     """Whole or not at all. Raises CorralError."""
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        what = f"cannot be written: {error.strerror}"
-        step = "make room, or give another folder with --results, then ask again"
-        raise CorralError(str(path), what, step) from error
+    make_folder(path.parent, next_step=_ROOM)
+    write_atomic(path, text, next_step=_ROOM)

@@ -34,10 +34,9 @@ def archives_table(found: Sequence[Archive]) -> Table:
     """One row an archive."""
     table = Table("engine", "release", "MiB", "built on", "age", box=None)
     for archive in found:
-        told = archive.manifest
         table.add_row(
-            archive.engine, archive.key, _mib(archive.size_bytes), told["builder"],
-            age(told["built_at"]),
+            archive.engine, archive.key, _mib(archive.size_bytes), escape(archive.builder),
+            age(archive.built_at.isoformat() if archive.built_at else None),
         )  # fmt: skip
     return table
 

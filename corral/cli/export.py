@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 import click
@@ -13,6 +11,7 @@ from corral.cli.select import inventory_option, select
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
+from corral.files import create_atomic, write_atomic
 from corral.project import project_root
 
 
@@ -44,24 +43,8 @@ def _subject(name: str, inventory: Path | None) -> Subject:
 
 def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
     """Whole or not at all. Raises CorralError for a file that is there, unless ``force``."""
-    try:
-        _place(path, text, mode=mode, force=force)
-    except FileExistsError as error:
-        raise CorralError(str(path), "is there already", "add --force to replace it") from error
-    except OSError as error:
-        next_step = "choose another file with -o"
-        raise CorralError(str(path), f"cannot be written: {error.strerror}", next_step) from error
-
-
-def _place(path: Path, text: str, *, mode: int, force: bool) -> None:
-    """Raises OSError, of it FileExistsError for a file that is there, unless ``force``."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.chmod(mode)
-        if force:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    step = "choose another file with -o"
+    if force:
+        write_atomic(path, text, mode=mode, next_step=step)
+    elif not create_atomic(path, text, mode=mode, next_step=step):
+        raise CorralError(str(path), "is there already", "add --force to replace it")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from corral.errors import CorralError
+from corral.files import make_folder, write_atomic
 from corral.fit.header_file import StoredHeader, decode, encode
 from corral.fit.ranges import ShardSource, fetch_headers
 
@@ -19,6 +21,9 @@ def default_headers_folder() -> Path:
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     cache = named if named.is_absolute() else Path.home() / ".cache"
     return cache / "corral" / "headers"
+
+
+_AGAIN = "make room there"
 
 
 class HeaderStore:
@@ -57,13 +62,7 @@ class HeaderStore:
             return None
 
     def _write(self, sha256: str, stored: StoredHeader) -> None:
-        path = self._path(sha256)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(encode(stored))
-            temporary.replace(path)
-        except OSError:
-            # A header that cannot be kept is fetched again next time; the answer is the same.
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        # A header that cannot be kept is fetched again next time; the answer is the same.
+        with suppress(CorralError):
+            make_folder(self._folder, next_step=_AGAIN)
+            write_atomic(self._path(sha256), encode(stored), next_step=_AGAIN)

@@ -12,12 +12,15 @@ from typing import Literal
 from pydantic import ValidationError
 
 from corral.errors import CorralError
+from corral.files import make_folder, write_atomic
+from corral.names import FileName, safe_file_name
 from corral.reports import Report
 from corral.schema import Frozen
 from corral.waves import Wave
 
 OnFailure = Literal["revert", "stop"]
 CONVERGED, REVERTED, MIXED = 0, 10, 20
+_ROOM = "make room, then go on with --resume"
 
 
 class Step(Frozen):
@@ -49,7 +52,7 @@ class Rollout(Frozen):
     + failure: why it did not converge; + notes: what else a person should know
     """
 
-    id: str
+    id: FileName
     inventory: str
     by: str
     began_at: str
@@ -113,9 +116,9 @@ class Journals:
         self.folder = folder
 
     def path(self, rollout: str, name: str) -> Path:
-        """A file of a rollout; its folder is made."""
-        folder = self.folder / rollout
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A file of a rollout; its folder is made. Raises CorralError."""
+        folder = self._of(rollout)
+        make_folder(folder, mode=0o700, next_step=_ROOM)
         return folder / name
 
     def save(self, rollout: Rollout) -> None:
@@ -124,14 +127,18 @@ class Journals:
 
     def load(self, rollout: str) -> Rollout:
         """The rollout of this id. Raises CorralError."""
-        path = self.folder / rollout / "rollout.json"
+        path = self._of(rollout) / "rollout.json"
         step = f"see {self.folder}"
         try:
-            return Rollout.model_validate_json(path.read_text(encoding="utf-8"))
+            found = Rollout.model_validate_json(path.read_bytes())
         except OSError as error:
             raise CorralError(rollout, f"no such rollout: {error.strerror}", step) from error
-        except (ValidationError, UnicodeDecodeError) as error:
+        except ValidationError as error:
             raise CorralError(str(path), "is damaged, or another version's", step) from error
+        # It is saved by its own id.
+        if found.id != rollout:
+            raise CorralError(str(path), f"is the journal of {found.id}", step)
+        return found
 
     def last(self, inventory: str) -> Rollout | None:
         """The newest rollout of an inventory. Raises CorralError for a damaged one."""
@@ -141,17 +148,11 @@ class Journals:
         for path in sorted(self.folder.glob("*/rollout.json"), reverse=True):
             yield self.load(path.parent.name)
 
+    def _of(self, rollout: str) -> Path:
+        step = f"name one of {self.folder}"
+        return self.folder / safe_file_name(rollout, where="rollout", next_step=step)
+
 
 def write_whole(path: Path, text: str) -> None:
     """Whole or not at all, on the disk before it counts. Raises CorralError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        what = f"cannot be written: {error.strerror}"
-        raise CorralError(str(path), what, "make room, then go on with --resume") from error
+    write_atomic(path, text, next_step=_ROOM)

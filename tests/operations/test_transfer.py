@@ -74,7 +74,7 @@ def test_a_transfer_that_breaks_off_is_told_and_leaves_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, said: str
 ) -> None:
     store = ArchiveStore(tmp_path)
-    archive = Archive(engine=RELEASE.engine, key=RELEASE.key, manifest={}, size_bytes=1,
+    archive = Archive(engine=RELEASE.engine, key=RELEASE.key, manifest={"flags": []}, size_bytes=1,
                       sha256="0" * 64)  # fmt: skip
     with prepared() as host:
         with patch.object(FakeConnector, "get_file", side_effect=error):

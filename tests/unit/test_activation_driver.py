@@ -105,6 +105,30 @@ def test_a_confirmation_that_comes_too_late_leaves_the_word_to_the_report(
     assert Driver(HOST, PLAN).activate(CHAT_PLAN).outcome == "reverted"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        report("a", host="b"), report("a", instance="long"), report("a", instance="../up"),
+        report("a", outcome="fine"), {**report("a"), "phases": 7},
+    ],
+)  # fmt: skip
+def test_a_report_of_another_kind_or_about_another_host_is_one_message(
+    there: FakeHelper, answer: dict[str, Any]
+) -> None:
+    """A rollout would count it for the instance that it names."""
+    there.answers["poll"] = [ended(answer)]
+    with pytest.raises(CorralError, match=r"^a(/chat)?: .*\n  Next: "):
+        Driver(HOST, PLAN).activate(CHAT_PLAN)
+
+
+def test_another_hosts_report_in_the_history_is_not_taken_for_the_new_one(
+    there: FakeHelper,
+) -> None:
+    there.answers["poll"] = [{**ended(None, NO_RESULT), "unsettled": True}]
+    there.answers["history"] = [[], [report("a", host="b")], [report("a")]]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN).name == "a/chat"
+
+
 def test_a_link_that_is_cut_is_ridden_out(there: FakeHelper) -> None:
     heard: list[News] = []
     there.answers["poll"] = [news("gate"), CUT, CUT, ended(report("a"))]

@@ -17,6 +17,7 @@ from corral.fit.headers import HeaderStore, ShardSource, default_headers_folder
 from tests.fuzz.gguf_files import ARRAY, BOOL, FLOAT32, STRING, UINT32, File, Key, placed, write
 from tests.unit.ranged_server import RangedServer, Served, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
+from tests.unit.small_disks import fill_up
 from tests.unit.test_gguf import FILE_BYTES, real
 
 AIR = "GLM-4.5-Air"
@@ -160,13 +161,7 @@ def test_a_full_disk_is_done_without(
     server: RangedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard = server.add("m.gguf", Served(small()))
-
-    def full(path: Path, content: bytes) -> int:
-        path.touch()
-        with Path("/dev/full").open("wb") as device:
-            return device.write(content)
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    fill_up(monkeypatch)
     assert HeaderStore(tmp_path).header(shard).header.tensors
     assert list(tmp_path.iterdir()) == []
 
