@@ -37,6 +37,7 @@ class _Manifest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     flags: list[str]
+    size_bytes: int | None = Field(default=None, gt=0, lt=2**34)
     builder: str = "?"
     # Strict, and yet from text, as JSON has no other.
     built_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
@@ -61,6 +62,11 @@ class Archive(Frozen):
     def flags(self) -> frozenset[str]:
         """What the server's own --help lists."""
         return frozenset(self._told.flags)
+
+    @property
+    def unpacked_bytes(self) -> int | None:
+        """Of all its files, as its manifest says; no more are unpacked on a host."""
+        return self._told.size_bytes
 
     @property
     def builder(self) -> str:

@@ -158,7 +158,10 @@ def ship(
     path = f"{supply.paths.archives}/{release.key}{SUFFIX}"
     if not transfer.send(supply.store, archive, host, path):
         return False
-    sent = {"path": path, "size_bytes": archive.size_bytes, "sha256": archive.sha256}
+    sent = {
+        "path": path, "size_bytes": archive.size_bytes, "sha256": archive.sha256,
+        "unpacked_bytes": archive.unpacked_bytes,
+    }  # fmt: skip
     spec = {**supply.spec(release), "archive": sent}
     return job.perform(host, supply.paths.helper, f"build-{release.engine}", "install", spec)
 

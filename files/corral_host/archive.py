@@ -2,10 +2,12 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path, PurePosixPath
+
+from corral_shared.names import hub_path_problem
+from corral_shared.text import printable_line
 
 from corral_host.release import check_contents, describe, manifest_of
 from corral_host.releases import MANIFEST, RECEIPT
@@ -15,6 +17,12 @@ SUFFIX = ".tar.zst"
 PARTIAL = ".partial"
 COMPRESS = ("zstd", "--quiet", "-T0", "-9", "--stdout")
 EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
+ROOM = "Next: see that there is room, run it again"
+# A release for CUDA has up to 3 GB; more than this is none, whoever says so.
+MOST_BYTES = 16 * 1024**3
+MOST_FILES = 10_000
+MANIFEST_BYTES = 16 * 1024**2
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 MODES = {"bin": 0o755, "lib": 0o755}
 
 
@@ -73,18 +81,23 @@ def add(tar, folder, name):
 
 
 def unpack(release, staging):
-    """Unpack an archive whose digest is the planned one; gives its manifest."""
+    """Unpack an archive whose digest is the planned one; gives its manifest.
+
+    Its digest says that it is the archive that was meant, not that its maker meant well.
+    """
     path = release["archive"]["path"]
+    most_bytes = room_for(release, staging)
     zstd = subprocess.Popen([*EXPAND, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        with zstd.stdout as pipe, tarfile.open(fileobj=pipe, mode="r|") as tar:
-            for entry in tar:
-                take(tar, entry, staging)
-            # Its padding too: zstd fails when nobody reads what it writes.
-            while pipe.read(CHUNK_BYTES):
-                pass
-    except tarfile.TarError as error:
-        raise HostError(f"{path} is no archive of a release: {error}") from error
+        with zstd.stdout as pipe:
+            take_all(pipe, staging, most_bytes)
+    except (tarfile.TarError, ValueError) as error:
+        raise HostError(
+            f"{path} is no archive of a release: {printable_line(error)}. "
+            "Next: `corral engine import` a sound one, or build it"
+        ) from error
+    except OSError as error:
+        raise HostError(f"unpacking {path} failed: {error.strerror}. {ROOM}") from error
     finally:
         zstd.stdout.close()
         said = zstd.communicate()[1]
@@ -92,20 +105,91 @@ def unpack(release, staging):
     return read_manifest(release, staging)
 
 
-def take(tar, entry, staging):
-    """One plain file; a release holds nothing else, and nothing outside of its folder."""
-    name = PurePosixPath(entry.name)
-    if not entry.isreg() or name.is_absolute() or ".." in name.parts:
-        raise tarfile.TarError(f"{entry.name} is not a plain file inside of it")
-    path = staging / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tar.extractfile(entry) as source, open(path, "xb") as target:
-        shutil.copyfileobj(source, target)
-    path.chmod(MODES.get(name.parts[0], 0o644))
+def room_for(release, staging):
+    """How many bytes may come out: what the controller knows of the manifest, and the manifest.
+
+    Raises HostError where the disk has not as many.
+    """
+    told = release["archive"].get("unpacked_bytes") or 0
+    numbers = os.statvfs(staging)
+    free = numbers.f_bavail * numbers.f_frsize
+    if told > free:
+        raise HostError(
+            f"{release['engine']} {release['key']} has {told >> 20} MiB, "
+            f"{staging.parent} has {free >> 20} MiB left. {ROOM}"
+        )
+    return (told or MOST_BYTES) + MANIFEST_BYTES
+
+
+def take_all(pipe, staging, most_bytes):
+    """Each member of a tar, as ``write_tar`` makes it; anything else is a TarError.
+
+    Headers are read one by one: tarfile's own loop would follow extended ones, whose sizes and
+    names are whatever they say, before anybody could look.
+    """
+    left, names = most_bytes, set()
+    while (header := read_exactly(pipe, tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+        entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        refuse_odd(entry, names)
+        left -= entry.size
+        if left < 0:
+            raise tarfile.TarError("it holds more than its manifest says")
+        names.add(entry.name)
+        take(pipe, entry, staging)
+    # Its padding too: zstd fails when nobody reads what it writes.
+    for _ in range(tarfile.RECORDSIZE // tarfile.BLOCKSIZE):
+        if not pipe.read(tarfile.BLOCKSIZE):
+            return
+    raise tarfile.TarError("something follows its end")
+
+
+def refuse_odd(entry, names):
+    """A release holds plain files and nothing else, nothing outside of its folder."""
+    shown = printable_line(entry.name)
+    if entry.type not in PLAIN or entry.size < 0 or hub_path_problem(entry.name):
+        raise tarfile.TarError(f"{shown} is not a plain file inside of it")
+    if entry.name in names:
+        raise tarfile.TarError(f"{shown} is in it twice")
+    if len(names) >= MOST_FILES:
+        raise tarfile.TarError(f"it has more than {MOST_FILES} files")
+    if entry.name == MANIFEST and entry.size > MANIFEST_BYTES:
+        raise tarfile.TarError("its manifest is larger than any")
+
+
+def take(pipe, entry, staging):
+    """One file; owner and mode are ours, whatever the archive says (setuid bits, for one)."""
+    path, left = staging / entry.name, entry.size
+    with new_file(path) as target:
+        while left:
+            block = read_exactly(pipe, min(left, CHUNK_BYTES))
+            target.write(block)
+            left -= len(block)
+    read_exactly(pipe, -entry.size % tarfile.BLOCKSIZE)
+    path.chmod(MODES.get(PurePosixPath(entry.name).parts[0], 0o644))
+
+
+def new_file(path):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise tarfile.TarError(f"{path.name} is in it twice") from error
+
+
+def read_exactly(pipe, size):
+    block = pipe.read(size)
+    if len(block) != size:
+        raise tarfile.TarError("it is cut off")
+    return block
 
 
 def read_manifest(release, staging):
-    manifest = read_json(staging / MANIFEST) or {}
+    try:
+        manifest = read_json(staging / MANIFEST)
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        manifest = {}
     wanted = {name: release[name] for name in ("engine", "key", "commit")}
     if {name: manifest.get(name) for name in wanted} != wanted:
         raise HostError(
@@ -119,4 +203,4 @@ def read_manifest(release, staging):
 def check(zstd, said, doing):
     if zstd.returncode != 0:
         reason = said.decode(errors="replace").strip()
-        raise HostError(f"{doing} failed: {reason}. Next: see that there is room, run it again")
+        raise HostError(f"{doing} failed: {reason}. {ROOM}")

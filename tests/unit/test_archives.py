@@ -119,3 +119,14 @@ def test_a_description_that_names_a_path_is_refused(store: ArchiveStore) -> None
     described.write_text(described.read_text().replace('"llama.cpp"', '"../../etc"'))
     with pytest.raises(CorralError, match="not the description"):
         store.all()
+
+
+def test_how_much_comes_out_is_what_its_manifest_says() -> None:
+    said = {"flags": [], "size_bytes": 7}
+    assert archive().unpacked_bytes is None
+    assert archive().model_copy(update={"manifest": said}).unpacked_bytes == 7
+    for odd in (0, -1, 2**40, "7"):
+        with pytest.raises(ValueError, match="size_bytes"):
+            Archive.model_validate(
+                {**archive().model_dump(), "manifest": {**said, "size_bytes": odd}}
+            )

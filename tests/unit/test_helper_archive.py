@@ -152,6 +152,17 @@ def file(name: str, **fields: Any) -> Change:
         file("bin/hard", type=tarfile.LNKTYPE, linkname="/etc/passwd"),
         file("bin/device", type=tarfile.CHRTYPE),
         file("bin", type=tarfile.DIRTYPE),
+        file("bin/pipe", type=tarfile.FIFOTYPE),
+        file("bin/disk", type=tarfile.BLKTYPE),
+        file("bin/sparse", type=tarfile.GNUTYPE_SPARSE),
+        file("bin/a\nb"),
+        file("bin/a\x1b[2J"),
+        file("bin/" + "x" * 201),
+        # Names that are longer than a header, by extensions of the format.
+        file("bin/" + "x/" * 200 + "outside"),
+        file("./bin/outside"),
+        file("bin//outside"),
+        file("."),
     ],
 )
 def test_anything_but_plain_files_is_refused(
@@ -162,6 +173,154 @@ def test_anything_but_plain_files_is_refused(
     assert not Path(packed["folder"]).exists()
     assert not list(tmp_path.rglob("outside"))
     assert nothing_in(Path(packed["folder"]).parent)
+
+
+def whole(packed: dict[str, Any]) -> bytes:
+    """The tar inside of the archive."""
+    command = ["zstd", "-dc", packed["archive"]["path"]]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def refused(packed: dict[str, Any], tmp_path: Path, why: str) -> None:
+    """A HostError with what to do, and nothing is left but the archive."""
+    before = sorted(path for path in tmp_path.rglob("*") if "outside" in path.name)
+    with pytest.raises(HostError, match=f"(?s){why}.*Next: ") as caught:
+        installing.install(packed)
+    assert "\x1b" not in str(caught.value)
+    assert not Path(packed["folder"]).exists()
+    assert nothing_in(Path(packed["folder"]).parent)
+    assert sorted(path for path in tmp_path.rglob("*") if "outside" in path.name) == before
+
+
+def twice(first: str, second: str) -> Change:
+    def add(tar: tarfile.TarFile) -> None:
+        for name in (first, second):
+            file(name)(tar)
+
+    return add
+
+
+@pytest.mark.parametrize(
+    "change", [twice("bin/a", "bin/a"), twice("bin", "bin/a"), twice("bin/a", "bin")]
+)
+def test_a_file_that_is_in_it_twice_is_refused(
+    packed: dict[str, Any], tmp_path: Path, change: Change
+) -> None:
+    refused(bundle(packed, change), tmp_path, "is in it twice")
+
+
+@pytest.mark.parametrize("told", [1, 100_000])
+def test_more_bytes_than_its_manifest_says_are_not_written(
+    packed: dict[str, Any], tmp_path: Path, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bomb: a gigabyte of zeros packs into some kilobytes."""
+    monkeypatch.setattr(archive, "MANIFEST_BYTES", 0)
+    written: list[int] = []
+    monkeypatch.setattr(archive, "take", lambda _, entry, __: written.append(entry.size))
+    zeros = tarfile.TarInfo("bin/zeros")
+    zeros.size = told + 1
+
+    def add(tar: tarfile.TarFile) -> None:
+        tar.addfile(zeros, io.BytesIO(bytes(told + 1)))
+
+    bomb = bundle(packed, add)
+    bomb["archive"]["unpacked_bytes"] = told
+    refused(bomb, tmp_path, "holds more than its manifest says")
+    assert written == []
+
+
+def test_without_a_manifest_at_hand_there_is_a_limit_too(
+    packed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_BYTES", 1000)
+    monkeypatch.setattr(archive, "MANIFEST_BYTES", 1000)
+    refused(packed, tmp_path, "holds more than its manifest says")
+
+
+def test_what_the_manifest_says_is_enough(packed: dict[str, Any], spec: dict[str, Any]) -> None:
+    told = json.loads((Path(spec["folder"]) / "manifest.json").read_text())["size_bytes"]
+    packed["archive"]["unpacked_bytes"] = told
+    installing.install(packed)
+
+
+def test_a_release_that_the_disk_has_no_room_for_is_not_begun(
+    packed: dict[str, Any], tmp_path: Path
+) -> None:
+    packed["archive"]["unpacked_bytes"] = 2**60
+    refused(packed, tmp_path, "MiB left")
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told(
+    packed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive, "take", full)
+    refused(packed, tmp_path, "unpacking .* failed: No space left on device")
+
+
+def test_more_files_than_any_release_has_are_refused(
+    packed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_FILES", 1)
+    refused(packed, tmp_path, "more than 1 files")
+
+
+@pytest.mark.parametrize("more", [bytes(20_480), b"x" * 512 + bytes(20_480)])
+def test_what_follows_its_end_is_refused(
+    packed: dict[str, Any], tmp_path: Path, more: bytes
+) -> None:
+    refused(compressed(packed, whole(packed) + more), tmp_path, "something follows its end")
+
+
+@pytest.mark.parametrize("length", [511, 513, 700, 20_000])
+def test_half_an_archive_is_refused(packed: dict[str, Any], tmp_path: Path, length: int) -> None:
+    refused(compressed(packed, whole(packed)[:length]), tmp_path, "it is cut off")
+
+
+def test_sizes_and_names_that_no_header_of_ours_has_are_refused(
+    packed: dict[str, Any], tmp_path: Path
+) -> None:
+    entry = tarfile.TarInfo("bin/a")
+    for field, value in (("size", b"\xff" * 12), ("name", b"bin/\xff")):
+        header = bytearray(entry.tobuf(tarfile.USTAR_FORMAT))
+        start = {"size": 124, "name": 0}[field]
+        header[start : start + len(value)] = value
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        refused(compressed(packed, bytes(header) + bytes(1024)), tmp_path, "is no archive of a")
+
+
+def test_modes_and_owners_of_an_archive_do_not_count(packed: dict[str, Any]) -> None:
+    changed = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(whole(packed))) as old,
+        tarfile.open(fileobj=changed, mode="w", format=tarfile.USTAR_FORMAT) as new,
+    ):
+        for entry in old:
+            entry.mode, entry.uid, entry.gid = 0o7777, 1234, 1234
+            new.addfile(entry, old.extractfile(entry))
+    installing.install(compressed(packed, changed.getvalue()))
+    files = [path for path in Path(packed["folder"]).rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert path.stat().st_mode & 0o7022 == 0
+        assert path.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"[]", b"null", b"\xff", b'{"files": []}', b"[" * 100_000, None]
+)
+def test_an_archive_with_an_odd_manifest_is_refused(
+    packed: dict[str, Any], tmp_path: Path, manifest: bytes | None
+) -> None:
+    def add(tar: tarfile.TarFile) -> None:
+        entry = tarfile.TarInfo("manifest.json" if manifest is not None else "bin/a")
+        entry.size = len(manifest or b"")
+        tar.addfile(entry, io.BytesIO(manifest or b""))
+
+    refused(bundle(packed, add), tmp_path, "holds another release")
 
 
 def test_what_is_no_archive_is_told(packed: dict[str, Any]) -> None:
