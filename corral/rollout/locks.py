@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO
 
 from corral.errors import CorralError
+from corral.files import make_folder, writing
 from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.remote import on_all
@@ -22,6 +23,7 @@ from corral.ssh import ssh_command
 
 # The host lets go when it heard nothing for a minute.
 _SECONDS_BETWEEN_SIGNS = 15
+_ROOM = "make room there, or name another folder with --state, then ask again"
 
 
 @contextmanager
@@ -30,23 +32,25 @@ def fleet_lock(folder: Path, inventory: Path, *, by: str, since: str) -> Iterato
 
     Raises CorralError naming who holds it.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder, mode=0o700, next_step=_ROOM)
     digest = hashlib.sha256(str(inventory.resolve()).encode()).hexdigest()[:8]
     path = folder / f"{inventory.stem}-{digest}.lock"
-    with path.open("a+", encoding="utf-8") as file:
+    with writing(path, next_step=_ROOM):
+        file = path.open("a+", encoding="utf-8")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _taken(file, str(inventory)) from error
-        _sign(file, {"by": by, "since": since, "pid": os.getpid()})
+        with writing(path, next_step=_ROOM):
+            _sign(file, {"by": by, "since": since, "pid": os.getpid()})
         yield
 
 
 def _sign(file: IO[str], holder: dict[str, object]) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(json.dumps(holder))
-    file.flush()
+    # Not by the file's buffer, which would fail a second time when it is closed.
+    os.ftruncate(file.fileno(), 0)
+    os.write(file.fileno(), json.dumps(holder).encode())
 
 
 def _taken(file: IO[str], inventory: str) -> CorralError:

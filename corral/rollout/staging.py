@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral.answers import STATE
 from corral.errors import CorralError
+from corral.files import writing
 from corral.inventory import Host
 from corral.keys import KeyFile
 from corral.plan import HostPlan, InstancePlan
@@ -20,6 +22,8 @@ from corral.state import HostState
 from corral.waiting import unstaged, waiting
 
 KeyOf = Callable[[Host, str], KeyFile]
+
+_ROOM = "make room there, or name another folder with --state, then ask again"
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,24 @@ def run_pyinfra(inventory: Path, only: Sequence[str], log: Path, say: Callable[[
     """Deploy all stages that touch no service; its output goes to ``say`` and to ``log``.
 
     Gives pyinfra's exit code, which says too little: 0 as well where no host was touched.
+    Raises CorralError where ``log`` cannot be written.
     """
     limits = [word for name in only for word in ("--limit", name)]
     command = [sys.executable, "-m", "pyinfra", str(inventory.resolve()), "deploy.py", "-y"]
+    # Before anything is started: where no log can be is told now.
+    with writing(log, next_step=_ROOM):
+        file = log.open("ab", buffering=0)
     process = subprocess.Popen(
         [*command, "--data", "stage_only=true", *limits],
         cwd=project_root(), env={**os.environ, "PYINFRA_PROGRESS": "off"},
         text=True, errors="replace", stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    with log.open("a", encoding="utf-8") as file:
+    with file:
         for line in process.stdout or ():
-            file.write(line)
+            # On a disk that fills up a line of the log is lost, never the work that it tells of.
+            with suppress(OSError):
+                file.write(line.encode())
             say(line.rstrip("\n"))
     return process.wait()
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -17,7 +20,9 @@ from corral.cli.export import _write as write_export
 from corral.errors import CorralError
 from corral.keys import ensure_keys
 from corral.lockfile import Lock, LockedEngine, write_lock
+from corral.rollout import staging
 from corral.rollout.journal import Journals
+from corral.rollout.locks import fleet_lock
 from tests.samples import CHAT, host
 from tests.unit.bench_samples import result
 from tests.unit.rollout_samples import rollout
@@ -234,3 +239,46 @@ def test_an_archive_that_does_not_fit_is_one_message(disk: Path, tmp_path: Path)
         with pytest.raises(CorralError, match="cannot be written: No space left on device"):
             copy()
     assert [path for path in disk.rglob("*") if not path.is_dir()] == []
+
+
+def test_the_lock_of_a_fleet_tells_where_it_cannot_be(disk: Path, tmp_path: Path) -> None:
+    def locked(folder: Path) -> None:
+        with fleet_lock(folder, tmp_path / "i.py", by="ann", since="now"):
+            pass
+
+    locked(disk)
+    for lock in disk.glob("*.lock"):
+        lock.unlink()
+    (disk / "filler").write_bytes(TOO_LARGE[:-1])
+    with pytest.raises(CorralError, match=r"i-.*\.lock: cannot be written: No space left"):
+        locked(disk)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CorralError, match="cannot be written: Not a directory"):
+        locked(tmp_path / "file" / "state")
+
+
+def test_a_log_that_fills_the_disk_does_not_end_staging(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyinfra goes on, and each line is shown."""
+    real = subprocess.Popen
+
+    def popen(_: object, **how: Any) -> subprocess.Popen[str]:
+        return real([sys.executable, "-c", "[print('x' * 999) for _ in range(200)]"], **how)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    said: list[str] = []
+    assert staging.run_pyinfra(Path("i.py"), (), disk / "log", said.append) == 0
+    assert len(said) == 200
+    assert (disk / "log").stat().st_size <= SIZE_KIB * 1024
+
+
+def test_where_no_log_can_be_nothing_is_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def popen(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("started")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(CorralError, match="cannot be written"):
+        staging.run_pyinfra(Path("i.py"), (), tmp_path / "no" / "log", print)
