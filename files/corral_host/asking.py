@@ -2,7 +2,7 @@
 
 import json
 
-from corral_host.server import LateError, connection, exchange, headers_with
+from corral_host.server import LateError, connection, exchange, headers_with, judge_of
 from corral_host.tools import HostError
 
 # A stream may be silent for so long, and nothing that a key decides takes longer.
@@ -18,13 +18,15 @@ def limit_seconds(tokens, prompt_tokens=0):
 def ask(instance, route, body=None, key=None, seconds=ROUTE_SECONDS, silent_seconds=None):
     """Status and whole body of an answer; ``route``: as in ``POST /completion``.
 
-    Raises HostError after ``seconds`` in all or ``silent_seconds`` without a byte, else OSError.
+    Raises HostError after ``seconds`` in all or ``silent_seconds`` without a byte, and when it is
+    not the instance's unit that listens; else OSError.
     """
     method, path = route.split()
     silent = min(seconds, silent_seconds or seconds)
     link, text = connection(instance, silent), body and json.dumps(body)
     try:
-        return exchange(link, method, path, headers_with(key), text, seconds=seconds)
+        judge = judge_of(instance, key)
+        return exchange(link, method, path, headers_with(key), text, seconds=seconds, judge=judge)
     except TimeoutError as fault:
         is_silent = silent < seconds and not isinstance(fault, LateError)
         told = f"silent for {silent:g} s" if is_silent else f"no whole answer within {seconds:g} s"

@@ -7,21 +7,28 @@ import socket
 from pathlib import Path
 
 
-def sockets(pid="self"):
-    """Listening TCP sockets in the network namespace of a process: (address, port, inode)."""
-    found = []
+def tcp_rows(pid="self"):
+    """TCP sockets in the network namespace of a process: local end, other end, state, inode.
+
+    An end is address and port; 0A is the state of one that listens (proc(5)). The inode is "0"
+    while nobody has accepted a connection.
+    """
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         with contextlib.suppress(FileNotFoundError):
             for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == "0A":
-                    packed, port = fields[1].split(":")
-                    words = [
-                        bytes.fromhex(packed[i : i + 8])[::-1] for i in range(0, len(packed), 8)
-                    ]
-                    address = socket.inet_ntop(family, b"".join(words))
-                    found.append((address, int(port, 16), fields[9]))
-    return found
+                yield unpacked(fields[1], family), unpacked(fields[2], family), fields[3], fields[9]
+
+
+def unpacked(end, family):
+    packed, port = end.split(":")
+    words = [bytes.fromhex(packed[i : i + 8])[::-1] for i in range(0, len(packed), 8)]
+    return socket.inet_ntop(family, b"".join(words)), int(port, 16)
+
+
+def sockets(pid="self"):
+    """Listening TCP sockets in the network namespace of a process: (address, port, inode)."""
+    return [(*end, inode) for end, _, state, inode in tcp_rows(pid) if state == "0A"]
 
 
 def listeners(ports):

@@ -6,7 +6,10 @@ import ipaddress
 import json
 import socket
 import threading
+from functools import partial
 from pathlib import Path
+
+from corral_host import listener
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -53,10 +56,14 @@ def local(address):
 
 
 def call(instance, method, path, body=None, key=None, timeout=120):
-    """One request; gives the status and the body as text. Raises TimeoutError, or OSError."""
+    """One request; gives the status and the body as text. Raises TimeoutError, or OSError.
+
+    Raises HostError, and sends no key, when it is not the instance's unit that listens.
+    """
     link = connection(instance, timeout)
-    headers = headers_with(key)
-    return exchange(link, method, path, headers, body and json.dumps(body), seconds=timeout)
+    text = body and json.dumps(body)
+    judge = judge_of(instance, key)
+    return exchange(link, method, path, headers_with(key), text, seconds=timeout, judge=judge)
 
 
 def headers_with(key):
@@ -68,15 +75,23 @@ class LateError(TimeoutError):
     """The answer was not whole in time, although it may have trickled."""
 
 
-def exchange(link, method, path, headers, body=None, *, seconds):
+def judge_of(instance, key):
+    """What looks at a connection before a request with a key; None for one without."""
+    return key and partial(listener.refuse_stranger, instance)
+
+
+def exchange(link, method, path, headers, body=None, *, seconds, judge=None):
     """One request over a connection of its own, which is closed; gives status and body as text.
 
+    ``judge``: given the connected socket, raises HostError if nothing may be sent on it.
     Raises LateError after ``seconds``, else OSError: a TimeoutError by the connection's own limit.
     """
     late = threading.Event()
     try:
         if link.sock is None:
             link.connect()
+        if judge:
+            judge(link.sock)
         with deadline(link.sock, seconds, late):
             link.request(method, path, body=body, headers=headers)
             answer = link.getresponse()

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from tests.unit.helper_modules import helper_module
 
 KEY = "sk-trial"
 REPLY = "The capital of France is Paris."
@@ -43,8 +46,11 @@ class Behaviour:
 
 @contextmanager
 def trial_server(behaviour: Behaviour) -> Iterator[int]:
-    """Run it; gives its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(behaviour)) as listening:
+    """Run it; gives its port. It is no unit: who listens is not asked."""
+    with (
+        patch.object(helper_module("listener"), "refuse_stranger", lambda *_: None),
+        ThreadingHTTPServer(("127.0.0.1", 0), _handler(behaviour)) as listening,
+    ):
         threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
         yield listening.server_address[1]
         behaviour.over.set()
