@@ -3,7 +3,7 @@
 from pyinfra import config
 
 from deploys.base import base
-from deploys.connection import report_unreached, send_at_once
+from deploys.connection import guard_terminal, report_unreached, send_at_once
 from deploys.engines import engines, prune
 from deploys.fit import fit
 from deploys.gateway import gateway
@@ -15,6 +15,7 @@ from deploys.target import current_target
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10.0"
 
+guard_terminal()
 report_unreached()
 send_at_once()
 target = current_target()

@@ -37,8 +37,10 @@ def run_within(command: list[str], sent: bytes, *, seconds: float) -> Ended:
     Raises TooMuchError, SilentError; OSError where there is no such program.
     """
     deadline = time.monotonic() + seconds
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, bufsize=0, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(
+        command, bufsize=0,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
         try:
             out, err = _talk(process, sent, deadline)
             left = max(deadline - time.monotonic(), _LEAST_SECONDS)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-from rich.table import Table
-
 from corral.schema import Frozen
+from corral.terminal import Rows, coloured, plain
 
-_MARKS = {True: "[green]ok[/]", False: "[red]FAILED[/]", None: "-"}
+_MARKS = {True: coloured("ok", "green"), False: coloured("FAILED", "red"), None: plain("-")}
 
 
 class Row(Frozen):
@@ -22,10 +20,9 @@ class Row(Frozen):
     detail: str
 
 
-def gate_table(rows: Sequence[Row]) -> Table:
+def gate_table(rows: Sequence[Row]) -> Rows:
     """One row a part, in the order in which they were asked."""
-    table = Table("part", "", "figure", "limit", "detail", box=None)
+    table = Rows("part", "", "figure", "limit", "detail")
     for row in rows:
-        texts = map(escape, (row.figure, row.limit, row.detail))
-        table.add_row(row.part, _MARKS[row.ok], *texts)
+        table.add(row.part, _MARKS[row.ok], row.figure, row.limit, row.detail)
     return table

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -14,6 +15,7 @@ from corral.helper import BOOTSTRAP, encoded
 from corral.inventory import Host
 from corral.project import helper_package, project_root
 from corral.ssh import ssh_command
+from corral.terminal import pass_on
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,8 +46,29 @@ def call_helper(
 
 
 def run_on(host: Host, words: list[str]) -> int:
-    """Run a command on a host with this terminal's input and output; gives its exit code."""
-    return subprocess.run(ssh_command(host, words), check=False).returncode
+    """Run a command on a host with this terminal's input; what it says is printed as it comes.
+
+    Gives its exit code.
+    """
+    command = ssh_command(host, words)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        printers = [
+            threading.Thread(target=_print, args=(process, pipe, err), daemon=True)
+            for pipe, err in ((process.stdout, False), (process.stderr, True))
+            if pipe
+        ]
+        for printer in printers:
+            printer.start()
+        for printer in printers:
+            printer.join()
+    return process.returncode
+
+
+def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], err: bool) -> None:
+    try:
+        pass_on(pipe, err=err)
+    except BrokenPipeError:
+        process.terminate()  # as `corral logs | head` has what it wants
 
 
 def on_all(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

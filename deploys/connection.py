@@ -5,8 +5,15 @@ from __future__ import annotations
 from functools import cache
 from socket import IPPROTO_TCP, TCP_NODELAY, socket
 
-from pyinfra import host, logger, state
+from pyinfra import host, state
 from pyinfra.connectors.ssh import SSHConnector
+
+from operations.telling import complain, guard_log
+
+
+def guard_terminal() -> None:
+    """Whatever hosts say, nothing of it commands the terminal that this run is watched in."""
+    guard_log()
 
 
 @cache
@@ -16,8 +23,8 @@ def report_unreached() -> None:
     Where no host is reached at all pyinfra ends before any deploy code runs.
     """
     for name in sorted(failed.name for failed in state.failed_hosts):
-        logger.error(
-            f"    [{name}] is left out. Next: see that ssh reaches it with the host key in its "
+        complain(
+            f"[{name}] is left out. Next: see that ssh reaches it with the host key in its "
             "known_hosts file, then run the same deploy again"
         )
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pyinfra import host, logger
+from pyinfra import host
 
 from corral.gpu_host import decide
 from deploys.target import Target
 from operations import gpu as gpu_operations
+from operations.telling import inform
 
 
 def gpu(target: Target) -> None:
     """Bring driver and toolkit to what the planned releases need."""
     plan = target.plan
     if plan.gpus is None:
-        logger.info(f"    [{host.name}] no GPUs in the inventory: no driver is touched")
+        inform(f"[{host.name}] no GPUs in the inventory: no driver is touched")
     decision = decide(plan, target.state)
     gpu_operations.drivers(plan=plan, decision=decision, name="GPU driver and toolkit")
     if plan.gpus is None:

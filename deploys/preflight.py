@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 
-from pyinfra import host, logger
+from pyinfra import host
 
 from corral.preflight import preflight as findings_of
 from deploys.target import Target
 from operations import host as host_operations
+from operations.telling import warn
 
 
 def preflight(target: Target) -> None:
     """Report all findings of a host at once; advice does not stop it."""
     found = findings_of(target.plan, target.state, now_seconds=time.time())
     for advice in (finding for finding in found if not finding.stops):
-        logger.warning(f"    [{host.name}] {advice.what}. Next: {advice.next_step}")
+        warn(f"[{host.name}] {advice.what}. Next: {advice.next_step}")
     findings = [finding for finding in found if finding.stops]
     host_operations.preflight(findings=findings, name="Preflight: nothing stands against a deploy")

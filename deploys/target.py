@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corral_shared.text import printable
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
@@ -94,7 +95,7 @@ def current_target() -> Target:
         keys = {i.name: instance_keys(this, i.name, everyone(), gateways()) for i in plan.instances}
         files = _gateway_files(this, plan)
     except CorralError as error:
-        raise PyinfraError(str(error)) from error
+        raise PyinfraError(printable(error)) from error
     package = helper_package(project_root())
     state = host.get_fact(State, bootstrap=BOOTSTRAP, _stdin=[encoded(package), plan.to_helper()])
     target = Target(

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache
 
-from pyinfra import logger
+from corral_shared.text import printable
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
@@ -17,6 +17,7 @@ from corral.inventory import Host
 from corral.traffic import traffic as traffic_of
 from corral.waves import Pools, Wave, waves
 from deploys.fleet import parsed, planner
+from operations.telling import complain, warn
 
 # Each host goes its own way with these, so that no host waits for another's wave.
 _WITHOUT_STEPS = {"--no-wait", "--serial"}
@@ -40,7 +41,7 @@ class _Run:
 @cache
 def _run(of: State) -> _Run:
     hosts = [parsed(host) for host in of.inventory]
-    return _Run(hosts, *traffic_of(hosts, planner(), logger.warning))
+    return _Run(hosts, *traffic_of(hosts, planner(), warn))
 
 
 def _this_run() -> _Run:
@@ -62,7 +63,7 @@ def numbers() -> range:
     try:
         return range(len(waves(run.hosts, run.pools)))
     except CorralError as error:
-        raise PyinfraError(str(error)) from error
+        raise PyinfraError(printable(error)) from error
 
 
 def traffic() -> Traffic:
@@ -108,13 +109,13 @@ def _obstacle(run: _Run, host: Host) -> str:
 
 @cache
 def _say_once(_: State, line: str) -> None:
-    logger.error(f"    {line}")
+    complain(line)
 
 
 @cache
 def _warn_once(_: State, wave: Wave) -> None:
     for warning in wave.warnings:
-        logger.warning(f"    {wave.name}: {warning}")
+        warn(f"{wave.name}: {warning}")
 
 
 def finish(host: Host) -> None:

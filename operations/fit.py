@@ -8,7 +8,7 @@ from typing import Any
 
 from paramiko import SSHException
 from pydantic import TypeAdapter
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
@@ -18,6 +18,7 @@ from corral.plan import HostPlan, InstancePlan
 from corral.proof import Verdict, refusals
 from corral.reading import UnreadableError, read_answer
 from operations import Commands, job
+from operations.telling import complain, inform
 
 _SILENT = ["the proof was killed", "  Next: run the same deploy again"]
 _VERDICTS = TypeAdapter(list[Verdict])
@@ -55,12 +56,12 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
     except UnreadableError as error:
         return _fail(host, [f"the helper's verdicts are not readable: {error}"])
     for line in (line for verdict in verdicts for line in verdict.lines()):
-        logger.info(f"{host.print_prefix}{line}")
+        inform(line, host)
     return _fail(host, refusals(verdicts, document["waiting"]))
 
 
 def _fail(host: Host, lines: list[str]) -> bool:
     """Print the lines as errors; True where there are none."""
     for line in lines:
-        logger.error(f"{host.print_prefix}{line}")
+        complain(line, host)
     return not lines

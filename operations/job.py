@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from paramiko import SSHException
-from pyinfra import logger
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
@@ -20,6 +19,7 @@ from corral.errors import CorralError
 from corral.installed import operator
 from corral.reading import UnreadableError, read_answer, unreadable
 from operations import Commands
+from operations.telling import complain, inform
 
 # Gets the host and the answer of a job; False when it failed, having said why.
 Then = Callable[[Host, dict[str, Any]], bool]
@@ -139,9 +139,9 @@ def _report(state: State, host: Host, message: str) -> bool:  # noqa: ARG001 - p
 def report(host: Host, lines: list[str]) -> None:
     """Print lines as errors of a host."""
     for line in lines:
-        logger.error(f"{host.print_prefix}{line}")
+        complain(line, host)
 
 
 def say(host: Host, line: str) -> None:
     """Print a line about a host."""
-    logger.info(f"{host.print_prefix}{line}")
+    inform(line, host)

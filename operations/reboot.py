@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 
 from paramiko import SSHException
-from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from operations import Commands, job
+from operations.telling import complain, inform
 
 LIMIT_SECONDS = 1800
 _PAUSE_SECONDS = 2
@@ -32,18 +32,18 @@ def reboot(reason: str) -> Commands:
 
 
 def _reboot(state: State, host: Host, reason: str) -> bool:  # noqa: ARG001 - pyinfra's
-    logger.info(f"{host.print_prefix}{reason}. Rebooting")
+    inform(f"{reason}. Rebooting", host)
     before = _ask(host, _BOOTED)
     if before is None or _ask(host, _REBOOT) is None:
-        logger.error(f"{host.print_prefix}could not be told to reboot")
+        complain("could not be told to reboot", host)
         return False
     began = time.monotonic()
     if not _wait(host, before, began):
         limit = f"after {LIMIT_SECONDS // 60} minutes"
-        logger.error(f"{host.print_prefix}is not back {limit}. Next: look at its console")
+        complain(f"is not back {limit}. Next: look at its console", host)
         return False
     _ask(host, _SETTLED)
-    logger.info(f"{host.print_prefix}is back after {time.monotonic() - began:.0f} s")
+    inform(f"is back after {time.monotonic() - began:.0f} s", host)
     return True
 
 
@@ -56,7 +56,7 @@ def _wait(host: Host, before: str, began: float) -> bool:
         if host.connected and _ask(host, _BOOTED) not in (None, before):
             return True
         if waited > next_line:
-            logger.info(f"{host.print_prefix}still away after {waited:.0f} s")
+            inform(f"still away after {waited:.0f} s", host)
             next_line += _SECONDS_BETWEEN_LINES
     return False
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from paramiko import SSHException
-from pyinfra import logger
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.host import Host
 
@@ -18,6 +17,7 @@ from corral.plan import ReleasePlan
 from corral.reading import as_answer
 from corral.schema import parse
 from operations import job
+from operations.telling import inform
 
 _NEXT = "Next: see that the disk has room, then run the same deploy again"
 
@@ -53,7 +53,7 @@ def bring_home(
             return False
     finally:
         received.unlink(missing_ok=True)
-    logger.info(f"{host.print_prefix}{release.engine} {release.key} is in the store")
+    inform(f"{release.engine} {release.key} is in the store", host)
     remove = StringCommand("rm", "-f", QuoteString(path))
     return host.run_shell_command(remove, **job.arguments(host))[0]
 
@@ -73,7 +73,7 @@ def _described(release: ReleasePlan, host: Host, answer: dict[str, Any]) -> tupl
 def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
     """Put an archive on a host, by one rename. False when it did not arrive, having said why."""
     size_mib = archive.size_bytes // 1024**2
-    logger.info(f"{host.print_prefix}{archive.engine} {archive.key}: sending {size_mib} MiB")
+    inform(f"{archive.engine} {archive.key}: sending {size_mib} MiB", host)
     # Another deploy may send the same archive while a job reads what was there first.
     source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
     if not _told(host, path, lambda: host.put_file(source, partial, **job.arguments(host))):

@@ -9,6 +9,7 @@ import click
 
 from corral.errors import CorralError
 from corral.project import project_root
+from corral.terminal import say_error
 
 # Command -> its module; only the one that is asked for is loaded.
 _MODULES = {
@@ -79,5 +80,5 @@ def main() -> None:
     try:
         cli()
     except CorralError as error:
-        click.secho(str(error), err=True, fg="red" if sys.stderr.isatty() else None)
+        say_error(error)
         sys.exit(1)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from corral.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
 from corral.cli.select import inventory_option, select
-from corral.cli.tables import show
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.remote import call_helper, on_all
+from corral.terminal import Rows, coloured, say, say_json, show
 
 Target = tuple[Host, HostPlan]
 Answer = Sequence[KeptBaseline] | Forgotten | str
@@ -38,7 +36,7 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
     answers = on_all(_forget if forget else _kept, targets)
     found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
     if as_json:
-        click.echo(json.dumps({name: _plain(a) for name, a in found.items()}, indent=2))
+        say_json({name: _plain(a) for name, a in found.items()})
     elif forget:
         _tell_forgotten(targets, found)
     else:
@@ -80,29 +78,29 @@ def _tell_forgotten(targets: list[Target], found: Mapping[str, Answer]) -> None:
     for _, plan in targets:
         answer = found[plan.host]
         if not isinstance(answer, Forgotten):
-            click.echo(answer, err=True)
+            say(answer, err=True)
             continue
         for instance in plan.instances:
             was = instance.name in answer.forgotten
-            click.echo(f"{plan.host}/{instance.name}: {'forgotten' if was else 'there was none'}")
+            say(f"{plan.host}/{instance.name}: {'forgotten' if was else 'there was none'}")
 
 
-def _table(found: Mapping[str, Answer]) -> Table:
+def _table(found: Mapping[str, Answer]) -> Rows:
     heads = ("host", "instance", "profile", "GPUs", "tokens/s", "generation", "kept at")
-    table = Table(*heads, box=None)
+    table = Rows(*heads)
     for host, answer in found.items():
         if isinstance(answer, str):
-            table.add_row(host, f"[red]{escape(answer)}[/]")
+            table.add(host, coloured(answer, "red"))
             continue
         for row in answer if not isinstance(answer, Forgotten) else ():
-            table.add_row(host, row.instance, *_cells(row))
+            table.add(host, row.instance, *_cells(row))
     return table
 
 
-def _cells(row: KeptBaseline) -> tuple[str, ...]:
+def _cells(row: KeptBaseline) -> tuple[str | Text, ...]:
     kept: Baseline | None = row.baseline
     if kept is None:
-        return (f"[red]{escape(row.problem)}[/]" if row.problem else "none",)
+        return (coloured(row.problem, "red") if row.problem else "none",)
     gpus = ", ".join(map(str, kept.gpus)) or "-"
     figures = "\n".join(_figure(name, samples) for name, samples in kept.samples.items())
     return kept.profile, gpus, figures, kept.generation, kept.at

@@ -16,10 +16,10 @@ from corral.bench.run import Benchmark, Where, run
 from corral.bench.store import ResultStore, default_results_folder
 from corral.cli.bench_tables import comparison_table, listing_table, result_table
 from corral.cli.select import inventory_option, select
-from corral.cli.tables import show
 from corral.errors import CorralError
 from corral.project import load_planner, project_root
 from corral.remote import on_all
+from corral.terminal import say, say_json, show
 
 plot_option = click.option(
     "--plot", "picture", type=click.Path(path_type=Path), help="Draw to FILE.png or FILE.svg."
@@ -85,7 +85,7 @@ def run_command(
     if picture and results:
         plot(results, picture)
     for error in errors:
-        click.echo(str(error), err=True)
+        say(error, err=True)
     sys.exit(1 if errors else 0)
 
 
@@ -96,7 +96,7 @@ def list_command(folder: Path, as_json: bool) -> None:
     """Show the results that are kept here."""
     results = list(ResultStore(folder).results())
     if as_json:
-        click.echo(_json(results))
+        say_json([result.model_dump(mode="json") for result in results])
     else:
         show(listing_table(results))
 
@@ -119,11 +119,11 @@ def compare_command(a: str, b: str, as_json: bool, picture: Path | None, folder:
         plot(results, picture)
     comparison = compare_results(*results)
     if as_json:
-        click.echo(comparison.model_dump_json(indent=2))
+        say_json(comparison.model_dump(mode="json"))
         return
-    click.echo(f"A  {comparison.a}\nB  {comparison.b}")
+    say(f"A  {comparison.a}\nB  {comparison.b}")
     for note in comparison.notes:
-        click.echo(f"   {note}")
+        say(f"   {note}")
     show(comparison_table(comparison))
 
 
@@ -163,22 +163,18 @@ def _run_all(benchmarks: list[Benchmark], store: ResultStore) -> list[Result | C
 
 
 def _say(name: str, line: str) -> None:
-    click.echo(f"{name}: {line}", err=True)
+    say(f"{name}: {line}", err=True)
 
 
 def _show(results: Sequence[Result], as_json: bool) -> None:
     if as_json:
-        click.echo(_json(results))
+        say_json([result.model_dump(mode="json") for result in results])
         return
     for result in results:
-        click.echo(
+        say(
             f"\n{result.name} on {result.devices}: {result.engine} {result.release}, "
             f"{result.model} {result.quant}, profile {result.profile}, server {result.where}"
         )
         if result.left_out:
-            click.echo(f"  not part of it: {', '.join(result.left_out)}")
+            say(f"  not part of it: {', '.join(result.left_out)}")
         show(result_table(result))
-
-
-def _json(results: Sequence[Result]) -> str:
-    return f"[{','.join(result.model_dump_json() for result in results)}]"

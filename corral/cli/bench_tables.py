@@ -4,45 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.text import Text
 
 from corral.bench.compare import Comparison, Row, Side, side
 from corral.bench.result import Result, by_depth
+from corral.terminal import Rows, coloured
 
 _COLOURS = {"a": "green", "b": "yellow", "none": "default", "unknown": "dim"}
 
 
-def result_table(result: Result) -> Table:
+def result_table(result: Result) -> Rows:
     """One row a measure."""
-    table = Table("test", "depth", "tokens", "at a time", "tokens/s", "samples", box=None)
+    table = Rows("test", "depth", "tokens", "at a time", "tokens/s", "samples")
     for m in sorted(result.measures, key=lambda m: by_depth(m.case)):
         found = side(m.samples)
         test, depth = m.test, f"{m.depth_tokens:,}"
         speed, samples = _speed(found), str(found.samples)
-        table.add_row(test, depth, str(m.tokens), str(m.sequences), speed, samples)
+        table.add(test, depth, str(m.tokens), str(m.sequences), speed, samples)
     return table
 
 
-def listing_table(results: Sequence[Result]) -> Table:
+def listing_table(results: Sequence[Result]) -> Rows:
     """One row a result."""
     heads = ("instance", "began", "release", "model", "profile", "on", "server")
-    table = Table(*heads, box=None)
+    table = Rows(*heads)
     for r in results:
         model = f"{r.model} {r.quant}"
         release = f"{r.engine} {r.release}"
-        table.add_row(r.name, r.began_at, release, model, r.profile, r.devices, r.where)
+        table.add(r.name, r.began_at, release, model, r.profile, r.devices, r.where)
     return table
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Rows:
     """One row a case; speeds are tokens/s."""
-    table = Table("test", "depth", "at a time", "A", "B", "A/B", "", box=None)
+    table = Rows("test", "depth", "at a time", "A", "B", "A/B", "")
     for row in comparison.rows:
-        table.add_row(*_cells(row))
+        table.add(*_cells(row))
     return table
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str | Text, ...]:
     colour = _COLOURS[row.verdict]
     return (
         row.test,
@@ -51,7 +52,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _speed(row.a),
         _speed(row.b),
         f"{row.ratio:.3f}",
-        f"[{colour}]{row.says}[/]",
+        coloured(row.says, colour),
     )
 
 

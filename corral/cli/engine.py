@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from corral.answers import RELEASES, InstalledRelease
 from corral.archives import Archive, ArchiveStore
 from corral.cli.engine_tables import archives_table, releases_table
 from corral.cli.select import all_hosts, inventory_option
-from corral.cli.tables import show
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.remote import call_helper, on_all
 from corral.schema import did_you_mean
 from corral.settings import HOST_PATHS, default_archives_folder
+from corral.terminal import say, say_json, show
 
 store_option = click.option(
     "--store",
@@ -45,7 +44,7 @@ def list_releases(names: tuple[str, ...], as_json: bool, inventory: Path | None)
     if as_json:
         rows = {name: a if isinstance(a, str) else [row.model_dump() for row in a]
                 for name, a in found.items()}  # fmt: skip
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     else:
         show(releases_table(found))
     sys.exit(1 if any(isinstance(answer, str) for answer in answers) else 0)
@@ -58,7 +57,7 @@ def archives(as_json: bool, store: Path) -> None:
     """Show the archives in the store of this controller."""
     found = ArchiveStore(store).all()
     if as_json:
-        click.echo(json.dumps([archive.model_dump() for archive in found], indent=2))
+        say_json([archive.model_dump() for archive in found])
     else:
         show(archives_table(found))
 
@@ -71,7 +70,7 @@ def export_archives(keys: tuple[str, ...], output: Path, store: Path) -> None:
     """Copy archives out of the store, for another controller; KEY may be cut short."""
     shelf = ArchiveStore(store)
     for archive in [_named(shelf, key) for key in keys]:
-        click.echo(shelf.give(archive, output))
+        say(shelf.give(archive, output))
 
 
 @engine.command("import")
@@ -84,7 +83,7 @@ def import_archives(files: tuple[Path, ...], store: Path) -> None:
     shelf = ArchiveStore(store)
     for file in files:
         archive = shelf.take(file)
-        click.echo(f"{archive.engine} {archive.key} is in {shelf.folder}")
+        say(f"{archive.engine} {archive.key} is in {shelf.folder}")
 
 
 def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:

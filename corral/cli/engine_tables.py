@@ -5,37 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from rich.markup import escape
-from rich.table import Table
-
 from corral.answers import InstalledRelease
 from corral.archives import Archive
+from corral.terminal import Rows
 
 _MIB = 1024**2
 
 
-def releases_table(found: Mapping[str, Sequence[InstalledRelease] | str]) -> Table:
+def releases_table(found: Mapping[str, Sequence[InstalledRelease] | str]) -> Rows:
     """One row a release, by host; a text instead of rows says why there are none."""
-    table = Table("host", "engine", "release", "MiB", "age", "used by", box=None)
+    table = Rows("host", "engine", "release", "MiB", "age", "used by")
     for host, rows in found.items():
         if isinstance(rows, str):
-            table.add_row(host, "", "", "", "", escape(rows))
+            table.add(host, "", "", "", "", rows)
             continue
         for row in rows:
             users = ", ".join(row.users) or "nobody"
-            table.add_row(
+            table.add(
                 host, row.engine, row.key, _mib(row.size_bytes),
-                age(row.installed_at), escape(users),
+                age(row.installed_at), users,
             )  # fmt: skip
     return table
 
 
-def archives_table(found: Sequence[Archive]) -> Table:
+def archives_table(found: Sequence[Archive]) -> Rows:
     """One row an archive."""
-    table = Table("engine", "release", "MiB", "built on", "age", box=None)
+    table = Rows("engine", "release", "MiB", "built on", "age")
     for archive in found:
-        table.add_row(
-            archive.engine, archive.key, _mib(archive.size_bytes), escape(archive.builder),
+        table.add(
+            archive.engine, archive.key, _mib(archive.size_bytes), archive.builder,
             age(archive.built_at.isoformat() if archive.built_at else None),
         )  # fmt: skip
     return table

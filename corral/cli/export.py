@@ -13,6 +13,7 @@ from corral.export import FORMS
 from corral.export.subject import Subject
 from corral.files import create_atomic, write_atomic
 from corral.project import project_root
+from corral.terminal import say_file
 
 
 @click.command()
@@ -25,7 +26,7 @@ def export(name: str, form: str, output: Path | None, force: bool, inventory: Pa
     """Print what a deploy would run as an .env file, a start script or a compose file."""
     text = FORMS[form](_subject(name, inventory), project_root() / "templates")
     if output is None:
-        click.echo(text, nl=False)
+        say_file(text)
     else:
         _write(output, text, mode=0o755 if form == "script" else 0o644, force=force)
 

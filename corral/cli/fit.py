@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from corral.lockfile import read_lock
 from corral.profile import Profile
 from corral.project import LOCK_FILE, project_root
 from corral.requested import refuse_long_context, refuse_unreadable
+from corral.terminal import say, say_json
 
 HUB_URL = "https://huggingface.co"
 
@@ -75,11 +75,16 @@ def fit(
     question = _Question(models, name, quant, rooms, memory_mib or None)
     if profile_name:
         found = question.answer(profile_name, engine)
-        click.echo(found.model_dump_json(indent=2) if as_json else "\n".join(answer_lines(found)))
+        if as_json:
+            say_json(found.model_dump(mode="json"))
+        else:
+            say("\n".join(answer_lines(found)))
         sys.exit(0 if found.fits else 1)
     listed = question.offers()
-    rows = [offer.model_dump() for offer in listed]
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(offer_lines(listed)))
+    if as_json:
+        say_json([offer.model_dump(mode="json") for offer in listed])
+    else:
+        say("\n".join(offer_lines(listed)))
     sys.exit(0 if listed else 1)
 
 

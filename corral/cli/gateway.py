@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from corral.cli.select import fleets, inventory_option
-from corral.cli.tables import show
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import ServerState
@@ -22,6 +19,7 @@ from corral.inventory import Host
 from corral.project import load_planner, project_root
 from corral.remote import on_all
 from corral.schema import did_you_mean
+from corral.terminal import Rows, coloured, say, say_json, show
 
 server_argument = click.argument("server", metavar="HOST/INSTANCE")
 
@@ -43,7 +41,7 @@ def status(as_json: bool, inventory: Path | None) -> None:
     if as_json:
         rows = {n: a if isinstance(a, str) else [s.model_dump() for s in a]
                 for n, a in answers.items()}  # fmt: skip
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     else:
         show(_table(found, answers))
     good = all(_serves(plan, answers[host.name]) for host, plan in found)
@@ -65,7 +63,7 @@ def drain(
     left = 0
     for host in _behind(server, inventory):
         drained = control.drain(host, server, lease_seconds, limit_seconds=limit_seconds, last=last)
-        click.echo(
+        say(
             f"{host.name}: {server} drained, {drained.sessions_left} requests still run "
             f"after {drained.seconds:.1f} s; serves again in {lease_seconds} s"
         )
@@ -103,7 +101,7 @@ def _each(
 ) -> None:
     outcomes = {host.name: work(host) for host in _behind(server, inventory)}
     for name, good in outcomes.items():
-        click.echo(f"{name}: {server} {done if good else not_done}")
+        say(f"{name}: {server} {done if good else not_done}")
     sys.exit(0 if all(outcomes.values()) else 1)
 
 
@@ -144,28 +142,28 @@ def _serves(plan: GatewayPlan, answer: list[ServerState] | str) -> bool:
 
 def _table(
     found: list[tuple[Host, GatewayPlan]], answers: dict[str, list[ServerState] | str]
-) -> Table:
+) -> Rows:
     """One row a planned server."""
     heads = ("gateway", "alias", "server", "state", "weight", "requests", "last check")
-    table = Table(*heads, box=None)
+    table = Rows(*heads)
     for host, plan in found:
         answer = answers[host.name]
         if isinstance(answer, str):
-            table.add_row(host.name, f"[red]{escape(answer.splitlines()[0])}[/]")
+            table.add(host.name, coloured(answer.splitlines()[0], "red"))
             continue
         known = {row.server: row for row in answer}
         for pool in plan.pools:
             for member in pool.members:
-                table.add_row(host.name, pool.alias, member.name, *_cells(known.get(member.server)))
+                table.add(host.name, pool.alias, member.name, *_cells(known.get(member.server)))
     return table
 
 
-def _cells(row: ServerState | None) -> tuple[str, ...]:
+def _cells(row: ServerState | None) -> tuple[str | Text, ...]:
     if row is None:
-        return "[red]not known: deploy the gateway[/]", "", "", ""
+        return coloured("not known: deploy the gateway", "red"), "", "", ""
     word = "up" if row.up else "down"
     if row.admin != "ready":
         word += f", {row.admin}" + (f" until {row.until}" if row.until else "")
     colour = "green" if row.serves else "red"
     weight = f"{row.weight}%"
-    return f"[{colour}]{escape(word)}[/]", weight, str(row.sessions), escape(row.check)
+    return coloured(word, colour), weight, str(row.sessions), row.check

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from corral.activation import history as history_of
 from corral.activation import kept_plan
 from corral.answers import PINNED, Pinned
 from corral.cli.select import all_hosts, inventory_option, select, select_one_host
-from corral.cli.tables import show as show_table
 from corral.errors import CorralError
 from corral.gate import gate_table
 from corral.installed import ask
@@ -24,6 +21,8 @@ from corral.plan import HostPlan
 from corral.remote import on_all
 from corral.reports import Report, told
 from corral.rollout.steps import changes
+from corral.terminal import Rows, coloured, say, say_json
+from corral.terminal import show as show_rows
 
 Pair = tuple[Host, HostPlan]
 
@@ -36,9 +35,9 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
     """Show past activations, the newest first."""
     reports, errors = _reports(select(names, inventory))
     if as_json:
-        click.echo(json.dumps([report.document() for report in reports], indent=2))
+        say_json([report.document() for report in reports])
     else:
-        show_table(_history_table(reports))
+        show_rows(_history_table(reports))
     _end(errors)
 
 
@@ -69,7 +68,7 @@ def show(name: str, log: bool, inventory: Path | None) -> None:
 def pin(name: str, generation: str, pin_name: str, inventory: Path | None) -> None:
     """Keep GENERATION under NAME: nothing that it needs is ever removed."""
     _named("pin", name, inventory, generation=generation, name=pin_name)
-    click.echo(f"{name}: {generation} is kept as {pin_name}")
+    say(f"{name}: {generation} is kept as {pin_name}")
 
 
 @click.command()
@@ -79,7 +78,7 @@ def pin(name: str, generation: str, pin_name: str, inventory: Path | None) -> No
 def unpin(name: str, pin_name: str, inventory: Path | None) -> None:
     """Forget NAME; what only it kept is removed by a later deploy."""
     answer = _named("unpin", name, inventory, name=pin_name)
-    click.echo(f"{name}: {answer.unpinned} is no longer kept as {pin_name}")
+    say(f"{name}: {answer.unpinned} is no longer kept as {pin_name}")
 
 
 def _named(command: str, target: str, inventory: Path | None, **words: str) -> Pinned:
@@ -121,32 +120,32 @@ def _last_of_each(reports: Sequence[Report]) -> list[Report]:
     return list(newest.values())
 
 
-def _history_table(reports: Sequence[Report]) -> Table:
+def _history_table(reports: Sequence[Report]) -> Rows:
     heads = ("at", "instance", "from", "to", "how", "outcome", "seconds", "gap", "by", "reason")
-    table = Table(*heads, box=None)
+    table = Rows(*heads)
     for r in reports:
         colour = "green" if r.ok else "red"
         gap = "" if r.gap_seconds is None else f"{r.gap_seconds:.1f} s"
-        reason = escape((r.reason.splitlines() or [""])[0][:80])
-        table.add_row(
+        reason = (r.reason.splitlines() or [""])[0][:80]
+        table.add(
             r.at[:19], r.name, r.from_ or "none", r.to or "none", r.how,
-            f"[{colour}]{r.outcome}[/]", f"{r.seconds:.0f}", gap, escape(r.by), reason,
+            coloured(r.outcome, colour), f"{r.seconds:.0f}", gap, r.by, reason,
         )  # fmt: skip
     return table
 
 
 def _show(report: Report, pair: Pair, *, log: bool) -> None:
-    click.echo(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
+    say(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
     lines = told(report.model_copy(update={"log": report.log if log else ""}))
-    click.echo("\n".join(f"  {line}" for line in lines))
+    say("\n".join(f"  {line}" for line in lines))
     times = ", ".join(f"{one.phase} {one.seconds:.1f} s" for one in report.phases)
-    click.echo(f"  phases: {times or 'none'}")
+    say(f"  phases: {times or 'none'}")
     for line in _differences(report, pair):
-        click.echo(f"  {line}")
+        say(f"  {line}")
     for title, rows in (("gate", report.gate), ("gate of the revert", report.revert_gate)):
         if rows:
-            click.echo(f"  {title}")
-            show_table(gate_table(rows))
+            say(f"  {title}")
+            show_rows(gate_table(rows))
 
 
 def _differences(report: Report, pair: Pair) -> list[str]:
@@ -165,6 +164,6 @@ def _differences(report: Report, pair: Pair) -> list[str]:
 
 def _end(errors: Sequence[CorralError]) -> None:
     for error in errors:
-        click.echo(str(error), err=True)
+        say(error, err=True)
     if errors:
         sys.exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -12,12 +11,13 @@ from pydantic import TypeAdapter
 
 from corral.answers import ANYTHING, CHECKS, SHARD_CHECKS, STATE, ShardCheck
 from corral.cli.select import inventory_option, select, select_one_host
-from corral.cli.tables import checks_table, rehash_table, show, status_table
+from corral.cli.tables import checks_table, rehash_table, status_table
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.plan import HostPlan, InstancePlan
 from corral.remote import call_helper, on_all, run_on
 from corral.state import HostState, InstanceState
+from corral.terminal import say, say_json, show
 from corral.verification import Check, subjects
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
@@ -45,7 +45,7 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
     if as_json:
         rows = {h: [c.model_dump() for c in checks] for h, checks in results.items()}
         shards = {h: [s.model_dump() for s in found] for h, found in rotten.items()}
-        click.echo(json.dumps({"checks": rows, "shards": shards}, indent=2))
+        say_json({"checks": rows, "shards": shards})
     else:
         show(checks_table(results))
         if rehash:
@@ -53,7 +53,7 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
     good = all(c.ok for checks in results.values() for c in checks)
     good = good and all(row.ok for rows in rotten.values() for row in rows)
     if not good:
-        click.echo("Next: corral logs HOST/INSTANCE, or deploy to restore the plan", err=True)
+        say("Next: corral logs HOST/INSTANCE, or deploy to restore the plan", err=True)
     sys.exit(0 if good else 1)
 
 
@@ -71,7 +71,7 @@ def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> Non
         rows = {
             h: s if isinstance(s, str) else s.model_dump(mode="json") for h, s in states.items()
         }
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     else:
         show(status_table(plans, states))
     sys.exit(0 if all(_as_planned(plan, states[plan.host]) for plan in plans) else 1)
@@ -136,11 +136,11 @@ def _systemctl(verb: str, names: tuple[str, ...], inventory: Path | None) -> Non
             answer = _ask((host, plan), "ready", ANYTHING, _ready_seconds(plan))
             code = 1 if isinstance(answer, str) else 0
             if code:
-                click.echo(answer, err=True)
+                say(answer, err=True)
         failed += code != 0
         outcome = "failed" if code else {"stop": "stopped"}.get(verb, "ready")
         for instance in plan.instances:
-            click.echo(f"{plan.host}/{instance.name}: {outcome}")
+            say(f"{plan.host}/{instance.name}: {outcome}")
     sys.exit(1 if failed else 0)
 
 

@@ -11,6 +11,7 @@ from corral.cli.select import all_hosts
 from corral.errors import CorralError
 from corral.lockfile import read_lock, stale, wanted_by, write_lock
 from corral.project import LOCK_FILE, project_root
+from corral.terminal import say
 
 
 @click.command()
@@ -26,14 +27,14 @@ def lock(inventory: Path | None, check: bool) -> None:
         problems = stale(old, catalog, wanted_by(hosts, catalog))
         if problems:
             raise CorralError(LOCK_FILE, "; ".join(problems), "run `corral lock`, read the diff")
-        click.echo(f"{LOCK_FILE} has all that {len(hosts)} hosts need")
+        say(f"{LOCK_FILE} has all that {len(hosts)} hosts need")
         return
     # The hub's client takes longer to import than most commands to run.
     from corral.resolve import resolve
 
     new = resolve(old, catalog, hosts)
     if new == old:
-        click.echo(f"{LOCK_FILE} is current")
+        say(f"{LOCK_FILE} is current")
         return
     write_lock(path, new)
-    click.echo(f"{LOCK_FILE} written. Next: read `git diff {LOCK_FILE}`, commit it")
+    say(f"{LOCK_FILE} written. Next: read `git diff {LOCK_FILE}`, commit it")

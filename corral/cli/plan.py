@@ -16,6 +16,7 @@ from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host, load_inventory
 from corral.plan import HostPlan, InstancePlan
 from corral.project import load_planner, project_root
+from corral.terminal import say, say_json
 
 
 @click.command()
@@ -30,9 +31,9 @@ def plan(host: str, as_json: bool, inventory: Path | None) -> None:
     described, planned = found[0]
     _check_flags(described, planned)
     if as_json:
-        click.echo(planned.model_dump_json(indent=2))
+        say_json(planned.model_dump(mode="json"))
     else:
-        click.echo(describe(planned, _fleet(host, inventory)))
+        say(describe(planned, _fleet(host, inventory)))
 
 
 def _check_flags(host: Host, plan: HostPlan) -> None:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from corral.activation import Driver
 from corral.cli.rollout import state_option
@@ -23,6 +22,7 @@ from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
 from corral.rollout.staging import look
 from corral.rollout.view import LineView
+from corral.terminal import console, say
 from corral.traffic import traffic
 
 
@@ -56,13 +56,13 @@ def revert(
 
 def _host(host: Host, plan: HostPlan, to: str | None, inventory: Path | None) -> bool:
     """Whether all instances of a host are back; a report that says more is printed."""
-    view = LineView(Console(soft_wrap=True))
+    view = LineView(console(soft_wrap=True))
 
     def hear(instance: str, news: News) -> None:
         view.heard(f"{host.name}/{instance}", news)
 
     planner = load_planner(project_root())
-    gateways, _ = traffic(_neighbours(host, inventory), planner, click.echo)
+    gateways, _ = traffic(_neighbours(host, inventory), planner, say)
     driver = Driver(host, plan, gateways, hear=hear)
     good = True
     for instance in plan.instances:
@@ -84,14 +84,14 @@ def _neighbours(host: Host, inventory: Path | None) -> list[Host]:
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
     if not rollout.to_take_back():
-        click.echo(f"rollout {rollout_id} has nothing to take back")
+        say(f"rollout {rollout_id} has nothing to take back")
         return 0
     inventory = Path(rollout.inventory)
-    found = fleet(Wanted(inventory, rollout.only), click.echo)
+    found = fleet(Wanted(inventory, rollout.only), say)
     with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
-            click.echo(f"{name} serves something else by now, and is left as it is")
+            say(f"{name} serves something else by now, and is left as it is")
         back = {"failure": f"taken back by {operator()}", "on_failure": "revert"}
         ended = run_course(rollout.model_copy(update=back), found, journals, leave)
     return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)

@@ -9,7 +9,6 @@ import click
 
 from corral.cli.rollout_tables import duration, plan_table, total_seconds
 from corral.cli.run_rollout import run_course
-from corral.cli.tables import show
 from corral.errors import CorralError
 from corral.installed import operator
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
@@ -25,6 +24,7 @@ from corral.rollout.journal import (
 )
 from corral.rollout.locks import fleet_lock
 from corral.rollout.pruning import prune
+from corral.terminal import say, show
 
 state_option = click.option(
     "--state", "folder", type=click.Path(path_type=Path), default=default_state_folder,
@@ -69,9 +69,9 @@ def rollout(
     with fleet_lock(folder, inventory, by=operator(), since=now()):
         if resume:
             begun = unfinished(journals, inventory, soak_seconds=soak)
-            found = fleet(Wanted(inventory, begun.only), click.echo)
+            found = fleet(Wanted(inventory, begun.only), say)
         else:
-            found = fleet(wanted, click.echo)
+            found = fleet(wanted, say)
             begun = _begin(wanted, found, journals, ask=not yes)
         ended = run_course(begun, found, journals)
         if ended.exit_code == CONVERGED:
@@ -82,7 +82,7 @@ def rollout(
 def _prune(found: Fleet, ended: Rollout) -> None:
     changed = {step.host for step in ended.steps}
     for line in prune([pair for pair in found.pairs if pair[0].name in changed]):
-        click.echo(line)
+        say(line)
 
 
 def _has_terminal() -> bool:
@@ -93,19 +93,19 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, *, ask: bool) -> Ro
     """Stage, show, ask. Ends the command where there is nothing to do, or the answer is no."""
     name = new_id()
     log = journals.path(name, "pyinfra.log")
-    click.echo(f"rollout {name}: staging, log in {log}")
-    staged = stage(wanted, found, log, click.echo)
+    say(f"rollout {name}: staging, log in {log}")
+    staged = stage(wanted, found, log, say)
     planned = plan(wanted, found, staged, name)
     if not planned.steps:
         _nothing_to_do(found, [member.host.name for member in staged])
     show(plan_table(planned))
     for note in planned.notes:
-        click.secho(f"note: {note}", fg="yellow")
+        say(f"note: {note}", colour="yellow")
     waves = len(planned.waves)
     about = duration(total_seconds(planned))
-    click.echo(f"{len(planned.steps)} instances in {waves} waves, at most about {about}")
+    say(f"{len(planned.steps)} instances in {waves} waves, at most about {about}")
     if ask and not click.confirm("Change them?"):
-        click.echo("nothing was changed; what is staged stays")
+        say("nothing was changed; what is staged stays")
         sys.exit(1)
     return planned
 
@@ -115,5 +115,5 @@ def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
     names = [f"{name}/{i.name}" for name in staged for i in hosts[name][1].instances]
     if problems := Health(hosts).problems(names):
         raise CorralError("verification", "; ".join(problems), "`corral logs HOST/INSTANCE`")
-    click.echo(f"nothing to do: {len(names)} instances serve their plan, verified")
+    say(f"nothing to do: {len(names)} instances serve their plan, verified")
     sys.exit(CONVERGED)

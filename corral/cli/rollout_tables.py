@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-from rich.table import Table
-
 from corral.rollout.journal import Rollout
 from corral.rollout.page import now_serving
+from corral.terminal import Rows
 
 
-def plan_table(rollout: Rollout) -> Table:
+def plan_table(rollout: Rollout) -> Rows:
     """What changes, where, in which order, how, and for about how long."""
     heads = ("wave", "instance", "from", "to", "changes", "how", "about")
-    table = Table(*heads, box=None)
+    table = Rows(*heads)
     wave_of = {host: wave.name for wave in rollout.waves for host in wave.hosts}
     for step in rollout.steps:
-        table.add_row(
+        table.add(
             wave_of[step.host].removeprefix("wave "), step.name, step.from_generation or "none",
-            step.to_generation, escape("\n".join(step.changes)), step.how,
+            step.to_generation, "\n".join(step.changes), step.how,
             duration(step.estimated_seconds),
         )  # fmt: skip
     return table
@@ -37,15 +35,15 @@ def duration(seconds: int) -> str:
     return f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def outcome_table(rollout: Rollout) -> Table:
+def outcome_table(rollout: Rollout) -> Rows:
     """How each instance ended, and what it serves."""
-    table = Table("instance", "wanted", "outcome", "seconds", "gap", "serves", box=None)
+    table = Rows("instance", "wanted", "outcome", "seconds", "gap", "serves")
     for step in rollout.steps:
         last = [r for r in rollout.reports if r.name == step.name][-1:]
         back = [r for r in rollout.reverts if r.name == step.name][-1:]
         told = [r.outcome for r in last] + [f"taken back: {r.outcome}" for r in back]
         gaps = [f"{r.gap_seconds:.1f} s" for r in last if r.gap_seconds is not None]
-        table.add_row(
+        table.add(
             step.name, step.to_generation, ", ".join(told) or "not changed",
             "".join(f"{r.seconds:.0f}" for r in last), "".join(gaps), now_serving(rollout, step),
         )  # fmt: skip

@@ -7,12 +7,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
-import click
-from rich.console import Console
-
 from corral.activation import Driver
 from corral.cli.rollout_tables import outcome_table
-from corral.cli.tables import show
 from corral.following import News
 from corral.project import project_root
 from corral.rollout.begin import Fleet
@@ -22,6 +18,7 @@ from corral.rollout.locks import Holds
 from corral.rollout.page import outcome, page
 from corral.rollout.run import Course, Means, Pair
 from corral.rollout.view import LineView, LiveView
+from corral.terminal import console, say, show
 
 
 def run_course(
@@ -30,8 +27,8 @@ def run_course(
     """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     touched = [hosts[name] for name in dict.fromkeys(s.host for s in begun.steps) if name in hosts]
-    console = Console()
-    view = LiveView(console, begun) if console.is_terminal else LineView(console)
+    terminal = console()
+    view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
     def drive(pair: Pair, hear: Callable[[str, News], None]) -> Driver:
         return Driver(*pair, found.traffic, begun.id, hear)
@@ -59,13 +56,13 @@ def _save(journals: Journals, rollout: Rollout) -> None:
 def _tell(ended: Rollout, journals: Journals) -> None:
     show(outcome_table(ended))
     if ended.failure:
-        click.echo(f"not converged: {ended.failure}", err=True)
-    click.echo(f"{outcome(ended)} (exit code {ended.exit_code})")
-    click.echo(f"report: {journals.path(ended.id, 'page.html')}, rollout.json beside it")
+        say(f"not converged: {ended.failure}", err=True)
+    say(f"{outcome(ended)} (exit code {ended.exit_code})")
+    say(f"report: {journals.path(ended.id, 'page.html')}, rollout.json beside it")
 
 
 def _tell_interrupted(begun: Rollout) -> None:
-    click.echo(
+    say(
         "\ninterrupted. What hosts are doing ends there: kept only if it was confirmed, else taken "
         f"back.\n  Next: `corral rollout {begun.inventory} --resume`, or "
         f"`corral revert --rollout {begun.id}`",

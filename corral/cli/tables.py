@@ -4,66 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from corral.answers import ShardCheck
 from corral.plan import HostPlan, InstancePlan
 from corral.state import HostState
+from corral.terminal import Rows, coloured
 from corral.verification import Check
 
 
-def show(table: Table) -> None:
-    """Print a table; as wide as it needs where there is no terminal."""
-    width = None if Console().is_terminal else 200
-    # A model's reply is text, not markup with emoji codes.
-    Console(width=width, emoji=False, highlight=False).print(table)
-
-
-def checks_table(results: Mapping[str, list[Check]]) -> Table:
+def checks_table(results: Mapping[str, list[Check]]) -> Rows:
     """One row a check, by host and instance."""
-    table = Table("host", "instance", "check", "", "detail", box=None)
+    table = Rows("host", "instance", "check", "", "detail")
     for host, checks in results.items():
         for c in checks:
-            table.add_row(host, c.instance, c.check, _mark(c.ok), escape(c.detail))
+            table.add(host, c.instance, c.check, _mark(c.ok), c.detail)
     return table
 
 
-def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Table:
+def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Rows:
     """One row a shard, by host."""
-    table = Table("host", "shard", "", "detail", box=None)
+    table = Rows("host", "shard", "", "detail")
     for host, rows in results.items():
         for row in rows:
-            table.add_row(host, row.path, _mark(row.ok), escape(row.detail))
+            table.add(host, row.path, _mark(row.ok), row.detail)
     return table
 
 
-def status_table(plans: list[HostPlan], states: Mapping[str, HostState | str]) -> Table:
+def status_table(plans: list[HostPlan], states: Mapping[str, HostState | str]) -> Rows:
     """One row an instance."""
     heads = ("host", "instance", "endpoint", "unit", "pid", "since", "VRAM", "generation")
-    table = Table(*heads, box=None)
+    table = Rows(*heads)
     for plan in plans:
         for instance in plan.instances:
-            table.add_row(
+            table.add(
                 plan.host, instance.name, instance.endpoint.url, *_row(instance, states[plan.host])
             )
     return table
 
 
-def _row(instance: InstancePlan, state: HostState | str) -> tuple[str, ...]:
+def _row(instance: InstancePlan, state: HostState | str) -> tuple[str | Text, ...]:
     if isinstance(state, str):
-        return f"[red]{escape(state.splitlines()[0])}[/]", "", "", "", ""
+        return coloured(state.splitlines()[0], "red"), "", "", "", ""
     found = state.instances.get(instance.name)
     if found is None:
-        return "[red]the host does not tell of it[/]", "", "", "", ""
+        return coloured("the host does not tell of it", "red"), "", "", "", ""
     unit = f"{found.active} ({found.sub})"
     colour = "green" if found.active == "active" else "red"
     generation = found.proved_generation or "none"
     if generation != instance.generation:
         generation += f", planned {instance.generation}"
     vram = _vram(instance, state)
-    return f"[{colour}]{unit}[/]", str(found.pid or ""), found.since, vram, generation
+    return coloured(unit, colour), str(found.pid or ""), found.since, vram, generation
 
 
 def _vram(instance: InstancePlan, state: HostState) -> str:
@@ -76,5 +68,5 @@ def _vram(instance: InstancePlan, state: HostState) -> str:
     return f"{held_mib:,} of {predicted_mib:,} MiB"
 
 
-def _mark(ok: bool) -> str:
-    return "[green]ok[/]" if ok else "[red]FAILED[/]"
+def _mark(ok: bool) -> Text:
+    return coloured("ok", "green") if ok else coloured("FAILED", "red")

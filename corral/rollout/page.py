@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
+from corral_shared.text import printable
+from markupsafe import Markup
 
 from corral.rollout.journal import CONVERGED, MIXED, REVERTED, Rollout, Step
 
@@ -26,12 +28,20 @@ def now_serving(rollout: Rollout, step: Step) -> str:
     return (last[-1].serving or "nothing") if last else (step.from_generation or "nothing")
 
 
+def _printable(value: object) -> object:
+    """Of what servers say, nothing turns the page's text around or hides it."""
+    if isinstance(value, Markup):
+        return Markup(printable(value))  # noqa: S704 - it is escaped already
+    return printable(value) if isinstance(value, str) else value
+
+
 def page(rollout: Rollout, templates: Path) -> str:
     """The whole page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
+        finalize=_printable,
         trim_blocks=True,
     )
     wave_of = {host: wave.name for wave in rollout.waves for host in wave.hosts}

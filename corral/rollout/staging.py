@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral_shared.text import printable
+
 from corral.answers import STATE
 from corral.errors import CorralError
 from corral.files import writing
@@ -59,10 +61,11 @@ def run_pyinfra(inventory: Path, only: Sequence[str], log: Path, say: Callable[[
     )  # fmt: skip
     with file:
         for line in process.stdout or ():
+            text = printable(line)
             # On a disk that fills up a line of the log is lost, never the work that it tells of.
             with suppress(OSError):
-                file.write(line.encode())
-            say(line.rstrip("\n"))
+                file.write(text.encode())
+            say(text.rstrip("\n"))
     return process.wait()
 
 

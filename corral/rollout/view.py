@@ -9,13 +9,12 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from corral.following import Heard, News
 from corral.reports import Report, told
 from corral.rollout.journal import Rollout, Step
+from corral.terminal import Rows, coloured, plain
 
 _LINES_KEPT = 8
 
@@ -41,7 +40,7 @@ class LineView:
         self._lines = Heard(self.say)
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(plain(line), soft_wrap=True)
 
     def heard(self, name: str, news: News) -> None:
         self._lines(name, news)
@@ -89,21 +88,21 @@ class LiveView:
         with self._lock:
             rows = [(step, self._row(step)) for step in self._steps]
             lines = list(self._lines)
-        table = Table("wave", "instance", "phase", "seconds", "detail", box=None)
+        table = Rows("wave", "instance", "phase", "seconds", "detail")
         for step, (phase, seconds, detail) in rows:
             wave = self._waves[step.host].removeprefix("wave ")
-            table.add_row(wave, step.name, phase, seconds, escape(detail[:80]))
-        return Group(table, *(Text(line) for line in lines))
+            table.add(wave, step.name, phase, seconds, detail[:80])
+        return Group(table, *(plain(line) for line in lines))
 
-    def _row(self, step: Step) -> tuple[str, str, str]:
+    def _row(self, step: Step) -> tuple[str | Text, str, str]:
         if report := self._reports.get(step.name):
             colour = "green" if report.ok else "red"
             reason = (report.reason.splitlines() or [""])[0]
-            return f"[{colour}]{report.outcome}[/]", f"{report.seconds:.0f}", reason
+            return coloured(report.outcome, colour), f"{report.seconds:.0f}", reason
         if step.name not in self._news:
             return "", "", ""
         news, at = self._news[step.name]
         if news.silent_seconds:
-            return "[yellow]no answer[/]", f"{news.silent_seconds:.0f}", news.detail
+            return coloured("no answer", "yellow"), f"{news.silent_seconds:.0f}", news.detail
         # Between two answers the clock goes on.
         return news.phase, f"{news.seconds + time.monotonic() - at:.0f}", news.detail or news.line

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from corral.cli.tables import show, status_table
+from corral.cli.tables import status_table
 from corral.inventory import Host
 from corral.plan import DeviceNeed, HostPlan, InstanceNeed
 from corral.state import GpuHost, GpuProcess
+from corral.terminal import show
 from tests.gpu_samples import gpu, serving
 from tests.samples import CHAT, GPU, LONG, ROOT, bare, plan
 from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models

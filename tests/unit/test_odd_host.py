@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from corral import answers, asking
+from corral import answers
 from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.following import follow
 from corral.installed import ask
 from corral.keys import KeyFile
-from corral.plan import HostPlan
-from corral.project import load_planner
 from corral.reading import UnreadableError, read_answer
 from corral.rollout import held, locks
 from corral.rollout.locks import Holds
 from corral.rollout.staging import look
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host, plan
-from tests.unit.test_cli import Corral, Said, corral
+from tests.unit.odd_fleet import COMMANDS, OddFleet, odd_fleet, odd_hosts
+from tests.unit.test_cli import Corral, corral
 
 __all__ = ["corral"]
 
-SITE = """
-chat = {"name": "chat", "profile": "tiny-chat", "port": 8001, "address": "0.0.0.0"}
-gate = {"aliases": {"tiny-glm-moe": {"port": 8000}}}
-servers = [
-    (name, {"instances": [chat], "gateway": gate, "keys_folder": "keys"})
-    for name in ("odd", "well")
-]
-"""
 MIB = 1024**2
 FOREVER = 3600
 ODD: dict[str, Answer] = {
@@ -63,74 +53,20 @@ ODD: dict[str, Answer] = {
 }
 
 
-@dataclass
-class Fleet:
-    """The command over two hosts, one of them odd."""
-
-    corral: Corral
-    hosts: OddHosts
-
-    def __call__(self, *words: str) -> Said:
-        return self.corral(*words, "-i", "inventories/site.py")
-
-
 @pytest.fixture
 def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
-    found = OddHosts(tmp_path / "odd")
-    monkeypatch.setenv("PATH", found.path)
-    monkeypatch.setattr(asking, "_SECONDS", 2)
-    monkeypatch.setattr(asking, "_LONGER_SECONDS", {})
-    return found
+    return odd_hosts(tmp_path / "odd", monkeypatch)
 
 
 @pytest.fixture
-def fleet(corral: Corral, hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    (corral.root / "inventories" / "site.py").write_text(SITE)
-    (corral.root / "files").symlink_to(ROOT / "files")
-    monkeypatch.setattr("corral.gateway.control._ANSWER_SECONDS", 2)
-    hosts.says("well", good(corral.root))
-    return Fleet(corral, hosts)
-
-
-def planned(root: Path) -> HostPlan:
-    return load_planner(root).plan_host(host({**CHAT, "profile": "tiny-chat"}, name="well"))
-
-
-def good(root: Path) -> dict[str, Answer]:
-    """A host that answers all questions well; by the command, at the end of the line."""
-    made = planned(root)
-    generation = made.instances[0].generation
-    report = {"host": "well", "instance": "chat", "at": "2026-01-01T00:00:00Z", "from": None,
-              "to": generation, "outcome": "kept", "serving": generation}  # fmt: skip
-    row = {"engine": "llama.cpp", "key": "0c1e-well", "size_bytes": MIB, "installed_at": None,
-           "users": []}  # fmt: skip
-    server = {"server": "well_chat", "pool": "tiny-glm-moe", "up": True, "admin": "ready",
-              "weight": 100, "sessions": 0, "check": "L7OK", "until": None}  # fmt: skip
-    said: dict[str, Any] = {
-        " state": bare(made).model_dump(mode="json"),
-        " check": [{"instance": "chat", "check": "health", "ok": True, "detail": "well: 200"}],
-        " rehash": [{"path": "/srv/well", "ok": True, "detail": "sha256"}],
-        " history": [report],
-        " releases": [row],
-        " baselines": [{"instance": "chat", "baseline": None, "problem": ""}],
-        " forget": {"forgotten": ["chat"]},
-        " gateway": {"servers": [server]},
-        " gpus": {},
-    }
-    return {word: Answer(json.dumps(answer).encode()) for word, answer in said.items()}
-
-
-COMMANDS = [
-    ("status",), ("verify",), ("verify", "--rehash"), ("history", "odd", "well"),
-    ("engine", "list"), ("gateway", "status"), ("baseline", "odd", "well"),
-    ("baseline", "odd", "well", "--forget"),
-]  # fmt: skip
+def fleet(corral: Corral, hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> OddFleet:
+    return odd_fleet(corral, hosts, monkeypatch)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("odd", ["not UTF-8", "null", "a wrong shape", "nested deeply", "refused"])
 def test_one_odd_host_does_not_hide_the_others(
-    fleet: Fleet, words: tuple[str, ...], odd: str
+    fleet: OddFleet, words: tuple[str, ...], odd: str
 ) -> None:
     fleet.hosts.says("odd", ODD[odd])
     said = fleet(*words)
@@ -143,7 +79,7 @@ def test_one_odd_host_does_not_hide_the_others(
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_whatever_a_host_answers_is_an_error_of_that_host(fleet: Fleet, odd: str) -> None:
+def test_whatever_a_host_answers_is_an_error_of_that_host(fleet: OddFleet, odd: str) -> None:
     fleet.hosts.says("odd", ODD[odd])
     said = fleet("status", "--json")
     rows = json.loads(said.out)
@@ -153,7 +89,7 @@ def test_whatever_a_host_answers_is_an_error_of_that_host(fleet: Fleet, odd: str
     assert set(rows["well"]["instances"]) == {"chat"}
 
 
-def test_a_state_without_a_planned_instance_is_a_row(fleet: Fleet) -> None:
+def test_a_state_without_a_planned_instance_is_a_row(fleet: OddFleet) -> None:
     fleet.hosts.says("odd", Answer(b"{}"))
     said = fleet("status")
     assert said.code == 1
@@ -161,7 +97,7 @@ def test_a_state_without_a_planned_instance_is_a_row(fleet: Fleet) -> None:
     assert "well" in said.out
 
 
-def test_an_odd_host_of_fit_is_one_message(fleet: Fleet) -> None:
+def test_an_odd_host_of_fit_is_one_message(fleet: OddFleet) -> None:
     fleet.hosts.says("odd", ODD["null"])
     said = fleet("fit", "tiny-glm-moe", "--host", "odd")
     assert (said.code, said.out) == (1, "")

@@ -1,0 +1,49 @@
+"""Lines of a deploy: what hosts and servers said cannot command the operator's terminal."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from corral_shared.text import printable
+from pyinfra import logger
+from pyinfra.api.host import Host
+
+# Colours that pyinfra gives its own lines.
+_COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
+
+
+def inform(line: object, of: Host | None = None) -> None:
+    """Print a line; ``of`` a host."""
+    logger.info(_text(line, of))
+
+
+def warn(line: object, of: Host | None = None) -> None:
+    """Print a warning."""
+    logger.warning(_text(line, of))
+
+
+def complain(line: object, of: Host | None = None) -> None:
+    """Print an error."""
+    logger.error(_text(line, of))
+
+
+def _text(line: object, of: Host | None) -> str:
+    prefix = of.print_prefix if of else "    "
+    return f"{prefix}{printable(line)}"
+
+
+class _Printable(logging.Filter):
+    """For what pyinfra itself repeats of a command that failed; its colours stay."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        parts = _COLOUR.split(record.getMessage())
+        told = [part if _COLOUR.fullmatch(part) else printable(part) for part in parts]
+        record.msg, record.args = "".join(told), ()
+        return True
+
+
+def guard_log() -> None:
+    """Make all that pyinfra logs printable; once is enough."""
+    if not any(isinstance(one, _Printable) for one in logger.filters):
+        logger.addFilter(_Printable())

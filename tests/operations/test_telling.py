@@ -1,0 +1,66 @@
+"""Lines of a deploy are text, whatever hosts say; pyinfra's own colours stay."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pyinfra import logger
+from pyinfra.api.util import print_host_combined_output
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from operations.telling import guard_log
+from tests.operations.fakes import prepared
+from tests.operations.fleet import ENDED, STATE, Fleet, bare_host, failed, settled_host
+from tests.samples import ROOT
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b2J\u202e"
+RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
+COLOURS = re.compile("\x1b\\[[0-9;]*m")
+
+
+def assert_text(text: str) -> None:
+    assert RAW.findall(COLOURS.sub("", text)) == []
+    assert "owned" in text
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.chdir(ROOT)
+    return Fleet(tmp_path / "keys", tmp_path / "archives")
+
+
+def test_what_a_job_says_is_text(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="pyinfra")
+    news = json.dumps({**ENDED, "ok": False, "error": EVIL, "tail": [EVIL]})
+    fleet.add("odd", bare_host(fleet, "odd"), **{"poll fetch": news})
+    fleet.add("good", settled_host(fleet, "good"))
+    assert failed(fleet.deploy()) == {"odd"}
+    assert_text(caplog.text)
+
+
+@pytest.mark.parametrize("answer", [json.dumps(EVIL), json.dumps({EVIL: 1})])
+def test_a_state_that_is_none_is_told_as_text(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    fleet.add("odd", settled_host(fleet, "odd"))
+    fleet.hosts["odd"]["fake_responses"][STATE] = answer
+    fleet.add("good", settled_host(fleet, "good"))
+    assert failed(fleet.deploy()) == {"odd"}
+    assert RAW.findall(COLOURS.sub("", caplog.text)) == []
+
+
+def test_what_pyinfra_repeats_of_a_failed_command_is_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    guard_log()
+    guard_log()
+    assert len([one for one in logger.filters if type(one).__name__ == "_Printable"]) == 1
+    lines = [OutputLine("stdout", f"{EVIL} 100%"), OutputLine("stderr", EVIL)]
+    with prepared() as host:
+        print_host_combined_output(host, CommandOutput(lines))
+    assert_text(caplog.text)
+    logger.error("\x1b[31mred\x1b[0m")
+    assert "\x1b[31mred\x1b[0m" in caplog.text
