@@ -27,8 +27,8 @@ answer = next(one for needle, one in answers if needle in remote)
 out = sys.stdout.buffer
 out.write(base64.b64decode(answer["noise"]))
 out.flush()
-if answer["shell"]:
-    os.execvp(answer["shell"][0], [*answer["shell"], remote])
+if answer["run_by"]:
+    os.execvp(answer["run_by"][0], [*answer["run_by"], remote])
 time.sleep(answer["delay_seconds"])
 for _ in range(answer["times"]):
     out.write(base64.b64decode(answer["out"]))
@@ -46,7 +46,7 @@ class Answer:
 
     + noise: first, as start-up files of a shell do; + out: so many ``times``; + code: of ssh
     + delay_seconds: before it says anything; + stays_seconds: after it has said all
-    + shell: runs the command really, with these words before it, such as ("sh", "-c")
+    + run_by: runs the command really, with these words before it, such as ("sh", "-c")
     """
 
     out: bytes = b""
@@ -56,7 +56,7 @@ class Answer:
     times: int = 1
     delay_seconds: float = 0
     stays_seconds: float = 0
-    shell: tuple[str, ...] = ()
+    run_by: tuple[str, ...] = ()
 
 
 class OddHosts:

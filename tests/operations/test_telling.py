@@ -38,7 +38,7 @@ def test_what_a_job_says_is_text(fleet: Fleet, caplog: pytest.LogCaptureFixture)
     fleet.add("odd", bare_host(fleet, "odd"), **{"poll fetch": news})
     fleet.add("good", settled_host(fleet, "good"))
     assert failed(fleet.deploy()) == {"odd"}
-    assert_text(caplog.text)
+    assert_text("\n".join(caplog.messages))
 
 
 @pytest.mark.parametrize("answer", [json.dumps(EVIL), json.dumps({EVIL: 1})])
@@ -49,7 +49,7 @@ def test_a_state_that_is_none_is_told_as_text(
     fleet.hosts["odd"]["fake_responses"][STATE] = answer
     fleet.add("good", settled_host(fleet, "good"))
     assert failed(fleet.deploy()) == {"odd"}
-    assert RAW.findall(COLOURS.sub("", caplog.text)) == []
+    assert RAW.findall(COLOURS.sub("", "\n".join(caplog.messages))) == []
 
 
 def test_what_pyinfra_repeats_of_a_failed_command_is_text(
@@ -61,6 +61,6 @@ def test_what_pyinfra_repeats_of_a_failed_command_is_text(
     lines = [OutputLine("stdout", f"{EVIL} 100%"), OutputLine("stderr", EVIL)]
     with prepared() as host:
         print_host_combined_output(host, CommandOutput(lines))
-    assert_text(caplog.text)
+    assert_text("\n".join(caplog.messages))
     logger.error("\x1b[31mred\x1b[0m")
-    assert "\x1b[31mred\x1b[0m" in caplog.text
+    assert "\x1b[31mred\x1b[0m" in "\n".join(caplog.messages)
