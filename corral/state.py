@@ -175,6 +175,7 @@ class HostState(Frozen):
     shards: dict[str, ShardState] = {}
     instances: dict[str, InstanceState] = {}
     listeners: dict[int, Listener] = {}
+    ports_reserved: bool = False
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
 

@@ -12,12 +12,13 @@ from operations import instance
 
 
 def instances(target: Target) -> None:
-    """Put keys and generations in place."""
+    """Put keys and generations in place, and keep others off the ports."""
     helper = target.plan.paths.helper
     instance.keys(
         changed=target.changed_keys(), helper=helper, files=target.keys, name="API key files"
     )
     instance.generations(missing=target.missing_instances(), helper=helper, name="Generations")
+    instance.ports(reserved=target.state.ports_reserved, plan=target.plan, name="Reserved ports")
 
 
 def activate(target: Target) -> None:

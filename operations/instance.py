@@ -56,6 +56,19 @@ def generations(missing: Sequence[InstancePlan], *, helper: str) -> Commands:
 
 
 @operation()
+def ports(reserved: bool, *, plan: HostPlan) -> Commands:
+    """Let nobody but the servers answer from their ports, now and after a boot.
+
+    + reserved: whether the host's packet rules are those of the plan.
+    """
+    if reserved:
+        host.noop("the ports are reserved")
+        return
+    helper = QuoteString(plan.paths.helper)
+    yield StringCommand("python3", "-I", helper, "reserve", _stdin=plan.to_helper())
+
+
+@operation()
 def activate(
     waiting: Sequence[InstancePlan],
     *,

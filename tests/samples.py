@@ -165,6 +165,7 @@ def settled(planned: HostPlan, key_sha256: dict[str, str]) -> HostState:
     return bare(
         planned,
         missing_packages=(),
+        ports_reserved=True,
         releases={release.key: True for release in planned.releases},
         shards={s.path: ShardState(proved=True, staged_bytes=0) for s in planned.shards},
         instances={

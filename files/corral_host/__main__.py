@@ -6,6 +6,7 @@ as an argument is at most 128 KiB long; a short one may be the argument.
 state PLAN           what is here now of what PLAN wants; changes nothing
 gpus PLAN            the part of state that tells of GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
+reserve PLAN         let nobody but the servers of PLAN answer from their ports, from now on
 stage                write the generation given on standard input
 prove                count what the instances on standard input need, and what is there
 start JOB            start the job given on standard input, or join it if it already runs
@@ -49,6 +50,7 @@ WITH_DOCUMENT = {
     "manifest": ("release", "manifest_of"),
     "releases": ("releases", "releases"),
     "prune": ("prune", "prune"),
+    "reserve": ("reserve", "reserve"),
     "history": ("history", "history"),
     "generation": ("history", "generation"),
     "pin": ("history", "pin"),

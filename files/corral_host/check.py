@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from corral_host import kernel, nvidia_smi, unit_changes
+from corral_host import kernel, nvidia_smi, reserve, unit_changes
 from corral_host.gateway_check import check_gateway
 from corral_host.processes import open_sockets, sockets
 from corral_host.server import call, chat, first_key
@@ -37,6 +37,8 @@ def check_instance(instance):
         silence = silence or (HANGS if row["detail"] == HANGS else "")
         yield row
     yield attempt(check_listening, instance)
+    if instance["endpoint"]["port"]:
+        yield attempt(check_reserved, instance)
     if instance["uses_gpu"]:
         yield attempt(check_vram, instance)
         yield attempt(check_xid, instance)
@@ -162,6 +164,16 @@ def check_listening(instance):
     planned = [] if end["socket"] else [f"{end['address']}:{end['port']}"]
     where = ", ".join(found) or end["socket"]
     return "listening", found == planned, f"on {where}, planned {planned or end['socket']}"
+
+
+def check_reserved(instance):
+    """While it is down, nobody else answers from its port."""
+    port = instance["endpoint"]["port"]
+    if port in reserve.in_force():
+        return "reserved", True, f"port {port} answers for servers alone"
+    why = reserve.unusable()
+    told = f"no packet rules on this host: {why}" if why else f"any user may answer on port {port}"
+    return "reserved", bool(why), told
 
 
 def check_vram(instance):

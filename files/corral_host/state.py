@@ -12,6 +12,7 @@ from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
 from corral_host.processes import listeners
 from corral_host.releases import unused_releases
+from corral_host.reserve import is_reserved
 from corral_host.tools import HostError, digest_or_none, find_program, read_json
 
 
@@ -37,6 +38,7 @@ def state(plan):
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners(ports(plan)),
+        "ports_reserved": is_reserved(plan) if systemd else False,
         "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
         "gpu_host": gpus(plan),
     }

@@ -12,10 +12,10 @@ from tests.lab.workspace import Workspace
 LAB = ("-i", "inventories/lab.py")
 EVERY_CHECK = {
     "process", "drop-ins", "environment", "health", "keys", "model", "slots", "completion",
-    "stream", "listening", "metrics", "vram", "xid",
+    "stream", "listening", "reserved", "metrics", "vram", "xid",
 }  # fmt: skip
 # What a server that runs passes without an answer.
-AT_ANY_RATE = {"process", "drop-ins", "environment", "listening", "vram", "xid"}
+AT_ANY_RATE = {"process", "drop-ins", "environment", "listening", "reserved", "vram", "xid"}
 UNIT = "corral-tiny-gpu.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART = f"systemctl daemon-reload && systemctl reset-failed {UNIT} && systemctl restart {UNIT}"
@@ -77,11 +77,12 @@ def test_a_converged_fleet_passes_in_every_check(deployed_once: Workspace) -> No
 
 def test_a_stopped_instance_fails_and_the_table_says_which(fleet: Workspace) -> None:
     fleet.on("lab-3", f"systemctl stop {UNIT}")
-    assert failed_checks(fleet) == EVERY_CHECK
+    # Its port is kept for it meanwhile.
+    assert failed_checks(fleet) == EVERY_CHECK - {"reserved"}
     table = fleet.corral("verify", "lab-3", *LAB)
     assert table.returncode == 1
     failed = [line for line in table.stdout.splitlines() if "FAILED" in line]
-    assert len(failed) == len(EVERY_CHECK)
+    assert len(failed) == len(EVERY_CHECK) - 1
     assert all(line.split()[:2] == ["lab-3", "tiny-gpu"] for line in failed)
     assert "Next: " in table.stderr
 
@@ -146,7 +147,7 @@ def test_a_program_that_says_yes_to_everything_is_found(fleet: Workspace) -> Non
     fleet.on("lab-3", f"cat > /srv/impostor.py <<'END'\n{IMPOSTOR}END")
     with dropped_in(fleet, "ExecStart=\\nExecStart=/usr/bin/python3 /srv/impostor.py"):
         fleet.on("lab-3", WAIT)
-        passes = {"environment", "health", "listening", "metrics", "xid"}
+        passes = {"environment", "health", "listening", "reserved", "metrics", "xid"}
         assert failed_checks(fleet) == EVERY_CHECK - passes
 
 
@@ -181,6 +182,41 @@ def test_a_variable_of_systemd_itself_is_named(fleet: Workspace) -> None:
         assert "systemctl unset-environment LLAMA_ARG_PROPS" in said
     finally:
         fleet.on("lab-3", f"systemctl unset-environment LLAMA_ARG_PROPS && {RESTART} && {WAIT}")
+
+
+def test_nobody_else_answers_from_the_port_of_a_server_that_is_down(fleet: Workspace) -> None:
+    """Without the rules a local user is connected to; with them, and after a boot's unit, not."""
+    listen = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8001)"
+    user = (
+        f"systemd-run --quiet --unit=thief --uid=nobody --working-directory=/ python3 -c '{listen}'"
+    )
+    ask = "curl --silent --output /dev/null --max-time 2 --retry 20 --retry-delay 0 "
+    ask += "--retry-connrefused --retry-max-time 4 http://127.0.0.1:8001/"
+    reserved = "served-by-corral.service"
+    fleet.on("lab-3", f"systemctl stop {UNIT} && {user}")
+    try:
+        assert fleet.try_on("lab-3", ask).returncode == 28
+        fleet.on("lab-3", "nft delete table inet served_by_corral")
+        assert fleet.try_on("lab-3", ask).returncode == 0
+        assert "reserved" in failed_checks(fleet)
+        fleet.on("lab-3", f"systemctl restart {reserved} && systemctl is-enabled {reserved}")
+        assert fleet.try_on("lab-3", ask).returncode == 28
+    finally:
+        fleet.on("lab-3", f"systemctl stop thief; {RESTART} && {WAIT}")
+    assert failed_checks(fleet) == set()
+
+
+def test_verify_sends_no_key_to_a_stranger_on_the_port(fleet: Workspace) -> None:
+    fleet.on("lab-3", f"cat > /srv/impostor.py <<'END'\n{IMPOSTOR}END")
+    start = "systemd-run --quiet --unit=thief python3 /srv/impostor.py"
+    fleet.on("lab-3", f"systemctl stop {UNIT} && {start} && {WAIT}")
+    try:
+        done = fleet.corral("verify", "lab-3/tiny-gpu", "--json", *LAB)
+        rows = {row["check"]: row for row in json.loads(done.stdout)["checks"]["lab-3"]}
+        for name in ("model", "slots", "completion", "stream", "metrics"):
+            assert "which is no process of it: no key was sent" in rows[name]["detail"]
+    finally:
+        fleet.on("lab-3", f"systemctl stop thief; {RESTART} && {WAIT}")
 
 
 def test_a_deploy_whose_verification_fails_says_so_and_exits_with_an_error(

@@ -50,7 +50,7 @@ def test_a_bare_host_gets_everything_in_order(fleet: Fleet) -> None:
     assert steps(state, "bare") == [
         *("start build-llama.cpp", "poll build-llama.cpp", "manifest", "prove"),
         *("start fetch", "poll fetch"),
-        *("key", "key", "stage", "stage"),
+        *("key", "key", "stage", "stage", "reserve"),
         *("history", "start activate-chat", "poll activate-chat"),
         *("history", "start activate-long", "poll activate-long"),
         *("check", "prune"),
@@ -83,7 +83,7 @@ def test_findings_stop_their_host_and_the_first_wave(fleet: Fleet) -> None:
     state = fleet.deploy()
     assert failed(state) == {"bad"}
     assert len(asked(state, "bad")) == 1
-    assert steps(state, "bare")[-2:] == ["stage", "stage"]
+    assert steps(state, "bare")[-3:] == ["stage", "stage", "reserve"]
     assert steps(state, "good") == [*PACKED, "check"]
 
 
@@ -198,7 +198,7 @@ def test_what_does_not_fit_stops_its_host_before_any_weights_are_fetched(
     assert failed(state) == {"full"}
     assert steps(state, "full")[-1] == "prove"
     assert "fetch" not in " ".join(steps(state, "full"))
-    assert steps(state, "bare")[-2:] == ["stage", "stage"]
+    assert steps(state, "bare")[-3:] == ["stage", "stage", "reserve"]
     assert "[@fake/full] chat: GPU 0: too much" in caplog.text
     assert "Next: less" in caplog.text
 

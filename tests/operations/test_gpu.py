@@ -136,7 +136,7 @@ def test_a_sick_gpu_stops_its_host_and_the_first_wave(fleet: GpuFleet) -> None:
     deployed = fleet.deploy()
     assert failed(deployed) == {"sick"}
     assert steps(deployed, "sick") == []
-    assert steps(deployed, "good")[-2:] == ["stage", "stage"]
+    assert steps(deployed, "good")[-3:] == ["stage", "stage", "reserve"]
 
 
 def test_a_host_without_gpus_gets_no_driver_whatever_was_decided() -> None:

@@ -61,7 +61,7 @@ def test_a_failed_wave_is_the_last_one_and_the_hosts_after_it_are_left_alone(
     assert failed(state) == {"one"}
     assert steps(state, "one")[-3:] == ACTIVATED
     for name in ("two", "three"):
-        assert steps(state, name)[-2:] == ["stage", "stage"]
+        assert steps(state, name)[-3:] == ["stage", "stage", "reserve"]
     for said in ("chat: new reverted", "it died at start", "no such model"):
         assert f"[@fake/one] {said}" in " ".join(caplog.text.split())
     assert caplog.text.count("wave 2 does not start: @fake/one failed") == 1
@@ -129,7 +129,7 @@ def test_staging_only_touches_no_service(fleet: Fleet) -> None:
         data["stage_only"] = "true"
     state = fleet.deploy()
     assert failed(state) == set()
-    assert {steps(state, name)[-1] for name in ("one", "two", "three")} == {"stage"}
+    assert {steps(state, name)[-1] for name in ("one", "two", "three")} == {"reserve"}
 
 
 @pytest.mark.parametrize("option", ["--no-wait", "--serial"])

@@ -1,0 +1,138 @@
+"""The ports of this host's servers are theirs: while one is down nobody else answers from its port.
+
+Any local user may listen above port 1024. With these packet rules such a listener gets no
+connection: its answers to the first packet never leave the host's own stack.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from corral_host.guard import quiet
+from corral_host.redirect import ask
+from corral_host.tools import HostError, output, say, write_atomic
+
+# No instance can have a table (corral_NAME) or a unit (corral-NAME) of these names.
+TABLE = "inet served_by_corral"
+UNIT = "served-by-corral.service"
+# root, and the users that systemd makes for DynamicUser= (systemd.exec(5)).
+MAY_SERVE = "{ 0, 61184-65519 }"
+# Under SYN cookies a first answer has no user: it is dropped as well, as whoever fills his own
+# queue could turn them on.
+RULES = """\
+table {table}
+delete table {table}
+table {table} {{
+    chain answers {{
+        type filter hook output priority filter; policy accept;
+        tcp sport != {{ {ports} }} accept
+        tcp flags & (syn|ack) != (syn|ack) accept
+        meta skuid {users} accept
+        drop
+    }}
+}}
+"""
+SERVICE = """\
+# Written by Corral: before the network is up, as any user may listen once it is.
+[Unit]
+Description=Corral: ports that only this host's servers answer from
+DefaultDependencies=no
+# A firewall of the distribution begins with removing all rules.
+After=nftables.service local-fs.target
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={nft} -f {file}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def ports(plan):
+    """Of the servers of a host and of their spares, sorted; unix sockets have none."""
+    spares = [one["activation"]["spare"] for one in plan["instances"]]
+    ends = [one["endpoint"] for one in [*plan["instances"], *filter(None, spares)]]
+    return sorted({end["port"] for end in ends if end["port"]})
+
+
+def file_of(plan):
+    return Path(plan["paths"]["keys"]).parent / "served-ports.nft"
+
+
+def texts(plan):
+    """What is on the disk for a boot: path -> text."""
+    file = file_of(plan)
+    numbers = ", ".join(map(str, ports(plan)))
+    rules = RULES.format(table=TABLE, ports=numbers, users=MAY_SERVE)
+    unit = SERVICE.format(file=file, nft=shutil.which("nft") or "/usr/sbin/nft")
+    return {file: rules, Path(plan["paths"]["units"]) / UNIT: unit}
+
+
+def in_force():
+    """Ports that are reserved now."""
+    if not shutil.which("nft"):
+        return []
+    done = ask(f"list table {TABLE}\n")
+    found = re.search(r"tcp sport != (\{[^}]*\}|\d+) accept", done.stdout)
+    return [int(number) for number in re.findall(r"\d+", found.group(1))] if found else []
+
+
+def is_reserved(plan):
+    """Whether the rules are there, now and for a boot, or can never be on this host."""
+    if not shutil.which("nft"):
+        # It comes with the packages of the plan.
+        return False
+    if unusable():
+        return True
+    written = [path.read_text() if path.exists() else None for path in texts(plan)]
+    wanted = list(texts(plan).values()) if ports(plan) else [None, None]
+    return written == wanted and sorted(in_force()) == ports(plan)
+
+
+def unusable():
+    """Why this host takes no packet rules, or None. Lays none."""
+    if not shutil.which("nft"):
+        return "nft is not installed"
+    done = ask(RULES.format(table=TABLE, ports="1", users=MAY_SERVE), "--check")
+    return done.stderr.strip().splitlines()[0] if done.returncode else None
+
+
+def reserve(plan):
+    """Lay the rules, now and for each boot; gives the ports. Raises HostError."""
+    if why := unusable():
+        say(f"the ports of this host's servers are not reserved: {why}")
+        return {"ports": []}
+    files = texts(plan)
+    if not ports(plan):
+        return withdrawn(files)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    output("systemctl", "daemon-reload")
+    output("systemctl", "enable", "--quiet", UNIT)
+    lay(next(iter(files.values())))
+    return {"ports": ports(plan)}
+
+
+def withdrawn(files):
+    """A host that serves on no port any more has no rules."""
+    quiet("disable", "--quiet", UNIT)
+    for path in files:
+        path.unlink(missing_ok=True)
+    output("systemctl", "daemon-reload")
+    lay(f"table {TABLE}\ndelete table {TABLE}\n")
+    return {"ports": []}
+
+
+def lay(rules):
+    done = ask(rules)
+    if done.returncode:
+        raise HostError(
+            f"the ports of this host's servers could not be reserved: {done.stderr.strip()}. "
+            "Next: mend that, then run the same deploy again"
+        )

@@ -1,0 +1,193 @@
+"""While a server is down nobody else answers from its port: tried in a network made for it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.samples import ROOT
+from tests.unit.helper_modules import helper_module
+
+reserve = helper_module("reserve")
+check = helper_module("check")
+DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
+# In the new network: lay the rules, then let each user listen and see who gets a connection.
+_TRIAL = """
+import os, socket, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from corral_host import reserve
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+with open("/proc/sys/net/ipv4/tcp_syncookies", "w") as cookies:
+    cookies.write(sys.argv[2])
+if sys.argv[3] == "laid":
+    reserve.lay(reserve.RULES.format(
+        table=reserve.TABLE, ports="8001, 18001", users=reserve.MAY_SERVE
+    ))
+for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    for port in (8001, 9001):
+        for user in map(int, sys.argv[4:]):
+            child = os.fork()
+            if child == 0:
+                os.setgid(user)
+                os.setuid(user)
+                listening = socket.socket(family)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind((address, port))
+                listening.listen()
+                time.sleep(30)
+            link, connected = socket.socket(family), False
+            for _ in range(50):
+                link.settimeout(0.5)
+                try:
+                    link.connect((address, port))
+                    connected = True
+                    break
+                except ConnectionRefusedError:
+                    link.close()
+                    link = socket.socket(family)
+                    time.sleep(0.02)
+                except socket.timeout:
+                    break
+            link.close()
+            os.kill(child, 9)
+            os.wait()
+            if connected:
+                print(user, port)
+print("reserved", *reserve.in_force())
+"""
+
+
+def connected(*users: int, cookies: int = 1, laid: bool = True) -> tuple[set[tuple[int, int]], str]:
+    """Who listened where and got a connection, by IPv4 or IPv6; and what is reserved."""
+    words = [str(ROOT / "files"), str(cookies), "laid" if laid else "none", *map(str, users)]
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", _TRIAL, *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "Operation not permitted" in done.stderr or not shutil.which("nft"):
+        pytest.skip("no packet rules, or no network of its own, for this user")
+    assert done.returncode == 0, done.stderr
+    *pairs, last = done.stdout.splitlines()
+    return {(int(user), int(port)) for user, port in map(str.split, pairs)}, last
+
+
+def test_a_served_port_answers_for_servers_alone_and_others_for_anybody() -> None:
+    found, reserved = connected(ROOT_USER, LOCAL, DYNAMIC)
+    free = {(user, 9001) for user in (ROOT_USER, LOCAL, DYNAMIC)}
+    assert found == {(ROOT_USER, 8001), (DYNAMIC, 8001), *free}
+    assert reserved == "reserved 8001 18001"
+
+
+def test_without_the_rules_anybody_answers() -> None:
+    found, reserved = connected(LOCAL, laid=False)
+    assert found == {(LOCAL, 8001), (LOCAL, 9001)}
+    assert reserved == "reserved"
+
+
+def test_syn_cookies_open_no_door() -> None:
+    found, _ = connected(LOCAL, cookies=2)
+    assert found == {(LOCAL, 9001)}
+
+
+class Host:
+    """A host whose systemd and nft are played; files are real."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.said: list[tuple[str, ...]] = []
+        self.laid: list[int] = []
+
+    def plan(self, *ports: int | None) -> dict[str, Any]:
+        paths = {"keys": str(self.root / "etc" / "keys"), "units": str(self.root)}
+        return {"paths": paths, "instances": [self.instance(port) for port in ports]}
+
+    @staticmethod
+    def instance(port: int | None) -> dict[str, Any]:
+        spare = {"endpoint": {"port": port + 10000}} if port else None
+        return {"endpoint": {"port": port}, "activation": {"spare": spare}}
+
+    def lay(self, rules: str) -> None:
+        line = next((line for line in rules.splitlines() if "sport" in line), "")
+        self.laid = [int(word.strip("{},")) for word in line.split() if word.strip("{},").isdigit()]
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
+    monkeypatch.setattr(reserve, "output", lambda *words: host.said.append(words))
+    monkeypatch.setattr(reserve, "quiet", lambda *words: host.said.append(words))
+    monkeypatch.setattr(reserve, "lay", host.lay)
+    monkeypatch.setattr(reserve, "in_force", lambda: host.laid)
+    monkeypatch.setattr(reserve, "unusable", lambda: None)
+    monkeypatch.setattr(reserve.shutil, "which", lambda _: "/usr/sbin/nft")
+    return host
+
+
+def test_ports_are_those_of_servers_and_spares(played: Host) -> None:
+    assert reserve.ports(played.plan(8002, None, 8001)) == [8001, 8002, 18001, 18002]
+
+
+def test_what_is_reserved_is_reserved_for_each_boot_and_then_left_alone(played: Host) -> None:
+    plan = played.plan(8001)
+    assert not reserve.is_reserved(plan)
+    assert reserve.reserve(plan) == {"ports": [8001, 18001]}
+    assert reserve.is_reserved(plan)
+    unit = (played.root / reserve.UNIT).read_text()
+    assert f"ExecStart=/usr/sbin/nft -f {played.root}/etc/served-ports.nft\n" in unit
+    assert ("systemctl", "enable", "--quiet", reserve.UNIT) in played.said
+    assert "{ 8001, 18001 }" in (played.root / "etc" / "served-ports.nft").read_text()
+
+
+@pytest.mark.parametrize("lost", ["rules", "file", "unit", "another port"])
+def test_what_is_lost_or_another_is_laid_again(played: Host, lost: str) -> None:
+    reserve.reserve(played.plan(8001))
+    if lost == "rules":
+        played.laid = []
+    elif lost == "file":
+        (played.root / "etc" / "served-ports.nft").unlink()
+    elif lost == "unit":
+        (played.root / reserve.UNIT).write_text("")
+    plan = played.plan(8002 if lost == "another port" else 8001)
+    assert not reserve.is_reserved(plan)
+    reserve.reserve(plan)
+    assert reserve.is_reserved(plan)
+
+
+def test_a_host_without_ports_has_no_rules(played: Host) -> None:
+    assert reserve.is_reserved(played.plan(None))
+    reserve.reserve(played.plan(8001))
+    assert not reserve.is_reserved(played.plan(None))
+    assert reserve.reserve(played.plan(None)) == {"ports": []}
+    assert reserve.is_reserved(played.plan(None))
+    assert not list(played.root.glob("*.service"))
+
+
+def test_a_host_that_takes_no_rules_is_left_alone_once_nft_is_there(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "unusable", lambda: "Operation not permitted")
+    assert reserve.is_reserved(played.plan(8001))
+    assert reserve.reserve(played.plan(8001)) == {"ports": []}
+    assert played.said == []
+    monkeypatch.setattr(reserve.shutil, "which", lambda _: None)
+    assert not reserve.is_reserved(played.plan(8001))
+
+
+def test_verify_says_whether_a_port_is_reserved(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = played.instance(8001)
+    reserved = "reserved", False, "any user may answer on port 8001"
+    assert check.check_reserved(instance) == reserved
+    monkeypatch.setattr(reserve, "unusable", lambda: "not permitted")
+    assert check.check_reserved(instance)[1:] == (
+        True,
+        "no packet rules on this host: not permitted",
+    )
+    played.laid = [8001]
+    assert check.check_reserved(instance)[1:] == (True, "port 8001 answers for servers alone")
