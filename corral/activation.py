@@ -12,13 +12,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from corral import answers
 from corral.answers import JobNews
 from corral.asking import UnreachedError, fault
 from corral.errors import CorralError
-from corral.following import Hear, News, follow
+from corral.following import REPLACED, Hear, News, follow
 from corral.installed import ask, operator
 from corral.inventory import Host
 from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
@@ -29,7 +30,7 @@ from corral.reports import Report
 _GATE_SECONDS = 600
 # In a revert, for a port that is taken or a cable that is out (files/corral_host/start_again.py).
 _OBSTACLE_SECONDS = 300
-_ENDED_ALONE = "it ended without a result"
+_WITHOUT_RESULT = ("it ended without a result", REPLACED)
 _PAUSE_SECONDS = 3
 
 
@@ -93,23 +94,26 @@ class Driver:
     def _run(self, kind: str, instance: InstancePlan, spec: dict[str, Any]) -> Report:
         job = f"activate-{instance.name}"
         before = self._newest(instance)
-        self._start(job, kind, spec)
+        run = self._start(job, kind, spec)
         patience = longest_seconds(instance)
         try:
             news = follow(
                 self.host, self.plan.paths.helper, job,
-                patience_seconds=patience, hear=self._listener(instance),
+                run=run, patience_seconds=patience, hear=self._listener(instance),
             )  # fmt: skip
         except UnreachedError as error:
             raise self._silent(instance, error) from error
-        return self._report(instance, news, before, spec.get("to", instance.generation))
+        kept = partial(self._kept, instance, run, before)
+        return self._report(instance, news, kept, run, spec.get("to", instance.generation))
 
-    def _start(self, job: str, kind: str, spec: dict[str, Any]) -> None:
+    def _start(self, job: str, kind: str, spec: dict[str, Any]) -> str | None:
+        """The id of the run; a helper of an earlier version gives none."""
         document = {
             "kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()
         }  # fmt: skip
         words = ["start", job]
-        ask(self.host, self.plan.paths.helper, words, answers.STARTED, json.dumps(document))
+        text = json.dumps(document)
+        return ask(self.host, self.plan.paths.helper, words, answers.STARTED, text).run
 
     def _listener(self, instance: InstancePlan) -> Hear:
         def hear(news: News) -> None:
@@ -132,21 +136,31 @@ class Driver:
         name = f"{self.host.name}/{instance.name}"
         return next((one for one in self.history() if one.name == name), None)
 
+    def _kept(
+        self, instance: InstancePlan, run: str | None, before: Report | None
+    ) -> Report | None:
+        """The report of a run among those that the host keeps; without an id, a new one is."""
+        if run is None:
+            newest = self._newest(instance)
+            return newest if newest != before else None
+        name = f"{self.host.name}/{instance.name}"
+        return next((one for one in self.history() if (one.run, one.name) == (run, name)), None)
+
     def _report(
-        self, instance: InstancePlan, news: JobNews, before: Report | None, to: str | None
-    ) -> Report:
+        self, instance: InstancePlan, news: JobNews, kept: Callable[[], Report | None],
+        run: str | None, to: str | None,
+    ) -> Report:  # fmt: skip
         """The job's own, or that of who settled it after a reboot or a kill."""
         name = f"{self.host.name}/{instance.name}"
         if news.answer:
             return self._own(instance, as_answer(answers.REPORT, news.answer, where=name))
         told, deadline = str(news.error), time.monotonic() + longest_seconds(instance)
-        while told.startswith(_ENDED_ALONE) and time.monotonic() < deadline:
+        while told.startswith(_WITHOUT_RESULT) and time.monotonic() < deadline:
             try:
-                newest = self._newest(instance)
-                if newest and newest != before:
-                    return newest
+                if found := kept():
+                    return found
                 if not news.unsettled:
-                    return self._untouched(instance, to, told)
+                    return self._untouched(instance, run, to, told)
                 self.hear(instance.name, News(detail="the host settles it"))
             except CorralError as error:
                 self.hear(instance.name, News(detail=error.what))
@@ -161,7 +175,9 @@ class Driver:
             raise CorralError(self.host.name, what, step)
         return report
 
-    def _untouched(self, instance: InstancePlan, to: str | None, why: str) -> Report:
+    def _untouched(
+        self, instance: InstancePlan, run: str | None, to: str | None, why: str
+    ) -> Report:
         """Of an activation that ended before it had written down that it would touch anything."""
         helper, document = self.plan.paths.helper, self.plan.to_helper()
         state = ask(self.host, helper, ["state"], answers.STATE, document)
@@ -171,8 +187,8 @@ class Driver:
         now = found.installed_generation
         report = {
             "host": self.host.name, "instance": instance.name, "at": datetime.now(UTC).isoformat(),
-            "by": operator(), "rollout": self.rollout, "from": now, "to": to, "outcome": "refused",
-            "serving": now if found.active == "active" else None,
+            "by": operator(), "rollout": self.rollout, "run": run, "from": now, "to": to,
+            "outcome": "refused", "serving": now if found.active == "active" else None,
             "reason": f"nothing was touched: {why}",
         }  # fmt: skip
         return Report.model_validate(report)

@@ -78,10 +78,14 @@ class Forgotten(Told):
 
 
 class Started(Told):
-    """A job was started, or joined: then it is ``by`` somebody."""
+    """A job was started, or joined: then it is ``by`` somebody.
+
+    + run: the id of that start, None of a helper of an earlier version
+    """
 
     joined: bool
     by: str | None = None
+    run: str | None = None
 
 
 class Phase(Told):
@@ -95,8 +99,9 @@ class Phase(Told):
 class JobNews(Told):
     """News of a job; ``answer`` is that of its kind, once it ended.
 
-    + offset: bytes of its log; + tail: its last lines
-    + unsettled: an activation is begun and not ended; a helper of an earlier version does not say
+    + run: which start of a job of that name; + offset: bytes of its log; + tail: its last lines
+    + unsettled: its activation is begun and not ended; a helper of an earlier version does not say
+    + unsettled_run: whose activation that is, this run's or an earlier one's
     """
 
     running: bool
@@ -107,6 +112,8 @@ class JobNews(Told):
     tail: tuple[str, ...]
     phase: Phase | None = None
     unsettled: bool = True
+    run: str | None = None
+    unsettled_run: str | None = None
 
     @property
     def last_line(self) -> str:

@@ -15,6 +15,8 @@ from corral.schema import Frozen
 # A helper that answers with errors, as while a host boots; a cut link may last longer.
 ERRORS_SECONDS = 60
 SECONDS_BETWEEN_LINES = 5
+# Of a run whose result is not there any more, as the next job of that name began.
+REPLACED = "it ended, and another one began. Next: run the same command again"
 _PAUSE_SECONDS = 2
 
 
@@ -35,9 +37,13 @@ class News(Frozen):
 Hear = Callable[[News], None]
 
 
-def follow(host: Host, helper: str, name: str, *, patience_seconds: float, hear: Hear) -> JobNews:
-    """The last news of a job, as the helper's ``poll`` gives it.
+def follow(
+    host: Host, helper: str, name: str, *, run: str | None, patience_seconds: float, hear: Hear
+) -> JobNews:
+    """The last news of a run of a job, as the helper's ``poll`` gives it.
 
+    + run: its id, None where the helper gave none
+    Once the news are those of another run, ours ended, and how is not in them.
     Each question is a connection of its own. Raises the last error once the host was silent for
     ``patience_seconds``, or its helper failed for a minute.
     """
@@ -54,10 +60,17 @@ def follow(host: Host, helper: str, name: str, *, patience_seconds: float, hear:
             time.sleep(_PAUSE_SECONDS)
             continue
         heard_at = time.monotonic()
+        if run is not None and news.run != run:
+            return _replaced(news, run)
         if not news.running:
             return news
         offset = news.offset
         hear(_news(news))
+
+
+def _replaced(news: JobNews, run: str) -> JobNews:
+    ended = {"running": False, "ok": False, "answer": None, "error": REPLACED}
+    return news.model_copy(update={**ended, "unsettled": news.unsettled_run == run})
 
 
 def _news(news: JobNews) -> News:

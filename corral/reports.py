@@ -23,6 +23,7 @@ class PhaseTime(Frozen):
 class Report(Frozen):
     """One activation, ended. ``from_`` and ``to`` are generations, None where there was none.
 
+    + run: id of the job's run that it tells of, None of earlier helpers
     + at: UTC, for people; + serving: what serves now; + reason: empty when it was kept
     + gap_seconds: without a server, None where it was not measured; + log: of the failed server
     """
@@ -35,6 +36,7 @@ class Report(Frozen):
     at: str
     by: str = ""
     rollout: str | None = None
+    run: str | None = None
     from_: str | None = Field(default=None, alias="from")
     to: str | None
     how: str = ""

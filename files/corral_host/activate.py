@@ -22,13 +22,15 @@ HOWS = {
 STARTED = ("starting", "gate", "soak", "confirm")
 
 
-def activate(spec, by):
+def activate(spec, by, run=None):
     """Switch to a staged generation; gives the report, which a fault carries as well.
 
+    ``run``: the id of the job's run, by which its report is told from others.
     ``spec``: host, paths, instance, instances, releases, shards, drained, confirm, rollout.
     """
     instance = spec["instance"]
     report = attempt.new_report(spec, instance["name"], instance["generation"], by)
+    report["run"] = run
     try:
         return with_lock(spec, report)
     except GoingDownError:

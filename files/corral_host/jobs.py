@@ -1,10 +1,15 @@
-"""Jobs in transient units: a dropped connection or a killed controller does not touch them."""
+"""Jobs in transient units: a dropped connection or a killed controller does not touch them.
+
+Jobs of one name follow each other: each has an id of its own, its run, by which whoever started it
+knows its result and its report. Those of earlier versions have none.
+"""
 
 import contextlib
 import errno
 import fcntl
 import json
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -66,9 +71,10 @@ def start(name, job):
         for stale in ("result.json", "log"):
             with contextlib.suppress(FileNotFoundError):
                 (folder / stale).unlink()
-        write_atomic(folder / "job.json", json.dumps(job, sort_keys=True), mode=0o600)
+        started = {**job, "run": secrets.token_hex(8)}
+        write_atomic(folder / "job.json", json.dumps(started, sort_keys=True), mode=0o600)
         launch(name, job["kind"])
-    return {"joined": False}
+    return {"joined": False, "run": started["run"]}
 
 
 def join(name, job):
@@ -79,7 +85,7 @@ def join(name, job):
             f"{running.get('at', 'an unknown time')}. Next: wait for it "
             f"(journalctl -fu {job_unit(name)}), then run the deploy again"
         )
-    return {"joined": True, "by": running.get("by")}
+    return {"joined": True, "by": running.get("by"), "run": running.get("run")}
 
 
 def launch(name, kind):
@@ -110,7 +116,7 @@ def poll(name, offset):
     log, began = JOBS / name / "log", time.monotonic()
     while True:
         alive = is_running(name)
-        result = read_json(JOBS / name / "result.json")
+        run_id, result = found(name)
         size = log.stat().st_size if log.exists() else 0
         waited = time.monotonic() - began
         if result or not alive or waited > (1 if size > offset else POLL_SECONDS):
@@ -119,6 +125,7 @@ def poll(name, offset):
             break
         time.sleep(0.2)
     return {
+        "run": run_id,
         "running": alive and not result,
         "ok": bool(result and result["ok"]),
         "error": result["error"] if result else NO_RESULT,
@@ -127,13 +134,29 @@ def poll(name, offset):
         "tail": tail(log),
         "phase": attempt.phase_of(name) if alive and not result else None,
         "unsettled": is_unsettled(name),
+        "unsettled_run": unsettled_run(name),
     }
 
 
+def found(name):
+    """The run of a job, and its result if there is one of that very run."""
+    run_id = (read_json(JOBS / name / "job.json") or {}).get("run")
+    result = read_json(JOBS / name / "result.json")
+    return run_id, result if result and result.get("run") == run_id else None
+
+
 def is_unsettled(name):
-    """Whether an activation is begun and not ended: who settles it will write a report."""
+    """Whether its activation is begun and not ended: who settles it will write a report."""
     job = read_json(JOBS / name / "job.json")
-    return bool(job and job["kind"] in SWITCHES and tasks.journal(switched_folder(job)).exists())
+    if not job or job["kind"] not in SWITCHES:
+        return False
+    return tasks.journal(switched_folder(job)).exists() and unsettled_run(name) == job.get("run")
+
+
+def unsettled_run(name):
+    """Whose activation of that instance is begun and not ended: its own, or an earlier one's."""
+    job = read_json(JOBS / name / "job.json")
+    return tasks.run_of(switched_folder(job)) if job and job["kind"] in SWITCHES else None
 
 
 def tail(log):
@@ -156,19 +179,19 @@ def run(name):
         error, answer = str(fault), fault.answer
     except OSError as fault:
         error = reason(fault)
-    write_result(name, error, answer)
+    write_result(name, job, error, answer)
     return 1 if error else 0
 
 
 def work(job):
     kind, spec = job["kind"], job["spec"]
     if kind in SWITCHES:
-        return SWITCHES[kind](spec, job.get("by", "somebody"))
+        return SWITCHES[kind](spec, job.get("by", "somebody"), job.get("run"))
     return KINDS[kind](spec)
 
 
-def write_result(name, error, answer):
-    result = {"ok": not error, "error": error, "answer": answer}
+def write_result(name, job, error, answer):
+    result = {"ok": not error, "error": error, "answer": answer, "run": job.get("run")}
     write_atomic(JOBS / name / "result.json", json.dumps(result))
 
 
@@ -188,12 +211,14 @@ def settle(name):
         if report:
             error = "" if report["outcome"] == "kept" else report["reason"]
             say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
-            write_result(name, error, report)
+            # What an earlier job had left is settled as well, and is no result of this one.
+            if report.get("run") == job.get("run"):
+                write_result(name, job, error, report)
     elif job and job["kind"] == "bench":
         outcome = settle_bench(job["spec"])
         if outcome:
             say(outcome)
-            write_result(name, outcome, None)
+            write_result(name, job, outcome, None)
 
 
 def settled(folder, units):

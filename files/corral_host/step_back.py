@@ -10,7 +10,7 @@ from corral_host.state import receipt_path
 from corral_host.tools import HostError, read_json
 
 
-def step_back(spec, by):
+def step_back(spec, by, run=None):
     """Switch an instance to ``spec["to"]``, or to the generation before; gives the report.
 
     ``spec``: host, paths, instance (a name), to, drained, confirm, rollout.
@@ -26,6 +26,7 @@ def step_back(spec, by):
             "shards": [shard_of(path) for path in plan["shards"]],
         },
         by,
+        run,
     )
 
 

@@ -26,6 +26,12 @@ def load(folder):
     return found if found and "report" in found else None
 
 
+def run_of(folder):
+    """Which run of a job wrote the unfinished activation of an instance, or None."""
+    task = load(folder)
+    return task and task["report"].get("run")
+
+
 def save(task):
     write_atomic(journal(task["folder"]), json.dumps(task))
 

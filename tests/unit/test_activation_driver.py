@@ -180,6 +180,49 @@ def test_after_a_reboot_the_report_is_that_of_who_settled(there: FakeHelper) -> 
     assert Driver(HOST, PLAN).activate(CHAT_PLAN) == Report.model_validate(settled)
 
 
+OURS = {"joined": False, "run": "ours"}
+
+
+def test_the_report_of_somebody_else_is_not_taken_for_ours(there: FakeHelper) -> None:
+    ours = report("a", "reverted", run="ours", at="2026-01-01T00:00:00Z")
+    theirs = report("a", "refused", run="theirs", at="2026-01-02T00:00:00Z")
+    there.answers["start"] = [OURS]
+    there.answers["poll"] = [{**ended(None, NO_RESULT), "run": "ours", "unsettled": True}]
+    there.answers["history"] = [[], [theirs], [theirs, ours]]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN) == Report.model_validate(ours)
+
+
+def test_a_revert_that_was_refused_meanwhile_changes_nothing_about_ours(there: FakeHelper) -> None:
+    theirs = report("a", "refused", run="theirs")
+    there.answers["start"] = [OURS]
+    there.answers["poll"] = [{**ended(None, NO_RESULT), "run": "ours"}]
+    there.answers["history"] = [[], [theirs]]
+    there.answers["state"] = [host_state(active="active", installed=OLD)]
+    got = Driver(HOST, PLAN).activate(CHAT_PLAN)
+    assert (got.run, got.outcome, got.reason) == (
+        "ours",
+        "refused",
+        f"nothing was touched: {NO_RESULT}",
+    )
+
+
+def test_the_next_job_of_that_name_is_not_ours(there: FakeHelper) -> None:
+    ours = report("a", "reverted", run="ours")
+    there.answers["start"] = [OURS]
+    theirs = {**news("confirm", NEW), "run": "theirs", "unsettled_run": "ours"}
+    over = {**ended(report("a", run="theirs")), "run": "theirs"}
+    there.answers["poll"] = [{**news("gate"), "run": "ours"}, theirs, over]
+    there.answers["history"] = [[], [], [ours]]
+    assert Driver(HOST, PLAN).activate(CHAT_PLAN) == Report.model_validate(ours)
+    assert "confirm" not in there.commands()
+    there.answers["poll"] = [over]
+    there.answers["history"] = [[]]
+    there.answers["state"] = [host_state(active="active", installed=OLD)]
+    got = Driver(HOST, PLAN).activate(CHAT_PLAN)
+    assert got.outcome == "refused"
+    assert got.reason.startswith("nothing was touched: it ended, and another one began")
+
+
 def test_one_that_ended_before_it_began_anything_is_told_at_once(there: FakeHelper) -> None:
     before = report("a", at="2025-12-31T00:00:00Z")
     there.answers["poll"] = [ended(None, NO_RESULT)]

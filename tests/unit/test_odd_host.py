@@ -127,7 +127,7 @@ def test_a_job_that_is_followed_ends_with_the_error_of_an_odd_host(
     hosts.says("lab-1", ODD["a list"])
     monkeypatch.setattr("corral.following.ERRORS_SECONDS", 0)
     with pytest.raises(CorralError, match="not readable"):
-        follow(host(CHAT), "/h", "x", patience_seconds=9, hear=lambda _: None)
+        follow(host(CHAT), "/h", "x", run=None, patience_seconds=9, hear=lambda _: None)
 
 
 @pytest.mark.parametrize("odd", ["null", "nothing", "too much", "silence", "refused", "not UTF-8"])
