@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pytest
 from openai import OpenAI
 
 from lab.layout import GATEWAY
+from lab.rude_client import RudeClient
 from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_secrets import JOURNAL, watched
@@ -73,6 +75,10 @@ def key(lab: Workspace, host: str = GW, name: str = f"gateway-{ALIAS}") -> str:
 def client(lab: Workspace, shown: str | None = None) -> OpenAI:
     address = f"http://{lab.layout.address(GATEWAY)}:8000/v1"
     return OpenAI(base_url=address, api_key=shown or key(lab), max_retries=0, timeout=60)
+
+
+def rude(lab: Workspace) -> RudeClient:
+    return RudeClient(str(lab.layout.address(GATEWAY)), 8000, key(lab), patience_seconds=3)
 
 
 def complete(asking: OpenAI) -> str | None:
@@ -152,6 +158,25 @@ def test_a_server_that_no_longer_takes_the_gateways_key_is_left_out(lab: Workspa
     assert "down (L7STS" in lab.corral("verify", GW, "--json", *LAB).stdout
     deploy(lab)
     wait_for(lambda: serving(lab) == set(SERVERS), "its keyed checks pass again")
+
+
+def test_a_rude_client_takes_no_server_from_others(lab: Workspace) -> None:
+    one = rude(lab)
+    answers = [ask() for _ in range(10 * len(SERVERS)) for ask in (one.malformed_json, one.image)]
+    assert {line for (line,) in answers} == {"HTTP/1.1 500 Internal Server Error"}, "by the server"
+    assert one.huge_headers() == ["HTTP/1.1 400 Bad request"]
+    assert serving(lab) == set(SERVERS)
+    assert all(complete(client(lab)) for _ in range(3))
+    time.sleep(5)
+    assert serving(lab) == set(SERVERS), "nor do later checks take one out"
+
+
+def test_a_slow_body_holds_no_server(lab: Workspace) -> None:
+    with ThreadPoolExecutor() as pool:
+        slow = [pool.submit(rude(lab).slow_body, 5) for _ in range(9)]
+        assert all(complete(client(lab)) for _ in range(3))
+        assert [one.result() for one in slow] == [[]] * 9, "no answer before the body is whole"
+    assert serving(lab) == set(SERVERS)
 
 
 def test_nobody_is_left_means_an_error_that_clients_can_read(lab: Workspace) -> None:

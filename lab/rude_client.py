@@ -1,0 +1,140 @@
+"""A rude client of an HTTP address: raw bytes over a socket, and every status line that comes back.
+
+No client library sends these requests, and none shows a second answer to one request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+# An answer may follow the last one's body in the same line.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}[^\r\n]*")
+_CHAT = "/v1/chat/completions"
+# One black pixel.
+_IMAGE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+# What would be answered a second time if it were taken for a request of its own.
+_HIDDEN = b"GET /v1/models HTTP/1.1\r\nHost: hidden\r\n\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_NO_MORE_CHUNKS = b"0\r\n\r\n"
+
+# Name -> lines of the head, and the body: two parties may not agree where each request ends.
+SMUGGLED: Mapping[str, tuple[bytes, bytes]] = {
+    "two lengths": (b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(_HIDDEN), _HIDDEN),
+    "two lengths in a list": (b"Content-Length: 0, %d\r\n" % len(_HIDDEN), _HIDDEN),
+    "a signed length": (b"Content-Length: +%d\r\n" % len(_HIDDEN), _HIDDEN),
+    "a length and chunks": (b"Content-Length: 5\r\n" + _CHUNKED, _NO_MORE_CHUNKS + _HIDDEN),
+    "chunks that are no last coding": (
+        b"Transfer-Encoding: chunked, identity\r\n", _NO_MORE_CHUNKS + _HIDDEN,
+    ),
+    "a coding with a tab": (b"Transfer-Encoding:\tx\r\n", _NO_MORE_CHUNKS + _HIDDEN),
+    "a space before the colon": (b"Content-Length : %d\r\n" % len(_HIDDEN), _HIDDEN),
+    "a chunk size that is no number": (_CHUNKED, b"zz\r\n" + _HIDDEN),
+    "a negative chunk size": (_CHUNKED, b"-1\r\n" + _HIDDEN),
+    "a chunk without its end": (_CHUNKED, b"1\r\naXX" + _NO_MORE_CHUNKS + _HIDDEN),
+    "a folded header": (b"Transfer-Encoding:\r\n chunked\r\n", _NO_MORE_CHUNKS + _HIDDEN),
+    "a folded length": (b"Content-Length:\r\n %d\r\n" % len(_HIDDEN), _HIDDEN),
+    "a line feed alone in a header": (b"X: y\nContent-Length: 0\r\n", _HIDDEN),
+    "a NUL in a header": (b"X: a\x00b\r\nContent-Length: 0\r\n", _HIDDEN),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RudeClient:
+    """Each request has a connection of its own, and the right key.
+
+    + address, port: of the server or gateway; + key: shown as a bearer
+    + patience_seconds: how long it waits for an answer, and then for another one
+    """
+
+    address: str
+    port: int
+    key: str
+    patience_seconds: float = 10
+
+    def malformed_json(self) -> list[str]:
+        """A body that ends in the middle."""
+        return self.post(_CHAT, b'{"messages": [{"role": "user", "content": ')
+
+    def image(self) -> list[str]:
+        """A picture, for a model that takes text alone."""
+        part = {"type": "image_url", "image_url": {"url": _IMAGE}}
+        asked = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
+        return self.post(_CHAT, json.dumps(asked).encode())
+
+    def huge_headers(self, size_bytes: int = 1 << 20) -> list[str]:
+        """More headers than anybody reads."""
+        line = b"X-Rude: " + b"x" * 1000 + b"\r\n"
+        return self.send(self._head("GET", "/v1/models", line * (size_bytes // len(line))))
+
+    def slow_body(self, seconds: float) -> list[str]:
+        """A body of which one byte comes each second, and never the last."""
+        head = self._head("POST", _CHAT, b"Content-Length: 100000\r\n")
+        with self._connected() as link:
+            link.sendall(head)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                try:
+                    link.sendall(b"x")
+                except OSError:
+                    break
+                time.sleep(1)
+            return _status_lines(link, 0.1)
+
+    def smuggle(self, name: str) -> list[str]:
+        """A request with another one hidden in it: one of SMUGGLED."""
+        lines, body = SMUGGLED[name]
+        return self.send(self._head("POST", _CHAT, lines) + body)
+
+    def get(self, path: str, headers: bytes = b"", method: str = "GET") -> list[str]:
+        """A path exactly as it is written, as no library would send it."""
+        return self.send(self._head(method, path, headers + b"Connection: close\r\n"))
+
+    def post(self, path: str, body: bytes, headers: bytes = b"") -> list[str]:
+        """Any body, as JSON."""
+        length = b"Connection: close\r\nContent-Length: %d\r\n" % len(body)
+        kind = b"Content-Type: application/json\r\n"
+        return self.send(self._head("POST", path, headers + kind + length) + body)
+
+    def send(self, raw: bytes) -> list[str]:
+        """These bytes alone; gives the status line of each answer."""
+        with self._connected() as link:
+            # Who refuses early closes early; its answer may be there.
+            with suppress(OSError):
+                link.sendall(raw)
+            return _status_lines(link, self.patience_seconds)
+
+    def _connected(self) -> socket.socket:
+        return socket.create_connection((self.address, self.port), timeout=self.patience_seconds)
+
+    def _head(self, method: str, path: str, lines: bytes) -> bytes:
+        first = f"{method} {path} HTTP/1.1\r\nHost: {self.address}\r\n"
+        return first.encode() + f"Authorization: Bearer {self.key}\r\n".encode() + lines + b"\r\n"
+
+
+def odd_paths(path: str) -> list[str]:
+    """Ways to write a path that some servers take for the same."""
+    first, _, last = path.rpartition("/")
+    return [
+        f"/{path}", f"{first}//{last}", f"{path}/", f"{path}/.", f"/.{path}", f"/x/..{path}",
+        path.upper(), f"{first}/%{ord(last[0]):02x}{last[1:]}", f"{first}%2f{last}",
+        f"{first}/%2e/{last}", f"{path}%00", f"{path};x=1", f"{path}%3f", f"{first}\\{last}",
+    ]  # fmt: skip
+
+
+def _status_lines(link: socket.socket, patience_seconds: float) -> list[str]:
+    """Of all that comes until the other side closes, or says nothing for so long."""
+    link.settimeout(patience_seconds)
+    found = b""
+    with suppress(OSError):
+        while part := link.recv(65536):
+            found += part
+    return [line.decode() for line in _STATUS_LINE.findall(found)]
