@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from corral.errors import CorralError
 from corral.gateway.spec import GatewaySpec
 from corral.inventory_file import host_data
-from corral.names import FileName, safe_file_name
+from corral.names import HostName, safe_host_name
 from corral.schema import Frozen, parse
 
 _SPARE_OFFSET = 10000
@@ -109,7 +109,7 @@ class Host(Frozen):
     Its keys and benchmark results are kept in folders of that name on the controller.
     """
 
-    name: FileName
+    name: HostName
     data: dict[str, Any]
     spec: HostSpec
 
@@ -120,7 +120,7 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     Raises CorralError.
     """
     next_step = f"edit {origin}"
-    safe_file_name(name, where=origin, next_step=next_step)
+    safe_host_name(name, where=origin, next_step=next_step)
     if name.startswith("-"):
         raise CorralError(origin, f"the host {name} is called like an option", next_step)
     where = f"{origin}: {name}"

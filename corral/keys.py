@@ -15,7 +15,7 @@ from pydantic import Field
 from corral.errors import CorralError
 from corral.files import create_atomic, make_folder, read_small
 from corral.inventory import Host
-from corral.names import safe_file_name
+from corral.names import safe_file_name, safe_host_name
 from corral.schema import Frozen
 from corral.settings import default_keys_folder
 
@@ -50,8 +50,9 @@ def key_path(host: Host, instance: str) -> Path:
 
     Raises CorralError for a name that would lead out of the store.
     """
-    for name in (host.name, instance):
-        safe_file_name(name, where=f"keys of {host.name}", next_step="rename it in the inventory")
+    where, next_step = f"keys of {host.name}", "rename it in the inventory"
+    safe_host_name(host.name, where=where, next_step=next_step)
+    safe_file_name(instance, where=where, next_step=next_step)
     folder = host.spec.keys_folder
     store = Path(folder).expanduser() if folder else default_keys_folder()
     return store / host.name / instance

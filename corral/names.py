@@ -46,6 +46,17 @@ Repository = Annotated[str, AfterValidator(_repository)]
 """A repository of a hub, as ``organisation/name``."""
 
 
+HostName = HubPath
+"""pyinfra's name of a host; that of a connector has parts, as in ``@docker/debian``."""
+
+
+def safe_host_name(name: str, *, where: str, next_step: str) -> str:
+    """``name``, if it can be a folder of a store, or a path of them. Raises CorralError."""
+    if problem := hub_path_problem(name):
+        raise CorralError(where, f"the name {name!r} {problem}", next_step)
+    return name
+
+
 def safe_file_name(name: str, *, where: str, next_step: str) -> str:
     """``name``, if it can be one part of a path. Raises CorralError."""
     if problem := file_name_problem(name):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from corral.gate import Row
-from corral.names import FileName
+from corral.names import FileName, HostName
 from corral.schema import Frozen
 
 Outcome = Literal["kept", "reverted", "refused", "revert failed", "unchanged"]
@@ -31,7 +31,7 @@ class Report(Frozen):
     # A helper of a later version may say more.
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
-    host: FileName
+    host: HostName
     instance: FileName
     at: str
     by: str = ""

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from corral.catalog import EngineKind
 from corral.errors import CorralError
-from corral.names import MOMENT, FileName
+from corral.names import MOMENT, FileName, HostName
 from corral.schema import Frozen
 
 Test = Literal["prompt", "generation"]
@@ -57,7 +57,7 @@ class Result(Frozen):
     """
 
     format: Literal[1] = 1
-    host: FileName
+    host: HostName
     instance: FileName
     began_at: Moment
     seconds: float

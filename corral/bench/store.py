@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from corral.bench.result import Result
 from corral.errors import CorralError
 from corral.files import make_folder, read_small, write_atomic, writing
-from corral.names import safe_file_name
+from corral.names import safe_file_name, safe_host_name
 from corral.schema import Frozen, did_you_mean
 
 _MOST_BYTES = 64 * 1024**2
@@ -108,8 +108,9 @@ class ResultStore:
         return self._of(host, instance) / "pending.json"
 
     def _of(self, host: str, instance: str) -> Path:
-        for name in (host, instance):
-            safe_file_name(name, where="results", next_step="rename it in the inventory")
+        next_step = "rename it in the inventory"
+        safe_host_name(host, where="results", next_step=next_step)
+        safe_file_name(instance, where="results", next_step=next_step)
         return self.folder / host / instance
 
 

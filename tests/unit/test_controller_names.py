@@ -24,10 +24,12 @@ from tests.unit.bench_samples import result
 from tests.unit.rollout_samples import rollout
 
 UP = ["../x", "../../x", "/etc/cron.d/x", "a/b", ".", "..", "", "a\nb", "a\x1b[2J", "a\u202eb"]
+# pyinfra's connectors name hosts in parts, as in @docker/debian.
+NO_HOST = [name for name in UP if name != "a/b"]
 here = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.mark.parametrize("name", [*UP, "-oProxyCommand=x", "x" * 201])
+@pytest.mark.parametrize("name", [*NO_HOST, "-oProxyCommand=x", "x" * 201])
 def test_a_host_of_such_a_name_is_not_in_an_inventory(name: str) -> None:
     with pytest.raises(CorralError, match="^i.py: .*\n  Next: edit i.py") as caught:
         parse_host(name, {}, origin="i.py")
@@ -35,17 +37,23 @@ def test_a_host_of_such_a_name_is_not_in_an_inventory(name: str) -> None:
     assert "\u202e" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["@local", "host.example.org", "10.0.0.1", "::1", "gpu_1"])
+@pytest.mark.parametrize(
+    "name", ["@local", "host.example.org", "10.0.0.1", "::1", "gpu_1", "@docker/debian"]
+)
 def test_ordinary_names_have_their_own_folder_of_keys(name: str) -> None:
     found = parse_host(name, {"instances": [CHAT], "keys_folder": "/store"})
     assert key_path(found, "chat") == Path(f"/store/{name}/chat")
 
 
-@pytest.mark.parametrize("name", UP)
-def test_no_key_is_outside_of_the_store(name: str) -> None:
+@pytest.mark.parametrize("name", NO_HOST)
+def test_no_host_has_keys_outside_of_the_store(name: str) -> None:
     unchecked = Host.model_construct(name=name, data={}, spec=HostSpec(keys_folder="/store"))
     with pytest.raises(CorralError, match=r"^keys of "):
         key_path(unchecked, "chat")
+
+
+@pytest.mark.parametrize("name", UP)
+def test_no_instance_has_keys_outside_of_the_store(name: str) -> None:
     with pytest.raises(CorralError, match=r"^keys of "):
         key_path(host(CHAT), name)
 
@@ -66,12 +74,12 @@ def test_the_time_of_a_result_is_a_time(moment: object) -> None:
 def test_results_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     store = ResultStore(tmp_path / "store")
     waited = Pending(spec_sha256="x", before=None)
-    for odd in ({"host": name}, {"instance": name}):
+    for odd in ([{"host": name}] if name in NO_HOST else []) + [{"instance": name}]:
         unchecked = Result.model_construct(**{**result().model_dump(), **odd})
         with pytest.raises(CorralError, match="^results: "):
             store.save(unchecked)
     with pytest.raises(CorralError, match="^results: "):
-        store.expect(name, "chat", waited)
+        store.expect("gpu-01", name, waited)
     assert list(tmp_path.iterdir()) == []
 
 
