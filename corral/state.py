@@ -157,7 +157,10 @@ class GatewayState(Frozen):
 
 
 class HostState(Frozen):
-    """One host, in one document. Defaults are those of a host without python3."""
+    """One host, in one document. Defaults are those of a host without python3.
+
+    + closed: what servers need of a plan, and only root can read
+    """
 
     os_id: str = ""
     os_version: str = ""
@@ -172,6 +175,7 @@ class HostState(Frozen):
     filesystems: dict[str, Filesystem] = {}
     releases: dict[str, bool] = {}
     unused_releases: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     shards: dict[str, ShardState] = {}
     instances: dict[str, InstanceState] = {}
     listeners: dict[int, Listener] = {}

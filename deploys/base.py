@@ -18,3 +18,4 @@ def base(target: Target) -> None:
         installed_sha256=state.helper_sha256,
         name="Host helper",
     )
+    host_operations.modes(closed=state.closed, plan=plan, name="Modes")

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from pyinfra import host
 from pyinfra.api import operation
+from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations import apt
 
 from corral.findings import Finding
+from corral.plan import HostPlan
 from operations import Commands, job, put_bytes
 
 
@@ -54,3 +56,16 @@ def helper(path: str, *, archive: bytes, installed_sha256: str | None) -> Comman
         host.noop("the helper is current")
         return
     yield put_bytes(path, archive)
+
+
+@operation()
+def modes(closed: Sequence[str], *, plan: HostPlan) -> Commands:
+    """Let servers, which are users of their own, read what is theirs.
+
+    + closed: what only root can read of it, as a umask of root's hid it.
+    """
+    if not closed:
+        host.noop("servers can read what is theirs")
+        return
+    helper = QuoteString(plan.paths.helper)
+    yield StringCommand("python3", "-I", helper, "heal", _stdin=plan.to_helper())

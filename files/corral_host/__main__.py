@@ -4,6 +4,7 @@ PLAN, RELEASE, PATHS, NAMED, ROLLOUT and QUESTION are documents. They are read f
 as an argument is at most 128 KiB long; a short one may be the argument.
 
 state PLAN           what is here now of what PLAN wants; changes nothing
+heal PLAN            let servers read what is theirs; tells what other users could not read
 gpus PLAN            the part of state that tells of GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
 reserve PLAN         let nobody but the servers of PLAN answer from their ports, from now on
@@ -35,6 +36,7 @@ import importlib
 import json
 import sys
 
+from corral_host.modes import hide_nothing
 from corral_host.tools import HostError
 
 # Commands that take a document -> their module and function; only the asked-for one is imported, as
@@ -42,6 +44,7 @@ from corral_host.tools import HostError
 WITH_DOCUMENT = {
     "state": ("state", "state"),
     "gpus": ("state", "gpus"),
+    "heal": ("modes", "heal"),
     "check": ("check", "check"),
     "ready": ("gate", "ready"),
     "baselines": ("baseline", "baselines"),
@@ -82,6 +85,7 @@ def parsed(text):
 
 def main(arguments):
     """Run one command; gives the exit code."""
+    hide_nothing()
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
         if command in WITH_DOCUMENT:

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 
+from corral_host.modes import open_folder
 from corral_host.tools import HostError, sync
 
 STAGING = ".staging-"
@@ -21,7 +22,7 @@ def staging_for(final):
     for leftover in (staging, final.with_name(REMOVED + final.name)):
         if leftover.exists():
             shutil.rmtree(leftover)
-    staging.mkdir(parents=True)
+    open_folder(staging)
     try:
         yield staging
     except OSError as fault:

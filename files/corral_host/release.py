@@ -9,6 +9,7 @@ from pathlib import Path
 from corral_host import nvidia_smi
 from corral_host.folders import put_in_place, sync_all
 from corral_host.libraries import prove_self_contained
+from corral_host.modes import open_release
 from corral_host.programs import (
     MAINLINE,
     bare_environment,
@@ -36,6 +37,7 @@ def prove(release, staging, toolkit=()):
 
     Gives what goes into the receipt. Raises HostError with what is wrong.
     """
+    open_release(staging)
     with bare_environment(toolkit) as environment:
         prove_self_contained(staging, environment["HOME"])
         prove_version(server(staging), release["commit"], environment)

@@ -1,9 +1,9 @@
 """Put an api-key file or a generation on the host. Touches no service."""
 
 import json
-import os
 from pathlib import Path
 
+from corral_host.modes import FOLDER, open_folder
 from corral_host.tools import write_atomic
 
 
@@ -18,7 +18,7 @@ def write_key(instance, keys):
 def stage(instance):
     """A generation: the plan that it was made from, then the unit, which makes it count."""
     folder = Path(instance["folder"]) / "generations" / instance["generation"]
-    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder)
     if instance["chat_template"] is not None:
         write_readable(instance["chat_template_path"], instance["chat_template"])
     reference = instance.get("reference_text")
@@ -31,7 +31,6 @@ def stage(instance):
 def write_readable(path, text):
     """For the server, which runs as a user of its own, whatever the umask says."""
     write_atomic(path, text)
-    os.chmod(path, 0o644)
-    # The generation, the folder of generations, the instance, all instances.
-    for folder in list(Path(path).parents)[:4]:
-        folder.chmod(0o755)
+    # The generation, the folder of generations, the instance, all instances, the state.
+    for folder in list(Path(path).parents)[:5]:
+        folder.chmod(FOLDER)

@@ -10,6 +10,7 @@ from pathlib import Path
 from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
+from corral_host.modes import closed
 from corral_host.processes import listeners
 from corral_host.releases import unused_releases
 from corral_host.reserve import is_reserved
@@ -35,6 +36,7 @@ def state(plan):
             r["key"]: release_is_whole(r) for r in [*plan["releases"], *plan.get("builds", ())]
         },
         "unused_releases": unused(plan),
+        "closed": closed(plan),
         "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners(ports(plan)),

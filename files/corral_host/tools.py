@@ -96,6 +96,8 @@ def write_atomic(path, text, mode=0o644):
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "w") as file:
+        # The umask took what it hides.
+        os.fchmod(handle, mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

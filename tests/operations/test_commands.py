@@ -25,7 +25,8 @@ def test_the_helper_is_installed_by_one_rename() -> None:
     with prepared():
         (command,) = commands(host.helper, HELPER, archive=b"PK", installed_sha256=None)
     assert text(command).splitlines()[0] == (
-        f"mkdir -p /usr/local/lib/corral && base64 -d > {HELPER}.$$ && mv -T {HELPER}.$$ {HELPER}"
+        f"umask 022 && mkdir -p /usr/local/lib/corral && base64 -d > {HELPER}.$$"
+        f" && mv -T {HELPER}.$$ {HELPER}"
     )
     assert base64.b64decode(stdin(command)) == b"PK"
 
@@ -35,6 +36,14 @@ def test_a_current_helper_is_a_noop_and_another_is_not() -> None:
     with prepared():
         assert commands(host.helper, HELPER, archive=b"PK", installed_sha256=current) == []
         assert commands(host.helper, HELPER, archive=b"PK", installed_sha256="0" * 64)
+
+
+def test_what_only_root_can_read_is_opened() -> None:
+    with prepared():
+        assert commands(host.modes, closed=(), plan=PLANNED) == []
+        (command,) = commands(host.modes, closed=("/opt/corral",), plan=PLANNED)
+    assert text(command).splitlines()[0] == f"python3 -I {HELPER} heal"
+    assert json.loads(stdin(command)) == json.loads(PLANNED.to_helper())
 
 
 def test_findings_fail_without_touching_the_host() -> None:
