@@ -16,7 +16,7 @@ from pydantic import Field
 
 from corral.drivers import DriverSource
 from corral.errors import CorralError
-from corral.names import Repository, safe_file_name
+from corral.names import HUGGING_FACE, GitReference, GitUrl, Repository, safe_file_name
 from corral.profile import Profile
 from corral.schema import Frozen, did_you_mean, parse
 
@@ -27,8 +27,10 @@ class Engine(Frozen):
     """A server program, built from a pinned commit. File: catalog/engines/<name>.toml."""
 
     kind: EngineKind
-    repository: str = Field(description="git URL that production clones")
-    commit: str = Field(description="40 hex digits, or a tag or branch that `corral lock` resolves")
+    repository: GitUrl = Field(description="git URL that production clones")
+    commit: GitReference = Field(
+        description="40 hex digits, or a tag or branch that `corral lock` resolves"
+    )
     cmake_options: dict[str, str] = Field(default_factory=dict)
     cmake_options_cuda: dict[str, str] = Field(default_factory=dict)
     patches: tuple[str, ...] = Field(default=(), description="files of catalog/patches/, in order")
@@ -58,9 +60,14 @@ class Model(Frozen):
     """A model on the hub. File: catalog/models/<name>.toml."""
 
     repo: Repository
-    revision: str = Field(default="main", description="branch, tag or commit to lock")
+    revision: GitReference = Field(default="main", description="branch, tag or commit to lock")
+    gated: bool = Field(default=False, description="the hub gives it to known users only")
     train_context_tokens: int = Field(gt=0)
     quants: dict[str, Quant] = Field(min_length=1)
+
+    def needs_token(self, hub_url: str) -> bool:
+        """Whether a hub is sent the operator's token: the one that gave it, for gated models."""
+        return self.gated and hub_url.rstrip("/") == HUGGING_FACE
 
 
 class Gpu(Frozen):

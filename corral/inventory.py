@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from corral.errors import CorralError
 from corral.gateway.spec import GatewaySpec
 from corral.inventory_file import host_data
-from corral.names import HostName, safe_host_name
+from corral.names import HUGGING_FACE, GitUrl, HostName, HubUrl, safe_host_name
 from corral.schema import Frozen, parse
 
 _SPARE_OFFSET = 10000
@@ -87,8 +87,8 @@ class HostSpec(Frozen):
     native_build: bool = Field(default=False, description="for its own processor; never shipped")
     memory_gib: int | None = Field(default=None, gt=0, description="host memory")
     backend: str | None = Field(default=None, pattern="^(cuda|cpu)$")
-    hub_url: str = "https://huggingface.co"
-    engine_sources: dict[str, str] = Field(default_factory=dict, description="engine -> git URL")
+    hub_url: HubUrl = HUGGING_FACE
+    engine_sources: dict[str, GitUrl] = Field(default_factory=dict, description="engine -> git URL")
     keys_folder: str | None = Field(default=None, description="on the controller")
     archives_folder: str | None = Field(default=None, description="on the controller")
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")

@@ -14,7 +14,7 @@ from corral.errors import CorralError
 from corral.files import read_small, write_atomic
 from corral.inventory import Host, InstanceSpec
 from corral.names import HubPath, Repository
-from corral.schema import Frozen, parse
+from corral.schema import Frozen, parse_json
 
 # A petabyte: no file of weights is as large, and sums of sizes stay exact in JSON.
 MOST_FILE_BYTES = 2**50
@@ -97,16 +97,9 @@ def read_lock(path: Path) -> Lock:
     step = "git checkout corral.lock"
     if not path.exists():
         return Lock()
-    try:
-        data = json.loads(read_small(path, most_bytes=_MOST_BYTES, next_step=step))
-    # RecursionError: a thousand lists in each other.
-    except (ValueError, RecursionError) as error:
-        raise CorralError(path.name, f"damaged: {error}", step) from error
-    return parse(
-        Lock,
-        data,
-        where=path.name,
-        next_step="git checkout corral.lock, or remove it and run `corral lock`",
+    text = read_small(path, most_bytes=_MOST_BYTES, next_step=step)
+    return parse_json(
+        Lock, text, where=path.name, next_step=f"{step}, or remove it and run `corral lock`"
     )
 
 

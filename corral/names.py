@@ -11,7 +11,16 @@ from pydantic import AfterValidator
 
 from corral.errors import CorralError
 
+HUGGING_FACE = "https://huggingface.co"
+# What git may reach a repository by, on the controller and on hosts.
+GIT_PROTOCOLS = ("file", "git", "http", "https", "ssh")
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SCHEME = re.compile(r"([A-Za-z0-9+.-]+):(?://|:)")
+# Of git-check-ref-format(1); a pattern would match what was not meant.
+_NOT_IN_REFERENCES = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{|//")
+_HUB_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 def _file_name(name: str) -> str:
@@ -32,8 +41,42 @@ def _repository(repository: str) -> str:
     return repository
 
 
+def _git_url(url: str) -> str:
+    _refuse_option(url)
+    scheme = _SCHEME.match(url)
+    # `ext::COMMAND` would run a command.
+    if scheme and (scheme[0].endswith("::") or scheme[1].lower() not in GIT_PROTOCOLS):
+        known = ", ".join(GIT_PROTOCOLS)
+        raise ValueError(f"{printable(url)!r} is none of {known}, nor host:path or a folder")
+    return url
+
+
+def _git_reference(reference: str) -> str:
+    _refuse_option(reference)
+    if _NOT_IN_REFERENCES.search(reference) or reference.strip("./") != reference:
+        raise ValueError(f"{printable(reference)!r} is no commit, tag or branch")
+    return reference
+
+
+def _refuse_option(text: str) -> None:
+    if not text or not text.isprintable() or text.startswith("-"):
+        raise ValueError(f"{printable(text)!r} is empty, begins with - or is not printable")
+
+
+def _hub_url(url: str) -> str:
+    if not url.isprintable() or not _HUB_URL.fullmatch(url):
+        raise ValueError(f"{printable(url)!r} is not http(s)://host[:port][/path]")
+    return url
+
+
+def is_commit(reference: str) -> bool:
+    """Whether it names a commit by its full digest."""
+    return _COMMIT.fullmatch(reference) is not None
+
+
 MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 """A moment as the host helper writes it, UTC. Digits are those of ASCII: \\d has more."""
+
 
 FileName = Annotated[str, AfterValidator(_file_name)]
 """One part of a path: no slash, not ``.`` or ``..``, printable, at most 200 bytes."""
@@ -44,6 +87,15 @@ HubPath = Annotated[str, AfterValidator(_hub_path)]
 
 Repository = Annotated[str, AfterValidator(_repository)]
 """A repository of a hub, as ``organisation/name``."""
+
+GitUrl = Annotated[str, AfterValidator(_git_url)]
+"""Where git fetches from: no option, no helper that runs a command."""
+
+GitReference = Annotated[str, AfterValidator(_git_reference)]
+"""A commit, tag or branch: no option, no pattern. Those of a hub are the same."""
+
+HubUrl = Annotated[str, AfterValidator(_hub_url)]
+"""The address of a hub, by http or https."""
 
 
 HostName = HubPath

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, SkipValidation
 
 from corral.catalog import Catalog
 from corral.engines import resolve_placement
+from corral.errors import CorralError
 from corral.fit.host_fit import Candidate, Placed, fit_host
 from corral.fit.planned import HeaderSource, Weights, with_headers
 from corral.gateway.fleet import gateways
@@ -127,6 +128,9 @@ class Planner(Frozen):
             self.lock, self.catalog, asked.model, asked.quant, where=asked.where
         )
         hub = asked.host.spec.hub_url.rstrip("/")
+        if self.catalog.models[asked.model].needs_token(hub):
+            what = f"model {asked.model} is gated, and no host is given the operator's token"
+            raise CorralError(asked.where, what, "serve it from a mirror of yours: set hub_url")
         shards = [
             ShardPlan(
                 url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{quoted_path(file.path)}",

@@ -6,9 +6,13 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from corral_shared.text import printable_line
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from corral.errors import CorralError
+
+# A list from outside may have a million entries of a wrong type.
+_MOST_PROBLEMS = 20
 
 
 class Frozen(BaseModel):
@@ -23,13 +27,22 @@ T = TypeVar("T", bound=Frozen)
 def parse(schema: type[T], data: Any, *, where: str, next_step: str) -> T:
     """Validate plain data; ``where`` names its file or host.
 
-    Raises CorralError naming each offending key, with the closest known key for a typo.
+    Raises CorralError naming the offending keys, with the closest known key for a typo.
     """
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        problems = [_sentence(schema, detail) for detail in error.errors()]
-    raise CorralError(where, "; ".join(problems), next_step)
+        what = _sentences(schema, error)
+    raise CorralError(where, what, next_step)
+
+
+def parse_json(schema: type[T], text: bytes, *, where: str, next_step: str) -> T:
+    """The same for JSON from outside, in whatever depth and encoding. Raises CorralError."""
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError as error:
+        what = _sentences(schema, error)
+    raise CorralError(where, what, next_step)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -41,6 +54,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (known: {', '.join(names)})" if names else " (none are known)"
 
 
+def _sentences(schema: type[Frozen], error: ValidationError) -> str:
+    shown = error.errors(include_input=False)[:_MOST_PROBLEMS]
+    sentences = [printable_line(_sentence(schema, detail)) for detail in shown]
+    if more := error.error_count() - len(shown):
+        sentences.append(f"and {more} more")
+    return "; ".join(sentences)
+
+
 def _sentence(schema: type[Frozen], detail: Any) -> str:
     path = ".".join(str(part) for part in detail["loc"]) or "the whole"
     if detail["type"] == "extra_forbidden":
@@ -48,6 +69,8 @@ def _sentence(schema: type[Frozen], detail: Any) -> str:
         return f'unknown key "{path}"{hint}'
     if detail["type"] == "missing":
         return f'key "{path}" is missing'
+    if detail["type"] == "json_invalid":
+        return f"damaged: {detail['msg']}"
     return f"{path}: {detail['msg']}"
 
 

@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 FILE_NAME = "faults.json"
 
-Kind = Literal["cut", "flip", "short", "wrong_commit", "status", "slow", "down"]
+Kind = Literal[
+    "cut", "flip", "short", "wrong_commit", "status", "slow", "down",
+    "html", "text", "endless", "bomb", "linked_size",
+]  # fmt: skip
 
 _PARAMETERS: dict[Kind, frozenset[str]] = {
     "cut": frozenset({"after_bytes"}),
@@ -21,6 +24,11 @@ _PARAMETERS: dict[Kind, frozenset[str]] = {
     "status": frozenset({"code"}),
     "slow": frozenset({"bytes_per_second"}),
     "down": frozenset(),
+    "html": frozenset(),
+    "text": frozenset({"text"}),
+    "endless": frozenset(),
+    "bomb": frozenset({"size_bytes"}),
+    "linked_size": frozenset({"text"}),
 }
 
 
@@ -31,8 +39,12 @@ class Rule(BaseModel):
     + kind: ``cut`` closes the connection after `after_bytes` of the body; ``flip`` inverts one bit
       of the file's byte at `offset_bytes`; ``short`` serves a file as if it ended at `size_bytes`;
       ``slow`` sends `bytes_per_second`; ``wrong_commit`` names another commit; ``status`` answers
-      `code`; ``down`` closes the connection without an answer. The first four fit only requests
-      for a file's bytes, ``short`` also the metadata of a file
+      `code`; ``down`` closes the connection without an answer. ``cut``, ``flip``, ``short`` and
+      ``slow`` fit only requests for a file's bytes, ``short`` also the metadata of a file.
+      Those of a hostile hub: ``html`` answers with a page for people, as the login page of a
+      network does; ``text`` answers `text` in place of a document; ``endless`` sends bytes until
+      the client hangs up; ``bomb`` sends `size_bytes`, compressed to a thousandth;
+      ``linked_size`` says `text` for the size of a file
     + times: how many requests it applies to; unlimited when absent
     Raises pydantic.ValidationError when the parameters are not those of the kind.
     """
@@ -47,6 +59,7 @@ class Rule(BaseModel):
     size_bytes: int | None = Field(default=None, ge=0)
     bytes_per_second: int | None = Field(default=None, ge=1)
     code: Literal[403, 429, 503] | None = None
+    text: str | None = None
 
     @model_validator(mode="after")
     def _parameters_fit_the_kind(self) -> Rule:

@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
@@ -43,7 +43,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers and one of a JSON document and a file; `commit` becomes X-Repo-Commit."""
+    """Status, headers and one of a JSON document, a file and a `body` in chunks.
+
+    + commit: becomes X-Repo-Commit; + body: as it is sent; without an end that is told before
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +54,7 @@ class Answer:
     file: StoredFile | None = None
     commit: str | None = None
     linked_size_bytes: int | None = None
+    body: Iterator[bytes] | None = None
 
 
 def refusal(status: int, message: str, code: str | None = None) -> Answer:

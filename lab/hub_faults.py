@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import repeat
 from pathlib import Path
 
 from lab.faults import FILE_NAME, Rule, parse
 from lab.hub_api import Answer, refusal
 
 WRONG_COMMIT = "bad0" * 10
+# Kinds after which the connection ends.
+CLOSES = frozenset({"cut", "down", "html", "text", "endless", "bomb"})
 _RETRY_AFTER_SECONDS = "1"
+_CHUNK_BYTES = 1024**2
+_LOGIN_PAGE = b"<!DOCTYPE html><title>Welcome</title><p>Log in to use this network."
+_HOSTILE_HEADERS = {
+    "html": {"Content-Type": "text/html"},
+    "text": {"Content-Type": "application/json"},
+    "bomb": {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+}
 
 
 class FaultBook:
@@ -58,6 +69,8 @@ def fits(rule: Rule, method: str, answer: Answer) -> bool:
         return answer.file is not None or answer.linked_size_bytes is not None
     if rule.kind == "wrong_commit":
         return answer.commit is not None
+    if rule.kind == "linked_size":
+        return answer.linked_size_bytes is not None
     return True
 
 
@@ -71,7 +84,31 @@ def spoil(answer: Answer, rule: Rule) -> Answer:
         return replace(refused, headers={**refused.headers, "Retry-After": _RETRY_AFTER_SECONDS})
     if rule.kind == "short" and rule.size_bytes is not None:
         return _shortened(answer, rule.size_bytes)
+    if rule.kind == "linked_size" and rule.text is not None:
+        return replace(answer, headers={**answer.headers, "X-Linked-Size": rule.text})
+    if body := _hostile_body(rule):
+        return Answer(200, _HOSTILE_HEADERS.get(rule.kind, {}), body=body)
     return answer
+
+
+def _hostile_body(rule: Rule) -> Iterator[bytes] | None:
+    if rule.kind == "html":
+        return iter([_LOGIN_PAGE])
+    if rule.kind == "text" and rule.text is not None:
+        return iter([rule.text.encode()])
+    if rule.kind == "endless":
+        return repeat(b" " * _CHUNK_BYTES)
+    if rule.kind == "bomb" and rule.size_bytes is not None:
+        return _compressed(rule.size_bytes)
+    return None
+
+
+def _compressed(size_bytes: int) -> Iterator[bytes]:
+    """Blanks, which JSON may begin with, as gzip."""
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    for start in range(0, size_bytes, _CHUNK_BYTES):
+        yield packer.compress(b" " * min(_CHUNK_BYTES, size_bytes - start))
+    yield packer.flush()
 
 
 def _shortened(answer: Answer, size_bytes: int) -> Answer:

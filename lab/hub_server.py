@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TextIO
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lab.faults import Rule
 from lab.hub_api import Answer, Request, refusal
 from lab.hub_body import Span, UnsatisfiableRangeError, parse_range, read_span
-from lab.hub_faults import FaultBook, fits, spoil
+from lab.hub_faults import CLOSES, FaultBook, fits, spoil
 from lab.hub_store import StoredFile
 
 
@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(refusal(500, f"faults.json: {error}"), None)
         except ConnectionError:
             self.close_connection = True
-        if rule and rule.kind in ("cut", "down"):
+        if rule and rule.kind in CLOSES:
             self.close_connection = True
         self._log(request, rule)
 
@@ -95,7 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.commit is not None:
             headers["X-Repo-Commit"] = answer.commit
         if answer.linked_size_bytes is not None:
-            headers["X-Linked-Size"] = str(answer.linked_size_bytes)
+            headers.setdefault("X-Linked-Size", str(answer.linked_size_bytes))
+        if answer.body is not None:
+            self._send_body(answer.status, headers, answer.body)
+            return
         if answer.file is not None:
             self._send_file(answer.file, headers, rule)
             return
@@ -122,13 +125,20 @@ class _Handler(BaseHTTPRequestHandler):
             for chunk in read_span(file, span, rule):
                 self._send_chunk(chunk)
 
-    def _send_head(self, status: int, headers: dict[str, str], length: int) -> None:
+    def _send_body(self, status: int, headers: dict[str, str], body: Iterator[bytes]) -> None:
+        self._send_head(status, {**headers, "Connection": "close"}, None)
+        if self.command != "HEAD":
+            for chunk in body:
+                self._send_chunk(chunk)
+
+    def _send_head(self, status: int, headers: dict[str, str], length: int | None) -> None:
         self._status = status
         self.send_response(status)
         for name, value in headers.items():
             # An error's text may hold line ends, which would end the header.
             self.send_header(name, " ".join(value.split()))
-        self.send_header("Content-Length", str(length))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
 
     def _send_chunk(self, chunk: bytes) -> None:

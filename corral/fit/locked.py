@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corral_shared.names import quoted_path
+
 from corral.catalog import Catalog
 from corral.errors import CorralError
 from corral.fit.headers import ShardSource
@@ -30,5 +32,7 @@ class LockedModels:
             raise CorralError(where, what, f"name one, or add it to catalog/models/{model}.toml")
         entry, files = locked_shards(self.lock, self.catalog, model, quant, where=where)
         base = f"{self.hub}/{entry.repo}/resolve/{entry.revision}"
-        sources = [ShardSource(f"{base}/{f.path}", f.sha256, f.size_bytes) for f in files]
+        sources = [
+            ShardSource(f"{base}/{quoted_path(f.path)}", f.sha256, f.size_bytes) for f in files
+        ]
         return model_file([stored.header for stored in self.headers.headers(sources)])

@@ -14,21 +14,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from corral_shared.text import printable_line
+
 from corral.errors import CorralError
 from corral.fit.gguf import BadHeaderError, NeedMoreError, parse_header
 from corral.fit.header_file import StoredHeader
+from corral.hub_requests import answer, read_body
 
 if TYPE_CHECKING:
     from httpx2 import Client, Response
 
 _TIMEOUT_SECONDS = 30
+_MOST_SECONDS = 300
 _CONNECTIONS = 4
 # The vocabulary stands in the first shard, or in a file that is whole; the others have little.
 _FIRST_SHARD_BYTES = 4 * 1024**2
 _LATER_SHARD_BYTES = 256 * 1024
 _STEP_BYTES = 1024**2
 _SHARD_NUMBER = re.compile(r"-(\d{5})-of-\d{5}\.gguf")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
 
 _LOCK_AGAIN = "see that the hub has the locked revision, or run `corral lock` and read the diff"
 _REFUSALS = {
@@ -56,7 +60,7 @@ def fetch_headers(shards: Sequence[ShardSource]) -> list[StoredHeader]:
     from httpx2 import Client
 
     with (
-        Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True) as client,
+        Client(timeout=_TIMEOUT_SECONDS) as client,
         ThreadPoolExecutor(_CONNECTIONS) as pool,
     ):
         return list(pool.map(partial(_fetch, client), shards))
@@ -98,27 +102,17 @@ def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
 
     headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
     try:
-        with client.stream("GET", shard.url, headers=headers) as response:
+        with answer(client, shard.url, headers) as response:
             _check_answer(shard, response, start)
-            body = _body(response, end - start)
-    except (HTTPError, InvalidURL) as error:
-        what = f"the hub does not answer: {' '.join(str(error).split()) or type(error).__name__}"
+            body = read_body(response, most_bytes=end - start, most_seconds=_MOST_SECONDS)
+    except (HTTPError, InvalidURL, ValueError) as error:
+        what = f"the hub does not answer: {printable_line(error) or type(error).__name__}"
         next_step = "see that the hub can be reached, then run the command again"
         raise CorralError(shard.url, what, next_step) from error
     if len(body) != end - start:
         what = f"the hub sent {len(body)} of the {end - start} bytes from byte {start} on"
         raise CorralError(shard.url, what, "run the command again")
     return body
-
-
-def _body(response: Response, size_bytes: int) -> bytes:
-    """The body, but no more than was asked for."""
-    body = bytearray()
-    for chunk in response.iter_raw():
-        body += chunk
-        if len(body) > size_bytes:
-            break
-    return bytes(body[:size_bytes])
 
 
 def _check_answer(shard: ShardSource, response: Response, start: int) -> None:

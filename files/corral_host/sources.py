@@ -8,7 +8,8 @@ from corral_host.tools import PROGRAMS, HostError, loud, say
 # Never asks for a password; gives up on a server that sends nothing for a minute.
 ENVIRONMENT = {
     "PATH": PROGRAMS, "HOME": os.environ.get("HOME", "/root"), "LC_ALL": "C",
-    "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15",
+    "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15",
 }  # fmt: skip
 PATIENCE = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
 UNREACHABLE_SECONDS = 60

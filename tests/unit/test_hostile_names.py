@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from huggingface_hub.hf_api import ModelInfo
 
 from corral import resolve
 from corral.catalog import load_catalog
 from corral.errors import CorralError
+from corral.hub import HubRevision
 from corral.lockfile import Lock, LockedModel, read_lock, write_lock
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module
@@ -24,20 +24,18 @@ SHA256 = "a" * 64
 BAD = [OPTIONS, "../../srv/owned", "/etc/owned", "a/./b", "a\u202eb", "a\x1b[2J", "x" * 201]
 
 
-def hub_says(path: object, size: object = 1, sha256: object = SHA256) -> ModelInfo:
+def hub_says(path: object, size: object = 1, sha256: object = SHA256) -> HubRevision:
     lfs = {"size": size, "sha256": sha256, "pointerSize": 1}
     siblings = [{"rfilename": path, "size": size, "lfs": lfs}]
-    return ModelInfo(  # type: ignore[no-untyped-call]
-        id="a/b", sha="b" * 40, siblings=siblings
-    )
+    return HubRevision.model_validate({"sha": "b" * 40, "siblings": siblings})
 
 
-def lock_of(info: ModelInfo) -> Any:
+def lock_of(said: HubRevision) -> Any:
     model = load_catalog(ROOT / "catalog").models["tiny-glm-moe"]
     quant = sorted(model.quants)[0]
     everything = model.quants[quant].model_copy(update={"files": "*"})
     model = model.model_copy(update={"quants": {quant: everything}})
-    return resolve._files("tiny-glm-moe", model, quant, info)
+    return resolve._files("tiny-glm-moe", model, quant, said)
 
 
 @pytest.mark.parametrize("path", BAD)
