@@ -12,6 +12,7 @@ from pydantic import Field
 
 from corral.gateway.keys import certificate, client_keys, metrics_keys, upstream_keys
 from corral.gateway.plan import GatewayPlan, Pool
+from corral.gateway.routes import HEADERS
 from corral.inventory import Host
 from corral.schema import Frozen
 from corral.settings import HostPaths
@@ -84,6 +85,7 @@ def _texts(
         generation=generation,
         folder=folder,
         errors=_ERRORS,
+        headers=HEADERS,
         error=_error,
         at=_at,
         bind=lambda port: _at(plan.address, port) + _tls(plan, folder),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from corral.errors import CorralError
+from corral.gateway.routes import CLOSED, OPEN, Route
 from corral.gateway.spec import AliasSpec, GatewaySpec
 from corral.inventory import Host, InstanceSpec
 from corral.schema import Frozen, did_you_mean
@@ -43,19 +44,30 @@ class Pool(Frozen):
 
 
 class GatewayPlan(Frozen):
-    """All of one gateway but its secrets; ``folder`` holds its generations on the host."""
+    """All of one gateway but its secrets; ``folder`` holds its generations on the host.
+
+    + open, closed: routes of the engines that its clients reach, and those that they do not
+    """
 
     folder: str
     address: str
     metrics_port: int | None
     tls: bool
     pools: tuple[Pool, ...]
+    open: tuple[Route, ...] = OPEN
+    closed: tuple[Route, ...] = tuple(CLOSED)
 
     @property
     def ports(self) -> tuple[int, ...]:
         """Every TCP port that it listens on."""
         metrics = [self.metrics_port] if self.metrics_port else []
         return (*(pool.port for pool in self.pools), *metrics)
+
+    @property
+    def open_paths(self) -> dict[str, list[str]]:
+        """Method -> paths that are open to clients."""
+        methods = dict.fromkeys(method for method, _ in self.open)
+        return {name: [p for method, p in self.open if method == name] for name in methods}
 
     def pool_of(self, member: str) -> Pool | None:
         """The pool that ``host/instance`` is in."""

@@ -17,12 +17,19 @@ SETTLE_SECONDS = 15
 TIMEOUT_SECONDS = 30
 # X509_V_FLAG_PARTIAL_CHAIN, which Python names since 3.10.
 PARTIAL_CHAIN = 0x80000
+# What some servers take for an open route.
+ODD = (
+    ("GET", "/v1/models/"),
+    ("GET", "//v1/models"),
+    ("GET", "/v1/%6dodels"),
+    ("GET", "/V1/models"),
+)
 
 
 def check_gateway(plan):
     """Rows as ``check_instance`` gives them, for each alias."""
     for pool in plan["pools"]:
-        for one in (generation, members, models, keys):
+        for one in (generation, members, models, keys, routes):
             row = attempt(one, plan, pool)
             yield {"instance": f"gateway {pool['alias']}", "check": one.__name__, **row}
 
@@ -62,26 +69,50 @@ def word(row):
 
 
 def models(plan, pool):
-    path = Path(plan["folder"], "current", f"clients-{pool['name']}")
-    status, body = request(plan, pool, "GET", path.read_text().split("\n")[0])
+    status, body = request(plan, pool, "GET", "/v1/models", client_key(plan, pool))
     if status != 200:
         return False, f"/v1/models answered {status}"
     served = json.loads(body)["data"][0]["id"]
     return served == pool["alias"], f"serves {served} on port {pool['port']}"
 
 
+def client_key(plan, pool):
+    path = Path(plan["folder"], "current", f"clients-{pool['name']}")
+    return path.read_text().split("\n")[0]
+
+
 def keys(plan, pool):
     """Without a key nothing is answered, nor with one that no client has."""
     codes = [
-        request(plan, pool, method, key)[0]
-        for method in ("GET", "POST")
+        request(plan, pool, method, path, key)[0]
+        for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions"))
         for key in (None, "not-a-key-of-any-client")
     ]
     return set(codes) == {401}, f"answered {', '.join(map(str, codes))} without one"
 
 
-def request(plan, pool, method, key):
-    """GET /v1/models, or POST a chat completion; gives status and body."""
+def routes(plan, pool):
+    """Closed routes are closed to a client's key, by the gateway itself.
+
+    Those that change a server are asked only where those that read are closed.
+    """
+    key, asked = client_key(plan, pool), [*ODD, *sorted(map(tuple, plan["closed"]))]
+    for reading in (True, False):
+        some = [route for route in asked if (route[0] == "GET") is reading]
+        reached = [route for route in some if not is_closed(*request(plan, pool, *route, key))]
+        if reached:
+            told = ", ".join(" ".join(route) for route in reached)
+            return False, f"clients reach {told}"
+    return True, f"{len(asked)} routes are closed"
+
+
+def is_closed(status, body):
+    """A server has other words for a route that it does not have."""
+    return status == 404 and "No such route." in body
+
+
+def request(plan, pool, method, path, key):
+    """One request of a client; gives status and body."""
     address = local(plan["address"])
     if plan["tls"]:
         link = http.client.HTTPSConnection(
@@ -89,7 +120,6 @@ def request(plan, pool, method, key):
         )
     else:
         link = http.client.HTTPConnection(address, pool["port"], timeout=TIMEOUT_SECONDS)
-    path = "/v1/models" if method == "GET" else "/v1/chat/completions"
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return exchange(link, method, path, headers, seconds=TIMEOUT_SECONDS)
 

@@ -17,7 +17,7 @@ import pytest
 from openai import OpenAI
 
 from lab.layout import GATEWAY
-from lab.rude_client import RudeClient
+from lab.rude_client import SMUGGLED, RudeClient, odd_paths
 from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_secrets import JOURNAL, watched
@@ -122,6 +122,105 @@ def test_clients_reach_the_api_alone_and_metrics_have_a_key(lab: Workspace) -> N
     assert f'haproxy_server_status{{proxy="{ALIAS}",server="lab-1_tiny-chat"' in metrics.text
 
 
+def test_an_open_route_is_open_as_it_is_written_and_no_other_way(lab: Workspace) -> None:
+    one = rude(lab)
+    assert one.get("/v1/models?beta=true") == ["HTTP/1.1 200 OK"]
+    assert one.get(f"http://{one.address}/v1/models") == ["HTTP/1.1 200 OK"]
+    assert one.get("http://elsewhere/v1/models") == ["HTTP/1.1 400 Bad request"]
+    before = requests_of_servers(lab)
+    for path in odd_paths("/v1/models"):
+        assert one.get(path)[0].split()[1] in ("400", "404"), path
+    assert one.get("/v1/models", method="POST") == ["HTTP/1.1 404 Not Found"]
+    assert one.get("/v1/chat/completions") == ["HTTP/1.1 404 Not Found"]
+    assert requests_of_servers(lab) == before
+
+
+def test_verify_finds_a_route_that_is_open_and_should_not_be(lab: Workspace) -> None:
+    opened = "sed -i 's,{ path /v1/models },{ path /v1/models /v1/stream },' {file}"
+    file = "/etc/corral/gateway/current/haproxy.cfg"
+    try:
+        lab.on(GW, f"{opened.replace('{file}', file)}; systemctl reload haproxy")
+        assert "clients reach GET /v1/stream" in lab.corral("verify", GW, "--json", *LAB).stdout
+    finally:
+        deploy(lab, "--limit", GW)
+    assert lab.corral("verify", GW, *LAB).returncode == 0
+
+
+@contextmanager
+def second_client(lab: Workspace) -> Iterator[str]:
+    """Another client's key of the same alias, for a while."""
+    path, new = lab.layout.keys / GW / f"gateway-{ALIAS}", f"second-{ssl.RAND_bytes(16).hex()}"
+    before = path.read_text()
+    path.write_text(f"{before}{new}\n")
+    try:
+        deploy(lab, "--limit", GW)
+        yield new
+    finally:
+        path.write_text(before)
+        deploy(lab, "--limit", GW)
+
+
+def test_a_client_neither_reads_nor_ends_the_stream_of_another_one(lab: Workspace) -> None:
+    base, name = f"http://{lab.layout.address(GATEWAY)}:8000", ssl.RAND_bytes(8).hex()
+    named = {"X-Conversation-Id": name}
+    with second_client(lab) as other:
+        shown = {"Authorization": f"Bearer {other}", **named}
+        stream = client(lab).chat.completions.create(
+            model=ALIAS, messages=[{"role": "user", "content": "Count."}], max_tokens=64,
+            stream=True, extra_headers=named,
+        )  # fmt: skip
+        pieces = [next(stream)]
+        where = f"{base}/v1/stream?conv_id={name}"
+        assert httpx.get(where, headers=shown).status_code == 404
+        assert httpx.delete(where, headers=shown).status_code == 404
+        asked = httpx.post(f"{base}/v1/streams/lookup", headers=shown, json={"ids": [name]})
+        assert asked.status_code == 404
+        assert [kept(lab, server, name) for server in SERVERS] == [404] * 3
+        # Under the same name a server would put an end to the first one's.
+        asking = client(lab, other).with_options(default_headers=named)
+        assert all(complete(asking) for _ in SERVERS)
+        pieces += stream
+        assert pieces[-1].choices[0].finish_reason in ("stop", "length")
+        assert sum(1 for piece in pieces if piece.choices) > 2
+
+
+def kept(lab: Workspace, server: str, name: str) -> int:
+    """What a server itself answers when it is asked for a stream by its name."""
+    host, _, instance = server.partition("/")
+    port = lab.on(host, f"systemctl cat corral-{instance} | grep -oP -m1 '(?<=--port )[0-9]+'")
+    address = f"http://{lab.layout.address(int(host.partition('-')[2]))}:{port}"
+    shown = {"Authorization": f"Bearer {key(lab, host, instance)}"}
+    return httpx.get(f"{address}/v1/stream?conv_id={name}", headers=shown).status_code
+
+
+def requests_of_servers(lab: Workspace) -> float:
+    """How many requests the gateway passed on since it was started or reloaded."""
+    reader = {"Authorization": f"Bearer {key(lab, name='gateway_metrics')}"}
+    told = httpx.get(f"http://{lab.layout.address(GATEWAY)}:8404/metrics", headers=reader).text
+    found = re.findall(r"^haproxy_server_sessions_total\{.*\} (\S+)$", told, re.MULTILINE)
+    assert len(found) == len(SERVERS)
+    return sum(map(float, found))
+
+
+# HAProxy reads these in the one way that the standard allows, and passes its own reading on: no
+# server sees the fold, the bare line feed or the second length.
+READ_ONE_WAY = {"a length and chunks", "a folded header", "a folded length",
+                "a line feed alone in a header", "a NUL in a header"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+def test_no_request_is_hidden_in_another_one(lab: Workspace, name: str) -> None:
+    before = requests_of_servers(lab)
+    answers = rude(lab).smuggle(name)
+    passed_on = requests_of_servers(lab) - before
+    if name in READ_ONE_WAY:
+        assert passed_on <= 1
+        assert not [line for line in answers if " 200 " in line]
+    else:
+        assert answers == ["HTTP/1.1 400 Bad request"]
+        assert passed_on == 0
+
+
 def test_a_second_deploy_changes_nothing_and_it_verifies(lab: Workspace) -> None:
     before = lab.on(GW, f"{CURRENT}; {RELOADS}")
     again = deploy(lab)
@@ -129,7 +228,8 @@ def test_a_second_deploy_changes_nothing_and_it_verifies(lab: Workspace) -> None
     assert lab.on(GW, f"{CURRENT}; {RELOADS}") == before
     verified = lab.corral("verify", GW, "--json", *LAB)
     rows = json.loads(verified.stdout)["checks"][GW]
-    assert [row["check"] for row in rows] == ["generation", "members", "models", "keys"]
+    names = ["generation", "members", "models", "keys", "routes"]
+    assert [row["check"] for row in rows] == names
     assert verified.returncode == 0, said(verified)
 
 

@@ -87,7 +87,7 @@ def test_ports_and_key_files_of_its_own_instances_are_not_shared() -> None:
 
 
 def test_two_servers_of_one_name_to_haproxy_are_refused() -> None:
-    hosts = [host(OPEN, name="a/b"), host(OPEN, name="a_b")]
+    hosts = [host(OPEN, name="a b"), host(OPEN, name="a_b")]
     gateway = parse_host("gw", {"gateway": {"aliases": {"small": {"port": 8000}}}})
     with pytest.raises(CorralError, match="both be called a_b_chat"):
         plan([*hosts, gateway])
