@@ -10,10 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lab import hub
 from tests.unit.release_samples import Engine
 from tests.unit.running_hub import RunningHub
+
+# The same examples in each run: a test that fails after a change fails because of that change.
+# `pytest --hypothesis-profile=random` tries others.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("random")
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
