@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -108,8 +109,9 @@ def test_a_stranger_is_named_with_its_program_its_user_and_what_to_do(
         judged(port)
     pid = listening.started[0].pid
     program = Path(f"/proc/{pid}/comm").read_text().strip()
+    user = pwd.getpwuid(os.getuid()).pw_name
     assert str(fault.value).startswith(
-        f"port {port} of {UNIT} is answered by pid {pid} ({program}, user root), which is no "
+        f"port {port} of {UNIT} is answered by pid {pid} ({program}, user {user}), which is no "
         "process of it: no key was sent. Next: "
     )
     assert f"`systemctl restart {UNIT}`" in str(fault.value)
