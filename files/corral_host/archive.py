@@ -115,8 +115,9 @@ def room_for(release, staging):
     free = numbers.f_bavail * numbers.f_frsize
     if told > free:
         raise HostError(
-            f"{release['engine']} {release['key']} has {told >> 20} MiB, "
-            f"{staging.parent} has {free >> 20} MiB left. {ROOM}"
+            f"{staging.parent}: disk full; nothing was installed. {release['engine']} "
+            f"{release['key']} has {told >> 20} MiB, and {free >> 20} MiB left there are too few. "
+            "Next: free space there, then run the same deploy again"
         )
     return (told or MOST_BYTES) + MANIFEST_BYTES
 
