@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from corral.catalog import Catalog, Engine, Model
 from corral.errors import CorralError
@@ -45,6 +45,26 @@ class LockedModel(Frozen):
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
     patterns: dict[str, str] = Field(description="quant -> pattern of its files, as asked")
     quants: dict[str, tuple[LockedFile, ...]]
+
+    @model_validator(mode="after")
+    def _paths_stand_beside_each_other(self) -> LockedModel:
+        """All quants of a model are written below one folder."""
+        found: dict[str, LockedFile] = {}
+        for files in self.quants.values():
+            if len({file.path for file in files}) < len(files):
+                raise ValueError("a quant names a file twice")
+            for file in files:
+                if found.setdefault(file.path, file) != file:
+                    raise ValueError(f"{file.path!r} has two sizes or digests")
+        for path in found:
+            if folder := next((up for up in _folders(path) if up in found), None):
+                raise ValueError(f"{folder!r} is a file, and the folder of {path!r}")
+        return self
+
+
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 class Lock(Frozen):

@@ -25,6 +25,8 @@ from corral.names import GIT_PROTOCOLS, is_commit
 from corral.schema import parse
 from corral.shards import shard_set_problem
 
+_TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
+
 
 def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
     """A lock with fresh entries for all that ``hosts`` use; other entries stay, unless the
@@ -92,13 +94,15 @@ def _references(text: str) -> dict[str, str]:
 def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:
     """One revision for all quants of the model, so that a change of quant needs no new lock."""
     found = describe(name, model, hub_url)
-    return LockedModel(
-        repo=model.repo,
-        requested=model.revision,
-        revision=found.sha,
-        patterns={quant: entry.files for quant, entry in sorted(model.quants.items())},
-        quants={quant: _files(name, model, quant, found) for quant in sorted(model.quants)},
-    )
+    data = {
+        "repo": model.repo,
+        "requested": model.revision,
+        "revision": found.sha,
+        "patterns": {quant: entry.files for quant, entry in sorted(model.quants.items())},
+        "quants": {quant: _files(name, model, quant, found) for quant in sorted(model.quants)},
+    }
+    where = f"catalog/models/{name}.toml: the hub's answer"
+    return parse(LockedModel, data, where=where, next_step=_TRUSTED)
 
 
 def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[LockedFile, ...]:
@@ -112,7 +116,7 @@ def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[
             where, f"{model.repo} has no file that matches {pattern}", "mend the pattern"
         )
     if problem := shard_set_problem([file.rfilename for file in found]):
-        what = f"in {model.repo}, {pattern} {problem}"
+        what = f"in {model.repo}, {pattern} {printable_line(problem)}"
         raise CorralError(where, what, "mend the pattern, or choose a revision that is whole")
     files = []
     for file in found:
@@ -127,5 +131,4 @@ def _locked(file: HubFile, where: str) -> LockedFile:
     """What a hub says of a file, checked before anything is made of it. Raises CorralError."""
     lfs = file.lfs or {}
     data = {"path": file.rfilename, "size_bytes": lfs.get("size"), "sha256": lfs.get("sha256")}
-    step = "choose a repository, a revision or a hub_url that can be trusted"
-    return parse(LockedFile, data, where=f"{where}: the hub's answer", next_step=step)
+    return parse(LockedFile, data, where=f"{where}: the hub's answer", next_step=_TRUSTED)

@@ -16,7 +16,8 @@ def shard_set_problem(paths: Sequence[str]) -> str | None:
         sets.setdefault(_set_of(path), []).append(path)
     if len(sets) > 1:
         return f"matches {len(sets)} different models: {_list(sorted(sets))}"
-    missing = [path for path in _expected(paths[0]) if path not in paths]
+    there = set(paths)
+    missing = [path for path in _expected(paths[0]) if path not in there]
     return f"matches a set of shards without {_list(missing)}" if missing else None
 
 

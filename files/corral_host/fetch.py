@@ -1,22 +1,21 @@
 """Fetch shards and prove them: staging folder, sha256 against the lock, rename, receipt."""
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from corral_shared.names import hub_path_problem
+from corral_shared.names import STAGING, weights_path_problem
 from corral_shared.text import printable_line
 
+from corral_host import hub
 from corral_host.state import arrived_bytes, receipt_path, shard_is_proved, staging_path
 from corral_host.tools import HostError, say, sha256_of, sync, write_atomic
 
-ADDRESS = re.compile(r"https?://[!-~]+")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # aria2 resumes and splits. Its own tries bridge a short cut, ours an outage of the hub.
@@ -24,19 +23,25 @@ ARIA2 = (
     "--continue=true", "--allow-overwrite=true", "--auto-file-renaming=false",
     "--file-allocation=none", "--split=4", "--max-connection-per-server=4",
     "--min-split-size=64M", "--max-tries=3", "--retry-wait=2", "--connect-timeout=10",
-    "--timeout=30", "--auto-save-interval=5", "--summary-interval=2",
+    "--timeout=30", "--lowest-speed-limit=8K", "--auto-save-interval=5", "--summary-interval=2",
     "--console-log-level=warn", "--enable-color=false", "--follow-torrent=false",
     "--follow-metalink=false", "--no-netrc=true", "--no-conf=true", "--download-result=hide",
 )  # fmt: skip
 ARIA2_DISK_FULL = 9
 PATIENCE_SECONDS = 30
 PAUSE_SECONDS = 3
+# A hub that sends less than this in a while keeps a download going for ever.
+LEAST_BYTES = PATIENCE_SECONDS * 8 * 1024
+WATCH_SECONDS = 0.5
+STOP_SECONDS = 10
 
 
 def fetch(spec):
+    """``shards``: all that the plan of this host misses, so what else is staged is for nothing."""
     missing = [shard for shard in spec["shards"] if not shard_is_proved(shard)]
     for shard in missing:
         refuse_elsewhere(shard, spec["paths"])
+    forget_unwanted(missing, spec["paths"])
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
         fetch_shard(shard, staging_path(shard, spec["paths"]))
@@ -49,7 +54,7 @@ def refuse_elsewhere(shard, paths):
     """
     models, path = f"{paths['state']}/models/", shard["path"]
     is_below = path.startswith(models)
-    problem = hub_path_problem(path[len(models) :]) if is_below else "is not below it"
+    problem = weights_path_problem(path[len(models) :]) if is_below else "is not below it"
     if not problem and not os.path.realpath(path).startswith(f"{os.path.realpath(models)}/"):
         problem = "leads out of the models folder"
     if problem:
@@ -58,11 +63,22 @@ def refuse_elsewhere(shard, paths):
             "Next: `corral lock`, read the diff of corral.lock"
         )
     # Each line of aria2's input that begins with a space is an option.
-    if not ADDRESS.fullmatch(shard["url"]) or not SHA256.fullmatch(shard["sha256"]):
+    if not hub.ADDRESS.fullmatch(shard["url"]) or not SHA256.fullmatch(shard["sha256"]):
         raise HostError(
             f"{printable_line(shard['url'])}: not an address and digest to fetch by. Nothing was "
             "fetched. Next: see hub_url of the inventory, then `corral lock`"
         )
+
+
+def forget_unwanted(missing, paths):
+    """What arrived for shards that nobody plans any more. One download runs on a host at a time."""
+    wanted = {shard["sha256"] for shard in missing}
+    folder = Path(paths["state"]) / "models" / STAGING
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # aria2 keeps what it knows of a file beside it, as DIGEST.aria2.
+        if path.name.partition(".")[0] not in wanted and path.is_file():
+            say(f"removed {path.name[:16]}... of {path.stat().st_size} bytes: no shard's")
+            path.unlink()
 
 
 def fetch_shard(shard, staged):
@@ -95,17 +111,10 @@ def percent(done, total):
 def ask_hub(shard):
     """Refuse another revision or size before the first byte of a large file is asked for."""
 
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_):
-            return None
-
-    request = urllib.request.Request(shard["url"], method="HEAD")
     try:
-        answer = urllib.request.build_opener(Stay).open(request, timeout=10)
-    except urllib.error.HTTPError as error:
-        answer = error
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        say(f"the hub did not answer yet: {error}")
+        answer = hub.ask(shard["url"], method="HEAD", timeout=10)
+    except (http.client.HTTPException, OSError) as error:
+        say(f"the hub did not answer yet: {printable_line(error)}")
         return
     if answer.status in (401, 403, 404):
         raise HostError(
@@ -115,14 +124,14 @@ def ask_hub(shard):
     revision, size = answer.headers.get("X-Repo-Commit"), answer.headers.get("X-Linked-Size")
     if revision and revision != shard["revision"]:
         raise HostError(
-            f"{shard['url']}: the hub answers revision {revision[:12]}, the lock says "
-            f"{shard['revision'][:12]}. Nothing was fetched. "
+            f"{shard['url']}: the hub answers revision {printable_line(revision[:12])}, the lock "
+            f"says {shard['revision'][:12]}. Nothing was fetched. "
             "Next: `corral lock`, or another hub_url"
         )
-    if size and int(size) != shard["size_bytes"]:
+    if size and size.strip() != str(shard["size_bytes"]):
         raise HostError(
-            f"{shard['url']}: the hub says {size} bytes, the lock says {shard['size_bytes']}. "
-            "Nothing was fetched. Next: `corral lock`, or another hub_url"
+            f"{shard['url']}: the hub says {printable_line(size[:24])} bytes, the lock says "
+            f"{shard['size_bytes']}. Nothing was fetched. Next: `corral lock`, or another hub_url"
         )
 
 
@@ -131,27 +140,71 @@ def download(shard, staged):
 
     Each asks ``resolve`` again, as signed addresses expire.
     """
-    line = f"{shard['url']}\n  dir={staged.parent}\n  out={staged.name}\n"
     had, since = arrived_bytes(staged), time.monotonic()
     while True:
-        code = subprocess.run(
-            ["aria2c", *ARIA2, "--input-file=-"], input=line, text=True
-        ).returncode
+        code = transfer(shard, staged)
         if code == 0:
             return
         if code == ARIA2_DISK_FULL:
             raise HostError(
                 f"{staged.parent}: disk full. Next: free space there, run the deploy again"
             )
-        if arrived_bytes(staged) > had:
-            had, since = arrived_bytes(staged), time.monotonic()
+        arrived = arrived_bytes(staged)
+        if arrived - had >= LEAST_BYTES:
+            had, since = arrived, time.monotonic()
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise HostError(
-                f"{shard['url']}: no byte arrived for {PATIENCE_SECONDS} s; what came before is "
-                "kept. Next: see that this host reaches the hub, run the deploy again"
+                f"{shard['url']}: {max(arrived - had, 0)} bytes arrived in {PATIENCE_SECONDS} s; "
+                "what came before is kept. "
+                "Next: see that this host reaches the hub, run the deploy again"
             )
-        say(f"download stopped at {percent(had, shard['size_bytes'])}, asking the hub again")
+        say(f"download stopped at {percent(arrived, shard['size_bytes'])}, asking the hub again")
         time.sleep(PAUSE_SECONDS)
+
+
+def transfer(shard, staged):
+    """Run aria2 once; gives its exit code. Raises HostError when the hub sends too much."""
+    # By standard input: whatever an address is, it is no option there.
+    line = f"{shard['url']}\n  dir={staged.parent}\n  out={staged.name}\n"
+    running = subprocess.Popen(
+        ["aria2c", *ARIA2, "--input-file=-"], stdin=subprocess.PIPE, text=True
+    )
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            running.stdin.write(line)
+            running.stdin.close()
+        while running.poll() is None and not is_longer(shard, staged):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(WATCH_SECONDS)
+    finally:
+        end(running)
+    # A hub may send without end; what is past the locked size is nothing to wait for.
+    if is_longer(shard, staged):
+        forget(staged)
+        raise HostError(
+            f"{shard['url']}: the hub sends more than the {shard['size_bytes']} bytes of the lock. "
+            "Nothing was kept. Next: `corral lock`, or another hub_url"
+        )
+    return running.returncode
+
+
+def is_longer(shard, staged):
+    return staged.exists() and staged.stat().st_size > shard["size_bytes"]
+
+
+def end(running):
+    if running.poll() is None:
+        running.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(STOP_SECONDS)
+    if running.poll() is None:
+        running.kill()
+    running.wait()
+
+
+def forget(staged):
+    for path in (staged, staged.with_name(f"{staged.name}.aria2")):
+        path.unlink(missing_ok=True)
 
 
 def rehash(plan):

@@ -8,10 +8,11 @@ import os
 import shutil
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from corral_shared.text import printable_line
+
+from corral_host import hub
 from corral_host.fetch import PATIENCE_SECONDS, ask_hub
 from corral_host.lock_files import lock_file, lock_path
 from corral_host.state import shard_is_proved
@@ -82,7 +83,7 @@ def patiently(shard):
         try:
             return first_bytes(shard)
         except (http.client.HTTPException, OSError) as error:
-            problem = str(error) or type(error).__name__
+            problem = printable_line(error) or type(error).__name__
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise HostError(
                 f"{shard['url']}: no byte arrived for {PATIENCE_SECONDS} s ({problem}). "
@@ -96,26 +97,23 @@ def first_bytes(shard):
     """One request for a range. Raises OSError for what may pass, HostError for what will not."""
     wanted = shard["header"]["size_bytes"]
     headers = {"Range": f"bytes=0-{wanted - 1}"}
-    try:
-        answer = urllib.request.urlopen(
-            urllib.request.Request(shard["url"], headers=headers), timeout=30
-        )
-    except urllib.error.HTTPError as error:
-        if error.code in REFUSALS:
-            raise HostError(
-                f"{shard['url']}: the hub answers {error.code}. Nothing was fetched. "
-                "Next: see that the repository has this file and lets this host read it"
-            ) from error
-        raise
-    with answer:
+    answer = hub.follow(shard["url"], headers)
+    with contextlib.closing(answer):
         refuse_another_file(shard, answer)
-        data = answer.read(wanted)
+        data = hub.read(answer, wanted)
     if len(data) < wanted:
         raise OSError(f"cut after {len(data)} of {wanted} bytes")
     return data
 
 
 def refuse_another_file(shard, answer):
+    if answer.status in REFUSALS:
+        raise HostError(
+            f"{shard['url']}: the hub answers {answer.status}. Nothing was fetched. "
+            "Next: see that the repository has this file and lets this host read it"
+        )
+    if answer.status >= 400:
+        raise OSError(f"the hub answers {answer.status}")
     if answer.status != 206:
         raise HostError(
             f"{shard['url']}: the hub serves no ranges, a header was answered with "
@@ -125,6 +123,7 @@ def refuse_another_file(shard, answer):
     total = span.rpartition("/")[2]
     if not span.startswith("bytes 0-") or total != str(shard["size_bytes"]):
         raise HostError(
-            f"{shard['url']}: the hub says {total or 'nothing of'} bytes, the lock says "
-            f"{shard['size_bytes']}. Nothing was fetched. Next: `corral lock`, or another hub_url"
+            f"{shard['url']}: the hub says {printable_line(total[:24]) or 'nothing of'} bytes, "
+            f"the lock says {shard['size_bytes']}. Nothing was fetched. "
+            "Next: `corral lock`, or another hub_url"
         )

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_shared.names import RECEIPT, STAGING
+
 from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
@@ -133,11 +135,11 @@ def suits_this_cpu(manifest):
 
 
 def receipt_path(shard):
-    return Path(f"{shard['path']}.receipt.json")
+    return Path(f"{shard['path']}{RECEIPT}")
 
 
 def staging_path(shard, paths):
-    return Path(paths["state"]) / "models" / ".staging" / shard["sha256"]
+    return Path(paths["state"]) / "models" / STAGING / shard["sha256"]
 
 
 def shard_state(shard, paths):

@@ -44,6 +44,23 @@ def hub_path_problem(path: object) -> str | None:
     return None
 
 
+# Beside weights: what proves them, and where they arrive, below the root of all repositories.
+RECEIPT = ".receipt.json"
+STAGING = ".staging"
+
+
+def weights_path_problem(path: object) -> str | None:
+    """Why a text cannot be the path of weights below their root: also names of Corral's own."""
+    problem = hub_path_problem(path)
+    if problem or not isinstance(path, str):
+        return problem
+    if path.split("/")[0] == STAGING:
+        return f"begins with {STAGING}, which is Corral's own"
+    if path.endswith(RECEIPT):
+        return f"ends with {RECEIPT}, which is Corral's own"
+    return None
+
+
 def quoted_path(path: str) -> str:
     """A path of a hub as part of an address: slashes stay, what has a meaning there is quoted."""
     return quote(path)

@@ -21,7 +21,8 @@ HostError = helper_module("tools").HostError
 
 OPTIONS = "x\n  dir=/etc/cron.d\n  out=owned"
 SHA256 = "a" * 64
-BAD = [OPTIONS, "../../srv/owned", "/etc/owned", "a/./b", "a\u202eb", "a\x1b[2J", "x" * 201]
+OWN = [".staging/x", "x.gguf.receipt.json"]
+BAD = [*OWN, OPTIONS, "../../srv/owned", "/etc/owned", "a/./b", "a\u202eb", "a\x1b[2J", "x" * 201]
 
 
 def hub_says(path: object, size: object = 1, sha256: object = SHA256) -> HubRevision:
@@ -87,7 +88,42 @@ def test_a_lock_file_with_such_a_name_is_not_read(tmp_path: Path, path: str) -> 
         read_lock(tmp_path / "corral.lock")
 
 
-@pytest.mark.parametrize("repo", ["../x", "a/..", "x", "a/b/c", "a /b", "-/\n"])
+def two(first: dict[str, Any], second: dict[str, Any]) -> None:
+    _, _, model = committed()
+    other = {"size_bytes": 1, "sha256": SHA256}
+    quants = {"A": [{**other, **first}], "B": [{**other, **second}]}
+    LockedModel.model_validate({**model.model_dump(), "quants": quants})
+
+
+def test_two_quants_may_share_a_file() -> None:
+    two({"path": "a/x"}, {"path": "a/x"})
+    two({"path": "a/x"}, {"path": "a/xy"})
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"path": "a"}, {"path": "a/x"}),
+        ({"path": "a/b/c/x"}, {"path": "a/b"}),
+        ({"path": "a"}, {"path": "a", "size_bytes": 2}),
+        ({"path": "a"}, {"path": "a", "sha256": "b" * 64}),
+    ],
+)
+def test_files_of_a_model_that_cannot_stand_beside_each_other_are_refused(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="is a file|has two"):
+        two(first, second)
+
+
+def test_a_file_that_is_listed_twice_is_not_locked() -> None:
+    said = hub_says("x.gguf")
+    twice = said.model_copy(update={"siblings": said.siblings * 2})
+    with pytest.raises(ValueError, match="twice"):
+        LockedModel.model_validate({**committed()[2].model_dump(), "quants": {"A": lock_of(twice)}})
+
+
+@pytest.mark.parametrize("repo", [".staging/x", "../x", "a/..", "x", "a/b/c", "a /b", "-/\n"])
 def test_a_repository_is_two_plain_parts(repo: str) -> None:
     _, _, model = committed()
     with pytest.raises(ValueError, match="organisation/name"):
@@ -113,6 +149,7 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"{words} was run")
 
     monkeypatch.setattr(subprocess, "run", started)
+    monkeypatch.setattr(subprocess, "Popen", started)
 
 
 def refused(state: Path, **changed: str) -> None:
@@ -126,7 +163,8 @@ def refused(state: Path, **changed: str) -> None:
 @pytest.mark.usefixtures("no_download")
 @pytest.mark.parametrize("name", BAD)
 def test_a_host_writes_no_weights_outside_its_models(tmp_path: Path, name: str) -> None:
-    outside = name if name.startswith("/") else f"{tmp_path}/models/a/b/{name}"
+    below = "models" if name in OWN else "models/a/b"
+    outside = name if name.startswith("/") else f"{tmp_path}/{below}/{name}"
     refused(tmp_path, path=outside)
 
 
