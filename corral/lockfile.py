@@ -13,7 +13,7 @@ from corral.catalog import Catalog, Engine, Model
 from corral.errors import CorralError
 from corral.files import read_small, write_atomic
 from corral.inventory import Host, InstanceSpec
-from corral.names import HubPath, Repository
+from corral.names import Repository, WeightsPath
 from corral.schema import Frozen, parse_json
 
 # A petabyte: no file of weights is as large, and sums of sizes stay exact in JSON.
@@ -25,7 +25,7 @@ _MOST_BYTES = 64 * 1024**2
 class LockedFile(Frozen):
     """One shard: its path in the repository, and what its bytes must be."""
 
-    path: HubPath
+    path: WeightsPath
     size_bytes: int = Field(gt=0, lt=MOST_FILE_BYTES)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 

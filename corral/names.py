@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from corral_shared.names import file_name_problem, weights_path_problem
+from corral_shared.names import file_name_problem, hub_path_problem, weights_path_problem
 from corral_shared.text import printable
 from pydantic import AfterValidator
 
@@ -30,6 +30,12 @@ def _file_name(name: str) -> str:
 
 
 def _hub_path(path: str) -> str:
+    if problem := hub_path_problem(path):
+        raise ValueError(f"{printable(path)!r} {problem}")
+    return path
+
+
+def _weights_path(path: str) -> str:
     if problem := weights_path_problem(path):
         raise ValueError(f"{printable(path)!r} {problem}")
     return path
@@ -82,7 +88,10 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 """One part of a path: no slash, not ``.`` or ``..``, printable, at most 200 bytes."""
 
 HubPath = Annotated[str, AfterValidator(_hub_path)]
-"""The path of a file in a repository, relative, each part a ``FileName``; none of Corral's own."""
+"""The path of a file in a repository, relative, each part a ``FileName``."""
+
+WeightsPath = Annotated[str, AfterValidator(_weights_path)]
+"""The same for a file that is put on hosts: none of Corral's own names beside weights."""
 
 
 Repository = Annotated[str, AfterValidator(_repository)]
