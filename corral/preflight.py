@@ -33,6 +33,7 @@ def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[F
         *_system(plan, state),
         *commands,
         *_clock(state, now_seconds),
+        *_models_root(plan, state),
         *_disk(plan, state),
         *_ports(plan, state),
         *_engine_config(state),
@@ -78,27 +79,41 @@ def _clock(state: HostState, now_seconds: float) -> Iterator[Finding]:
         )
 
 
+def _models_root(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    if plan.shards and (problem := state.models_root.problem):
+        yield Finding(what=problem, next_step=f"{state.models_root.next_step} (on the host)")
+
+
 def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     """What is missing, added up for each file system."""
     missing = [release for release in plan.releases if not state.releases[release.key]]
     wanted = {
         "engines": len(missing) * INSTALLED_RELEASE_BYTES,
-        "state": _missing_weights_bytes(plan, state) + sum(r.scratch_bytes for r in missing),
+        "state": sum(r.scratch_bytes for r in missing),
+        "models": _missing_weights_bytes(plan, state),
     }
     for device in sorted({found.device for found in state.filesystems.values()}):
         folders = [name for name in wanted if state.filesystems[name].device == device]
         needed = sum(wanted[name] for name in folders)
         free = state.filesystems[folders[0]].free_bytes
         if needed and free < needed + RESERVE_BYTES:
-            paths = " and ".join(getattr(plan.paths, name) for name in folders)
+            # The models are below the state, unless they have a disk of their own.
+            shown = [name for name in folders if name != "models" or "state" not in folders]
+            paths = " and ".join(getattr(plan.paths, name) for name in shown)
             yield Finding(
                 what=f"{paths}: {_gib(needed + RESERVE_BYTES)} needed, {_gib(free)} free",
-                next_step=f"free space there, or mount a larger disk at {plan.paths.state}",
+                next_step=f"free space there, or mount a larger disk at {_larger(plan, folders)}",
             )
 
 
+def _larger(plan: HostPlan, folders: list[str]) -> str:
+    return plan.paths.models if folders == ["models"] else plan.paths.state
+
+
 def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:
-    """Weights that have not arrived yet."""
+    """Weights that have not arrived yet; those of a disk that is gone are no new ones."""
+    if state.models_root.problem:
+        return 0
     missing = [shard for shard in plan.shards if not state.shards[shard.path].proved]
     return sum(max(0, s.size_bytes - state.shards[s.path].staged_bytes) for s in missing)
 

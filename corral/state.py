@@ -14,6 +14,17 @@ class Filesystem(Frozen):
     free_bytes: int
 
 
+class ModelsRoot(Frozen):
+    """The folder of all weights; ``problem``: why none can be put there, or nothing.
+
+    + marked: the host would miss it, or cannot mark it
+    """
+
+    problem: str = ""
+    next_step: str = ""
+    marked: bool = False
+
+
 class ShardState(Frozen):
     """A shard on the host; ``staged_bytes`` of it have arrived so far."""
 
@@ -173,6 +184,7 @@ class HostState(Frozen):
     engine_config_file: bool = False
     helper_sha256: str | None = None
     filesystems: dict[str, Filesystem] = {}
+    models_root: ModelsRoot = ModelsRoot()
     releases: dict[str, bool] = {}
     unused_releases: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()

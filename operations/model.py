@@ -13,12 +13,13 @@ from operations import Commands, job
 
 
 @operation()
-def shards(missing: Sequence[ShardPlan], *, paths: HostPaths) -> Commands:
+def shards(missing: Sequence[ShardPlan], *, paths: HostPaths, marked: bool = True) -> Commands:
     """Fetch shards and prove each against its locked digest; what arrived is resumed.
 
-    + missing: those without a receipt on the host; + paths: folders on the host.
+    + missing: all of the host's plan that have no receipt there; + paths: folders on the host
+    + marked: the folder of all weights is; a fetch of nothing marks it
     """
-    if not missing:
+    if not missing and marked:
         host.noop("all shards are proved")
         return
     spec = {

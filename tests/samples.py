@@ -13,7 +13,7 @@ from corral.plan import HostPlan
 from corral.planning import PACKAGES, Planner
 from corral.profile import Profile
 from corral.settings import HostPaths
-from corral.state import Filesystem, HostState, InstanceState, ShardState
+from corral.state import Filesystem, HostState, InstanceState, ModelsRoot, ShardState
 from tests.headers import MadeHeaders
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +120,7 @@ def bare(planned: HostPlan, **changes: Any) -> HostState:
         "time_seconds": NOW_SECONDS,
         "systemd": True,
         "missing_packages": PACKAGES,
-        "filesystems": {name: Filesystem(**wide) for name in ("engines", "state")},
+        "filesystems": {name: Filesystem(**wide) for name in ("engines", "state", "models")},
         "releases": {release.key: False for release in planned.releases},
         "shards": {s.path: ShardState(proved=False, staged_bytes=0) for s in planned.shards},
         "instances": {i.name: absent() for i in planned.instances},
@@ -166,6 +166,7 @@ def settled(planned: HostPlan, key_sha256: dict[str, str]) -> HostState:
         planned,
         missing_packages=(),
         ports_reserved=True,
+        models_root=ModelsRoot(marked=True),
         releases={release.key: True for release in planned.releases},
         shards={s.path: ShardState(proved=True, staged_bytes=0) for s in planned.shards},
         instances={

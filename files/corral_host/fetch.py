@@ -13,6 +13,7 @@ from corral_shared.names import STAGING, weights_path_problem
 from corral_shared.text import printable_line
 
 from corral_host import hub
+from corral_host.models_root import crossing, mark, models_root, refuse, root_fault
 from corral_host.state import arrived_bytes, receipt_path, shard_is_proved, staging_path
 from corral_host.tools import HostError, say, sha256_of, sync, write_atomic
 
@@ -38,13 +39,18 @@ STOP_SECONDS = 10
 
 def fetch(spec):
     """``shards``: all that the plan of this host misses, so what else is staged is for nothing."""
+    paths = spec["paths"]
+    mark(paths)
     missing = [shard for shard in spec["shards"] if not shard_is_proved(shard)]
     for shard in missing:
-        refuse_elsewhere(shard, spec["paths"])
-    forget_unwanted(missing, spec["paths"])
+        refuse_elsewhere(shard, paths)
+        refuse(crossing(shard["path"], paths))
+    forget_unwanted(missing, paths)
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
-        fetch_shard(shard, staging_path(shard, spec["paths"]))
+        # Hours may have passed since the last one.
+        refuse(root_fault(paths))
+        fetch_shard(shard, staging_path(shard, paths))
 
 
 def refuse_elsewhere(shard, paths):
@@ -73,7 +79,7 @@ def refuse_elsewhere(shard, paths):
 def forget_unwanted(missing, paths):
     """What arrived for shards that nobody plans any more. One download runs on a host at a time."""
     wanted = {shard["sha256"] for shard in missing}
-    folder = Path(paths["state"]) / "models" / STAGING
+    folder = models_root(paths) / STAGING
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         # aria2 keeps what it knows of a file beside it, as DIGEST.aria2.
         if path.name.partition(".")[0] not in wanted and path.is_file():

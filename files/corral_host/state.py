@@ -12,16 +12,23 @@ from corral_shared.names import RECEIPT, STAGING
 from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
 from corral_host.instances import instance_state
+from corral_host.models_root import existing, models_root, root_fault, root_state
 from corral_host.modes import closed
 from corral_host.processes import listeners
 from corral_host.releases import unused_releases
 from corral_host.reserve import is_reserved
 from corral_host.tools import HostError, digest_or_none, find_program, read_json
 
+ABSENT = {"proved": False, "staged_bytes": 0}
+
 
 def state(plan):
     paths, systemd, gateway = plan["paths"], systemd_runs(), plan.get("gateway")
     os_id, os_version = os_release()
+    lost = root_fault(paths)
+    # Of a disk that is gone nothing is asked: it may be one that answers with an error.
+    shards = {s["path"]: ABSENT if lost else shard_state(s, paths) for s in plan["shards"]}
+    missing = [path for path, found in shards.items() if not found["proved"]]
     return {
         "os_id": os_id,
         "os_version": os_version,
@@ -33,13 +40,18 @@ def state(plan):
         "missing_commands": [name for name in plan["commands"] if not find_program(name)],
         "engine_config_file": os.path.exists("/etc/llama.cpp/config.ini"),
         "helper_sha256": digest_or_none(paths["helper"]),
-        "filesystems": {name: filesystem(paths[name]) for name in ("engines", "state")},
+        "filesystems": {
+            "engines": filesystem(paths["engines"]),
+            "state": filesystem(paths["state"]),
+            "models": filesystem(paths["state"] if lost else models_root(paths)),
+        },
+        "models_root": root_state(paths, lost, missing),
         "releases": {
             r["key"]: release_is_whole(r) for r in [*plan["releases"], *plan.get("builds", ())]
         },
         "unused_releases": unused(plan),
-        "closed": closed(plan),
-        "shards": {s["path"]: shard_state(s, paths) for s in plan["shards"]},
+        "closed": closed({**plan, "shards": []} if lost else plan),
+        "shards": shards,
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners(ports(plan)),
         "ports_reserved": is_reserved(plan) if systemd else False,
@@ -101,9 +113,7 @@ def missing_packages(names):
 
 def filesystem(folder):
     """The file system that a folder is on, or will be on."""
-    found = Path(folder)
-    while not found.exists():
-        found = found.parent
+    found = existing(folder)
     numbers = os.statvfs(found)
     return {"device": found.stat().st_dev, "free_bytes": numbers.f_bavail * numbers.f_frsize}
 
@@ -139,7 +149,7 @@ def receipt_path(shard):
 
 
 def staging_path(shard, paths):
-    return Path(paths["state"]) / "models" / STAGING / shard["sha256"]
+    return models_root(paths) / STAGING / shard["sha256"]
 
 
 def shard_state(shard, paths):

@@ -44,9 +44,11 @@ def hub_path_problem(path: object) -> str | None:
     return None
 
 
-# Beside weights: what proves them, and where they arrive, below the root of all repositories.
+# Beside weights: what proves them. Below the root of all repositories: where they arrive, and
+# what tells that root from the empty folder on which it is mounted.
 RECEIPT = ".receipt.json"
 STAGING = ".staging"
+MARKER = ".corral-models"
 
 
 def weights_path_problem(path: object) -> str | None:
@@ -54,8 +56,8 @@ def weights_path_problem(path: object) -> str | None:
     problem = hub_path_problem(path)
     if problem or not isinstance(path, str):
         return problem
-    if path.split("/")[0] == STAGING:
-        return f"begins with {STAGING}, which is Corral's own"
+    if path.split("/")[0] in (STAGING, MARKER):
+        return f"begins with {path.split('/')[0]}, which is Corral's own"
     if path.endswith(RECEIPT):
         return f"ends with {RECEIPT}, which is Corral's own"
     return None

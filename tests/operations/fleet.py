@@ -184,10 +184,10 @@ def jobs(state: State, name: str) -> list[str]:
     return [job["kind"] for job in sent if "toolchain" in job["spec"]]
 
 
-def settled_host(fleet: Fleet, name: str) -> HostState:
+def settled_host(fleet: Fleet, name: str, **changes: Any) -> HostState:
     digest = hashlib.sha256(archive(helper_package(ROOT))).hexdigest()
     state = settled(fleet.plan(name), fleet.digests(name))
-    return state.model_copy(update={"helper_sha256": digest})
+    return state.model_copy(update={"helper_sha256": digest, **changes})
 
 
 def bare_host(fleet: Fleet, name: str, **changes: Any) -> HostState:

@@ -86,6 +86,13 @@ def test_missing_shards_are_fetched_as_one_job() -> None:
     assert shard == PLANNED.shards[0].model_dump(mode="json")
 
 
+def test_a_host_that_has_all_weights_is_marked_once() -> None:
+    with prepared():
+        assert commands(model.shards, (), paths=PLANNED.paths, marked=True) == []
+        start, _ = commands(model.shards, (), paths=PLANNED.paths, marked=False)
+    assert json.loads(stdin(start))["spec"]["shards"] == []
+
+
 def test_no_job_names_a_key() -> None:
     with prepared():
         found = [

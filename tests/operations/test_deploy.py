@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
+from corral.state import ModelsRoot
 from tests.operations.fleet import (
     ARCHIVE,
     ENDED,
@@ -246,3 +247,19 @@ def test_no_command_and_no_message_holds_a_key(
     assert len(key) >= 32
     for place in (*asked(state, "bare"), caplog.text, shown.out, shown.err):
         assert key not in place
+
+
+def test_a_host_of_an_earlier_version_is_marked_without_a_question(fleet: Fleet) -> None:
+    fleet.add("old", settled_host(fleet, "old", models_root=ModelsRoot()))
+    state = fleet.deploy()
+    assert failed(state) == set()
+    assert steps(state, "old") == ["start fetch", "poll fetch", "check"]
+
+
+def test_weights_of_a_disk_that_is_gone_are_not_fetched_again(fleet: Fleet) -> None:
+    gone = ModelsRoot(problem="/var/lib/corral/models is not where", next_step="mount it")
+    fleet.add("gone", bare_host(fleet, "gone", models_root=gone))
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == {"gone"}
+    assert len(asked(state, "gone")) == 1

@@ -79,7 +79,7 @@ def test_all_findings_come_at_once() -> None:
         systemd=False,
         missing_commands=("apt-get", "systemctl"),
         time_seconds=0,
-        filesystems={"engines": tiny, "state": tiny},
+        filesystems={"engines": tiny, "state": tiny, "models": tiny},
         listeners={8001: {"pid": 1, "program": "x", "unit": ""}},
         engine_config_file=True,
     )
@@ -118,13 +118,19 @@ def needs(planned: HostPlan) -> tuple[int, int]:
     return INSTALLED_RELEASE_BYTES * len(planned.releases), weights + scratch
 
 
-def on_disks(engines: tuple[int, int], state: tuple[int, int], **changes: Any) -> list[str]:
+def on_disks(
+    engines: tuple[int, int],
+    state: tuple[int, int],
+    models: tuple[int, int] | None = None,
+    **changes: Any,
+) -> list[str]:
     """Findings with (device, free bytes) for each folder."""
     planned = plan(CHAT)
     names = ("device", "free_bytes")
     disks = {
         "engines": dict(zip(names, engines, strict=True)),
         "state": dict(zip(names, state, strict=True)),
+        "models": dict(zip(names, models or state, strict=True)),
     }
     return findings(planned, bare(planned, filesystems=disks, **changes))
 
@@ -148,6 +154,41 @@ def test_two_file_systems_are_counted_apart() -> None:
     assert len(on_disks((1, 0), (2, 0))) == 2
 
 
+def test_weights_on_a_disk_of_their_own_are_counted_there() -> None:
+    planned = plan(CHAT)
+    weights = sum(shard.size_bytes for shard in planned.shards)
+    engines, both = needs(planned)
+    rest = (1, engines + both - weights + RESERVE_BYTES)
+    assert on_disks(rest, rest, (2, weights + RESERVE_BYTES)) == []
+    (what,) = on_disks(rest, rest, (2, weights + RESERVE_BYTES - 1))
+    assert what.startswith("/var/lib/corral/models:")
+    short = (1, rest[1] - 1)
+    (what,) = on_disks(short, short, (2, weights + RESERVE_BYTES))
+    assert what.startswith("/opt/corral/engines and /var/lib/corral:")
+
+
+def test_a_larger_disk_is_asked_for_where_the_weights_are() -> None:
+    planned = plan(CHAT)
+    wide = {"device": 1, "free_bytes": 2**50}
+    disks = {"engines": wide, "state": wide, "models": {"device": 2, "free_bytes": 0}}
+    (found,) = preflight(planned, bare(planned, filesystems=disks), now_seconds=NOW_SECONDS)
+    assert found.next_step.endswith("mount a larger disk at /var/lib/corral/models")
+
+
+def test_a_models_root_that_is_gone_is_the_only_finding() -> None:
+    planned = plan(CHAT)
+    gone = {"problem": "its disk is gone", "next_step": "mount it"}
+    small = {"device": 1, "free_bytes": sum(needs(planned)[:1]) + RESERVE_BYTES}
+    scratch = sum(release.scratch_bytes for release in planned.releases)
+    small["free_bytes"] += scratch
+    disks = dict.fromkeys(("engines", "state", "models"), small)
+    state = bare(planned, filesystems=disks, models_root=gone)
+    (found,) = preflight(planned, state, now_seconds=NOW_SECONDS)
+    assert (found.what, found.next_step) == ("its disk is gone", "mount it (on the host)")
+    without = planned.model_copy(update={"shards": (), "instances": ()})
+    assert preflight(without, state, now_seconds=NOW_SECONDS) == []
+
+
 def test_what_has_arrived_is_not_counted_again() -> None:
     planned = plan(CHAT)
     (shard,) = planned.shards
@@ -160,7 +201,7 @@ def test_what_has_arrived_is_not_counted_again() -> None:
 
 def test_a_host_that_has_everything_needs_no_space() -> None:
     planned = plan(CHAT)
-    have = {
+    have: dict[str, Any] = {
         "releases": {release.key: True for release in planned.releases},
         "shards": {s.path: {"proved": True, "staged_bytes": 0} for s in planned.shards},
     }
