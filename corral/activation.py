@@ -209,7 +209,7 @@ def history(host: Host, plan: HostPlan) -> list[Report]:
 
 
 def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str) -> dict[str, Any]:
-    """The plan that a generation on a host was made from.
+    """The plan that a generation on a host was kept with last, else staged with.
 
     Raises CorralError where it is not whole there.
     """

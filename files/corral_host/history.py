@@ -5,11 +5,10 @@ import json
 import os
 from pathlib import Path
 
+from corral_host.stored_plan import KEPT_LINKS, plan_path
 from corral_host.tools import HostError, point, read_json, write_atomic
 
 KEPT_REPORTS = 50
-# Links that activations move.
-OWN_LINKS = ("current", "previous")
 
 
 def record(folder, report):
@@ -53,8 +52,8 @@ def links(folder):
 
 
 def plan_of(folder, generation):
-    """The plan that a generation was made from. Raises HostError."""
-    plan = read_json(folder / "generations" / generation / "plan.json")
+    """The plan that a generation was kept with last, else staged with. Raises HostError."""
+    plan = read_json(plan_path(folder, generation))
     if plan is None or not (folder / "generations" / generation / "unit").is_file():
         here = sorted(path.name for path in folder.glob("generations/*"))
         raise HostError(
@@ -71,7 +70,7 @@ def pin(document):
     """Keep a generation under a name: nothing that it needs is pruned."""
     folder, name = instance_folder(document), document["name"]
     plan_of(folder, document["generation"])
-    if name in OWN_LINKS or not name.replace("-", "").isalnum():
+    if name in KEPT_LINKS or not name.replace("-", "").isalnum():
         raise HostError(f"{name!r} is no name for a pin. Next: use letters, digits and dashes")
     if (folder / name).exists() and not (folder / name).is_symlink():
         raise HostError(f"{name!r} is a folder of the instance. Next: choose another name")
@@ -82,7 +81,7 @@ def pin(document):
 def unpin(document):
     """Forget a name. Raises HostError if there is none."""
     path = instance_folder(document) / document["name"]
-    if document["name"] in OWN_LINKS or not path.is_symlink():
+    if document["name"] in KEPT_LINKS or not path.is_symlink():
         raise HostError(
             f"{path.parent.name} has no pin {path.name}. Next: `corral show` lists them"
         )

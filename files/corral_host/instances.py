@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corral_host import unit_changes
 from corral_host.gate_rows import gate_plan
+from corral_host.stored_plan import is_staged
 from corral_host.tools import digest_or_none, read_json, sha256_of, show
 
 UNIT_PROPERTIES = ("ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp")
@@ -24,7 +25,8 @@ def instance_state(instance):
         "installed_generation": installed_generation(instance["unit_path"]),
         "proved_generation": receipt.get("generation"),
         "key_sha256": private_digest(instance["key_path"]),
-        "staged": generation_is_whole(folder / "generations" / instance["generation"], instance),
+        "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
+        and is_staged(instance),
         "serves": unit["ActiveState"] == "active"
         and is_in_order(instance, receipt, unit["MainPID"])
         and runs_as_planned(instance, unit["MainPID"]),
@@ -89,7 +91,7 @@ def is_edited(unit_path, generations):
 
 def generation_is_whole(folder, instance):
     text = folder / "unit"
-    is_staged = text.is_file() and installed_generation(text) == instance["generation"]
+    is_there = text.is_file() and installed_generation(text) == instance["generation"]
     # A text for the gate may come later: it makes no new generation.
     perplexity = gate_plan(instance)["perplexity"]
-    return is_staged and (not perplexity or os.path.exists(perplexity["text_path"]))
+    return is_there and (not perplexity or os.path.exists(perplexity["text_path"]))

@@ -1,9 +1,9 @@
 """Put an api-key file or a generation on the host. Touches no service."""
 
-import json
 from pathlib import Path
 
 from corral_host.modes import FOLDER, open_folder
+from corral_host.stored_plan import stage_plan
 from corral_host.tools import write_atomic
 
 
@@ -24,7 +24,7 @@ def stage(instance):
     reference = instance.get("reference_text")
     if reference is not None:
         write_readable(instance["gate"]["perplexity"]["text_path"], reference)
-    write_atomic(folder / "plan.json", json.dumps(instance, indent=2, sort_keys=True) + "\n")
+    stage_plan(instance)
     write_atomic(folder / "unit", instance["unit_text"])
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from corral_host.stored_plan import as_kept, plan_path
 from corral_host.tools import read_json, sync, write_atomic
 
 JOURNAL = "activating.json"
@@ -44,6 +45,7 @@ def decide_to_keep(task):
     folder = Path(task["folder"])
     receipt = json.dumps({"generation": task["to"], "at": time.time()}) + "\n"
     write_atomic(folder / f"{RECEIPT}{NEW}", receipt)
+    write_atomic(f"{kept_plan(task)}{NEW}", as_kept(task["after"]))
     for link, target in new_links(task).items():
         path = folder / f"{link}{NEW}"
         path.unlink(missing_ok=True)
@@ -58,12 +60,16 @@ def new_links(task):
 
 
 def put_in_place(task):
-    """The links and the receipt of a kept generation; what is done already stays."""
+    """Links, receipt and plan of a kept generation; what is done already stays."""
     folder = Path(task["folder"])
-    for name in (*new_links(task), RECEIPT):
-        if os.path.lexists(folder / f"{name}{NEW}"):
-            os.replace(folder / f"{name}{NEW}", folder / name)
-    sync(folder)
+    for path in (*(folder / name for name in (*new_links(task), RECEIPT)), kept_plan(task)):
+        if os.path.lexists(f"{path}{NEW}"):
+            os.replace(f"{path}{NEW}", path)
+            sync(path.parent)
+
+
+def kept_plan(task):
+    return plan_path(task["folder"], task["to"])
 
 
 def forget(task):
@@ -71,5 +77,6 @@ def forget(task):
     folder = Path(task["folder"])
     for name in ("current", "previous", RECEIPT):
         (folder / f"{name}{NEW}").unlink(missing_ok=True)
+    Path(f"{kept_plan(task)}{NEW}").unlink(missing_ok=True)
     journal(folder).unlink(missing_ok=True)
     sync(folder)

@@ -139,7 +139,7 @@ class Host:
     def left(self) -> list[str]:
         """What an activation must not leave behind."""
         found = [path.name for path in self.units.iterdir() if path.name != UNIT]
-        found += [path.name for path in self.folder.glob("*.new")]
+        found += [path.name for path in self.folder.rglob("*.new")]
         found += [path.name for path in self.folder.glob("*.json") if path.stem != "receipt"]
         found += sorted(self.tables)
         return found + [unit for unit in (*self.running, *self.enabled) if unit != UNIT]
