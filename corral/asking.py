@@ -40,11 +40,13 @@ def ask_helper(
     command: str,
     seconds: float | None = None,
     otherwise: str = "",
+    secret: bool = False,
 ) -> T:
     """Run ``words`` on a host and give its answer, checked. Raises CorralError of that host.
 
     + sent: its standard input; + command: of the helper, which says how long it may take
     + seconds: where that depends on more; + otherwise: the next step where the helper names none
+    + secret: no message shows what came
     Raises UnreachedError when the connection failed, or nothing came in time.
     """
     limit = seconds or _LONGER_SECONDS.get(command, _SECONDS)
@@ -57,6 +59,9 @@ def ask_helper(
     try:
         return read_answer(shape, ended.out.decode(errors="replace"))
     except UnreadableError as error:
+        if secret:
+            hidden = UnreadableError("it holds secrets, and is not shown")
+            raise unreadable(host.name, hidden) from None
         raise unreadable(host.name, error) from error
 
 

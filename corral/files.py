@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from corral.errors import CorralError
 
+# What shared folders say that know one name a file: some of machines, of buckets, of sshfs.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+
 
 def write_atomic(path: Path, content: str | bytes, *, next_step: str, mode: int = 0o644) -> None:
     """Write a file, or leave the one that is there as it is. Raises CorralError.
@@ -34,6 +37,10 @@ def create_atomic(path: Path, content: str | bytes, *, next_step: str, mode: int
             os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_plain(path, content, mode)
         sync(path.parent)
         return True
 
@@ -95,6 +102,24 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _create_plain(path: Path, content: str | bytes, mode: int) -> bool:
+    """The same by its own name from the start; gone again unless it is whole."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            file.write(_bytes(content))
+            _flush(file)
+    except BaseException:
+        path.unlink()
+        raise
+    sync(path.parent)
+    return True
 
 
 @contextmanager

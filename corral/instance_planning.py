@@ -24,7 +24,7 @@ from corral.plan import (
 )
 from corral.requested import Requested
 from corral.schema import Frozen
-from corral.settings import HostPaths
+from corral.settings import HostPaths, unit_name
 from corral.spare import plan_spare
 from corral.unit import UnitValues, render_unit
 
@@ -50,8 +50,8 @@ class InstancePlanner(Frozen):
         values = self._unit_values(asked, release, shards[0], placement, generation)
         return InstancePlan(
             name=asked.spec.name,
-            unit=_unit_name(asked),
-            unit_path=f"{self.paths.units}/{_unit_name(asked)}",
+            unit=unit_name(asked.spec.name),
+            unit_path=self.paths.unit_file(asked.spec.name),
             unit_text=self._render(values, generation),
             generation=generation,
             folder=self._folder(asked),
@@ -126,7 +126,7 @@ class InstancePlanner(Frozen):
             alias=asked.profile.alias or asked.model,
             endpoint=endpoint,
             # Where LoadCredential= puts it: the specifier %d, written out.
-            key_file=f"/run/credentials/{_unit_name(asked)}/api-keys",
+            key_file=f"/run/credentials/{unit_name(asked.spec.name)}/api-keys",
             placement=placement,
             chat_template_file=self._template_path(asked, generation),
         )
@@ -135,7 +135,7 @@ class InstancePlanner(Frozen):
             instance=asked.spec.name,
             profile=asked.spec.profile,
             argv=argv,
-            key_path=f"{self.paths.keys}/{asked.spec.name}",
+            key_path=self.paths.key_file(asked.spec.name),
             endpoint=endpoint,
             gpus=asked.gpus,
             host_gpus=asked.host.spec.gpus.count if asked.host.spec.gpus else 0,
@@ -178,10 +178,6 @@ class InstancePlanner(Frozen):
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)
-
-
-def _unit_name(asked: Requested) -> str:
-    return f"corral-{asked.spec.name}.service"
 
 
 def _ready_timeout_seconds(shards: Sequence[ShardPlan]) -> int:

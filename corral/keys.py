@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
 from corral.errors import CorralError
-from corral.files import create_atomic, make_folder, read_small
+from corral.files import create_atomic, make_folder, read_small, reading, write_atomic
 from corral.inventory import Host
 from corral.names import safe_file_name, safe_host_name
 from corral.schema import Frozen
@@ -21,6 +23,12 @@ from corral.settings import default_keys_folder
 
 SHORTEST_KEY = 20
 _MOST_BYTES = 1024**2
+_ROOM = "make room there, or name another keys_folder in the inventory"
+# Beside the keys of a host, where no instance can be called so.
+_REPLACED = ".replaced"
+
+# Names of the keys that a host has. Raises CorralError where it cannot be asked.
+Held = Callable[[Host], frozenset[str]]
 
 
 class KeyFile(Frozen):
@@ -58,15 +66,105 @@ def key_path(host: Host, instance: str) -> Path:
     return store / host.name / instance
 
 
+class LostKeysError(CorralError):
+    """The store lacks keys. ``names``: whose, as `corral keys` takes them."""
+
+    def __init__(self, names: Sequence[str], what: str) -> None:
+        words = " ".join(names)
+        super().__init__(
+            ", ".join(names),
+            what,
+            f"`corral keys adopt {words}` takes them over from there; "
+            f"`corral keys new {words}` makes new ones, which every client then needs",
+        )
+        self.names = tuple(names)
+
+
+def make_missing(needed: Iterable[tuple[Host, str]], held: Held) -> None:
+    """Make the keys that no host has yet; where one has them, none is made.
+
+    + needed: hosts, and names of their keys; + held: asked only where the store lacks a name
+    Raises LostKeysError, before any is made, also where a host cannot be asked.
+    """
+    missing = [(host, name) for host, name in needed if find_keys(host, name) is None]
+    _refuse_lost(missing, held)
+    for host, name in missing:
+        ensure_keys(host, name)
+
+
+def _refuse_lost(missing: Sequence[tuple[Host, str]], held: Held) -> None:
+    lost, why = [], "their keys are in use there, and are not in the store of this controller"
+    for host, name in missing:
+        try:
+            is_lost = name in held(host)
+        except CorralError as error:
+            is_lost = True
+            why = (
+                "not in the store of this controller, and nobody knows whether the host has them: "
+                f"{error.what}"
+            )
+        lost += [f"{host.name}/{name}"] if is_lost else []
+    if lost:
+        raise LostKeysError(lost, why)
+
+
+def find_keys(host: Host, name: str) -> KeyFile | None:
+    """The keys of an instance, or of a gateway, if the store has them. Raises CorralError."""
+    path = key_path(host, name)
+    with reading(path, next_step=f"see {path}"):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return None
+    return read_keys(path)
+
+
+def stored_keys(host: Host, name: str) -> KeyFile:
+    """The same, where none are an error: LostKeysError."""
+    found = find_keys(host, name)
+    if found is None:
+        what = f"the store of this controller has no keys of it ({key_path(host, name)})"
+        raise LostKeysError([f"{host.name}/{name}"], what)
+    return found
+
+
 def ensure_keys(host: Host, instance: str) -> KeyFile:
     """Read the key file of an instance, made with one random key if there is none.
 
-    Raises CorralError for a file that llama-server would misread.
+    For what no host has yet: see ``make_missing``. Raises CorralError for a file that llama-server
+    would misread.
     """
     path = key_path(host, instance)
     if not path.exists():
-        _create(path, f"# API keys of {instance} on {host.name}, one a line.\n")
+        _create(path, _text(host, instance, [_new_key()]))
     return read_keys(path)
+
+
+def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = False) -> bool:
+    """Put keys into the store; gives whether that changed it.
+
+    + replace: instead of others, which are kept beside them. Raises CorralError for others.
+    """
+    path, text = key_path(host, name), _text(host, name, keys)
+    problem = "is larger than any" if len(text) > _MOST_BYTES else _problem(text.encode())
+    if problem:
+        step = f"look at the keys on {host.name}, or `corral keys new {host.name}/{name}`"
+        raise CorralError(f"{host.name}/{name}", f"its key file {problem}", step)
+    if _create(path, text):
+        return True
+    if keys_in(read_keys(path).text) == list(keys):
+        return False
+    if not replace:
+        what = f"the store has other keys of it ({path})"
+        raise CorralError(f"{host.name}/{name}", what, "give --replace to give those up")
+    _set_aside(path)
+    write_atomic(path, text, mode=0o600, next_step=_ROOM)
+    return True
+
+
+def new_keys(host: Host, name: str, *, replace: bool = False) -> None:
+    """Make a new key on purpose. Raises CorralError where there is one, unless it is replaced."""
+    keep_keys(host, name, [_new_key()], replace=replace)
 
 
 def read_keys(path: Path) -> KeyFile:
@@ -74,7 +172,8 @@ def read_keys(path: Path) -> KeyFile:
     data = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
     problem = _problem(data)
     if problem:
-        raise CorralError(str(path), problem, f"edit {path}, or remove it to have a new key made")
+        step = f"edit {path}; or remove it, then `corral keys adopt`, or deploy what is new"
+        raise CorralError(str(path), problem, step)
     keys = keys_in(data.decode())
     # Comments stay here: ik_llama.cpp takes a line that starts with # for a key.
     return KeyFile(path=str(path), text="".join(f"{key}\n" for key in keys))
@@ -106,10 +205,26 @@ def _problem(data: bytes) -> str | None:
     return None
 
 
-def _create(path: Path, comment: str) -> None:
-    """Whole or not at all, 0600 from the first byte; a twin who was quicker wins."""
-    step = "make room there, or name another keys_folder in the inventory"
+def _new_key() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _text(host: Host, name: str, keys: Sequence[str]) -> str:
+    lines = "".join(f"{key}\n" for key in keys)
+    return f"# API keys of {name} on {host.name}, one a line.\n{lines}"
+
+
+def _create(path: Path, text: str) -> bool:
+    """Whole or not at all, 0600 from the first byte; False when a twin was quicker, who wins."""
     for folder in (path.parent.parent, path.parent):
-        make_folder(folder, mode=0o700, next_step=step)
-    text = f"{comment}{secrets.token_urlsafe(32)}\n"
-    create_atomic(path, text, mode=0o600, next_step=step)
+        make_folder(folder, mode=0o700, next_step=_ROOM)
+    return create_atomic(path, text, mode=0o600, next_step=_ROOM)
+
+
+def _set_aside(path: Path) -> None:
+    """No key is ever lost: who replaced the wrong ones finds them here."""
+    folder = path.parent / _REPLACED
+    make_folder(folder, mode=0o700, next_step=_ROOM)
+    old = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
+    name = f"{path.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    create_atomic(folder / name, old, mode=0o600, next_step=_ROOM)

@@ -28,11 +28,13 @@ def call_helper(
     shape: TypeAdapter[T],
     *,
     seconds: float | None = None,
+    secret: bool = False,
 ) -> T:
     """Run the helper of this checkout on a host and give its answer. Raises CorralError.
 
     The helper travels on standard input: a host with an older one, or none, answers as well.
     + document: JSON, which follows it there; + seconds: for the answer, where the usual is not it
+    + secret: no message shows what came
     """
     return ask_helper(
         host,
@@ -41,6 +43,7 @@ def call_helper(
         shape,
         command=command,
         seconds=seconds,
+        secret=secret,
         otherwise=f"see that `ssh {host.name}` works, or deploy the host",
     )
 

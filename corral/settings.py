@@ -34,6 +34,19 @@ class HostPaths(Frozen):
         """Generations of each instance."""
         return f"{self.state}/instances"
 
+    def key_file(self, instance: str) -> str:
+        """The api keys of an instance, root's alone."""
+        return f"{self.keys}/{instance}"
+
+    def unit_file(self, instance: str) -> str:
+        """The unit that runs it."""
+        return f"{self.units}/{unit_name(instance)}"
+
+
+def unit_name(instance: str) -> str:
+    """As systemd knows an instance."""
+    return f"corral-{instance}.service"
+
 
 HOST_PATHS = HostPaths()
 

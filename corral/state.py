@@ -33,7 +33,10 @@ class ShardState(Frozen):
 
 
 class InstanceState(Frozen):
-    """An instance on the host; ``serves``: the planned generation runs, proved and unchanged."""
+    """An instance on the host; ``serves``: the planned generation runs, proved and unchanged.
+
+    + has_keys: it is there, whatever its key file is by now
+    """
 
     active: str
     sub: str
@@ -43,6 +46,7 @@ class InstanceState(Frozen):
     installed_generation: str | None
     proved_generation: str | None
     key_sha256: str | None
+    has_keys: bool = False
     staged: bool
     serves: bool
 
@@ -161,10 +165,14 @@ class GpuHost(Frozen):
 
 
 class GatewayState(Frozen):
-    """Generations of a gateway: the one that is installed whole and private, and what runs."""
+    """Generations of a gateway: the one that is installed whole and private, and what runs.
+
+    + keys: names of those that it has, as the store calls them
+    """
 
     installed: str | None = None
     running: str | None = None
+    keys: tuple[str, ...] = ()
 
 
 class HostState(Frozen):

@@ -8,12 +8,14 @@ from corral.plan import HostPlan, InstancePlan
 from corral.state import HostState
 
 
-def serves(plan: InstancePlan, state: HostState, key_sha256: str) -> bool:
+def serves(plan: InstancePlan, state: HostState, key_sha256: str | None) -> bool:
     """Whether the planned generation runs, proved, with these keys and a whole release."""
     found = state.instances.get(plan.name)
     # A release that is built again in this run replaces the program under its servers.
     built = state.releases.get(plan.release, False)
-    return built and found is not None and found.serves and found.key_sha256 == key_sha256
+    if key_sha256 is None or found is None:
+        return False
+    return built and found.serves and found.key_sha256 == key_sha256
 
 
 def waiting(
@@ -21,9 +23,9 @@ def waiting(
 ) -> tuple[InstancePlan, ...]:
     """Instances that do not serve their planned generation with their current keys.
 
-    + key_sha256: of the key file of each instance, by its name
+    + key_sha256: of the key file of each instance, by its name; where it is not known, it waits
     """
-    return tuple(i for i in plan.instances if not serves(i, state, key_sha256[i.name]))
+    return tuple(i for i in plan.instances if not serves(i, state, key_sha256.get(i.name)))
 
 
 def unstaged(plan: HostPlan, state: HostState, key_sha256: Mapping[str, str]) -> list[str]:

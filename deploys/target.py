@@ -11,7 +11,6 @@ from pyinfra.api.exceptions import PyinfraError
 from corral.archives import ArchiveStore, archives_folder
 from corral.errors import CorralError
 from corral.gateway.files import GatewayFiles, gateway_files
-from corral.gateway.fleet import instance_keys
 from corral.helper import BOOTSTRAP, archive, encoded
 from corral.inventory import Host
 from corral.keys import KeyFile
@@ -20,13 +19,17 @@ from corral.project import helper_package, project_root
 from corral.state import HostState
 from corral.waiting import waiting
 from deploys import waves
-from deploys.fleet import everyone, for_host, gateways, parsed, planner, tell
+from deploys.fleet import for_host, gateways, parsed, planner, tell
+from deploys.keys import keys
 from facts.host import State
 
 
 @dataclass(frozen=True)
 class Target:
-    """One host: desired, observed, and the secrets that only operations may touch."""
+    """One host: desired, observed, and the secrets that only operations may touch.
+
+    + keys: none of a host that does not tell what it has, which preflight stops
+    """
 
     host: Host
     plan: HostPlan
@@ -63,7 +66,8 @@ class Target:
 
     def changed_keys(self) -> list[InstancePlan]:
         """Instances whose key file differs from the store's."""
-        return [i for i in self.plan.instances if self._key_on_host(i) != self.keys[i.name].sha256]
+        known = [i for i in self.plan.instances if i.name in self.keys]
+        return [i for i in known if self._key_on_host(i) != self.keys[i.name].sha256]
 
     def waiting_instances(self) -> list[InstancePlan]:
         """Instances that do not serve their planned generation with their current keys."""
@@ -92,28 +96,30 @@ def current_target() -> Target:
         plan = plan.model_copy(
             update={"builds": for_host(this), "gateway": gateways().get(this.name)}
         )
-        keys = {i.name: instance_keys(this, i.name, everyone(), gateways()) for i in plan.instances}
-        files = _gateway_files(this, plan)
+        state = _observed(plan)
+        target = Target(
+            host=this,
+            plan=plan,
+            state=state,
+            keys=keys(this, plan, state),
+            helper=archive(helper_package(project_root())),
+            store=ArchiveStore(archives_folder(this)),
+            gateway=_gateway_files(this, plan, state),
+        )
     except CorralError as error:
         raise PyinfraError(printable(error)) from error
-    package = helper_package(project_root())
-    state = host.get_fact(State, bootstrap=BOOTSTRAP, _stdin=[encoded(package), plan.to_helper()])
-    target = Target(
-        host=this,
-        plan=plan,
-        state=state or HostState(),
-        keys=keys,
-        helper=archive(package),
-        store=ArchiveStore(archives_folder(this)),
-        gateway=files,
-    )
     tell(host.name, plan.releases, missing=target.missing_releases())
     waves.tell(this, waiting=bool(target.waiting_instances()))
     return target
 
 
-def _gateway_files(this: Host, plan: HostPlan) -> GatewayFiles | None:
-    if plan.gateway is None:
+def _observed(plan: HostPlan) -> HostState:
+    sent = [encoded(helper_package(project_root())), plan.to_helper()]
+    return host.get_fact(State, bootstrap=BOOTSTRAP, _stdin=sent) or HostState()
+
+
+def _gateway_files(this: Host, plan: HostPlan, state: HostState) -> GatewayFiles | None:
+    if plan.gateway is None or not state.readable:
         return None
     templates = project_root() / "templates"
     return gateway_files(this, plan.gateway, paths=plan.paths, templates=templates)

@@ -24,6 +24,7 @@ _MODULES = {
     "revert": "corral.cli.revert",
     **dict.fromkeys(("history", "show", "pin", "unpin"), "corral.cli.history"),
     "gateway": "corral.cli.gateway",
+    "keys": "corral.cli.keys",
     **dict.fromkeys(
         ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
     ),

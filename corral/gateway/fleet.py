@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from corral.catalog import Catalog
-from corral.gateway.keys import upstream_keys
-from corral.gateway.plan import GatewayPlan, gateway_plan
+from corral.gateway.keys import names, upstream_keys, upstream_name
+from corral.gateway.plan import GatewayPlan, Pool, gateway_plan
 from corral.inventory import Host
-from corral.keys import KeyFile, ensure_keys
+from corral.keys import KeyFile, stored_keys
 from corral.lockfile import resolve_instance
 from corral.settings import HostPaths
 
@@ -41,16 +41,34 @@ def gateways_of(member: str, hosts: Sequence[Host], plans: Mapping[str, GatewayP
     return [h for h in hosts if h.name in plans and plans[h.name].pool_of(member)]
 
 
+def needed_keys(
+    host: Host, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
+) -> list[tuple[Host, str]]:
+    """All keys that the plan of a host needs: of which host each is, and its name."""
+    found = [(host, spec.name) for spec in host.spec.instances]
+    for spec in host.spec.instances:
+        name = f"{host.name}/{spec.name}"
+        found += [(one, upstream_name(pool)) for one, pool in _pools_of(name, hosts, plans)]
+    if plan := plans.get(host.name):
+        found += [(host, name) for name in names(plan)]
+    return list({(one.name, name): (one, name) for one, name in found}.values())
+
+
 def instance_keys(
     host: Host, instance: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
 ) -> KeyFile:
     """The keys of an instance: its own first, then those of the gateways that it is behind.
 
-    Raises CorralError.
+    Raises CorralError, where the store lacks some: LostKeysError.
     """
-    own, name = ensure_keys(host, instance), f"{host.name}/{instance}"
-    texts = [own.text]
-    for gateway in gateways_of(name, hosts, plans):
-        if pool := plans[gateway.name].pool_of(name):
-            texts.append(upstream_keys(gateway, pool).text)
-    return KeyFile(path=own.path, text="".join(texts))
+    own, name = stored_keys(host, instance), f"{host.name}/{instance}"
+    others = [upstream_keys(*pair).text for pair in _pools_of(name, hosts, plans)]
+    return KeyFile(path=own.path, text="".join([own.text, *others]))
+
+
+def _pools_of(
+    member: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
+) -> list[tuple[Host, Pool]]:
+    behind = gateways_of(member, hosts, plans)
+    pairs = [(gateway, plans[gateway.name].pool_of(member)) for gateway in behind]
+    return [(gateway, pool) for gateway, pool in pairs if pool]

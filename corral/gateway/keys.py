@@ -5,19 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 from corral.errors import CorralError
-from corral.gateway.plan import Pool
+from corral.gateway.plan import GatewayPlan, Pool
 from corral.inventory import Host
-from corral.keys import KeyFile, ensure_keys
+from corral.keys import KeyFile, stored_keys
+
+METRICS = "gateway_metrics"
+
+
+def client_name(pool: Pool) -> str:
+    """What the store calls the keys of the clients of an alias."""
+    return f"gateway-{pool.name}"
+
+
+def upstream_name(pool: Pool) -> str:
+    """What it calls the gateway's own, for the instances of an alias."""
+    return f"upstream-{pool.name}"
+
+
+def names(plan: GatewayPlan) -> list[str]:
+    """All keys of a gateway."""
+    own = [name(pool) for pool in plan.pools for name in (client_name, upstream_name)]
+    return [*own, METRICS] if plan.metrics_port else own
 
 
 def client_keys(gateway: Host, pool: Pool) -> KeyFile:
     """What clients of an alias may show. Raises CorralError."""
-    return ensure_keys(gateway, f"gateway-{pool.name}")
+    return stored_keys(gateway, client_name(pool))
 
 
 def metrics_keys(gateway: Host) -> KeyFile:
     """What may read the gateway's metrics. Raises CorralError."""
-    return ensure_keys(gateway, "gateway_metrics")
+    return stored_keys(gateway, METRICS)
 
 
 def upstream_keys(gateway: Host, pool: Pool) -> KeyFile:
@@ -25,7 +43,7 @@ def upstream_keys(gateway: Host, pool: Pool) -> KeyFile:
 
     Raises CorralError.
     """
-    return ensure_keys(gateway, f"upstream-{pool.name}")
+    return stored_keys(gateway, upstream_name(pool))
 
 
 def certificate(gateway: Host) -> str | None:

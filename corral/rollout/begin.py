@@ -10,7 +10,7 @@ from corral.activation import NoGateway, Traffic
 from corral.errors import CorralError
 from corral.installed import operator
 from corral.inventory import Host, load_inventory
-from corral.keys import KeyFile, ensure_keys
+from corral.keys import KeyFile, stored_keys
 from corral.plan import HostPlan
 from corral.project import load_planner, project_root
 from corral.rollout.journal import Journals, OnFailure, Rollout, now
@@ -48,7 +48,7 @@ class Fleet:
     pairs: tuple[Pair, ...]
     traffic: Traffic = field(default_factory=NoGateway)
     pools: Pools = field(default_factory=dict)
-    key_of: Callable[[Host, str], KeyFile] = ensure_keys
+    key_of: Callable[[Host, str], KeyFile] = stored_keys
 
 
 def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:

@@ -16,7 +16,7 @@ from corral.answers import STATE
 from corral.errors import CorralError
 from corral.files import writing
 from corral.inventory import Host
-from corral.keys import KeyFile
+from corral.keys import KeyFile, LostKeysError
 from corral.plan import HostPlan, InstancePlan
 from corral.project import project_root
 from corral.remote import call_helper, on_all
@@ -75,9 +75,11 @@ def look(hosts: Sequence[tuple[Host, HostPlan]], key_of: KeyOf) -> list[Member]:
 
 
 def _member(host: Host, plan: HostPlan, key_of: KeyOf) -> Member:
-    keys = {i.name: key_of(host, i.name).sha256 for i in plan.instances}
     try:
+        keys = {i.name: key_of(host, i.name).sha256 for i in plan.instances}
         state = call_helper(host, "state", plan.to_helper(), STATE)
+    except LostKeysError as error:
+        return Member(host, plan, HostState(), f"{error.what}: {error.next_step}")
     except CorralError as error:
         return Member(host, plan, HostState(), error.what)
     missing = _missing(plan, state, keys)

@@ -7,6 +7,8 @@ state PLAN           what is here now of what PLAN wants; changes nothing
 heal PLAN            let servers read what is theirs; tells what other users could not read
 gpus PLAN            the part of state that tells of GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
+held-keys NAMED      names of the keys that this host has; NAMED: instances, gateway
+keys NAMED           these keys themselves, for a controller that lost them
 reserve PLAN         let nobody but the servers of PLAN answer from their ports, from now on
 stage                write the generation given on standard input
 prove                count what the instances on standard input need, and what is there
@@ -46,6 +48,8 @@ WITH_DOCUMENT = {
     "gpus": ("state", "gpus"),
     "heal": ("modes", "heal"),
     "check": ("check", "check"),
+    "held-keys": ("held_keys", "held"),
+    "keys": ("held_keys", "texts"),
     "ready": ("gate", "ready"),
     "baselines": ("baseline", "baselines"),
     "forget": ("baseline", "forget"),

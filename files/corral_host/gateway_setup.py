@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from corral_host.gateway_socket import running_generation
+from corral_host.held_keys import gateway_keys
 from corral_host.tools import HostError, output, point, show, write_atomic
 
 UNIT = "haproxy.service"
@@ -150,7 +151,10 @@ def gateway_state(gateway, units):
         and place.is_file()
         and place.read_text() == (root / found / DROP_IN).read_text()
     )
-    return {"installed": found if whole else None, "running": running_generation()}
+    return {
+        "installed": found if whole else None, "running": running_generation(),
+        "keys": sorted(gateway_keys(root)),
+    }  # fmt: skip
 
 
 def is_private(folder):

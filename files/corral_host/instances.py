@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corral_host import unit_changes
 from corral_host.gate_rows import gate_plan
+from corral_host.held_keys import has_keys
 from corral_host.stored_plan import is_staged
 from corral_host.tools import digest_or_none, read_json, sha256_of, show
 
@@ -25,6 +26,7 @@ def instance_state(instance):
         "installed_generation": installed_generation(instance["unit_path"]),
         "proved_generation": receipt.get("generation"),
         "key_sha256": private_digest(instance["key_path"]),
+        "has_keys": has_keys(instance),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
         and is_staged(instance),
         "serves": unit["ActiveState"] == "active"

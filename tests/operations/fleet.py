@@ -31,6 +31,7 @@ from corral.plan import HostPlan
 from corral.project import helper_package, load_planner
 from corral.reading import read_answer
 from corral.state import HostState
+from deploys import keys
 from tests.operations import fakes
 from tests.operations.fakes import AT_ONCE, connected
 from tests.samples import ROOT, bare, settled
@@ -56,11 +57,12 @@ BUILT = {
 
 @dataclass
 class Fleet:
-    """Fake hosts of one deploy, with a store of keys."""
+    """Fake hosts of one deploy, with a store of keys; ``held``: names that a gateway has."""
 
     keys_folder: Path
     archives_folder: Path
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
 
     def data(self) -> dict[str, Any]:
         folders = {
@@ -116,7 +118,8 @@ class Fleet:
         """Prepare and run deploy.py, as `pyinfra -y` does; files fetched from hosts are ARCHIVE."""
         state = connected_to or self.connect()
         doubles = patch.multiple(FakeConnector, get_file=_send_archive, run_shell_command=_record)
-        with ctx_state.use(state), doubles, asking(state):
+        held = patch.object(keys, "held_names", lambda _: self.held)
+        with ctx_state.use(state), doubles, held, asking(state):
             load_deploy_file(state, "deploy.py")
             run_ops(state)
         return state

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from corral.gateway.files import GatewayFiles, gateway_files
+from corral.gateway.fleet import needed_keys
 from corral.inventory import parse_host
+from corral.keys import make_missing
 from corral.project import load_planner
 from corral.state import GatewayState
 from operations import gateway
@@ -74,6 +76,8 @@ def generation(fleet: Fleet) -> str:
     """The planned one."""
     hosts = [parse_host(f"@fake/{name}", data) for name, data in fleet.hosts.items()]
     planner = load_planner(ROOT)
-    found = planner.gateways(hosts)["@fake/gw"]
+    plans = planner.gateways(hosts)
+    make_missing(needed_keys(hosts[-1], hosts, plans), lambda _: frozenset())
+    found = plans["@fake/gw"]
     files = gateway_files(hosts[-1], found, paths=planner.paths, templates=ROOT / "templates")
     return files.generation

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corral.gateway.fleet import gateways
+from corral.gateway.fleet import gateways, needed_keys
 from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host, parse_host
+from corral.keys import make_missing
 from corral.settings import HostPaths
 from tests.samples import CHAT, LONG, SOCKET, catalog, host
 
@@ -29,3 +30,10 @@ def fleet(keys: Path, **gateway: Any) -> list[Host]:
 def plan(hosts: list[Host]) -> GatewayPlan:
     """Of the host gw."""
     return gateways(hosts, catalog(), HostPaths())["gw"]
+
+
+def make_keys(hosts: list[Host]) -> None:
+    """All keys that they need, as their first deploy does."""
+    plans = {"gw": plan(hosts)}
+    for one in hosts:
+        make_missing(needed_keys(one, hosts, plans), lambda _: frozenset())

@@ -13,7 +13,7 @@ from corral.gateway.files import GatewayFiles, gateway_files
 from corral.keys import keys_in
 from corral.settings import HostPaths
 from tests.samples import ROOT
-from tests.unit.gateway_samples import fleet, plan
+from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
 
 GOLDEN = ROOT / "tests/data/gateway/haproxy.cfg"
@@ -24,6 +24,7 @@ def made(keys: Path, folder: str = "/etc/corral/gateway", **gateway: Any) -> Gat
     hosts = fleet(keys, **gateway)
     paths = HostPaths(gateway=folder)
     planned = plan(hosts).model_copy(update={"folder": folder})
+    make_keys(hosts)
     return gateway_files(hosts[-1], planned, paths=paths, templates=ROOT / "templates")
 
 

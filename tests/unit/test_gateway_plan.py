@@ -15,7 +15,7 @@ from corral.keys import ensure_keys, keys_in
 from corral.planning import GATEWAY_PACKAGES, PACKAGES
 from corral.settings import HostPaths
 from tests.samples import CHAT, LONG, catalog, host, planner
-from tests.unit.gateway_samples import OPEN, fleet, plan
+from tests.unit.gateway_samples import OPEN, fleet, make_keys, plan
 
 
 def test_members_are_all_instances_of_the_alias_that_it_reaches(tmp_path: Path) -> None:
@@ -97,6 +97,7 @@ def test_instances_behind_it_take_its_key_too_and_others_do_not(tmp_path: Path) 
     hosts = fleet(tmp_path)
     one, _, shy, gw = hosts
     plans = {"gw": plan(hosts)}
+    make_keys(hosts)
     taken = keys_in(instance_keys(one, "chat", hosts, plans).text)
     own = ensure_keys(one, "chat")
     assert taken == [own.first, upstream_keys(gw, plans["gw"].pools[0]).first]

@@ -1,0 +1,42 @@
+"""The keys of this run: from the controller's store, made there for what no host has yet."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pyinfra.api.state import State
+from pyinfra.context import ctx_state
+
+from corral.gateway.fleet import instance_keys, needed_keys
+from corral.held_keys import held_names, names_in
+from corral.inventory import Host
+from corral.keys import KeyFile, make_missing
+from corral.plan import HostPlan
+from corral.state import HostState
+from deploys.fleet import everyone, gateways
+
+
+def keys(this: Host, plan: HostPlan, state: HostState) -> dict[str, KeyFile]:
+    """Instance name -> its keys; none for a host that does not tell what it has.
+
+    Those of its gateway are in the store afterwards. Raises CorralError, of all lost keys at once.
+    """
+    if not state.readable:
+        return {}
+
+    def held(host: Host) -> frozenset[str]:
+        return names_in(state) if host.name == this.name else _asked(_state(), host.name)
+
+    make_missing(needed_keys(this, everyone(), gateways()), held)
+    return {i.name: instance_keys(this, i.name, everyone(), gateways()) for i in plan.instances}
+
+
+@cache
+def _asked(_: State, name: str) -> frozenset[str]:
+    """Of a gateway in front of a host, once a run."""
+    return held_names(next(host for host in everyone() if host.name == name))
+
+
+def _state() -> State:
+    found: State = ctx_state.get()  # type: ignore[no-untyped-call]
+    return found

@@ -1,0 +1,99 @@
+"""Keys in a deploy: made for what is new, never for what a host has while the store lost it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.exceptions import PyinfraError
+
+from corral.state import GatewayState, HostState
+from tests.operations.fleet import INSTANCES, Fleet, asked, bare_host, failed, settled_host, steps
+from tests.samples import ROOT
+
+GATEWAY: dict[str, Any] = {"aliases": {"tiny-glm-moe": {"port": 8000}}}
+UPSTREAM = "upstream-tiny-glm-moe"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.chdir(ROOT)
+    return Fleet(tmp_path / "keys", tmp_path / "archives")
+
+
+def has_keys(state: HostState) -> HostState:
+    found = {
+        name: one.model_copy(update={"has_keys": True}) for name, one in state.instances.items()
+    }
+    return state.model_copy(update={"instances": found})
+
+
+def refused(fleet: Fleet) -> str:
+    """What a deploy that does not begin says; no host was asked for anything but its state."""
+    state = fleet.connect()
+    with pytest.raises(PyinfraError) as caught:
+        fleet.deploy(state)
+    for name in fleet.hosts:
+        assert len(asked(state, name)) <= 1
+    return str(caught.value)
+
+
+def behind_a_gateway(fleet: Fleet, of_gateway: GatewayState | None) -> None:
+    """A server, and its gateway that says this of itself."""
+    fleet.add("server", bare_host(fleet, "server"))
+    fleet.hosts["server"]["instances"] = [{**one, "address": "0.0.0.0"} for one in INSTANCES]
+    fleet.add("gw", bare_host(fleet, "gw", gateway=of_gateway))
+    fleet.hosts["gw"] |= {"instances": [], "gateway": GATEWAY}
+
+
+def test_a_store_that_was_lost_gets_no_new_keys_and_nothing_is_touched(fleet: Fleet) -> None:
+    fleet.add("good", has_keys(settled_host(fleet, "good")))
+    shutil.rmtree(fleet.keys_folder)
+    said = refused(fleet)
+    assert "@fake/good/chat, @fake/good/long" in said
+    assert "`corral keys adopt @fake/good/chat @fake/good/long`" in said
+    assert not fleet.keys_folder.exists()
+
+
+def test_one_lost_key_is_enough(fleet: Fleet) -> None:
+    fleet.add("good", has_keys(settled_host(fleet, "good")))
+    (fleet.keys_folder / "@fake/good/long").unlink()
+    assert "@fake/good/chat" not in refused(fleet)
+
+
+def test_an_instance_that_is_new_on_its_host_gets_its_key(fleet: Fleet) -> None:
+    state = settled_host(fleet, "good")
+    chat = state.instances["chat"].model_copy(update={"has_keys": True})
+    new = bare_host(fleet, "good").instances["long"]
+    fleet.add("good", state.model_copy(update={"instances": {"chat": chat, "long": new}}))
+    (fleet.keys_folder / "@fake/good/long").unlink()
+    done = fleet.deploy()
+    assert failed(done) == set()
+    assert (fleet.keys_folder / "@fake/good/long").exists()
+    assert steps(done, "good").count("key") == 1
+
+
+def test_a_host_that_does_not_say_what_it_has_gets_none(fleet: Fleet) -> None:
+    fleet.add("mute", None)
+    fleet.add("good", settled_host(fleet, "good"))
+    assert failed(fleet.deploy()) == {"mute"}
+    assert not (fleet.keys_folder / "@fake/mute").exists()
+
+
+def test_keys_of_a_gateway_are_lost_as_others_are(fleet: Fleet) -> None:
+    keys = ("gateway-tiny-glm-moe", UPSTREAM)
+    behind_a_gateway(fleet, GatewayState(installed="ab", running="ab", keys=keys))
+    fleet.held = frozenset(keys)
+    # Whichever of the two hosts is looked at first.
+    assert re.search(f"`corral keys adopt [^`]*@fake/gw/{UPSTREAM}`", refused(fleet))
+    assert not list(fleet.keys_folder.rglob("upstream-*"))
+
+
+def test_a_new_gateway_and_its_servers_get_theirs(fleet: Fleet) -> None:
+    behind_a_gateway(fleet, None)
+    fleet.deploy()
+    found = sorted(path.name for path in fleet.keys_folder.rglob("*tiny-glm-moe"))
+    assert found == ["gateway-tiny-glm-moe", UPSTREAM]

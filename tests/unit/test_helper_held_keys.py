@@ -1,0 +1,67 @@
+"""Keys that a host has, as its helper tells them: names for everybody, texts for who asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.helper_modules import helper_module
+
+held_keys = helper_module("held_keys")
+KEY, OTHER = "canary-0123456789-abcdefghij", "second-0123456789-abcdefghij"
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """One instance of which nothing is there, and a gateway that is none."""
+    monkeypatch.setattr(held_keys, "show", lambda *_: {"MainPID": "0"})
+    instance = {
+        "name": "chat", "unit": "corral-chat.service",
+        "key_path": str(tmp_path / "keys/chat"), "unit_path": str(tmp_path / "units/chat"),
+    }  # fmt: skip
+    for folder in ("keys", "units"):
+        (tmp_path / folder).mkdir()
+    return {"instances": [instance], "gateway": str(tmp_path / "gateway")}
+
+
+def test_a_bare_host_has_none(asked: dict[str, Any]) -> None:
+    assert held_keys.held(asked) == {"names": []}
+    assert held_keys.texts(asked) == {"instances": {}, "gateway": {}}
+
+
+def test_a_key_file_is_told_as_it_is(asked: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "keys/chat").write_text(f"{KEY}\n{OTHER}\n")
+    assert held_keys.held(asked) == {"names": ["chat"]}
+    assert held_keys.texts(asked)["instances"] == {"chat": f"{KEY}\n{OTHER}\n"}
+
+
+def test_an_instance_without_its_file_has_the_keys_that_its_server_was_started_with(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "units/chat").write_text("[Unit]\n")
+    assert held_keys.held(asked) == {"names": ["chat"]}
+    assert held_keys.texts(asked)["instances"] == {}
+    monkeypatch.setattr(held_keys, "loaded", lambda _: f"{KEY}\n")
+    assert held_keys.texts(asked)["instances"] == {"chat": f"{KEY}\n"}
+
+
+def test_a_gateways_keys_are_called_as_the_store_calls_them(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "gateway/ab12"
+    folder.mkdir(parents=True)
+    (folder / "clients-small").write_text(f"{KEY}\n")
+    (folder / "clients-large").write_text(f"{OTHER}\n")
+    (folder / "upstream").write_text(f"small {KEY}x\nlarge {OTHER}x\n")
+    (folder / "metrics").write_text(f"{KEY}m\n")
+    (folder / "haproxy.cfg").write_text("global\n")
+    assert held_keys.held(asked) == {"names": []}, "no generation is installed"
+    (tmp_path / "gateway/current").symlink_to("ab12")
+    texts = {
+        "gateway-small": f"{KEY}\n", "gateway-large": f"{OTHER}\n", "gateway_metrics": f"{KEY}m\n",
+        "upstream-small": f"{KEY}x\n", "upstream-large": f"{OTHER}x\n",
+    }  # fmt: skip
+    assert held_keys.texts(asked) == {"instances": {}, "gateway": texts}
+    assert sorted(held_keys.held(asked)["names"]) == sorted(texts)
