@@ -7,6 +7,7 @@ from functools import partial
 from pyinfra import host
 
 from deploys import waves
+from deploys.keys import proof
 from deploys.target import Target
 from operations import instance
 
@@ -43,4 +44,5 @@ def activate(target: Target) -> None:
 def verify(target: Target) -> None:
     """Compare every instance with its plan."""
     done = partial(waves.is_done, target.host)
-    instance.verify(plan=target.plan, name="Verify endpoints", _if=done)
+    document = proof(target.host, target.plan)
+    instance.verify(plan=target.plan, document=document, name="Verify endpoints", _if=done)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 
+from corral_shared.text import printable
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 
+from corral.errors import CorralError
 from corral.gateway.fleet import instance_keys, needed_keys
 from corral.held_keys import held_names, names_in
 from corral.inventory import Host
+from corral.key_proof import check_document
 from corral.keys import KeyFile, make_missing
 from corral.plan import HostPlan
 from corral.state import HostState
@@ -29,6 +33,14 @@ def keys(this: Host, plan: HostPlan, state: HostState) -> dict[str, KeyFile]:
 
     make_missing(needed_keys(this, everyone(), gateways()), held)
     return {i.name: instance_keys(this, i.name, everyone(), gateways()) for i in plan.instances}
+
+
+def proof(this: Host, plan: HostPlan) -> str:
+    """The plan as checks take it, with digests of the store's keys. Raises PyinfraError."""
+    try:
+        return check_document(this, plan, everyone(), gateways())
+    except CorralError as error:
+        raise PyinfraError(printable(error)) from error
 
 
 @cache

@@ -115,15 +115,15 @@ def _activate(
 
 
 @operation()
-def verify(plan: HostPlan) -> Commands:
+def verify(plan: HostPlan, *, document: str | None = None) -> Commands:
     """Compare running instances, and the gateway, with the plan; never a change.
 
-    + plan: what the host shall be.
+    + plan: what the host shall be; + document: the same with what the store says of its keys.
     """
     if not subjects(plan) or not state.is_executing:
         host.noop("verified once everything is in place")
         return
-    checks = host.get_fact(Checks, helper=plan.paths.helper, _stdin=plan.to_helper())
+    checks = host.get_fact(Checks, helper=plan.paths.helper, _stdin=document or plan.to_helper())
     failed = failures(plan, checks)
     if failed:
         next_step = f"`corral logs {plan.host}` says why; `corral verify {plan.host}` checks again"

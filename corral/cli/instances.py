@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ import click
 from pydantic import TypeAdapter
 
 from corral.answers import ANYTHING, CHECKS, SHARD_CHECKS, STATE, ShardCheck
-from corral.cli.select import inventory_option, select, select_one_host
+from corral.cli.select import check_documents, inventory_option, select, select_one_host
 from corral.cli.tables import checks_table, rehash_table, status_table
 from corral.errors import CorralError
 from corral.inventory import Host
@@ -37,7 +38,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path | None) -> None:
     """Compare running instances with their plan; exit code 1 when a check fails."""
     targets = select(names, inventory)
-    answers = on_all(lambda target: _ask(target, "check", CHECKS), targets)
+    documents = check_documents(targets, inventory)
+    answers = on_all(lambda target: _check(target, documents), targets)
     results = {
         plan.host: _checks(plan, answer) for (_, plan), answer in zip(targets, answers, strict=True)
     }
@@ -159,6 +161,14 @@ def _ask(
     host, plan = target
     try:
         return call_helper(host, command, plan.to_helper(), shape, seconds=seconds)
+    except CorralError as error:
+        return str(error)
+
+
+def _check(target: tuple[Host, HostPlan], documents: Mapping[str, str]) -> list[Check] | str:
+    host, _ = target
+    try:
+        return call_helper(host, "check", documents[host.name], CHECKS)
     except CorralError as error:
         return str(error)
 

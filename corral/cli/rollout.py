@@ -113,7 +113,7 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, *, ask: bool) -> Ro
 def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     names = [f"{name}/{i.name}" for name in staged for i in hosts[name][1].instances]
-    if problems := Health(hosts).problems(names):
+    if problems := Health(hosts, found.document).problems(names):
         raise CorralError("verification", "; ".join(problems), "`corral logs HOST/INSTANCE`")
     say(f"nothing to do: {len(names)} instances serve their plan, verified")
     sys.exit(CONVERGED)

@@ -36,7 +36,7 @@ def run_course(
     try:
         with Holds(touched, by=begun.by, rollout=begun.id) as holds:
             save = partial(_save, journals)
-            means = Means(hosts, drive, Health(hosts), holds.check, save, view)
+            means = Means(hosts, drive, Health(hosts, found.document), holds.check, save, view)
             with view if isinstance(view, LiveView) else nullcontext():
                 ended = Course(begun, means, leave).run()
     except KeyboardInterrupt:

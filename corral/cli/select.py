@@ -9,6 +9,7 @@ import click
 from corral.errors import CorralError
 from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host, load_inventory
+from corral.key_proof import check_document
 from corral.plan import HostPlan
 from corral.planning import Planner
 from corral.project import load_planner, project_root
@@ -54,6 +55,20 @@ def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, Host
                 kept = tuple(i for i in plan.instances if i.name in wanted)
                 changes = {"instances": kept, "gateway": gateways.get(host.name)}
                 found.append((host, plan.model_copy(update=changes)))
+    return found
+
+
+def check_documents(targets: list[tuple[Host, HostPlan]], chosen: Path | None) -> dict[str, str]:
+    """Host -> its plan as checks take it, with what the store says of its keys.
+
+    + targets: selected by ``select`` from the same inventory. Raises CorralError.
+    """
+    wanted, found = {host.name: (host, plan) for host, plan in targets}, {}
+    planner = load_planner(project_root())
+    for hosts in fleets(chosen):
+        if own := [host.name for host in hosts if host.name in wanted]:
+            plans = planner.gateways(hosts)
+            found.update({n: check_document(*wanted[n], hosts, plans) for n in own})
     return found
 
 

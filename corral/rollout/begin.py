@@ -10,9 +10,11 @@ from corral.activation import NoGateway, Traffic
 from corral.errors import CorralError
 from corral.installed import operator
 from corral.inventory import Host, load_inventory
+from corral.key_proof import check_document
 from corral.keys import KeyFile, stored_keys
 from corral.plan import HostPlan
 from corral.project import load_planner, project_root
+from corral.rollout.health import Document, without_keys
 from corral.rollout.journal import Journals, OnFailure, Rollout, now
 from corral.rollout.staging import Member, look, refuse_unstaged, run_pyinfra
 from corral.rollout.steps import steps
@@ -42,6 +44,7 @@ class Fleet:
     """The hosts of an inventory; ``pairs`` are those that serve and that were asked for.
 
     + traffic, pools: its gateways; + key_of: the keys of an instance of a host
+    + document: a plan as checks take it, with what the store says of its keys
     """
 
     hosts: tuple[Host, ...]
@@ -49,6 +52,7 @@ class Fleet:
     traffic: Traffic = field(default_factory=NoGateway)
     pools: Pools = field(default_factory=dict)
     key_of: Callable[[Host, str], KeyFile] = stored_keys
+    document: Document = without_keys
 
 
 def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
@@ -68,7 +72,13 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
         what = "no host of it runs an instance"
         raise CorralError(str(wanted.inventory), what, "describe instances there")
     pairs = tuple((host, planner.plan_host(host)) for host in chosen)
-    return Fleet(tuple(hosts), pairs, *traffic(hosts, planner, say), key_of(hosts, planner))
+    plans = planner.gateways(hosts)
+
+    def document(host: Host, plan: HostPlan) -> str:
+        return check_document(host, plan, hosts, plans)
+
+    way = traffic(hosts, planner, say)
+    return Fleet(tuple(hosts), pairs, *way, key_of(hosts, planner), document)
 
 
 def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -> list[Member]:

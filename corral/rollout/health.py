@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from corral.answers import CHECKS
 from corral.asking import UnreachedError
@@ -19,13 +19,23 @@ _PAUSE_SECONDS = 5
 _GRACE_SECONDS = 30
 
 Pair = tuple[Host, HostPlan]
+Document = Callable[[Host, HostPlan], str]
+
+
+def without_keys(_: Host, plan: HostPlan) -> str:
+    """The plan alone."""
+    return plan.to_helper()
 
 
 class Health:
-    """Asks hosts about their instances; ``hosts`` by name."""
+    """Asks hosts about their instances; ``hosts`` by name.
 
-    def __init__(self, hosts: Mapping[str, Pair]) -> None:
+    + document: a plan as checks take it, with what the store says of its keys
+    """
+
+    def __init__(self, hosts: Mapping[str, Pair], document: Document = without_keys) -> None:
         self._hosts = hosts
+        self._document = document
 
     def problems(self, names: Sequence[str], *, for_seconds: float = 0) -> list[str]:
         """A sentence for each failed check of these HOST/INSTANCE; empty if all are well.
@@ -35,7 +45,7 @@ class Health:
         targets = [self._only(host, names) for host in dict.fromkeys(map(_host, names))]
         end = time.monotonic() + for_seconds
         while True:
-            answers = on_all(lambda pair: _ask(*pair), targets)
+            answers = on_all(lambda pair: self._ask(*pair), targets)
             broken = [text for texts, reached in answers if reached for text in texts]
             silent = [text for texts, reached in answers if not reached for text in texts]
             left = end - time.monotonic()
@@ -49,18 +59,18 @@ class Health:
         wanted = tuple(i for i in plan.instances if f"{host}/{i.name}" in names)
         return found, plan.model_copy(update={"instances": wanted})
 
+    def _ask(self, host: Host, plan: HostPlan) -> tuple[list[str], bool]:
+        """What is wrong on a host, and whether it was reached at all."""
+        try:
+            document = self._document(host, plan)
+            rows = ask(host, plan.paths.helper, ["check"], CHECKS, document)
+        except UnreachedError as error:
+            return [f"{host.name}: {error.what}"], False
+        except CorralError as error:
+            return [f"{host.name}: {error.what}"], True
+        told = failures(plan, rows)
+        return [f"{host.name}/{line}" for line in told], True
+
 
 def _host(name: str) -> str:
     return name.rpartition("/")[0]
-
-
-def _ask(host: Host, plan: HostPlan) -> tuple[list[str], bool]:
-    """What is wrong on a host, and whether it was reached at all."""
-    try:
-        rows = ask(host, plan.paths.helper, ["check"], CHECKS, plan.to_helper())
-    except UnreachedError as error:
-        return [f"{host.name}: {error.what}"], False
-    except CorralError as error:
-        return [f"{host.name}: {error.what}"], True
-    told = failures(plan, rows)
-    return [f"{host.name}/{line}" for line in told], True

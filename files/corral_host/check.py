@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corral_host import kernel, nvidia_smi, reserve, unit_changes
 from corral_host.gateway_check import check_gateway
+from corral_host.key_check import key_rows
 from corral_host.processes import open_sockets, sockets
 from corral_host.server import call, chat, first_key
 from corral_host.tools import FAULTS, HostError, show
@@ -20,7 +21,7 @@ def check(plan):
         rows += [{"instance": instance["name"], **row} for row in check_instance(instance)]
     if gateway := plan.get("gateway"):
         rows += check_gateway(gateway)
-    return rows
+    return [*rows, *key_rows(plan)]
 
 
 def check_instance(instance):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -248,6 +249,12 @@ def test_health_is_asked_again_until_the_soak_ends(helper: FakeHelper) -> None:
     assert len(helper.asked) == 1
     assert healthy().problems(["a/chat"], for_seconds=0.05) == []
     assert len(helper.asked) > 2
+
+
+def test_health_compares_keys_with_the_store(helper: FakeHelper) -> None:
+    asked = Health({"a": pair("a")}, lambda host, _: json.dumps({"keys of": host.name}))
+    assert asked.problems(["a/chat"]) == []
+    assert helper.texts == [{"keys of": "a"}]
 
 
 def test_the_first_failed_check_ends_a_soak(helper: FakeHelper) -> None:
