@@ -25,6 +25,8 @@ CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
     "metrics",
     "tls.pem",
 )
+# From here on a port needs no privilege, as Linux has it unless somebody changed it.
+_FREE_PORTS = 1024
 # What HAProxy says by itself: status, OpenAI's type of error, message.
 _ERRORS = (
     (400, "invalid_request_error", "Malformed request."),
@@ -92,7 +94,10 @@ def _texts(
         upstream=lambda pool: _upstream(pool, folder),
     )
     drop_in = environment.get_template("haproxy.service.conf.j2").render(
-        host=host, folder=plan.folder, helper=paths.helper
+        host=host,
+        folder=plan.folder,
+        helper=paths.helper,
+        low_port=any(port < _FREE_PORTS for port in plan.ports),
     )
     return {CONFIG: config, DROP_IN: drop_in}
 

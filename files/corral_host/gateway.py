@@ -156,7 +156,7 @@ def lease(question):
         "systemd-run", "--quiet", "--collect", f"--unit={lease_unit(name)}{time.monotonic_ns()}",
         f"--description={until}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s",
         "--property=Restart=on-failure", "--property=RestartSec=5",
-        "/usr/bin/python3", question["helper"], "gateway", json.dumps(again),
+        "/usr/bin/python3", "-I", question["helper"], "gateway", json.dumps(again),
     )  # fmt: skip
     stop(before)
 

@@ -1,20 +1,24 @@
 """Install a generation of a gateway: validated by HAProxy, switched to in one rename, reloaded."""
 
+import contextlib
+import grp
 import hashlib
 import json
 import os
 import re
 import shutil
 import socket
+import stat
 import time
 from pathlib import Path
 
-from corral_host.gateway_socket import running_generation
+from corral_host.gateway_socket import running_generation, save
 from corral_host.held_keys import gateway_keys
 from corral_host.tools import HostError, output, point, show, write_atomic
 
 UNIT = "haproxy.service"
 HAPROXY = "/usr/sbin/haproxy"
+GROUP = "haproxy"
 CONFIG, DROP_IN = "haproxy.cfg", "haproxy.service.conf"
 START_SECONDS = 10
 
@@ -70,12 +74,32 @@ def refuse_taken(places):
 
 
 def write(folder, files):
-    """Root's alone from the first byte."""
-    for path in (folder.parent, folder):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+    """Root's alone while parts of it are missing; whole, HAProxy reads it too."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    let_in(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in files.items():
         write_atomic(folder / name, text, mode=0o600)
+    for path in (*folder.iterdir(), folder):
+        let_in(path)
+
+
+def let_in(path):
+    os.chown(path, -1, readers())
+    path.chmod(mode_of(path))
+
+
+def mode_of(path):
+    """For root, who writes it, and HAProxy, which reads it."""
+    return 0o750 if path.is_dir() else 0o640
+
+
+def readers():
+    """The group that HAProxy's package made for it alone."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return os.getegid()
 
 
 def switch(document, generation):
@@ -83,11 +107,17 @@ def switch(document, generation):
     place = drop_in_path(document["units"])
     point(root / "current", generation)
     place.parent.mkdir(exist_ok=True)
-    write_atomic(place, (root / generation / DROP_IN).read_text())
+    text = (root / generation / DROP_IN).read_text()
+    # A master that was started with another configuration would read that one again; one that was
+    # started in other confines stays in them.
+    stays = runs_ours(root) and place.is_file() and place.read_text() == text
+    write_atomic(place, text)
     output("systemctl", "daemon-reload")
     output("systemctl", "enable", "--quiet", UNIT)
-    # A master that was started with another configuration would read that one again.
-    output("systemctl", "reload" if runs_ours(root) else "restart", UNIT)
+    # A reload does it by itself, with the new configuration as well.
+    with contextlib.suppress(HostError):
+        save((root / generation / CONFIG).read_text())
+    output("systemctl", "reload" if stays else "restart", UNIT)
     wait_until_up(generation)
 
 
@@ -158,7 +188,14 @@ def gateway_state(gateway, units):
 
 
 def is_private(folder):
-    return not any(path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir()))
+    """Whether HAProxy reads it, nobody else does, and nobody but root writes it."""
+    return all(map(is_let_in, (folder.parent, folder, *folder.iterdir())))
+
+
+def is_let_in(path):
+    found = path.stat()
+    told = (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+    return told == (os.geteuid(), readers(), mode_of(path))
 
 
 def digest(folder):

@@ -11,7 +11,8 @@ from corral_host.tools import HostError, write_atomic
 
 RUN = "/run/corral-gateway"
 SOCKET = f"{RUN}/master.sock"
-SERVERS = f"{RUN}/servers"
+# Not in the folder above, which is HAProxy's: root writes nothing where somebody else puts links.
+SERVERS = f"{RUN}.servers"
 CURRENT = "@1"
 TIMEOUT_SECONDS = 5
 
@@ -96,7 +97,8 @@ def rows(text, delimiter=","):
 def save(config):
     """Keep drains and weights for the next start or reload with this configuration.
 
-    HAProxy would go on with the ports of the file, not with those of its configuration.
+    HAProxy would go on with the ports of the file, not with those of its configuration. It reads
+    the file as a user of its own; there is no secret in it.
     """
     ports = dict(re.findall(r"^  server (\S+) \S*:(\d+) ", config, re.MULTILINE))
     version, head, *lines = ask("show servers state").splitlines()
@@ -105,4 +107,4 @@ def save(config):
     for fields in (line.split(" ") for line in lines):
         if fields[3] in ports:
             kept.append(" ".join([*fields[:place], ports[fields[3]], *fields[place + 1 :]]))
-    write_atomic(SERVERS, "\n".join(kept) + "\n", mode=0o600)
+    write_atomic(SERVERS, "\n".join(kept) + "\n", mode=0o644)

@@ -66,6 +66,9 @@ def wanted(plan):
         found.update({**way(path, state), Path(path): FILE})
     for instance in plan["instances"]:
         found[Path(instance["unit_path"])] = FILE
+    if gateway := plan.get("gateway"):
+        # HAProxy is a user of its own as well; what lies in there is for it alone.
+        found[Path(gateway["folder"]).parent] = FOLDER
     return found
 
 

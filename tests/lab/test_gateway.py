@@ -31,6 +31,11 @@ LAB = ("-i", "inventories/lab.py")
 SERVERS = ("lab-1/tiny-chat", "lab-2/tiny-f16", "lab-3/tiny-gpu")
 INVENTORY, PORT = "inventories/lab.py", '{"port": 8000}'
 CURRENT = "readlink /etc/corral/gateway/current"
+# What others than root and HAProxy, which is no longer root, could read, or others than root write.
+OPEN_FILES = (
+    "find /etc/corral/gateway -not -type l"
+    r" \( -perm /027 -o -not -user root -o -not -group haproxy \)"
+)
 RELOADS = "journalctl --unit=haproxy --output=cat --no-pager | grep -c 'Loading success'"
 
 
@@ -408,6 +413,47 @@ def test_it_serves_alone_after_a_reboot(lab: Workspace) -> None:
     assert lab.on(GW, "systemctl is-enabled haproxy") == "enabled"
 
 
+def exposure(lab: Workspace) -> float:
+    told = lab.on(GW, "systemd-analyze security --no-pager haproxy.service | tail -1")
+    found = re.search(r"exposure level for haproxy.service: ([0-9.]+)", told)
+    assert found, told
+    return float(found[1])
+
+
+def test_haproxy_is_confined_and_its_master_is_not_root(lab: Workspace) -> None:
+    assert exposure(lab) <= 1.2
+    assert set(lab.on(GW, "ps -o user= -C haproxy").split()) == {"haproxy"}
+    assert lab.on(GW, "stat -c '%U %a' /run/corral-gateway/master.sock") == "haproxy 600"
+    assert lab.on(GW, OPEN_FILES) == ""
+    capabilities = "grep -h ^CapEff /proc/$(pgrep -o haproxy)/status"
+    assert lab.on(GW, capabilities).split()[1].strip("0") == ""
+
+
+def test_a_port_below_1024_costs_one_capability(lab: Workspace) -> None:
+    with lab.edited(INVENTORY, PORT, '{"port": 443}'):
+        deploy(lab, "--limit", GW)
+        address = f"http://{lab.layout.address(GATEWAY)}:443/v1"
+        assert complete(client(lab).with_options(base_url=address))
+        assert exposure(lab) <= 2.0
+        lab.on(GW, "systemctl reload haproxy")
+        assert complete(client(lab).with_options(base_url=address))
+    deploy(lab, "--limit", GW)
+    assert complete(client(lab))
+
+
+def test_other_confines_begin_with_a_restart_and_keep_who_is_drained(lab: Workspace) -> None:
+    pid = "systemctl show haproxy -P MainPID"
+    before = lab.on(GW, pid)
+    assert corral(lab, "drain", SERVERS[0]) == 0
+    with lab.edited("templates/haproxy.service.conf.j2", "LimitCORE=0", "LimitCORE=1"):
+        deploy(lab, "--limit", GW)
+    changed = lab.on(GW, pid)
+    assert changed != before
+    assert servers(lab)[SERVERS[0]]["admin"] == "drain"
+    deploy(lab, "--limit", GW)
+    assert lab.on(GW, pid) != changed
+
+
 def test_a_new_client_key_is_seen_by_nobody(lab: Workspace) -> None:
     path, new = lab.layout.keys / GW / f"gateway-{ALIAS}", f"canary-{ssl.RAND_bytes(16).hex()}"
     before = path.read_text()
@@ -428,7 +474,7 @@ def test_a_new_client_key_is_seen_by_nobody(lab: Workspace) -> None:
         folder = f"/etc/corral/gateway/{lab.on(GW, CURRENT)}"
         assert found == [f"{folder}/clients-{ALIAS}"]
         assert lab.try_on(GW, f"{JOURNAL}; rm /root/.wanted").stdout.strip() == "0"
-        assert lab.on(GW, "find /etc/corral/gateway -perm /077 -not -type l") == ""
+        assert lab.on(GW, OPEN_FILES) == ""
     finally:
         path.write_text(before)
     deploy(lab, "--limit", GW)

@@ -72,6 +72,70 @@ def test_the_host_comes_to_the_same_generation(tmp_path: Path) -> None:
     assert setup.digest(folder) != found.generation
 
 
+@pytest.mark.parametrize(
+    ("part", "mode"),
+    [("upstream", mode) for mode in (0o600, 0o604, 0o644, 0o660)]
+    + [(".", mode) for mode in (0o700, 0o755, 0o770)]
+    + [("..", 0o700)],
+)
+def test_a_generation_that_others_reach_or_haproxy_does_not_counts_as_edited(
+    tmp_path: Path, part: str, mode: int
+) -> None:
+    setup = helper_module("gateway_setup")
+    found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
+    folder = tmp_path / "gateway" / found.generation
+    setup.write(folder, dict(found.files))
+    before = (folder / part).stat().st_mode
+    (folder / part).chmod(mode)
+    assert not setup.is_private(folder)
+    (folder / part).chmod(before)
+    assert setup.is_private(folder)
+
+
+def test_a_group_other_than_haproxys_does_not_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = helper_module("gateway_setup")
+    found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
+    folder = tmp_path / "gateway" / found.generation
+    setup.write(folder, dict(found.files))
+    monkeypatch.setattr(setup, "readers", lambda: folder.stat().st_gid + 1)
+    assert not setup.is_private(folder)
+
+
+@pytest.mark.parametrize(("before", "done"), [("[Service]\n", "restart"), (None, "reload")])
+def test_other_confines_begin_with_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, done: str
+) -> None:
+    """A reload would leave the master where it was started."""
+    setup = helper_module("gateway_setup")
+    found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
+    setup.write(tmp_path / "gateway" / found.generation, dict(found.files))
+    place = setup.drop_in_path(tmp_path)
+    place.parent.mkdir()
+    place.write_text(found.files["haproxy.service.conf"] if before is None else before)
+    ordered: list[str] = []
+    monkeypatch.setattr(setup, "output", lambda *words: ordered.append(words[1]))
+    monkeypatch.setattr(setup, "runs_ours", lambda _: True)
+    monkeypatch.setattr(setup, "save", lambda _: ordered.append("save"))
+    monkeypatch.setattr(setup, "running_generation", lambda: found.generation)
+    document = {"folder": str(tmp_path / "gateway"), "units": str(tmp_path)}
+    setup.switch(document, found.generation)
+    assert ordered == ["daemon-reload", "enable", "save", done]
+
+
+@pytest.mark.parametrize(("port", "capability"), [(443, "CAP_NET_BIND_SERVICE"), (8443, "")])
+def test_only_a_low_port_has_a_capability(tmp_path: Path, port: int, capability: str) -> None:
+    drop_in = made(tmp_path, aliases={"small": {"port": port}}).files["haproxy.service.conf"]
+    assert f"\nCapabilityBoundingSet={capability}\n" in drop_in
+    assert ("\nPrivateUsers=yes\n" in drop_in) is not bool(capability)
+
+
+def test_root_imports_nothing_of_where_a_reload_begins(tmp_path: Path) -> None:
+    drop_in = made(tmp_path).files["haproxy.service.conf"]
+    assert drop_in.count("python3") == drop_in.count("+/usr/bin/python3 -I ") == 1
+
+
 def test_a_certificate_makes_all_addresses_tls(tmp_path: Path) -> None:
     pem = tmp_path / "tls.pem"
     pem.write_text(PEM)

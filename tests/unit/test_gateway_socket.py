@@ -124,6 +124,7 @@ def test_a_drain_has_its_lease_before_it_begins_and_reaches_all_workers(
         if words[1] == "list-units":
             assert words[-1] == "corral-gateway-lease-one_chat:*"
             return "".join(f"{unit} loaded active waiting 2026\n" for unit in before)
+        assert "/usr/bin/python3 -I /helper gateway" in " ".join(words)
         master.orders.append(("", words[0]))
         return ""
 

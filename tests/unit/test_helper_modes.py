@@ -96,6 +96,18 @@ def test_another_user_reads_it_afterwards(plan: HostPlan, tmp_path: Path) -> Non
     assert subprocess.run(command, capture_output=True, check=False, **nobody).returncode == 0
 
 
+def test_haproxy_gets_as_far_as_its_own_folder(tmp_path: Path) -> None:
+    paths = HostPaths(gateway=str(tmp_path / "corral" / "gateway"), units=str(tmp_path))
+    hosts = [host(CHAT, gateway={"aliases": {"small": {"port": 8000}}})]
+    made = planner(paths=paths).plan_host(hosts[0])
+    gateway = planner(paths=paths).gateways(hosts)["lab-1"]
+    made = made.model_copy(update={"gateway": gateway})
+    Path(paths.gateway).mkdir(parents=True)
+    (tmp_path / "corral").chmod(0o700)
+    assert modes.heal(document(made)) == [str(tmp_path / "corral")]
+    assert (mode(tmp_path / "corral"), mode(paths.gateway)) == (0o755, 0o700)
+
+
 def test_what_was_opened_further_stays_so(plan: HostPlan) -> None:
     Path(plan.paths.state).chmod(0o2770)
     modes.heal(document(plan))
