@@ -161,6 +161,38 @@ class Kept(Told):
     plan: KeptPlan
 
 
+class FoundInstance(Told):
+    """An instance as its host keeps it, whatever any inventory says (files/corral_host/kept.py).
+
+    + running_generation: whose command line the process has; + model, quant: of that generation
+    + listening: endpoints of the process itself, as a person writes them
+    + health: ok, or what its /health said; empty while nothing runs
+    + vram_mib: None without GPUs; + plan: of what is installed, of whatever version; or nothing
+    """
+
+    unit: str
+    active: str
+    sub: str
+    pid: int
+    restarts: int = 0
+    since: str
+    installed_generation: str | None = None
+    proved_generation: str | None = None
+    running_generation: str | None = None
+    model: str = ""
+    quant: str = ""
+    listening: tuple[str, ...] = ()
+    health: str = ""
+    vram_mib: int | None = None
+    plan: dict[str, Any] = {}
+
+
+class FoundInstances(Frozen):
+    """All of a host, by name."""
+
+    instances: dict[str, FoundInstance] = {}
+
+
 class Pinned(Told):
     """A generation is kept under a name, or no longer."""
 
@@ -185,5 +217,6 @@ NEWS = TypeAdapter(JobNews)
 BENCHMARKED = TypeAdapter(Benchmarked)
 BUILT = TypeAdapter(Built)
 KEPT = TypeAdapter(Kept)
+FOUND = TypeAdapter(FoundInstances)
 PINNED = TypeAdapter(Pinned)
 REMOVED = TypeAdapter(list[str])

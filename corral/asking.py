@@ -18,7 +18,8 @@ _SSH_FAILED = 255
 # Keepalives of ssh do not help: its daemon answers them.
 _SECONDS = 120
 _LONGER_SECONDS = {
-    "state": 300, "gpus": 300, "check": 900, "releases": 900, "prune": 1800, "rehash": 24 * 3600,
+    "state": 300, "instances": 300, "gpus": 300, "check": 900, "releases": 900, "prune": 1800,
+    "rehash": 24 * 3600,
 }  # fmt: skip
 _SHOWN_CHARACTERS = 16 * 1024
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from corral_shared.text import printable_line
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from corral.drivers import DriverSource
 from corral.errors import CorralError
@@ -86,7 +86,12 @@ class Gpu(Frozen):
 
 
 class Catalog(Frozen):
-    """Everything under catalog/, by name (the file's name without .toml)."""
+    """Everything under catalog/, by name (the file's name without .toml).
+
+    + broken: ``profile NAME`` and the like -> the mistake in its file, where those were let pass
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     engines: dict[str, Engine]
     models: dict[str, Model]
@@ -97,18 +102,19 @@ class Catalog(Frozen):
     platforms: dict[str, Platform] = Field(default_factory=dict, description="by distribution")
     patches: dict[str, str] = Field(default_factory=dict, description="file -> text")
     references: dict[str, str] = Field(default_factory=dict, description="file -> text")
+    broken: dict[str, CorralError] = Field(default_factory=dict, exclude=True)
 
     def engine(self, name: str, *, where: str) -> Engine:
         """The engine called ``name``; ``where`` names who asks. Raises CorralError."""
-        return _pick("engine", self.engines, name, where)
+        return _pick("engine", self, self.engines, name, where)
 
     def model(self, name: str, *, where: str) -> Model:
         """The model called ``name``; ``where`` names who asks. Raises CorralError."""
-        return _pick("model", self.models, name, where)
+        return _pick("model", self, self.models, name, where)
 
     def profile(self, name: str, *, where: str) -> Profile:
         """The profile called ``name``; ``where`` names who asks. Raises CorralError."""
-        return _pick("profile", self.profiles, name, where)
+        return _pick("profile", self, self.profiles, name, where)
 
     def gpu(self, name: str, *, where: str) -> Gpu:
         """The GPU that nvidia-smi or a person calls ``name``. Raises CorralError."""
@@ -121,7 +127,7 @@ class Catalog(Frozen):
 
     def platform(self, name: str, *, where: str) -> Platform:
         """The platform called ``name``; ``where`` names who asks. Raises CorralError."""
-        return _pick("platform", self.platforms, name, where)
+        return _pick("platform", self, self.platforms, name, where)
 
     def chat_template(self, file: str, *, where: str) -> str:
         """The text of a chat template. Raises CorralError."""
@@ -136,26 +142,42 @@ class Catalog(Frozen):
         return _pick_text("reference", "references", self.references, file, where)
 
 
-def load_catalog(folder: Path) -> Catalog:
-    """Read every file of the catalog. Raises CorralError naming file and key."""
+def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
+    """Read every file of the catalog. Raises CorralError naming file and key.
+
+    + tolerant: a mistake in an engine, a model or a profile is one of those that use it
+    """
+    broken: dict[str, CorralError] | None = {} if tolerant else None
     return Catalog(
-        engines=_load(folder / "engines", Engine),
-        models=_load(folder / "models", Model),
-        profiles=_load(folder / "profiles", Profile),
+        engines=_load(folder / "engines", Engine, broken),
+        models=_load(folder / "models", Model, broken),
+        profiles=_load(folder / "profiles", Profile, broken),
         gpus=_load(folder / "gpus", Gpu),
         drivers=_load(folder / "drivers", DriverSource),
         platforms=_load(folder / "platforms", Platform),
         chat_templates=_texts(folder / "chat-templates", "*.jinja"),
         patches=_texts(folder / "patches", "*.patch"),
         references=_texts(folder / "references", "*"),
+        broken=broken or {},
     )
 
 
 T = TypeVar("T", bound=Frozen)
 
 
-def _load(folder: Path, schema: type[T]) -> dict[str, T]:
-    return {path.stem: _read(path, schema) for path in _files(folder, "*.toml")}
+def _load(
+    folder: Path, schema: type[T], broken: dict[str, CorralError] | None = None
+) -> dict[str, T]:
+    """Files by name; mistakes go into ``broken``, or are raised where there is none."""
+    found = {}
+    for path in _files(folder, "*.toml"):
+        try:
+            found[path.stem] = _read(path, schema)
+        except CorralError as error:
+            if broken is None:
+                raise
+            broken[f"{schema.__name__.lower()} {path.stem}"] = error
+    return found
 
 
 def _texts(folder: Path, pattern: str) -> dict[str, str]:
@@ -203,9 +225,11 @@ def _read(path: Path, schema: type[T]) -> T:
     return parse(schema, data, where=where, next_step=f"edit {where}")
 
 
-def _pick(kind: str, known: dict[str, T], name: str, where: str) -> T:
+def _pick(kind: str, catalog: Catalog, known: dict[str, T], name: str, where: str) -> T:
     if name in known:
         return known[name]
+    if mistake := catalog.broken.get(f"{kind} {name}"):
+        raise mistake
     hint = did_you_mean(name, known)
     raise CorralError(
         where,

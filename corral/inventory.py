@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from corral.errors import CorralError
 from corral.gateway.spec import GatewaySpec
@@ -15,7 +17,11 @@ from corral.inventory_file import host_data
 from corral.names import HUGGING_FACE, GitUrl, HostName, HubUrl, safe_host_name
 from corral.schema import Frozen, parse
 
+INSTANCE_NAME = r"^[a-z0-9][a-z0-9.-]{0,47}$"
 _SPARE_OFFSET = 10000
+
+
+_NAME = re.compile(INSTANCE_NAME)
 
 
 class GpuSpec(Frozen):
@@ -30,7 +36,7 @@ class GpuSpec(Frozen):
 class InstanceSpec(Frozen):
     """One running server: a profile on a port of a host."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,47}$")
+    name: str = Field(pattern=INSTANCE_NAME)
     profile: str
     port: int | None = Field(default=None, gt=0, lt=65536, description="unset for a unix socket")
     address: str = Field(default="127.0.0.1", description="address to listen on")
@@ -113,6 +119,13 @@ class Host(Frozen):
     data: dict[str, Any]
     spec: HostSpec
 
+    @property
+    def instance_names(self) -> tuple[str, ...]:
+        """Names of its instances, also of those that are described with a mistake."""
+        named = [one.get("name") for one in _dicts(self.data.get("instances"))]
+        right = [name for name in named if isinstance(name, str) and _NAME.fullmatch(name)]
+        return tuple(dict.fromkeys([*(i.name for i in self.spec.instances), *right]))
+
 
 def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory") -> Host:
     """Take Corral's keys out of host data and validate them; ``origin`` names the file.
@@ -120,9 +133,7 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     Raises CorralError.
     """
     next_step = f"edit {origin}"
-    safe_host_name(name, where=origin, next_step=next_step)
-    if name.startswith("-"):
-        raise CorralError(origin, f"the host {name} is called like an option", next_step)
+    _refuse_name(name, origin, next_step)
     where = f"{origin}: {name}"
     known = set(HostSpec.model_fields)
     for key in set(data) - known:
@@ -134,12 +145,83 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     return Host(name=name, data=dict(data), spec=spec)
 
 
+class Inventory(Frozen):
+    """An inventory as far as it can be read.
+
+    + mistakes: host -> what is wrong in its data, of those that are not as anybody wants them:
+      they are there with what of them is right, to be reached, and must not be planned
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    path: Path
+    hosts: tuple[Host, ...]
+    mistakes: dict[str, CorralError] = {}
+
+    @property
+    def is_example(self) -> bool:
+        """Whether it is there to be adapted: all its hosts have addresses that nobody has."""
+        addresses = [str(h.data.get("ssh_hostname") or h.name) for h in self.hosts]
+        return bool(addresses) and all(map(_RESERVED.search, addresses))
+
+
+# Names that are kept for documentation (RFC 2606): no host of anybody's has one.
+_RESERVED = re.compile(r"(^|\.)example(\.(com|net|org))?\.?$", re.IGNORECASE)
+
+
 def load_inventory(path: Path) -> list[Host]:
     """Read an inventory file as pyinfra does, see ``host_data``.
 
     Raises CorralError when the file cannot be run or a host is wrong.
     """
     return [parse_host(host, data, origin=str(path)) for host, data in host_data(path).items()]
+
+
+def read_inventory(path: Path) -> Inventory:
+    """The same, but a wrong host keeps no other from being read. Raises CorralError for the file.
+
+    A host whose very name cannot be used is left out; its mistake is there.
+    """
+    hosts: list[Host] = []
+    mistakes: dict[str, CorralError] = {}
+    for name, data in host_data(path).items():
+        try:
+            hosts.append(parse_host(name, data, origin=str(path)))
+        except CorralError as error:
+            mistakes[name] = error
+            hosts += _reachable(name, data, origin=str(path))
+    return Inventory(path=path, hosts=tuple(hosts), mistakes=mistakes)
+
+
+def _reachable(name: str, data: dict[str, Any], *, origin: str) -> list[Host]:
+    """A host with a mistake in its data, with each key that is right for itself."""
+    try:
+        _refuse_name(name, origin, f"edit {origin}")
+    except CorralError:
+        return []
+    right = {k: v for k, v in data.items() if k in HostSpec.model_fields and _is_right({k: v})}
+    instances = [one for one in _dicts(data.get("instances")) if _is_right({"instances": [one]})]
+    spec = HostSpec.model_validate({**right, "instances": instances})
+    return [Host(name=name, data=dict(data), spec=spec)]
+
+
+def _is_right(data: Mapping[str, Any]) -> bool:
+    try:
+        HostSpec.model_validate(data)
+    except ValidationError:
+        return False
+    return True
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    found = value if isinstance(value, list | tuple) else ()
+    return [one for one in found if isinstance(one, dict)]
+
+
+def _refuse_name(name: str, origin: str, next_step: str) -> None:
+    safe_host_name(name, where=origin, next_step=next_step)
+    if name.startswith("-"):
+        raise CorralError(origin, f"the host {name} is called like an option", next_step)
 
 
 # Keys that pyinfra's connectors read begin so; other keys are the user's own business.

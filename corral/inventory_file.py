@@ -22,6 +22,9 @@ def host_data(path: Path) -> dict[str, dict[str, Any]]:
     merged: dict[str, dict[str, Any]] = {}
     for layer in _layers(variables, group_data, path.stem):
         for host, data in layer:
+            if not isinstance(data, dict):
+                what = f"the data of {host} is no dictionary, but {type(data).__name__}"
+                raise CorralError(str(path), what, f"edit {path}")
             merged[host] = {**merged.get(host, {}), **data}
     return merged
 
@@ -77,7 +80,12 @@ def _imported(file: Path) -> set[str]:
 def _run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CorralError(str(path), "no such inventory", "name a file of inventories/")
-    return {k: v for k, v in _execute(path).items() if not k.startswith("_") and _is_group(v)}
+    groups = {k: v for k, v in _execute(path).items() if not k.startswith("_") and _is_group(v)}
+    for name, value in groups.items():
+        if isinstance(value, tuple) and not isinstance(value[1], dict):
+            what = f"the data of group {name} is no dictionary, but {type(value[1]).__name__}"
+            raise CorralError(str(path), what, f"edit {path}")
+    return groups
 
 
 def _execute(path: Path) -> dict[str, Any]:
@@ -86,7 +94,7 @@ def _execute(path: Path) -> dict[str, Any]:
         return runpy.run_path(str(path))
     except CorralError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CorralError(str(path), f"{type(error).__name__}: {error}", f"edit {path}") from error
 
 

@@ -28,10 +28,13 @@ def helper_package(root: Path) -> Path:
     return root / "files" / "corral_host"
 
 
-def load_planner(root: Path) -> Planner:
-    """Read catalog and lock file. Raises CorralError."""
+def load_planner(root: Path, *, tolerant: bool = False) -> Planner:
+    """Read catalog and lock file. Raises CorralError.
+
+    + tolerant: see ``load_catalog``
+    """
     return Planner(
-        catalog=load_catalog(root / "catalog"),
+        catalog=load_catalog(root / "catalog", tolerant=tolerant),
         lock=read_lock(root / LOCK_FILE),
         paths=HOST_PATHS,
         templates=root / "templates",

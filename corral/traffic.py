@@ -37,6 +37,12 @@ def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic,
     return Gateways(tuple(hosts), plans, say), _pools(plans)
 
 
+def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
+    """The same where no gateway can be planned: they are asked which servers they have."""
+    found = tuple(host for host in hosts if "gateway" in host.data)
+    return AskedGateways(found, {}, say) if found else NoGateway()
+
+
 def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:
     """What gives the keys of an instance, those of its gateways among them."""
     plans = planner.gateways(hosts)
@@ -109,9 +115,9 @@ class Gateways:
 
     def _take(self, server: str, instance: InstancePlan, taken: list[Host]) -> bool:
         """Whether no gateway sends the server anything; else none is changed."""
-        before = gateways_of(server, self.hosts, self.plans)
         limit = instance.activation.drain_seconds
         try:
+            before = self._before(server)
             if before and all(self._drain(one, server, limit, taken) for one in before):
                 return True
         except CorralError as error:
@@ -119,6 +125,10 @@ class Gateways:
         self._give_back(taken, server)
         taken.clear()
         return False
+
+    def _before(self, server: str) -> list[Host]:
+        """The gateways that send requests to a server."""
+        return gateways_of(server, self.hosts, self.plans)
 
     def _drain(self, gateway: Host, server: str, limit: int, taken: list[Host]) -> bool:
         states = control.state(gateway)
@@ -144,3 +154,13 @@ class Gateways:
                 ends = f"{gateway.name} sends it requests again within {LEASE_SECONDS} s"
                 self.say(f"{server}: {error.what}; {ends}")
         return failing
+
+
+@dataclass(frozen=True)
+class AskedGateways(Gateways):
+    """Gateways whose plans are not known; ``hosts`` are gateways alone."""
+
+    def _before(self, server: str) -> list[Host]:
+        """Raises CorralError for a gateway that does not answer."""
+        name = server_name(server)
+        return [h for h in self.hosts if name in {one.server for one in control.state(h)}]

@@ -10,7 +10,7 @@ import click
 from corral.answers import RELEASES, InstalledRelease
 from corral.archives import Archive, ArchiveStore
 from corral.cli.engine_tables import archives_table, releases_table
-from corral.cli.select import all_hosts, inventory_option
+from corral.cli.select import inventories, inventory_option, tell
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.remote import call_helper, on_all
@@ -89,7 +89,9 @@ def import_archives(files: tuple[Path, ...], store: Path) -> None:
 def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:
     if not names and inventory is None:
         raise CorralError("corral engine list", "no host named", "name some, or give -i INVENTORY")
-    hosts = all_hosts(inventory)
+    found = inventories(inventory)
+    tell([*found.mistakes, *(m for one in found.read for m in one.mistakes.values())])
+    hosts = found.hosts
     known = {host.name for host in hosts}
     for name in names:
         if name not in known:

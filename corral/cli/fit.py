@@ -12,7 +12,7 @@ import click
 from corral.catalog import Catalog, load_catalog
 from corral.cli.fit_rooms import host_rooms, named_rooms
 from corral.cli.fit_tables import answer_lines, offer_lines
-from corral.cli.select import all_hosts, inventory_option
+from corral.cli.select import inventories, inventory_option, tell
 from corral.engines import refuse_impossible, resolve_placement
 from corral.errors import CorralError
 from corral.fit.answer import Answer, Room, answer
@@ -151,7 +151,11 @@ class _Question:
 
 
 def _host(name: str, inventory: Path | None) -> Host:
-    found = [host for host in all_hosts(inventory) if host.name == name]
+    known = inventories(inventory)
+    tell(known.mistakes)
+    found = [host for host in known.hosts if host.name == name]
     if len(found) != 1:
         raise CorralError(name, f"{len(found)} hosts are called so", "see inventories/, or give -i")
+    if mistake := known.of(found[0]).mistakes.get(name):
+        raise mistake
     return found[0]

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from corral.cli.select import fleets, inventory_option
+from corral.cli.select import inventories, inventory_option, tell
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import ServerState
 from corral.gateway.fleet import gateways_of
-from corral.gateway.plan import FULL_WEIGHT, GatewayPlan
-from corral.inventory import Host
+from corral.gateway.plan import FULL_WEIGHT, GatewayPlan, server_name
+from corral.inventory import Host, Inventory
 from corral.project import load_planner, project_root
 from corral.remote import on_all
 from corral.schema import did_you_mean
@@ -34,7 +34,7 @@ def gateway() -> None:
 @inventory_option
 def status(as_json: bool, inventory: Path | None) -> None:
     """Show all servers; exit code 1 when an alias has none that serves, or a gateway is silent."""
-    found = _gateways(inventory)
+    found, mistakes = _gateways(inventory)
     if not found:
         raise CorralError("corral gateway", "no host is a gateway", 'see "gateway" in the README')
     answers = dict(zip([h.name for h, _ in found], on_all(_ask, found), strict=True))
@@ -45,7 +45,7 @@ def status(as_json: bool, inventory: Path | None) -> None:
     else:
         show(_table(found, answers))
     good = all(_serves(plan, answers[host.name]) for host, plan in found)
-    sys.exit(0 if good else 1)
+    sys.exit(0 if good and not mistakes else 1)
 
 
 @gateway.command()
@@ -105,51 +105,79 @@ def _each(
     sys.exit(0 if all(outcomes.values()) else 1)
 
 
-def _gateways(inventory: Path | None) -> list[tuple[Host, GatewayPlan]]:
-    planner = load_planner(project_root())
-    found = []
-    for hosts in fleets(inventory):
-        plans = planner.gateways(hosts)
-        found += [(host, plans[host.name]) for host in hosts if host.name in plans]
-    return found
+Found = list[tuple[Host, GatewayPlan | None]]
+
+
+def _gateways(inventory: Path | None) -> tuple[Found, list[CorralError]]:
+    """Gateways, and mistakes, which are told; a plan is None where one keeps it from being made."""
+    known = inventories(inventory)
+    found: Found = []
+    mistakes: list[CorralError] = []
+    for one in known.read:
+        hosts = [host for host in one.hosts if "gateway" in host.data]
+        plans, mistake = _plans(one) if hosts else ({}, None)
+        found += [(host, plans.get(host.name)) for host in hosts]
+        mistakes += [mistake] if mistake else []
+    tell([*known.mistakes, *mistakes])
+    return found, mistakes
+
+
+def _plans(inventory: Inventory) -> tuple[dict[str, GatewayPlan], CorralError | None]:
+    try:
+        for mistake in inventory.mistakes.values():
+            raise mistake
+        planner = load_planner(project_root(), tolerant=True)
+        return planner.gateways(inventory.hosts), None
+    except CorralError as error:
+        return {}, error
 
 
 def _behind(server: str, inventory: Path | None) -> list[Host]:
-    """The gateways that a server is behind. Raises CorralError for one that is behind none."""
-    found = _gateways(inventory)
-    plans = {host.name: plan for host, plan in found}
+    """The gateways that a server is behind, by plan or by what they say themselves.
+
+    Raises CorralError for one that is behind none.
+    """
+    found, _ = _gateways(inventory)
+    plans = {host.name: plan for host, plan in found if plan}
     hosts = gateways_of(server, [host for host, _ in found], plans)
+    known = {m.name for plan in plans.values() for pool in plan.pools for m in pool.members}
+    for host in (host for host, plan in found if plan is None):
+        has = {one.server for one in control.state(host)}
+        hosts += [host] if server_name(server) in has else []
+        known |= has
     if not hosts:
-        known = {m.name for plan in plans.values() for pool in plan.pools for m in pool.members}
         what = f"behind no gateway{did_you_mean(server, known)}"
         raise CorralError(server, what, "`corral gateway status` lists servers")
     return hosts
 
 
-def _ask(target: tuple[Host, GatewayPlan]) -> list[ServerState] | str:
+def _ask(target: tuple[Host, GatewayPlan | None]) -> list[ServerState] | str:
     try:
         return control.state(target[0])
     except CorralError as error:
         return str(error)
 
 
-def _serves(plan: GatewayPlan, answer: list[ServerState] | str) -> bool:
+def _serves(plan: GatewayPlan | None, answer: list[ServerState] | str) -> bool:
     if isinstance(answer, str):
         return False
     serving = {server.pool for server in answer if server.serves}
-    return serving >= {pool.name for pool in plan.pools}
+    pools = {pool.name for pool in plan.pools} if plan else {server.pool for server in answer}
+    return serving >= pools
 
 
-def _table(
-    found: list[tuple[Host, GatewayPlan]], answers: dict[str, list[ServerState] | str]
-) -> Rows:
-    """One row a planned server."""
+def _table(found: Found, answers: dict[str, list[ServerState] | str]) -> Rows:
+    """One row a planned server, or one that the gateway has where nothing is planned."""
     heads = ("gateway", "alias", "server", "state", "weight", "requests", "last check")
     table = Rows(*heads)
     for host, plan in found:
         answer = answers[host.name]
         if isinstance(answer, str):
             table.add(host.name, coloured(answer.splitlines()[0], "red"))
+            continue
+        if plan is None:
+            for row in answer:
+                table.add(host.name, row.pool, row.server, *_cells(row))
             continue
         known = {row.server: row for row in answer}
         for pool in plan.pools:

@@ -12,7 +12,8 @@ import click
 from corral.activation import history as history_of
 from corral.activation import kept_plan
 from corral.answers import PINNED, Pinned
-from corral.cli.select import all_hosts, inventory_option, select, select_one_host
+from corral.cli.reach import Target, reach, reach_one
+from corral.cli.select import inventory_option
 from corral.errors import CorralError
 from corral.gate import gate_table
 from corral.installed import ask
@@ -33,7 +34,7 @@ Pair = tuple[Host, HostPlan]
 @inventory_option
 def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
     """Show past activations, the newest first."""
-    reports, errors = _reports(select(names, inventory))
+    reports, errors = _reports([target.pair for target in reach(names, inventory)])
     if as_json:
         say_json([report.document() for report in reports])
     else:
@@ -48,7 +49,7 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
 def show(name: str, log: bool, inventory: Path | None) -> None:
     """Show how a generation, or the last one of an instance, came to be kept or not."""
     by_name = "/" in name
-    pairs = select((name,), inventory) if by_name else _everywhere(name, inventory)
+    pairs = [target.pair for target in _asked(name, inventory)]
     reports, errors = _reports(pairs)
     found = _last_of_each([r for r in reports if by_name or (r.to or "").startswith(name)])
     if not found and not errors:
@@ -82,19 +83,21 @@ def unpin(name: str, pin_name: str, inventory: Path | None) -> None:
 
 
 def _named(command: str, target: str, inventory: Path | None, **words: str) -> Pinned:
-    host, plan = select_one_host(target, inventory)
+    host, plan = reach_one(target, inventory).pair
     if len(plan.instances) != 1:
         raise CorralError(target, f"is {len(plan.instances)} instances", "write HOST/INSTANCE")
     document = {"paths": plan.paths.model_dump(), "instance": plan.instances[0].name, **words}
     return ask(host, plan.paths.helper, [command], PINNED, json.dumps(document))
 
 
-def _everywhere(generation: str, inventory: Path | None) -> list[Pair]:
+def _asked(name: str, inventory: Path | None) -> list[Target]:
+    """Where HOST/INSTANCE is; a generation is looked for on all hosts of an inventory."""
+    if "/" in name:
+        return reach((name,), inventory)
     if inventory is None:
         what = "a generation is looked for on all hosts of an inventory"
-        raise CorralError(generation, what, "give -i INVENTORY, or write HOST/INSTANCE")
-    names = tuple(host.name for host in all_hosts(inventory) if host.spec.instances)
-    return select(names, inventory)
+        raise CorralError(name, what, "give -i INVENTORY, or write HOST/INSTANCE")
+    return [target for target in reach((), inventory) if target.names]
 
 
 def _reports(pairs: Sequence[Pair]) -> tuple[list[Report], list[CorralError]]:

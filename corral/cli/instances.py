@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from pydantic import TypeAdapter
 
-from corral.answers import ANYTHING, CHECKS, SHARD_CHECKS, STATE, ShardCheck
-from corral.cli.select import check_documents, inventory_option, select, select_one_host
-from corral.cli.tables import checks_table, rehash_table, status_table
+from corral.answers import ANYTHING, CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
+from corral.cli.reach import (
+    Planned,
+    Target,
+    as_kept,
+    found_on,
+    mistakes_of,
+    planned,
+    reach,
+    reach_one,
+)
+from corral.cli.select import inventory_option, tell
+from corral.cli.tables import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
 from corral.inventory import Host
-from corral.plan import HostPlan, InstancePlan
+from corral.plan import HostPlan
 from corral.remote import call_helper, on_all, run_on
-from corral.state import HostState, InstanceState
+from corral.settings import HOST_PATHS
 from corral.terminal import say, say_json, show
 from corral.verification import Check, subjects
 
@@ -37,12 +47,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 @inventory_option
 def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path | None) -> None:
     """Compare running instances with their plan; exit code 1 when a check fails."""
-    targets = select(names, inventory)
-    documents = check_documents(targets, inventory)
+    asked = reach(names, inventory)
+    made = _planned(asked)
+    pairs = on_all(lambda target: _to_check(target, made), asked)
+    targets = [pair for pair in pairs if not isinstance(pair, CorralError)]
+    documents = _documents(asked, targets, made)
     answers = on_all(lambda target: _check(target, documents), targets)
     results = {
         plan.host: _checks(plan, answer) for (_, plan), answer in zip(targets, answers, strict=True)
     }
+    results |= _unasked(asked, pairs)
     rotten = _rehash(targets) if rehash else {}
     if as_json:
         rows = {h: [c.model_dump() for c in checks] for h, checks in results.items()}
@@ -54,6 +68,7 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
             show(rehash_table(rotten))
     good = all(c.ok for checks in results.values() for c in checks)
     good = good and all(row.ok for rows in rotten.values() for row in rows)
+    good = good and not made.mistakes
     if not good:
         say("Next: corral logs HOST/INSTANCE, or deploy to restore the plan", err=True)
     sys.exit(0 if good else 1)
@@ -64,19 +79,22 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
 @json_option
 @inventory_option
 def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
-    """Show what runs; exit code 1 when something planned does not."""
-    targets = select(names, inventory)
-    answers = on_all(lambda target: _ask(target, "state", STATE), targets)
-    states = {plan.host: a for (_, plan), a in zip(targets, answers, strict=True)}
-    plans = [plan for _, plan in targets]
+    """Show what runs, as hosts tell; exit code 1 when it is not what is planned, and well."""
+    targets = reach(names, inventory)
+    made = _planned(targets)
+    found = dict(zip([t.host.name for t in targets], on_all(_found, targets), strict=True))
+    standings = [
+        standing
+        for target in targets
+        for standing in _standings(target, found[target.host.name], made)
+    ]
     if as_json:
-        rows = {
-            h: s if isinstance(s, str) else s.model_dump(mode="json") for h, s in states.items()
-        }
-        say_json(rows)
+        say_json({name: _plain(answer) for name, answer in found.items()})
     else:
-        show(status_table(plans, states))
-    sys.exit(0 if all(_as_planned(plan, states[plan.host]) for plan in plans) else 1)
+        show(status_table(standings))
+    reached = not any(isinstance(answer, str) for answer in found.values())
+    good = reached and all(one.is_good for one in standings if one.is_asked)
+    sys.exit(0 if good and not made.mistakes else 1)
 
 
 @click.command()
@@ -111,39 +129,54 @@ def restart(names: tuple[str, ...], inventory: Path | None) -> None:
 @inventory_option
 def logs(name: str, follow: bool, lines: int, build: bool, inventory: Path | None) -> None:
     """Show the journal of an instance, or of all instances of a host."""
-    host, plan = select_one_host(name, inventory)
+    target = reach_one(name, inventory)
     if build:
-        sys.exit(run_on(host, _build_log(plan, lines, follow=follow)))
-    units = [word for instance in plan.instances for word in ("--unit", instance.unit)]
+        sys.exit(run_on(target.host, _build_log(lines, follow=follow)))
+    units = [f"--unit={unit}" for unit in _units(target)]
     words = ["journalctl", *units, "--lines", str(lines), "--no-pager"]
-    sys.exit(run_on(host, [*words, "--follow"] if follow else words))
+    sys.exit(run_on(target.host, [*words, "--follow"] if follow else words))
 
 
-def _build_log(plan: HostPlan, lines: int, *, follow: bool) -> list[str]:
+def _units(target: Target) -> list[str]:
+    """Raises CorralError where there are none: systemd would take that for all there are."""
+    _, plan = target.pair
+    if not plan.instances:
+        raise CorralError(target.host.name, "has no instance", "name a host that has")
+    return [instance.unit for instance in plan.instances]
+
+
+def _build_log(lines: int, *, follow: bool) -> list[str]:
     """The command that shows the logs of the host's last engine builds, one for each engine."""
-    engines = sorted({release.engine for release in plan.releases})
-    files = [f"{plan.paths.state}/jobs/build-{engine}/log" for engine in engines]
     # By name: a build that starts anew begins a new file.
-    return ["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), *files]
+    options = f"--lines={lines}" + (" --follow=name --retry" if follow else "")
+    return ["sh", "-c", f"exec tail {options} {HOST_PATHS.state}/jobs/build-*/log"]
 
 
 def _systemctl(verb: str, names: tuple[str, ...], inventory: Path | None) -> None:
     if not names:
         raise CorralError(f"corral {verb}", "no host or instance named", "name what to act on")
     failed = 0
-    for host, plan in select(names, inventory):
-        units = [instance.unit for instance in plan.instances]
-        code = run_on(host, ["systemctl", verb, *units])
+    for target in reach(names, inventory):
+        code = run_on(target.host, ["systemctl", verb, *_units(target)])
         if code == 0 and verb != "stop":
-            answer = _ask((host, plan), "ready", ANYTHING, _ready_seconds(plan))
-            code = 1 if isinstance(answer, str) else 0
-            if code:
-                say(answer, err=True)
+            code = 1 if (problem := _not_ready(target)) else 0
+            if problem:
+                say(problem, err=True)
         failed += code != 0
         outcome = "failed" if code else {"stop": "stopped"}.get(verb, "ready")
-        for instance in plan.instances:
-            say(f"{plan.host}/{instance.name}: {outcome}")
+        for name in target.names:
+            say(f"{target.host.name}/{name}: {outcome}")
     sys.exit(1 if failed else 0)
+
+
+def _not_ready(target: Target) -> str:
+    """Why instances do not answer where what is installed of them listens; empty once all do."""
+    try:
+        plan = as_kept(target)
+    except CorralError as error:
+        return str(error)
+    answer = _ask((target.host, plan), "ready", ANYTHING, _ready_seconds(plan))
+    return answer if isinstance(answer, str) else ""
 
 
 def _ready_seconds(plan: HostPlan) -> int:
@@ -192,15 +225,87 @@ def _rehash(targets: list[tuple[Host, HostPlan]]) -> dict[str, list[ShardCheck]]
     }
 
 
-def _as_planned(plan: HostPlan, state: HostState | str) -> bool:
-    if isinstance(state, str):
-        return False
-    return all(_is_as_planned(i, state.instances.get(i.name)) for i in plan.instances)
+def _planned(targets: list[Target]) -> Planned:
+    """Plans of hosts; mistakes are told."""
+    made = planned(targets)
+    _tell_new(made, known=mistakes_of(targets))
+    return made
 
 
-def _is_as_planned(plan: InstancePlan, found: InstanceState | None) -> bool:
-    return (
-        found is not None
-        and found.active == "active"
-        and found.proved_generation == plan.generation
-    )
+def _tell_new(made: Planned, *, known: Iterable[CorralError]) -> None:
+    """Tell mistakes, each once; ``known`` ones are told already."""
+    told = {str(mistake) for mistake in known}
+    tell({str(m): m for m in made.mistakes.values() if str(m) not in told}.values())
+
+
+def _documents(
+    asked: list[Target], pairs: list[tuple[Host, HostPlan]], made: Planned
+) -> dict[str, str]:
+    """Host -> what its check is asked with; what keeps keys from being compared is told."""
+    targets = {target.host.name: target for target in asked}
+    known = [*mistakes_of(asked), *made.mistakes.values()]
+    documents = {host.name: plan.to_helper() for host, plan in pairs}
+    for host, plan in pairs:
+        if host.name in made.plans:
+            try:
+                documents[host.name] = with_keys(targets[host.name], plan)
+            except CorralError as error:
+                made.mistakes[host.name] = error
+    _tell_new(made, known=known)
+    return documents
+
+
+def _to_check(target: Target, made: Planned) -> tuple[Host, HostPlan] | CorralError:
+    """A host with its plan; where none can be made, with that of what is installed there."""
+    if plan := made.plans.get(target.host.name):
+        return target.host, plan
+    try:
+        return target.host, as_kept(target)
+    except CorralError as error:
+        return error
+
+
+def _unasked(
+    targets: list[Target], pairs: Iterable[tuple[Host, HostPlan] | CorralError]
+) -> dict[str, list[Check]]:
+    """Rows of the hosts that have no plan, neither here nor there."""
+    return {
+        target.host.name: _checks(target.pair[1], str(pair))
+        for target, pair in zip(targets, pairs, strict=True)
+        if isinstance(pair, CorralError)
+    }
+
+
+def _found(target: Target) -> dict[str, FoundInstance] | str:
+    """What a host keeps, or the reason why it does not tell, as text."""
+    try:
+        return found_on(target)
+    except CorralError as error:
+        return str(error)
+
+
+def _standings(
+    target: Target, answer: Mapping[str, FoundInstance] | str, made: Planned
+) -> list[Standing]:
+    """One for each instance that was asked for, and for others that the host has."""
+    host, plan = target.host, made.plans.get(target.host.name)
+    found = {} if isinstance(answer, str) else answer
+    others = [n for n in found if n not in host.instance_names] if target.whole else []
+    return [
+        Standing(
+            host=host.name,
+            name=name,
+            is_asked=name in target.names,
+            answer=answer if isinstance(answer, str) else answer.get(name),
+            plan=plan.instance(name) if plan else None,
+        )
+        for name in (*target.names, *others)
+    ]
+
+
+def _plain(answer: Mapping[str, FoundInstance] | str) -> Any:
+    """For programs: without the plans that the host keeps, which `corral show` compares."""
+    if isinstance(answer, str):
+        return answer
+    rows = {name: one.model_dump(mode="json", exclude={"plan"}) for name, one in answer.items()}
+    return {"instances": rows}

@@ -13,7 +13,7 @@ from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.fleet import Build, builds, differences
 from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host, load_inventory
+from corral.inventory import Host
 from corral.plan import HostPlan, InstancePlan
 from corral.project import load_planner, project_root
 from corral.terminal import say, say_json
@@ -47,11 +47,10 @@ def _check_flags(host: Host, plan: HostPlan) -> None:
 
 def _fleet(host: str, inventory: Path | None) -> dict[str, Build]:
     """Who builds what in the inventory of a host."""
-    for path in inventories(inventory):
-        hosts = load_inventory(path)
-        if host in (known.name for known in hosts):
+    for one in inventories(inventory).read:
+        if host in (known.name for known in one.hosts):
             planner = load_planner(project_root())
-            return builds(hosts, {known.name: planner.releases(known) for known in hosts})
+            return builds(one.hosts, {known.name: planner.releases(known) for known in one.hosts})
     return {}
 
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from corral.activation import Driver
+from corral.answers import FoundInstance
+from corral.cli.reach import Target, as_kept, found_on, reach, traffic_of
 from corral.cli.rollout import state_option
 from corral.cli.run_rollout import run_course
-from corral.cli.select import inventories, inventory_option, select
+from corral.cli.select import inventory_option, tell
 from corral.errors import CorralError
 from corral.following import News
 from corral.installed import operator
-from corral.inventory import Host, load_inventory
+from corral.inventory import Host, Inventory, read_inventory
+from corral.kept import kept_plan
 from corral.plan import HostPlan
-from corral.project import load_planner, project_root
-from corral.rollout.begin import Fleet, Wanted, fleet
+from corral.remote import on_all
+from corral.rollout.begin import Fleet
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
-from corral.rollout.staging import look
 from corral.rollout.view import LineView
 from corral.terminal import console, say
-from corral.traffic import traffic
 
 
 @click.command()
@@ -49,21 +51,19 @@ def revert(
         raise CorralError("corral revert", "names or --rollout, one of them", step)
     if rollout_id:
         sys.exit(_rollout(Journals(folder), rollout_id))
-    targets = select(names, inventory)
-    done = [_host(host, plan, to, inventory) for host, plan in targets]
+    done = [_host(target, to) for target in reach(names, inventory)]
     sys.exit(0 if all(done) else 20)
 
 
-def _host(host: Host, plan: HostPlan, to: str | None, inventory: Path | None) -> bool:
+def _host(target: Target, to: str | None) -> bool:
     """Whether all instances of a host are back; a report that says more is printed."""
-    view = LineView(console(soft_wrap=True))
+    view, host = LineView(console(soft_wrap=True)), target.host
 
     def hear(instance: str, news: News) -> None:
         view.heard(f"{host.name}/{instance}", news)
 
-    planner = load_planner(project_root())
-    gateways, _ = traffic(_neighbours(host, inventory), planner, say)
-    driver = Driver(host, plan, gateways, hear=hear)
+    plan = as_kept(target, plans_needed=False)
+    driver = Driver(host, plan, traffic_of(target), hear=hear)
     good = True
     for instance in plan.instances:
         report = driver.revert(instance, to)
@@ -72,41 +72,61 @@ def _host(host: Host, plan: HostPlan, to: str | None, inventory: Path | None) ->
     return good
 
 
-def _neighbours(host: Host, inventory: Path | None) -> list[Host]:
-    """All hosts of the inventory that a host is in, the gateways among them."""
-    for path in inventories(inventory):
-        hosts = load_inventory(path)
-        if host.name in (one.name for one in hosts):
-            return hosts
-    return [host]
-
-
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
     if not rollout.to_take_back():
         say(f"rollout {rollout_id} has nothing to take back")
         return 0
     inventory = Path(rollout.inventory)
-    found = fleet(Wanted(inventory, rollout.only), say)
+    targets = _touched(rollout, read_inventory(inventory))
+    answers = on_all(_found, targets)
+    found = {target.host.name: a for target, a in zip(targets, answers, strict=True)}
+    fleet = Fleet(
+        hosts=targets[0].inventory.hosts,
+        pairs=tuple(_pair(target, found[target.host.name]) for target in targets),
+        traffic=traffic_of(targets[0]),
+    )
     with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
             say(f"{name} serves something else by now, and is left as it is")
         back = {"failure": f"taken back by {operator()}", "on_failure": "revert"}
-        ended = run_course(rollout.model_copy(update=back), found, journals, leave)
+        ended = run_course(rollout.model_copy(update=back), fleet, journals, leave)
     return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)
 
 
-def _changed_again(rollout: Rollout, found: Fleet) -> frozenset[str]:
+def _touched(rollout: Rollout, inventory: Inventory) -> list[Target]:
+    """Hosts that a rollout changed. Raises CorralError for one that is not in its inventory."""
+    hosts = {host.name: host for host in inventory.hosts}
+    names = list(dict.fromkeys(step.host for step in rollout.steps))
+    if gone := [name for name in names if name not in hosts]:
+        mistake = inventory.mistakes.get(gone[0])
+        what = mistake.what if mistake else f"is not in {inventory.path} any more"
+        raise CorralError(gone[0], what, "describe there how it is reached, then ask again")
+    tell(inventory.mistakes.values())
+    return [Target(hosts[name], hosts[name].instance_names, inventory) for name in names]
+
+
+def _found(target: Target) -> dict[str, FoundInstance]:
+    """Nothing of a host that does not tell: what is asked of it next will say why."""
+    try:
+        return found_on(target)
+    except CorralError:
+        return {}
+
+
+def _pair(target: Target, found: Mapping[str, FoundInstance]) -> tuple[Host, HostPlan]:
+    kept = {name: found[name].plan if name in found else {} for name in target.names}
+    return target.host, kept_plan(target.host, kept)
+
+
+def _changed_again(
+    rollout: Rollout, found: Mapping[str, Mapping[str, FoundInstance]]
+) -> frozenset[str]:
     """Of what shall be taken back: what does not serve what this rollout put there."""
-    wanted = rollout.to_take_back()
-    touched = {step.host for step in wanted}
-    pairs = [pair for pair in found.pairs if pair[0].name in touched]
-    members = {member.host.name: member for member in look(pairs, found.key_of)}
     return frozenset(
         step.name
-        for step in wanted
-        if step.host in members
-        and (state := members[step.host].state.instances.get(step.instance))
-        and state.installed_generation != step.to_generation
+        for step in rollout.to_take_back()
+        if (now_there := found[step.host].get(step.instance))
+        and now_there.installed_generation != step.to_generation
     )

@@ -1,110 +1,152 @@
-"""From what a person types to hosts and instances."""
+"""From what a person types to hosts and instances, with plans of what they shall be."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from corral.errors import CorralError
 from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host, load_inventory
-from corral.key_proof import check_document
+from corral.inventory import Host, Inventory, read_inventory
 from corral.plan import HostPlan
 from corral.planning import Planner
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
+from corral.terminal import say_error
 
 inventory_option = click.option(
-    "-i", "--inventory", type=click.Path(path_type=Path), help="One inventory; all if not given."
+    "-i",
+    "--inventory",
+    type=click.Path(path_type=Path),
+    help="One inventory; if not given, all of inventories/ but examples.",
 )
 
 
-def inventories(chosen: Path | None) -> list[Path]:
-    """The chosen inventory, or every one of inventories/."""
-    return [chosen] if chosen else sorted((project_root() / "inventories").glob("*.py"))
+@dataclass(frozen=True)
+class Inventories:
+    """What a command works on: the inventory that was named, or those of the project.
+
+    + mistakes: of files that cannot be read at all; none of them was named
+    + examples: not read unless they are named
+    """
+
+    read: tuple[Inventory, ...]
+    mistakes: tuple[CorralError, ...] = ()
+    examples: tuple[Inventory, ...] = ()
+
+    @property
+    def hosts(self) -> list[Host]:
+        """All hosts, also those with a mistake in their data."""
+        return [host for inventory in self.read for host in inventory.hosts]
+
+    def of(self, host: Host) -> Inventory:
+        """The inventory that a host is in."""
+        return next(one for one in self.read if any(host is known for known in one.hosts))
+
+
+def inventories(chosen: Path | None) -> Inventories:
+    """The chosen inventory, or every one of inventories/ but examples.
+
+    Raises CorralError for the chosen one; a file that nobody named is a mistake to be told.
+    """
+    if chosen:
+        return Inventories((read_inventory(chosen),))
+    read: list[Inventory] = []
+    mistakes: list[CorralError] = []
+    for path in sorted((project_root() / "inventories").glob("*.py")):
+        try:
+            read.append(read_inventory(path.relative_to(project_root())))
+        except CorralError as error:
+            mistakes.append(error)
+    own = tuple(one for one in read if not one.is_example)
+    return Inventories(own, tuple(mistakes), tuple(one for one in read if one.is_example))
+
+
+def tell(mistakes: Iterable[CorralError]) -> None:
+    """Print mistakes beside what could be read in spite of them."""
+    for mistake in mistakes:
+        say_error(mistake)
 
 
 def all_hosts(chosen: Path | None) -> list[Host]:
-    """Hosts of the chosen inventory, or of all. Raises CorralError."""
-    return [host for hosts in fleets(chosen) for host in hosts]
-
-
-def fleets(chosen: Path | None) -> list[list[Host]]:
-    """The same, each inventory for itself. Raises CorralError."""
-    return [load_inventory(path) for path in inventories(chosen)]
+    """Hosts of the chosen inventory, or of all. Raises CorralError at the first mistake."""
+    found = inventories(chosen)
+    for mistake in (*found.mistakes, *(m for one in found.read for m in one.mistakes.values())):
+        raise mistake
+    return found.hosts
 
 
 def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
     """Hosts with plans, narrowed to what ``names`` say: HOST, INSTANCE or HOST/INSTANCE.
 
-    No name means every host, which needs an inventory to be chosen. Raises CorralError.
+    No name means every host, which needs an inventory to be chosen. Raises CorralError, also for
+    a mistake in an inventory of these hosts.
+    """
+    found = named(names, chosen)
+    planner = load_planner(project_root())
+    selected = []
+    for inventory in found.read:
+        wanted = {host.name: matching(host, names) for host in inventory.hosts}
+        if not any(wanted.values()):
+            continue
+        for mistake in inventory.mistakes.values():
+            raise mistake
+        gateways = _gateways(names, inventory.hosts, planner)
+        for host in inventory.hosts:
+            if wanted[host.name]:
+                plan = planner.plan_host(host)
+                kept = tuple(i for i in plan.instances if i.name in wanted[host.name])
+                changes = {"instances": kept, "gateway": gateways.get(host.name)}
+                selected.append((host, plan.model_copy(update=changes)))
+    return selected
+
+
+def named(names: tuple[str, ...], chosen: Path | None) -> Inventories:
+    """Inventories in which all names are found; mistakes of others are told.
+
+    Raises CorralError for a name that is nowhere, or for none without a chosen inventory.
     """
     if not names and chosen is None:
         raise CorralError("corral", "no host or instance named", "name some, or give -i INVENTORY")
-    inventories_hosts = fleets(chosen)
-    _refuse_unknown(names, [host for hosts in inventories_hosts for host in hosts])
-    planner = load_planner(project_root())
-    found = []
-    for hosts in inventories_hosts:
-        gateways = _gateways(names, hosts, planner)
-        for host in hosts:
-            wanted = {i for i in _instances(host) if not names or _any_matches(names, host, i)}
-            if wanted:
-                plan = planner.plan_host(host)
-                kept = tuple(i for i in plan.instances if i.name in wanted)
-                changes = {"instances": kept, "gateway": gateways.get(host.name)}
-                found.append((host, plan.model_copy(update=changes)))
-    return found
-
-
-def check_documents(targets: list[tuple[Host, HostPlan]], chosen: Path | None) -> dict[str, str]:
-    """Host -> its plan as checks take it, with what the store says of its keys.
-
-    + targets: selected by ``select`` from the same inventory. Raises CorralError.
-    """
-    wanted, found = {host.name: (host, plan) for host, plan in targets}, {}
-    planner = load_planner(project_root())
-    for hosts in fleets(chosen):
-        if own := [host.name for host in hosts if host.name in wanted]:
-            plans = planner.gateways(hosts)
-            found.update({n: check_document(*wanted[n], hosts, plans) for n in own})
-    return found
-
-
-def select_one_host(name: str, chosen: Path | None) -> tuple[Host, HostPlan]:
-    """The only host that ``name`` fits. Raises CorralError when it fits several."""
-    found = select((name,), chosen)
-    if len(found) != 1:
-        several = " and ".join(host.name for host, _ in found)
-        raise CorralError(name, f"is on {several}", "name one as HOST/INSTANCE")
-    return found[0]
-
-
-def _refuse_unknown(names: tuple[str, ...], hosts: list[Host]) -> None:
-    known = {n for h in hosts for n in (h.name, *(i.name for i in h.spec.instances))}
+    found = inventories(chosen)
     for name in names:
-        if not any(_any_matches((name,), host, i) for host in hosts for i in _instances(host)):
-            hint = did_you_mean(name.split("/")[-1], known)
-            raise CorralError(name, f"no such host or instance{hint}", "see inventories/")
+        if not any(matching(host, (name,)) for host in found.hosts):
+            raise _unknown(name, found)
+    tell(found.mistakes)
+    return found
+
+
+def matching(host: Host, names: tuple[str, ...]) -> set[str]:
+    """Instances of a host that names fit, all without names; one called "" where it has none."""
+    own = host.instance_names or ("",)
+    return {i for i in own if not names or any(_matches(name, host, i) for name in names)}
+
+
+def _unknown(name: str, found: Inventories) -> CorralError:
+    if found.mistakes:
+        # It may be in a file that cannot be read.
+        tell(found.mistakes[:-1])
+        return found.mistakes[-1]
+    for example in found.examples:
+        if any(matching(host, (name,)) for host in example.hosts):
+            what = f"is in {example.path} alone, an example: it is read when it is named"
+            return CorralError(name, what, f"give -i {example.path}, or describe your own hosts")
+    known = {n for h in found.hosts for n in (h.name, *h.instance_names)}
+    hint = did_you_mean(name.split("/")[-1], known)
+    return CorralError(name, f"no such host or instance{hint}", "see inventories/")
 
 
 def _gateways(
-    names: tuple[str, ...], hosts: list[Host], planner: Planner
+    names: tuple[str, ...], hosts: tuple[Host, ...], planner: Planner
 ) -> dict[str, GatewayPlan]:
     """Plans of the gateways that are named, or of all."""
     if not any(host.spec.gateway and (not names or host.name in names) for host in hosts):
         return {}
     plans = planner.gateways(hosts)
     return {name: plan for name, plan in plans.items() if not names or name in names}
-
-
-def _any_matches(names: tuple[str, ...], host: Host, instance: str) -> bool:
-    return any(_matches(name, host, instance) for name in names)
-
-
-def _instances(host: Host) -> list[str]:
-    return [i.name for i in host.spec.instances] or [""]
 
 
 def _matches(name: str, host: Host, instance: str) -> bool:

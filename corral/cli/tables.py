@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.text import Text
 
-from corral.answers import ShardCheck
-from corral.plan import HostPlan, InstancePlan
-from corral.state import HostState
+from corral.answers import FoundInstance, ShardCheck
+from corral.plan import InstancePlan
 from corral.terminal import Rows, coloured
 from corral.verification import Check
 
@@ -31,41 +31,87 @@ def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Rows:
     return table
 
 
-def status_table(plans: list[HostPlan], states: Mapping[str, HostState | str]) -> Rows:
-    """One row an instance."""
-    heads = ("host", "instance", "endpoint", "unit", "pid", "since", "VRAM", "generation")
+@dataclass(frozen=True)
+class Standing:
+    """How an instance stands: what its host tells of it, beside what is planned.
+
+    + is_asked: somebody asked for it, else it is on the host beside those
+    + answer: why the host does not tell, as text; None where it has no such instance
+    + plan: None where it cannot be planned
+    """
+
+    host: str
+    name: str
+    is_asked: bool
+    answer: FoundInstance | str | None
+    plan: InstancePlan | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether what is planned runs, proved, where it is planned, and is well."""
+        found, plan = self.answer, self.plan
+        if plan is None or found is None or isinstance(found, str):
+            return False
+        generations = {found.proved_generation, found.running_generation}
+        return (
+            found.active == "active"
+            and found.health == "ok"
+            and generations == {plan.generation}
+            and found.listening == (plan.endpoint.url,)
+        )
+
+
+def status_table(standings: Sequence[Standing]) -> Rows:
+    """One row an instance; what is planned is told where it is not so."""
+    heads = ("host", "instance", "endpoint", "unit", "pid", "since", "model", "health", "VRAM",
+             "generation")  # fmt: skip
     table = Rows(*heads)
-    for plan in plans:
-        for instance in plan.instances:
-            table.add(
-                plan.host, instance.name, instance.endpoint.url, *_row(instance, states[plan.host])
-            )
+    for standing in standings:
+        table.add(standing.host, standing.name, *_row(standing))
     return table
 
 
-def _row(instance: InstancePlan, state: HostState | str) -> tuple[str | Text, ...]:
-    if isinstance(state, str):
-        return coloured(state.splitlines()[0], "red"), "", "", "", ""
-    found = state.instances.get(instance.name)
+def _row(standing: Standing) -> tuple[str | Text, ...]:
+    found, plan = standing.answer, standing.plan
+    if isinstance(found, str):
+        return (coloured(found.splitlines()[0], "red"),)
     if found is None:
-        return coloured("the host does not tell of it", "red"), "", "", "", ""
+        return (coloured("the host does not tell of it: not deployed there", "red"),)
     unit = f"{found.active} ({found.sub})"
-    colour = "green" if found.active == "active" else "red"
+    runs = found.active == "active"
     generation = found.proved_generation or "none"
-    if generation != instance.generation:
-        generation += f", planned {instance.generation}"
-    vram = _vram(instance, state)
-    return coloured(unit, colour), str(found.pid or ""), found.since, vram, generation
+    if found.pid and found.running_generation != found.proved_generation:
+        generation += f", runs {found.running_generation or 'what nobody staged'}"
+    served = f"{found.model} {found.quant}".strip() or ("unknown" if found.pid else "none")
+    where = ", ".join(found.listening) or "none"
+    if plan:
+        generation += _unless(plan.generation, found.proved_generation)
+        served += _unless(f"{plan.model} {plan.quant}", served) if found.pid else ""
+        where += _unless(plan.endpoint.url, where) if found.pid else ""
+    elif not standing.is_asked:
+        generation += ", not in the inventory"
+    return (
+        where,
+        coloured(unit, "green" if runs else "red"),
+        str(found.pid or ""),
+        found.since,
+        served,
+        coloured(found.health or "none", "green" if found.health == "ok" else "red"),
+        _vram(found, plan),
+        generation,
+    )
 
 
-def _vram(instance: InstancePlan, state: HostState) -> str:
+def _unless(planned: str, found: str | None) -> str:
+    return "" if planned == found else f", planned {planned}"
+
+
+def _vram(found: FoundInstance, plan: InstancePlan | None) -> str:
     """What the unit holds, and what was predicted; nothing for a server without GPUs."""
-    if not instance.need.gpus:
-        return ""
-    own = [p for p in state.gpu_host.processes if p.unit == instance.unit]
-    held_mib = sum(process.used_mib or 0 for process in own)
-    predicted_mib = sum(need.total_mib for need in instance.need.gpus)
-    return f"{held_mib:,} of {predicted_mib:,} MiB"
+    if plan is None or not plan.need.gpus:
+        return "" if found.vram_mib is None else f"{found.vram_mib:,} MiB"
+    predicted_mib = sum(need.total_mib for need in plan.need.gpus)
+    return f"{found.vram_mib or 0:,} of {predicted_mib:,} MiB"
 
 
 def _mark(ok: bool) -> Text:

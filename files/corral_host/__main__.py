@@ -4,6 +4,7 @@ PLAN, RELEASE, PATHS, NAMED, ROLLOUT and QUESTION are documents. They are read f
 as an argument is at most 128 KiB long; a short one may be the argument.
 
 state PLAN           what is here now of what PLAN wants; changes nothing
+instances PATHS      the instances that are kept here, and what runs; PATHS are those of a HostPlan
 heal PLAN            let servers read what is theirs; tells what other users could not read
 gpus PLAN            the part of state that tells of GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
@@ -46,6 +47,7 @@ from corral_host.tools import HostError
 WITH_DOCUMENT = {
     "state": ("state", "state"),
     "gpus": ("state", "gpus"),
+    "instances": ("kept", "instances"),
     "heal": ("modes", "heal"),
     "check": ("check", "check"),
     "held-keys": ("held_keys", "held"),

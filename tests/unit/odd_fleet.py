@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from corral import asking
-from corral.plan import HostPlan
+from corral.plan import INSTANCE_FILES, HostPlan
 from corral.project import load_planner
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host
@@ -64,11 +64,16 @@ def odd_fleet(corral: Corral, hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) 
     return fleet
 
 
+def kept_document(plan: HostPlan) -> dict[str, Any]:
+    """The plan of the first instance, as its host keeps it."""
+    return plan.instances[0].model_dump(mode="json", exclude=set(INSTANCE_FILES))
+
+
 def good(plan: HostPlan, said: str = "well") -> dict[str, Answer]:
     """What a host answers to each command; ``said`` stands wherever it is free to choose."""
     state = bare(plan).model_dump(mode="json")
-    found = {"active": said, "sub": said, "since": said, "proved_generation": said}
-    state["instances"]["chat"] |= found
+    told = {"active": said, "sub": said, "since": said, "proved_generation": said}
+    state["instances"]["chat"] |= told
     generation = plan.instances[0].generation
     report = {
         "host": plan.host, "instance": "chat", "at": said, "by": said, "from": said,
@@ -81,8 +86,16 @@ def good(plan: HostPlan, said: str = "well") -> dict[str, Answer]:
               "weight": 100, "sessions": 0, "check": said, "until": said}  # fmt: skip
     kept = {"profile": said, "gpus": [], "lengths": [], "generated_tokens": 1,
             "samples": {said: [1, 2]}, "generation": said, "at": said}  # fmt: skip
+    found = {
+        "unit": said, "active": said, "sub": said, "pid": 1, "since": said, "health": said,
+        "proved_generation": said, "running_generation": said, "model": said, "quant": said,
+        "listening": [said], "plan": kept_document(plan),
+    }  # fmt: skip
+    # One that no inventory names.
+    stranger = {} if said == plan.host else {said: found}
     answers: dict[str, Any] = {
         " state": state,
+        " instances": {"instances": {"chat": found, **stranger}},
         " check": [{"instance": "chat", "check": said, "ok": True, "detail": said}],
         " rehash": [{"path": said, "ok": True, "detail": said}],
         " history": [report],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from corral.answers import FoundInstance
 from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.inventory import Host
@@ -30,6 +31,13 @@ def pair(name: str) -> Pair:
 
 def generation(name: str) -> str:
     return pair(name)[1].instances[0].generation
+
+
+def found_instance(**changes: Any) -> FoundInstance:
+    """An instance as its host tells of it: it runs and is well."""
+    found = {"unit": "corral-chat.service", "active": "active", "sub": "running", "pid": 7,
+             "since": "", "health": "ok", **changes}  # fmt: skip
+    return FoundInstance.model_validate(found)
 
 
 def report(name: str, outcome: str = "kept", **changes: Any) -> dict[str, Any]:

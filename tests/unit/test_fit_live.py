@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from corral.cli.tables import status_table
+from corral.answers import FoundInstance
+from corral.cli.tables import Standing, status_table
 from corral.inventory import Host
 from corral.plan import DeviceNeed, HostPlan, InstanceNeed
 from corral.state import GpuHost, GpuProcess
 from corral.terminal import show
 from tests.gpu_samples import gpu, serving
-from tests.samples import CHAT, GPU, LONG, ROOT, bare, plan
+from tests.samples import CHAT, GPU, LONG, ROOT, plan
 from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models
+from tests.unit.helper_modules import helper_module
 from tests.unit.test_cli import assert_one_message
 
 AIR = ("glm-4.5-air", "--profile", "glm-4.5-air-realtime")
@@ -173,25 +175,39 @@ def two_instances() -> HostPlan:
     return plan(CHAT, LONG, gpus=GPU).model_copy(update={"instances": instances})
 
 
-def test_status_shows_held_against_predicted_vram(capsys: pytest.CaptureFixture[str]) -> None:
-    processes = (
-        held("corral-chat.service", 6000, on="GPU-0"),
-        held("corral-chat.service", 5950),
-        held("corral-chat.service", None),
-        held("corral-other.service", 7777),
+def standing(planned: HostPlan, name: str, vram_mib: int | None) -> Standing:
+    unit = f"corral-{name}.service"
+    found = FoundInstance(
+        unit=unit, active="active", sub="running", pid=1, since="", vram_mib=vram_mib
     )
+    return Standing(planned.host, name, True, found, planned.instance(name))
+
+
+def test_status_shows_held_against_predicted_vram(capsys: pytest.CaptureFixture[str]) -> None:
     planned = two_instances()
-    state = bare(planned, gpu_host=serving(processes=processes))
-    show(status_table([planned], {planned.host: state}))
+    show(status_table([standing(planned, "chat", 11950), standing(planned, "long", None)]))
     heads, chat, other = capsys.readouterr().out.splitlines()
     assert "VRAM" in heads
     assert "11,950 of 12,300 MiB" in chat
     assert "MiB" not in other
 
 
+def test_a_host_adds_up_what_each_unit_holds() -> None:
+    processes = [
+        held("corral-chat.service", 6000, on="GPU-0"),
+        held("corral-chat.service", 5950),
+        held("corral-chat.service", None),
+        held("corral-other.service", 7777),
+    ]
+    found = helper_module("kept").vram_mib([one.model_dump() for one in processes])
+    assert found == {"corral-chat.service": 11950, "corral-other.service": 7777}
+
+
 def test_status_of_a_host_that_does_not_answer_has_no_vram(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     planned = two_instances()
-    show(status_table([planned], {planned.host: "lab-1: no route\n  Next: see"}))
+    instance = planned.instance("chat")
+    reason = "lab-1: no route\n  Next: see"
+    show(status_table([Standing(planned.host, "chat", True, reason, instance)]))
     assert "MiB" not in capsys.readouterr().out

@@ -11,19 +11,29 @@ import pytest
 from click.testing import CliRunner, Result
 
 from corral import activation
+from corral.answers import FoundInstance
 from corral.cli import cli
 from corral.cli import history as history_module
 from corral.cli import revert as revert_module
 from corral.cli import rollout as rollout_module
+from corral.cli.reach import Target
 from corral.errors import CorralError
+from corral.inventory import Inventory
 from corral.reports import Report
 from corral.rollout import pruning
 from corral.rollout.begin import Fleet
 from corral.rollout.journal import Journals, Rollout
 from corral.rollout.staging import Member
 from corral.state import HostState
-from tests.samples import bare
-from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
+from tests.unit.rollout_samples import (
+    OLD,
+    FakeHelper,
+    found_instance,
+    generation,
+    pair,
+    report,
+    rollout,
+)
 
 
 def corral(*words: str, answer: str | None = None) -> Result:
@@ -33,6 +43,12 @@ def corral(*words: str, answer: str | None = None) -> Result:
 def refusal(result: Result) -> CorralError:
     assert isinstance(result.exception, CorralError), result.output
     return result.exception
+
+
+def target(*names: str) -> Target:
+    """The first of the hosts of an inventory."""
+    hosts = tuple(pair(name)[0] for name in names)
+    return Target(hosts[0], ("chat",), Inventory(path=Path("i.py"), hosts=hosts))
 
 
 class Begin:
@@ -150,9 +166,9 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
         }
     )
     for module in (history_module, revert_module):
-        monkeypatch.setattr(module, "select", lambda *_: [pair("a")])
-    monkeypatch.setattr(history_module, "select_one_host", lambda *_: pair("a"))
-    monkeypatch.setattr(history_module, "all_hosts", lambda _: [pair("a")[0]])
+        monkeypatch.setattr(module, "reach", lambda *_: [target("a")])
+    monkeypatch.setattr(history_module, "reach_one", lambda *_: target("a"))
+    monkeypatch.setattr(revert_module, "as_kept", lambda *_, **__: pair("a")[1])
     monkeypatch.setattr(activation, "ask", made.ask)
     monkeypatch.setattr(history_module, "ask", made.ask)
     return made
@@ -237,12 +253,12 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
         left.append(rest[-1])
         return begin.run(begun)
 
-    def look(pairs: list[Any], _: object) -> list[Member]:
-        states = {"a": generation("a"), "b": "another"}
-        return [Member(h, p, _serving(p, states[h.name])) for h, p in pairs]
+    def found_on(one: Target) -> dict[str, FoundInstance]:
+        serves = {"a": generation("a"), "b": "another"}[one.host.name]
+        return {"chat": found_instance(installed_generation=serves)}
 
-    monkeypatch.setattr(revert_module, "fleet", lambda *_: Fleet((), (pair("a"), pair("b"))))
-    monkeypatch.setattr(revert_module, "look", look)
+    monkeypatch.setattr(revert_module, "read_inventory", lambda _: target("a", "b").inventory)
+    monkeypatch.setattr(revert_module, "found_on", found_on)
     monkeypatch.setattr(revert_module, "run_course", run)
     result = corral("revert", "--rollout", "r", "--state", str(begin.folder))
     assert result.exit_code == 0, result.output
@@ -251,10 +267,14 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
     assert begin.ran[0].failure.startswith("taken back by")
 
 
-def _serving(plan: Any, generation: str) -> HostState:
-    state = bare(plan)
-    chat = state.instances["chat"].model_copy(update={"installed_generation": generation})
-    return state.model_copy(update={"instances": {"chat": chat}})
+def test_a_rollout_over_a_host_that_the_inventory_lost_says_what_is_needed(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journals(begin.folder).save(rollout("a", "b", reports=(report("a"), report("b")), exit_code=0))
+    monkeypatch.setattr(revert_module, "read_inventory", lambda _: target("a").inventory)
+    error = refusal(corral("revert", "--rollout", "r", "--state", str(begin.folder)))
+    assert (error.where, error.what) == ("b", "is not in i.py any more")
+    assert begin.ran == []
 
 
 def test_a_rollout_that_changed_nothing_has_nothing_to_take_back(tmp_path: Path) -> None:

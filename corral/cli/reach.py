@@ -1,0 +1,166 @@
+"""From what a person types to hosts that are reached, whatever is wrong with what they shall be.
+
+One mistake in a profile, a lock or another host must not keep anybody from a server that runs: all
+that is needed to look at it, stop it or revert it is how its host is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.activation import Traffic
+from corral.answers import FOUND, FoundInstance
+from corral.cli.select import matching, named, tell
+from corral.errors import CorralError
+from corral.inventory import Host, Inventory
+from corral.kept import kept_plan, named_plan
+from corral.key_proof import check_document
+from corral.plan import HostPlan
+from corral.planning import Planner
+from corral.project import load_planner, project_root
+from corral.remote import call_helper, on_all
+from corral.settings import HOST_PATHS
+from corral.terminal import say
+from corral.traffic import traffic, traffic_as_found
+
+
+@dataclass(frozen=True)
+class Target:
+    """A host that was asked for.
+
+    + names: of its instances that were asked for; + inventory: that it is in
+    + whole: the host was named, or everything was meant, so that its gateway is meant as well
+    """
+
+    host: Host
+    names: tuple[str, ...]
+    inventory: Inventory
+    whole: bool = True
+
+    @property
+    def pair(self) -> tuple[Host, HostPlan]:
+        """With a plan that knows no more than names."""
+        return self.host, named_plan(self.host, self.names)
+
+
+def reach(names: tuple[str, ...], chosen: Path | None) -> list[Target]:
+    """Hosts that ``names`` fit, as ``select``, without planning them. Mistakes are told.
+
+    Raises CorralError for a name that is nowhere, or a chosen inventory that cannot be run.
+    """
+    found = named(names, chosen)
+    targets = []
+    for inventory in found.read:
+        for host in inventory.hosts:
+            if wanted := matching(host, names):
+                chosen_names = [name for name in host.instance_names if name in wanted]
+                whole = not names or host.name in names
+                targets.append(Target(host, tuple(chosen_names), inventory, whole))
+    tell(mistakes_of(targets))
+    return targets
+
+
+def reach_one(name: str, chosen: Path | None) -> Target:
+    """The only host that ``name`` fits. Raises CorralError when it fits several."""
+    found = reach((name,), chosen)
+    if len(found) != 1:
+        several = " and ".join(target.host.name for target in found)
+        raise CorralError(name, f"is on {several}", "name one as HOST/INSTANCE")
+    return found[0]
+
+
+def mistakes_of(targets: Sequence[Target]) -> list[CorralError]:
+    """Mistakes in the data of these hosts."""
+    found = [target.inventory.mistakes.get(target.host.name) for target in targets]
+    return [mistake for mistake in found if mistake]
+
+
+def found_on(target: Target) -> dict[str, FoundInstance]:
+    """All instances that a host keeps, also such as nobody asked for. Raises CorralError."""
+    return call_helper(target.host, "instances", HOST_PATHS.model_dump_json(), FOUND).instances
+
+
+def as_kept(target: Target, *, plans_needed: bool = True) -> HostPlan:
+    """The plan of the asked instances as the host keeps them.
+
+    + plans_needed: else an instance of which no plan is kept is known by its name
+    Raises CorralError for one that was never installed there.
+    """
+    found = found_on(target)
+    for name in target.names:
+        if name not in found or (plans_needed and not found[name].plan):
+            where = f"{target.host.name}/{name}"
+            raise CorralError(where, "no generation of it is installed there", "deploy it")
+    return kept_plan(target.host, {name: found[name].plan for name in target.names})
+
+
+def traffic_of(target: Target) -> Traffic:
+    """What keeps requests from an instance of a host while it changes, its gateways' word if the
+    inventory cannot be planned.
+    """
+    hosts = target.inventory.hosts
+    if not target.inventory.mistakes:
+        with suppress(CorralError):
+            return traffic(hosts, load_planner(project_root(), tolerant=True), say)[0]
+    return traffic_as_found(hosts, say)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What hosts shall be, as far as it can be planned.
+
+    + plans: by host; + mistakes: host -> why there is no plan of it
+    """
+
+    plans: dict[str, HostPlan]
+    mistakes: dict[str, CorralError]
+
+
+def planned(targets: Sequence[Target]) -> Planned:
+    """Plans of hosts, one whose plan cannot be made beside the others."""
+    plans: dict[str, HostPlan] = {}
+    mistakes: dict[str, CorralError] = {}
+    try:
+        planner = load_planner(project_root(), tolerant=True)
+    except CorralError as error:
+        return Planned({}, {target.host.name: error for target in targets})
+    answers = on_all(lambda target: _plan(target, planner), targets)
+    for target, answer in zip(targets, answers, strict=True):
+        if isinstance(answer, CorralError):
+            mistakes[target.host.name] = answer
+        else:
+            plans[target.host.name] = answer
+    return Planned(plans, mistakes)
+
+
+def _plan(target: Target, planner: Planner) -> HostPlan | CorralError:
+    if mistake := target.inventory.mistakes.get(target.host.name):
+        return mistake
+    try:
+        plan = planner.plan_host(target.host)
+        gateways = planner.gateways(_whole(target)) if _is_gateway(target) else {}
+    except CorralError as error:
+        return error
+    kept = tuple(i for i in plan.instances if i.name in target.names)
+    return plan.model_copy(update={"instances": kept, "gateway": gateways.get(target.host.name)})
+
+
+def with_keys(target: Target, plan: HostPlan) -> str:
+    """A plan as checks take it, with what the store says of its keys. Raises CorralError."""
+    hosts = _whole(target)
+    plans = load_planner(project_root(), tolerant=True).gateways(hosts)
+    return check_document(target.host, plan, hosts, plans)
+
+
+def _is_gateway(target: Target) -> bool:
+    return target.whole and target.host.spec.gateway is not None
+
+
+def _whole(target: Target) -> tuple[Host, ...]:
+    """All hosts of its inventory. Raises CorralError for a mistake: a gateway serves for all."""
+    for mistake in target.inventory.mistakes.values():
+        raise mistake
+    return target.inventory.hosts
