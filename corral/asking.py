@@ -10,10 +10,12 @@ from corral.bounded import Ended, SilentError, TooMuchError, run_within
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.reading import UnreadableError, read_answer, unreadable
+from corral.root import refused
 from corral.ssh import ssh_command
+from corral.unreached import UnreachedError, unreached
 
 # ssh(1) has no other exit code for its own failures.
-_SSH_FAILED = 255
+SSH_FAILED = 255
 # A host that accepts and then says nothing is given up after so long, by the kind of question.
 # Keepalives of ssh do not help: its daemon answers them.
 _SECONDS = 120
@@ -23,13 +25,9 @@ _LONGER_SECONDS = {
 }  # fmt: skip
 _SHOWN_CHARACTERS = 16 * 1024
 
+__all__ = ["UnreachedError", "ask_helper", "fault"]
+
 T = TypeVar("T")
-
-
-class UnreachedError(CorralError):
-    """The host did not answer; what runs there goes on. ``reason``: in the words of ssh(1)."""
-
-    reason = ""
 
 
 def ask_helper(
@@ -53,8 +51,10 @@ def ask_helper(
     limit = seconds or _LONGER_SECONDS.get(command, _SECONDS)
     ended = _run(host, words, sent, limit)
     said = ended.err.decode(errors="replace").strip()[:_SHOWN_CHARACTERS]
-    if ended.code == _SSH_FAILED:
-        raise _unreached(host, said or "no reason given")
+    if ended.code == SSH_FAILED:
+        raise unreached(host, said)
+    if ended.code != 0 and (error := refused(host, said)):
+        raise error
     if ended.code != 0:
         raise fault(host.name, said or f"exit code {ended.code}", otherwise)
     try:
@@ -70,18 +70,11 @@ def _run(host: Host, words: list[str], sent: str, seconds: float) -> Ended:
     try:
         return run_within(ssh_command(host, words), sent.encode(), seconds=seconds)
     except SilentError as error:
-        raise _unreached(host, str(error)) from error
+        raise unreached(host, str(error)) from error
     except TooMuchError as error:
         raise CorralError(host.name, str(error), "look at what answers there") from error
     except OSError as error:
         raise CorralError(host.name, str(error), "see that `ssh` can be run here") from error
-
-
-def _unreached(host: Host, reason: str) -> UnreachedError:
-    step = f"see that `ssh {host.name}` works, then ask again"
-    error = UnreachedError(host.name, f"not reached ({reason})", step)
-    error.reason = reason
-    return error
 
 
 def fault(where: str, text: str, otherwise: str = "") -> CorralError:

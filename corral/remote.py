@@ -10,12 +10,14 @@ from typing import IO, TypeVar
 
 from pydantic import TypeAdapter
 
-from corral.asking import ask_helper
+from corral.asking import SSH_FAILED, ask_helper
 from corral.helper import BOOTSTRAP, encoded
 from corral.inventory import Host
 from corral.project import helper_package, project_root
+from corral.root import refused
 from corral.ssh import ssh_command
-from corral.terminal import pass_on
+from corral.terminal import Held, pass_on, say
+from corral.unreached import see_that_ssh_works, unreached
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,32 +46,51 @@ def call_helper(
         command=command,
         seconds=seconds,
         secret=secret,
-        otherwise=f"see that `ssh {host.name}` works, or deploy the host",
+        otherwise=f"{see_that_ssh_works(host)}, or deploy the host",
     )
+
+
+# The first line of standard error that is not of ssh(1) or sudo: until it comes the command has not
+# begun, and what is said is why.
+_BEGUN = "corral: begun"
+_BEGIN = ("sh", "-c", f'echo "{_BEGUN}" >&2; exec "$0" "$@"')
 
 
 def run_on(host: Host, words: list[str]) -> int:
     """Run a command on a host with this terminal's input; what it says is printed as it comes.
 
-    Gives its exit code.
+    Gives its exit code. Raises CorralError when it was not even begun.
     """
-    command = ssh_command(host, words)
+    command = ssh_command(host, [*_BEGIN, *words])
+    held = Held(_BEGUN)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         printers = [
-            threading.Thread(target=_print, args=(process, pipe, err), daemon=True)
-            for pipe, err in ((process.stdout, False), (process.stderr, True))
+            threading.Thread(target=_print, args=(process, pipe, before), daemon=True)
+            for pipe, before in ((process.stdout, None), (process.stderr, held))
             if pipe
         ]
         for printer in printers:
             printer.start()
         for printer in printers:
             printer.join()
+    if held.waits and process.returncode:
+        _refuse(host, held.text, process.returncode)
+    if held.waits and held.text:
+        say(held.text, err=True)
     return process.returncode
 
 
-def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], err: bool) -> None:
+def _refuse(host: Host, said: str, code: int) -> None:
+    """Raises CorralError where it is known why a command was not begun."""
+    if code == SSH_FAILED:
+        raise unreached(host, said)
+    if error := refused(host, said):
+        raise error
+
+
+def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], before: Held | None) -> None:
     try:
-        pass_on(pipe, err=err)
+        pass_on(pipe, err=before is not None, held=before)
     except BrokenPipeError:
         process.terminate()  # as `corral logs | head` has what it wants
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from corral.inventory import Host
+from corral.root import by_root
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -19,14 +21,14 @@ _PLAIN = re.compile(r"[\w./:,@+-]+", re.ASCII)
 
 
 def ssh_command(host: Host, words: list[str]) -> list[str]:
-    """The argument list that runs ``words`` on a host, as root where the inventory says sudo.
+    """The argument list that runs ``words`` on a host, as root where the inventory says how.
 
     @local is pyinfra's name for the machine that it runs on, which needs no ssh.
     """
     data = host.data
-    sudo = ["sudo", "-n", "--"] if data.get("_sudo") else []
+    words = by_root(data, words)
     if host.name == "@local":
-        return [*sudo, *words]
+        return words
     options = {name: data[key] for key, name in _OPTIONS.items() if data.get(key)}
     options["StrictHostKeyChecking"] = data.get("ssh_strict_host_key_checking") or "accept-new"
     options |= {"BatchMode": "yes", "ConnectTimeout": CONNECT_TIMEOUT_SECONDS, "LogLevel": "ERROR"}
@@ -36,8 +38,39 @@ def ssh_command(host: Host, words: list[str]) -> list[str]:
         options["IdentitiesOnly"] = "yes"
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    address = str(data.get("ssh_hostname") or host.name)
-    return ["ssh", *config, *flags, "--", address, " ".join(map(quoted, [*sudo, *words]))]
+    return ["ssh", *config, *flags, "--", address_of(host), " ".join(map(quoted, words))]
+
+
+def typed_command(host: Host) -> str:
+    """The ssh command that a person types to see what keeps Corral from a host, or so."""
+    data = host.data
+    if host.name == "@local":
+        return "sh"
+    config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
+    flags = [
+        word
+        for key, flag in (("ssh_key", "-i"), ("ssh_port", "-p"))
+        if data.get(key)
+        for word in (flag, str(data[key]))
+    ]
+    if data.get("ssh_key"):
+        flags += ["-o", "IdentitiesOnly=yes"]
+    if data.get("ssh_known_hosts_file"):
+        flags += ["-o", f"UserKnownHostsFile={data['ssh_known_hosts_file']}"]
+    if data.get("ssh_strict_host_key_checking"):
+        flags += ["-o", f"StrictHostKeyChecking={data['ssh_strict_host_key_checking']}"]
+    user = f"{data['ssh_user']}@" if data.get("ssh_user") else ""
+    return " ".join(_typed(word) for word in ["ssh", *config, *flags, f"{user}{address_of(host)}"])
+
+
+def address_of(host: Host) -> str:
+    """The name that ssh connects to."""
+    return str(host.data.get("ssh_hostname") or host.name)
+
+
+def _typed(word: str) -> str:
+    # A shell puts the home folder in place of a bare tilde, as ssh itself does in an option.
+    return word if re.fullmatch(r"[\w./:,@+=~-]+", word, re.ASCII) else shlex.quote(word)
 
 
 def quoted(word: str) -> str:

@@ -40,10 +40,44 @@ def say_file(text: str) -> None:
     click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 
-def pass_on(pipe: IO[bytes], *, err: bool) -> None:
-    """Print what comes through a pipe, line by line, to its end."""
+class Held:
+    """What a pipe says before a line, which is not printed until that line has come.
+
+    + waits: whether it is still to come; + text: what came before it, and was not printed
+    """
+
+    def __init__(self, until: str) -> None:
+        self._until = until
+        self._said = ""
+        self.waits = True
+
+    @property
+    def text(self) -> str:
+        """Without blank ends."""
+        return self._said.strip()
+
+    def release(self, line: str) -> str:
+        """What of the text and a line more is to be printed now."""
+        if not self.waits:
+            return line
+        if line.strip() == self._until:
+            self.waits = False
+            said, self._said = self._said, ""
+            return said
+        self._said += line
+        if len(self._said) > _LINE_BYTES:
+            # No reason is as long; a login that says so much is listened to.
+            said, self._said = self._said, ""
+            return said
+        return ""
+
+
+def pass_on(pipe: IO[bytes], *, err: bool, held: Held | None = None) -> None:
+    """Print what comes through a pipe, line by line, to its end; ``held``: after a line alone."""
     while line := pipe.readline(_LINE_BYTES):
-        click.echo(printable(line.decode(errors="replace")), nl=False, err=err)
+        text = line.decode(errors="replace")
+        if shown := held.release(text) if held else text:
+            click.echo(printable(shown), nl=False, err=err)
 
 
 def coloured(text: object, colour: str) -> Text:

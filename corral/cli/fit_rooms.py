@@ -11,6 +11,7 @@ from corral.fit.answer import Room
 from corral.fit.estimate import DRIVER_MIB
 from corral.inventory import Host
 from corral.remote import call_helper
+from corral.ssh import typed_command
 from corral.state import Gpu, GpuHost
 
 _SEVERAL = re.compile(r"([1-9]\d?)\s*x\s*(.+)", re.IGNORECASE)
@@ -35,7 +36,7 @@ def host_rooms(host: Host, profile: str | None) -> tuple[list[Room], int]:
     found = call_helper(host, "gpus", "{}", GPUS)
     if host.spec.gpus and not found.gpus:
         problem = found.problem or "nvidia-smi shows no GPU"
-        raise CorralError(host.name, problem, f"see `ssh {host.name} nvidia-smi`")
+        raise CorralError(host.name, problem, f"see `{typed_command(host)} nvidia-smi`")
     units = {f"corral-{i.name}.service" for i in host.spec.instances if i.profile == profile}
     return [_room(gpu, found, units) for gpu in found.gpus], found.memory.total_mib
 

@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from corral.cli.select import inventories, inventory_option, tell
+from corral.cli.tables import short
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import ServerState
@@ -44,6 +45,9 @@ def status(as_json: bool, inventory: Path | None) -> None:
         say_json(rows)
     else:
         show(_table(found, answers))
+        for answer in answers.values():
+            if isinstance(answer, str):
+                say(answer, err=True)
     good = all(_serves(plan, answers[host.name]) for host, plan in found)
     sys.exit(0 if good and not mistakes else 1)
 
@@ -173,7 +177,7 @@ def _table(found: Found, answers: dict[str, list[ServerState] | str]) -> Rows:
     for host, plan in found:
         answer = answers[host.name]
         if isinstance(answer, str):
-            table.add(host.name, coloured(answer.splitlines()[0], "red"))
+            table.add(host.name, coloured(short(answer), "red"))
             continue
         if plan is None:
             for row in answer:

@@ -20,6 +20,7 @@ from corral.cli.reach import (
     planned,
     reach,
     reach_one,
+    with_keys,
 )
 from corral.cli.select import inventory_option, tell
 from corral.cli.tables import Standing, checks_table, rehash_table, status_table
@@ -64,6 +65,9 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
         say_json({"checks": rows, "shards": shards})
     else:
         show(checks_table(results))
+        _tell_silent(
+            checks[0].detail for checks in results.values() if checks and checks[0].check == "reach"
+        )
         if rehash:
             show(rehash_table(rotten))
     good = all(c.ok for checks in results.values() for c in checks)
@@ -92,6 +96,7 @@ def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> Non
         say_json({name: _plain(answer) for name, answer in found.items()})
     else:
         show(status_table(standings))
+        _tell_silent(answer for answer in found.values() if isinstance(answer, str))
     reached = not any(isinstance(answer, str) for answer in found.values())
     good = reached and all(one.is_good for one in standings if one.is_asked)
     sys.exit(0 if good and not made.mistakes else 1)
@@ -255,14 +260,22 @@ def _documents(
     return documents
 
 
+def _tell_silent(reasons: Iterable[str]) -> None:
+    """Why hosts do not answer, each with what to type next."""
+    for reason in dict.fromkeys(reasons):
+        say(reason, err=True)
+
+
 def _to_check(target: Target, made: Planned) -> tuple[Host, HostPlan] | CorralError:
     """A host with its plan; where none can be made, with that of what is installed there."""
     if plan := made.plans.get(target.host.name):
         return target.host, plan
     try:
-        return target.host, as_kept(target)
+        kept = as_kept(target)
     except CorralError as error:
         return error
+    say(f"{target.host.name} is compared with what is installed there, not with a plan", err=True)
+    return target.host, kept
 
 
 def _unasked(

@@ -18,7 +18,8 @@ def checks_table(results: Mapping[str, list[Check]]) -> Rows:
     table = Rows("host", "instance", "check", "", "detail")
     for host, checks in results.items():
         for c in checks:
-            table.add(host, c.instance, c.check, _mark(c.ok), c.detail)
+            detail = short(c.detail) if c.check == "reach" else c.detail
+            table.add(host, c.instance, c.check, _mark(c.ok), detail)
     return table
 
 
@@ -29,6 +30,9 @@ def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Rows:
         for row in rows:
             table.add(host, row.path, _mark(row.ok), row.detail)
     return table
+
+
+_SHORT = 60
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def status_table(standings: Sequence[Standing]) -> Rows:
 def _row(standing: Standing) -> tuple[str | Text, ...]:
     found, plan = standing.answer, standing.plan
     if isinstance(found, str):
-        return (coloured(found.splitlines()[0], "red"),)
+        return (coloured(short(found), "red"),)
     if found is None:
         return (coloured("the host does not tell of it: not deployed there", "red"),)
     unit = f"{found.active} ({found.sub})"
@@ -100,6 +104,12 @@ def _row(standing: Standing) -> tuple[str | Text, ...]:
         _vram(found, plan),
         generation,
     )
+
+
+def short(reason: str) -> str:
+    """The beginning of why a host does not answer; all of it is told beside the table."""
+    first, *more = reason.splitlines() or [""]
+    return f"{first[:_SHORT]} ..." if more or len(first) > _SHORT else first
 
 
 def _unless(planned: str, found: str | None) -> str:

@@ -9,9 +9,11 @@ import selectors
 import subprocess
 import time
 
-from corral.asking import UnreachedError, fault
+from corral.asking import SSH_FAILED, fault
 from corral.errors import CorralError
 from corral.inventory import Host
+from corral.root import refused
+from corral.unreached import unreached
 
 # Until the host says that it is held, or why not; the same to let go.
 ANSWER_SECONDS = 60
@@ -69,6 +71,10 @@ class Held:
                 raise CorralError(host.name, what, "look at what answers there")
         code = self._process.wait()
         text = said.decode(errors="replace").strip()
+        if code == SSH_FAILED:
+            raise unreached(host, text)
+        if error := refused(host, text):
+            raise error
         raise fault(host.name, text or f"the lock was not taken ({code})")
 
     def _heard(self, host: Host, deadline: float) -> bytes:
@@ -80,8 +86,7 @@ class Held:
             watched.register(stdout, selectors.EVENT_READ)
             if watched.select(max(deadline - time.monotonic(), 0)):
                 return os.read(stdout.fileno(), _CHUNK_BYTES)
-        what = f"not reached (no answer within {ANSWER_SECONDS} s)"
-        raise UnreachedError(host.name, what, f"see that `ssh {host.name}` works, then ask again")
+        raise unreached(host, f"no answer within {ANSWER_SECONDS} s")
 
 
 def _says_held(line: bytes) -> bool:

@@ -37,6 +37,7 @@ guard FOLDER UNITS   inside a guard's unit: settle the activation of an instance
 
 import importlib
 import json
+import os
 import sys
 
 from corral_host.modes import hide_nothing
@@ -122,6 +123,11 @@ def main(arguments):
             raise HostError(f"unknown command {command}\n{__doc__}")
     except HostError as fault:
         print(fault, file=sys.stderr)
+        return 1
+    except PermissionError as fault:
+        if os.geteuid() == 0:
+            raise
+        print(f"the helper is not root, but user {os.geteuid()}: {fault}", file=sys.stderr)
         return 1
     # On a line of its own, whatever start-up files of a shell said before.
     print(f"\n{json.dumps(answer)}")

@@ -149,7 +149,7 @@ def test_a_host_that_cannot_be_asked_is_one_message(fit: Fit) -> None:
     fit.inventory('servers = [("gpu-01", {"ssh_hostname": "127.0.0.9", "ssh_port": 9})]\n')
     (fit.root / "files").symlink_to(ROOT / "files")
     said = fit(*AIR, "--host", "gpu-01")
-    assert_one_message(said, "gpu-01:", "see that `ssh gpu-01` works")
+    assert_one_message(said, "gpu-01:", "see that `ssh -p 9 127.0.0.9` works")
 
 
 def test_a_host_that_no_inventory_has_is_one_message(fit: Fit, hosts: Hosts) -> None:

@@ -111,8 +111,14 @@ def assert_shown(said: Said, shown: str, *mistake: str) -> None:
 
 
 @pytest.mark.usefixtures("hosts")
-@pytest.mark.parametrize("mistake", MISTAKES)
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        *((words, "a key of a profile") for words in COMMANDS),
+        *((words, mistake) for words in COMMANDS if words[0] in JUDGES for mistake in MISTAKES),
+        *((("stop", "node-1/chat"), mistake) for mistake in MISTAKES),
+    ],
+)
 def test_a_mistake_is_told_beside_what_hosts_say(
     corral: Corral, words: tuple[str, ...], mistake: str
 ) -> None:
@@ -128,8 +134,15 @@ def test_a_mistake_is_told_beside_what_hosts_say(
 
 
 @pytest.mark.usefixtures("hosts")
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("text", ["servers = 1 +", "raise SystemExit(3)", "a = [('x', 7)]"])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        *((words, "servers = 1 +") for words in COMMANDS),
+        (("history", "node-1"), "raise SystemExit(3)"),
+        (("history", "node-1"), "a = [('x', 7)]"),
+        (("history", "node-1"), "a = (['x'], ['y'])"),
+    ],
+)
 def test_an_inventory_that_nobody_named_hides_nothing(
     corral: Corral, words: tuple[str, ...], text: str
 ) -> None:
