@@ -98,6 +98,10 @@ class HostSpec(Frozen):
     keys_folder: str | None = Field(default=None, description="on the controller")
     archives_folder: str | None = Field(default=None, description="on the controller")
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
+    member_address: str | None = Field(
+        default=None,
+        description="where gateways reach its servers that listen on all addresses; ssh_hostname",
+    )
     allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
     canary: bool = Field(default=False, description="changes before all others")
     waves: tuple[int | str, ...] = Field(
@@ -107,6 +111,11 @@ class HostSpec(Frozen):
     soak_seconds: int = Field(default=60, ge=0, description="between the waves of a rollout")
     stage_only: bool = Field(default=False, description="touch no service; by --data")
     without_failed: bool = Field(default=False, description="go on without hosts; by --data")
+
+    @field_validator("member_address")
+    @classmethod
+    def _numeric(cls, address: str | None) -> str | None:
+        return address and str(ipaddress.ip_address(address))
 
 
 class Host(Frozen):

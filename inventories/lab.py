@@ -15,6 +15,8 @@ _GPU = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"
 _numbers = [int(name.removeprefix("lab-")) for name in hosts_up(_lab)] or [1, 2, 3]
 # The gateway's port for the alias of the tiny model.
 _ALIASES = {"tiny-glm-moe": {"port": 8000}}
+# The lab's own bridge: keys and prompts pass there without TLS.
+_TRUSTED = {"trusted_networks": [str(_lab.subnet)]}
 
 
 def _where(n: int) -> dict[str, str]:
@@ -24,7 +26,7 @@ def _where(n: int) -> dict[str, str]:
 
 def _role(n: int) -> dict[str, object]:
     if n == GATEWAY:
-        return {"gateway": {"address": str(_lab.address(n)), "aliases": _ALIASES}}
+        return {"gateway": {"address": str(_lab.address(n)), "aliases": _ALIASES, **_TRUSTED}}
     if n == 2:
         # The quant that comes as two shards, on both engines.
         sharded = {"name": "tiny-f16", "profile": "tiny-chat", "quant": "F16", "port": 8001}

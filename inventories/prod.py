@@ -17,6 +17,9 @@ _RTX_8000_X2 = {
 # An instance listens on loopback unless it says more; its key file guards it either way.
 _ALL_ADDRESSES = "0.0.0.0"  # noqa: S104
 
+# Yours alone: between a gateway and its servers keys and prompts pass without TLS.
+_OWN_NETWORK = "10.20.0.0/24"
+
 # How to reach them: the operator's ssh agent; host keys committed and checked strictly. To begin:
 # ssh-keyscan gpu-01.example.com >> inventories/prod.known_hosts, then compare the fingerprints.
 _SSH = {
@@ -47,6 +50,7 @@ _DESK_02 = {
 # The plan adds up what these four need together.
 _GPU_01 = {
     "ssh_hostname": "gpu-01.example.com",
+    "member_address": "10.20.0.11",
     "gpus": _H200_X4,
     "memory_gib": 1024,
     "instances": [
@@ -88,6 +92,7 @@ _GPU_02 = {
 
 _RTX8000_01 = {
     "ssh_hostname": "rtx8000-01.example.com",
+    "member_address": "10.20.0.13",
     "gpus": _RTX_8000_X2,
     "memory_gib": 256,
     "instances": [
@@ -116,6 +121,7 @@ _GW_01 = {
             "glm-4.7-flash": {"port": 8001, "weights": {"gpu-01/glm-4.7-flash-q4-b": 25}},
             "glm-4.7": {"port": 8002},
         },
+        "trusted_networks": [_OWN_NETWORK],
         # "tls_certificate": "~/.config/corral/gw-01.pem",
     },
 }

@@ -9,9 +9,11 @@ import json
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 # An answer may follow the last one's body in the same line.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}[^\r\n]*")
@@ -32,6 +34,21 @@ SMUGGLED: Mapping[str, tuple[bytes, bytes]] = {
     "two lengths in a list": (b"Content-Length: 0, %d\r\n" % len(_HIDDEN), _HIDDEN),
     "a signed length": (b"Content-Length: +%d\r\n" % len(_HIDDEN), _HIDDEN),
     "a length and chunks": (b"Content-Length: 5\r\n" + _CHUNKED, _NO_MORE_CHUNKS + _HIDDEN),
+    "chunks and a length": (
+        _CHUNKED + b"Content-Length: 4\r\n",
+        b"%x\r\n%b\r\n" % (len(_HIDDEN), _HIDDEN) + _NO_MORE_CHUNKS,
+    ),
+    "two codings": (
+        _CHUNKED + b"Transfer-Encoding: identity\r\n", _NO_MORE_CHUNKS + _HIDDEN,
+    ),
+    "a coding with a vertical tab": (
+        b"Transfer-Encoding: \x0bchunked\r\n", _NO_MORE_CHUNKS + _HIDDEN,
+    ),
+    "a chunk with an extension": (_CHUNKED, b'0;x="y"\r\n\r\n' + _HIDDEN),
+    "a line feed in an extension": (
+        _CHUNKED, b"2;\nxx\r\n%x\r\n0\r\n\r\n%b\r\n0\r\n\r\n" % (len(_HIDDEN) + 5, _HIDDEN),
+    ),
+    "a line feed after a chunk": (_CHUNKED, b"1\r\na\n0\r\n\r\n" + _HIDDEN),
     "chunks that are no last coding": (
         b"Transfer-Encoding: chunked, identity\r\n", _NO_MORE_CHUNKS + _HIDDEN,
     ),
@@ -43,6 +60,8 @@ SMUGGLED: Mapping[str, tuple[bytes, bytes]] = {
     "a folded header": (b"Transfer-Encoding:\r\n chunked\r\n", _NO_MORE_CHUNKS + _HIDDEN),
     "a folded length": (b"Content-Length:\r\n %d\r\n" % len(_HIDDEN), _HIDDEN),
     "a line feed alone in a header": (b"X: y\nContent-Length: 0\r\n", _HIDDEN),
+    "line feeds that end the head": (b"Content-Length: 0\n\n" + _HIDDEN, b""),
+    "a return that ends no line": (b"X: y\rContent-Length: 0\r\n", _HIDDEN),
     "a NUL in a header": (b"X: a\x00b\r\nContent-Length: 0\r\n", _HIDDEN),
 }  # fmt: skip
 
@@ -89,6 +108,46 @@ class RudeClient:
                 time.sleep(1)
             return _status_lines(link, 0.1)
 
+    def half_closed(self) -> list[str]:
+        """A good request from somebody who then says that nothing more will come."""
+        asked = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 64}
+        body = json.dumps(asked).encode()
+        with self._connected() as link:
+            link.sendall(self._head("POST", _CHAT, b"Content-Length: %d\r\n" % len(body)) + body)
+            link.shutdown(socket.SHUT_WR)
+            return _status_lines(link, self.patience_seconds)
+
+    def half_a_request(self) -> list[str]:
+        """Less than was promised, and then nothing more."""
+        with self._connected() as link:
+            link.sendall(self._head("POST", _CHAT, b"Content-Length: 100\r\n") + b'{"messages"')
+            link.shutdown(socket.SHUT_WR)
+            return _status_lines(link, self.patience_seconds)
+
+    def authorized_by(self, value: bytes) -> list[str]:
+        """A request with this for its whole Authorization header, and no other key."""
+        return self.send(
+            b"GET /v1/models HTTP/1.1\r\nHost: rude\r\nConnection: close\r\n"
+            b"Authorization: " + value + b"\r\n\r\n"
+        )
+
+    def everything(self) -> dict[str, list[str]]:
+        """Whatever no client should send, some of it at once; what was answered to each."""
+        asked: dict[str, Callable[[], list[str]]] = {
+            "malformed JSON": self.malformed_json,
+            "an image": self.image,
+            "huge headers": self.huge_headers,
+            "a slow body": partial(self.slow_body, 5),
+            "half closed": self.half_closed,
+            "half a request": self.half_a_request,
+            **{name: partial(self.smuggle, name) for name in SMUGGLED},
+            **{str(value): partial(self.authorized_by, value) for value in odd_keys(self.key)},
+            **{path: partial(self.get, path) for path in odd_paths("/slots")},
+        }
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            waiting = {name: pool.submit(ask) for name, ask in asked.items()}
+            return {name: one.result() for name, one in waiting.items()}
+
     def smuggle(self, name: str) -> list[str]:
         """A request with another one hidden in it: one of SMUGGLED."""
         lines, body = SMUGGLED[name]
@@ -120,11 +179,23 @@ class RudeClient:
         return first.encode() + f"Authorization: Bearer {self.key}\r\n".encode() + lines + b"\r\n"
 
 
+def odd_keys(key: str) -> list[bytes]:
+    """Values of an Authorization header that only look as if they had the key in them."""
+    good = f"Bearer {key}".encode()
+    return [
+        b"", b"Bearer", b"Bearer ", key.encode(), good[:-1], good + b"x", good + b" x", good + b",",
+        good.replace(b" ", b"  "), good.replace(b" ", b"\t"), good.replace(b"Bearer", b"Basic"),
+        good + b"\xff", b"Bearer \x00" + key.encode(), good + b", " + good,
+        b"Bearer *", b"Bearer .*", b"Bearer %s", b"Bearer " + b"x" * 4000,
+    ]  # fmt: skip
+
+
 def odd_paths(path: str) -> list[str]:
     """Ways to write a path that some servers take for the same."""
     first, _, last = path.rpartition("/")
     return [
         f"/{path}", f"{first}//{last}", f"{path}/", f"{path}/.", f"/.{path}", f"/x/..{path}",
+        f"/v1/..{path}", f"/v1/%2e%2e{path}", f"/v1/models/../..{path}", f"/v1/models;/..{path}",
         path.upper(), f"{first}/%{ord(last[0]):02x}{last[1:]}", f"{first}%2f{last}",
         f"{first}/%2e/{last}", f"{path}%00", f"{path};x=1", f"{path}%3f", f"{first}\\{last}",
     ]  # fmt: skip

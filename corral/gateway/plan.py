@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from corral.errors import CorralError
 from corral.gateway.routes import CLOSED, OPEN, Route
-from corral.gateway.spec import AliasSpec, GatewaySpec
+from corral.gateway.spec import AliasSpec, GatewaySpec, is_loopback, is_numeric
 from corral.inventory import Host, InstanceSpec
 from corral.schema import Frozen, did_you_mean
 
@@ -19,7 +19,7 @@ class Member(Frozen):
     """One server behind a gateway.
 
     + name: ``host/instance``; + server: the same as HAProxy calls it
-    + address: numeric, or a name that the gateway host resolves; + weight: 0 to 100
+    + address: numeric, on a network that the gateway trusts; + weight: 0 to 100
     """
 
     name: str
@@ -98,6 +98,8 @@ def gateway_plan(
         tls=spec.tls_certificate is not None,
         pools=pools(gateway, spec, hosts, aliases),
     )
+    for pool in plan.pools:
+        _refuse_strangers(gateway, spec, pool)
     _refuse_twins(gateway, plan)
     return plan
 
@@ -174,7 +176,9 @@ def _member(gateway: Host, host: Host, instance: InstanceSpec, weight: int) -> M
 
 def _everywhere(host: Host, *, own: bool) -> str:
     """Where to reach a server that listens on all addresses of its host."""
-    return "127.0.0.1" if own else str(host.data.get("ssh_hostname") or host.name)
+    if own:
+        return "127.0.0.1"
+    return host.spec.member_address or str(host.data.get("ssh_hostname") or host.name)
 
 
 def _refuse_weights(wanted: AliasSpec, members: Sequence[Member], where: str) -> None:
@@ -184,6 +188,31 @@ def _refuse_weights(wanted: AliasSpec, members: Sequence[Member], where: str) ->
         raise CorralError(where, what, "name a host/instance that it serves")
     if not any(member.weight for member in members):
         raise CorralError(where, "all weights are 0: nobody would serve", "raise one of them")
+
+
+def _refuse_strangers(gateway: Host, spec: GatewaySpec, pool: Pool) -> None:
+    """The gateway speaks plain HTTP with its servers: its key and all prompts are in it."""
+    outside = [m for m in pool.members if not (_is_inside(gateway, m) or spec.trusts(m.address))]
+    if not outside:
+        return
+    first, own = outside[0], f'"trusted_networks" in "gateway" of {gateway.name}'
+    told = ", ".join(f"{member.name} at {member.address}" for member in outside)
+    if is_numeric(first.address) and not is_loopback(first.address):
+        step = f'if that network is yours alone, add it, or "{first.address}", to {own}'
+    else:
+        step = f'give {_host_of(first)} a "member_address", numeric and within {own}'
+    what = f"its key and all prompts would leave what it trusts, for {told}"
+    raise CorralError(f"{gateway.name}: gateway, alias {pool.alias}", what, step)
+
+
+def _is_inside(gateway: Host, member: Member) -> bool:
+    """On loopback, where only the unit answers from the port of an instance of this host."""
+    return _host_of(member) == gateway.name and is_loopback(member.address)
+
+
+def _host_of(member: Member) -> str:
+    """A host's name may have parts of its own."""
+    return member.name.rpartition("/")[0]
 
 
 def _refuse_twins(gateway: Host, plan: GatewayPlan) -> None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, PlainValidator, field_validator
 
 from corral.schema import Frozen
 
 Weight = Annotated[int, Field(ge=0, le=100)]
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if not isinstance(value, str):
+        raise ValueError('is no text, such as "10.0.0.0/24"')
+    found = ipaddress.ip_network(value)
+    if found.prefixlen == 0:
+        raise ValueError(f"{found} is everybody")
+    return found
+
+
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
 
 
 class AliasSpec(Frozen):
@@ -30,6 +43,10 @@ class GatewaySpec(Frozen):
     tls_certificate: str | None = Field(
         default=None, description="PEM with chain and key, on the controller"
     )
+    trusted_networks: tuple[Network, ...] = Field(
+        default=(),
+        description="where nobody reads what passes, or answers for another host",
+    )
 
     @field_validator("aliases")
     @classmethod
@@ -42,3 +59,23 @@ class GatewaySpec(Frozen):
     @classmethod
     def _numeric(cls, address: str) -> str:
         return str(ipaddress.ip_address(address))
+
+    def trusts(self, address: str) -> bool:
+        """Whether keys and prompts may go there: never to a name, which DNS answers for."""
+        if not is_numeric(address):
+            return False
+        return any(ipaddress.ip_address(address) in network for network in self.trusted_networks)
+
+
+def is_numeric(address: str) -> bool:
+    """Whether an address is no name."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether it stays on the host that uses it."""
+    return is_numeric(address) and ipaddress.ip_address(address).is_loopback

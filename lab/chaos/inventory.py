@@ -34,8 +34,9 @@ def _server(n: int) -> tuple[str, dict[str, object]]:
 
 
 def _gateway(n: int) -> tuple[str, dict[str, object]]:
-    own = {"gateway": {"address": str(_lab.address(n)), "aliases": _ALIASES}}
-    return _lab.host_name(n), {**connection_data(_lab, n), **_SHARED, **own}
+    own = {"address": str(_lab.address(n)), "trusted_networks": [str(_lab.subnet)]}
+    data = {**connection_data(_lab, n), **_SHARED, "gateway": {**own, "aliases": _ALIASES}}
+    return _lab.host_name(n), data
 
 
 _numbers = [int(name.removeprefix("lab-")) for name in hosts_up(_lab)] or [1, 2, 3]

@@ -6,7 +6,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 from openai import OpenAI
 
 from lab.layout import GATEWAY
-from lab.rude_client import SMUGGLED, RudeClient, odd_paths
+from lab.rude_client import SMUGGLED, RudeClient, odd_keys, odd_paths
 from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_secrets import JOURNAL, watched
@@ -140,6 +140,21 @@ def test_an_open_route_is_open_as_it_is_written_and_no_other_way(lab: Workspace)
     assert requests_of_servers(lab) == before
 
 
+@pytest.mark.parametrize("path", ["/slots", "/v1/slots", "/props", "/v1/stream", "/v1/health"])
+def test_a_closed_route_is_closed_however_it_is_written(lab: Workspace, path: str) -> None:
+    one, before = rude(lab), requests_of_servers(lab)
+    for written in (path, f"http://{one.address}{path}", *odd_paths(path)):
+        assert one.get(written) in (["HTTP/1.1 404 Not Found"], ["HTTP/1.1 400 Bad request"])
+    assert requests_of_servers(lab) == before
+
+
+def test_nothing_but_the_whole_key_opens_it(lab: Workspace) -> None:
+    one, before = rude(lab), requests_of_servers(lab)
+    for value in odd_keys(one.key):
+        assert one.authorized_by(value) == ["HTTP/1.1 401 Unauthorized"], value
+    assert requests_of_servers(lab) == before
+
+
 def test_verify_finds_a_route_that_is_open_and_should_not_be(lab: Workspace) -> None:
     opened = "sed -i 's,{ path /v1/models },{ path /v1/models /v1/stream },' {file}"
     file = "/etc/corral/gateway/current/haproxy.cfg"
@@ -209,8 +224,10 @@ def requests_of_servers(lab: Workspace) -> float:
 
 # HAProxy reads these in the one way that the standard allows, and passes its own reading on: no
 # server sees the fold, the bare line feed or the second length.
-READ_ONE_WAY = {"a length and chunks", "a folded header", "a folded length",
-                "a line feed alone in a header", "a NUL in a header"}  # fmt: skip
+READ_ONE_WAY = {"a length and chunks", "chunks and a length", "a folded header", "a folded length",
+                "a line feed alone in a header", "a NUL in a header", "a chunk with an extension",
+                "a line feed in an extension", "a line feed after a chunk",
+                "line feeds that end the head"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SMUGGLED)
@@ -254,15 +271,75 @@ def test_a_server_that_stops_is_left_out_and_comes_back(lab: Workspace) -> None:
     wait_for(lambda: serving(lab) == set(SERVERS), "its checks pass again")
 
 
-def test_a_server_that_no_longer_takes_the_gateways_key_is_left_out(lab: Workspace) -> None:
-    edit = "sed -i '$d' /etc/corral/keys/tiny-f16 && systemctl restart corral-tiny-f16"
-    lab.on("lab-2", edit)
-    wait_for(lambda: SERVERS[1] not in serving(lab), "its keyed checks fail")
-    health = "curl --silent --output /dev/null --write-out '%{http_code}'"
-    assert lab.on("lab-2", f"{health} http://{lab.layout.address(2)}:8001/health") == "200"
-    assert "down (L7STS" in lab.corral("verify", GW, "--json", *LAB).stdout
+def test_a_server_that_no_longer_takes_the_gateways_key_is_asked_no_more_and_named(
+    lab: Workspace,
+) -> None:
+    """Checks show no key, so they find it healthy; it says 401 before it reads a request."""
+    address = f"http://{lab.layout.address(2)}:8001"
+    healthy = f"until curl --silent --fail {address}/health; do sleep 0.2; done"
+    lab.on("lab-2", f"sed -i '$d' /etc/corral/keys/tiny-f16 && systemctl restart corral-tiny-f16"
+                    f" && {healthy}")  # fmt: skip
+    wait_for(lambda: serving(lab) == set(SERVERS), "its checks pass")
+    assert all(complete(client(lab)) for _ in range(9)), "asked anew elsewhere"
+    wrong = "has other keys than the store of this controller"
+    assert wrong in lab.corral("verify", "lab-2", "--json", *LAB).stdout
+    for server in (SERVERS[0], SERVERS[2]):
+        assert corral(lab, "drain", server) == 0
+    with pytest.raises(openai.InternalServerError, match="refused the key of the gateway"):
+        complete(client(lab))
     deploy(lab)
-    wait_for(lambda: serving(lab) == set(SERVERS), "its keyed checks pass again")
+    for server in (SERVERS[0], SERVERS[2]):
+        assert corral(lab, "ready", server) == 0
+    assert wrong not in lab.corral("verify", "lab-2", "--json", *LAB).stdout
+    assert all(complete(client(lab)) for _ in range(9))
+
+
+# Answers whatever is asked as if all were well, and tells what it heard.
+STRANGER = """
+import http.server
+class Stranger(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        print("HEARD", self.requestline, dict(self.headers), flush=True)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status":"ok"}')
+    do_POST = do_GET
+http.server.ThreadingHTTPServer(("", 8001), Stranger).serve_forever()
+"""
+
+
+@contextmanager
+def stranger(lab: Workspace) -> Iterator[None]:
+    """A local user of lab-2 has taken the port of its server, which is down."""
+    lab.on("lab-2", f"systemctl stop corral-tiny-f16; cat > /run/stranger.py <<'END'{STRANGER}END")
+    run = "systemd-run --quiet --unit=stranger --uid=nobody --collect python3 -I /run/stranger.py"
+    lab.on("lab-2", f"{run}; until ss -Htln sport = 8001 | grep -q .; do sleep 0.1; done")
+    try:
+        yield
+    finally:
+        lab.on("lab-2", "systemctl stop stranger; systemctl restart served-by-corral")
+
+
+def heard(lab: Workspace) -> str:
+    """What the stranger heard in this test."""
+    return lab.on("lab-2", "journalctl --unit=stranger --output=cat --no-pager | sed -n '/HEARD/p'")
+
+
+def test_whoever_takes_a_servers_port_gets_neither_keys_nor_prompts(lab: Workspace) -> None:
+    with stranger(lab):
+        wait_for(lambda: SERVERS[1] not in serving(lab), "its checks fail")
+        assert all(complete(client(lab)) for _ in range(9)), "asked elsewhere"
+        assert heard(lab) == "", "no connection was ever made"
+        assert SERVERS[1] not in serving(lab)
+        # On a host that takes no packet rules the checks arrive: they have nothing to take.
+        assert corral(lab, "drain", SERVERS[1]) == 0
+        lab.on("lab-2", "nft delete table inet served_by_corral")
+        wait_for(lambda: "GET /v1/health" in heard(lab), "it is checked")
+        assert all(complete(client(lab)) for _ in range(9)), "asked elsewhere"
+        assert {line.split(" HTTP/")[0] for line in heard(lab).splitlines()} == {
+            "HEARD GET /v1/health"
+        }
+        assert "authorization" not in heard(lab).lower()
 
 
 def test_a_rude_client_takes_no_server_from_others(lab: Workspace) -> None:
@@ -274,6 +351,44 @@ def test_a_rude_client_takes_no_server_from_others(lab: Workspace) -> None:
     assert all(complete(client(lab)) for _ in range(3))
     time.sleep(5)
     assert serving(lab) == set(SERVERS), "nor do later checks take one out"
+
+
+@pytest.mark.parametrize("ask", [RudeClient.half_closed, RudeClient.half_a_request])
+def test_who_hangs_up_half_gets_an_error_or_nothing(
+    lab: Workspace, ask: Callable[[RudeClient], list[str]]
+) -> None:
+    assert ask(rude(lab)) in ([], ["HTTP/1.1 400 Bad Request"])
+    assert serving(lab) == set(SERVERS)
+    wait_for(lambda: not any(row["sessions"] for row in servers(lab).values()), "nothing is left")
+
+
+def reply(asking: OpenAI) -> str:
+    """All of an answer that depends on the question alone."""
+    answer = asking.chat.completions.create(
+        model=ALIAS, messages=[{"role": "user", "content": "Say hello."}], max_tokens=24,
+        temperature=0,
+    )  # fmt: skip
+    return f"{answer.choices[0]} {answer.usage and answer.usage.completion_tokens}"
+
+
+def test_a_rude_client_touches_no_answer_of_another_one(lab: Workspace) -> None:
+    with second_client(lab) as other:
+        asking = client(lab, other)
+        # One of each server.
+        expected = {reply(asking) for _ in range(3 * len(SERVERS))}
+        with streams(asking, ALIAS) as seen, ThreadPoolExecutor() as pool:
+            seen.wait_for_more()
+            answers = pool.submit(rude(lab).everything)
+            during = set()
+            while not answers.done():
+                during.add(reply(asking))
+                assert serving(lab) == set(SERVERS)
+            seen.wait_for_more()
+        assert seen.failures == []
+        assert during <= expected
+    told = {line.split()[1] for lines in answers.result().values() for line in lines}
+    assert told == {"400", "401", "404", "500"}, "500 by a server, to JSON that is none"
+    assert serving(lab) == set(SERVERS)
 
 
 def test_a_slow_body_holds_no_server(lab: Workspace) -> None:

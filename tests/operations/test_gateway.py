@@ -21,7 +21,10 @@ from tests.samples import ROOT, plan
 
 CANARY = "canary-0123456789-abcdefghij"
 HELPER = "/usr/local/lib/corral/corral_host.pyz"
-GATEWAY: dict[str, Any] = {"aliases": {"tiny-glm-moe": {"port": 8000}}}
+GATEWAY: dict[str, Any] = {
+    "aliases": {"tiny-glm-moe": {"port": 8000}},
+    "trusted_networks": ["10.0.0.0/24"],
+}
 
 
 def test_the_files_of_a_generation_travel_on_standard_input_only() -> None:
@@ -44,7 +47,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     found = Fleet(tmp_path / "keys", tmp_path / "archives")
     found.add("server", settled_host(found, "server"))
     opened = [{**one, "address": "0.0.0.0"} for one in INSTANCES]
-    found.hosts["server"]["instances"] = opened
+    found.hosts["server"] |= {"instances": opened, "member_address": "10.0.0.1"}
     found.add("gw", settled_host(found, "gw"))
     found.hosts["gw"] |= {"instances": [], "gateway": GATEWAY}
     return found

@@ -14,7 +14,10 @@ from corral.state import GatewayState, HostState
 from tests.operations.fleet import INSTANCES, Fleet, asked, bare_host, failed, settled_host, steps
 from tests.samples import ROOT
 
-GATEWAY: dict[str, Any] = {"aliases": {"tiny-glm-moe": {"port": 8000}}}
+GATEWAY: dict[str, Any] = {
+    "aliases": {"tiny-glm-moe": {"port": 8000}},
+    "trusted_networks": ["10.0.0.0/24"],
+}
 UPSTREAM = "upstream-tiny-glm-moe"
 
 
@@ -44,7 +47,8 @@ def refused(fleet: Fleet) -> str:
 def behind_a_gateway(fleet: Fleet, of_gateway: GatewayState | None) -> None:
     """A server, and its gateway that says this of itself."""
     fleet.add("server", bare_host(fleet, "server"))
-    fleet.hosts["server"]["instances"] = [{**one, "address": "0.0.0.0"} for one in INSTANCES]
+    opened = [{**one, "address": "0.0.0.0"} for one in INSTANCES]
+    fleet.hosts["server"] |= {"instances": opened, "member_address": "10.0.0.1"}
     fleet.add("gw", bare_host(fleet, "gw", gateway=of_gateway))
     fleet.hosts["gw"] |= {"instances": [], "gateway": GATEWAY}
 

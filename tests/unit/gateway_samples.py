@@ -18,10 +18,12 @@ OPEN: dict[str, Any] = {**CHAT, "address": "0.0.0.0"}
 def fleet(keys: Path, **gateway: Any) -> list[Host]:
     """Two hosts in reach, one whose servers keep to themselves, and the gateway."""
     folder = {"keys_folder": str(keys)}
-    given = {"aliases": {"small": {"port": 8000, "weights": {"two/chat": 25}}}, **gateway}
+    aliases = {"small": {"port": 8000, "weights": {"two/chat": 25}}}
+    given = {"aliases": aliases, "trusted_networks": ["10.0.0.0/24"], **gateway}
+    one = {"ssh_hostname": "one.lan", "member_address": "10.0.0.11"}
     return [
-        host(OPEN, {**LONG, "address": "10.0.0.1"}, name="one", ssh_hostname="one.lan", **folder),
-        host(OPEN, name="two", **folder),
+        host(OPEN, {**LONG, "address": "10.0.0.1"}, name="one", **one, **folder),
+        host(OPEN, name="two", ssh_hostname="10.0.0.2", **folder),
         host(CHAT, SOCKET, name="shy", **folder),
         parse_host("gw", {"gateway": given, **folder}),
     ]

@@ -18,9 +18,10 @@ from tests.unit.test_cli import Corral, Said
 
 SITE = """
 chat = {"name": "chat", "profile": "tiny-chat", "port": 8001, "address": "0.0.0.0"}
-gate = {"aliases": {"tiny-glm-moe": {"port": 8000}}}
+gate = {"aliases": {"tiny-glm-moe": {"port": 8000}}, "trusted_networks": ["10.0.0.1"]}
+reached = {"member_address": "10.0.0.1"}
 servers = [
-    (name, {"instances": [chat], "gateway": gate, "keys_folder": "keys"})
+    (name, {"instances": [chat], "gateway": gate, "keys_folder": "keys", **reached})
     for name in ("odd", "well")
 ]
 """

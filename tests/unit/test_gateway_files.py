@@ -45,6 +45,16 @@ def test_secrets_are_in_files_of_their_own(tmp_path: Path) -> None:
     assert not [text for text in shown for key in secrets if key in text]
 
 
+def test_a_check_hands_out_nothing(tmp_path: Path) -> None:
+    """Whoever listens on a server's port is asked every two seconds."""
+    found = made(tmp_path)
+    checks = [line for line in found.files["haproxy.cfg"].splitlines() if "http-check" in line]
+    assert checks == [
+        "  http-check send meth GET uri /v1/health",
+        """  http-check expect rstring '"status":"ok"|"File Not Found"'""",
+    ]
+
+
 def test_of_several_keys_it_shows_the_first_so_that_keys_can_be_changed(tmp_path: Path) -> None:
     made(tmp_path)
     store = tmp_path / "gw/upstream-small"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ def test_members_are_all_instances_of_the_alias_that_it_reaches(tmp_path: Path) 
     (pool,) = plan(fleet(tmp_path)).pools
     found = {m.name: (m.server, m.address, m.port, m.weight) for m in pool.members}
     assert found == {
-        "one/chat": ("one_chat", "one.lan", 8001, 100),
+        "one/chat": ("one_chat", "10.0.0.11", 8001, 100),
         "one/long": ("one_long", "10.0.0.1", 8002, 100),
-        "two/chat": ("two_chat", "two", 8001, 25),
+        "two/chat": ("two_chat", "10.0.0.2", 8001, 25),
     }
     assert pool.left_out == (
         "shy/chat listens on 127.0.0.1",
@@ -33,6 +34,7 @@ def test_members_are_all_instances_of_the_alias_that_it_reaches(tmp_path: Path) 
 
 
 def test_its_own_instances_are_reached_on_loopback() -> None:
+    """Loopback is trusted without a word: what answers there is the unit (ADR 0020)."""
     aliases = {"small": {"port": 8000}}
     gateway = host(OPEN, LONG, name="gw", gateway={"aliases": aliases})
     (pool,) = plan([gateway]).pools
@@ -54,6 +56,10 @@ def test_an_alias_of_a_profile_comes_before_the_models_name(tmp_path: Path) -> N
         ({"aliases": {"small": {"port": 8000, "weights": {"shy/chat": 1}}}}, "not behind it"),
         ({"aliases": {"small": {"port": 8000, "weights": {"two/chat": 101}}}}, "100"),
         ({"metrics_port": 8000}, "port 8000 is used twice"),
+        ({"trusted_networks": ["0.0.0.0/0"]}, "0.0.0.0/0 is everybody"),
+        ({"trusted_networks": ["10.0.0.1/24"]}, "host bits"),
+        ({"trusted_networks": ["one.lan"]}, "trusted_networks"),
+        ({"trusted_networks": [1]}, "is no text"),
         ({"address": "everywhere"}, "address"),
         ({"adress": "0.0.0.0"}, 'did you mean "address"'),
     ],
@@ -77,6 +83,58 @@ def test_weights_that_leave_nobody_are_refused(tmp_path: Path) -> None:
         plan(fleet(tmp_path, aliases={"small": {"port": 8000, "weights": none}}))
 
 
+@pytest.mark.parametrize(
+    ("trusted", "told", "step"),
+    [
+        ([], "one/chat at 10.0.0.11, one/long at 10.0.0.1, two/chat at 10.0.0.2", '"10.0.0.11"'),
+        (["10.0.0.8/29"], "for one/long at 10.0.0.1, two/chat at 10.0.0.2", '"10.0.0.1"'),
+        (["10.0.1.0/24", "fd00::/8"], "one/chat at 10.0.0.11", '"trusted_networks"'),
+    ],
+)
+def test_keys_and_prompts_stay_in_trusted_networks(
+    tmp_path: Path, trusted: list[str], told: str, step: str
+) -> None:
+    with pytest.raises(CorralError) as caught:
+        plan(fleet(tmp_path, trusted_networks=trusted))
+    assert caught.value.where == "gw: gateway, alias small"
+    assert told in caught.value.what
+    assert step in caught.value.next_step
+    assert '"trusted_networks" in "gateway" of gw' in caught.value.next_step
+
+
+@pytest.mark.parametrize("address", ["two.lan", "127.0.0.1", "::1", "localhost"])
+def test_a_name_is_in_no_network_and_loopback_of_another_host_is_not_its_own(
+    tmp_path: Path, address: str
+) -> None:
+    """Whoever answers for DNS, or listens on the gateway's host, would get the keys."""
+    hosts = fleet(tmp_path)
+    hosts[1] = host(OPEN, name="two", ssh_hostname=address)
+    with pytest.raises(CorralError, match=f"for two/chat at {re.escape(address)}\n") as caught:
+        plan(hosts)
+    assert 'give two a "member_address"' in caught.value.next_step
+
+
+def test_an_address_of_the_gateways_own_host_is_trusted_on_loopback_alone() -> None:
+    """A plan does not know whether the address is that host's."""
+    gateway = {"aliases": {"small": {"port": 8000}}}
+    with pytest.raises(CorralError, match=r"gw/chat at 10\.0\.0\.9"):
+        plan([host({**CHAT, "address": "10.0.0.9"}, name="gw", gateway=gateway)])
+    for address in ("127.0.0.1", "::1", "127.3.2.1"):
+        assert plan([host({**CHAT, "address": address}, name="gw", gateway=gateway)])
+
+
+def test_loopback_of_a_host_in_its_folder_is_not_the_gateways_own() -> None:
+    gateway = parse_host("gw", {"gateway": {"aliases": {"small": {"port": 8000}}}})
+    with pytest.raises(CorralError, match="gw/inner/chat at ::1") as caught:
+        plan([host(OPEN, name="gw/inner", ssh_hostname="::1"), gateway])
+    assert "give gw/inner a" in caught.value.next_step
+
+
+def test_a_member_address_is_numeric() -> None:
+    with pytest.raises(CorralError, match="member_address"):
+        host(OPEN, member_address="one.lan")
+
+
 def test_ports_and_key_files_of_its_own_instances_are_not_shared() -> None:
     gateway = {"aliases": {"small": {"port": 8001}}}
     with pytest.raises(CorralError, match="port 8001 is used twice"):
@@ -87,8 +145,11 @@ def test_ports_and_key_files_of_its_own_instances_are_not_shared() -> None:
 
 
 def test_two_servers_of_one_name_to_haproxy_are_refused() -> None:
-    hosts = [host(OPEN, name="a b"), host(OPEN, name="a_b")]
-    gateway = parse_host("gw", {"gateway": {"aliases": {"small": {"port": 8000}}}})
+    reached = {"member_address": "10.0.0.1"}
+    hosts = [host(OPEN, name="a b", **reached), host(OPEN, name="a_b", **reached)]
+    aliases = {"small": {"port": 8000}}
+    given = {"gateway": {"aliases": aliases, "trusted_networks": ["10.0.0.1"]}}
+    gateway = parse_host("gw", given)
     with pytest.raises(CorralError, match="both be called a_b_chat"):
         plan([*hosts, gateway])
 
