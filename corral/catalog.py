@@ -45,8 +45,8 @@ class Platform(Frozen):
     The name is what /etc/os-release says: ID-VERSION_ID.
     """
 
-    compiler: str = Field(pattern=r"^\d+$", description="major version of its c++")
-    c_library: str = Field(pattern=r"^\d+\.\d+$", description="version of its C library")
+    compiler: str = Field(pattern=r"^[0-9]+$", description="major version of its c++")
+    c_library: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="version of its C library")
 
 
 class Quant(Frozen):
@@ -76,7 +76,7 @@ class Gpu(Frozen):
     names: tuple[str, ...] = Field(min_length=1, description="patterns of nvidia-smi's names")
     short_names: tuple[str, ...] = Field(min_length=1, description='what people type: "A100 40GB"')
     memory_mib: int = Field(gt=0, description="memory.total of nvidia-smi")
-    compute_capability: str = Field(pattern=r"^\d+\.\d$")
+    compute_capability: str = Field(pattern=r"^[0-9]+\.[0-9]$")
 
     def is_called(self, name: str) -> bool:
         """Whether ``name`` is one of its names; case and spaces do not count."""

@@ -51,7 +51,7 @@ class AptSource(Frozen):
 class PinnedPackages(Frozen):
     """Packages in a pinned version: exact, or a branch such as 580.*"""
 
-    version: str = Field(pattern=r"^\d[\w.:+~*-]*$")
+    version: str = Field(pattern=r"^[0-9][0-9A-Za-z_.:+~*-]*$")
     packages: tuple[str, ...] = Field(min_length=1)
     pins: tuple[str, ...] = Field(default=(), description="more of apt_preferences(5)'s Package:")
 
@@ -62,7 +62,7 @@ class DriverSource(Frozen):
     source: AptSource | None = Field(default=None, description="unset: what the host has")
     driver: PinnedPackages
     toolkit: PinnedPackages
-    toolkit_release: str = Field(pattern=r"^\d+\.\d+$", description="what its nvcc says")
+    toolkit_release: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="what its nvcc says")
 
     @property
     def packages(self) -> tuple[str, ...]:

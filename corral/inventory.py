@@ -29,7 +29,9 @@ class GpuSpec(Frozen):
 
     name: str
     count: int = Field(gt=0)
-    compute_capability: str = Field(pattern=r"^\d+\.\d$", description='such as "8.0" for an A100')
+    compute_capability: str = Field(
+        pattern=r"^[0-9]+\.[0-9]$", description='such as "8.0" for an A100'
+    )
     memory_mib: int | None = Field(default=None, gt=0, description="catalog/gpus/ knows, if unset")
 
 
@@ -87,7 +89,9 @@ class HostSpec(Frozen):
     gpus: GpuSpec | None = None
     platform: str = Field(default="debian-12", description="its distribution: catalog/platforms/")
     cuda_toolkit: str | None = Field(
-        default=None, pattern=r"^\d+\.\d+$", description="builds use it; unset: catalog/drivers/"
+        default=None,
+        pattern=r"^[0-9]+\.[0-9]+$",
+        description="builds use it; unset: catalog/drivers/",
     )
     builder: bool = Field(default=False, description="builds engines for hosts of its platform")
     native_build: bool = Field(default=False, description="for its own processor; never shipped")

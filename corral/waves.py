@@ -134,7 +134,7 @@ def _refuse_differences(hosts: Sequence[Host]) -> None:
 
 def _refuse_bad_sizes(sizes: tuple[int | str, ...], where: str) -> None:
     for size in sizes:
-        good = size > 0 if isinstance(size, int) else re.fullmatch(r"([1-9]\d?|100)%", size)
+        good = size > 0 if isinstance(size, int) else re.fullmatch(r"([1-9][0-9]?|100)%", size)
         if not good:
             _refuse(where, f'"waves" has {size!r}, which is neither a count nor a share like "20%"')
     if not sizes:

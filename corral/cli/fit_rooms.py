@@ -14,7 +14,7 @@ from corral.remote import call_helper
 from corral.ssh import typed_command
 from corral.state import Gpu, GpuHost
 
-_SEVERAL = re.compile(r"([1-9]\d?)\s*x\s*(.+)", re.IGNORECASE)
+_SEVERAL = re.compile(r"([1-9][0-9]?)\s*x\s*(.+)", re.IGNORECASE)
 
 
 def named_rooms(catalog: Catalog, wanted: tuple[str, ...]) -> list[Room]:

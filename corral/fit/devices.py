@@ -20,8 +20,8 @@ from corral.profile import SplitMode
 
 HOST = -1
 # common.h of llama.cpp: LLM_FFN_EXPS_REGEX, with the number of the block before it.
-_EXPERTS = re.compile(r"blk\.\d+\.ffn_(up|down|gate|gate_up)_(ch|)exps")
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+_EXPERTS = re.compile(r"blk\.[0-9]+\.ffn_(up|down|gate|gate_up)_(ch|)exps")
+_BLOCK = re.compile(r"blk\.([0-9]+)\.")
 # Modes that cut each matrix; the others give whole layers to a GPU.
 _CUTTING_MODES = ("row", "tensor", "graph")
 # What each GPU has for itself in mode graph, beside the vectors: the routers to the experts.
@@ -174,7 +174,7 @@ def _overrides(placement: ResolvedPlacement, gpus: int) -> list[tuple[re.Pattern
 def _device(buffer: str, gpus: int) -> int:
     if buffer in ("CPU", "CUDA_Host"):
         return HOST
-    number = re.fullmatch(r"CUDA(\d+)", buffer)
+    number = re.fullmatch(r"CUDA([0-9]+)", buffer)
     if number and int(number.group(1)) < gpus:
         return int(number.group(1))
     known = ", ".join(["CPU", *(f"CUDA{n}" for n in range(gpus))])

@@ -31,8 +31,8 @@ _CONNECTIONS = 4
 _FIRST_SHARD_BYTES = 4 * 1024**2
 _LATER_SHARD_BYTES = 256 * 1024
 _STEP_BYTES = 1024**2
-_SHARD_NUMBER = re.compile(r"-(\d{5})-of-\d{5}\.gguf")
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
+_SHARD_NUMBER = re.compile(r"-([0-9]{5})-of-[0-9]{5}\.gguf")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 _LOCK_AGAIN = "see that the hub has the locked revision, or run `corral lock` and read the diff"
 _REFUSALS = {
