@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
+from corral.files import writing
 from corral.settings import HostPaths
 
 
@@ -31,7 +32,8 @@ def _content() -> bytes:
     # gguf brings numpy, which the other commands do without.
     from corral import tiny_model
 
-    with TemporaryDirectory() as folder:
+    step = "make room there, then run the same deploy again"
+    with writing(Path(gettempdir()), next_step=step), TemporaryDirectory() as folder:
         tiny_model.write(Path(folder))
         (file,) = Path(folder, "Q8_0").iterdir()
         return file.read_bytes()

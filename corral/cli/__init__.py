@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib import import_module
 
@@ -29,6 +31,7 @@ _MODULES = {
         ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
     ),
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Lab(click.Group):
@@ -83,3 +86,18 @@ def main() -> None:
     except CorralError as error:
         say_error(error)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        say_error(_full(error))
+        sys.exit(1)
+
+
+def _full(error: OSError) -> CorralError:
+    """Of what is printed into a file: whatever else is written tells it where it is written."""
+    where = str(error.filename or "the output of this command")
+    if not error.filename:
+        # What is left of it would fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    reason = error.strerror or str(error)
+    return CorralError(where, f"cannot be written: {reason}", "make room there, run it again")

@@ -182,3 +182,20 @@ def test_the_command_itself_exits_one_with_the_message(corral: Corral) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert_one_message(Said(done.returncode, done.stdout, done.stderr), "absent")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["plan", "node-1"], ["plan", "node-1", "--json"], ["export", "--help"]]
+)
+def test_what_is_printed_to_a_full_disk_is_one_message(corral: Corral, words: list[str]) -> None:
+    path = f"{ROOT}:{ROOT / 'files'}"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from corral.cli import main; main()", *words],
+            cwd=corral.root, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    said = "the output of this command: cannot be written: No space left on device\n  Next: make"
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1

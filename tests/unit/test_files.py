@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from corral import files
+from corral import files, smoke_model, tiny_model
 from corral.archives import Archive, ArchiveStore
 from corral.bench.store import Pending, ResultStore
 from corral.cli.export import _write as write_export
@@ -239,6 +241,19 @@ def test_an_archive_that_does_not_fit_is_one_message(disk: Path, tmp_path: Path)
         with pytest.raises(CorralError, match="cannot be written: No space left on device"):
             copy()
     assert [path for path in disk.rglob("*") if not path.is_dir()] == []
+
+
+def test_the_model_of_smoke_runs_tells_where_it_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tiny_model, "write", full)
+    with pytest.raises(CorralError, match=f"{tmp_path}: cannot be written: No space left on"):
+        smoke_model._content.__wrapped__()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_lock_of_a_fleet_tells_where_it_cannot_be(disk: Path, tmp_path: Path) -> None:
