@@ -20,14 +20,15 @@ report_unreached()
 send_at_once()
 target = current_target()
 preflight(target)
-base(target)
-gpu(target)
-engines(target)
-fit(target)  # before any weights are fetched
-models(target)
-instances(target)  # staged, nothing restarted
-gateway(target)  # instances have its key on their hosts by now
-if not target.host.spec.stage_only:
-    activate(target)
-    verify(target)
-    prune(target)
+if target.is_root:
+    base(target)
+    gpu(target)
+    engines(target)
+    fit(target)  # before any weights are fetched
+    models(target)
+    instances(target)  # staged, nothing restarted
+    gateway(target)  # instances have its key on their hosts by now
+    if not target.host.spec.stage_only:
+        activate(target)
+        verify(target)
+        prune(target)

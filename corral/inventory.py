@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
+from corral.connection import problem
 from corral.errors import CorralError
 from corral.gateway.spec import GatewaySpec
 from corral.inventory_file import host_data
@@ -149,8 +149,9 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     _refuse_name(name, origin, next_step)
     where = f"{origin}: {name}"
     known = set(HostSpec.model_fields)
-    for key in set(data) - known:
-        _refuse_typo(key, where, next_step)
+    for key in data:
+        if what := problem(key, known):
+            raise CorralError(where, what, next_step)
     own = {key: value for key, value in data.items() if key in known}
     spec = parse(HostSpec, own, where=where, next_step=next_step)
     _refuse_twins(spec, where, next_step)
@@ -235,18 +236,6 @@ def _refuse_name(name: str, origin: str, next_step: str) -> None:
     safe_host_name(name, where=origin, next_step=next_step)
     if name.startswith("-"):
         raise CorralError(origin, f"the host {name} is called like an option", next_step)
-
-
-# Keys that pyinfra's connectors read begin so; other keys are the user's own business.
-_FOREIGN_PREFIXES = ("ssh_", "_", "docker_", "winrm_")
-
-
-def _refuse_typo(key: str, where: str, next_step: str) -> None:
-    if key.startswith(_FOREIGN_PREFIXES):
-        return
-    close = difflib.get_close_matches(key, HostSpec.model_fields, n=1, cutoff=0.8)
-    if close:
-        raise CorralError(where, f'unknown key "{key}" (did you mean "{close[0]}"?)', next_step)
 
 
 def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:

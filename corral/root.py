@@ -46,6 +46,7 @@ def refused(host: Host, said: str) -> CorralError | None:
 def not_root(host: Host, said: str) -> CorralError:
     """The error of a host whose login is not root, and what to do, by what its data says."""
     user = str(host.data.get("ssh_user") or "its user")
+    said = f"it is user {said}" if said.isdigit() else said
     how = next((key for key in _KEYS if host.data.get(key)), None)
     if how is None:
         what = f"{user} is not root there, and no key of its data says how to become root ({said})"

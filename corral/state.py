@@ -179,6 +179,7 @@ class HostState(Frozen):
     """One host, in one document. Defaults are those of a host without python3.
 
     + closed: what servers need of a plan, and only root can read
+    + not_root: why the login did not become root, who alone can tell the rest; or empty
     """
 
     os_id: str = ""
@@ -202,6 +203,7 @@ class HostState(Frozen):
     ports_reserved: bool = False
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
+    not_root: str = ""
 
     @property
     def readable(self) -> bool:

@@ -6,7 +6,9 @@ import time
 
 from pyinfra import host
 
+from corral.findings import Finding
 from corral.preflight import preflight as findings_of
+from corral.root import not_root
 from deploys.target import Target
 from operations import host as host_operations
 from operations.telling import warn
@@ -14,8 +16,16 @@ from operations.telling import warn
 
 def preflight(target: Target) -> None:
     """Report all findings of a host at once; advice does not stop it."""
-    found = findings_of(target.plan, target.state, now_seconds=time.time())
+    found = _findings(target)
     for advice in (finding for finding in found if not finding.stops):
         warn(f"[{host.name}] {advice.what}. Next: {advice.next_step}")
     findings = [finding for finding in found if finding.stops]
     host_operations.preflight(findings=findings, name="Preflight: nothing stands against a deploy")
+
+
+def _findings(target: Target) -> list[Finding]:
+    """Who is not root cannot tell the rest."""
+    if not target.is_root:
+        error = not_root(target.host, target.state.not_root)
+        return [Finding(what=error.what, next_step=error.next_step)]
+    return findings_of(target.plan, target.state, now_seconds=time.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from corral_shared.text import printable
 from pyinfra import host
@@ -16,6 +17,7 @@ from corral.inventory import Host
 from corral.keys import KeyFile
 from corral.plan import HostPlan, InstancePlan, ReleasePlan
 from corral.project import helper_package, project_root
+from corral.root import by_root
 from corral.state import HostState
 from corral.waiting import waiting
 from deploys import waves
@@ -38,6 +40,11 @@ class Target:
     helper: bytes
     store: ArchiveStore
     gateway: GatewayFiles | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether anything can be asked of the host, or changed there."""
+        return not self.state.not_root
 
     def missing_releases(self) -> list[ReleasePlan]:
         """Releases of its instances that are not installed, or not whole."""
@@ -88,6 +95,10 @@ class Target:
         return found.key_sha256 if found else None
 
 
+# The login itself, whatever host data says: State becomes root by itself.
+_AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": None}
+
+
 def current_target() -> Target:
     """Plan the host that pyinfra prepares, and look at it once. A mistake stops the whole run."""
     try:
@@ -96,7 +107,7 @@ def current_target() -> Target:
         plan = plan.model_copy(
             update={"builds": for_host(this), "gateway": gateways().get(this.name)}
         )
-        state = _observed(plan)
+        state = _observed(this, plan)
         target = Target(
             host=this,
             plan=plan,
@@ -113,9 +124,12 @@ def current_target() -> Target:
     return target
 
 
-def _observed(plan: HostPlan) -> HostState:
-    sent = [encoded(helper_package(project_root())), plan.to_helper()]
-    return host.get_fact(State, bootstrap=BOOTSTRAP, _stdin=sent) or HostState()
+def _observed(this: Host, plan: HostPlan) -> HostState:
+    found = host.get_fact(
+        State, bootstrap=BOOTSTRAP, become=tuple(by_root(this.data, ())),
+        _stdin=[encoded(helper_package(project_root())), plan.to_helper()], **_AS_LOGIN,
+    )  # fmt: skip
+    return found or HostState()
 
 
 def _gateway_files(this: Host, plan: HostPlan, state: HostState) -> GatewayFiles | None:

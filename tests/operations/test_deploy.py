@@ -77,6 +77,32 @@ def test_a_host_that_answers_oddly_is_left_alone(fleet: Fleet, answer: str) -> N
     assert len(asked(state, "good")) == 2
 
 
+@pytest.mark.parametrize(
+    ("data", "said", "told"),
+    [
+        ({}, "1000", 'Next: add "_sudo": True to the data of the host'),
+        ({"_sudo": True}, "sudo: a password is required", "NOPASSWD"),
+        ({"_doas": True}, "doas: Authentication required", "doas.conf"),
+    ],
+)
+def test_a_login_that_is_not_root_stops_before_anything(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, data: dict[str, bool], said: str, told: str
+) -> None:
+    fleet.add("mere", bare_host(fleet, "mere"))
+    fleet.hosts["mere"] |= {"ssh_user": "ops", **data}
+    fleet.hosts["mere"]["fake_responses"][STATE] = f"corral: not root: {said}"
+    # pyinfra ends a run that has no host left.
+    fleet.add("good", settled_host(fleet, "good"))
+    state = fleet.deploy()
+    assert failed(state) == {"mere"}
+    (only,) = asked(state, "mere")
+    words = " ".join(["sudo -n --"] if "_sudo" in data else ["doas -n"] if data else [])
+    assert f"{words} id -u".strip() in only
+    lines = "\n".join(record.getMessage() for record in caplog.records)
+    assert "ops " in lines
+    assert told in lines
+
+
 def test_findings_stop_their_host_and_the_first_wave(fleet: Fleet) -> None:
     fleet.add("bad", bare_host(fleet, "bad", systemd=False))
     fleet.add("bare", bare_host(fleet, "bare"))

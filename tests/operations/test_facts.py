@@ -16,6 +16,7 @@ from facts.gpu import Gpus
 from facts.host import State
 from facts.instance import Checks
 from tests.samples import CHAT, ROOT, bare, plan
+from tests.unit.helper_modules import program
 
 PLANNED = plan(CHAT)
 
@@ -98,3 +99,47 @@ def test_checks_read_back() -> None:
 def test_damaged_checks_fail_the_host_alone(output: list[str]) -> None:
     with pytest.raises(FactProcessError, match="not readable"):
         Checks().process(output)
+
+
+def as_who(tmp_path: Path, become: tuple[str, ...], **programs: str) -> HostState:
+    """The state that is told where these programs are first in PATH."""
+    for name, script in programs.items():
+        program(tmp_path / "bin", name, script)
+    command = State().command(bootstrap=BOOTSTRAP, become=become).get_raw_value()
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        input=f"{encoded(ROOT / 'files' / 'corral_host')}\n{PLANNED.to_helper()}\n",
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # pyinfra asks for a password where a command fails with this line.
+    assert "sudo: a password is required" not in done.stdout.splitlines()
+    return State().process(done.stdout.splitlines())
+
+
+SUDO = ("sudo", "-n", "--")
+RUNS = '[ "$1 $2" = "-n --" ] && shift 2 && exec "$@"'
+ROOT_IS = '[ "$1" = -u ] && echo 0'
+
+
+def test_a_login_that_is_root_tells_its_state(tmp_path: Path) -> None:
+    assert as_who(tmp_path, (), id=ROOT_IS).readable
+    assert as_who(tmp_path, SUDO, id=ROOT_IS, sudo=f"echo sudo: unable to >&2; {RUNS}").readable
+
+
+@pytest.mark.parametrize(
+    ("become", "programs", "said"),
+    [
+        ((), {"id": "echo 1000"}, "1000"),
+        (SUDO, {"sudo": "echo a lecture; echo 'sudo: a password is required' >&2; exit 1"},
+         "sudo: a password is required"),
+        (SUDO, {"id": "echo 1000", "sudo": RUNS}, "1000"),
+        (("corral-no-such-program",), {}, "sh: 1: corral-no-such-program: not found"),
+    ],
+)  # fmt: skip
+def test_a_login_that_is_not_root_tells_that_alone(
+    tmp_path: Path, become: tuple[str, ...], programs: dict[str, str], said: str
+) -> None:
+    found = as_who(tmp_path, become, **programs)
+    assert found == HostState(not_root=found.not_root)
+    assert said.removeprefix("sh: 1: ") in found.not_root
