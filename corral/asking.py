@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from corral_shared.text import without_documents
 from pydantic import TypeAdapter
 
 from corral.bounded import Ended, SilentError, TooMuchError, run_within
@@ -23,6 +24,7 @@ _LONGER_SECONDS = {
     "state": 300, "instances": 300, "gpus": 300, "check": 900, "releases": 900, "prune": 1800,
     "rehash": 24 * 3600,
 }  # fmt: skip
+_TRACEBACK = "Traceback (most recent call last):"
 _SHOWN_CHARACTERS = 16 * 1024
 
 __all__ = ["UnreachedError", "ask_helper", "fault"]
@@ -79,6 +81,9 @@ def _run(host: Host, words: list[str], sent: str, seconds: float) -> Ended:
 
 def fault(where: str, text: str, otherwise: str = "") -> CorralError:
     """The helper's words as an error; it says what comes next in its own last sentence."""
-    what, _, next_step = text.partition("Next: ")
+    if _TRACEBACK in text:
+        # Of Python; its last line says what it is about.
+        text = f"its helper failed: {text.strip().splitlines()[-1]}"
+    what, _, next_step = without_documents(text).partition("Next: ")
     what = what.strip().removeprefix(f"{where}: ")
     return CorralError(where, what, next_step.strip() or otherwise or "mend that, then ask again")

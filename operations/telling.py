@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from corral_shared.text import printable
+from corral_shared.text import printable, without_documents
 from pyinfra import logger
 from pyinfra.api.host import Host
 
@@ -30,7 +30,11 @@ def complain(line: object, of: Host | None = None) -> None:
 
 def _text(line: object, of: Host | None) -> str:
     prefix = of.print_prefix if of else "    "
-    return f"{prefix}{printable(line)}"
+    return f"{prefix}{_fit(str(line))}"
+
+
+def _fit(text: str) -> str:
+    return without_documents(printable(text))
 
 
 class _Printable(logging.Filter):
@@ -38,7 +42,7 @@ class _Printable(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         parts = _COLOUR.split(record.getMessage())
-        told = [part if _COLOUR.fullmatch(part) else printable(part) for part in parts]
+        told = [part if _COLOUR.fullmatch(part) else _fit(part) for part in parts]
         record.msg, record.args = "".join(told), ()
         return True
 

@@ -17,5 +17,21 @@ def printable_line(text: object) -> str:
     return " ".join(printable(text).split())
 
 
+# A line of this length is a document, not a sentence: of one the beginning says enough.
+MOST_CHARACTERS = 1000
+_KEPT_CHARACTERS = 200
+
+
+def without_documents(text: str) -> str:
+    """The same text, each line that is too long for a person cut short."""
+    return "\n".join(map(_cut, text.split("\n")))
+
+
+def _cut(line: str) -> str:
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    return f"{line[:_KEPT_CHARACTERS]} ... ({len(line)} characters)"
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()

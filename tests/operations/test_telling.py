@@ -11,7 +11,7 @@ from pyinfra import logger
 from pyinfra.api.util import print_host_combined_output
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from operations.telling import guard_log
+from operations.telling import complain, guard_log
 from tests.operations.fakes import prepared
 from tests.operations.fleet import ENDED, STATE, Fleet, bare_host, failed, settled_host
 from tests.samples import ROOT
@@ -64,3 +64,18 @@ def test_what_pyinfra_repeats_of_a_failed_command_is_text(
     assert_text("\n".join(caplog.messages))
     logger.error("\x1b[31mred\x1b[0m")
     assert "\x1b[31mred\x1b[0m" in "\n".join(caplog.messages)
+
+
+def test_no_line_is_a_document(caplog: pytest.LogCaptureFixture) -> None:
+    guard_log()
+    document = json.dumps({"instances": [{"name": "chat"}] * 600})
+    lines = [OutputLine("stderr", f"PermissionError: {document}"), OutputLine("stdout", document)]
+    with prepared() as host:
+        print_host_combined_output(host, CommandOutput(lines))
+        complain(document, host)
+    assert max(map(len, caplog.messages)) < 400
+    assert [f"({len(document)} characters)" in one for one in caplog.messages] == [
+        False,
+        True,
+        True,
+    ]

@@ -193,3 +193,15 @@ def test_an_error_of_the_host_itself_is_none_of_its_login(hosts: OddHosts) -> No
     with pytest.raises(CorralError, match="no such key") as caught:
         ask(host(CHAT), "/h.pyz", ["poll"], ANYTHING)
     assert caught.value.next_step == "deploy it"
+
+
+def test_no_message_is_a_document_or_a_traceback(hosts: OddHosts) -> None:
+    from corral.answers import ANYTHING
+    from corral.installed import ask
+
+    document = '{"instances": ' + "[1]" * 5000
+    told = f"Traceback (most recent call last):\n  File x\nPermissionError: 13 {document}\n"
+    hosts.says("lab-1", Answer(err=told.encode(), code=1))
+    with pytest.raises(CorralError, match="^lab-1: its helper failed: PermissionError") as caught:
+        ask(host(CHAT), "/h.pyz", ["poll"], ANYTHING)
+    assert len(str(caught.value)) < 500
