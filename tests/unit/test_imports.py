@@ -15,6 +15,7 @@ OURS = {"corral", "deploys", "operations", "facts", "lab", "tests", "corral_host
 # Who may import whom, beside themselves.
 MAY = {
     "deploy.py": {"deploys"},
+    "config.py": {"deploys"},
     "deploys": {"operations", "facts", "corral", "corral_shared"},
     "operations": {"facts", "corral", "corral_shared"},
     "facts": {"corral", "corral_shared"},

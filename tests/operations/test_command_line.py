@@ -1,0 +1,72 @@
+"""A deploy that would touch no host, or could ask nobody, is refused, not passed over."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.samples import ROOT
+
+SITE = 'servers = [("@fake/one", {"fake_delay": 0}), ("@fake/two", {"fake_delay": 0})]\n'
+DEPLOY = "from pyinfra.operations import server\nserver.shell(name='Do it', commands=['true'])\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "site.py").write_text(SITE)
+    (tmp_path / "do.py").write_text(DEPLOY)
+    return tmp_path
+
+
+def pyinfra(site: Path, *words: str) -> tuple[int, str]:
+    """As it is typed in the checkout, where its config.py is."""
+    made = ("site.py", "do.py")
+    named = [str(site / word) if word in made else word for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", *named],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "PYINFRA_PROGRESS": "off", "HOME": str(site)},
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("inventories/prd.py", "do.py", "-y"), 'did you mean "inventories/prod.py"?'),
+        (("prod", "do.py", "-y"), "prod: no such inventory"),
+        (("site.py", "do.py", "-y", "--limit", "nohost"), "--limit nohost: no such host or group"),
+        (("site.py", "do.py", "-y", "--limit", "@fake/one", "--limit", "@fake/tow"),
+         'did you mean "@fake/two"?'),
+        (("site.py", "do.py", "-y", "--exclude", "@fake/tow"), "--exclude @fake/tow"),
+        (("site.py", "do.py", "-y", "--exclude", "@fake/*"), "no host is left of it"),
+        (("site.py", "do.py"), "there is no terminal to ask on"),
+    ],
+)  # fmt: skip
+def test_a_run_that_would_do_nothing_is_refused(
+    site: Path, words: tuple[str, ...], told: str
+) -> None:
+    code, said = pyinfra(site, *words)
+    assert code == 1, said
+    assert told in said
+    assert "Next: " in said
+    assert "Traceback" not in said
+    assert "Starting operation" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("site.py", "do.py", "-y"), ("site.py", "do.py", "--dry"),
+        ("site.py", "do.py", "-y", "--limit", "servers"),
+        ("site.py", "do.py", "-y", "--limit", "@fake/o*"),
+        ("@fake/one,@fake/two", "do.py", "-y", "--exclude", "@fake/two"),
+        ("site.py", "debug-inventory"),
+    ],
+)  # fmt: skip
+def test_other_runs_are_pyinfras_own_business(site: Path, words: tuple[str, ...]) -> None:
+    code, said = pyinfra(site, *words)
+    assert code == 0, said
