@@ -40,7 +40,7 @@ PACKAGES = (
     "nftables",
     "zstd",
 )
-GATEWAY_PACKAGES = ("haproxy",)
+GATEWAY_PACKAGES = ("haproxy", "nftables")
 # What must be on a host before anything is installed.
 COMMANDS = ("apt-get", "dpkg-query", "journalctl", "systemctl", "systemd-run")
 
@@ -149,4 +149,4 @@ def _packages(host: Host) -> tuple[str, ...]:
     if host.spec.gateway is None:
         return PACKAGES
     serves = bool(host.spec.instances) or host.spec.builder
-    return (*(PACKAGES if serves else ()), *GATEWAY_PACKAGES)
+    return tuple(dict.fromkeys([*(PACKAGES if serves else ()), *GATEWAY_PACKAGES]))

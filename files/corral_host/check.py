@@ -169,12 +169,7 @@ def check_listening(instance):
 
 def check_reserved(instance):
     """While it is down, nobody else answers from its port."""
-    port = instance["endpoint"]["port"]
-    if port in reserve.in_force():
-        return "reserved", True, f"port {port} answers for servers alone"
-    why = reserve.unusable()
-    told = f"no packet rules on this host: {why}" if why else f"any user may answer on port {port}"
-    return "reserved", bool(why), told
+    return ("reserved", *reserve.told(instance["endpoint"]["port"]))
 
 
 def check_vram(instance):

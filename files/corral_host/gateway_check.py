@@ -6,6 +6,7 @@ import ssl
 import time
 from pathlib import Path
 
+from corral_host import reserve
 from corral_host.gateway import serves
 from corral_host.gateway_setup import current
 from corral_host.gateway_socket import running_generation, servers
@@ -29,7 +30,7 @@ ODD = (
 def check_gateway(plan):
     """Rows as ``check_instance`` gives them, for each alias."""
     for pool in plan["pools"]:
-        for one in (generation, members, models, keys, routes):
+        for one in (generation, members, models, keys, routes, reserved):
             row = attempt(one, plan, pool)
             yield {"instance": f"gateway {pool['alias']}", "check": one.__name__, **row}
 
@@ -104,6 +105,13 @@ def routes(plan, pool):
             told = ", ".join(" ".join(route) for route in reached)
             return False, f"clients reach {told}"
     return True, f"{len(asked)} routes are closed"
+
+
+def reserved(plan, pool):
+    """While HAProxy is down, nobody else takes its clients' keys and prompts."""
+    if plan["tls"]:
+        return True, "its certificate says who answers"
+    return reserve.told(pool["port"])
 
 
 def is_closed(status, body):

@@ -1,9 +1,10 @@
-"""The ports of this host's servers are theirs: while one is down nobody else answers from its port.
+"""Served ports are the servers' and the gateway's: while one is down nobody else answers there.
 
 Any local user may listen above port 1024. With these packet rules such a listener gets no
 connection: its answers to the first packet never leave the host's own stack.
 """
 
+import pwd
 import re
 import shutil
 from pathlib import Path
@@ -17,13 +18,14 @@ TABLE = "inet served_by_corral"
 UNIT = "served-by-corral.service"
 # root, and the users that systemd makes for DynamicUser= (systemd.exec(5)).
 MAY_SERVE = "{ 0, 61184-65519 }"
+# A gateway's user, of its package.
+HAPROXY = "haproxy"
+ANEW = "table {table}\ndelete table {table}\n"
 # Under SYN cookies a first answer has no user: it is dropped as well, as whoever fills his own
 # queue could turn them on.
-RULES = """\
-table {table}
-delete table {table}
+CHAIN = """\
 table {table} {{
-    chain answers {{
+    chain {chain} {{
         type filter hook output priority filter; policy accept;
         tcp sport != {{ {ports} }} accept
         tcp flags & (syn|ack) != (syn|ack) accept
@@ -32,10 +34,11 @@ table {table} {{
     }}
 }}
 """
+RULES = ANEW + CHAIN.replace("{chain}", "answers")
 SERVICE = """\
 # Written by Corral: before the network is up, as any user may listen once it is.
 [Unit]
-Description=Corral: ports that only this host's servers answer from
+Description=Corral: ports that only servers and the gateway of this host answer from
 DefaultDependencies=no
 # A firewall of the distribution begins with removing all rules.
 After=nftables.service local-fs.target
@@ -54,10 +57,41 @@ WantedBy=multi-user.target
 
 
 def ports(plan):
-    """Of the servers of a host and of their spares, sorted; unix sockets have none."""
+    """Of the servers of a host, of their spares, and of its gateway, sorted."""
+    return sorted({*server_ports(plan), *gateway_ports(plan)})
+
+
+def server_ports(plan):
+    """Unix sockets have none."""
     spares = [one["activation"]["spare"] for one in plan["instances"]]
     ends = [one["endpoint"] for one in [*plan["instances"], *filter(None, spares)]]
     return sorted({end["port"] for end in ends if end["port"]})
+
+
+def gateway_ports(plan):
+    """None of a gateway with a certificate, which no stranger has: its clients would see."""
+    gateway = plan.get("gateway")
+    if not gateway or gateway["tls"]:
+        return []
+    return sorted({pool["port"] for pool in gateway["pools"]} | {gateway["metrics_port"]} - {None})
+
+
+def gateway_users():
+    try:
+        return f"{{ 0, {pwd.getpwnam(HAPROXY).pw_uid} }}"
+    except KeyError:
+        return "{ 0 }"
+
+
+def rules(plan):
+    """All of them, in place of those from before."""
+    chains = [("answers", server_ports(plan), MAY_SERVE)]
+    chains += [("gateway", gateway_ports(plan), gateway_users())]
+    return ANEW.format(table=TABLE) + "".join(
+        CHAIN.format(table=TABLE, chain=chain, ports=", ".join(map(str, numbers)), users=users)
+        for chain, numbers, users in chains
+        if numbers
+    )
 
 
 def file_of(plan):
@@ -67,10 +101,8 @@ def file_of(plan):
 def texts(plan):
     """What is on the disk for a boot: path -> text."""
     file = file_of(plan)
-    numbers = ", ".join(map(str, ports(plan)))
-    rules = RULES.format(table=TABLE, ports=numbers, users=MAY_SERVE)
     unit = SERVICE.format(file=file, nft=shutil.which("nft") or "/usr/sbin/nft")
-    return {file: rules, Path(plan["paths"]["units"]) / UNIT: unit}
+    return {file: rules(plan), Path(plan["paths"]["units"]) / UNIT: unit}
 
 
 def in_force():
@@ -78,8 +110,8 @@ def in_force():
     if not shutil.which("nft"):
         return []
     done = ask(f"list table {TABLE}\n")
-    found = re.search(r"tcp sport != (\{[^}]*\}|\d+) accept", done.stdout)
-    return [int(number) for number in re.findall(r"\d+", found.group(1))] if found else []
+    found = re.findall(r"tcp sport != (\{[^}]*\}|\d+) accept", done.stdout)
+    return sorted(int(number) for one in found for number in re.findall(r"\d+", one))
 
 
 def is_reserved(plan):
@@ -100,6 +132,17 @@ def unusable():
         return "nft is not installed"
     done = ask(RULES.format(table=TABLE, ports="1", users=MAY_SERVE), "--check")
     return done.stderr.strip().splitlines()[0] if done.returncode else None
+
+
+def told(port):
+    """For verify: whether it is as well as it can be, and how it is."""
+    if port in in_force():
+        return True, f"port {port} answers for servers alone"
+    why = unusable()
+    detail = (
+        f"no packet rules on this host: {why}" if why else f"any user may answer on port {port}"
+    )
+    return bool(why), detail
 
 
 def reserve(plan):
@@ -129,8 +172,8 @@ def withdrawn(files):
     return {"ports": []}
 
 
-def lay(rules):
-    done = ask(rules)
+def lay(text):
+    done = ask(text)
     if done.returncode:
         raise HostError(
             f"the ports of this host's servers could not be reserved: {done.stderr.strip()}. "

@@ -250,7 +250,7 @@ def test_a_second_deploy_changes_nothing_and_it_verifies(lab: Workspace) -> None
     assert lab.on(GW, f"{CURRENT}; {RELOADS}") == before
     verified = lab.corral("verify", GW, "--json", *LAB)
     rows = json.loads(verified.stdout)["checks"][GW]
-    names = ["generation", "members", "models", "keys", "routes"]
+    names = ["generation", "members", "models", "keys", "routes", "reserved"]
     assert [row["check"] for row in rows] == names
     assert verified.returncode == 0, said(verified)
 
@@ -297,6 +297,7 @@ def test_a_server_that_no_longer_takes_the_gateways_key_is_asked_no_more_and_nam
 # Answers whatever is asked as if all were well, and tells what it heard.
 STRANGER = """
 import http.server
+import sys
 class Stranger(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         print("HEARD", self.requestline, dict(self.headers), flush=True)
@@ -304,29 +305,38 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"status":"ok"}')
     do_POST = do_GET
-http.server.ThreadingHTTPServer(("", 8001), Stranger).serve_forever()
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Stranger).serve_forever()
 """
 
 
 @contextmanager
-def stranger(lab: Workspace) -> Iterator[None]:
-    """A local user of lab-2 has taken the port of its server, which is down."""
-    lab.on("lab-2", f"systemctl stop corral-tiny-f16; cat > /run/stranger.py <<'END'{STRANGER}END")
+def stranger(lab: Workspace, host: str, unit: str, port: int) -> Iterator[None]:
+    """A local user of a host has taken the port of a unit, which is down."""
+    lab.on(host, f"systemctl stop {unit}; cat > /run/stranger.py <<'END'{STRANGER}END")
     run = "systemd-run --quiet --unit=stranger --uid=nobody --collect python3 -I /run/stranger.py"
-    lab.on("lab-2", f"{run}; until ss -Htln sport = 8001 | grep -q .; do sleep 0.1; done")
+    lab.on(host, f"{run} {port}; until ss -Htln sport = {port} | grep -q .; do sleep 0.1; done")
     try:
         yield
     finally:
-        lab.on("lab-2", "systemctl stop stranger; systemctl restart served-by-corral")
+        lab.on(host, f"systemctl stop stranger; systemctl restart served-by-corral {unit}")
 
 
-def heard(lab: Workspace) -> str:
+def heard(lab: Workspace, host: str = "lab-2") -> str:
     """What the stranger heard in this test."""
-    return lab.on("lab-2", "journalctl --unit=stranger --output=cat --no-pager | sed -n '/HEARD/p'")
+    return lab.on(host, "journalctl --unit=stranger --output=cat --no-pager | sed -n '/HEARD/p'")
+
+
+def test_whoever_takes_the_gateways_port_gets_nothing_of_its_clients(lab: Workspace) -> None:
+    with stranger(lab, GW, "haproxy", 8000):
+        with pytest.raises(openai.APIConnectionError):
+            complete(client(lab).with_options(timeout=5))
+        assert heard(lab, GW) == "", "no connection was ever made"
+    wait_for(lambda: serving(lab) == set(SERVERS), "it is back")
+    assert complete(client(lab))
 
 
 def test_whoever_takes_a_servers_port_gets_neither_keys_nor_prompts(lab: Workspace) -> None:
-    with stranger(lab):
+    with stranger(lab, "lab-2", "corral-tiny-f16", 8001):
         wait_for(lambda: SERVERS[1] not in serving(lab), "its checks fail")
         assert all(complete(client(lab)) for _ in range(9)), "asked elsewhere"
         assert heard(lab) == "", "no connection was ever made"

@@ -171,5 +171,5 @@ def test_a_gateway_without_instances_builds_nothing(tmp_path: Path) -> None:
     *_, gw = fleet(tmp_path)
     assert planner().plan_host(gw).packages == GATEWAY_PACKAGES
     both = host(CHAT, gateway={"aliases": {"small": {"port": 8000}}})
-    assert planner().plan_host(both).packages == (*PACKAGES, *GATEWAY_PACKAGES)
+    assert planner().plan_host(both).packages == (*PACKAGES, "haproxy")
     assert planner().plan_host(host(CHAT)).packages == PACKAGES

@@ -112,8 +112,8 @@ class Host:
         return {"endpoint": {"port": port}, "activation": {"spare": spare}}
 
     def lay(self, rules: str) -> None:
-        line = next((line for line in rules.splitlines() if "sport" in line), "")
-        self.laid = [int(word.strip("{},")) for word in line.split() if word.strip("{},").isdigit()]
+        words = " ".join(line for line in rules.splitlines() if "sport" in line).split()
+        self.laid = sorted(int(w.strip("{},")) for w in words if w.strip("{},").isdigit())
 
 
 @pytest.fixture
@@ -191,3 +191,52 @@ def test_verify_says_whether_a_port_is_reserved(
     )
     played.laid = [8001]
     assert check.check_reserved(instance)[1:] == (True, "port 8001 answers for servers alone")
+
+
+def of_gateway(*, tls: bool = False) -> dict[str, Any]:
+    pools = [{"port": 8000}, {"port": 8003}]
+    return {"tls": tls, "metrics_port": 8404, "pools": pools}
+
+
+def test_a_gateways_ports_are_haproxys(played: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = type("User", (), {"pw_uid": 109})
+    monkeypatch.setattr(reserve.pwd, "getpwnam", {"haproxy": user}.__getitem__)
+    alone = {**played.plan(), "gateway": of_gateway()}
+    assert reserve.reserve(alone) == {"ports": [8000, 8003, 8404]}
+    assert reserve.is_reserved(alone)
+    text = (played.root / "etc" / "served-ports.nft").read_text()
+    assert text.count("chain ") == 1
+    assert "meta skuid { 0, 109 } accept" in text
+    both = {**played.plan(8001), "gateway": of_gateway()}
+    assert not reserve.is_reserved(both)
+    reserve.reserve(both)
+    first, second = reserve.rules(both).split("chain gateway")
+    assert "{ 8001, 18001 }" in first
+    assert "{ 0, 61184-65519 }" in first
+    assert "{ 8000, 8003, 8404 }" in second
+    assert "{ 0, 109 }" in second
+
+
+def test_before_haproxy_is_there_only_root_may_answer_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reserve.pwd, "getpwnam", {}.__getitem__)
+    assert reserve.gateway_users() == "{ 0 }"
+
+
+def test_a_certificate_is_enough_for_a_gateway(played: Host) -> None:
+    """Its clients see who answers, and it is the one that the world reaches."""
+    assert reserve.ports({**played.plan(8001), "gateway": of_gateway(tls=True)}) == [8001, 18001]
+
+
+def test_both_chains_are_laid_at_once() -> None:
+    plan = {"instances": [Host.instance(8001)], "gateway": of_gateway()}
+    words = "import sys; sys.path.insert(0, sys.argv[1]); from corral_host import reserve\n"
+    words += f"reserve.lay(reserve.rules({plan!r})); print(reserve.in_force())"
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", words, str(ROOT / "files")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "Operation not permitted" in done.stderr or not shutil.which("nft"):
+        pytest.skip("no packet rules, or no network of its own, for this user")
+    assert done.stdout.strip() == "[8000, 8001, 8003, 8404, 18001]", done.stderr
