@@ -65,6 +65,14 @@ SMUGGLED: Mapping[str, tuple[bytes, bytes]] = {
     "a NUL in a header": (b"X: a\x00b\r\nContent-Length: 0\r\n", _HIDDEN),
 }  # fmt: skip
 
+# What other protocols, and versions, begin with.
+NOT_HTTP: tuple[bytes, ...] = (
+    b"GET /v1/models\r\n\r\n", b"GET /v1/models HTTP/9.9\r\nHost: rude\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100,
+    b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /v1/models HTTP/1.1\r\nHost: rude\r\n\r\n",
+)  # fmt: skip
+METHODS = ("CONNECT", "DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "get", "BREW")
+
 
 @dataclass(frozen=True)
 class RudeClient:
@@ -143,6 +151,8 @@ class RudeClient:
             **{name: partial(self.smuggle, name) for name in SMUGGLED},
             **{str(value): partial(self.authorized_by, value) for value in odd_keys(self.key)},
             **{path: partial(self.get, path) for path in odd_paths("/slots")},
+            **{method: partial(self.get, "/v1/models", b"", method) for method in METHODS},
+            **{str(raw): partial(self.send, raw) for raw in NOT_HTTP},
         }
         with ThreadPoolExecutor(max_workers=4) as pool:
             waiting = {name: pool.submit(ask) for name, ask in asked.items()}

@@ -17,7 +17,7 @@ import pytest
 from openai import OpenAI
 
 from lab.layout import GATEWAY
-from lab.rude_client import SMUGGLED, RudeClient, odd_keys, odd_paths
+from lab.rude_client import METHODS, NOT_HTTP, SMUGGLED, RudeClient, odd_keys, odd_paths
 from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_secrets import JOURNAL, watched
@@ -122,6 +122,7 @@ def test_clients_reach_the_api_alone_and_metrics_have_a_key(lab: Workspace) -> N
         assert httpx.get(f"{base}:8000{route}", headers=shown).status_code == 404
         assert httpx.get(f"{base}:8000{route}").status_code == 401
     assert httpx.get(f"{base}:8404/metrics").status_code == 401
+    assert httpx.get(f"{base}:8404/metrics", headers=shown).status_code == 401, "a client's key"
     reader = {"Authorization": f"Bearer {key(lab, name='gateway_metrics')}"}
     metrics = httpx.get(f"{base}:8404/metrics", headers=reader)
     assert f'haproxy_server_status{{proxy="{ALIAS}",server="lab-1_tiny-chat"' in metrics.text
@@ -145,6 +146,16 @@ def test_a_closed_route_is_closed_however_it_is_written(lab: Workspace, path: st
     one, before = rude(lab), requests_of_servers(lab)
     for written in (path, f"http://{one.address}{path}", *odd_paths(path)):
         assert one.get(written) in (["HTTP/1.1 404 Not Found"], ["HTTP/1.1 400 Bad request"])
+    assert requests_of_servers(lab) == before
+
+
+def test_other_methods_and_other_protocols_reach_no_server(lab: Workspace) -> None:
+    one, before = rude(lab), requests_of_servers(lab)
+    for method in METHODS:
+        answers = one.get("/v1/models", method=method)
+        assert answers in (["HTTP/1.1 404 Not Found"], ["HTTP/1.1 400 Bad request"]), method
+    for raw in NOT_HTTP:
+        assert not [line for line in one.send(raw) if line.split()[1] not in ("400", "401")], raw
     assert requests_of_servers(lab) == before
 
 
