@@ -6,7 +6,7 @@ from deploys.base import base
 from deploys.connection import guard_terminal, report_unreached, send_at_once
 from deploys.engines import engines, prune
 from deploys.fit import fit
-from deploys.gateway import gateway
+from deploys.gateway import gateway, switch_gateway
 from deploys.gpu import gpu
 from deploys.instances import activate, instances, verify
 from deploys.models import models
@@ -27,8 +27,9 @@ if target.is_root:
     fit(target)  # before any weights are fetched
     models(target)
     instances(target)  # staged, nothing restarted
-    gateway(target)  # instances have its key on their hosts by now
+    gateway(target)  # staged as well
     if not target.host.spec.stage_only:
         activate(target)
+        switch_gateway(target)
         verify(target)
         prune(target)

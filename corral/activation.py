@@ -20,6 +20,7 @@ from corral.answers import JobNews
 from corral.asking import UnreachedError, fault
 from corral.errors import CorralError
 from corral.following import REPLACED, Hear, News, follow
+from corral.gateway.moves import Place, kept_place, planned_place
 from corral.installed import ask, operator
 from corral.inventory import Host
 from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan
@@ -40,6 +41,12 @@ class Traffic(Protocol):
     def away(self, server: str, instance: InstancePlan) -> AbstractContextManager[bool]:
         """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be."""
 
+    def expect(self, server: str, place: Place) -> None:
+        """Look for it where it is, and where it will be. Raises CorralError."""
+
+    def keep(self, server: str, place: Place | None) -> None:
+        """Look for it there alone; None: where it was before ``expect``."""
+
 
 class NoGateway:
     """Clients ask the instances themselves."""
@@ -47,6 +54,12 @@ class NoGateway:
     def away(self, *_: object) -> AbstractContextManager[bool]:
         """Nothing can be kept from an instance."""
         return nullcontext(False)
+
+    def expect(self, *_: object) -> None:
+        """Nobody looks for it."""
+
+    def keep(self, *_: object) -> None:
+        """Nobody looks for it."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +79,11 @@ class Driver:
     def activate(self, instance: InstancePlan) -> Report:
         """Switch to the planned generation. Raises CorralError when no report came of it."""
         name = f"{self.host.name}/{instance.name}"
+        place = planned_place(instance)
         with self.traffic.away(name, instance) as drained:
+            self.traffic.expect(name, place)
             spec = {**_spec(self.plan, instance), **self._how(drained)}
-            return self._run("activate", instance, spec)
+            return self._moved(name, place, self._run("activate", instance, spec))
 
     def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
         """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.
@@ -77,12 +92,32 @@ class Driver:
         """
         name = f"{self.host.name}/{instance.name}"
         paths = self.plan.paths.model_dump()
+        place = self._kept_place(instance, to)
         with self.traffic.away(name, instance) as drained:
+            if place:
+                self.traffic.expect(name, place)
             spec = {
                 "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
                 **self._how(drained),
             }  # fmt: skip
-            return self._run("revert", instance, spec)
+            return self._moved(name, place, self._run("revert", instance, spec))
+
+    def _kept_place(self, instance: InstancePlan, to: str | None) -> Place | None:
+        if isinstance(self.traffic, NoGateway):
+            return None
+        try:
+            return kept_place(kept_plan(self.host, self.plan, instance.name, to))
+        except CorralError:
+            # What is not whole there is not switched to: the job says what is wrong.
+            return None
+
+    def _moved(self, name: str, place: Place | None, report: Report) -> Report:
+        """Gateways look for a server where it is now; in both places where nobody knows."""
+        if report.ok and place:
+            self.traffic.keep(name, place)
+        elif report.serving is not None and report.serving == report.from_:
+            self.traffic.keep(name, None)
+        return report
 
     def history(self) -> list[Report]:
         """Reports that the host keeps, newest first. Raises CorralError."""
@@ -208,8 +243,10 @@ def history(host: Host, plan: HostPlan) -> list[Report]:
     return ask(host, plan.paths.helper, ["history"], answers.REPORTS, paths)
 
 
-def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str) -> dict[str, Any]:
+def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str | None) -> dict[str, Any]:
     """The plan that a generation on a host was kept with last, else staged with.
+
+    + generation: None for the one before
 
     Raises CorralError where it is not whole there.
     """

@@ -168,11 +168,13 @@ class GatewayState(Frozen):
     """Generations of a gateway: the one that is installed whole and private, and what runs.
 
     + keys: names of those that it has, as the store calls them
+    + upstream: pool -> sha256 of the key that its servers are shown
     """
 
     installed: str | None = None
     running: str | None = None
     keys: tuple[str, ...] = ()
+    upstream: dict[str, str] = {}
 
 
 class HostState(Frozen):

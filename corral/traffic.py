@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from corral.activation import NoGateway, Traffic
+from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.gateway import control
+from corral.gateway import control, moves
+from corral.gateway.change import refuse_lost_keys
+from corral.gateway.control import Installed
 from corral.gateway.fleet import gateways_of, instance_keys
+from corral.gateway.moves import Place
 from corral.gateway.plan import GatewayPlan, server_name
 from corral.inventory import Host
 from corral.keys import KeyFile
@@ -88,6 +92,46 @@ class Gateways:
             what = f"{server} does not pass this gateway's checks any more"
             step = f"corral verify {failing[0]}, then corral logs {server}"
             raise CorralError(failing[0], what, step)
+
+    def expect(self, server: str, place: Place) -> None:
+        """Let gateways look for ``server`` where it is and where it will be. Raises CorralError."""
+        for gateway in self._around(server, place):
+            if now := self._installed(gateway, server):
+                plan, host = self.plans[gateway.name], self._host(server)
+                refuse_lost_keys(gateway, plan, now.upstream)
+                moves.expect(gateway, plan, now, host, server, place)
+
+    def keep(self, server: str, place: Place | None) -> None:
+        """Let gateways look for it there alone; None: where it was before ``expect``."""
+        for gateway in self._around(server, place):
+            plan, host = self.plans[gateway.name], self._host(server)
+            try:
+                moves.keep(gateway, plan, host, server, place)
+            except CorralError as error:
+                self.say(f"{gateway.name} looks for {server} in two places: {error.what}")
+
+    def _around(self, server: str, place: Place | None) -> list[Host]:
+        """Gateways that know a server, now or under its new name."""
+        pool = place and server_name(place.alias)
+        return [
+            host
+            for host in self.hosts
+            if (plan := self.plans.get(host.name))
+            and (plan.pool_of(server) or pool in [one.name for one in plan.pools])
+        ]
+
+    def _installed(self, gateway: Host, server: str) -> Installed | None:
+        """What it has, where it can be asked; one that is away has no clients either."""
+        try:
+            found = control.installed(gateway)
+        except UnreachedError as error:
+            self.say(f"{gateway.name} is not told of {server}: {error.what}")
+            return None
+        return found if found.generation else None
+
+    def _host(self, server: str) -> Host:
+        name = server.rpartition("/")[0]
+        return next(host for host in self.hosts if host.name == name)
 
     @contextmanager
     def _renewed(self, server: str, taken: list[Host]) -> Iterator[None]:

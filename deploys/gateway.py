@@ -1,19 +1,37 @@
-"""Stage: the gateway in front of instances, on hosts that are one."""
+"""Stages: the gateway in front of instances, on hosts that are one."""
 
 from __future__ import annotations
 
+from functools import partial
+
+from corral.project import project_root
+from deploys import waves
 from deploys.fleet import gateways
 from deploys.target import Target
 from operations import gateway as gateway_operations
 
 
 def gateway(target: Target) -> None:
-    """Put its configuration and keys in place; reloaded when they changed.
+    """Put its configuration and keys beside those that it runs with.
 
     Every host of an inventory with a gateway has the operation: their order is the same then.
     """
+    if gateways():
+        waiting = target.waiting_gateway()
+        gateway_operations.generation(plan=target.plan, waiting=waiting, name="Gateway")
+
+
+def switch_gateway(target: Target) -> None:
+    """Switch to it, once the instances have changed; each of them moved with its own activation."""
     if not gateways():
         return
-    gateway_operations.generation(
-        plan=target.plan, waiting=target.waiting_gateway(), name="Gateway"
+    waiting = target.waiting_gateway() is not None
+    gateway_operations.switch(
+        plan=target.plan,
+        waiting=waiting,
+        of=target.host,
+        settled=waves.is_settled,
+        templates=project_root() / "templates",
+        name="Switch the gateway",
+        _if=partial(waves.may_end, target.host) if waiting else None,
     )

@@ -11,6 +11,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from corral.archives import ArchiveStore, archives_folder
 from corral.errors import CorralError
+from corral.gateway.change import refuse_lost_keys
 from corral.gateway.files import GatewayFiles, gateway_files
 from corral.helper import BOOTSTRAP, archive, encoded
 from corral.inventory import Host
@@ -135,5 +136,7 @@ def _observed(this: Host, plan: HostPlan) -> HostState:
 def _gateway_files(this: Host, plan: HostPlan, state: HostState) -> GatewayFiles | None:
     if plan.gateway is None or not state.readable:
         return None
+    if state.gateway:
+        refuse_lost_keys(this, plan.gateway, state.gateway.upstream)
     templates = project_root() / "templates"
     return gateway_files(this, plan.gateway, paths=plan.paths, templates=templates)

@@ -27,12 +27,13 @@ _WITHOUT_STEPS = {"--no-wait", "--serial"}
 class _Run:
     """Told while pyinfra prepares; asked while it runs.
 
-    + left_out: hosts that had failed when the first wave was due
+    + told: hosts of this run; + left_out: those that had failed when the first wave was due
     """
 
     hosts: list[Host]
     traffic: Traffic
     pools: Pools
+    told: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
     left_out: frozenset[str] | None = None
@@ -73,8 +74,10 @@ def traffic() -> Traffic:
 
 def tell(host: Host, *, waiting: bool) -> None:
     """Note whether a host has instances that do not serve what is planned."""
+    run = _this_run()
+    run.told.add(host.name)
     if waiting:
-        _this_run().waiting.add(host.name)
+        run.waiting.add(host.name)
 
 
 def is_turn(host: Host, number: int) -> bool:
@@ -127,6 +130,17 @@ def is_done(host: Host) -> bool:
     """Whether a host had nothing to change, or has changed."""
     run = _this_run()
     return host.name not in run.waiting or host.name in run.done
+
+
+def is_settled(server: str) -> bool:
+    """Whether HOST/INSTANCE serves its plan, as far as this run knows."""
+    run, host = _this_run(), server.rpartition("/")[0]
+    return host in run.told and (host not in run.waiting or host in run.done)
+
+
+def may_end(host: Host) -> bool:
+    """Whether no host failed but those that are gone on without."""
+    return not _failed() or host.spec.without_failed
 
 
 def _failed() -> frozenset[str]:

@@ -98,8 +98,7 @@ def _activate(
     finish: Callable[[], None],
 ) -> bool:
     """By ssh(1), a connection for each question: pyinfra's own is never opened again once cut."""
-    reached = of.model_copy(update={"data": {**of.data, **job.arguments(host)}})
-    driver = Driver(reached, plan, traffic, hear=Heard(partial(job.say, host)))
+    driver = Driver(job.reached(of, host), plan, traffic, hear=Heard(partial(job.say, host)))
     for instance in waiting:
         try:
             report = driver.activate(instance)

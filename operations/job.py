@@ -17,6 +17,7 @@ from pyinfra.api.state import State
 from corral.answers import NEWS, JobNews
 from corral.errors import CorralError
 from corral.installed import operator
+from corral.inventory import Host as CorralHost
 from corral.reading import UnreadableError, read_answer, unreadable
 from operations import Commands
 from operations.telling import complain, inform
@@ -63,6 +64,11 @@ def _start(helper: str, name: str, kind: str, spec: dict[str, Any]) -> StringCom
     return StringCommand(
         "python3", "-I", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
     )
+
+
+def reached(of: CorralHost, host: Host) -> CorralHost:
+    """A host with how pyinfra reaches it, for ssh(1): a connection for each question."""
+    return of.model_copy(update={"data": {**of.data, **arguments(host)}})
 
 
 def fail(message: str) -> Commands:

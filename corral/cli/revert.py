@@ -74,7 +74,7 @@ def _host(target: Target, to: str | None) -> bool:
 
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
-    if not rollout.to_take_back():
+    if not rollout.to_take_back() and not rollout.fronts_to_take_back():
         say(f"rollout {rollout_id} has nothing to take back")
         return 0
     inventory = Path(rollout.inventory)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from corral.cli.rollout_tables import duration, plan_table, total_seconds
+from corral.cli.rollout_tables import duration, gateway_table, plan_table, total_seconds
 from corral.cli.run_rollout import run_course
 from corral.errors import CorralError
 from corral.installed import operator
@@ -96,14 +96,18 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, *, ask: bool) -> Ro
     say(f"rollout {name}: staging, log in {log}")
     staged = stage(wanted, found, log, say)
     planned = plan(wanted, found, staged, name)
-    if not planned.steps:
+    if not planned.steps and not planned.gateways:
         _nothing_to_do(found, [member.host.name for member in staged])
-    show(plan_table(planned))
+    if planned.steps:
+        show(plan_table(planned))
+    if planned.gateways:
+        show(gateway_table(planned))
     for note in planned.notes:
         say(f"note: {note}", colour="yellow")
     waves = len(planned.waves)
     about = duration(total_seconds(planned))
-    say(f"{len(planned.steps)} instances in {waves} waves, at most about {about}")
+    gateways = f", then {len(planned.gateways)} gateways" if planned.gateways else ""
+    say(f"{len(planned.steps)} instances in {waves} waves{gateways}, at most about {about}")
     if ask and not click.confirm("Change them?"):
         say("nothing was changed; what is staged stays")
         sys.exit(1)

@@ -21,6 +21,14 @@ def plan_table(rollout: Rollout) -> Rows:
     return table
 
 
+def gateway_table(rollout: Rollout) -> Rows:
+    """What changes at gateways, once the instances have changed."""
+    table = Rows("gateway", "changes")
+    for step in rollout.gateways:
+        table.add(step.host, "\n".join(step.changes))
+    return table
+
+
 def total_seconds(rollout: Rollout) -> int:
     """Estimated: hosts of a wave work at the same time, instances of a host do not."""
     longest = [

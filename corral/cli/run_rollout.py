@@ -12,6 +12,7 @@ from corral.cli.rollout_tables import outcome_table
 from corral.following import News
 from corral.project import project_root
 from corral.rollout.begin import Fleet
+from corral.rollout.gateways import Fronts
 from corral.rollout.health import Health
 from corral.rollout.journal import Journals, Rollout, write_whole
 from corral.rollout.locks import Holds
@@ -26,7 +27,10 @@ def run_course(
 ) -> Rollout:
     """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
-    touched = [hosts[name] for name in dict.fromkeys(s.host for s in begun.steps) if name in hosts]
+    known = {host.name: (host, plan) for host, plan in found.fronts} | hosts
+    changing = dict.fromkeys([*(s.host for s in begun.steps), *(s.host for s in begun.gateways)])
+    touched = [known[name] for name in changing if name in known]
+    fronts = Fronts(found.fronts, project_root() / "templates")
     terminal = console()
     view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
@@ -36,7 +40,8 @@ def run_course(
     try:
         with Holds(touched, by=begun.by, rollout=begun.id) as holds:
             save = partial(_save, journals)
-            means = Means(hosts, drive, Health(hosts, found.document), holds.check, save, view)
+            health = Health(hosts, found.document)
+            means = Means(hosts, drive, health, holds.check, save, view, fronts)
             with view if isinstance(view, LiveView) else nullcontext():
                 ended = Course(begun, means, leave).run()
     except KeyboardInterrupt:

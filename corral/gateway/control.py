@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from corral_shared.gateway_lines import Line
 from pydantic import TypeAdapter
 
 from corral.answers import ANYTHING, Told
 from corral.errors import CorralError
-from corral.gateway.plan import server_name
+from corral.gateway.files import GatewayFiles
+from corral.gateway.plan import GatewayPlan, server_name
 from corral.inventory import Host
 from corral.remote import call_helper
 from corral.settings import HOST_PATHS
@@ -23,6 +26,7 @@ class ServerState(Told):
     + server: in HAProxy's words, see ``server_name``; + pool: its alias, likewise
     + up: its checks pass; + admin: ready, drain or maint; + sessions: requests that run on it
     + check: the last check's result; + until: when a drain's lease ends, for people
+    + place: ADDRESS:PORT, empty of a helper of an earlier version
     """
 
     server: str
@@ -33,6 +37,7 @@ class ServerState(Told):
     sessions: int
     check: str
     until: str | None
+    place: str = ""
 
     @property
     def serves(self) -> bool:
@@ -45,6 +50,27 @@ class Drained(Told):
 
     sessions_left: int
     seconds: float
+
+
+class Installed(Told):
+    """What a gateway has; nothing where it was never deployed.
+
+    + proved: its aliases answered after the last change; + config: HAProxy's, its own id left out
+    + files: sha256 of each other file; + upstream: pool -> sha256 of the key that it shows there
+    """
+
+    generation: str | None
+    running: str | None = None
+    proved: bool = False
+    config: str = ""
+    files: dict[str, str] = {}
+    upstream: dict[str, str] = {}
+
+
+class Changed(Told):
+    """A gateway runs a generation now; None where it was never deployed."""
+
+    generation: str | None
 
 
 class _Last(Told):
@@ -64,6 +90,8 @@ class _Ready(Told):
 _SERVERS = TypeAdapter(_Servers)
 _DRAIN: TypeAdapter[_Last | Drained] = TypeAdapter(_Last | Drained)
 _READY = TypeAdapter(_Ready)
+_INSTALLED = TypeAdapter(Installed)
+_CHANGED = TypeAdapter(Changed)
 # Beside what a drain waits.
 _ANSWER_SECONDS = 120
 
@@ -120,6 +148,41 @@ def weigh(gateway: Host, server: str, weight: int) -> None:
     + server: ``host/instance``; + weight: 0 to 100. Raises CorralError.
     """
     _ask(gateway, "weight", ANYTHING, server=server_name(server), weight=weight)
+
+
+def installed(gateway: Host) -> Installed:
+    """What a gateway has. Raises CorralError."""
+    return _tell(gateway, "gateway-installed", {}, _INSTALLED)
+
+
+def place(gateway: Host, server: str, lines: Sequence[Line]) -> None:
+    """Look for a server in these places alone.
+
+    + server: ``host/instance``; + lines: its own. Raises CorralError when nothing was changed.
+    """
+    details = {"server": server_name(server), "lines": list(lines)}
+    _tell(gateway, "gateway-place", details, _CHANGED)
+
+
+def install(gateway: Host, plan: GatewayPlan, files: GatewayFiles) -> None:
+    """Switch to a generation. Raises CorralError once the one from before serves again."""
+    details = {
+        "generation": files.generation,
+        "files": dict(files.files),
+        "plan": plan.model_dump(mode="json"),
+    }
+    _tell(gateway, "gateway-install", details, _CHANGED)
+
+
+def put_back(gateway: Host) -> None:
+    """Undo the last ``install``; servers stay where they are by now. Raises CorralError."""
+    _tell(gateway, "gateway-back", {}, _CHANGED)
+
+
+def _tell(gateway: Host, command: str, details: dict[str, Any], shape: TypeAdapter[T]) -> T:
+    paths = {"folder": HOST_PATHS.gateway, "units": HOST_PATHS.units, "helper": HOST_PATHS.helper}
+    text = json.dumps({**paths, **details})
+    return call_helper(gateway, command, text, shape, seconds=_ANSWER_SECONDS)
 
 
 def _ask(

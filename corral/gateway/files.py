@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from corral.gateway.keys import certificate, client_keys, metrics_keys, upstream_keys
-from corral.gateway.plan import GatewayPlan, Pool
+from corral.gateway.plan import GatewayPlan, Pool, at
 from corral.gateway.routes import HEADERS
 from corral.inventory import Host
 from corral.schema import Frozen
@@ -51,13 +50,19 @@ class GatewayFiles(Frozen):
 
 
 def gateway_files(
-    gateway: Host, plan: GatewayPlan, *, paths: HostPaths, templates: Path
+    gateway: Host,
+    plan: GatewayPlan,
+    *,
+    paths: HostPaths,
+    templates: Path,
+    shown: Mapping[str, str] | None = None,
 ) -> GatewayFiles:
     """All files of the planned generation; the id covers each of them, secrets too.
 
+    + shown: pool -> the key that its servers are shown, where it is not the first of its file
     Raises CorralError for a key file or certificate that cannot be used.
     """
-    secrets = _secrets(gateway, plan)
+    secrets = _secrets(gateway, plan, shown or {})
     unnamed = _texts(gateway.name, plan, "", paths, templates) | secrets
     # The helper computes the same from what it finds (corral_host/gateway_setup.py).
     digest = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
@@ -65,9 +70,10 @@ def gateway_files(
     return GatewayFiles(generation=digest, files=named)
 
 
-def _secrets(gateway: Host, plan: GatewayPlan) -> dict[str, str]:
+def _secrets(gateway: Host, plan: GatewayPlan, shown: Mapping[str, str]) -> dict[str, str]:
     found = {f"clients-{pool.name}": client_keys(gateway, pool).text for pool in plan.pools}
-    own = [f"{pool.name} {upstream_keys(gateway, pool).first}\n" for pool in plan.pools]
+    first = {pool.name: upstream_keys(gateway, pool).first for pool in plan.pools}
+    own = [f"{name} {shown.get(name, key)}\n" for name, key in first.items()]
     found[UPSTREAM] = "".join(own)
     if plan.metrics_port:
         found[METRICS] = metrics_keys(gateway).text
@@ -89,8 +95,8 @@ def _texts(
         errors=_ERRORS,
         headers=HEADERS,
         error=_error,
-        at=_at,
-        bind=lambda port: _at(plan.address, port) + _tls(plan, folder),
+        at=at,
+        bind=lambda port: at(plan.address, port) + _tls(plan, folder),
         upstream=lambda pool: _upstream(pool, folder),
     )
     drop_in = environment.get_template("haproxy.service.conf.j2").render(
@@ -105,17 +111,6 @@ def _texts(
 def _error(message: str, kind: str, code: str | None = None) -> str:
     """An error as OpenAI's clients read it."""
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
-
-
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if _is_ipv6(address) else f"{address}:{port}"
-
-
-def _is_ipv6(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).version == 6
-    except ValueError:
-        return False
 
 
 def _tls(plan: GatewayPlan, folder: str) -> str:

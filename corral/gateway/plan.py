@@ -160,18 +160,47 @@ def _name(host: Host, instance: InstanceSpec) -> str:
 
 def _member(gateway: Host, host: Host, instance: InstanceSpec, weight: int) -> Member | None:
     """An instance behind a gateway; None where the gateway does not reach it."""
-    listens = ipaddress.ip_address(instance.address)
-    own = host.name == gateway.name
-    if instance.port is None or (listens.is_loopback and not own):
+    address = _reached_at(gateway, host, instance.address)
+    if instance.port is None or address is None:
         return None
     name = _name(host, instance)
     return Member(
         name=name,
         server=server_name(name),
-        address=_everywhere(host, own=own) if listens.is_unspecified else instance.address,
+        address=address,
         port=instance.port,
         weight=weight,
     )
+
+
+def place_of(gateway: Host, host: Host, address: str | None, port: int | None) -> str | None:
+    """ADDRESS:PORT at which a gateway finds a server of a host; None where it may not look."""
+    found = _reached_at(gateway, host, address) if address and port else None
+    spec = gateway.spec.gateway
+    inside = host.name == gateway.name and found is not None and is_loopback(found)
+    if found is None or port is None or spec is None or not (inside or spec.trusts(found)):
+        return None
+    return at(found, port)
+
+
+def _reached_at(gateway: Host, host: Host, address: str) -> str | None:
+    """Where a gateway reaches what listens on an address of a host."""
+    listens, own = ipaddress.ip_address(address), host.name == gateway.name
+    if listens.is_loopback and not own:
+        return None
+    return _everywhere(host, own=own) if listens.is_unspecified else address
+
+
+def at(address: str, port: int) -> str:
+    """ADDRESS:PORT as HAProxy reads it."""
+    return f"[{address}]:{port}" if _is_ipv6(address) else f"{address}:{port}"
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).version == 6
+    except ValueError:
+        return False
 
 
 def _everywhere(host: Host, *, own: bool) -> str:

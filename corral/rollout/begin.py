@@ -14,6 +14,7 @@ from corral.key_proof import check_document
 from corral.keys import KeyFile, stored_keys
 from corral.plan import HostPlan
 from corral.project import load_planner, project_root
+from corral.rollout.gateways import Fronts, settled_hosts
 from corral.rollout.health import Document, without_keys
 from corral.rollout.journal import Journals, OnFailure, Rollout, now
 from corral.rollout.staging import Member, look, refuse_unstaged, run_pyinfra
@@ -45,6 +46,7 @@ class Fleet:
 
     + traffic, pools: its gateways; + key_of: the keys of an instance of a host
     + document: a plan as checks take it, with what the store says of its keys
+    + fronts: those gateways that were asked for
     """
 
     hosts: tuple[Host, ...]
@@ -53,6 +55,7 @@ class Fleet:
     pools: Pools = field(default_factory=dict)
     key_of: Callable[[Host, str], KeyFile] = stored_keys
     document: Document = without_keys
+    fronts: tuple[Pair, ...] = ()
 
 
 def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
@@ -67,18 +70,24 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
             what = f"no such host in {wanted.inventory}{did_you_mean(name, names)}"
             raise CorralError(name, what, "name hosts of the inventory with --limit")
     planner = load_planner(project_root())
-    chosen = [h for h in hosts if h.spec.instances and (not wanted.only or h.name in wanted.only)]
-    if not chosen:
-        what = "no host of it runs an instance"
+    named = [host for host in hosts if not wanted.only or host.name in wanted.only]
+    chosen = [host for host in named if host.spec.instances]
+    plans = planner.gateways(hosts)
+    fronts = [
+        (host, planner.plan_host(host).model_copy(update={"gateway": plans[host.name]}))
+        for host in named
+        if host.name in plans
+    ]
+    if not chosen and not fronts:
+        what = "no host of it runs an instance, or is a gateway"
         raise CorralError(str(wanted.inventory), what, "describe instances there")
     pairs = tuple((host, planner.plan_host(host)) for host in chosen)
-    plans = planner.gateways(hosts)
 
     def document(host: Host, plan: HostPlan) -> str:
         return check_document(host, plan, hosts, plans)
 
     way = traffic(hosts, planner, say)
-    return Fleet(tuple(hosts), pairs, *way, key_of(hosts, planner), document)
+    return Fleet(tuple(hosts), pairs, *way, key_of(hosts, planner), document, tuple(fronts))
 
 
 def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -> list[Member]:
@@ -91,16 +100,18 @@ def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -
     if code != 0 and not wanted.without_failed:
         what = f"pyinfra ended with exit code {code}; no service was touched"
         raise CorralError("staging", what, f"see {log}, mend that, then ask again")
-    if not staged:
+    if not staged and not found.fronts:
         refuse_unstaged(members, log)
     return staged
 
 
 def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
-    """What would change; ``steps`` is empty if nothing does. Raises CorralError."""
+    """What would change; without steps and gateways nothing does. Raises CorralError."""
     changing = {member.host.name for member in staged if member.waiting}
     due = waves(found.hosts, found.pools, changing)
-    first = found.pairs[0][0].spec
+    first = (found.pairs or found.fronts)[0][0].spec
+    fronts = Fronts(found.fronts, project_root() / "templates")
+    will_serve = settled_hosts([member.host.name for member in staged])
     soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
     return Rollout(
         id=rollout,
@@ -112,6 +123,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
         on_failure=wanted.on_failure,
         waves=due,
         steps=steps(staged, due),
+        gateways=fronts.steps(will_serve),
         notes=tuple(warning for wave in due for warning in wave.warnings),
     )
 

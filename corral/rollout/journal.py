@@ -44,11 +44,19 @@ class Step(Frozen):
         return f"{self.host}/{self.instance}"
 
 
+class GatewayStep(Frozen):
+    """A gateway that changes itself. ``changes``: what is another than before, for people."""
+
+    host: str
+    changes: tuple[str, ...]
+
+
 class Rollout(Frozen):
     """One rollout. ``exit_code`` is None until it ended.
 
     + only: hosts that it was narrowed to; + begun: steps whose activation was asked for
     + reports, reverts: in the order of their ends
+    + gateways: what changes at them; + fronts_begun, fronts_switched, fronts_back: how far that is
     + failure: why it did not converge; + notes: what else a person should know
     """
 
@@ -65,6 +73,10 @@ class Rollout(Frozen):
     begun: tuple[str, ...] = ()
     reports: tuple[Report, ...] = ()
     reverts: tuple[Report, ...] = ()
+    gateways: tuple[GatewayStep, ...] = ()
+    fronts_begun: tuple[str, ...] = ()
+    fronts_switched: tuple[str, ...] = ()
+    fronts_back: tuple[str, ...] = ()
     failure: str = ""
     notes: tuple[str, ...] = ()
     exit_code: int | None = None
@@ -86,10 +98,16 @@ class Rollout(Frozen):
         done = [step for step in self.steps if self.is_done(step) and step.name not in back]
         return [s for s in done if s.from_generation not in (None, s.to_generation)]
 
+    def fronts_to_take_back(self) -> list[str]:
+        """Gateways that were switched and are not put back."""
+        return [name for name in self.fronts_switched if name not in self.fronts_back]
+
     def unclear(self) -> list[str]:
-        """Begun steps of which nobody knows that they serve their old or new generation."""
+        """Begun steps, and gateways, of which nobody knows that they are at their old or new."""
         last = {report.name: report for report in self.reports}
-        return [n for n in self.begun if n not in last or last[n].outcome == "revert failed"]
+        fronts = [name for name in self.fronts_begun if name not in self.fronts_switched]
+        own = [n for n in self.begun if n not in last or last[n].outcome == "revert failed"]
+        return own + fronts
 
 
 def new_id() -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from corral.activation import Driver
+from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.following import News
 from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.remote import on_all
 from corral.reports import Report
+from corral.rollout.gateways import Gateways, NoGateways, settled_hosts
 from corral.rollout.health import Health
 from corral.rollout.journal import CONVERGED, MIXED, REVERTED, Rollout, Step, now
 from corral.rollout.view import View
@@ -31,7 +33,7 @@ class Means:
 
     + hosts: by name, all that it may touch; + driver: for a host, with who hears its news
     + health: of changed instances; + locks: raises CorralError when a host is not held any more
-    + save: keeps the journal
+    + save: keeps the journal; + gateways: those that it may switch
     """
 
     hosts: Mapping[str, Pair]
@@ -40,6 +42,7 @@ class Means:
     locks: Callable[[], None]
     save: Callable[[Rollout], None]
     view: View
+    gateways: Gateways = field(default_factory=NoGateways)
 
 
 class Course:
@@ -75,7 +78,42 @@ class Course:
             done += [step.name for step in steps]
             if wave is not self.rollout.waves[-1]:
                 self._soak(wave, done)
+        self._switch_gateways()
         self._verify(done)
+
+    def _switch_gateways(self) -> None:
+        """Each proves that its aliases answer, or takes itself back."""
+        for step in self.rollout.gateways:
+            if step.host not in self.rollout.fronts_switched:
+                self._means.locks()
+                self._means.view.say(f"gateway {step.host}")
+                self._switch_gateway(step.host)
+
+    def _switch_gateway(self, name: str) -> None:
+        again = name in self.rollout.fronts_begun
+        self._add("fronts_begun", name)
+        try:
+            switched = self._means.gateways.switch(name, settled_hosts(self._settled()))
+        except UnreachedError:
+            # Nobody knows whether it was switched.
+            raise
+        except CorralError:
+            self._not_begun(name)
+            raise
+        if switched or again:
+            self._add("fronts_switched", name)
+        else:
+            # The last instance that moved made it what is planned.
+            self._not_begun(name)
+
+    def _not_begun(self, name: str) -> None:
+        left = tuple(one for one in self.rollout.fronts_begun if one != name)
+        self._note(fronts_begun=left)
+
+    def _settled(self) -> list[str]:
+        """Hosts that serve their plan: those with nothing to do, and those that have done it."""
+        left = {step.host for step in self.rollout.steps if not self.rollout.is_done(step)}
+        return [name for name in self._means.hosts if name not in left]
 
     def _wave(self, wave: Wave, steps: Sequence[Step]) -> None:
         left = [step for step in steps if not self.rollout.is_done(step)]
@@ -131,12 +169,23 @@ class Course:
     def _back(self) -> int:
         """Take back what is done, the last wave first; gives the exit code."""
         if self.rollout.on_failure == "revert":
+            self._put_back_gateways()
             for wave in reversed(self.rollout.waves):
                 steps = self._to_take_back()[::-1]
                 by_host = [[step for step in steps if step.host == name] for name in wave.hosts]
                 on_all(self._take_back, [steps for steps in by_host if steps])
-        mixed = self._to_take_back() or self.rollout.unclear()
+        mixed = self._to_take_back() or self.rollout.fronts_to_take_back() or self.rollout.unclear()
         return MIXED if mixed else REVERTED
+
+    def _put_back_gateways(self) -> None:
+        """Before the instances: these still take what a gateway showed them before."""
+        for name in self.rollout.fronts_to_take_back():
+            try:
+                self._means.gateways.put_back(name)
+                self._add("fronts_back", name)
+                self._means.view.say(f"gateway {name} is as it was")
+            except CorralError as error:
+                self._means.view.say(str(error))
 
     def _to_take_back(self) -> list[Step]:
         return [step for step in self.rollout.to_take_back() if step.name not in self._leave]

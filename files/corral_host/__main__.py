@@ -30,7 +30,12 @@ pin NAMED            keep a generation under a name; unpin forgets it. NAMED has
 hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent;
                      ROLLOUT is its first line
 gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
-gateway-install      switch the gateway to the generation given on standard input
+gateway-stage        put the generation given on standard input beside the one that runs
+gateway-install      switch to it; what was there comes back if its aliases do not answer
+gateway-back         undo that: all but where servers are
+gateway-place        change where the gateway looks for one server
+gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
+gateway-settle QUESTION       put the generation before one back that nobody proved
 run JOB, settle JOB  inside a job's transient unit
 guard FOLDER UNITS   inside a guard's unit: settle the activation of an instance
 """
@@ -66,6 +71,12 @@ WITH_DOCUMENT = {
     "pin": ("history", "pin"),
     "unpin": ("history", "unpin"),
     "gateway": ("gateway", "gateway"),
+    "gateway-stage": ("gateway_change", "stage"),
+    "gateway-install": ("gateway_change", "install"),
+    "gateway-back": ("gateway_change", "put_back"),
+    "gateway-place": ("gateway_change", "place"),
+    "gateway-installed": ("gateway_change", "installed"),
+    "gateway-settle": ("gateway_change", "settle"),
 }
 
 
@@ -102,8 +113,6 @@ def main(arguments):
             answer = module("staging").write_key(parsed(rest[0]), sys.stdin.read())
         elif command == "stage":
             answer = module("staging").stage(document(()))
-        elif command == "gateway-install":
-            answer = module("gateway_setup").install(document(()))
         elif command == "prove":
             answer = module("prove").prove(document(()))
         elif command == "start":

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_shared.gateway_lines import base
+
 from corral_host.gateway_socket import order, running_generation, save, servers, workers
 from corral_host.lock_files import lock_file
 from corral_host.tools import HostError, output, show
@@ -31,7 +33,7 @@ def tell(question):
     found = servers()
     return {
         "generation": running_generation(),
-        "servers": [{**row, "until": lease_end(row)} for row in found.values()],
+        "servers": [{**row, "until": lease_end(base(row["server"]))} for row in found.values()],
     }
 
 
@@ -42,11 +44,11 @@ def drain(question):
     """
     name, began = question["server"], time.monotonic()
     with changing():
-        row = known(name)
-        if is_last(row) and not question["last"]:
-            return {"last_of": row["pool"]}
+        found = known(name)
+        if (pool := last_of(found)) and not question["last"]:
+            return {"last_of": pool}
         lease(question)
-        change(question, row, "state drain")
+        change(question, found, "state drain")
     left = wait_idle(name, question["limit_seconds"])
     return {"sessions_left": left, "seconds": round(time.monotonic() - began, 3)}
 
@@ -59,21 +61,21 @@ def ready(question):
         if not question["by_lease"]:
             end_lease(name)
     deadline = time.monotonic() + READY_SECONDS
-    while not serves(known(name)) and time.monotonic() < deadline:
+    while not any(map(serves, known(name))) and time.monotonic() < deadline:
         time.sleep(PAUSE_SECONDS)
-    return {"serving": serves(known(name))}
+    return {"serving": any(map(serves, known(name)))}
 
 
 def weigh(question):
     with changing():
-        row = known(question["server"])
-        if question["weight"] == 0 and is_last(row):
+        found = known(question["server"])
+        if question["weight"] == 0 and (pool := last_of(found)):
             raise HostError(
-                f"{row['server']} is the last server of {row['pool']} that serves, and keeps its "
+                f"{question['server']} is the last server of {pool} that serves, and keeps its "
                 "weight. Next: bring another one back first"
             )
-        change(question, row, f"weight {question['weight']}")
-    return {"weight": known(question["server"])["weight"]}
+        change(question, found, f"weight {question['weight']}")
+    return {"weight": known(question["server"])[0]["weight"]}
 
 
 def keep(question):
@@ -86,29 +88,34 @@ ACTIONS = {"state": tell, "drain": drain, "ready": ready, "weight": weigh, "save
 
 
 def known(name):
+    """The rows of a server: two while it moves."""
     found = servers()
-    if name not in found:
+    own = [row for row in found.values() if base(row["server"]) == name]
+    if not own:
         raise HostError(f"no server {name} behind this gateway (known: {', '.join(found)})")
-    return found[name]
+    return own
 
 
 def serves(row):
     return row["up"] and row["admin"] == "ready" and row["weight"] > 0
 
 
-def is_last(row):
-    """Whether it serves, and no other one of its pool does."""
-    serving = [r for r in servers().values() if r["pool"] == row["pool"] and serves(r)]
-    return serving == [row]
+def last_of(own):
+    """The pool in which these serve and no others do, or None."""
+    serving, names = [row for row in servers().values() if serves(row)], [r["server"] for r in own]
+    pools = dict.fromkeys(row["pool"] for row in own if serves(row))
+    kept = {row["pool"] for row in serving if row["server"] not in names}
+    return next((pool for pool in pools if pool not in kept), None)
 
 
-def change(question, row, what):
+def change(question, found, what):
     """In all workers: an old one may still take requests over connections that it has."""
-    command = f"set server {row['pool']}/{row['server']} {what}"
-    for worker in workers()[1:]:
-        with contextlib.suppress(HostError):  # it may end at any time
-            order(command, worker)
-    order(command)
+    for row in found:
+        command = f"set server {row['pool']}/{row['server']} {what}"
+        for worker in workers()[1:]:
+            with contextlib.suppress(HostError):  # it may end at any time
+                order(command, worker)
+        order(command)
     save(config(question))
 
 
@@ -118,7 +125,7 @@ def config(question):
 
 def wait_idle(name, limit_seconds):
     deadline = time.monotonic() + limit_seconds
-    while (left := known(name)["sessions"]) and time.monotonic() < deadline:
+    while (left := sum(row["sessions"] for row in known(name))) and time.monotonic() < deadline:
         time.sleep(PAUSE_SECONDS)
     return left
 
@@ -171,8 +178,8 @@ def stop(units):
         subprocess.run(["systemctl", "--quiet", "stop", *units], stderr=subprocess.DEVNULL)
 
 
-def lease_end(row):
+def lease_end(name):
     """When a drained server is made ready again, for people; None where nothing will do so."""
-    timers = [unit for unit in leases(row["server"]) if unit.endswith(".timer")]
+    timers = [unit for unit in leases(name) if unit.endswith(".timer")]
     found = [show(unit, "ActiveState", "Description") for unit in timers]
     return next((one["Description"] for one in found if one["ActiveState"] == "active"), None)

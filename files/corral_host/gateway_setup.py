@@ -1,4 +1,4 @@
-"""Install a generation of a gateway: validated by HAProxy, switched to in one rename, reloaded."""
+"""Generations of a gateway on its host: written, switched to in one rename, read again."""
 
 import contextlib
 import grp
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import time
@@ -21,36 +20,8 @@ HAPROXY = "/usr/sbin/haproxy"
 GROUP = "haproxy"
 CONFIG, DROP_IN = "haproxy.cfg", "haproxy.service.conf"
 START_SECONDS = 10
-
-
-def install(document):
-    """Switch to a generation that came on standard input; what served before goes on if it fails.
-
-    + folder: of all generations; + units: systemd's folder; + generation: the id of this one
-    + files: name -> text
-    """
-    root, new = Path(document["folder"]), document["generation"]
-    old = current(root)
-    write(root / new, document["files"])
-    try:
-        output(HAPROXY, "-c", "-f", str(root / new / CONFIG))
-        refuse_taken(listens(root / new) - (listens(root / old) if old else set()))
-        activate(document, old)
-    except HostError:
-        if old != new:
-            shutil.rmtree(root / new)
-        raise
-    for folder in root.iterdir():
-        if folder.is_dir() and not folder.is_symlink() and folder.name != new:
-            shutil.rmtree(folder)
-    return {"generation": new}
-
-
-def activate(document, old):
-    try:
-        switch(document, document["generation"])
-    except HostError as fault:
-        raise HostError(f"{fault}\n{back(document, old)}") from fault
+# Beside the generations while the current one is not proved; holds the one from before.
+UNPROVED = "unproved"
 
 
 def listens(folder):
@@ -177,14 +148,27 @@ def gateway_state(gateway, units):
     whole = (
         found is not None
         and is_private(root / found)
-        and digest(root / found) == found
+        and not (root / UNPROVED).exists()
+        and digest(unnamed(root / found)) == found
         and place.is_file()
         and place.read_text() == (root / found / DROP_IN).read_text()
     )
     return {
-        "installed": found if whole else None, "running": running_generation(),
+        "installed": found if whole else None,
+        "running": running_generation(),
         "keys": sorted(gateway_keys(root)),
-    }  # fmt: skip
+        "upstream": shown_keys(unnamed(root / found)) if found else {},
+    }
+
+
+def shown_keys(texts):
+    """Pool -> sha256 of the key that its servers are shown."""
+    lines = [line.partition(" ") for line in texts.get("upstream", "").splitlines()]
+    return {pool: sha256(key) for pool, _, key in lines}
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_private(folder):
@@ -198,7 +182,11 @@ def is_let_in(path):
     return told == (os.geteuid(), readers(), mode_of(path))
 
 
-def digest(folder):
-    """As corral/gateway/files.py makes the id: over all files, their own id left out."""
-    texts = {path.name: path.read_text().replace(folder.name, "") for path in folder.iterdir()}
+def unnamed(folder):
+    """Texts of a generation, its own id left out."""
+    return {path.name: path.read_text().replace(folder.name, "") for path in folder.iterdir()}
+
+
+def digest(texts):
+    """The id of a generation, as corral/gateway/files.py makes it: over all its files."""
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,8 +4,11 @@ A worker that was replaced by a reload goes on with the requests that it has.
 """
 
 import csv
+import ipaddress
 import re
 import socket
+
+from corral_shared import gateway_lines
 
 from corral_host.tools import HostError, write_atomic
 
@@ -69,6 +72,7 @@ def servers():
         found[name] = {
             "server": name,
             "pool": line["be_name"],
+            "place": f"{line['srv_addr']}:{line['srv_port']}",
             "up": int(line["srv_op_state"]) == RUNNING,
             "admin": admin_word(admin),
             "weight": int(line["srv_uweight"]),
@@ -100,11 +104,33 @@ def save(config):
     HAProxy would go on with the ports of the file, not with those of its configuration. It reads
     the file as a user of its own; there is no secret in it.
     """
-    ports = dict(re.findall(r"^  server (\S+) \S*:(\d+) ", config, re.MULTILINE))
     version, head, *lines = ask("show servers state").splitlines()
-    place = head.removeprefix("# ").split(" ").index("srv_port")
-    kept = [version, head]
-    for fields in (line.split(" ") for line in lines):
-        if fields[3] in ports:
-            kept.append(" ".join([*fields[:place], ports[fields[3]], *fields[place + 1 :]]))
-    write_atomic(SERVERS, "\n".join(kept) + "\n", mode=0o644)
+    columns = head.removeprefix("# ").split(" ")
+    known = [dict(zip(columns, line.split(" "))) for line in lines]
+    found = [state_of(line, known) for line in gateway_lines.server_lines(config)]
+    kept = [" ".join(row.values()) for row in found if row]
+    write_atomic(SERVERS, "\n".join([version, head, *kept]) + "\n", mode=0o644)
+
+
+def state_of(line, known):
+    """What is known of a server in its pool, at this place if there; None for a new one."""
+    name, port = line["server"], line["place"].rpartition(":")[2]
+    own = [row for row in known if is_about(row, line)]
+    # What moved has a new name at a place that is known; what begins to move, the state it had.
+    best = [row for row in own if row["srv_port"] == port and at(row, line)]
+    best += [row for row in own if row["srv_name"] == name] + own
+    return {**best[0], "srv_name": name, "srv_port": port} if best else None
+
+
+def is_about(row, line):
+    same_pool = line["pool"] in (row["be_name"], None)
+    return same_pool and gateway_lines.base(row["srv_name"]) == gateway_lines.base(line["server"])
+
+
+def at(row, line):
+    """Whether an address is the one of a line; one that is a name may be any."""
+    written = line["place"].rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(written) == ipaddress.ip_address(row["srv_addr"])
+    except ValueError:
+        return True

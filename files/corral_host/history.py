@@ -29,8 +29,12 @@ def history(paths):
 
 
 def generation(document):
-    """All that this host knows of one generation. Raises HostError if it is not here."""
-    folder, name = instance_folder(document), document["generation"]
+    """All that this host knows of one generation. Raises HostError if it is not here.
+
+    ``generation``: None for the one before.
+    """
+    folder = instance_folder(document)
+    name = document["generation"] or before(folder)
     plan = plan_of(folder, name)
     reports = [read_json(path) for path in sorted((folder / "history").glob(f"*-{name}.json"))]
     return {
@@ -43,6 +47,16 @@ def generation(document):
 
 def instance_folder(document):
     return Path(document["paths"]["state"]) / "instances" / document["instance"]
+
+
+def before(folder):
+    try:
+        return Path(os.readlink(folder / "previous")).name
+    except FileNotFoundError as fault:
+        raise HostError(
+            f"{folder.name}: no generation before this one is known here. "
+            "Next: name one that `corral history` lists"
+        ) from fault
 
 
 def links(folder):

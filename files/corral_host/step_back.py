@@ -1,13 +1,12 @@
 """The operator's revert: to a generation that this host has, from what is on it alone."""
 
-import os
 from pathlib import Path
 
 from corral_host.activate import activate
-from corral_host.history import instance_folder, plan_of
+from corral_host.history import before, instance_folder, plan_of
 from corral_host.releases import MANIFEST
 from corral_host.state import receipt_path
-from corral_host.tools import HostError, read_json
+from corral_host.tools import read_json
 
 
 def step_back(spec, by, run=None):
@@ -28,16 +27,6 @@ def step_back(spec, by, run=None):
         by,
         run,
     )
-
-
-def before(folder):
-    try:
-        return Path(os.readlink(folder / "previous")).name
-    except FileNotFoundError as fault:
-        raise HostError(
-            f"{folder.name}: no generation before this one is known here. "
-            "Next: name one that `corral history` lists"
-        ) from fault
 
 
 def neighbours(folder):

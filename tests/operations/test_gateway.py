@@ -31,11 +31,10 @@ def test_the_files_of_a_generation_travel_on_standard_input_only() -> None:
     files = GatewayFiles(generation="ab12", files={"upstream": CANARY})
     with prepared():
         (command,) = commands(gateway.generation, plan(), waiting=files)
-    assert text(command).splitlines()[0] == f"python3 -I {HELPER} gateway-install"
+    assert text(command).splitlines()[0] == f"python3 -I {HELPER} gateway-stage"
     assert CANARY not in text(command)
     assert json.loads(stdin(command)) == {
         "folder": "/etc/corral/gateway",
-        "units": "/etc/systemd/system",
         "generation": "ab12",
         "files": {"upstream": CANARY},
     }

@@ -13,6 +13,7 @@ from corral.activation import Driver, longest_seconds
 from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.following import Heard, News
+from corral.gateway.moves import Place
 from corral.plan import InstancePlan
 from corral.reports import Report, told
 from corral.state import HostState, InstanceState
@@ -268,6 +269,12 @@ class Gateway:
         finally:
             self.log.append(f"back {server}")
 
+    def expect(self, server: str, place: Place) -> None:
+        self.log.append(f"expect {server} on {place.port} as {place.alias}")
+
+    def keep(self, server: str, place: Place | None) -> None:
+        self.log.append(f"keep {server} on {place.port if place else 'its old port'}")
+
 
 @pytest.mark.parametrize("answer", [ended(report("a")), ended(None, "no space")])
 def test_a_gateway_sends_nothing_meanwhile_and_always_again_afterwards(
@@ -279,7 +286,10 @@ def test_a_gateway_sends_nothing_meanwhile_and_always_again_afterwards(
         Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
     except CorralError as error:
         assert error.what == "no space"  # noqa: PT017 - one of the two cases
-    assert gateway.log == ["away a/chat", "back a/chat"]
+    kept = ["keep a/chat on 8001"] if answer["answer"] else []
+    assert gateway.log == [
+        "away a/chat", "expect a/chat on 8001 as small", *kept, "back a/chat",
+    ]  # fmt: skip
     assert there.jobs[0]["spec"]["drained"] is True
 
 

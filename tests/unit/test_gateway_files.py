@@ -76,10 +76,10 @@ def test_the_host_comes_to_the_same_generation(tmp_path: Path) -> None:
     found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
     folder = tmp_path / "gateway" / found.generation
     setup.write(folder, dict(found.files))
-    assert setup.digest(folder) == found.generation
+    assert setup.digest(setup.unnamed(folder)) == found.generation
     assert setup.is_private(folder)
     (folder / "upstream").write_text("small other\n")
-    assert setup.digest(folder) != found.generation
+    assert setup.digest(setup.unnamed(folder)) != found.generation
 
 
 @pytest.mark.parametrize(

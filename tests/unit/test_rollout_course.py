@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
+from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.rollout.health import Health
 from corral.rollout.journal import Rollout
@@ -22,6 +24,29 @@ from tests.unit.rollout_samples import (
 )
 
 ABC = ("a", "b", "c")
+AT_GATEWAY: dict[str, Any] = {"gateways": ({"host": "gw", "changes": ("weight",)},)}
+
+
+class FakeGateways:
+    """Gateways that are switched as told; notes what they were asked in the driver's list."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self.asked = asked
+        self.fault: CorralError | None = None
+        self.back_fault: CorralError | None = None
+        self.changes = True
+
+    def switch(self, name: str, settled: Callable[[str], bool]) -> bool:
+        serve = [host for host in ABC if settled(f"{host}/chat")]
+        self.asked.append(f"switch {name} for {''.join(serve)}")
+        if self.fault:
+            raise self.fault
+        return self.changes
+
+    def put_back(self, name: str) -> None:
+        self.asked.append(f"put back {name}")
+        if self.back_fault:
+            raise self.back_fault
 
 
 class Fleet:
@@ -31,11 +56,14 @@ class Fleet:
         self.driver, self.health = driver or FakeDriver(), health or FakeHealth()
         self.saved: list[Rollout] = []
         self.locks: Any = lambda: None
+        self.gateways = FakeGateways(self.driver.asked)
 
     def run(self, begun: Rollout, leave: frozenset[str] = frozenset()) -> Rollout:
         hosts = {name: pair(name) for name in ABC}
         health = cast(Health, self.health)
-        means = Means(hosts, self.driver.of, health, self.locks, self.saved.append, Silent())
+        means = Means(
+            hosts, self.driver.of, health, self.locks, self.saved.append, Silent(), self.gateways
+        )
         return Course(begun, means, leave).run()
 
 
@@ -170,3 +198,53 @@ def test_the_journal_is_saved_before_and_after_each_step() -> None:
     saved = [(len(one.begun), len(one.reports), one.exit_code) for one in fleet.saved]
     assert saved == [(0, 0, None), (1, 0, None), (1, 1, None), (1, 1, 0)]
     assert fleet.saved[-1].reports[0].to == generation("a")
+
+
+def test_gateways_change_once_the_instances_have() -> None:
+    fleet = Fleet()
+    ended = fleet.run(rollout("a", "b", **AT_GATEWAY))
+    assert fleet.driver.asked == ["activate a", "activate b", "switch gw for abc"]
+    assert (ended.exit_code, ended.fronts_switched) == (0, ("gw",))
+    # Gone on with, it is not done again.
+    begun = ended.model_copy(update={"exit_code": None})
+    again = Fleet()
+    assert again.run(begun).exit_code == 0
+    assert again.driver.asked == []
+
+
+def test_a_gateway_alone_can_change() -> None:
+    fleet = Fleet()
+    assert fleet.run(rollout(**AT_GATEWAY)).exit_code == 0
+    assert fleet.driver.asked == ["switch gw for abc"]
+
+
+def test_a_gateway_that_takes_itself_back_takes_the_instances_back_too() -> None:
+    fleet = Fleet()
+    fleet.gateways.fault = CorralError("gw", "small: models: 401; ab serves again", "see it")
+    ended = fleet.run(rollout("a", **AT_GATEWAY))
+    assert fleet.driver.asked == ["activate a", "switch gw for abc", f"revert a to {OLD}"]
+    assert (ended.exit_code, ended.fronts_begun) == (10, ())
+
+
+def test_what_fails_after_a_gateway_changed_puts_it_back_before_the_instances() -> None:
+    fleet = Fleet(health=FakeHealth({0: ["a/chat: completion: 500"]}))
+    ended = fleet.run(rollout("a", **AT_GATEWAY))
+    assert fleet.driver.asked[2:] == ["put back gw", f"revert a to {OLD}"]
+    assert (ended.exit_code, ended.fronts_back) == (10, ("gw",))
+    failing = Fleet(health=FakeHealth({0: ["a/chat: completion: 500"]}))
+    failing.gateways.back_fault = CorralError("gw", "not reached", "see it")
+    assert failing.run(rollout("a", **AT_GATEWAY)).exit_code == 20
+
+
+def test_a_gateway_that_is_silent_leaves_it_unclear() -> None:
+    fleet = Fleet()
+    fleet.gateways.fault = UnreachedError("gw", "not reached", "see it")
+    ended = fleet.run(rollout("a", **AT_GATEWAY))
+    assert (ended.exit_code, ended.unclear()) == (20, ["gw"])
+
+
+def test_a_gateway_that_followed_its_servers_has_nothing_to_take_back() -> None:
+    fleet = Fleet()
+    fleet.gateways.changes = False
+    ended = fleet.run(rollout("a", **AT_GATEWAY))
+    assert (ended.exit_code, ended.fronts_begun, ended.fronts_switched) == (0, (), ())

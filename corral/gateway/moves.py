@@ -1,0 +1,88 @@
+"""A server that moves behind its gateways: to another port, address or alias, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corral_shared.gateway_lines import NEXT, Line, lines_of, server_lines
+
+from corral.gateway import control
+from corral.gateway.control import Installed
+from corral.gateway.plan import FULL_WEIGHT, GatewayPlan, place_of, server_name
+from corral.inventory import Host
+from corral.plan import InstancePlan
+from corral.schema import Frozen
+
+
+class Place(Frozen):
+    """Where a generation of an instance serves, and under which name."""
+
+    alias: str
+    address: str | None
+    port: int | None
+
+
+def planned_place(instance: InstancePlan) -> Place:
+    """Where its plan puts it."""
+    end = instance.endpoint
+    return Place(alias=instance.alias, address=end.address, port=end.port)
+
+
+def kept_place(plan: dict[str, Any]) -> Place | None:
+    """Where a plan that a host keeps put it; None for one that does not say."""
+    end = plan.get("endpoint")
+    if not isinstance(end, dict) or not isinstance(plan.get("alias"), str):
+        return None
+    return Place.model_validate(
+        {"alias": plan["alias"], "address": end.get("address"), "port": end.get("port")}
+    )
+
+
+def expect(
+    gateway: Host, plan: GatewayPlan, now: Installed, server: Host, name: str, place: Place
+) -> None:
+    """Let a gateway look for a server where it is, and where it will be; its checks find it.
+
+    + now: what the gateway has; + server: the host of ``name``, which is HOST/INSTANCE
+    Raises CorralError.
+    """
+    config = now.config
+    known = lines_of(config, server_name(name))
+    line = _line(gateway, plan, server, name, place, config)
+    if line and known and line["place"] not in [one["place"] for one in known]:
+        old: Line = {**known[0], "server": server_name(name)}
+        new: Line = {**line, "server": f"{server_name(name)}{NEXT}"}
+        control.place(gateway, name, [old, new])
+
+
+def keep(gateway: Host, plan: GatewayPlan, server: Host, name: str, place: Place | None) -> None:
+    """Let a gateway look for a server there alone; None: where it was before ``expect``.
+
+    Raises CorralError.
+    """
+    config = control.installed(gateway).config
+    known = lines_of(config, server_name(name))
+    wanted = [one for one in known if one["server"] == server_name(name)]
+    if place is not None:
+        line = _line(gateway, plan, server, name, place, config)
+        wanted = [line] if line else []
+    if wanted != known:
+        control.place(gateway, name, wanted)
+
+
+def _line(
+    gateway: Host, plan: GatewayPlan, server: Host, name: str, place: Place, config: str
+) -> Line | None:
+    """Its line for a place; None where this gateway has no such alias, or does not reach it."""
+    pool = server_name(place.alias)
+    where = place_of(gateway, server, place.address, place.port)
+    if where is None or pool not in {one["pool"] for one in server_lines(config)}:
+        return None
+    own = server_name(name)
+    planned = {m.server: m.weight for p in plan.pools if p.name == pool for m in p.members}
+    weight = str(planned.get(own, FULL_WEIGHT))
+    for one in lines_of(config, own):
+        # A share that is planned to be another one is a change of the gateway alone.
+        if one["pool"] == pool:
+            weight = one["weight"]
+    return {"pool": pool, "server": own, "place": where, "weight": weight}

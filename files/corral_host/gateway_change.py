@@ -1,0 +1,244 @@
+"""Change a gateway: validated, switched to, proved as a client sees it, or put back.
+
+A generation that nobody has proved yet is marked as such. A timer of systemd's puts the one from
+before back when whoever switched does not come to the end.
+"""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from corral_shared import gateway_lines
+
+from corral_host import gateway_check
+from corral_host.gateway import changing, serves
+from corral_host.gateway_setup import (
+    CONFIG,
+    HAPROXY,
+    UNPROVED,
+    back,
+    current,
+    digest,
+    listens,
+    refuse_taken,
+    sha256,
+    shown_keys,
+    switch,
+    unnamed,
+    write,
+)
+from corral_host.gateway_socket import running_generation, servers
+from corral_host.tools import HostError, output, point, read_json, write_atomic
+
+# Longer than a switch, its proof and a switch back take.
+PROOF_SECONDS = 180
+PROOF_UNIT = "corral-gateway-proof"
+PREVIOUS = "previous"
+
+
+def stage(document):
+    """Put a generation beside the one that runs, once HAProxy finds it valid. Touches no service.
+
+    ``document``: folder of all generations; generation, the id of this one; files, name -> text
+    """
+    with changing():
+        written(document)
+        forget_others(Path(document["folder"]), document["generation"])
+    return {"generation": document["generation"]}
+
+
+def install(document):
+    """Switch to a generation, and keep it if each alias that served answers its clients.
+
+    ``document``: as for ``stage``, and units, systemd's folder; helper, this one as installed;
+    plan: the gateway's
+    """
+    with changing():
+        rows = switched(document, lambda before: proof(document["plan"], before), keeps_old=True)
+    return {"generation": document["generation"], "rows": rows}
+
+
+def place(document):
+    """Change where the gateway looks for one server, and nothing else.
+
+    ``document``: folder, units, helper; server, and its lines as in ``gateway_lines``
+    """
+    with changing():
+        root = Path(document["folder"])
+        old = current(root)
+        if old is None:
+            return {"generation": None}
+        files = {path.name: path.read_text() for path in (root / old).iterdir()}
+        files[CONFIG] = gateway_lines.with_lines(
+            files[CONFIG], document["server"], document["lines"]
+        )
+        new = renamed(document, old, files, lambda _: [])
+    return {"generation": new}
+
+
+def switched(document, prove, *, keeps_old=False):
+    """Rows of the proof. Raises HostError when what was there before serves again.
+
+    ``keeps_old``: for ``put_back``
+    """
+    root, new = Path(document["folder"]), document["generation"]
+    old = proved(root)
+    written(document)
+    before = serving_pools()
+    mark(root, old)
+    watch(document)
+    try:
+        switch(document, new)
+        rows = prove(before)
+    except HostError as fault:
+        told = back(document, old)
+        settled(root, old)
+        raise HostError(f"{fault}\n{told}") from fault
+    if keeps_old and old not in (None, new):
+        point(root / PREVIOUS, old)
+    settled(root, new)
+    return rows
+
+
+def written(document):
+    root, new = Path(document["folder"]), document["generation"]
+    here = current(root)
+    write(root / new, document["files"])
+    try:
+        output(HAPROXY, "-c", "-f", str(root / new / CONFIG))
+        refuse_taken(listens(root / new) - (listens(root / here) if here else set()))
+    except HostError:
+        if new not in (here, proved(root)):
+            shutil.rmtree(root / new)
+        raise
+
+
+def serving_pools():
+    """Names of the pools that answer now."""
+    if running_generation() is None:
+        return set()
+    return {row["pool"] for row in servers().values() if serves(row)}
+
+
+def proof(plan, before):
+    """Checks of each alias that serves, or did before. Raises HostError for one that fails."""
+    rows = []
+    for pool in plan["pools"]:
+        known = gateway_check.attempt(gateway_check.members, plan, pool)
+        if not known["ok"] and pool["name"] not in before:
+            # Its servers are down with or without this gateway.
+            continue
+        rows.append(row(pool, gateway_check.members, known))
+        for check in (gateway_check.generation, gateway_check.models, gateway_check.keys):
+            rows.append(row(pool, check, gateway_check.attempt(check, plan, pool)))
+    if failed := [one for one in rows if not one["ok"]]:
+        told = "\n".join(f"{one['instance']}: {one['check']}: {one['detail']}" for one in failed)
+        raise HostError(told)
+    return rows
+
+
+def row(pool, check, found):
+    return {"instance": f"gateway {pool['alias']}", "check": check.__name__, **found}
+
+
+def mark(root, old):
+    write_atomic(root / UNPROVED, json.dumps({"before": old}) + "\n", mode=0o600)
+
+
+def proved(root):
+    """The generation that was proved last, or None."""
+    unproved = read_json(root / UNPROVED)
+    return current(root) if unproved is None else unproved["before"]
+
+
+def watch(document):
+    """Whoever dies now, the generation from before comes back."""
+    question = json.dumps({name: document[name] for name in ("folder", "units")})
+    output(
+        "systemd-run", "--quiet", "--collect", f"--unit={PROOF_UNIT}:{time.monotonic_ns()}",
+        f"--on-active={PROOF_SECONDS}", "--timer-property=AccuracySec=1s",
+        "--property=Restart=on-failure", "--property=RestartSec=5",
+        "/usr/bin/python3", "-I", document["helper"], "gateway-settle", question,
+    )  # fmt: skip
+
+
+def put_back(document):
+    """What a change of the gateway alone changed; servers stay where they are by now.
+
+    ``document``: folder, units, helper
+    """
+    with changing():
+        root = Path(document["folder"])
+        now, before = current(root), previous(root)
+        if before is None:
+            raise HostError("this gateway keeps no generation before. Next: deploy it as it was")
+        files = {path.name: path.read_text() for path in (root / before).iterdir()}
+        for server in {gateway_lines.base(line["server"]) for line in lines_at(root, now)}:
+            found = gateway_lines.lines_of((root / now / CONFIG).read_text(), server)
+            files[CONFIG] = gateway_lines.with_lines(files[CONFIG], server, found)
+        new = renamed(document, before, files, lambda _: [])
+    return {"generation": new}
+
+
+def lines_at(root, generation):
+    return gateway_lines.server_lines((root / generation / CONFIG).read_text())
+
+
+def renamed(document, old, files, prove):
+    """Switch to files that were made of a generation's; they have an id of their own."""
+    new = digest({name: text.replace(old, "") for name, text in files.items()})
+    named = {name: text.replace(old, new) for name, text in files.items()}
+    if new != current(Path(document["folder"])):
+        switched({**document, "generation": new, "files": named}, prove)
+    return new
+
+
+def settled(root, kept):
+    """The end of a switch: what serves is proved, and nothing else is kept."""
+    (root / UNPROVED).unlink(missing_ok=True)
+    output("systemctl", "stop", f"{PROOF_UNIT}:*.timer")
+    forget_others(root, kept)
+
+
+def settle(document):
+    """The timer's part: back, unless whoever switched came to the end."""
+    with changing():
+        root = Path(document["folder"])
+        if not (root / UNPROVED).exists():
+            return {"settled": "already"}
+        old = proved(root)
+        told = back(document, old)
+        settled(root, old)
+    return {"settled": told}
+
+
+def previous(root):
+    """The generation before the last change of the gateway alone, or None."""
+    link = root / PREVIOUS
+    return os.readlink(link) if link.is_symlink() else None
+
+
+def forget_others(root, kept):
+    for folder in root.iterdir():
+        used = (kept, current(root), proved(root), previous(root))
+        if folder.is_dir() and not folder.is_symlink() and folder.name not in used:
+            shutil.rmtree(folder)
+
+
+def installed(document):
+    """What is there, without its secrets: digests of them, and the text of the configuration."""
+    root = Path(document["folder"])
+    found = current(root)
+    if found is None:
+        return {"generation": None}
+    texts = unnamed(root / found)
+    return {
+        "generation": found,
+        "running": running_generation(),
+        "proved": not (root / UNPROVED).exists(),
+        "config": texts[CONFIG],
+        "files": {name: sha256(text) for name, text in texts.items() if name != CONFIG},
+        "upstream": shown_keys(texts),
+    }

@@ -1,0 +1,172 @@
+"""What changes behind a gateway, and at it: under load, and nobody notices."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab.layout import GATEWAY
+from tests.lab.extra_host import remove_host
+from tests.lab.streams import streams
+from tests.lab.test_gateway import (
+    ALIAS,
+    CURRENT,
+    GW,
+    INVENTORY,
+    LAB,
+    PORT,
+    SERVERS,
+    client,
+    complete,
+    deploy,
+    servers,
+    serving,
+)
+from tests.lab.untouched import said
+from tests.lab.waiting import wait_for
+from tests.lab.workspace import Workspace
+
+CHAT = '{"name": "tiny-chat", "profile": "tiny-chat", "port": 8001}'
+MOVED = CHAT.replace("8001", "8051")
+GPU = '{"name": "tiny-gpu", "profile": "tiny-chat", "port": 8001}'
+PROFILE = "catalog/profiles/tiny-chat.toml"
+
+
+@pytest.fixture(scope="module")
+def lab(deployed_once: Workspace) -> Iterator[Workspace]:
+    """The lab with its gateway, deployed."""
+    up = deployed_once.corral("lab", "up", "--gateway")
+    assert up.returncode == 0, said(up)
+    try:
+        deploy(deployed_once)
+        yield deployed_once
+    finally:
+        remove_host(deployed_once, GATEWAY)
+        deploy(deployed_once)
+
+
+def rollout(lab: Workspace, *words: str, code: int = 0) -> str:
+    done = lab.corral("rollout", INVENTORY, "-y", "--soak", "0", *words)
+    assert done.returncode == code, said(done)
+    return said(done)
+
+
+def verified(lab: Workspace) -> bool:
+    return lab.corral("verify", *LAB).returncode == 0
+
+
+def ports(lab: Workspace) -> list[str]:
+    """Ports at which the gateway looks for its servers."""
+    lines = lab.on(GW, "grep '^  server ' /etc/corral/gateway/current/haproxy.cfg").splitlines()
+    return [line.split()[2].rpartition(":")[2] for line in lines]
+
+
+@contextmanager
+def two_moved(lab: Workspace) -> Iterator[None]:
+    with (
+        lab.edited(INVENTORY, CHAT, MOVED),
+        lab.edited(INVENTORY, GPU, GPU.replace("8001", "8053")),
+    ):
+        yield
+
+
+def test_what_is_staged_touches_no_gateway(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    with two_moved(lab):
+        deploy(lab, "--data", "stage_only=true")
+        assert lab.on(GW, CURRENT) == before
+        assert all(complete(client(lab)) for _ in range(6))
+        assert serving(lab) == set(SERVERS)
+    deploy(lab)
+    assert lab.on(GW, CURRENT) == before
+
+
+def test_servers_that_move_cost_no_request(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with two_moved(lab):
+            rollout(lab)
+            assert ports(lab) == ["8051", "8001", "8053"]
+            assert verified(lab)
+            seen.wait_for_more()
+            again = deploy(lab)
+            assert "Success" not in again.split("Results")[0]
+            # By name, from what the host has: the gateway follows.
+            back = lab.corral("revert", "lab-1/tiny-chat", *LAB)
+            assert back.returncode == 0, said(back)
+            assert ports(lab) == ["8001", "8001", "8053"]
+            wait_for(lambda: serving(lab) == set(SERVERS), "all serve")
+        deploy(lab)
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert lab.on(GW, CURRENT) == before
+
+
+def test_servers_that_move_and_fail_leave_the_gateway_as_it_was(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    golden = (lab.path / PROFILE).read_text().partition("[[golden]]")[2].splitlines()
+    answer = next(line for line in golden if line.startswith("exact"))
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with two_moved(lab), lab.edited(PROFILE, answer, 'exact = "never said"'):
+            told = rollout(lab, code=10)
+            assert "golden" in told
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert lab.on(GW, CURRENT) == before
+    assert ports(lab) == ["8001"] * 3
+    deploy(lab)
+    assert verified(lab)
+
+
+def test_a_change_of_the_gateway_alone_is_a_rollout_of_its_own(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    weights = '{"port": 8000, "weights": {"lab-3/tiny-gpu": 60}}'
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with lab.edited(INVENTORY, PORT, weights):
+            told = rollout(lab, "--limit", GW)
+            assert "weight 60" in told
+            assert servers(lab)[SERVERS[2]]["weight"] == 60
+            assert "nothing to do" in rollout(lab)
+            number = told.split("rollout ")[1].split(":")[0]
+            undone = lab.corral("revert", "--rollout", number)
+            assert undone.returncode == 0, said(undone)
+            assert lab.on(GW, CURRENT) == before
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert verified(lab)
+
+
+def test_a_new_key_between_gateway_and_servers_costs_no_request(lab: Workspace) -> None:
+    path = lab.layout.keys / GW / f"upstream-{ALIAS}"
+    old, new = path.read_text(), f"upstream-{secrets.token_urlsafe(24)}\n"
+    path.write_text(new)
+    refused = lab.deploy()
+    assert refused.returncode != 0
+    assert "put it back as the last line" in said(refused)
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        # Both, the new one alone, and back: whoever is shown a key has it by then.
+        for text in (new + old, new, old + new, old):
+            path.write_text(text)
+            rollout(lab)
+            assert verified(lab)
+            seen.wait_for_more()
+    assert seen.failures == []
+
+
+def test_who_switches_and_dies_leaves_a_gateway_that_goes_back(lab: Workspace) -> None:
+    """The timer of a generation that nobody proved; asked here before it is due."""
+    before = lab.on(GW, CURRENT)
+    lab.on(GW, f"""echo '{{"before": "{before}"}}' >/etc/corral/gateway/unproved""")
+    assert lab.corral("verify", GW, *LAB).returncode == 0
+    helper = "python3 -I /usr/local/lib/corral/corral_host.pyz gateway-settle"
+    question = '{"folder": "/etc/corral/gateway", "units": "/etc/systemd/system"}'
+    assert "serves again" in lab.on(GW, f"{helper} '{question}'")
+    assert lab.on(GW, CURRENT) == before
+    assert all(complete(client(lab)) for _ in range(3))

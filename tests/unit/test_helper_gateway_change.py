@@ -1,0 +1,205 @@
+"""A gateway on its host: staged, switched and proved, or back; a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.helper_modules import helper_module
+
+CONFIG = "# {0}\nbackend small\n  server a_chat 10.0.0.1:8001 weight 100\n"
+POOL = {"alias": "small", "name": "small", "port": 80, "members": []}
+
+
+class Gateway:
+    """Generations in a folder, with HAProxy and systemd as told; notes what is asked of them."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.module, self.setup = helper_module("gateway_change"), helper_module("gateway_setup")
+        self.fault = helper_module("tools").HostError
+        self.root, self.valid, self.serving = root / "gateway", True, {"small"}
+        self.log: list[str] = []
+        self.checks: dict[str, bool] = {}
+        monkeypatch.setattr(helper_module("gateway"), "LOCK", str(root / "lock"))
+        monkeypatch.setattr(self.module, "output", self.output)
+        monkeypatch.setattr(self.module, "switch", self.switch)
+        monkeypatch.setattr(self.module, "back", self.back)
+        monkeypatch.setattr(self.module, "serving_pools", lambda: self.serving)
+        monkeypatch.setattr(self.module.gateway_check, "attempt", self.attempt)
+
+    def output(self, *words: str) -> str:
+        self.log.append(" ".join(words[:3]) if "haproxy" not in words[0] else "valid?")
+        if "haproxy" in words[0] and not self.valid:
+            raise self.fault("[ALERT] no")
+        return ""
+
+    def switch(self, _: Any, generation: str) -> None:
+        self.log.append(f"switch to {generation}")
+        helper_module("tools").point(self.root / "current", generation)
+
+    def back(self, _: Any, old: str | None) -> str:
+        self.log.append(f"back to {old}")
+        if old:
+            helper_module("tools").point(self.root / "current", old)
+        return f"Generation {old} serves again."
+
+    def attempt(self, check: Callable[..., Any], *_: Any) -> dict[str, Any]:
+        return {"ok": self.checks.get(check.__name__, True), "detail": "as told"}
+
+    def document(self, name: str, **more: Any) -> dict[str, Any]:
+        key = f"small key-of-{name[::-1]}\n"
+        return {
+            "folder": str(self.root), "units": "/units", "helper": "/helper", "generation": name,
+            "files": {"haproxy.cfg": CONFIG.format(name), "upstream": key},
+            "plan": {"pools": [POOL]}, **more,
+        }  # fmt: skip
+
+    def install(self, name: str) -> Any:
+        return self.module.install(self.document(name))
+
+    def folders(self) -> list[str]:
+        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.is_symlink())
+
+    def current(self) -> str | None:
+        found: str | None = self.setup.current(self.root)
+        return found
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    found = Gateway(tmp_path, monkeypatch)
+    found.install("one")
+    found.log.clear()
+    return found
+
+
+def test_what_is_staged_is_beside_what_runs(gateway: Gateway) -> None:
+    gateway.module.stage(gateway.document("two"))
+    assert gateway.log == ["valid?"]
+    assert (gateway.current(), gateway.folders()) == ("one", ["one", "two"])
+    gateway.module.stage(gateway.document("three"))
+    assert gateway.folders() == ["one", "three"]
+
+
+def test_what_haproxy_refuses_leaves_nothing(gateway: Gateway) -> None:
+    gateway.valid = False
+    for ask in (gateway.module.stage, gateway.module.install):
+        with pytest.raises(gateway.fault, match="ALERT"):
+            ask(gateway.document("two"))
+    assert gateway.log == ["valid?", "valid?"]
+    assert (gateway.current(), gateway.folders()) == ("one", ["one"])
+
+
+def test_a_switch_is_watched_before_it_begins_and_proved_before_it_ends(gateway: Gateway) -> None:
+    rows = gateway.install("two")["rows"]
+    assert [row["check"] for row in rows] == ["members", "generation", "models", "keys"]
+    assert gateway.log == [
+        "valid?", "systemd-run --quiet --collect", "switch to two",
+        "systemctl stop corral-gateway-proof:*.timer",
+    ]  # fmt: skip
+    assert (gateway.current(), gateway.folders()) == ("two", ["one", "two"])
+    assert not (gateway.root / "unproved").exists()
+
+
+@pytest.mark.parametrize("failing", ["members", "models", "keys", "generation"])
+def test_a_generation_that_does_not_serve_its_aliases_is_taken_back(
+    gateway: Gateway, failing: str
+) -> None:
+    gateway.checks = {failing: False}
+    with pytest.raises(gateway.fault, match=f"{failing}: as told\nGeneration one serves again"):
+        gateway.install("two")
+    assert gateway.log[-2:] == ["back to one", "systemctl stop corral-gateway-proof:*.timer"]
+    assert (gateway.current(), gateway.folders()) == ("one", ["one"])
+
+
+def test_an_alias_whose_servers_were_down_before_proves_nothing(gateway: Gateway) -> None:
+    gateway.checks, gateway.serving = {"members": False}, set()
+    assert gateway.install("two")["rows"] == []
+    assert gateway.current() == "two"
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+@pytest.mark.parametrize("at", ["watch", "switch", "proof"])
+def test_a_kill_is_settled_by_the_timer_or_by_who_comes_next(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    real = getattr(gateway.module, at)
+
+    def die(*_: Any) -> None:
+        if at != "watch":
+            gateway.switch(None, "two")
+        raise Killed
+
+    monkeypatch.setattr(gateway.module, at, die)
+    with pytest.raises(Killed):
+        gateway.install("two")
+    monkeypatch.setattr(gateway.module, at, real)
+    question = {"folder": str(gateway.root), "units": "/units"}
+    assert not gateway.module.installed(question)["proved"]
+    gateway.module.settle(question)
+    assert (gateway.current(), gateway.folders()) == ("one", ["one"])
+    assert gateway.module.settle(question) == {"settled": "already"}
+    assert gateway.module.installed(question)["proved"]
+
+
+def test_after_a_kill_the_next_switch_goes_back_to_what_was_proved(gateway: Gateway) -> None:
+    (gateway.root / "unproved").write_text(json.dumps({"before": "one"}))
+    gateway.module.write(gateway.root / "two", gateway.document("two")["files"])
+    gateway.switch(None, "two")
+    gateway.checks = {"models": False}
+    with pytest.raises(gateway.fault, match="Generation one serves again"):
+        gateway.install("three")
+    assert (gateway.current(), gateway.folders()) == ("one", ["one"])
+
+
+def place(gateway: Gateway, *places: str) -> Any:
+    lines = [
+        {"pool": "small", "server": name, "place": where, "weight": "100"}
+        for name, where in zip(("a_chat", "a_chat:next"), places, strict=False)
+    ]
+    return gateway.module.place(gateway.document("", server="a_chat", lines=lines))["generation"]
+
+
+def test_a_server_that_moves_makes_a_generation_of_the_same_rest(gateway: Gateway) -> None:
+    both = place(gateway, "10.0.0.1:8001", "10.0.0.1:9001")
+    text = (gateway.root / both / "haproxy.cfg").read_text()
+    assert text.startswith(f"# {both}\n")
+    assert "server a_chat:next 10.0.0.1:9001" in text
+    assert (gateway.root / both / "upstream").read_text() == "small key-of-eno\n"
+    assert gateway.setup.digest(gateway.setup.unnamed(gateway.root / both)) == both
+    new = place(gateway, "10.0.0.1:9001")
+    gateway.log.clear()
+    assert place(gateway, "10.0.0.1:9001") == new
+    assert gateway.log == []
+    assert gateway.folders() == [new]
+
+
+def test_what_is_undone_leaves_servers_where_they_are(gateway: Gateway) -> None:
+    gateway.install("two")
+    moved = place(gateway, "10.0.0.1:9001")
+    back = gateway.module.put_back(gateway.document(""))["generation"]
+    assert back not in ("one", "two", moved)
+    assert (gateway.root / back / "upstream").read_text() == "small key-of-eno\n"
+    assert "10.0.0.1:9001" in (gateway.root / back / "haproxy.cfg").read_text()
+
+
+def test_where_nothing_was_changed_nothing_is_undone(gateway: Gateway) -> None:
+    with pytest.raises(gateway.fault, match="no generation before"):
+        gateway.module.put_back(gateway.document(""))
+
+
+def test_what_is_installed_is_told_by_digests(gateway: Gateway) -> None:
+    told = gateway.module.installed({"folder": str(gateway.root)})
+    assert told["generation"] == "one"
+    assert "key-of" not in json.dumps(told)
+    assert set(told["files"]) == {"upstream"}
+    assert gateway.module.installed({"folder": str(gateway.root / "absent")}) == {
+        "generation": None
+    }
