@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corral_host import reserve
 from corral_host.gateway import serves
-from corral_host.gateway_setup import current
+from corral_host.gateway_setup import UNPROVED, current
 from corral_host.gateway_socket import running_generation, servers
 from corral_host.server import exchange, local
 from corral_host.tools import FAULTS
@@ -44,8 +44,11 @@ def attempt(one, plan, pool):
 
 
 def generation(plan, _):
-    planned, runs = current(Path(plan["folder"])), running_generation()
-    return planned is not None and runs == planned, f"{runs} runs, {planned} is installed"
+    root = Path(plan["folder"])
+    planned, runs = current(root), running_generation()
+    proved = not (root / UNPROVED).exists()
+    told = f"{runs} runs, {planned} is installed{'' if proved else ', and was not proved'}"
+    return planned is not None and runs == planned and proved, told
 
 
 def members(_, pool):

@@ -96,7 +96,7 @@ def test_what_haproxy_refuses_leaves_nothing(gateway: Gateway) -> None:
 
 def test_a_switch_is_watched_before_it_begins_and_proved_before_it_ends(gateway: Gateway) -> None:
     rows = gateway.install("two")["rows"]
-    assert [row["check"] for row in rows] == ["members", "generation", "models", "keys"]
+    assert [row["check"] for row in rows] == ["members", "models", "keys"]
     assert gateway.log == [
         "valid?", "systemd-run --quiet --collect", "switch to two",
         "systemctl stop corral-gateway-proof:*.timer",
@@ -105,7 +105,7 @@ def test_a_switch_is_watched_before_it_begins_and_proved_before_it_ends(gateway:
     assert not (gateway.root / "unproved").exists()
 
 
-@pytest.mark.parametrize("failing", ["members", "models", "keys", "generation"])
+@pytest.mark.parametrize("failing", ["members", "models", "keys"])
 def test_a_generation_that_does_not_serve_its_aliases_is_taken_back(
     gateway: Gateway, failing: str
 ) -> None:
