@@ -40,11 +40,12 @@ STOP_SECONDS = 10
 def fetch(spec):
     """``shards``: all that the plan of this host misses, so what else is staged is for nothing."""
     paths = spec["paths"]
-    mark(paths)
+    refuse(root_fault(paths))
     missing = [shard for shard in spec["shards"] if not shard_is_proved(shard)]
     for shard in missing:
         refuse_elsewhere(shard, paths)
         refuse(crossing(shard["path"], paths))
+    mark(paths)
     forget_unwanted(missing, paths)
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
