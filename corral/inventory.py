@@ -114,6 +114,7 @@ class HostSpec(Frozen):
     min_serving: int = Field(default=1, ge=0, description="members that each alias keeps")
     soak_seconds: int = Field(default=60, ge=0, description="between the waves of a rollout")
     stage_only: bool = Field(default=False, description="touch no service; by --data")
+    rollout: str | None = Field(default=None, description="that stages; by --data")
     without_failed: bool = Field(default=False, description="go on without hosts; by --data")
 
     @field_validator("member_address")

@@ -21,8 +21,13 @@ INSTALLED_RELEASE_BYTES = 512 * 1024**2
 CPU_FLAGS = frozenset({"avx", "avx2", "bmi2", "f16c", "fma"})
 
 
-def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[Finding]:
-    """All findings at once; go when none of them stops. ``now_seconds``: the controller's clock."""
+def preflight(
+    plan: HostPlan, state: HostState, *, now_seconds: float, rollout: str | None = None
+) -> list[Finding]:
+    """All findings at once; go when none of them stops.
+
+    + now_seconds: the controller's clock; + rollout: for which this is asked, if for one
+    """
     commands = list(_commands(state))
     if not state.readable:
         unread = Finding(
@@ -30,6 +35,7 @@ def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[F
         )
         return commands or [unread]
     return [
+        *_rollout(state, rollout),
         *_system(plan, state),
         *commands,
         *_clock(state, now_seconds),
@@ -45,6 +51,17 @@ def preflight(plan: HostPlan, state: HostState, *, now_seconds: float) -> list[F
 def _commands(state: HostState) -> Iterator[Finding]:
     for name in state.missing_commands:
         yield Finding(what=f"{name} is missing", next_step=f"install {name} on the host")
+
+
+def _rollout(state: HostState, own: str | None) -> Iterator[Finding]:
+    """What others stage while a rollout is at work would be switched to by it, or judged."""
+    found = state.rollout
+    if found and found.rollout != own:
+        who, which = found.by or "somebody", found.rollout or "something"
+        yield Finding(
+            what=f"{who} is rolling out {which} on this host since {found.since or 'just now'}",
+            next_step="wait until that rollout ends, or end it, then run the same deploy again",
+        )
 
 
 def _system(plan: HostPlan, state: HostState) -> Iterator[Finding]:

@@ -177,11 +177,20 @@ class GatewayState(Frozen):
     upstream: dict[str, str] = {}
 
 
+class RolloutHere(Frozen):
+    """A rollout that holds a host; empty where its holder could not say it."""
+
+    by: str
+    since: str
+    rollout: str
+
+
 class HostState(Frozen):
     """One host, in one document. Defaults are those of a host without python3.
 
     + closed: what servers need of a plan, and only root can read
     + not_root: why the login did not become root, who alone can tell the rest; or empty
+    + rollout: who holds the host
     """
 
     os_id: str = ""
@@ -206,6 +215,7 @@ class HostState(Frozen):
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
     not_root: str = ""
+    rollout: RolloutHere | None = None
 
     @property
     def readable(self) -> bool:

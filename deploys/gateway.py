@@ -17,8 +17,9 @@ def gateway(target: Target) -> None:
     Every host of an inventory with a gateway has the operation: their order is the same then.
     """
     if gateways():
-        waiting = target.waiting_gateway()
-        gateway_operations.generation(plan=target.plan, waiting=waiting, name="Gateway")
+        gateway_operations.generation(
+            plan=target.plan, waiting=target.waiting_gateway(), asker=target.asker, name="Gateway"
+        )
 
 
 def switch_gateway(target: Target) -> None:

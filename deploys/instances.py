@@ -16,9 +16,12 @@ def instances(target: Target) -> None:
     """Put keys and generations in place, and keep others off the ports."""
     helper = target.plan.paths.helper
     instance.keys(
-        changed=target.changed_keys(), helper=helper, files=target.keys, name="API key files"
+        changed=target.changed_keys(), helper=helper, files=target.keys,
+        seen=target.seen_keys(), asker=target.asker, name="API key files",
+    )  # fmt: skip
+    instance.generations(
+        missing=target.missing_instances(), helper=helper, asker=target.asker, name="Generations"
     )
-    instance.generations(missing=target.missing_instances(), helper=helper, name="Generations")
     instance.ports(reserved=target.state.ports_reserved, plan=target.plan, name="Reserved ports")
 
 

@@ -28,4 +28,6 @@ def _findings(target: Target) -> list[Finding]:
     if not target.is_root:
         error = not_root(target.host, target.state.not_root)
         return [Finding(what=error.what, next_step=error.next_step)]
-    return findings_of(target.plan, target.state, now_seconds=time.time())
+    return findings_of(
+        target.plan, target.state, now_seconds=time.time(), rollout=target.host.spec.rollout
+    )

@@ -25,6 +25,7 @@ from deploys import waves
 from deploys.fleet import for_host, gateways, parsed, planner, tell
 from deploys.keys import keys
 from facts.host import State
+from operations.asker import Asker
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ class Target:
         """Instances whose key file differs from the store's."""
         known = [i for i in self.plan.instances if i.name in self.keys]
         return [i for i in known if self._key_on_host(i) != self.keys[i.name].sha256]
+
+    def seen_keys(self) -> dict[str, str | None]:
+        """Digest of each key file that was on the host, if it was private."""
+        return {i.name: self._key_on_host(i) for i in self.plan.instances}
+
+    @property
+    def asker(self) -> Asker:
+        """Who puts things there."""
+        return Asker(state=self.plan.paths.state, rollout=self.host.spec.rollout)
 
     def waiting_instances(self) -> list[InstancePlan]:
         """Instances that do not serve their planned generation with their current keys."""

@@ -19,13 +19,17 @@ from corral.gateway.files import GatewayFiles
 from corral.inventory import Host
 from corral.plan import HostPlan
 from operations import Commands, job
+from operations.asker import Asker, named
 
 
 @operation()
-def generation(plan: HostPlan, *, waiting: GatewayFiles | None) -> Commands:
+def generation(
+    plan: HostPlan, *, waiting: GatewayFiles | None, asker: Asker | None = None
+) -> Commands:
     """Put the planned generation beside the one that runs; HAProxy has to find it valid.
 
-    + waiting: its files, which travel on standard input only; None where it runs.
+    + waiting: its files, which travel on standard input only; None where it runs;
+    + asker: who stages.
     """
     if waiting is None:
         host.noop("no gateway, or it runs as planned")
@@ -34,6 +38,7 @@ def generation(plan: HostPlan, *, waiting: GatewayFiles | None) -> Commands:
         "folder": plan.paths.gateway,
         "generation": waiting.generation,
         "files": dict(waiting.files),
+        **named(asker),
     }
     yield StringCommand(
         "python3",

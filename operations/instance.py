@@ -22,19 +22,29 @@ from corral.reports import told
 from corral.verification import failures, subjects
 from facts.instance import Checks
 from operations import Commands, job
+from operations.asker import Asker, named
 
 
 @operation()
-def keys(changed: Sequence[InstancePlan], *, helper: str, files: Mapping[str, KeyFile]) -> Commands:
+def keys(
+    changed: Sequence[InstancePlan],
+    *,
+    helper: str,
+    files: Mapping[str, KeyFile],
+    seen: Mapping[str, str | None] | None = None,
+    asker: Asker | None = None,
+) -> Commands:
     """Put api-key files on the host; their text travels on standard input only.
 
-    + changed: instances whose file differs; + files: instance name -> keys.
+    + changed: instances whose file differs; + files: instance name -> keys;
+    + seen: instance name -> digest of the file that is there; + asker: who stages.
     """
     if not changed:
         host.noop("all key files are current")
         return
     for instance in changed:
-        target = json.dumps({"key_path": instance.key_path})
+        was = {"was": seen.get(instance.name)} if seen else {}
+        target = json.dumps({"key_path": instance.key_path, **was, **named(asker)})
         yield StringCommand(
             "python3", "-I", QuoteString(helper), "key", QuoteString(target),
             _stdin=files[instance.name].text,
@@ -42,16 +52,18 @@ def keys(changed: Sequence[InstancePlan], *, helper: str, files: Mapping[str, Ke
 
 
 @operation()
-def generations(missing: Sequence[InstancePlan], *, helper: str) -> Commands:
+def generations(
+    missing: Sequence[InstancePlan], *, helper: str, asker: Asker | None = None
+) -> Commands:
     """Write generations to the host; no service is touched.
 
-    + missing: instances whose planned generation is not there.
+    + missing: instances whose planned generation is not there; + asker: who stages.
     """
     if not missing:
         host.noop("all generations are staged")
         return
     for instance in missing:
-        document = instance.model_dump_json()
+        document = json.dumps({**instance.model_dump(mode="json"), **named(asker)})
         yield StringCommand("python3", "-I", QuoteString(helper), "stage", _stdin=document)
 
 

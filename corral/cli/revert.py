@@ -12,7 +12,7 @@ from corral.activation import Driver
 from corral.answers import FoundInstance
 from corral.cli.reach import Target, as_kept, found_on, reach, traffic_of
 from corral.cli.rollout import state_option
-from corral.cli.run_rollout import run_course
+from corral.cli.run_rollout import holding, run_course
 from corral.cli.select import inventory_option, tell
 from corral.errors import CorralError
 from corral.following import News
@@ -81,17 +81,20 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
     targets = _touched(rollout, read_inventory(inventory))
     answers = on_all(_found, targets)
     found = {target.host.name: a for target, a in zip(targets, answers, strict=True)}
+    hosts = targets[0].inventory.hosts
     fleet = Fleet(
-        hosts=targets[0].inventory.hosts,
+        hosts=hosts,
         pairs=tuple(_pair(target, found[target.host.name]) for target in targets),
         traffic=traffic_of(targets[0]),
+        gateways=tuple((host, kept_plan(host, {})) for host in hosts if host.spec.gateway),
     )
     with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
             say(f"{name} serves something else by now, and is left as it is")
         back = {"failure": f"taken back by {operator()}", "on_failure": "revert"}
-        ended = run_course(rollout.model_copy(update=back), fleet, journals, leave)
+        with holding(fleet, rollout.id) as holds:
+            ended = run_course(rollout.model_copy(update=back), fleet, journals, holds, leave)
     return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)
 
 

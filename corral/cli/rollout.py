@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from corral.cli.rollout_tables import duration, gateway_table, plan_table, total_seconds
-from corral.cli.run_rollout import run_course
+from corral.cli.run_rollout import holding, run_course
 from corral.errors import CorralError
 from corral.installed import operator
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
@@ -70,10 +70,14 @@ def rollout(
         if resume:
             begun = unfinished(journals, inventory, soak_seconds=soak)
             found = fleet(Wanted(inventory, begun.only), say)
+            with holding(found, begun.id) as holds:
+                ended = run_course(begun, found, journals, holds)
         else:
-            found = fleet(wanted, say)
-            begun = _begin(wanted, found, journals, ask=not yes)
-        ended = run_course(begun, found, journals)
+            found, name = fleet(wanted, say), new_id()
+            # From before anything is staged: what is shown is what will be switched to.
+            with holding(found, name) as holds:
+                begun = _begin(wanted, found, journals, name, ask=not yes)
+                ended = run_course(begun, found, journals, holds)
         if ended.exit_code == CONVERGED:
             _prune(found, ended)
     sys.exit(ended.exit_code)
@@ -89,12 +93,11 @@ def _has_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _begin(wanted: Wanted, found: Fleet, journals: Journals, *, ask: bool) -> Rollout:
+def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: bool) -> Rollout:
     """Stage, show, ask. Ends the command where there is nothing to do, or the answer is no."""
-    name = new_id()
     log = journals.path(name, "pyinfra.log")
     say(f"rollout {name}: staging, log in {log}")
-    staged = stage(wanted, found, log, say)
+    staged = stage(wanted, found, log, say, name)
     planned = plan(wanted, found, staged, name)
     if not planned.steps and not planned.gateways:
         _nothing_to_do(found, [member.host.name for member in staged])

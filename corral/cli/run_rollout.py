@@ -10,6 +10,7 @@ from functools import partial
 from corral.activation import Driver
 from corral.cli.rollout_tables import outcome_table
 from corral.following import News
+from corral.installed import operator
 from corral.project import project_root
 from corral.rollout.begin import Fleet
 from corral.rollout.gateways import Fronts
@@ -22,15 +23,26 @@ from corral.rollout.view import LineView, LiveView
 from corral.terminal import console, say, show
 
 
+def holding(found: Fleet, rollout: str) -> Holds:
+    """Hold all hosts of a fleet, and the gateways in front of them, where that can be."""
+    return Holds(
+        (), by=operator(), rollout=rollout, also=(*found.pairs, *found.gateways, *found.fronts)
+    )
+
+
 def run_course(
-    begun: Rollout, found: Fleet, journals: Journals, leave: frozenset[str] = frozenset()
+    begun: Rollout,
+    found: Fleet,
+    journals: Journals,
+    holds: Holds,
+    leave: frozenset[str] = frozenset(),
 ) -> Rollout:
     """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     known = {host.name: (host, plan) for host, plan in found.fronts} | hosts
     changing = dict.fromkeys([*(s.host for s in begun.steps), *(s.host for s in begun.gateways)])
     touched = [known[name] for name in changing if name in known]
-    fronts = Fronts(found.fronts, project_root() / "templates")
+    fronts = Fronts(found.fronts, project_root() / "templates", begun.id)
     terminal = console()
     view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
@@ -38,12 +50,12 @@ def run_course(
         return Driver(*pair, found.traffic, begun.id, hear)
 
     try:
-        with Holds(touched, by=begun.by, rollout=begun.id) as holds:
-            save = partial(_save, journals)
-            health = Health(hosts, found.document)
-            means = Means(hosts, drive, health, holds.check, save, view, fronts)
-            with view if isinstance(view, LiveView) else nullcontext():
-                ended = Course(begun, means, leave).run()
+        holds.need(touched)
+        save = partial(_save, journals)
+        health = Health(hosts, found.document)
+        means = Means(hosts, drive, health, holds.check, save, view, fronts)
+        with view if isinstance(view, LiveView) else nullcontext():
+            ended = Course(begun, means, leave).run()
     except KeyboardInterrupt:
         _tell_interrupted(begun)
         # Not waiting for the threads that still listen to hosts.

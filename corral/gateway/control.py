@@ -164,19 +164,30 @@ def place(gateway: Host, server: str, lines: Sequence[Line]) -> None:
     _tell(gateway, "gateway-place", details, _CHANGED)
 
 
-def install(gateway: Host, plan: GatewayPlan, files: GatewayFiles) -> None:
-    """Switch to a generation. Raises CorralError once the one from before serves again."""
+def install(
+    gateway: Host, plan: GatewayPlan, files: GatewayFiles, *, rollout: str | None = None
+) -> None:
+    """Switch to a generation, for a rollout if one is named.
+
+    Raises CorralError once the one from before serves again.
+    """
     details = {
         "generation": files.generation,
         "files": dict(files.files),
         "plan": plan.model_dump(mode="json"),
+        **_asker(rollout),
     }
     _tell(gateway, "gateway-install", details, _CHANGED)
 
 
-def put_back(gateway: Host) -> None:
+def put_back(gateway: Host, *, rollout: str | None = None) -> None:
     """Undo the last ``install``; servers stay where they are by now. Raises CorralError."""
-    _tell(gateway, "gateway-back", {}, _CHANGED)
+    _tell(gateway, "gateway-back", _asker(rollout), _CHANGED)
+
+
+def _asker(rollout: str | None) -> dict[str, Any]:
+    """Who asks, as a host has it that may be held for another rollout."""
+    return {"asker": {"state": HOST_PATHS.state, "rollout": rollout}}
 
 
 def _tell(gateway: Host, command: str, details: dict[str, Any], shape: TypeAdapter[T]) -> T:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from corral.activation import NoGateway, Traffic
 from corral.errors import CorralError
+from corral.gateway.fleet import gateways_of
+from corral.gateway.plan import GatewayPlan
 from corral.installed import operator
 from corral.inventory import Host, load_inventory
 from corral.key_proof import check_document
@@ -46,7 +48,7 @@ class Fleet:
 
     + traffic, pools: its gateways; + key_of: the keys of an instance of a host
     + document: a plan as checks take it, with what the store says of its keys
-    + fronts: those gateways that were asked for
+    + fronts: gateways that were asked for; + gateways: those in front of ``pairs``
     """
 
     hosts: tuple[Host, ...]
@@ -56,6 +58,7 @@ class Fleet:
     key_of: Callable[[Host, str], KeyFile] = stored_keys
     document: Document = without_keys
     fronts: tuple[Pair, ...] = ()
+    gateways: tuple[Pair, ...] = ()
 
 
 def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
@@ -87,12 +90,37 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
         return check_document(host, plan, hosts, plans)
 
     way = traffic(hosts, planner, say)
-    return Fleet(tuple(hosts), pairs, *way, key_of(hosts, planner), document, tuple(fronts))
+    behind = {one.name for host in chosen for one in _in_front(host, hosts, plans)}
+    return Fleet(
+        hosts=tuple(hosts),
+        pairs=pairs,
+        traffic=way[0],
+        pools=way[1],
+        key_of=key_of(hosts, planner),
+        document=document,
+        fronts=tuple(fronts),
+        gateways=tuple((h, planner.plan_host(h)) for h in hosts if h.name in behind),
+    )
 
 
-def stage(wanted: Wanted, found: Fleet, log: Path, say: Callable[[str], None]) -> list[Member]:
-    """Put everything on the hosts; gives those that are staged. Raises CorralError."""
-    code = run_pyinfra(wanted.inventory, wanted.only, log, say)
+def _in_front(host: Host, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]) -> list[Host]:
+    """Gateways of the instances of a host."""
+    names = [f"{host.name}/{spec.name}" for spec in host.spec.instances]
+    return [one for name in names for one in gateways_of(name, hosts, plans)]
+
+
+def stage(
+    wanted: Wanted,
+    found: Fleet,
+    log: Path,
+    say: Callable[[str], None],
+    rollout: str | None = None,
+) -> list[Member]:
+    """Put everything on the hosts; gives those that are staged. Raises CorralError.
+
+    + rollout: that holds the hosts, if one does
+    """
+    code = run_pyinfra(wanted.inventory, wanted.only, log, say, rollout)
     members = look(found.pairs, found.key_of)
     staged = [member for member in members if not member.problem]
     if not wanted.without_failed:
@@ -110,7 +138,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     changing = {member.host.name for member in staged if member.waiting}
     due = waves(found.hosts, found.pools, changing)
     first = (found.pairs or found.fronts)[0][0].spec
-    fronts = Fronts(found.fronts, project_root() / "templates")
+    fronts = Fronts(found.fronts, project_root() / "templates", rollout)
     will_serve = settled_hosts([member.host.name for member in staged])
     soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
     return Rollout(

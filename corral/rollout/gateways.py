@@ -39,10 +39,11 @@ class NoGateways:
 
 @dataclass(frozen=True)
 class Fronts:
-    """Gateways as they are reached and planned."""
+    """Gateways as they are reached and planned; ``rollout``: that changes them."""
 
     pairs: Sequence[Pair]
     templates: Path
+    rollout: str
 
     def steps(self, settled: Settled) -> tuple[GatewayStep, ...]:
         """What will be another than now once the instances have changed. Raises CorralError."""
@@ -56,12 +57,12 @@ class Fronts:
         """See ``Gateways``."""
         host, plan = self._of(name)
         if wanted := self._change(host, plan, settled):
-            control.install(host, wanted.plan, wanted.files)
+            control.install(host, wanted.plan, wanted.files, rollout=self.rollout)
         return wanted is not None
 
     def put_back(self, name: str) -> None:
         """See ``Gateways``."""
-        control.put_back(self._of(name)[0])
+        control.put_back(self._of(name)[0], rollout=self.rollout)
 
     def _of(self, name: str) -> Pair:
         return next(pair for pair in self.pairs if pair[0].name == name)

@@ -22,6 +22,14 @@ _MOST_BYTES = 64 * 1024
 _CHUNK_BYTES = 4096
 
 
+# Of python3 for a file that is not there, and of a shell without python3.
+_NO_HELPER = (2, 127)
+
+
+class NoHelperError(CorralError):
+    """Nothing of Corral's is on a host yet: no lock can be held, and there is nothing to keep."""
+
+
 class Held:
     """Taken when it is made. Raises CorralError of the host when it cannot be."""
 
@@ -75,6 +83,8 @@ class Held:
             raise unreached(host, text)
         if error := refused(host, text):
             raise error
+        if code in _NO_HELPER:
+            raise NoHelperError(host.name, text, f"deploy {host.name}")
         raise fault(host.name, text or f"the lock was not taken ({code})")
 
     def _heard(self, host: Host, deadline: float) -> bytes:

@@ -8,17 +8,18 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.files import make_folder, writing
 from corral.inventory import Host
 from corral.plan import HostPlan
 from corral.remote import on_all
-from corral.rollout.held import Held
+from corral.rollout.held import Held, NoHelperError
 from corral.ssh import ssh_command
 
 # The host lets go when it heard nothing for a minute.
@@ -65,10 +66,21 @@ def _taken(file: IO[str], inventory: str) -> CorralError:
 
 
 class Holds:
-    """The rollout lock of every host, each held by a connection that gives signs of life."""
+    """The rollout lock of every host, each held by a connection that gives signs of life.
 
-    def __init__(self, hosts: Sequence[tuple[Host, HostPlan]], *, by: str, rollout: str) -> None:
+    + also: hosts that are held where they can be: gateways, and all that is not staged yet
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[tuple[Host, HostPlan]],
+        *,
+        by: str,
+        rollout: str,
+        also: Sequence[tuple[Host, HostPlan]] = (),
+    ) -> None:
         self._hosts = hosts
+        self._also = also
         self._holder = {"by": by, "rollout": rollout}
         self._open: dict[str, Held] = {}
         self._ended = threading.Event()
@@ -94,6 +106,14 @@ class Holds:
         """Take again what a cut link let go. Raises CorralError when somebody else holds it."""
         lost = [pair for pair in self._hosts if not self._is_held(pair[0].name)]
         on_all(lambda pair: self._take(*pair), lost)
+        # A host may be a gateway too: by name, so that it is asked once.
+        free = {pair[0].name: pair for pair in self._also if not self._is_held(pair[0].name)}
+        on_all(lambda pair: self._try(*pair), free.values())
+
+    def need(self, hosts: Sequence[tuple[Host, HostPlan]]) -> None:
+        """From now on these must be held. Raises CorralError when one of them cannot be."""
+        self._hosts = hosts
+        self.check()
 
     def _is_held(self, host: str) -> bool:
         held = self._open.get(host)
@@ -103,6 +123,10 @@ class Holds:
         spec = {"paths": plan.paths.model_dump(), **self._holder}
         words = ["python3", "-I", plan.paths.helper, "hold"]
         self._open[host.name] = Held(host, ssh_command(host, words), json.dumps(spec))
+
+    def _try(self, host: Host, plan: HostPlan) -> None:
+        with suppress(NoHelperError, UnreachedError):
+            self._take(host, plan)
 
     def _give_signs(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_SIGNS):

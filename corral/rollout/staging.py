@@ -42,19 +42,27 @@ class Member:
     waiting: tuple[InstancePlan, ...] = ()
 
 
-def run_pyinfra(inventory: Path, only: Sequence[str], log: Path, say: Callable[[str], None]) -> int:
+def run_pyinfra(
+    inventory: Path,
+    only: Sequence[str],
+    log: Path,
+    say: Callable[[str], None],
+    rollout: str | None = None,
+) -> int:
     """Deploy all stages that touch no service; its output goes to ``say`` and to ``log``.
 
+    + rollout: that holds the hosts, if one does
     Gives pyinfra's exit code, which says too little: 0 as well where no host was touched.
     Raises CorralError where ``log`` cannot be written.
     """
     limits = [word for name in only for word in ("--limit", name)]
     command = [sys.executable, "-m", "pyinfra", str(inventory.resolve()), "deploy.py", "-y"]
+    own = ["--data", f"rollout={rollout}"] if rollout else []
     # Before anything is started: where no log can be is told now.
     with writing(log, next_step=_ROOM):
         file = log.open("ab", buffering=0)
     process = subprocess.Popen(
-        [*command, "--data", "stage_only=true", *limits],
+        [*command, "--data", "stage_only=true", *own, *limits],
         cwd=project_root(), env={**os.environ, "PYINFRA_PROGRESS": "off"},
         text=True, errors="replace", stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -30,6 +30,7 @@ from corral_host.gateway_setup import (
     write,
 )
 from corral_host.gateway_socket import running_generation, servers
+from corral_host.holding import refuse_other_asker
 from corral_host.tools import HostError, output, point, read_json, write_atomic
 
 # Longer than a switch, its proof and a switch back take.
@@ -41,8 +42,10 @@ PREVIOUS = "previous"
 def stage(document):
     """Put a generation beside the one that runs, once HAProxy finds it valid. Touches no service.
 
-    ``document``: folder of all generations; generation, the id of this one; files, name -> text
+    ``document``: folder of all generations; generation, the id of this one; files, name -> text;
+    asker, see holding.py. Raises HostError, also while somebody else's rollout holds this host.
     """
+    refuse_other_asker(document.get("asker"))
     with changing():
         written(document)
         forget_others(Path(document["folder"]), document["generation"])
@@ -55,6 +58,7 @@ def install(document):
     ``document``: as for ``stage``, and units, systemd's folder; helper, this one as installed;
     plan: the gateway's
     """
+    refuse_other_asker(document.get("asker"))
     with changing():
         rows = switched(document, lambda before: proof(document["plan"], before), keeps_old=True)
     return {"generation": document["generation"], "rows": rows}
@@ -167,8 +171,9 @@ def watch(document):
 def put_back(document):
     """What a change of the gateway alone changed; servers stay where they are by now.
 
-    ``document``: folder, units, helper
+    ``document``: folder, units, helper; asker, as for ``stage``
     """
+    refuse_other_asker(document.get("asker"))
     with changing():
         root = Path(document["folder"])
         now, before = current(root), previous(root)

@@ -107,6 +107,27 @@ def refuse_other_rollout(state, rollout):
         raise HostError(f"{told(path)}. Next: wait until that rollout ends, or end it")
 
 
+def refuse_other_asker(asker):
+    """The same for who stages: a rollout's gate shall judge what that rollout put here.
+
+    ``asker``: state (a folder) and rollout; None where nobody says who asks.
+    """
+    if asker:
+        refuse_other_rollout(asker["state"], asker["rollout"])
+
+
+def rollout_here(state):
+    """By whom, since when and for which rollout this host is held; None while it is not."""
+    try:
+        holder = holder_of(rollout_lock(state))
+    except HostError:
+        # A lock that is not ours: what changes the host refuses it and says why.
+        return None
+    if holder is None:
+        return None
+    return {name: str(holder.get(name, "")) for name in ("by", "since", "rollout")}
+
+
 def hold(document):
     """Hold this host for a rollout for as long as its controller sends lines. Gives nothing."""
     path = rollout_lock(document["paths"]["state"])

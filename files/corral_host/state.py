@@ -11,6 +11,7 @@ from corral_shared.names import RECEIPT, STAGING
 
 from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
+from corral_host.holding import rollout_here
 from corral_host.instances import instance_state
 from corral_host.models_root import existing, models_root, root_fault, root_state
 from corral_host.modes import closed
@@ -57,6 +58,7 @@ def state(plan):
         "ports_reserved": is_reserved(plan) if systemd else False,
         "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
         "gpu_host": gpus(plan),
+        "rollout": rollout_here(paths["state"]),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ class Begin:
         monkeypatch.setattr(rollout_module, "stage", lambda *_: staged)
         monkeypatch.setattr(rollout_module, "plan", lambda *_: self.planned)
         monkeypatch.setattr(rollout_module, "run_course", self.run)
+        self.log: list[str] = []
+        for module in (rollout_module, revert_module):
+            monkeypatch.setattr(module, "holding", self.holding)
+
+    @contextmanager
+    def holding(self, _: Fleet, rollout: str) -> Iterator[None]:
+        self.log.append(f"held for {rollout}")
+        try:
+            yield
+        finally:
+            self.log.append("let go")
 
     def run(self, begun: Rollout, *_: object) -> Rollout:
         self.ran.append(begun)
@@ -100,6 +112,22 @@ def test_the_plan_is_shown_and_asked_about(
     for word in ("a/chat", OLD, generation("a"), "quant Q8_0 -> F16", "2 instances in 2 waves"):
         assert word in result.output
     assert "at most about 23 s" in result.output
+
+
+def test_hosts_are_held_from_before_they_are_staged_until_the_end(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(*words: Any) -> list[Member]:
+        begin.log.append(f"staged for {words[-1]}")
+        return [Member(*pair("a"), HostState())]
+
+    terminal(monkeypatch)
+    monkeypatch.setattr(rollout_module, "stage", stage)
+    monkeypatch.setattr(rollout_module, "new_id", lambda: "r7")
+    for answer in ("y\n", "n\n"):
+        begin(answer=answer)
+        assert begin.log == ["held for r7", "staged for r7", "let go"]
+        begin.log.clear()
 
 
 def test_nothing_to_do_is_verified_and_ends_well(

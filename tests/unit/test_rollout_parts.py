@@ -92,6 +92,35 @@ def test_a_host_that_somebody_else_holds_is_named(
     assert caught.value.next_step == "wait for it"
 
 
+NOTHING = {
+    "no helper": "import sys; print('no such file'); sys.exit(2)",
+    "no python3": "import sys; print('not found'); sys.exit(127)",
+    "no link": "import sys; print('no route'); sys.exit(255)",
+}
+
+
+@pytest.mark.parametrize("script", NOTHING.values(), ids=NOTHING)
+def test_a_host_that_is_not_staged_yet_is_held_once_it_must_be(
+    script: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_host(monkeypatch, script, tmp_path)
+    with Holds((), by="bob", rollout="r", also=[pair("a"), pair("a")]) as holds:
+        with pytest.raises(CorralError, match="^a: "):
+            holds.need([pair("a")])
+        asked = as_host(monkeypatch, HOLDS, tmp_path / "log")
+        holds.need([pair("a")])
+        holds.check()
+        assert len(asked) == 1
+
+
+def test_of_those_that_are_held_where_it_can_be_nobody_else_may_hold_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_host(monkeypatch, TAKEN, tmp_path)
+    with pytest.raises(CorralError, match="^a: ann is rolling out r2"):
+        Holds((), by="bob", rollout="r", also=[pair("a")]).__enter__()
+
+
 def test_the_last_rollout_of_an_inventory_is_resumed_if_it_did_not_end(tmp_path: Path) -> None:
     journals, inventory = Journals(tmp_path), Path("/i/prod.py")
     with pytest.raises(CorralError, match="no rollout of it is known"):
@@ -197,6 +226,9 @@ def test_pyinfra_is_run_for_staging_alone_and_its_words_are_kept(
     text = " ".join(command)
     for words in ("-m pyinfra", "-y", "--data stage_only=true", "--limit a --limit b"):
         assert words in text
+    assert "rollout=" not in text
+    staging.run_pyinfra(Path("i.py"), (), log, said.append, "r1")
+    assert "--data rollout=r1" in " ".join(commands[1])
 
 
 def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
