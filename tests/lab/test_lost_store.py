@@ -1,0 +1,86 @@
+"""A clone without the store of keys: nobody's key is replaced, and the keys come back by ssh."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.lab.clones import INVENTORY, clone, stored
+from tests.lab.observed import pids
+from tests.lab.test_secrets import watched
+from tests.lab.untouched import LAB, assert_refused, look, said
+from tests.lab.workspace import Workspace
+
+ALL = ("-i", INVENTORY)
+LONG = "lab-1/tiny-long"
+
+
+@pytest.fixture
+def other(fleet: Workspace, tmp_path: Path) -> Workspace:
+    """A clone with an empty store."""
+    return clone(fleet, tmp_path, keys_folder=str(tmp_path / "store"))
+
+
+def verified(lab: Workspace, *names: str) -> bool:
+    return lab.corral("verify", *names, *ALL).returncode == 0
+
+
+def test_a_deploy_without_the_store_changes_nothing_and_says_how_to_go_on(
+    fleet: Workspace, other: Workspace, tmp_path: Path
+) -> None:
+    before = look(fleet, *LAB)
+    assert_refused(other.deploy(), "`corral keys adopt lab-", "`corral keys new lab-")
+    assert_refused(other.corral("rollout", INVENTORY, "-y", "--state", str(tmp_path / "state")),
+                   "corral keys adopt lab-")  # fmt: skip
+    assert look(fleet, *LAB) == before
+    assert not (tmp_path / "store").exists()
+
+
+def test_keys_are_taken_over_and_both_clones_agree(
+    fleet: Workspace, other: Workspace, tmp_path: Path
+) -> None:
+    before, store = pids(fleet), tmp_path / "store"
+    wanted = stored(fleet.layout.keys)
+    key = wanted[LONG][0]
+    assert verified(fleet)
+    red = other.corral("verify", LONG, *ALL)
+    assert red.returncode == 1
+    assert "keys-stored" in said(red)
+    with watched(key) as seen:
+        adopted = other.corral("keys", "adopt", LONG, *ALL)
+        rest = other.corral("keys", "adopt", *ALL)
+    for done in (adopted, rest):
+        assert done.returncode == 0, said(done)
+        assert key not in said(done)
+    assert f"{LONG}: is in the store now" in said(adopted)
+    assert seen == set()
+    found = stored(store)
+    assert {name: found[name] for name in found if name in wanted} == found
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    deployed = other.deploy()
+    assert deployed.returncode == 0, said(deployed)
+    assert pids(fleet) == before
+    assert verified(fleet)
+    assert verified(other)
+
+
+def test_green_from_one_clone_is_red_from_the_other_while_their_keys_differ(
+    fleet: Workspace, other: Workspace, tmp_path: Path
+) -> None:
+    assert other.corral("keys", "adopt", *ALL).returncode == 0
+    assert other.corral("keys", "new", LONG, *ALL).returncode == 1
+    made = other.corral("keys", "new", LONG, "--replace", *ALL)
+    assert made.returncode == 0, said(made)
+    assert (verified(fleet, LONG), verified(other, LONG)) == (True, False)
+    deployed = other.deploy("--limit", "lab-1")
+    assert deployed.returncode == 0, said(deployed)
+    assert (verified(fleet, LONG), verified(other, LONG)) == (False, True)
+    refused = fleet.corral("keys", "adopt", LONG, *ALL)
+    assert refused.returncode == 1
+    assert "--replace" in said(refused)
+    assert fleet.corral("keys", "adopt", LONG, "--replace", *ALL).returncode == 0
+    assert stored(fleet.layout.keys)[LONG] == stored(tmp_path / "store")[LONG]
+    assert (verified(fleet, LONG), verified(other, LONG)) == (True, True)

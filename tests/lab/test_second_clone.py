@@ -1,0 +1,80 @@
+"""Two clones of one project: what the second does while the first one's rollout is at work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.lab.clones import INVENTORY, clone, stored
+from tests.lab.test_gateway import CURRENT, GW, SERVERS, lab
+from tests.lab.test_rollout import NEW, OLD, PROFILE, begun, journal
+from tests.lab.untouched import assert_refused, said
+from tests.lab.waiting import wait_for
+from tests.lab.workspace import Workspace
+
+__all__ = ["lab"]
+ALL = ("-i", INVENTORY)
+KEYS = "sha256sum /etc/corral/keys/*"
+
+
+def put_there(lab: Workspace) -> dict[str, str]:
+    """Keys, staged generations and the gateway's generation."""
+    hosts = [name.partition("/")[0] for name in SERVERS]
+    looked = f"{KEYS}; ls /var/lib/corral/instances/*/generations"
+    return {**{host: lab.on(host, looked) for host in hosts}, GW: lab.on(GW, CURRENT)}
+
+
+def test_while_a_rollout_is_at_work_a_second_clone_stages_nothing(
+    lab: Workspace, tmp_path: Path
+) -> None:
+    other = clone(lab, tmp_path)
+    inventory, state = other.path / INVENTORY, tmp_path / "state"
+    # What the second clone would put there: keys, a generation, another port of the gateway.
+    text = re.sub(r"'port': 8000\b", "'port': 8010", inventory.read_text())
+    inventory.write_text(text)
+    assert "'port': 8010" in text
+    with lab.edited(PROFILE, OLD, NEW), begun(lab, state, "--soak", "45") as (first, log):
+        wait_for(lambda: "soaks for" in log.read_text(), "a wave is done", limit_seconds=300)
+        before = put_there(lab)
+        by = ("is rolling out", journal(state)["id"])
+        assert_refused(other.deploy("--limit", "lab-3"), *by)
+        assert_refused(other.deploy("--limit", GW), *by)
+        words = ("rollout", INVENTORY, "-y", "--state", str(tmp_path / "other"))
+        assert_refused(other.corral(*words), *by)
+        assert put_there(lab) == before
+        assert first.wait(600) == 0, log.read_text()
+    assert lab.deploy().returncode == 0
+
+
+def test_a_clone_that_lost_the_store_takes_the_gateways_keys_over_too(
+    lab: Workspace, tmp_path: Path
+) -> None:
+    store, runs = tmp_path / "store", lab.on(GW, CURRENT)
+    other = clone(lab, tmp_path, keys_folder=str(store))
+    pool = f"{GW}/upstream-tiny-glm-moe"
+    assert_refused(other.deploy("--limit", "lab-1"), "corral keys adopt", pool)
+    adopted = other.corral("keys", "adopt", *ALL)
+    assert adopted.returncode == 0, said(adopted)
+    wanted = stored(lab.layout.keys)
+    found = stored(store)
+    assert found == {name: wanted[name] for name in found}
+    assert {pool, f"{GW}/gateway-tiny-glm-moe"} < set(found)
+    deployed = other.deploy()
+    assert deployed.returncode == 0, said(deployed)
+    assert lab.on(GW, CURRENT) == runs
+    for one in (lab, other):
+        verified = one.corral("verify", *ALL)
+        assert verified.returncode == 0, said(verified)
+
+
+def test_a_client_key_that_only_the_file_of_haproxy_has_is_seen(lab: Workspace) -> None:
+    path = "/etc/corral/gateway/current/clients-tiny-glm-moe"
+    lab.on(GW, f"cp {path} /root/kept && echo another-key-of-a-client-0123 >> {path}")
+    try:
+        edited = lab.corral("verify", GW, *ALL)
+    finally:
+        lab.on(GW, f"cat /root/kept > {path}; rm /root/kept")
+    assert edited.returncode == 1
+    for check in ("keys-stored", "keys-loaded"):
+        assert check in said(edited)
+    assert lab.corral("verify", GW, *ALL).returncode == 0
