@@ -1,4 +1,7 @@
-"""Build an engine release from a pinned commit; it counts once its manifest is in place."""
+"""Build an engine release from a pinned commit; it counts once its manifest is in place.
+
+A user of its own does what the engine's author decides: fetching, compiling, stripping, linking.
+"""
 
 import re
 import shutil
@@ -7,25 +10,30 @@ import time
 from pathlib import Path
 
 from corral_host.archive import pack
+from corral_host.build_user import SOURCE, build_home, objects_folder, work_folder
 from corral_host.folders import staging_for
-from corral_host.libraries import collect
+from corral_host.libraries import wanted_libraries
 from corral_host.limits import parallel
 from corral_host.locks import changing_releases, one_build
 from corral_host.programs import bare_environment, flags
 from corral_host.release import finish, manifest, now, prove
 from corral_host.sources import check_out
 from corral_host.state import release_is_whole
+from corral_host.taking import take
 from corral_host.toolchain import check_toolchain, toolkit_libraries
-from corral_host.tools import PROGRAMS, HostError, loud, say
+from corral_host.tools import PROGRAMS, HostError, say
+from corral_host.unprivileged import as_owner_of
 
 LAUNCHERS = tuple(f"-DCMAKE_{name}_COMPILER_LAUNCHER=ccache" for name in ("C", "CXX", "CUDA"))
-# A line of a build's output that says why it ends, of cmake, compilers and linkers.
+# A line of a build's output that says why it ends, of cmake, compilers, linkers and
+# what packs their work.
 TELLING = re.compile(
     r"^CMake Error|(^|: )(fatal )?error\b|nvcc fatal|No space left on device|Killed signal"
-    r"|undefined reference"
+    r"|undefined reference|^(rm|mkdir|strip|cp): "
 )
 TELLING_LINES = 4
-SOURCE = "source"
+# Among the objects: what root takes.
+MADE = "corral-release"
 # What a reason says -> what to do about it.
 REMEDIES = {
     "No space left on device": "free space on this host, run the deploy again; what was "
@@ -39,9 +47,9 @@ REMEDIES = {
 def build(release):
     """Leaves the release installed and its archive for the controller; gives both."""
     with one_build(release), changing_releases(release):
-        objects = work_folder(release) / release["key"]
+        objects = objects_folder(release)
         if not release_is_whole(release):
-            build_release(release, objects)
+            build_release(release)
         if objects.exists():
             shutil.rmtree(objects)
         return pack(release)
@@ -58,18 +66,17 @@ def repack(release):
         return pack(release)
 
 
-def work_folder(release):
-    return Path(release["state"]) / "build" / release["engine"]
-
-
-def build_release(release, objects):
+def build_release(release):
     began = time.monotonic()
     found, nvcc = check_toolchain(release)
-    source, toolkit = work_folder(release) / SOURCE, toolkit_libraries(nvcc)
-    check_out(source, release)
-    compile_release(source, objects, release, nvcc)
+    source, objects = work_folder(release) / SOURCE, objects_folder(release)
+    toolkit, made = toolkit_libraries(nvcc), objects / MADE
+    with build_home(release) as home:
+        check_out(source, release, home)
+        compile_release(source, objects, release, nvcc, home)
+        assemble(release, objects / "bin", made, toolkit, home)
     with staging_for(Path(release["folder"])) as staging:
-        assemble(release, objects / "bin", staging, toolkit)
+        take(release, made, staging)
         receipt = prove(release, staging, toolkit)
         known = {"found": found, "flags": known_flags(release, staging, toolkit), **receipt}
         times = {"built_at": now(), "build_seconds": round(time.monotonic() - began)}
@@ -81,9 +88,13 @@ def known_flags(release, staging, toolkit):
         return flags(release, staging, environment)
 
 
-def compile_release(source, objects, release, nvcc):
-    # No flags of the caller, and always the language of a systemd unit: ccache tells them apart.
-    environment = {"PATH": PROGRAMS, "HOME": "/root", "LANG": "C.UTF-8"}
+def environment_of(home):
+    """No flags of the caller, always the language of a unit: ccache tells them apart."""
+    return {"PATH": PROGRAMS, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+
+
+def compile_release(source, objects, release, nvcc, home):
+    environment = environment_of(home)
     environment["CCACHE_DIR"] = release["compiler_cache"]
     # Unity files lie among the objects, whose folder is another for each key.
     environment["CCACHE_BASEDIR"] = str(source.parent)
@@ -94,16 +105,22 @@ def compile_release(source, objects, release, nvcc):
     targets = [word for target in release["targets"] for word in ("--target", target)]
     compilers = parallel()
     say(f"compiling with {compilers} at a time")
-    told(release, ["cmake", "-G", "Ninja", "-S", source, "-B", objects, *options], environment)
-    told(release, ["cmake", "--build", objects, "--parallel", compilers, *targets], environment)
+    configure = ["cmake", "-G", "Ninja", "-S", source, "-B", objects, *options]
+    told(release, configure, environment, home)
+    compiling = ["cmake", "--build", objects, "--parallel", compilers, *targets]
+    told(release, compiling, environment, home)
 
 
-def told(release, command, environment):
-    """Run a part of a build, its output to the log; a failure says the first reasons in it."""
+def told(release, command, environment, home):
+    """Run a part of a build as the home's owner, its output to the log.
+
+    A failure says the first reasons in it.
+    """
     reasons = []
     process = subprocess.Popen(
         [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        **as_owner_of(home),
     )  # fmt: skip
     for line in process.stdout:
         say(line.rstrip("\n"))
@@ -118,10 +135,16 @@ def told(release, command, environment):
         )
 
 
-def assemble(release, built, staging, toolkit):
-    """Stripped programs, and the libraries that they need."""
-    programs = [built / target for target in release["targets"]]
-    (staging / "bin").mkdir()
+def assemble(release, built, made, toolkit, home):
+    """Stripped programs and the libraries that they need, by a user who can read no more."""
+    programs, environment = [built / target for target in release["targets"]], environment_of(home)
+
+    def run(*command):
+        told(release, command, environment, home)
+
+    run("rm", "-rf", made)
+    run("mkdir", made, made / "bin", made / "lib")
     for program in programs:
-        loud("strip", "-o", staging / "bin" / program.name, program)
-    collect(programs, staging / "lib", toolkit)
+        run("strip", "-o", made / "bin" / program.name, program)
+    for name, path in wanted_libraries(programs, toolkit, home):
+        run("cp", "--", path, made / "lib" / name)

@@ -2,11 +2,12 @@
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-from corral_host.tools import HostError, sync
+from corral_shared.text import printable_line
+
+from corral_host.tools import HostError
 from corral_host.unprivileged import as_owner_of
 
 # Parts of the C library, which belong together with the loader of the host.
@@ -35,30 +36,36 @@ def resolved(program, beside=(), **who):
         return {}
     if done.returncode != 0:
         raise HostError(f"ldd {program} failed: {' '.join((done.stdout + done.stderr).split())}")
-    rows = [RESOLVED.match(line).groups() for line in done.stdout.splitlines()]
+    rows = [understood(program, line) for line in done.stdout.splitlines()]
     named = {os.path.basename(name): path or name for name, path in rows}
     return {name: path for name, path in named.items() if not is_of_the_host(name)}
+
+
+def understood(program, line):
+    """Name and path. A program may name a loader of its own, which says whatever it likes."""
+    found = RESOLVED.match(line)
+    if not found:
+        raise HostError(f"ldd {program} said {printable_line(line)[:200]!r}. {NEXT}")
+    return found.groups()
 
 
 def is_of_the_host(name):
     return bool(C_LIBRARY.fullmatch(name) or DRIVER.fullmatch(name))
 
 
-def collect(built, folder, toolkit):
-    """Copy the libraries of freshly linked programs into ``folder``, under the names asked for.
+def wanted_libraries(built, toolkit, home):
+    """Libraries of freshly linked programs, under the names asked for: (name, path), sorted.
 
     + toolkit: folders of the CUDA toolkit's libraries, which the loader need not know
+    + home: its owner runs the loader
     """
     wanted = {}
     for program in built:
-        wanted.update(resolved(program, beside=toolkit))
-    folder.mkdir(exist_ok=True)
-    for name, path in sorted(wanted.items()):
+        wanted.update(resolved(program, beside=toolkit, **as_owner_of(home)))
+    for name, path in wanted.items():
         if path == NOT_FOUND:
             raise HostError(f"{name}, which the build linked, is not found by the loader. {NEXT}")
-        copied = Path(shutil.copyfile(path, folder / name))
-        copied.chmod(0o755)
-        sync(copied)
+    return sorted(wanted.items())
 
 
 def prove_self_contained(release_folder, home):

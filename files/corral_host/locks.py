@@ -12,8 +12,19 @@ from corral_host.tools import HostError, say
 
 @contextlib.contextmanager
 def one_build(release):
-    """One build at a time for all that share a compiler cache; says whom it waits for."""
-    with lock_file(build_lock(release)) as lock:
+    """One build at a time for all that share a compiler cache, and on each host.
+
+    Says whom it waits for.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in (build_lock(release), lock_path(release["state"], "build")):
+            stack.enter_context(held_by_build(path, release))
+        yield
+
+
+@contextlib.contextmanager
+def held_by_build(path, release):
+    with lock_file(path) as lock:
         wait_for(lock)
         since = time.strftime("%H:%M:%S", time.gmtime())
         write(

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from corral_host.archive import SUFFIX
-from corral_host.build import SOURCE
+from corral_host.build_user import SOURCE
 from corral_host.folders import REMOVED, remove
 from corral_host.locks import pruning
 from corral_host.releases import release_folders, unused_releases, wanted

@@ -5,14 +5,19 @@ container has one. A process of such a user can read what all may read, and writ
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import tempfile
 from pathlib import Path
 
+from corral_host.lock_files import lock_file, take
 from corral_host.tools import HostError
 
-USERS = range(65520, 65534)
+USERS = range(65520, 65533)
+# One that is always the same, as what it owns stays from one build to the next.
+BUILD_USER = 65533
+TAKEN = Path("/run/corral/users")
 
 
 @contextlib.contextmanager
@@ -25,23 +30,27 @@ def home_of_nobody():
         if os.geteuid() != 0:
             yield home
             return
-        user = free_user()
-        os.chown(home, user, user)
-        try:
-            yield home
-        finally:
-            end_all(user)
+        with free_user() as user:
+            os.chown(home, user, user)
+            try:
+                yield home
+            finally:
+                end_all(user)
 
 
+@contextlib.contextmanager
 def free_user():
+    """One without a process, whom nobody else takes meanwhile: the end of one job ends no other."""
     taken = {user for _, user in processes()}
-    free = [user for user in USERS if user not in taken]
-    if not free:
-        raise HostError(
-            f"every user from {USERS[0]} to {USERS[-1]} has a process. "
-            "Next: see `ps -eo uid,pid,args`, end what is left of other releases, deploy again"
-        )
-    return free[0]
+    for user in (one for one in USERS if one not in taken):
+        with lock_file(TAKEN / f"{user}.lock") as lock:
+            if take(lock, fcntl.LOCK_EX, 0):
+                yield user
+                return
+    raise HostError(
+        f"every user from {USERS[0]} to {USERS[-1]} has a process or a job. "
+        "Next: see `ps -eo uid,pid,args`, end what is left of other releases, deploy again"
+    )
 
 
 def as_owner_of(home):
@@ -61,6 +70,19 @@ def processes():
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             yield int(folder.name), folder.stat().st_uid
+
+
+def living(user):
+    """Processes of a user's, but those that ended and wait for their parent to notice."""
+    return [pid for pid, owner in processes() if owner == user and not has_ended(pid)]
+
+
+def has_ended(pid):
+    try:
+        # The name in parentheses may hold anything; the state follows it (proc(5)).
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def end_all(user):

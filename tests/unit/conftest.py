@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from lab import hub
+from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 from tests.unit.running_hub import RunningHub
 
@@ -46,12 +48,24 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """pytest's own; where an engine runs, one that the engine's user is let into as well."""
-    if "engine" not in request.fixturenames:
+    """pytest's own; where an engine runs or is built, one that other users are let into as well."""
+    if not {"engine", "public"} & set(request.fixturenames):
         yield tmp_path
         return
     with public_folder() as folder:
         yield folder
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that builds: other users are let into its ``tmp_path``.
+
+    Its user of builds is none that a real build here, or in a lab's host, would have: both see each
+    other's processes, and end all of that user's.
+    """
+    user = 62000 + os.getpid() % 3000
+    for name in ("unprivileged", "build_user"):
+        monkeypatch.setattr(helper_module(name), "BUILD_USER", user)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ port = int(words[words.index("--port") + 1])
 http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
 """
 ANSWERS = '(200, {"usage": {"completion_tokens": 24}}) if known else (401, {})'
+_NAMES = {"engine": "llama.cpp", "key": "c0ffee-cpu-1"}
 _VERSION = f"version: 0.5.0-dev (build 1, commit {COMMIT[:7]})"
 
 
@@ -144,9 +146,15 @@ def release(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def assemble(spec: dict[str, Any], engine: Engine, staging: Path, **made: Any) -> None:
     """Stripped programs and their libraries, as a build makes them."""
-    built = staging.with_name("built")
+    built = Path(tempfile.mkdtemp(dir=engine.folder))
+    built.chmod(0o755)
     engine.make(built / "llama-server", **made)
-    helper_module("build").assemble(spec, built, staging, [])
+    with helper_module("unprivileged").home_of_nobody() as home:
+        done = Path(home) / "made"
+        helper_module("build").assemble({**_NAMES, **spec}, built, done, [], home)
+        for part in ("bin", "lib"):
+            shutil.copytree(done / part, staging / part)
+    helper_module("modes").open_release(staging)
     shutil.rmtree(built)
 
 

@@ -18,9 +18,13 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
-build = helper_module("build")
+build, users = helper_module("build"), helper_module("build_user")
+unprivileged = helper_module("unprivileged")
 locks = helper_module("locks")
 HostError = helper_module("tools").HostError
+
+pytestmark = pytest.mark.usefixtures("public")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
 
 
 @pytest.fixture
@@ -126,9 +130,11 @@ def test_the_compilers_know_the_planned_nvcc_and_nothing_of_the_caller(
     monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CXXFLAGS", "-O0")
-    hosts.on_path(monkeypatch, tmp_path / "path", "cmake", f"env >{tmp_path}/env; echo $@")
-    build.compile_release(tmp_path, tmp_path / "objects", spec, "/usr/local/cuda-12.8/bin/nvcc")
-    lines = (tmp_path / "env").read_text().splitlines()
+    hosts.on_path(monkeypatch, tmp_path / "path", "cmake", 'env >"$HOME/env"; echo $@')
+    nvcc = "/usr/local/cuda-12.8/bin/nvcc"
+    with users.build_home(spec) as home:
+        build.compile_release(tmp_path, tmp_path / "objects", spec, nvcc, home)
+        lines = (home / "env").read_text().splitlines()
     assert "CUDACXX=/usr/local/cuda-12.8/bin/nvcc" in lines
     assert any(line.startswith("PATH=/usr/local/cuda-12.8/bin:") for line in lines)
     assert not [line for line in lines if line.startswith("CXXFLAGS")]

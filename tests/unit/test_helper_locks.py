@@ -86,7 +86,8 @@ def test_no_other_user_can_open_or_lock_any_of_them(
     paths = take_all(state, monkeypatch)
     assert [str(path.relative_to(state)) for path in paths] == [
         "cache/locks/corral-build.lock", "jobs/fetch/lock", "locks/activate.lock",
-        "locks/bench.lock", "locks/proofs.lock", "locks/releases.lock", "locks/rollout.lock",
+        "locks/bench.lock", "locks/build.lock", "locks/proofs.lock", "locks/releases.lock",
+        "locks/rollout.lock",
         "run/locks/gateway.lock",
     ]  # fmt: skip
     assert modes(paths) == {(0o600, 0o700)}

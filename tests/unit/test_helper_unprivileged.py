@@ -110,7 +110,15 @@ def test_who_is_not_root_runs_it_as_oneself(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_user_that_has_a_process_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [(1, user) for user in unprivileged.USERS[:-1]]
     monkeypatch.setattr(unprivileged, "processes", lambda: iter(taken))
-    assert unprivileged.free_user() == unprivileged.USERS[-1]
+    with unprivileged.free_user() as user:
+        assert user == unprivileged.USERS[-1]
     taken.append((1, unprivileged.USERS[-1]))
-    with pytest.raises(HostError, match="Next: see `ps"):
-        unprivileged.free_user()
+    with pytest.raises(HostError, match="Next: see `ps"), unprivileged.free_user():
+        pass
+
+
+@as_root
+def test_two_jobs_at_once_are_two_users() -> None:
+    """Also while neither has a process: the end of one would end the other's."""
+    with unprivileged.free_user() as one, unprivileged.free_user() as other:
+        assert one != other
