@@ -16,7 +16,7 @@ from tests.samples import CHAT, NOW_SECONDS, bare
 from tests.samples import plan as plan_of
 from tests.unit.helper_modules import helper_module
 
-holding, staging, gateway_setup = map(helper_module, ("holding", "staging", "gateway_setup"))
+holding, staging, gateway_change = map(helper_module, ("holding", "staging", "gateway_setup"))
 HostError = helper_module("tools").HostError
 OURS, THEIRS = "first-0123456789-abcdefghij\n", "second-0123456789-abcdefghij\n"
 
@@ -44,7 +44,7 @@ def put_generation(folder: str, rollout: str | None) -> None:
 def put_gateway(folder: str, rollout: str | None) -> None:
     asker = {"state": folder, "rollout": rollout}
     document = {"folder": f"{folder}/gateway", "units": folder, "generation": "g", "files": {}}
-    gateway_setup.install({**document, "asker": asker})
+    gateway_change.install({**document, "asker": asker})
 
 
 @pytest.mark.parametrize("rollout", [None, "r2"])
