@@ -127,11 +127,13 @@ class Host(Frozen):
     """A host of an inventory: its name, how to reach it, and what Corral shall put there.
 
     Its keys and benchmark results are kept in folders of that name on the controller.
+    + origin: the file that describes it; "" where that is not known
     """
 
     name: HostName
     data: dict[str, Any]
     spec: HostSpec
+    origin: str = ""
 
     @property
     def instance_names(self) -> tuple[str, ...]:
@@ -157,7 +159,7 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     spec = parse(HostSpec, own, where=where, next_step=next_step)
     _refuse_twins(spec, where, next_step)
     _refuse_absent_gpus(spec, where, next_step)
-    return Host(name=name, data=dict(data), spec=spec)
+    return Host(name=name, data=dict(data), spec=spec, origin=_file(origin))
 
 
 class Inventory(Frozen):
@@ -217,7 +219,11 @@ def _reachable(name: str, data: dict[str, Any], *, origin: str) -> list[Host]:
     right = {k: v for k, v in data.items() if k in HostSpec.model_fields and _is_right({k: v})}
     instances = [one for one in _dicts(data.get("instances")) if _is_right({"instances": [one]})]
     spec = HostSpec.model_validate({**right, "instances": instances})
-    return [Host(name=name, data=dict(data), spec=spec)]
+    return [Host(name=name, data=dict(data), spec=spec, origin=_file(origin))]
+
+
+def _file(origin: str) -> str:
+    return origin if origin.endswith(".py") else ""
 
 
 def _is_right(data: Mapping[str, Any]) -> bool:

@@ -129,21 +129,37 @@ def write_lock(path: Path, lock: Lock) -> None:
     write_atomic(path, text, next_step="make room there, then run `corral lock` again")
 
 
-def locked_engine(lock: Lock, catalog: Catalog, name: str, *, where: str) -> LockedEngine:
-    """The lock's entry for an engine, agreeing with the catalog. Raises CorralError."""
+def lock_step(inventory: str) -> str:
+    """The next step where the lock lacks what a host needs; ``inventory``: its file, if known.
+
+    Without a name `corral lock` reads no examples, and none from elsewhere: nothing would change.
+    """
+    return f"run `corral lock {inventory or 'INVENTORY'}`, read the diff, commit it"
+
+
+def locked_engine(
+    lock: Lock, catalog: Catalog, name: str, *, where: str, inventory: str = ""
+) -> LockedEngine:
+    """The lock's entry for an engine, agreeing with the catalog. Raises CorralError.
+
+    + inventory: see ``lock_step``
+    """
     problem = _engine_problem(lock, name, catalog.engines[name])
     if problem:
-        raise CorralError(where, problem, "run `corral lock`, read the diff, commit it")
+        raise CorralError(where, problem, lock_step(inventory))
     return lock.engines[name]
 
 
 def locked_shards(
-    lock: Lock, catalog: Catalog, model: str, quant: str, *, where: str
+    lock: Lock, catalog: Catalog, model: str, quant: str, *, where: str, inventory: str = ""
 ) -> tuple[LockedModel, tuple[LockedFile, ...]]:
-    """The lock's entry for a quant, agreeing with the catalog. Raises CorralError."""
+    """The lock's entry for a quant, agreeing with the catalog. Raises CorralError.
+
+    + inventory: see ``lock_step``
+    """
     problem = _quant_problem(lock, model, quant, catalog.models[model])
     if problem:
-        raise CorralError(where, problem, "run `corral lock`, read the diff, commit it")
+        raise CorralError(where, problem, lock_step(inventory))
     entry = lock.models[model]
     return entry, entry.quants[quant]
 

@@ -125,8 +125,9 @@ class Planner(Frozen):
 
     def _plan_shards(self, asked: Requested) -> Weights:
         entry, files = locked_shards(
-            self.lock, self.catalog, asked.model, asked.quant, where=asked.where
-        )
+            self.lock, self.catalog, asked.model, asked.quant,
+            where=asked.where, inventory=asked.host.origin,
+        )  # fmt: skip
         hub = asked.host.spec.hub_url.rstrip("/")
         if self.catalog.models[asked.model].needs_token(hub):
             what = f"model {asked.model} is gated, and no host is given the operator's token"

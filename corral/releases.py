@@ -34,7 +34,7 @@ def plan_release(
     """
     host, name, backend = asked.host, asked.engine, asked.backend
     engine = catalog.engines[name]
-    commit = locked_engine(lock, catalog, name, where=asked.where).commit
+    commit = locked_engine(lock, catalog, name, where=asked.where, inventory=host.origin).commit
     patches = tuple(
         Patch(name=file, text=catalog.patch(file, where=f"catalog/engines/{name}.toml"))
         for file in engine.patches

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 
 from corral_shared.text import printable_line
 
 from corral.catalog import Catalog, Engine, Model
 from corral.errors import CorralError
+from corral.git_source import commit_at
 from corral.hub import HubFile, HubRevision, describe
 from corral.inventory import Host
 from corral.lockfile import (
@@ -21,7 +20,6 @@ from corral.lockfile import (
     resolve_instance,
     wanted_by,
 )
-from corral.names import GIT_PROTOCOLS, is_commit
 from corral.schema import parse
 from corral.shards import shard_set_problem
 
@@ -37,7 +35,8 @@ def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
     engines = {name: entry for name, entry in lock.engines.items() if name in catalog.engines}
     models = {name: entry for name, entry in lock.models.items() if name in catalog.models}
     for name in sorted(wanted.engines):
-        engines[name] = _resolve_engine(name, catalog.engines[name])
+        engine = catalog.engines[name]
+        engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
     for name, hub_url in sorted(_hubs(hosts, catalog).items()):
         models[name] = _resolve_model(name, catalog.models[name], hub_url)
     return Lock(engines=engines, models=models)
@@ -54,41 +53,30 @@ def _hubs(hosts: Iterable[Host], catalog: Catalog) -> dict[str, str]:
     }
 
 
-def _resolve_engine(name: str, engine: Engine) -> LockedEngine:
-    if is_commit(engine.commit):
-        return LockedEngine(requested=engine.commit, commit=engine.commit)
-    references = (
-        f"refs/tags/{engine.commit}^{{}}",
-        f"refs/tags/{engine.commit}",
-        f"refs/heads/{engine.commit}",
-    )
+def _sources(name: str, engine: Engine, hosts: Iterable[Host], catalog: Catalog) -> list[str]:
+    """Where those hosts fetch an engine from that run it: its repository, or mirrors of it."""
+    users = [
+        host
+        for host in hosts
+        if any(
+            resolve_instance(i, catalog, where=host.name)[0] == name for i in host.spec.instances
+        )
+    ]
+    found = [host.spec.engine_sources.get(name, engine.repository) for host in users]
+    return list(dict.fromkeys(found)) or [engine.repository]
+
+
+def _resolve_engine(name: str, engine: Engine, sources: Sequence[str] = ()) -> LockedEngine:
     where = f"catalog/engines/{name}.toml: commit"
-    try:
-        done = subprocess.run(
-            ["git", "ls-remote", "--", engine.repository, *references],
-            capture_output=True, text=True, errors="replace", timeout=60, check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "GIT_ALLOW_PROTOCOL": ":".join(GIT_PROTOCOLS)},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CorralError(where, str(error), "see that git and the server work") from error
-    found = _references(done.stdout)
-    for reference in references:
-        if reference in found:
-            data = {"requested": engine.commit, "commit": found[reference]}
-            step = "name another repository, or a commit by its 40 hex digits"
-            said = f"{where}: the answer of {engine.repository}"
-            return parse(LockedEngine, data, where=said, next_step=step)
-    reason = printable_line(done.stderr) or f"no tag or branch {engine.commit}"
-    raise CorralError(
-        where, f"{engine.repository}: {reason}", "name a commit, tag or branch there is"
-    )
-
-
-def _references(text: str) -> dict[str, str]:
-    """Reference -> commit. A server may say more than lines of these."""
-    pairs = (line.partition("\t") for line in text.splitlines())
-    return {reference: commit for commit, tab, reference in pairs if tab}
+    asked = list(sources) or [engine.repository]
+    commits = {url: commit_at(url, engine.commit, where=where) for url in asked}
+    if len(set(commits.values())) > 1:
+        told = ", ".join(f"{url} says {commit}" for url, commit in commits.items())
+        what = f"{engine.commit} is not the same everywhere: {told}"
+        raise CorralError(where, what, "name a commit by its 40 hex digits")
+    data = {"requested": engine.commit, "commit": commits[asked[0]]}
+    step = "name another repository, or a commit by its 40 hex digits"
+    return parse(LockedEngine, data, where=f"{where}: the answer of {asked[0]}", next_step=step)
 
 
 def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:

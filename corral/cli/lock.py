@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from corral.catalog import load_catalog
-from corral.cli.select import all_hosts
+from corral.cli.select import all_hosts, inventories
 from corral.errors import CorralError
 from corral.lockfile import read_lock, stale, wanted_by, write_lock
 from corral.project import LOCK_FILE, project_root
@@ -18,15 +18,22 @@ from corral.terminal import say
 @click.argument("inventory", type=click.Path(path_type=Path), required=False)
 @click.option("--check", is_flag=True, help="Change nothing; fail when the lock file is stale.")
 def lock(inventory: Path | None, check: bool) -> None:
-    """Resolve models and engines of INVENTORY (all if not given) and write corral.lock."""
+    """Resolve models and engines of INVENTORY and write corral.lock.
+
+    Without one: of all of inventories/ but examples.
+    """
     root = project_root()
     catalog, path = load_catalog(root / "catalog"), root / LOCK_FILE
     hosts = all_hosts(inventory)
+    if not hosts:
+        what = "no hosts are described, but in examples, which are read when they are named"
+        raise CorralError("corral lock", what, "`corral lock INVENTORY`")
     old = read_lock(path)
     if check:
         problems = stale(old, catalog, wanted_by(hosts, catalog))
         if problems:
-            raise CorralError(LOCK_FILE, "; ".join(problems), "run `corral lock`, read the diff")
+            command = f"corral lock {inventory}" if inventory else "corral lock"
+            raise CorralError(LOCK_FILE, "; ".join(problems), f"run `{command}`, read the diff")
         say(f"{LOCK_FILE} has all that {len(hosts)} hosts need")
         return
     # The hub's client takes longer to import than most commands to run.
@@ -34,7 +41,15 @@ def lock(inventory: Path | None, check: bool) -> None:
 
     new = resolve(old, catalog, hosts)
     if new == old:
-        say(f"{LOCK_FILE} is current")
+        say(f"{LOCK_FILE} is current{_scope(inventory)}")
         return
     write_lock(path, new)
     say(f"{LOCK_FILE} written. Next: read `git diff {LOCK_FILE}`, commit it")
+
+
+def _scope(inventory: Path | None) -> str:
+    """Which inventories were read where none was named."""
+    if inventory:
+        return ""
+    read = ", ".join(str(one.path) for one in inventories(None).read)
+    return f" for {read}; others, and examples, are read when they are named"

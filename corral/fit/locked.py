@@ -11,7 +11,7 @@ from corral.errors import CorralError
 from corral.fit.headers import ShardSource
 from corral.fit.model import ModelFile, model_file
 from corral.fit.planned import HeaderSource
-from corral.lockfile import Lock, locked_shards
+from corral.lockfile import Lock, LockedFile, LockedModel, locked_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,21 @@ class LockedModels:
         if quant not in known:
             what = f"model {model} has no such quant (known: {', '.join(sorted(known))})"
             raise CorralError(where, what, f"name one, or add it to catalog/models/{model}.toml")
-        entry, files = locked_shards(self.lock, self.catalog, model, quant, where=where)
+        entry, files = self._locked(model, quant, where)
         base = f"{self.hub}/{entry.repo}/resolve/{entry.revision}"
         sources = [
             ShardSource(f"{base}/{quoted_path(f.path)}", f.sha256, f.size_bytes) for f in files
         ]
         return model_file([stored.header for stored in self.headers.headers(sources)])
+
+    def _locked(
+        self, model: str, quant: str, where: str
+    ) -> tuple[LockedModel, tuple[LockedFile, ...]]:
+        try:
+            return locked_shards(self.lock, self.catalog, model, quant, where=where)
+        except CorralError as error:
+            step = (
+                "describe an instance with it in an inventory, then `corral lock` with that "
+                "inventory: what nobody serves is not locked"
+            )
+            raise CorralError(error.where, error.what, step) from error

@@ -172,7 +172,10 @@ def test_names_that_are_not_known_or_not_locked_are_one_message(
 
 
 def test_a_model_that_is_not_locked_says_what_to_run(fit: Fit) -> None:
-    assert_one_message(fit("glm-4.7", "--gpu", "4 x H200"), "Next: run `corral lock`")
+    assert_one_message(
+        fit("glm-4.7", "--gpu", "4 x H200"),
+        "then `corral lock` with that inventory: what nobody serves",
+    )
 
 
 def test_where_it_shall_fit_is_asked_for(fit: Fit) -> None:

@@ -103,7 +103,16 @@ def test_a_host_has_git_run_no_command() -> None:
     assert "not allowed" in done.stderr
 
 
-def test_nothing_is_asked_of_git_for_a_commit() -> None:
+def test_nothing_is_asked_of_git_for_an_engine_that_nobody_runs() -> None:
     known = catalog().model_copy(update={"engines": {"llama.cpp": engine(commit="a" * 40)}})
     assert resolve(Lock(), known, []).engines == {}
+
+
+def test_a_pinned_commit_is_asked_for_as_a_build_will_ask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said(monkeypatch, tmp_path, b"")
     assert _resolve_engine("llama.cpp", engine(commit="a" * 40)).commit == "a" * 40
+    told = (tmp_path / "env").read_text()
+    assert f"GIT_ALLOW_PROTOCOL={':'.join(GIT_PROTOCOLS)}\n" in told
+    assert "GIT_TERMINAL_PROMPT=0\n" in told

@@ -230,3 +230,21 @@ def test_what_is_right_in_a_host_is_kept(tmp_path: Path) -> None:
     assert found.hosts[0].data["ssh_port"] == 7
     assert found.hosts[0].instance_names == ("chat", "long")
     assert set(found.mistakes) == {"node-1"}
+
+
+def test_a_lock_error_names_the_inventory_that_lacks_something(corral: Corral) -> None:
+    (corral.root / "elsewhere.py").write_text(SITE)
+    edit(corral.root / "corral.lock", '"requested": "main"', '"requested": "v1"')
+    said = corral("plan", "node-1", "-i", "elsewhere.py")
+    assert "run `corral lock elsewhere.py`" in said.err
+    said = corral("plan", "node-1")
+    assert "run `corral lock inventories/site.py`" in said.err
+    said = corral("lock", "--check", "elsewhere.py")
+    assert "run `corral lock elsewhere.py`" in said.err
+
+
+def test_a_lock_of_examples_alone_is_none(corral: Corral) -> None:
+    (corral.root / "inventories/site.py").write_text(EXAMPLE)
+    said = corral("lock")
+    assert said.code == 1
+    assert "`corral lock INVENTORY`" in said.err

@@ -28,6 +28,14 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def every_commit_is_there() -> Iterator[None]:
+    """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("corral.git_source._prove", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hub")
@@ -178,5 +186,5 @@ def test_a_git_server_that_hangs_is_named(url: str, monkeypatch: pytest.MonkeyPa
     def hang(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("git", 60)
 
-    monkeypatch.setattr("corral.resolve.subprocess.run", hang)
+    monkeypatch.setattr("corral.git_source.subprocess.run", hang)
     assert "git" in refusal(with_engine(commit="b2"), url).what

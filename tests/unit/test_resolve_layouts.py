@@ -42,6 +42,14 @@ SHARD_COUNTS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def every_commit_is_there() -> Iterator[None]:
+    """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("corral.git_source._prove", lambda *_: None)
+        yield
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("lab.hub_store._digests", declared_digests)
@@ -122,11 +130,11 @@ def test_the_production_example_is_locked_and_every_host_is_planned(project: Pat
 
 def test_without_a_lock_entry_a_plan_says_what_to_run(project: Path) -> None:
     shutil.copy(ROOT / "corral.lock", project)
-    error = CliRunner().invoke(cli, ["plan", "gpu-01"]).exception
+    error = CliRunner().invoke(cli, ["plan", "gpu-01", "-i", "inventories/prod.py"]).exception
     assert isinstance(error, CorralError)
     assert error.where == "gpu-01/glm-4.7-q2"
     assert error.what == "corral.lock has no entry for model glm-4.7, quant UD-Q2_K_XL"
-    assert "run `corral lock`" in error.next_step
+    assert "run `corral lock inventories/prod.py`" in error.next_step
 
 
 def test_a_missing_shard_is_named(root: Path, url: str) -> None:
