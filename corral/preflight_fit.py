@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corral.findings import Finding
-from corral.fit.answer import HOST_RESERVE_MIB
+from corral.fit.answer import LEAST_MAPPED_MIB, reserve_mib
 from corral.fit.estimate import DRIVER_MIB
 from corral.plan import HostPlan, InstancePlan
 from corral.state import Gpu, GpuHost, HostState
@@ -91,7 +91,9 @@ def _memory(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
             f"{_gib(total_mib)} is there",
             next_step="lower prompt_cache_mib, contexts kept on the host, or instances",
         )
-    elif own_mib + mapped_mib + HOST_RESERVE_MIB > total_mib:
+    elif mapped_mib >= LEAST_MAPPED_MIB and own_mib + mapped_mib > total_mib - reserve_mib(
+        total_mib
+    ):
         yield Finding(
             what=f"{_gib(mapped_mib)} of weights are read from host memory, which is "
             f"{_gib(total_mib)}: with {_gib(own_mib)} for the servers themselves they will be "

@@ -20,8 +20,18 @@ from corral.plan import DeviceNeed, ResolvedPlacement
 from corral.profile import Profile
 from corral.schema import Frozen
 
-# Kept for the system and its other programs beside a server.
+# Kept for the system and its other programs beside a server; a small host has fewer of them.
 HOST_RESERVE_MIB = 12 * 1024
+_RESERVE_SHARE = 4
+# As many weights stay in memory on any host.
+LEAST_MAPPED_MIB = 1024
+
+
+def reserve_mib(memory_mib: int) -> int:
+    """What of a host's memory is for others than servers and their weights."""
+    return min(HOST_RESERVE_MIB, memory_mib // _RESERVE_SHARE)
+
+
 _WHERE = "corral fit"
 
 
@@ -131,7 +141,8 @@ def host_row(need: DeviceNeed, memory_mib: int | None, *, mapped: bool, others_m
         free_mib = memory_mib - others_mib - must_mib
         return _row("host", need, others_mib, memory_mib, free_mib, "")
     free_mib = memory_mib - others_mib - need.total_mib
-    slow = mapped and free_mib < HOST_RESERVE_MIB
+    many = need.weights_mib >= LEAST_MAPPED_MIB
+    slow = mapped and many and free_mib < reserve_mib(memory_mib)
     verdict = "fits, but weights will be read from the disk again and again" if slow else "fits"
     return _row("host", need, others_mib, memory_mib, max(free_mib, 0), verdict)
 

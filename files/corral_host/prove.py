@@ -8,6 +8,8 @@ from corral_host.tools import HostError
 
 PARTS = ("weights_mib", "kv_mib", "compute_mib", "runtime_mib")
 NOTHING = dict.fromkeys(PARTS, 0)
+# As many weights stay in memory on any host (corral/fit/answer.py).
+LEAST_MAPPED_MIB = 1024
 AGAIN = "mend that in the profile or on the host, then run the same deploy again"
 
 
@@ -128,7 +130,7 @@ def host_row(instance, tool, others, notes):
     parts["weights_mib"] -= mapped
     room = host_room(instance, others)
     left = room["there"] - total(parts)
-    if mapped > left >= 0:
+    if mapped >= LEAST_MAPPED_MIB and mapped > left >= 0:
         notes.append(
             f"{gib(mapped)} of weights are mapped and {gib(left)} of memory is left for them: "
             "they will be read from disk again and again"

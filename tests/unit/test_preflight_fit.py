@@ -190,6 +190,21 @@ def test_one_file_is_mapped_once_however_many_read_it() -> None:
     assert found(first, other, **memory(enough_mib + 40000)) == []
 
 
+@pytest.mark.parametrize(
+    ("own_mib", "weights_mib", "total_mib"),
+    [(8600, 1, 8 * GIB_IN_MIB + 500), (600, 20, 8 * GIB_IN_MIB), (1000, 4000, 16 * GIB_IN_MIB)],
+)
+def test_weights_that_stay_in_memory_are_no_finding(
+    own_mib: int, weights_mib: int, total_mib: int
+) -> None:
+    assert found(on_host(own_mib, weights_mib), **memory(total_mib)) == []
+
+
+def test_a_small_host_with_more_weights_than_memory_is_told() -> None:
+    (finding,) = found(on_host(1000, 14000), **memory(16 * GIB_IN_MIB))
+    assert finding.what.startswith("13.7 GiB of weights are read from host memory")
+
+
 def air_with_experts_on_cpu() -> InstancePlan:
     """GLM-4.5-Air as catalog/profiles/glm-4.5-air-experts-on-cpu.toml has it: 73 GB mapped."""
     shipped = load_catalog(ROOT / "catalog").profile("glm-4.5-air-experts-on-cpu", where="")
