@@ -11,6 +11,7 @@ import click
 from corral_shared.text import printable
 from pyinfra.api import Inventory
 from pyinfra.api.exceptions import NoGroupError, PyinfraError
+from pyinfra_cli import cli  # type: ignore[import-untyped]
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from corral.errors import CorralError
@@ -26,6 +27,9 @@ def refuse_mistakes() -> None:
     context = click.get_current_context(silent=True)
     if context is None:
         return
+    if not sys.stdin.isatty():
+        # Also asked for when a host fails, by any command: input() would raise EOFError.
+        cli._do_confirm = _cannot_ask
     try:
         _refuse(context.params)
     except CorralError as error:
@@ -46,6 +50,12 @@ def _refuse(given: Mapping[str, Any]) -> None:
     if deploys and not any(given[key] for key in _UNASKED) and not sys.stdin.isatty():
         step = f"look with --dry, then `pyinfra {name} {given['operations'][0]} -y`"
         raise CorralError("pyinfra", "there is no terminal to ask on", step)
+
+
+def _cannot_ask(question: str) -> bool:
+    raise PyinfraError(
+        f"there is no terminal to ask on: {question}\n  Next: see what is said above; -y goes on"
+    )
 
 
 def _inventory(name: str, given: Mapping[str, Any]) -> Inventory:

@@ -8,6 +8,8 @@ from socket import IPPROTO_TCP, TCP_NODELAY, socket
 from pyinfra import host, state
 from pyinfra.connectors.ssh import SSHConnector
 
+from corral.inventory import Host, HostSpec
+from corral.unreached import see_that_ssh_works
 from operations.telling import complain, guard_log
 
 
@@ -22,11 +24,10 @@ def report_unreached() -> None:
 
     Where no host is reached at all pyinfra ends before any deploy code runs.
     """
-    for name in sorted(failed.name for failed in state.failed_hosts):
-        complain(
-            f"[{name}] is left out. Next: see that ssh reaches it with the host key in its "
-            "known_hosts file, then run the same deploy again"
-        )
+    for failed in sorted(state.failed_hosts, key=lambda one: one.name):
+        data = failed.data.dict()  # type: ignore[no-untyped-call]
+        step = see_that_ssh_works(Host(name=failed.name, data=data, spec=HostSpec()))
+        complain(f"[{failed.name}] is left out. Next: {step}, then run the same deploy again")
 
 
 def send_at_once() -> None:

@@ -70,3 +70,13 @@ def test_a_run_that_would_do_nothing_is_refused(
 def test_other_runs_are_pyinfras_own_business(site: Path, words: tuple[str, ...]) -> None:
     code, said = pyinfra(site, *words)
     assert code == 0, said
+
+
+def test_a_host_that_fails_where_nobody_can_be_asked_is_no_traceback(site: Path) -> None:
+    gone = '("gone", {"ssh_hostname": "127.0.0.9", "ssh_port": 9})'
+    (site / "site.py").write_text(SITE.replace("servers = [", f"servers = [{gone}, "))
+    code, said = pyinfra(site, "site.py", "do.py", "--dry")
+    assert code == 1
+    assert "there is no terminal to ask on: " in said
+    assert "EOFError" not in said
+    assert "Traceback" not in said
