@@ -48,11 +48,14 @@ class InstancePlanner(Frozen):
         profile, placement = asked.profile, placed.placement
         generation = self._generation(asked, release, shards, placement)
         values = self._unit_values(asked, release, shards[0], placement, generation)
+        unit_path = self.paths.unit_file(asked.spec.name)
+        unit_text = self._render(values, generation)
         return InstancePlan(
             name=asked.spec.name,
             unit=unit_name(asked.spec.name),
-            unit_path=self.paths.unit_file(asked.spec.name),
-            unit_text=self._render(values, generation),
+            unit_path=unit_path,
+            unit_text=unit_text,
+            file_sha256=self._digests(asked, generation, unit_path, unit_text),
             generation=generation,
             folder=self._folder(asked),
             key_path=values.key_path,
@@ -92,6 +95,18 @@ class InstancePlanner(Frozen):
             ),
             reference_text=asked.reference,
         )
+
+    def _digests(
+        self, asked: Requested, generation: str, unit_path: str, unit_text: str
+    ) -> dict[str, str]:
+        """Of each file that Corral writes for the server's start, by path."""
+        texts = {
+            unit_path: unit_text,
+            f"{self._generation_folder(asked, generation)}/unit": unit_text,
+        }
+        if asked.chat_template is not None:
+            texts[str(self._template_path(asked, generation))] = asked.chat_template
+        return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
     def _activation(
         self, spec: InstanceSpec, values: UnitValues, generation: str

@@ -196,12 +196,14 @@ class InstancePlan(Frozen):
     """One running server, ready to stage, activate and verify.
 
     + environment: variables that its unit sets, as they stand there (``%C`` is /var/cache)
+    + file_sha256: of each file that Corral writes for its start, by path; not of its keys
     """
 
     name: str
     unit: str
     unit_path: str
     unit_text: str
+    file_sha256: dict[str, str] = {}
     generation: str
     folder: str
     key_path: str

@@ -36,6 +36,7 @@ class InstanceState(Frozen):
     """An instance on the host; ``serves``: the planned generation runs, proved and unchanged.
 
     + has_keys: it is there, whatever its key file is by now
+    + differs: what keeps it from that, for people; empty where it serves
     """
 
     active: str
@@ -49,6 +50,7 @@ class InstanceState(Frozen):
     has_keys: bool = False
     staged: bool
     serves: bool
+    differs: tuple[str, ...] = ()
 
 
 class Listener(Frozen):

@@ -3,7 +3,7 @@
 import contextlib
 from secrets import randbelow
 
-from corral_host import attempt, checks, history, in_place, side_by_side, way_back
+from corral_host import as_it_runs, attempt, checks, history, in_place, side_by_side, way_back
 from corral_host import task as tasks
 from corral_host.attempt import failed, phase
 from corral_host.gate import journal_tail, keep_baseline
@@ -17,6 +17,7 @@ HOWS = {
     "first": in_place.switch_to,
     "in place": in_place.switch_to,
     "side by side": side_by_side.switch_to,
+    checks.GOES_ON: as_it_runs.switch_to,
 }
 # Phases in which a server was started that may have said why it failed.
 STARTED = ("starting", "gate", "soak", "confirm")
@@ -86,9 +87,14 @@ def new_task(spec, report, before):
         "instance": instance["name"], "units": paths["units"], "state": paths["state"],
         "helper": paths["helper"], "job": job,
         "from": report["from"], "to": instance["generation"], "how": report["how"], "kept": False,
-        "boot_id": boot_id(), "invocation": show(instance["unit"], "InvocationID")["InvocationID"],
+        "boot_id": boot_id(), "invocation": invocation(instance),
         "before": before, "after": instance, "onward": onward, "report": report,
     }  # fmt: skip
+
+
+def invocation(of):
+    """Which start of its unit runs."""
+    return show(of["unit"], "InvocationID")["InvocationID"]
 
 
 def switch(task, spec, report):
@@ -96,6 +102,7 @@ def switch(task, spec, report):
     try:
         HOWS[task["how"]](task, spec, report)
         task["report"] = report
+        task["proved"] = invocation(task)
         tasks.decide_to_keep(task)
     except FAULTS as fault:
         report["gate"] += list(getattr(fault, "rows", []))

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from corral_host import kernel, nvidia_smi, reserve, unit_changes
+from corral_host import kernel, nvidia_smi, reserve, unit_changes, unit_file
 from corral_host.gateway_check import check_gateway
 from corral_host.key_check import key_rows
 from corral_host.processes import open_sockets, sockets
@@ -27,7 +27,7 @@ def check(plan):
 def check_instance(instance):
     """Every check of one instance; a check that cannot be made counts as failed."""
     health = attempt(check_health, instance)
-    alone = (check_process, check_drop_ins, check_environment)
+    alone = (check_process, check_unit, check_drop_ins, check_environment, check_enabled)
     yield from (*(attempt(one, instance) for one in alone), health)
     asking = [check_keys, check_model, check_slots, check_completion, check_stream]
     asking += [check_metrics] if instance["metrics"] else []
@@ -88,9 +88,32 @@ def check_drop_ins(instance):
 
 def check_environment(instance):
     """Its variables are those of its unit: any other may change what it serves, and to whom."""
+    if coming := unit_changes.manager_variables(instance):
+        return "environment", False, f"systemd would give its next start {', '.join(coming)}"
     names = unit_changes.strange_variables(instance, main_pid(instance))
     detail = f"not as planned: {', '.join(names)}" if names else "as planned"
     return "environment", not names, detail
+
+
+def check_unit(instance):
+    """What the next start would read is the planned generation, as Corral wrote it."""
+    path, planned = instance["unit_path"], instance["generation"]
+    installed = unit_file.installed_generation(path)
+    if installed != planned:
+        shown = f"generation {installed}" if installed else "no generation"
+        return "unit", False, f"{path} has {shown}, planned {planned}"
+    edited = ", ".join(unit_file.edited_files(instance))
+    detail = f"edited: {edited}; a deploy puts it back" if edited else f"generation {planned}"
+    return "unit", not edited, detail
+
+
+def check_enabled(instance):
+    """A boot starts it, and not its spare, which is there only while a switch goes on."""
+    state, spare = unit_file.unit_file_state(instance["unit"]), instance["activation"]["spare"]
+    told = [] if state == unit_file.ENABLED else [f"{instance['unit']} is {state or 'not there'}"]
+    if spare and unit_file.unit_file_state(spare["unit"]) == unit_file.ENABLED:
+        told.append(f"{spare['unit']} is enabled")
+    return "enabled", not told, ", ".join(told) or "starts at boot"
 
 
 def check_health(instance):

@@ -6,14 +6,20 @@ from corral_host import nvidia_smi, redirect, unit_changes
 from corral_host.bench import marker
 from corral_host.header_files import proof_folder
 from corral_host.history import plan_of
-from corral_host.instances import generation_is_whole, installed_generation, instance_state
+from corral_host.instances import DISABLED, EDITED, generation_is_whole, instance_state
 from corral_host.processes import listeners
 from corral_host.prove import verdict
 from corral_host.release import check_contents
 from corral_host.releases import MANIFEST
 from corral_host.state import receipt_path, release_is_whole, shard_is_proved
+from corral_host.task import RECEIPT
 from corral_host.tools import FAULTS, HostError, read_json, show
+from corral_host.unit_changes import STALE
+from corral_host.unit_file import installed_generation
 
+GOES_ON = "without a restart"
+# What can be put right around a server that goes on.
+AROUND_IT = {EDITED, DISABLED, STALE}
 AGAIN = "mend that, then run the same deploy again"
 
 
@@ -22,11 +28,14 @@ def served_before(instance):
 
     Raises HostError when one serves that could not be started again.
     """
-    old = installed_generation(instance["unit_path"])
-    if old is None:
-        return None
     folder = Path(instance["folder"])
     active = show(instance["unit"], "ActiveState")["ActiveState"] == "active"
+    old = installed_generation(instance["unit_path"])
+    if old is None and active:
+        # Somebody removed or replaced the file of a server that runs.
+        old = receipt(folder).get("generation")
+    if old is None:
+        return None
     try:
         before = plan_of(folder, old)
         if old != instance["generation"]:
@@ -42,6 +51,10 @@ def served_before(instance):
             "which then is without a way back"
         ) from fault
     return before
+
+
+def receipt(folder):
+    return read_json(Path(folder) / RECEIPT) or {}
 
 
 def refuse_broken(plan):
@@ -140,12 +153,14 @@ def placed(instance, spec):
 
 
 def decide(spec, before, rows):
-    """first, in place or side by side. Raises HostError when what is asked for cannot be."""
+    """first, in place, side by side or GOES_ON. Raises HostError for what cannot be."""
     if before is None:
         return "first"
     wanted = spec["instance"]["activation"]["how"]
     # A server that is down has no clients to spare a gap.
     serves = show(spec["instance"]["unit"], "ActiveState")["ActiveState"] == "active"
+    if serves and may_go_on(spec["instance"]):
+        return GOES_ON
     if not serves or wanted == "in-place" or (wanted == "auto" and spec["drained"]):
         return "in place"
     obstacle = against_side_by_side(spec, before, rows)
@@ -156,6 +171,18 @@ def decide(spec, before, rows):
             'Next: mend that, or set "activation": "auto" for the instance'
         )
     return "in place" if obstacle else "side by side"
+
+
+def may_go_on(instance):
+    """Whether only what surrounds its server differs; the server is the one that passed its gate.
+
+    Another one may have been started from a file that was edited.
+    """
+    differs = set(instance_state(instance)["differs"])
+    if not differs or differs - AROUND_IT:
+        return False
+    now = show(instance["unit"], "InvocationID")["InvocationID"]
+    return differs == {DISABLED} or receipt(instance["folder"]).get("invocation") == now
 
 
 def against_side_by_side(spec, before, rows):

@@ -1,7 +1,6 @@
 """What an instance is on this host now: its unit, its generations, whether it serves."""
 
 import os
-import re
 from pathlib import Path
 
 from corral_host import unit_changes
@@ -9,14 +8,31 @@ from corral_host.gate_rows import gate_plan
 from corral_host.held_keys import has_keys
 from corral_host.stored_plan import is_staged
 from corral_host.tools import digest_or_none, read_json, sha256_of, show
+from corral_host.unit_file import (
+    ENABLED,
+    edited_files,
+    installed_generation,
+    is_staged_as_planned,
+)
 
-UNIT_PROPERTIES = ("ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp")
+UNIT_PROPERTIES = (
+    "ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp", "UnitFileState",
+)  # fmt: skip
+# What differs between a plan and an instance, for people.
+DOWN = "it does not run"
+OTHER = "another generation is installed or proved"
+UNFINISHED = "an activation of it is unfinished"
+EDITED = "its unit file, or a file that it names, was edited"
+DISABLED = "it is not enabled"
+PROGRAM = "its program was replaced since it started"
+KEYS = "its keys were replaced since it started"
 
 
 def instance_state(instance):
     folder = Path(instance["folder"])
     receipt = read_json(folder / "receipt.json") or {}
     unit = show(instance["unit"], *UNIT_PROPERTIES)
+    differs = [*differences(instance, receipt, unit), *of_process(instance, unit)]
     return {
         "active": unit["ActiveState"],
         "sub": unit["SubState"],
@@ -29,9 +45,8 @@ def instance_state(instance):
         "has_keys": has_keys(instance),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
         and is_staged(instance),
-        "serves": unit["ActiveState"] == "active"
-        and is_in_order(instance, receipt, unit["MainPID"])
-        and runs_as_planned(instance, unit["MainPID"]),
+        "differs": differs,
+        "serves": not differs,
     }
 
 
@@ -42,58 +57,51 @@ def private_digest(path):
     return sha256_of(path)
 
 
-def is_in_order(instance, receipt, pid):
-    """Whether what runs is the planned generation, proved, and nothing changed under it since."""
-    folder = Path(instance["folder"])
-    planned = instance["generation"]
-    return (
-        receipt.get("generation") == planned == installed_generation(instance["unit_path"])
-        and not (folder / "activating.json").exists()
-        and not is_edited(instance["unit_path"], folder / "generations")
-        and not runs_what_was_replaced(instance, pid)
-    )
+def differences(instance, receipt, unit):
+    """What is on the disk, and what systemd was told, against the plan."""
+    folder, planned = Path(instance["folder"]), instance["generation"]
+    installed = installed_generation(instance["unit_path"])
+    found = {
+        DOWN: unit["ActiveState"] != "active",
+        OTHER: not receipt.get("generation") == planned == installed,
+        UNFINISHED: (folder / "activating.json").exists(),
+        EDITED: edited_files(instance),
+        DISABLED: unit["UnitFileState"] != ENABLED,
+    }
+    return [what for what, differs in found.items() if differs]
 
 
-def runs_as_planned(instance, pid):
+def of_process(instance, unit):
+    """What runs, against what a start would run now; nothing of a server that does not run."""
+    if unit["ActiveState"] != "active":
+        return []
     try:
-        return unit_changes.is_as_planned(instance, pid)
+        return [
+            *replaced(instance, unit["MainPID"]),
+            *unit_changes.differences(instance, unit["MainPID"]),
+        ]
     except (FileNotFoundError, ProcessLookupError):
-        # It ended meanwhile.
-        return False
+        return [DOWN]
 
 
-def installed_generation(unit_path):
-    """The generation that systemd would start: the unit file itself says it."""
-    try:
-        text = Path(unit_path).read_text()
-    except FileNotFoundError:
-        return None
-    found = re.search(r"^X-Corral-Generation=(\w+)$", text, re.MULTILINE)
-    return found.group(1) if found else None
-
-
-def runs_what_was_replaced(instance, pid):
+def replaced(instance, pid):
     """Whether a server runs a program, or read keys, that were replaced since it started."""
-    try:
-        program = os.readlink(f"/proc/{pid}/exe")
-        keys = digest_or_none(f"/proc/{pid}/root/run/credentials/{instance['unit']}/api-keys")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return program.endswith(" (deleted)") or keys != digest_or_none(instance["key_path"])
-
-
-def is_edited(unit_path, generations):
-    """Whether somebody changed the unit since it was installed from its generation."""
-    installed = installed_generation(unit_path)
-    if installed is None:
-        return False
-    staged = generations / installed / "unit"
-    return not staged.exists() or staged.read_text() != Path(unit_path).read_text()
+    program = os.readlink(f"/proc/{pid}/exe")
+    keys = digest_or_none(f"/proc/{pid}/root/run/credentials/{instance['unit']}/api-keys")
+    found = {
+        PROGRAM: program.endswith(" (deleted)"),
+        KEYS: keys != digest_or_none(instance["key_path"]),
+    }
+    return [what for what, differs in found.items() if differs]
 
 
 def generation_is_whole(folder, instance):
     text = folder / "unit"
-    is_there = text.is_file() and installed_generation(text) == instance["generation"]
+    is_there = (
+        text.is_file()
+        and installed_generation(text) == instance["generation"]
+        and is_staged_as_planned(instance)
+    )
     # A text for the gate may come later: it makes no new generation.
     perplexity = gate_plan(instance)["perplexity"]
     return is_there and (not perplexity or os.path.exists(perplexity["text_path"]))

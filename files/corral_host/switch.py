@@ -36,7 +36,7 @@ def prepare(task):
     tasks.save(task)
     unit = Path(task["unit_path"])
     if task["from"]:
-        write_atomic(f"{unit}{BEFORE}", unit.read_text())
+        write_atomic(f"{unit}{BEFORE}", text_of(task, task["from"]))
     staged = Path(task["folder"]) / "generations" / task["to"] / "unit"
     write_atomic(f"{unit}{NEXT}", staged.read_text())
     if task["how"] == "side by side":
@@ -67,10 +67,15 @@ def put_back(task):
 
 
 def text_before(task):
-    """The unit of before: as it was, else as it was staged."""
+    """The unit of before: as it was kept for the way back, else as it was staged."""
     before = Path(f"{task['unit_path']}{BEFORE}")
-    staged = Path(task["folder"]) / "generations" / task["from"] / "unit"
-    return (before if before.exists() else staged).read_text()
+    return before.read_text() if before.exists() else text_of(task, task["from"])
+
+
+def text_of(task, generation):
+    """A unit as it was staged, which passed a gate; the installed one may be edited."""
+    staged = Path(task["folder"]) / "generations" / generation / "unit"
+    return (staged if staged.exists() else Path(task["unit_path"])).read_text()
 
 
 def start(unit):

@@ -43,8 +43,8 @@ def decide_to_keep(task):
     Raises OSError, as with a full disk: then nothing is decided.
     """
     folder = Path(task["folder"])
-    receipt = json.dumps({"generation": task["to"], "at": time.time()}) + "\n"
-    write_atomic(folder / f"{RECEIPT}{NEW}", receipt)
+    receipt = {"generation": task["to"], "at": time.time(), "invocation": task["proved"]}
+    write_atomic(folder / f"{RECEIPT}{NEW}", json.dumps(receipt) + "\n")
     write_atomic(f"{kept_plan(task)}{NEW}", as_kept(task["after"]))
     for link, target in new_links(task).items():
         path = folder / f"{link}{NEW}"

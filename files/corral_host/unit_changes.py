@@ -4,7 +4,9 @@ A unit file that is ours to the last byte says nothing about a drop-in beside it
 server another user, or tools that run programs for requests.
 """
 
+import contextlib
 import os
+import re
 import time
 from pathlib import Path
 
@@ -24,7 +26,13 @@ SHIPPED = ("/usr/lib/", "/lib/")
 MEANT = (
     "LLAMA_", "GGML_", "MTMD_", "HF_", "HUGGING", "CUDA_", "LD_", "GLIBC_TUNABLES", "GCONV_PATH",
 )  # fmt: skip
+# Where systemd's own settings are (systemd-system.conf(5)), and which of them give variables.
+CONFIGURED = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd")
+GIVEN = re.compile(r"^\s*(?:Default|Manager)Environment\s*=(.*)$", re.MULTILINE)
 PROPERTIES = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
+STALE = "systemd has not read its unit file since it changed"
+DROP_INS = "files beside its unit file change it"
+VARIABLES = "variables change it that no plan sets"
 # What the specifier %C stands for in a unit of the system.
 CACHES = "/var/cache"
 # The kernel shows a new program's variables as empty for a moment.
@@ -81,7 +89,7 @@ def planned_environment(instance):
 def manager_variables(instance):
     """Names of variables that systemd would give to every server, but those that its unit sets."""
     lines = output("systemctl", "show-environment").splitlines()
-    names = {line.partition("=")[0] for line in lines}
+    names = {line.partition("=")[0] for line in lines} | set(configured_variables())
     return sorted(
         name
         for name in names
@@ -89,14 +97,23 @@ def manager_variables(instance):
     )
 
 
-def is_as_planned(instance, pid):
-    """Whether what runs is the unit file alone, as it is on the disk now."""
-    reload = show(instance["unit"], "NeedDaemonReload").get("NeedDaemonReload")
-    return (
-        reload != "yes"
-        and not strange_files(instance["unit"], instance["unit_path"])
-        and not strange_variables(instance, pid)
-    )
+def configured_variables():
+    """Names that systemd's own files will give to every server once it reads them again."""
+    for folder in CONFIGURED:
+        for path in [Path(folder, "system.conf"), *Path(folder, "system.conf.d").glob("*.conf")]:
+            with contextlib.suppress(FileNotFoundError):
+                for words in GIVEN.findall(path.read_text()):
+                    yield from (word.strip("\"'").partition("=")[0] for word in words.split())
+
+
+def differences(instance, pid):
+    """What keeps a server from being that of its unit file alone, for people."""
+    found = {
+        STALE: show(instance["unit"], "NeedDaemonReload").get("NeedDaemonReload") == "yes",
+        DROP_INS: strange_files(instance["unit"], instance["unit_path"]),
+        VARIABLES: strange_variables(instance, pid) or manager_variables(instance),
+    }
+    return [what for what, differs in found.items() if differs]
 
 
 def refuse(instance):

@@ -11,11 +11,15 @@ from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
 EVERY_CHECK = {
-    "process", "drop-ins", "environment", "health", "keys", "model", "slots", "completion",
-    "stream", "listening", "reserved", "metrics", "vram", "xid",
+    "process", "unit", "drop-ins", "environment", "enabled", "health", "keys", "model", "slots",
+    "completion", "stream", "listening", "reserved", "metrics", "vram", "xid",
 }  # fmt: skip
 # What a server that runs passes without an answer.
-AT_ANY_RATE = {"process", "drop-ins", "environment", "listening", "reserved", "vram", "xid"}
+AT_ANY_RATE = {
+    "process", "unit", "drop-ins", "environment", "enabled", "listening", "reserved", "vram", "xid",
+}  # fmt: skip
+# What is in order without a server: files, boot, and its port is kept for it.
+WITHOUT_SERVER = {"unit", "enabled", "reserved"}
 UNIT = "corral-tiny-gpu.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART = f"systemctl daemon-reload && systemctl reset-failed {UNIT} && systemctl restart {UNIT}"
@@ -77,12 +81,11 @@ def test_a_converged_fleet_passes_in_every_check(deployed_once: Workspace) -> No
 
 def test_a_stopped_instance_fails_and_the_table_says_which(fleet: Workspace) -> None:
     fleet.on("lab-3", f"systemctl stop {UNIT}")
-    # Its port is kept for it meanwhile.
-    assert failed_checks(fleet) == EVERY_CHECK - {"reserved"}
+    assert failed_checks(fleet) == EVERY_CHECK - WITHOUT_SERVER
     table = fleet.corral("verify", "lab-3", *LAB)
     assert table.returncode == 1
     failed = [line for line in table.stdout.splitlines() if "FAILED" in line]
-    assert len(failed) == len(EVERY_CHECK) - 1
+    assert len(failed) == len(EVERY_CHECK - WITHOUT_SERVER)
     assert all(line.split()[:2] == ["lab-3", "tiny-gpu"] for line in failed)
     assert "Next: " in table.stderr
 
@@ -90,13 +93,38 @@ def test_a_stopped_instance_fails_and_the_table_says_which(fleet: Workspace) -> 
 def test_a_server_with_other_arguments_than_planned_is_found(fleet: Workspace) -> None:
     changes = "s/ctx-size 4096/ctx-size 2048/; s/alias tiny-glm-moe/alias other/; s/--metrics//"
     fleet.on("lab-3", f"sed -i '{changes}' {UNIT_FILE} && {RESTART} && {WAIT}")
-    assert failed_checks(fleet) == {"process", "model", "slots", "metrics"}
+    assert failed_checks(fleet) == {"process", "unit", "model", "slots", "metrics"}
+
+
+def test_an_edited_unit_file_is_seen_and_a_deploy_puts_it_back_without_a_restart(
+    fleet: Workspace,
+) -> None:
+    """Edited and disabled, the next start or boot would be another one; what runs is as planned."""
+    before, text = fleet.pid("lab-3", "tiny-gpu"), fleet.on("lab-3", f"cat {UNIT_FILE}")
+    edit = f"sed -i 's/ctx-size 4096/ctx-size 2048/' {UNIT_FILE}"
+    fleet.on("lab-3", f"systemctl disable {UNIT} && {edit}")
+    assert failed_checks(fleet) == {"unit", "enabled", "drop-ins"}
+    # Systemd has read the edited file now, and the server goes on.
+    fleet.on("lab-3", "systemctl daemon-reload")
+    assert failed_checks(fleet) == {"unit", "enabled"}
+    deployed = fleet.deploy("--limit", "lab-3")
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert "kept (without a restart)" in deployed.stdout + deployed.stderr
+    assert fleet.pid("lab-3", "tiny-gpu") == before
+    assert fleet.on("lab-3", f"cat {UNIT_FILE}") == text
+    assert failed_checks(fleet) == set()
+    # A server that was started from an edited file is another one: it is restarted.
+    fleet.on("lab-3", f"{edit} && {RESTART} && {WAIT}")
+    edited = fleet.pid("lab-3", "tiny-gpu")
+    assert fleet.deploy("--limit", "lab-3").returncode == 0
+    assert fleet.pid("lab-3", "tiny-gpu") not in (before, edited)
+    assert failed_checks(fleet) == set()
 
 
 def test_a_server_open_to_everybody_is_found(fleet: Workspace) -> None:
     changes = "s/--host 127.0.0.1/--host 0.0.0.0/"
     fleet.on("lab-3", f"sed -i '{changes}' {UNIT_FILE} && {RESTART} && {WAIT}")
-    assert failed_checks(fleet) == {"process", "listening"}
+    assert failed_checks(fleet) == {"process", "unit", "listening"}
 
 
 def test_a_server_that_hangs_is_found(fleet: Workspace) -> None:
@@ -147,7 +175,8 @@ def test_a_program_that_says_yes_to_everything_is_found(fleet: Workspace) -> Non
     fleet.on("lab-3", f"cat > /srv/impostor.py <<'END'\n{IMPOSTOR}END")
     with dropped_in(fleet, "ExecStart=\\nExecStart=/usr/bin/python3 /srv/impostor.py"):
         fleet.on("lab-3", WAIT)
-        passes = {"environment", "health", "listening", "reserved", "metrics", "xid"}
+        passes = {"unit", "environment", "enabled", "health", "listening", "reserved", "metrics"}
+        passes |= {"xid"}
         assert failed_checks(fleet) == EVERY_CHECK - passes
 
 

@@ -20,9 +20,9 @@ HostError = tools.HostError
 MODULES = {
     name: helper_module(name)
     for name in (
-        "activate", "attempt", "checks", "confirming", "gate", "guard", "history", "holding",
-        "in_place", "redirect", "side_by_side", "start_again", "step_back", "switch", "task",
-        "way_back",
+        "activate", "as_it_runs", "attempt", "checks", "confirming", "gate", "guard", "history",
+        "holding", "in_place", "redirect", "side_by_side", "start_again", "step_back", "switch",
+        "task", "way_back",
     )
 }  # fmt: skip
 UNIT, SPARE, GUARD = "corral-chat.service", "corral-chat-spare.service", "corral-guard-chat"
@@ -133,7 +133,7 @@ class Host:
         path = self.units / UNIT
         if runs is None or not path.exists() or runs.text != path.read_text():
             return None
-        found: str | None = MODULES["checks"].installed_generation(path)
+        found: str | None = helper_module("unit_file").installed_generation(path)
         return found
 
     def left(self) -> list[str]:

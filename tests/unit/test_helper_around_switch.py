@@ -155,13 +155,14 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
     """How an instance that serves generation a goes to b; ``changes`` of what was found."""
     found: dict[str, Any] = {
         "drained": False, "spare": SPARE, "old": "a", "port": 8001, "free": 20, "nft": None,
-        "taken": None, "active": "active", **changes,
+        "taken": None, "active": "active", "goes_on": False, **changes,
     }  # fmt: skip
     spare = found["spare"] and {"endpoint": found["spare"]}
     plan = {"name": "chat", "unit": "u", "generation": "b", "endpoint": END,
             "activation": {"how": how, "spare": spare}}  # fmt: skip
     before = {"generation": found["old"], "endpoint": {**END, "port": found["port"]}}
     monkeypatch.setattr(checks, "show", lambda *_: {"ActiveState": found["active"]})
+    monkeypatch.setattr(checks, "may_go_on", lambda _: found["goes_on"])
     monkeypatch.setattr(checks, "holder_of", lambda _: found["taken"])
     monkeypatch.setattr(checks.redirect, "unusable", lambda _: found["nft"])
     rows = [row(10, found["free"], 0)]
@@ -196,6 +197,39 @@ def test_without_anything_against_it_both_serve_for_a_while(
     # Nobody misses a server that is down: it is healed the quick way.
     assert decision(monkeypatch, "side-by-side", active="failed") == "in place"
     assert checks.decide({"instance": {}}, None, []) == "first"
+
+
+@pytest.mark.parametrize("how", ["auto", "in-place", "side-by-side"])
+def test_a_server_that_may_go_on_is_not_restarted(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decision(monkeypatch, how, goes_on=True) == "without a restart"
+    assert decision(monkeypatch, how, goes_on=True, active="failed") == "in place"
+
+
+@pytest.mark.parametrize(
+    ("differs", "proved", "goes_on"),
+    [
+        ([checks.EDITED], "this start", True),
+        ([checks.EDITED, checks.STALE, checks.DISABLED], "this start", True),
+        ([checks.EDITED], "an earlier start", False),
+        ([checks.STALE], None, False),
+        ([checks.DISABLED], "an earlier start", True),
+        ([checks.DISABLED, "its keys were replaced since it started"], "this start", False),
+        ([], "this start", False),
+    ],
+)
+def test_a_server_goes_on_if_it_is_the_one_that_passed_its_gate(
+    differs: list[str],
+    proved: str | None,
+    goes_on: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "receipt.json").write_text(json.dumps({"generation": "a", "invocation": proved}))
+    monkeypatch.setattr(checks, "show", lambda *_: {"InvocationID": "this start"})
+    monkeypatch.setattr(checks, "instance_state", lambda _: {"differs": differs})
+    assert checks.may_go_on({"unit": "u", "folder": str(tmp_path)}) is goes_on
 
 
 @pytest.mark.parametrize("shared", [0, 1])

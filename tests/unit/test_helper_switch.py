@@ -54,6 +54,54 @@ def test_a_good_generation_is_kept(how: str, played: Host, monkeypatch: pytest.M
     assert MODULES["history"].history({"state": str(played.root / "state")}) == [report]
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_an_edited_unit_file_is_put_back_under_a_server_that_goes_on(
+    bad: bool, played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "without a restart")
+    server, file = played.running[UNIT], played.units / UNIT
+    file.write_text(file.read_text() + "# edited\n")
+    played.enabled.discard(UNIT)
+    if bad:
+        played.bad = ("=a",)
+        with pytest.raises(HostError):
+            activate(played.spec("a"), "anna")
+    else:
+        assert activate(played.spec("a"), "anna")["outcome"] == "kept"
+        receipt = json.loads((played.folder / "receipt.json").read_text())
+        assert receipt["invocation"] == server.invocation
+    assert played.running[UNIT] is server
+    assert whole(played) == "a"
+    assert UNIT in played.enabled
+    assert not [step for step in played.steps if step in (f"restart {UNIT}", f"stop {UNIT}")]
+
+
+def test_the_way_back_is_what_was_staged_not_what_was_edited(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "in place")
+    file = played.units / UNIT
+    file.write_text(file.read_text() + "# edited\n")
+    played.bad = ("=b", "edited")
+    assert refused(played)["outcome"] == "reverted"
+    assert whole(played) == "a"
+    assert "edited" not in file.read_text()
+
+
+@pytest.mark.parametrize("left", [None, "[Service]\n"], ids=["removed", "replaced"])
+def test_a_server_whose_unit_file_names_no_generation_has_a_way_back(
+    left: str | None, played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODULES["checks"], "decide", lambda _, before, *__: before and "in place")
+    (played.folder / "receipt.json").write_text('{"generation": "a"}')
+    (played.units / UNIT).unlink()
+    if left:
+        (played.units / UNIT).write_text(left)
+    played.bad = ("=b",)
+    assert refused(played)["outcome"] == "reverted"
+    assert whole(played) == "a"
+
+
 @pytest.mark.parametrize(("how", "bad"), [(how, "=b") for how in HOWS])
 def test_a_bad_generation_is_taken_back(
     how: str, bad: str, played: Host, monkeypatch: pytest.MonkeyPatch

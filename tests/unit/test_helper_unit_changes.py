@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ changes = helper_module("unit_changes")
 check = helper_module("check")
 checks = helper_module("checks")
 instances = helper_module("instances")
+unit_file = helper_module("unit_file")
 HostError = helper_module("tools").HostError
 UNIT, SPARE = "corral-my-chat.service", "corral-my-chat-spare.service"
+UNIT_TEXT = "[Unit]\nX-Corral-Generation=g\n"
 PLANNED = {"GGML_NO_BACKTRACE": "1", "CUDA_CACHE_PATH": "%C/corral-my-chat"}
 RUNS = {"GGML_NO_BACKTRACE": "1", "CUDA_CACHE_PATH": "/var/cache/corral-my-chat", "LANG": "C"}
 
@@ -58,6 +61,7 @@ class System:
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     made = System(tmp_path)
     monkeypatch.setattr(changes, "SEARCHED", (str(made.etc), str(made.run)))
+    monkeypatch.setattr(changes, "CONFIGURED", (str(made.etc), str(made.run)))
     monkeypatch.setattr(changes, "show", made.show)
     monkeypatch.setattr(changes, "output", made.output)
     monkeypatch.setattr(check, "show", made.show)
@@ -88,7 +92,7 @@ def refused(system: System) -> str:
 
 def test_a_unit_that_nothing_changes_is_in_order(system: System, server: Any) -> None:
     checks.refuse_changed_unit({"instance": system.instance})
-    assert changes.is_as_planned(system.instance, server(**RUNS))
+    assert changes.differences(system.instance, server(**RUNS)) == []
     assert check.check_drop_ins(system.instance) == ("drop-ins", True, "none")
 
 
@@ -104,7 +108,7 @@ def test_a_drop_in_is_named_even_before_systemd_reads_it(
     assert f"my-chat: {UNIT} is changed by {path}. Next: " in said
     step = f"systemctl revert {UNIT}" if name == f"{UNIT}.d" else f"rm {path}"
     assert step in said
-    assert not changes.is_as_planned(system.instance, server(**RUNS))
+    assert changes.differences(system.instance, server(**RUNS))
     row, ok, detail = check.check_drop_ins(system.instance)
     assert (row, ok) == ("drop-ins", False)
     assert path in detail
@@ -136,7 +140,7 @@ def test_what_a_distribution_ships_is_allowed(system: System) -> None:
 
 def test_a_unit_that_systemd_has_not_read_is_not_in_order(system: System, server: Any) -> None:
     system.properties = {"NeedDaemonReload": "yes"}
-    assert not changes.is_as_planned(system.instance, server(**RUNS))
+    assert changes.differences(system.instance, server(**RUNS))
     assert not check.check_drop_ins(system.instance)[1]
 
 
@@ -150,7 +154,7 @@ def test_a_variable_that_no_plan_sets_is_named_without_its_value(
     monkeypatch.setattr(check, "main_pid", lambda _: pid)
     expected = "environment", False, f"not as planned: {name}"
     assert check.check_environment(system.instance) == expected
-    assert not changes.is_as_planned(system.instance, pid)
+    assert changes.differences(system.instance, pid)
     system.variables += f"{name}=secret\n"
     said = refused(system)
     assert f"systemctl unset-environment {name}`" in said
@@ -188,12 +192,124 @@ def test_an_instance_serves_only_as_planned(
 ) -> None:
     running = {
         "ActiveState": "active", "SubState": "running", "MainPID": "1", "NRestarts": "0",
-        "ActiveEnterTimestamp": "",
+        "ActiveEnterTimestamp": "", "UnitFileState": "enabled",
     }  # fmt: skip
     monkeypatch.setattr(instances, "show", lambda *_: running)
-    monkeypatch.setattr(instances, "is_in_order", lambda *_: True)
+    monkeypatch.setattr(instances, "replaced", lambda *_: [])
     monkeypatch.setattr(instances, "generation_is_whole", lambda *_: True)
-    files = {"folder": str(tmp_path), "key_path": str(tmp_path / "key"), "generation": "g"}
-    for planned in (True, False):
-        monkeypatch.setattr(changes, "is_as_planned", lambda *_, found=planned: found)
-        assert instances.instance_state({**system.instance, **files})["serves"] is planned
+    planned = written(system, tmp_path)
+    (tmp_path / "receipt.json").write_text('{"generation": "g"}')
+    for found in ([], [changes.DROP_INS]):
+        monkeypatch.setattr(changes, "differences", lambda *_, found=found: found)
+        state = instances.instance_state(planned)
+        assert (state["serves"], state["differs"]) == (not found, found)
+    monkeypatch.setattr(changes, "differences", lambda *_: [])
+    running["UnitFileState"] = "disabled"
+    edit(planned["unit_path"])
+    differs = instances.instance_state(planned)["differs"]
+    assert differs == [instances.EDITED, instances.DISABLED]
+
+
+def written(system: System, root: Path) -> dict[str, Any]:
+    """An instance whose files are as Corral wrote them, with a chat template."""
+    staged = root / "generations" / "g"
+    staged.mkdir(parents=True)
+    texts = {staged / "unit": UNIT_TEXT, system.etc / UNIT: UNIT_TEXT, staged / "template": "{{}}"}
+    for path, text in texts.items():
+        path.write_text(text)
+    digests = {str(p): hashlib.sha256(text.encode()).hexdigest() for p, text in texts.items()}
+    more = {"folder": str(root), "key_path": str(root / "key"), "generation": "g"}
+    return {**system.instance, **more, "file_sha256": digests}
+
+
+def edit(path: str | Path) -> None:
+    with Path(path).open("a") as file:
+        file.write("LimitNOFILE=1\n")
+
+
+@pytest.mark.parametrize("name", ["unit", "template"])
+def test_a_staged_file_that_was_edited_is_seen_and_staged_again(
+    name: str, system: System, tmp_path: Path
+) -> None:
+    planned = written(system, tmp_path)
+    staged = tmp_path / "generations" / "g"
+    assert instances.generation_is_whole(staged, planned)
+    assert check.check_unit(planned) == ("unit", True, "generation g")
+    edit(staged / name)
+    assert not instances.generation_is_whole(staged, planned)
+    told = f"edited: {staged / name}; a deploy puts it back"
+    assert check.check_unit(planned) == ("unit", False, told)
+
+
+def test_an_edited_unit_file_is_seen_whatever_was_edited_beside_it(
+    system: System, tmp_path: Path
+) -> None:
+    planned = written(system, tmp_path)
+    for path in (system.etc / UNIT, tmp_path / "generations" / "g" / "unit"):
+        edit(path)
+        assert str(system.etc / UNIT) in check.check_unit(planned)[2]
+    # A plan of before there were digests compares with what was staged.
+    del planned["file_sha256"]
+    assert check.check_unit(planned)[1]
+    edit(system.etc / UNIT)
+    assert not check.check_unit(planned)[1]
+
+
+def test_another_generation_or_none_is_not_what_is_planned(system: System, tmp_path: Path) -> None:
+    planned = written(system, tmp_path)
+    path = system.etc / UNIT
+    path.write_text(UNIT_TEXT.replace("=g", "=h"))
+    told = f"{path} has generation h, planned g"
+    assert check.check_unit(planned) == ("unit", False, told)
+    path.unlink()
+    assert check.check_unit(planned) == ("unit", False, f"{path} has no generation, planned g")
+
+
+@pytest.mark.parametrize(
+    ("unit", "spare", "told"),
+    [
+        ("enabled", "", "starts at boot"),
+        ("disabled", "", f"{UNIT} is disabled"),
+        ("enabled-runtime", "", f"{UNIT} is enabled-runtime"),
+        ("masked", "disabled", f"{UNIT} is masked"),
+        ("", "", f"{UNIT} is not there"),
+        ("enabled", "enabled", f"{SPARE} is enabled"),
+    ],
+)
+def test_what_a_boot_starts_is_told(
+    unit: str, spare: str, told: str, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {UNIT: unit, SPARE: spare}
+    monkeypatch.setattr(unit_file, "show", lambda one, *_: {"UnitFileState": found[one]})
+    ok = told == "starts at boot"
+    assert check.check_enabled(system.instance) == ("enabled", ok, told)
+
+
+def test_what_systemd_would_give_the_next_start_is_told(
+    system: System, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = server(**RUNS)
+    monkeypatch.setattr(check, "main_pid", lambda _: pid)
+    assert check.check_environment(system.instance) == ("environment", True, "as planned")
+    system.variables += "LD_PRELOAD=secret\n"
+    told = "systemd would give its next start LD_PRELOAD"
+    assert check.check_environment(system.instance) == ("environment", False, told)
+    assert changes.differences(system.instance, pid) == [changes.VARIABLES]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "names"),
+    [
+        ("system.conf", "DefaultEnvironment=LANG=C LLAMA_ARG_TOOLS=all", ["LLAMA_ARG_TOOLS"]),
+        ("system.conf.d/a.conf", 'ManagerEnvironment="LD_PRELOAD=/a b" A=1', ["LD_PRELOAD"]),
+        ("system.conf", "#DefaultEnvironment=LD_PRELOAD=/a", []),
+        ("system.conf.d/a.off", "DefaultEnvironment=LD_PRELOAD=/a", []),
+    ],
+)
+def test_variables_of_systemd_s_own_files_are_told_before_they_are_read(
+    file: str, line: str, names: list[str], system: System
+) -> None:
+    path = system.etc / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"[Manager]\n{line}\n")
+    assert changes.manager_variables(system.instance) == names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -199,6 +200,12 @@ def test_a_chat_template_is_part_of_its_generation() -> None:
     assert one.chat_template_path == f"{folder}/chat-template.jinja"
     assert one.argv[one.argv.index("--chat-template-file") + 1] == one.chat_template_path
     assert one.chat_template_path in one.unit_text
+    texts = {
+        one.unit_path: one.unit_text, f"{folder}/unit": one.unit_text,
+        one.chat_template_path: one.chat_template,
+    }  # fmt: skip
+    digests = {path: sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    assert one.file_sha256 == digests
     assert one.generation != other.generation
     assert instance("{{ messages }}") == one
 
