@@ -84,7 +84,7 @@ class Gateways:
         wanted = instance.activation.how != "side-by-side"
         failing: list[str] = []
         try:
-            with self._renewed(server, taken):
+            with renewed(server, taken, self.say):
                 yield wanted and self._take(server, instance, taken)
         finally:
             failing += self._give_back(taken, server)
@@ -132,30 +132,6 @@ class Gateways:
     def _host(self, server: str) -> Host:
         name = server.rpartition("/")[0]
         return next(host for host in self.hosts if host.name == name)
-
-    @contextmanager
-    def _renewed(self, server: str, taken: list[Host]) -> Iterator[None]:
-        """Renew the leases of all that is taken, until the block ends."""
-        over = threading.Event()
-
-        def renew() -> None:
-            while not over.wait(_RENEW_SECONDS):
-                for gateway in tuple(taken):
-                    self._renew(gateway, server)
-
-        thread = threading.Thread(target=renew, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def _renew(self, gateway: Host, server: str) -> None:
-        try:
-            control.drain(gateway, server, LEASE_SECONDS, limit_seconds=0)
-        except CorralError as error:
-            self.say(f"{server} may get requests from {gateway.name}: {error.what}")
 
     def _take(self, server: str, instance: InstancePlan, taken: list[Host]) -> bool:
         """Whether no gateway sends the server anything; else none is changed."""
@@ -208,3 +184,29 @@ class AskedGateways(Gateways):
         """Raises CorralError for a gateway that does not answer."""
         name = server_name(server)
         return [h for h in self.hosts if name in {one.server for one in control.state(h)}]
+
+
+@contextmanager
+def renewed(server: str, taken: list[Host], say: Say) -> Iterator[None]:
+    """Renew the leases of a server's drains at all gateways in ``taken`` until the block ends."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(_RENEW_SECONDS):
+            for gateway in tuple(taken):
+                _renew(gateway, server, say)
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _renew(gateway: Host, server: str, say: Say) -> None:
+    try:
+        control.drain(gateway, server, LEASE_SECONDS, limit_seconds=0)
+    except CorralError as error:
+        say(f"{server} may get requests from {gateway.name}: {error.what}")

@@ -27,9 +27,8 @@ _MODULES = {
     **dict.fromkeys(("history", "show", "pin", "unpin"), "corral.cli.history"),
     "gateway": "corral.cli.gateway",
     "keys": "corral.cli.keys",
-    **dict.fromkeys(
-        ("verify", "status", "start", "stop", "restart", "logs"), "corral.cli.instances"
-    ),
+    **dict.fromkeys(("verify", "status", "logs"), "corral.cli.instances"),
+    **dict.fromkeys(("start", "stop", "restart"), "corral.cli.services"),
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -1,4 +1,4 @@
-"""`corral verify`, `status`, `start`, `stop`, `restart`, `logs`: running instances, by name."""
+"""`corral verify`, `status`, `logs`: running instances, by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import TypeAdapter
 
-from corral.answers import ANYTHING, CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
+from corral.answers import CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
 from corral.cli.reach import (
     Planned,
     Target,
@@ -33,9 +33,6 @@ from corral.terminal import say, say_json, show
 from corral.verification import Check, subjects
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
-# Beside what servers need to get ready.
-_ANSWER_SECONDS = 120
-
 T = TypeVar("T")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -103,30 +100,6 @@ def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> Non
 
 
 @click.command()
-@names_argument
-@inventory_option
-def start(names: tuple[str, ...], inventory: Path | None) -> None:
-    """Start instances and wait until they answer."""
-    _systemctl("start", names, inventory)
-
-
-@click.command()
-@names_argument
-@inventory_option
-def stop(names: tuple[str, ...], inventory: Path | None) -> None:
-    """Stop instances until the next start, reboot or deploy."""
-    _systemctl("stop", names, inventory)
-
-
-@click.command()
-@names_argument
-@inventory_option
-def restart(names: tuple[str, ...], inventory: Path | None) -> None:
-    """Restart instances and wait until they answer."""
-    _systemctl("restart", names, inventory)
-
-
-@click.command()
 @click.argument("name", metavar="HOST|INSTANCE|HOST/INSTANCE")
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
 @click.option("-n", "--lines", default=100, show_default=True, help="Start this far back.")
@@ -157,48 +130,15 @@ def _build_log(lines: int, *, follow: bool) -> list[str]:
     return ["sh", "-c", f"exec tail {options} {HOST_PATHS.state}/jobs/build-*/log"]
 
 
-def _systemctl(verb: str, names: tuple[str, ...], inventory: Path | None) -> None:
-    if not names:
-        raise CorralError(f"corral {verb}", "no host or instance named", "name what to act on")
-    failed = 0
-    for target in reach(names, inventory):
-        code = run_on(target.host, ["systemctl", verb, *_units(target)])
-        if code == 0 and verb != "stop":
-            code = 1 if (problem := _not_ready(target)) else 0
-            if problem:
-                say(problem, err=True)
-        failed += code != 0
-        outcome = "failed" if code else {"stop": "stopped"}.get(verb, "ready")
-        for name in target.names:
-            say(f"{target.host.name}/{name}: {outcome}")
-    sys.exit(1 if failed else 0)
-
-
-def _not_ready(target: Target) -> str:
-    """Why instances do not answer where what is installed of them listens; empty once all do."""
-    try:
-        plan = as_kept(target)
-    except CorralError as error:
-        return str(error)
-    answer = _ask((target.host, plan), "ready", ANYTHING, _ready_seconds(plan))
-    return answer if isinstance(answer, str) else ""
-
-
-def _ready_seconds(plan: HostPlan) -> int:
-    """It waits for one instance after the other."""
-    return _ANSWER_SECONDS + sum(one.ready_timeout_seconds for one in plan.instances)
-
-
 def _ask(
     target: tuple[Host, HostPlan],
     command: str,
     shape: TypeAdapter[T],
-    seconds: float | None = None,
 ) -> T | str:
     """The helper's answer, or the reason why there is none, as text."""
     host, plan = target
     try:
-        return call_helper(host, command, plan.to_helper(), shape, seconds=seconds)
+        return call_helper(host, command, plan.to_helper(), shape)
     except CorralError as error:
         return str(error)
 

@@ -142,6 +142,15 @@ def ready(gateway: Host, server: str) -> bool:
     return _ask(gateway, "ready", _READY, server=name, by_lease=False).serving
 
 
+def release(gateway: Host, server: str) -> None:
+    """End a drain, whether or not the server's checks pass: they decide again.
+
+    + server: ``host/instance``. Raises CorralError.
+    """
+    name = server_name(server)
+    _ask(gateway, "ready", _READY, server=name, by_lease=False, patience_seconds=0)
+
+
 def weigh(gateway: Host, server: str, weight: int) -> None:
     """Change a server's share until the inventory says another one.
 

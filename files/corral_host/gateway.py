@@ -54,13 +54,13 @@ def drain(question):
 
 
 def ready(question):
-    """Send requests again; waits a little until its checks pass."""
+    """Send requests again; waits a little until its checks pass, or for ``patience_seconds``."""
     name = question["server"]
     with changing():
         change(question, known(name), "state ready")
         if not question["by_lease"]:
             end_lease(name)
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + question.get("patience_seconds", READY_SECONDS)
     while not any(map(serves, known(name))) and time.monotonic() < deadline:
         time.sleep(PAUSE_SECONDS)
     return {"serving": any(map(serves, known(name)))}

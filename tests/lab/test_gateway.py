@@ -460,6 +460,51 @@ def test_a_drain_cuts_no_request_nor_does_a_reload_meanwhile(lab: Workspace) -> 
     assert seen.failures == []
 
 
+def test_a_restart_a_stop_and_a_start_of_a_member_fail_no_request(lab: Workspace) -> None:
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        before = lab.pid("lab-1", "tiny-chat")
+        restarted = lab.corral("restart", SERVERS[0], *LAB)
+        assert restarted.returncode == 0, said(restarted)
+        assert f"{GW}: {SERVERS[0]} is drained after" in said(restarted)
+        assert lab.pid("lab-1", "tiny-chat") not in (0, before)
+        assert serving(lab) == set(SERVERS)
+        seen.wait_for_more()
+        stopped = lab.corral("stop", SERVERS[0], *LAB)
+        assert stopped.returncode == 0, said(stopped)
+        assert lab.pid("lab-1", "tiny-chat") == 0
+        # No drain is left that a start would have to wait for.
+        row = servers(lab)[SERVERS[0]]
+        assert (row["up"], row["admin"]) == (False, "ready")
+        seen.wait_for_more()
+        started = lab.corral("start", SERVERS[0], *LAB)
+        assert started.returncode == 0, said(started)
+        assert serving(lab) == set(SERVERS)
+        seen.wait_for_more()
+    assert seen.failures == []
+
+
+def test_the_last_member_is_stopped_by_force_alone(lab: Workspace) -> None:
+    """What the refusal says to type does it."""
+    running = [lab.pid(*server.split("/")) for server in SERVERS]
+    assert lab.corral("stop", *SERVERS, *LAB).returncode == 1
+    assert [lab.pid(*server.split("/")) for server in SERVERS] == running
+    assert lab.corral("stop", *SERVERS[:2], *LAB).returncode == 0
+    for verb in ("restart", "stop"):
+        refused = lab.corral(verb, SERVERS[2], *LAB)
+        assert refused.returncode == 1
+        told = " ".join(refused.stderr.split())
+        assert f"is the last server of {ALIAS} at {GW} that serves; nothing was stopped" in told
+        assert lab.pid(*SERVERS[2].split("/")) == running[2]
+    command = re.search(r"`corral (stop [^`]* --force)`", told)
+    assert command
+    forced = lab.corral(*command[1].split())
+    assert forced.returncode == 0, said(forced)
+    assert lab.pid(*SERVERS[2].split("/")) == 0
+    assert lab.corral("start", *SERVERS, *LAB).returncode == 0
+    assert serving(lab) == set(SERVERS)
+
+
 def test_a_restart_without_a_drain_is_noticed_by_the_same_load(lab: Workspace) -> None:
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
