@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from corral import answers
-from corral.answers import JobNews
+from corral.answers import Foreseen, JobNews
 from corral.asking import UnreachedError, fault
 from corral.errors import CorralError
 from corral.following import REPLACED, Hear, News, follow
@@ -47,6 +47,9 @@ class Traffic(Protocol):
     def keep(self, server: str, place: Place | None) -> None:
         """Look for it there alone; None: where it was before ``expect``."""
 
+    def may_be_away(self, server: str, instance: InstancePlan) -> bool:
+        """What ``away`` would give, as things are now; changes nothing."""
+
 
 class NoGateway:
     """Clients ask the instances themselves."""
@@ -60,6 +63,10 @@ class NoGateway:
 
     def keep(self, *_: object) -> None:
         """Nobody looks for it."""
+
+    def may_be_away(self, *_: object) -> bool:
+        """It cannot."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,16 @@ class Driver:
             self.traffic.expect(name, place)
             spec = {**_spec(self.plan, instance), **self._how(drained)}
             return self._moved(name, place, self._run("activate", instance, spec))
+
+    def foresee(self, instance: InstancePlan) -> tuple[Foreseen, bool]:
+        """How the host would switch to the planned generation, decided by itself as in `activate`.
+
+        Gives as well whether gateways would send nothing meanwhile. Raises CorralError.
+        """
+        drained = self.traffic.may_be_away(f"{self.host.name}/{instance.name}", instance)
+        text = json.dumps({**_spec(self.plan, instance), **self._how(drained)})
+        helper = self.plan.paths.helper
+        return ask(self.host, helper, ["foresee"], answers.FORESEEN, text), drained
 
     def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
         """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.

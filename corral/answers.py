@@ -96,6 +96,16 @@ class Phase(Told):
     detail: str = ""
 
 
+class Foreseen(Told):
+    """How an activation would go as things are now.
+
+    + how: None where something stands against it: obstacles
+    """
+
+    how: str | None
+    obstacles: tuple[str, ...] = ()
+
+
 class JobNews(Told):
     """News of a job; ``answer`` is that of its kind, once it ended.
 
@@ -217,6 +227,7 @@ NEWS = TypeAdapter(JobNews)
 BENCHMARKED = TypeAdapter(Benchmarked)
 BUILT = TypeAdapter(Built)
 KEPT = TypeAdapter(Kept)
+FORESEEN = TypeAdapter(Foreseen)
 FOUND = TypeAdapter(FoundInstances)
 PINNED = TypeAdapter(Pinned)
 REMOVED = TypeAdapter(list[str])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from corral_shared.gateway_lines import base
+
 from corral.activation import NoGateway, Traffic
 from corral.asking import UnreachedError
 from corral.errors import CorralError
@@ -150,13 +152,21 @@ class Gateways:
         """The gateways that send requests to a server."""
         return gateways_of(server, self.hosts, self.plans)
 
+    def may_be_away(self, server: str, instance: InstancePlan) -> bool:
+        """What ``away`` would give, as things are now; changes nothing."""
+        if instance.activation.how == "side-by-side":
+            return False
+        try:
+            standings = [_standing(gateway, server) for gateway in self._before(server)]
+        except CorralError:
+            return False
+        return bool(standings) and all(others or not serves for serves, others in standings)
+
     def _drain(self, gateway: Host, server: str, limit: int, taken: list[Host]) -> bool:
-        states = control.state(gateway)
-        own = [one for one in states if one.server == server_name(server)]
-        if not any(one.serves for one in own):
+        serves, others = _standing(gateway, server)
+        if not serves:
             return True
-        pool = own[0].pool
-        if not any(one.serves and one.pool == pool and one not in own for one in states):
+        if not others:
             return False
         taken.append(gateway)
         control.drain(gateway, server, LEASE_SECONDS, limit_seconds=limit)
@@ -184,6 +194,15 @@ class AskedGateways(Gateways):
         """Raises CorralError for a gateway that does not answer."""
         name = server_name(server)
         return [h for h in self.hosts if name in {one.server for one in control.state(h)}]
+
+
+def _standing(gateway: Host, server: str) -> tuple[bool, bool]:
+    """Whether a gateway sends requests to a server, and whether to others of its alias."""
+    states = control.state(gateway)
+    own = [one for one in states if base(one.server) == server_name(server)]
+    pools = {one.pool for one in own}
+    others = any(one.serves and one.pool in pools and one not in own for one in states)
+    return any(one.serves for one in own), others
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
         soak_seconds=soak,
         on_failure=wanted.on_failure,
         waves=due,
-        steps=steps(staged, due),
+        steps=steps(staged, due, found.traffic),
         gateways=fronts.steps(will_serve),
         notes=tuple(warning for wave in due for warning in wave.warnings),
     )

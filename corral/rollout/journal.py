@@ -26,7 +26,7 @@ _ROOM = "make room, then go on with --resume"
 class Step(Frozen):
     """One instance that changes. ``from_generation`` is None where nothing served before.
 
-    + changes: what is another than before; + how: in place or side by side, as far as is known
+    + changes: what is another than before; + how: as the host decides it with the facts of now
     + estimated_seconds: as long as last time, else the limit of its gate
     """
 

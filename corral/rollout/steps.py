@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from corral.activation import history, kept_plan
+from corral.activation import Driver, NoGateway, Traffic, history, kept_plan
 from corral.errors import CorralError
 from corral.plan import InstancePlan
 from corral.remote import on_all
@@ -22,33 +23,55 @@ _NAMED = {
 _WAYS = {"in-place": "in place", "side-by-side": "side by side"}
 
 
-def steps(members: Sequence[Member], waves: Sequence[Wave]) -> tuple[Step, ...]:
-    """One for each waiting instance, in the order of the waves. Raises CorralError."""
+def steps(
+    members: Sequence[Member], waves: Sequence[Wave], traffic: Traffic | None = None
+) -> tuple[Step, ...]:
+    """One for each waiting instance, in the order of the waves. Raises CorralError.
+
+    + traffic: the gateways in front of them
+    """
     by_name = {member.host.name: member for member in members}
     ordered = [by_name[name] for wave in waves for name in wave.hosts]
-    return tuple(step for found in on_all(_of_host, ordered) for step in found)
+    found = on_all(partial(_of_host, traffic=traffic or NoGateway()), ordered)
+    return tuple(step for some in found for step in some)
 
 
-def _of_host(member: Member) -> list[Step]:
+def _of_host(member: Member, traffic: Traffic) -> list[Step]:
     reports = history(member.host, member.plan)
-    return [_step(member, instance, reports) for instance in member.waiting]
+    driver = Driver(member.host, member.plan, traffic)
+    return [_step(member, instance, reports, driver) for instance in member.waiting]
 
 
-def _step(member: Member, instance: InstancePlan, reports: Sequence[Report]) -> Step:
+def _step(
+    member: Member, instance: InstancePlan, reports: Sequence[Report], driver: Driver
+) -> Step:
     found = member.state.instances[instance.name]
     before = found.installed_generation
+    how, told = _how(instance, before, driver)
     return Step(
         host=member.host.name,
         instance=instance.name,
         from_generation=before,
         to_generation=instance.generation,
         changes=tuple(_changes(member, instance, before)),
-        how=_how(instance, before),
-        estimated_seconds=_estimate(instance, reports),
+        how=told,
+        estimated_seconds=_estimate(instance, how, reports),
     )
 
 
-def _how(instance: InstancePlan, before: str | None) -> str:
+def _how(instance: InstancePlan, before: str | None, driver: Driver) -> tuple[str, str]:
+    """How the host would do it as things are now, in its words, and in those of the plan."""
+    try:
+        found, drained = driver.foresee(instance)
+    except CorralError as error:
+        return "", f"{_asked_for(instance, before)}; not foreseen: {error.what}"
+    if found.how is None:
+        obstacle = ". ".join(found.obstacles).partition(" Next: ")[0].rstrip(".")
+        return "", f"{_asked_for(instance, before)}; refused as things are now: {obstacle}"
+    return found.how, f"{found.how}, drained at its gateway" if drained else found.how
+
+
+def _asked_for(instance: InstancePlan, before: str | None) -> str:
     if before is None:
         return "first"
     ways = instance.activation
@@ -56,10 +79,10 @@ def _how(instance: InstancePlan, before: str | None) -> str:
     return _WAYS.get(ways.how, freely)
 
 
-def _estimate(instance: InstancePlan, reports: Sequence[Report]) -> int:
-    """As long as it took last time; before the first time, as long as its gate waits."""
+def _estimate(instance: InstancePlan, how: str, reports: Sequence[Report]) -> int:
+    """As long as it took last time in this way; before, as long as its gate waits."""
     own = (r for r in reports if r.instance == instance.name and r.outcome == "kept" and r.phases)
-    last = next(own, None)
+    last = next((r for r in own if r.how == how), None)
     return round(last.seconds) if last else instance.ready_timeout_seconds
 
 
@@ -67,7 +90,8 @@ def _changes(member: Member, instance: InstancePlan, before: str | None) -> list
     if before is None:
         return ["new"]
     if before == instance.generation:
-        return ["its keys or its program were replaced, or it does not run"]
+        differs = member.state.instances[instance.name].differs
+        return list(differs) or ["its keys are to be replaced"]
     old = _plan_of(member, instance.name, before)
     return (
         changes(old, instance.model_dump(mode="json"))

@@ -25,6 +25,7 @@ forget PLAN          remove these; the next generation that is kept makes new on
 rehash PLAN          read all weights again; a rotten shard loses its receipt
 confirm INSTANCE GENERATION   tell an activation that waits for it to keep the generation
 history PATHS        reports of all activations here, newest first
+foresee SPEC         how an activation would go, as things are now; SPEC is that of its job
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
 pin NAMED            keep a generation under a name; unpin forgets it. NAMED has that name too
 hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent;
@@ -68,6 +69,7 @@ WITH_DOCUMENT = {
     "reserve": ("reserve", "reserve"),
     "history": ("history", "history"),
     "generation": ("history", "generation"),
+    "foresee": ("activate", "foresee"),
     "pin": ("history", "pin"),
     "unpin": ("history", "unpin"),
     "gateway": ("gateway", "gateway"),

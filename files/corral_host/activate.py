@@ -44,6 +44,20 @@ def activate(spec, by, run=None):
         raise failed(report, str(fault)) from fault
 
 
+def foresee(spec):
+    """How an activation would go, as things are now; changes nothing.
+
+    ``how`` is None where something stands against it: ``obstacles``.
+    """
+    try:
+        before = checks.served_before(spec["instance"])
+        texts, rows = checks.findings(spec)
+        how = None if texts else checks.decide(spec, before, rows)
+    except FAULTS as fault:
+        how, texts = None, [str(fault)]
+    return {"how": how, "obstacles": texts}
+
+
 def with_lock(spec, report):
     instance, state = spec["instance"], spec["paths"]["state"]
     with contextlib.ExitStack() as held_until_the_end:

@@ -2,14 +2,23 @@
 
 from corral_host import switch
 from corral_host.attempt import phase
-from corral_host.gate import PROOF, gate
+from corral_host.gate import PROOF, before_start, gate
+from corral_host.gate_change import changed_parts
 from corral_host.steps import prepare
+
+# Parts of a gate that take long -> their key of the plan. Only what changed is measured again.
+LONG = {"speed": "speed", "soak": "soak_seconds"}
 
 
 def switch_to(task, spec, report):
     """Raises HostError; the server is never stopped, so taking back interrupts nothing."""
+    instance = spec["instance"]
+    changed = changed_parts(instance)
     prepare(task)
     with phase(report, "writing its unit"):
         switch.put(task)
     with phase(report, "gate"):
-        report["gate"] = gate(spec["instance"], PROOF)
+        if "perplexity" in changed:
+            report["gate"] += before_start(instance)
+        parts = [part for part, key in LONG.items() if key in changed]
+        report["gate"] += gate(instance, (*PROOF, *parts))

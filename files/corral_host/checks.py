@@ -4,9 +4,10 @@ from pathlib import Path
 
 from corral_host import nvidia_smi, redirect, unit_changes
 from corral_host.bench import marker
+from corral_host.gate_change import changed_parts
 from corral_host.header_files import proof_folder
 from corral_host.history import plan_of
-from corral_host.instances import DISABLED, EDITED, generation_is_whole, instance_state
+from corral_host.instances import DISABLED, EDITED, GATE, generation_is_whole, instance_state
 from corral_host.processes import listeners
 from corral_host.prove import verdict
 from corral_host.release import check_contents
@@ -19,7 +20,7 @@ from corral_host.unit_file import installed_generation
 
 GOES_ON = "without a restart"
 # What can be put right around a server that goes on.
-AROUND_IT = {EDITED, DISABLED, STALE}
+AROUND_IT = {EDITED, DISABLED, STALE, GATE}
 AGAIN = "mend that, then run the same deploy again"
 
 
@@ -148,7 +149,7 @@ def room(spec):
 
 def placed(instance, spec):
     engine = Path(instance["argv"][0]).parent.parent.parent.name
-    serves = instance_state(instance)["serves"]
+    serves = not set(instance_state(instance)["differs"]) - AROUND_IT
     return {**instance, "host": spec["host"], "engine": engine, "serves": serves}
 
 
@@ -159,7 +160,7 @@ def decide(spec, before, rows):
     wanted = spec["instance"]["activation"]["how"]
     # A server that is down has no clients to spare a gap.
     serves = show(spec["instance"]["unit"], "ActiveState")["ActiveState"] == "active"
-    if serves and may_go_on(spec["instance"]):
+    if serves and may_go_on(spec["instance"], rows):
         return GOES_ON
     if not serves or wanted == "in-place" or (wanted == "auto" and spec["drained"]):
         return "in place"
@@ -173,16 +174,19 @@ def decide(spec, before, rows):
     return "in place" if obstacle else "side by side"
 
 
-def may_go_on(instance):
+def may_go_on(instance, rows):
     """Whether only what surrounds its server differs; the server is the one that passed its gate.
 
-    Another one may have been started from a file that was edited.
+    Another one may have been started from a file that was edited. ``rows``: of its proof, as
+    perplexity is measured beside it.
     """
     differs = set(instance_state(instance)["differs"])
     if not differs or differs - AROUND_IT:
         return False
+    if "perplexity" in changed_parts(instance) and not all(map(holds_two, rows)):
+        return False
     now = show(instance["unit"], "InvocationID")["InvocationID"]
-    return differs == {DISABLED} or receipt(instance["folder"]).get("invocation") == now
+    return differs <= {DISABLED, GATE} or receipt(instance["folder"]).get("invocation") == now
 
 
 def against_side_by_side(spec, before, rows):
@@ -191,8 +195,6 @@ def against_side_by_side(spec, before, rows):
     spare = instance["activation"]["spare"]
     if spare is None:
         return "it listens on a unix socket"
-    if before["generation"] == instance["generation"]:
-        return "it is the generation that serves"
     if before["endpoint"] != instance["endpoint"]:
         return "it moves to another address or port"
     if taken := holder_of(spare["endpoint"]):

@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from corral_host.server import call, first_key
+from corral_host.server import call, loaded_key
 from corral_host.tools import FAULTS, show
 
 PAUSE_SECONDS = 0.25
@@ -86,7 +86,7 @@ def by_slots(server):
 
 
 def ask(server, path):
-    code, body = call(server, "GET", path, key=first_key(server), timeout=2)
+    code, body = call(server, "GET", path, key=loaded_key(server), timeout=2)
     if code != 200:
         raise ValueError(f"{path} answered {code}")
     return body

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from corral_host import unit_changes
+from corral_host.gate_change import changed_parts
 from corral_host.gate_rows import gate_plan
 from corral_host.held_keys import has_keys
 from corral_host.stored_plan import is_staged
@@ -25,6 +26,8 @@ UNFINISHED = "an activation of it is unfinished"
 EDITED = "its unit file, or a file that it names, was edited"
 DISABLED = "it is not enabled"
 PROGRAM = "its program was replaced since it started"
+GATE = "its gate changed"
+# llama.cpp and ik_llama.cpp read their key file once, when they parse their arguments.
 KEYS = "its keys were replaced since it started"
 
 
@@ -67,6 +70,7 @@ def differences(instance, receipt, unit):
         UNFINISHED: (folder / "activating.json").exists(),
         EDITED: edited_files(instance),
         DISABLED: unit["UnitFileState"] != ENABLED,
+        GATE: receipt.get("generation") == planned and changed_parts(instance),
     }
     return [what for what, differs in found.items() if differs]
 

@@ -4,12 +4,14 @@ import contextlib
 import http.client
 import ipaddress
 import json
+import os
 import socket
 import threading
 from functools import partial
 from pathlib import Path
 
 from corral_host import listener
+from corral_host.tools import show
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -27,6 +29,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 # "CO": what the helper sends itself bypasses the packet rules of a switch (redirect.py).
 MARK = 0x434F
+PROCESSES = "/proc"
 
 
 class MarkedConnection(http.client.HTTPConnection):
@@ -133,6 +136,13 @@ def deadline(sock, seconds, late):
 def first_key(instance):
     lines = Path(instance["key_path"]).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")][0]
+
+
+def loaded_key(instance):
+    """The first key that its running server read: the file on the disk may be a newer one."""
+    pid = show(instance["unit"], "MainPID")["MainPID"]
+    loaded = f"{PROCESSES}/{pid}/root/run/credentials/{instance['unit']}/api-keys"
+    return first_key({"key_path": loaded if os.path.exists(loaded) else instance["key_path"]})
 
 
 def chat(instance, stream=False):

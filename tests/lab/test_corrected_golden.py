@@ -35,11 +35,14 @@ def test_a_corrected_golden_is_the_gate_of_each_later_revert(fleet: Workspace) -
 
 
 def test_a_generation_goes_back_by_the_gate_that_it_passed(fleet: Workspace) -> None:
-    """Not by one that was staged for it since: here the golden of what serves is made wrong."""
-    old = serving(fleet)
+    """Not by one that was asked for since: here the golden of what serves is made wrong."""
+    old, running = serving(fleet), fleet.pid(HOST, NAME)
     with fleet.edited(PROFILE, "exact = 'QX", "exact = 'QY"):
-        unchanged = fleet.deploy("--limit", HOST)
-        assert unchanged.returncode == 0, said(unchanged)
+        wrong = fleet.deploy("--limit", HOST)
+        # It is run against what serves, which goes on; its stored gate stays.
+        assert wrong.returncode != 0
+        assert "golden 0 of 1, limit 1 of 1 replies" in said(wrong)
+        assert fleet.pid(HOST, NAME) == running
         with fleet.edited(PROFILE, VALUE, OTHER):
             failed = fleet.deploy("--limit", HOST)
     assert failed.returncode != 0

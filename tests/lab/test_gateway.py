@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import openai
@@ -20,6 +21,8 @@ from lab.layout import GATEWAY
 from lab.rude_client import METHODS, NOT_HTTP, SMUGGLED, RudeClient, odd_keys, odd_paths
 from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
+from tests.lab.test_endpoint import one_more_key
+from tests.lab.test_rollout import journal, rollout
 from tests.lab.test_secrets import JOURNAL, watched
 from tests.lab.untouched import said
 from tests.lab.waiting import wait_for
@@ -482,6 +485,59 @@ def test_a_restart_a_stop_and_a_start_of_a_member_fail_no_request(lab: Workspace
         assert serving(lab) == set(SERVERS)
         seen.wait_for_more()
     assert seen.failures == []
+
+
+def rolled_out(lab: Workspace, state: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """For each server that changed, what the plan said, and what was done."""
+    done = rollout(lab, state)
+    assert done.returncode == 0, said(done)
+    found = journal(state)
+    reports = {f"{one['host']}/{one['instance']}": one for one in found["reports"]}
+    steps = {f"{one['host']}/{one['instance']}": one for one in found["steps"]}
+    return {name: (step, reports[name]) for name, step in steps.items()}
+
+
+def test_new_keys_of_a_member_fail_no_request_and_go_as_planned(
+    lab: Workspace, tmp_path: Path
+) -> None:
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        running = lab.pid("lab-1", "tiny-chat")
+        with one_more_key(lab):
+            ((name, (step, report)),) = rolled_out(lab, tmp_path / "one").items()
+        assert name == SERVERS[0]
+        assert step["changes"] == ["its keys were replaced since it started"]
+        assert step["how"] == f"{report['how']}, drained at its gateway"
+        assert report["how"] == "in place"
+        assert lab.pid("lab-1", "tiny-chat") not in (0, running)
+        seen.wait_for_more()
+        assert list(rolled_out(lab, tmp_path / "two")) == [SERVERS[0]]
+        seen.wait_for_more()
+    assert seen.failures == []
+
+
+def test_a_new_gate_of_members_is_run_without_a_restart_as_planned(
+    lab: Workspace, tmp_path: Path
+) -> None:
+    running = [lab.pid(*server.split("/")) for server in SERVERS]
+    old, new = "slots = 2", "slots = 2\nsoak_seconds = 1"
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with lab.edited("catalog/profiles/tiny-chat.toml", old, new):
+            found = rolled_out(lab, tmp_path / "one")
+            # Stored with what it passed, so that it is run once.
+            assert "nothing to do" in said(rollout(lab, tmp_path / "two"))
+        for step, report in found.values():
+            assert step["changes"] == ["its gate changed"]
+            assert step["how"] == "without a restart, drained at its gateway"
+            assert report["how"] == "without a restart"
+            assert "soak" in [row["part"] for row in report["gate"]]
+        assert set(SERVERS) <= set(found)
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert [lab.pid(*server.split("/")) for server in SERVERS] == running
+    deploy(lab)
+    assert [lab.pid(*server.split("/")) for server in SERVERS] == running
 
 
 def test_the_last_member_is_stopped_by_force_alone(lab: Workspace) -> None:

@@ -275,6 +275,10 @@ class Gateway:
     def keep(self, server: str, place: Place | None) -> None:
         self.log.append(f"keep {server} on {place.port if place else 'its old port'}")
 
+    def may_be_away(self, server: str, _: InstancePlan) -> bool:
+        self.log.append(f"asked of {server}")
+        return True
+
 
 @pytest.mark.parametrize("answer", [ended(report("a")), ended(None, "no space")])
 def test_a_gateway_sends_nothing_meanwhile_and_always_again_afterwards(
@@ -291,6 +295,21 @@ def test_a_gateway_sends_nothing_meanwhile_and_always_again_afterwards(
         "away a/chat", "expect a/chat on 8001 as small", *kept, "back a/chat",
     ]  # fmt: skip
     assert there.jobs[0]["spec"]["drained"] is True
+
+
+def test_a_host_decides_beforehand_with_what_the_activation_will_be_given(
+    there: FakeHelper,
+) -> None:
+    gateway = Gateway()
+    there.answers["foresee"] = [{"how": "in place", "obstacles": []}]
+    there.answers["poll"] = [ended(report("a"))]
+    driver = Driver(HOST, PLAN, gateway)
+    found, drained = driver.foresee(CHAT_PLAN)
+    assert (found.how, drained) == ("in place", True)
+    assert gateway.log == ["asked of a/chat"]
+    foreseen = there.texts[-1]
+    driver.activate(CHAT_PLAN)
+    assert there.jobs[0]["spec"] == foreseen
 
 
 def test_a_log_has_each_phase_once_and_silence_as_such() -> None:

@@ -162,7 +162,7 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
             "activation": {"how": how, "spare": spare}}  # fmt: skip
     before = {"generation": found["old"], "endpoint": {**END, "port": found["port"]}}
     monkeypatch.setattr(checks, "show", lambda *_: {"ActiveState": found["active"]})
-    monkeypatch.setattr(checks, "may_go_on", lambda _: found["goes_on"])
+    monkeypatch.setattr(checks, "may_go_on", lambda *_: found["goes_on"])
     monkeypatch.setattr(checks, "holder_of", lambda _: found["taken"])
     monkeypatch.setattr(checks.redirect, "unusable", lambda _: found["nft"])
     rows = [row(10, found["free"], 0)]
@@ -171,7 +171,7 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
 
 
 AGAINST: dict[str, dict[str, Any]] = {
-    "a unix socket": {"spare": None}, "the generation that serves": {"old": "b"},
+    "a unix socket": {"spare": None},
     "another address or port": {"port": 9}, "taken by nc": {"taken": {"program": "nc"}},
     "no room for two on GPU 0": {"free": 19},
     "no nft": {"nft": "no nft"},
@@ -191,6 +191,8 @@ def test_without_anything_against_it_both_serve_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert decision(monkeypatch, "auto") == "side by side"
+    # The same generation again, such as with other keys, is as good as another one.
+    assert decision(monkeypatch, "auto", old="b") == "side by side"
     assert decision(monkeypatch, "in-place") == "in place"
     assert decision(monkeypatch, "auto", drained=True) == "in place"
     assert decision(monkeypatch, "side-by-side", drained=True) == "side by side"
@@ -215,6 +217,8 @@ def test_a_server_that_may_go_on_is_not_restarted(
         ([checks.EDITED], "an earlier start", False),
         ([checks.STALE], None, False),
         ([checks.DISABLED], "an earlier start", True),
+        ([checks.GATE], "an earlier start", True),
+        ([checks.GATE, checks.EDITED], "an earlier start", False),
         ([checks.DISABLED, "its keys were replaced since it started"], "this start", False),
         ([], "this start", False),
     ],
@@ -229,7 +233,14 @@ def test_a_server_goes_on_if_it_is_the_one_that_passed_its_gate(
     (tmp_path / "receipt.json").write_text(json.dumps({"generation": "a", "invocation": proved}))
     monkeypatch.setattr(checks, "show", lambda *_: {"InvocationID": "this start"})
     monkeypatch.setattr(checks, "instance_state", lambda _: {"differs": differs})
-    assert checks.may_go_on({"unit": "u", "folder": str(tmp_path)}) is goes_on
+    monkeypatch.setattr(checks, "changed_parts", lambda _: ["golden"])
+    instance = {"unit": "u", "folder": str(tmp_path)}
+    tight = [row(10, 5, 10)]
+    assert checks.may_go_on(instance, tight) is goes_on
+    # Perplexity is measured beside the server, which needs room for two.
+    monkeypatch.setattr(checks, "changed_parts", lambda _: ["perplexity"])
+    assert checks.may_go_on(instance, [row(10, 10, 10)]) is goes_on
+    assert checks.may_go_on(instance, tight) is False
 
 
 @pytest.mark.parametrize("shared", [0, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,12 +128,37 @@ def test_what_the_server_says_of_itself_is_read(monkeypatch: pytest.MonkeyPatch)
         "/metrics": "# x\nllamacpp:requests_processing 2\nllamacpp:requests_deferred 3\n",
         "/slots": json.dumps([{"is_processing": True}, {"is_processing": False}, {"state": 1}]),
     }
-    monkeypatch.setattr(drain, "first_key", lambda _: "key")
+    monkeypatch.setattr(drain, "loaded_key", lambda _: "key")
     monkeypatch.setattr(drain, "call", lambda _, __, path, **___: (200, said[path]))
     assert drain.processing({"metrics": True}) == 5
     assert drain.processing({"metrics": False}) == 2
     monkeypatch.setattr(drain, "call", lambda *_, **__: (501, "no"))
     assert drain.processing({"metrics": True}) is None
+
+
+def test_a_server_is_asked_with_the_key_that_it_read_not_with_that_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = helper_module("server")
+    key = tmp_path / "key"
+    key.write_text("new\n")
+    loaded = tmp_path / "root/run/credentials/corral-chat.service/api-keys"
+    instance = {"unit": "corral-chat.service", "key_path": str(key)}
+    monkeypatch.setattr(server, "PROCESSES", str(tmp_path.parent))
+    monkeypatch.setattr(server, "show", lambda *_: {"MainPID": tmp_path.name})
+    assert server.loaded_key(instance) == "new"
+    loaded.parent.mkdir(parents=True)
+    loaded.write_text("# old\nold\n")
+    assert server.loaded_key(instance) == "old"
+    asked: list[str] = []
+
+    def call(*_: object, key: str, **__: object) -> tuple[int, str]:
+        asked.append(key)
+        return 200, "[]"
+
+    monkeypatch.setattr(drain, "call", call)
+    assert drain.processing({**instance, "metrics": False}) == 0
+    assert asked == ["old"]
 
 
 def test_one_who_cannot_tell_is_busy_with_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,36 @@ def test_an_edited_unit_file_is_put_back_under_a_server_that_goes_on(
     assert not [step for step in played.steps if step in (f"restart {UNIT}", f"stop {UNIT}")]
 
 
+@pytest.mark.parametrize("how", HOWS)
+def test_the_same_generation_is_started_again_as_with_other_keys(
+    how: str, played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, how)
+    before = played.running[UNIT]
+    assert activate(played.spec("a"), "anna")["outcome"] == "kept"
+    assert whole(played) == "a"
+    assert played.running[UNIT] is not before
+    assert not (played.folder / "previous").exists()
+
+
+def test_how_an_activation_would_go_is_told_and_nothing_is_touched(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foresee = MODULES["activate"].foresee
+    choose(monkeypatch, "side by side")
+    assert foresee(played.spec("b")) == {"how": "side by side", "obstacles": []}
+    monkeypatch.setattr(MODULES["checks"], "findings", lambda _: (["no room", "no port"], []))
+    assert foresee(played.spec("b")) == {"how": None, "obstacles": ["no room", "no port"]}
+
+    def fault(_: object) -> None:
+        raise HostError("no way back")
+
+    monkeypatch.setattr(MODULES["checks"], "served_before", fault)
+    assert foresee(played.spec("b")) == {"how": None, "obstacles": ["no way back"]}
+    assert played.steps == []
+    assert whole(played) == "a"
+
+
 def test_the_way_back_is_what_was_staged_not_what_was_edited(
     played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

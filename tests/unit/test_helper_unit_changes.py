@@ -206,8 +206,12 @@ def test_an_instance_serves_only_as_planned(
     monkeypatch.setattr(changes, "differences", lambda *_: [])
     running["UnitFileState"] = "disabled"
     edit(planned["unit_path"])
+    monkeypatch.setattr(instances, "changed_parts", lambda _: ["golden"])
     differs = instances.instance_state(planned)["differs"]
-    assert differs == [instances.EDITED, instances.DISABLED]
+    assert differs == [instances.EDITED, instances.DISABLED, instances.GATE]
+    (tmp_path / "receipt.json").write_text('{"generation": "h"}')
+    differs = instances.instance_state(planned)["differs"]
+    assert differs == [instances.OTHER, instances.EDITED, instances.DISABLED]
 
 
 def written(system: System, root: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from corral.activation import NoGateway
 from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.inventory import Host
@@ -239,6 +240,7 @@ def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
     argv = [word if word != "--parallel" else "--slots" for word in new["argv"]]
     old = {**new, "quant": "F16", "argv": argv}
     helper = FakeHelper({"history": [[report("a")]], "generation": [{"plan": old}]})
+    helper.answers["foresee"] = [{"how": "in place"}]
     monkeypatch.setattr("corral.activation.ask", helper.ask)
     state = settled(plan, {"chat": "k"})
     before = state.instances["chat"].model_copy(update={"installed_generation": OLD})
@@ -247,11 +249,51 @@ def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
     assert (step.from_generation, step.to_generation) == (OLD, generation("a"))
     assert step.changes[0] == "quant F16 -> Q8_0"
     assert "--parallel unset -> 2" in step.changes
-    assert step.estimated_seconds == 2
-    helper.answers = {"history": [[]], "generation": [CorralError("a", "not whole", "x")]}
+    assert (step.how, step.estimated_seconds) == ("in place", 2)
+    helper.answers["history"], helper.answers["generation"] = [[]], [CorralError("a", "no", "x")]
     (step,) = steps.steps([Member(found, plan, state, "", plan.instances)], waves([found], {}))
     assert step.changes == ("unknown: the old plan is not readable there",)
     assert step.estimated_seconds == plan.instances[0].ready_timeout_seconds
+
+
+@pytest.mark.parametrize(
+    ("answer", "behind", "how", "seconds"),
+    [
+        ({"how": "in place"}, False, "in place", 2),
+        ({"how": "in place"}, True, "in place, drained at its gateway", 2),
+        # What took 2 s was another way.
+        ({"how": "side by side"}, False, "side by side", None),
+        ({"how": "without a restart"}, False, "without a restart", None),
+        (
+            {"how": None, "obstacles": ["chat: no room. Next: make some", "more"]}, False,
+            "side by side where both fit; refused as things are now: chat: no room", None,
+        ),
+        (
+            CorralError("a", "not reached", "x"), False,
+            "side by side where both fit; not foreseen: not reached", None,
+        ),
+    ],
+)  # fmt: skip
+def test_a_step_goes_as_its_host_decides(
+    answer: Any, behind: bool, how: str, seconds: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(NoGateway):
+        def may_be_away(self, *_: object) -> bool:
+            return behind
+
+    found, plan = pair("a")
+    helper = FakeHelper({"history": [[report("a")]], "foresee": [answer]})
+    monkeypatch.setattr("corral.activation.ask", helper.ask)
+    state = settled(plan, {"chat": "k"})
+    differs = ("its keys were replaced since it started",)
+    now = state.instances["chat"].model_copy(update={"differs": differs, "serves": False})
+    state = state.model_copy(update={"instances": {"chat": now}})
+    member = Member(found, plan, state, "", plan.instances)
+    (step,) = steps.steps([member], waves([found], {}), Behind())
+    assert step.changes == differs
+    assert step.how == how
+    assert step.estimated_seconds == (seconds or plan.instances[0].ready_timeout_seconds)
+    assert helper.texts[-1]["drained"] is behind
 
 
 def test_paths_of_weights_and_programs_are_no_change_of_their_own() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.helper_modules import helper_module
-from tests.unit.switch_host import MODULES, Host, HostError, choose, played
+from tests.unit.switch_host import MODULES, UNIT, Host, HostError, choose, played
 from tests.unit.test_helper_switch import whole
 
 __all__ = ["played"]
@@ -156,3 +156,48 @@ def test_one_that_no_link_names_any_more_keeps_its_plan(host: Host) -> None:
     stage(host, "c", WRONG)
     assert back(host, "c") == "kept"
     assert whole(host) == "c"
+
+
+def test_a_gate_that_changed_alone_is_run_and_stored_without_a_restart(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "without a restart")
+    gate_change = helper_module("gate_change")
+    server, asked = host.running[UNIT], []
+
+    def gate(instance: dict[str, Any], parts: tuple[str, ...]) -> list[dict[str, Any]]:
+        asked.append(parts)
+        if instance["gate"]["golden"] == WRONG:
+            raise HostError("golden failed")
+        return host.gate(instance)
+
+    for name in ("as_it_runs", "way_back"):
+        monkeypatch.setattr(MODULES[name], "gate", gate)
+    assert gate_change.changed_parts(planned(host, "a", [])) == []
+    assert gate_change.changed_parts(planned(host, "a", RIGHT)) == ["golden"]
+    # One that was never kept has passed no gate.
+    assert gate_change.changed_parts(planned(host, "b", RIGHT)) == []
+    assert switched(host, "a", WRONG) == "reverted"
+    assert kept_golden(host, "a") == []
+    assert switched(host, "a", RIGHT) == "kept"
+    assert kept_golden(host, "a") == RIGHT
+    assert gate_change.changed_parts(planned(host, "a", RIGHT)) == []
+    assert set(asked) == {MODULES["gate"].PROOF}
+    longer = planned(host, "a", RIGHT)
+    longer["gate"] |= {"soak_seconds": 9, "speed": {"runs": 3}}
+    assert outcome(activate, host.spec("a", instance=longer, instances=[longer])) == "kept"
+    assert asked[-1] == (*MODULES["gate"].PROOF, "speed", "soak")
+    assert host.running[UNIT] is server
+    assert whole(host) == "a"
+
+
+def test_perplexity_that_changed_is_measured_beside_the_server(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "without a restart")
+    row = {"part": "perplexity", "ok": True, "figure": "", "limit": "", "detail": ""}
+    monkeypatch.setattr(MODULES["as_it_runs"], "before_start", lambda _: [row])
+    plan = planned(host, "a", [])
+    plan["gate"] |= {"perplexity": {"limit": 7, "text_path": "/t"}}
+    report = activate(host.spec("a", instance=plan, instances=[plan]), "anna")
+    assert [one["part"] for one in report["gate"]] == ["perplexity", "ready"]

@@ -195,6 +195,30 @@ def test_a_switch_side_by_side_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -
     assert gates.log == ["changed"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "how", "away"),
+    [
+        (BOTH, "auto", True),
+        (BOTH, "in-place", True),
+        (BOTH, "side-by-side", False),
+        ([server("a/chat")], "auto", False),
+        ([server("a/chat"), server("b/chat", up=False)], "auto", False),
+        ([server("a/chat", up=False)], "auto", True),
+        (CorralError("gw", "not reached", "x"), "auto", False),
+    ],
+)
+def test_whether_it_would_be_drained_is_known_beforehand(
+    monkeypatch: pytest.MonkeyPatch, rows: Any, how: str, away: bool
+) -> None:
+    gates = Gates(monkeypatch, gw=rows)
+    ways = INSTANCE.activation.model_copy(update={"how": how})
+    instance = INSTANCE.model_copy(update={"activation": ways})
+    assert gates.gateways.may_be_away("a/chat", instance) is away
+    assert gates.log == []
+    assert gates.away(instance) is away
+    assert gates.gateways.may_be_away("d/chat", instance) is False
+
+
 def test_an_instance_behind_no_gateway_is_left_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
     with gates.gateways.away("d/chat", INSTANCE) as drained:
