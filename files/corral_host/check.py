@@ -20,7 +20,7 @@ def check(plan):
     for instance in plan["instances"]:
         rows += [{"instance": instance["name"], **row} for row in check_instance(instance)]
     if gateway := plan.get("gateway"):
-        rows += check_gateway(gateway)
+        rows += check_gateway(gateway, plan["paths"]["units"])
     return [*rows, *key_rows(plan)]
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from corral_host import reserve
 from corral_host.gateway import serves
-from corral_host.gateway_setup import UNPROVED, current
+from corral_host.gateway_setup import UNIT, UNPROVED, current, drop_in_path, wrong_files
 from corral_host.gateway_socket import running_generation, servers
 from corral_host.server import exchange, local
 from corral_host.tools import FAULTS
+from corral_host.unit_changes import strange_drop_ins
+from corral_host.unit_file import ENABLED, unit_file_state
 
 # Two checks of HAProxy's, two seconds apart, after a server became ready.
 SETTLE_SECONDS = 15
@@ -27,10 +29,11 @@ ODD = (
 )
 
 
-def check_gateway(plan):
-    """Rows as ``check_instance`` gives them, for each alias."""
+def check_gateway(plan, units):
+    """Rows as ``check_instance`` gives them, for each alias. ``units``: systemd's folder."""
+    plan = {**plan, "units": units}
     for pool in plan["pools"]:
-        for one in (generation, members, models, keys, routes, reserved):
+        for one in (generation, unit, enabled, members, models, keys, routes, reserved):
             row = attempt(one, plan, pool)
             yield {"instance": f"gateway {pool['alias']}", "check": one.__name__, **row}
 
@@ -49,6 +52,20 @@ def generation(plan, _):
     proved = not (root / UNPROVED).exists()
     told = f"{runs} runs, {planned} is installed{'' if proved else ', and was not proved'}"
     return planned is not None and runs == planned and proved, told
+
+
+def unit(plan, _):
+    """What the next start or reload reads is what Corral wrote, and nothing beside it."""
+    wrong = wrong_files(Path(plan["folder"]), plan["units"])
+    beside = strange_drop_ins(UNIT, but=drop_in_path(plan["units"]))
+    told = [f"edited: {', '.join(wrong)}; a deploy puts it back"] if wrong else []
+    told += [f"changed by {', '.join(beside)}"] if beside else []
+    return not told, "; ".join(told) or "as Corral wrote it"
+
+
+def enabled(*_):
+    state = unit_file_state(UNIT)
+    return state == ENABLED, "starts at boot" if state == ENABLED else f"{UNIT} is {state}"
 
 
 def members(_, pool):

@@ -14,6 +14,7 @@ from pathlib import Path
 from corral_host.gateway_socket import running_generation, save
 from corral_host.held_keys import gateway_keys
 from corral_host.tools import HostError, output, point, show, write_atomic
+from corral_host.unit_file import ENABLED, unit_file_state
 
 UNIT = "haproxy.service"
 HAPROXY = "/usr/sbin/haproxy"
@@ -141,18 +142,11 @@ def current(root):
 
 
 def gateway_state(gateway, units):
-    """What is installed, and what runs; a generation that was edited or opened counts as none."""
+    """What is installed, and what runs; one that is not whole or not for a boot counts as none."""
     root = Path(gateway["folder"])
     found = current(root)
-    place = drop_in_path(units)
-    whole = (
-        found is not None
-        and is_private(root / found)
-        and not (root / UNPROVED).exists()
-        and digest(unnamed(root / found)) == found
-        and place.is_file()
-        and place.read_text() == (root / found / DROP_IN).read_text()
-    )
+    proved = not (root / UNPROVED).exists()
+    whole = proved and not wrong_files(root, units) and unit_file_state(UNIT) == ENABLED
     return {
         "installed": found if whole else None,
         "running": running_generation(),
@@ -169,6 +163,18 @@ def shown_keys(texts):
 
 def sha256(text):
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def wrong_files(root, units):
+    """What is not as Corral wrote it, of what the next start or reload reads; sorted paths."""
+    found, place = current(root), drop_in_path(units)
+    if found is None:
+        return [str(root / "current")]
+    folder = root / found
+    wrong = [] if is_private(folder) and digest(unnamed(folder)) == found else [str(folder)]
+    drop_in = folder / DROP_IN
+    same = place.is_file() and drop_in.is_file() and place.read_text() == drop_in.read_text()
+    return wrong if same else [*wrong, str(place)]
 
 
 def is_private(folder):

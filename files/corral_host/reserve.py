@@ -12,6 +12,7 @@ from pathlib import Path
 from corral_host.guard import quiet
 from corral_host.redirect import ask
 from corral_host.tools import HostError, output, say, write_atomic
+from corral_host.unit_file import ENABLED, unit_file_state
 
 # No instance can have a table (corral_NAME) or a unit (corral-NAME) of these names.
 TABLE = "inet served_by_corral"
@@ -123,7 +124,8 @@ def is_reserved(plan):
         return True
     written = [path.read_text() if path.exists() else None for path in texts(plan)]
     wanted = list(texts(plan).values()) if ports(plan) else [None, None]
-    return written == wanted and sorted(in_force()) == ports(plan)
+    comes_back = not ports(plan) or unit_file_state(UNIT) == ENABLED
+    return written == wanted and comes_back and sorted(in_force()) == ports(plan)
 
 
 def unusable():
@@ -137,6 +139,9 @@ def unusable():
 def told(port):
     """For verify: whether it is as well as it can be, and how it is."""
     if port in in_force():
+        state = unit_file_state(UNIT)
+        if state != ENABLED:
+            return False, f"not after a boot: {UNIT} is {state or 'gone'}"
         return True, f"port {port} answers for servers alone"
     why = unusable()
     detail = (

@@ -4,14 +4,13 @@ import contextlib
 import http.client
 import ipaddress
 import json
-import os
 import socket
 import threading
 from functools import partial
 from pathlib import Path
 
 from corral_host import listener
-from corral_host.tools import show
+from corral_host.held_keys import loaded
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -29,7 +28,6 @@ class UnixConnection(http.client.HTTPConnection):
 
 # "CO": what the helper sends itself bypasses the packet rules of a switch (redirect.py).
 MARK = 0x434F
-PROCESSES = "/proc"
 
 
 class MarkedConnection(http.client.HTTPConnection):
@@ -134,15 +132,16 @@ def deadline(sock, seconds, late):
 
 
 def first_key(instance):
-    lines = Path(instance["key_path"]).read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")][0]
+    return keys_in(Path(instance["key_path"]).read_text())[0]
 
 
 def loaded_key(instance):
     """The first key that its running server read: the file on the disk may be a newer one."""
-    pid = show(instance["unit"], "MainPID")["MainPID"]
-    loaded = f"{PROCESSES}/{pid}/root/run/credentials/{instance['unit']}/api-keys"
-    return first_key({"key_path": loaded if os.path.exists(loaded) else instance["key_path"]})
+    return [*keys_in(loaded(instance) or ""), first_key(instance)][0]
+
+
+def keys_in(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def chat(instance, stream=False):

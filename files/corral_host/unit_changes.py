@@ -41,11 +41,18 @@ LOOKS, LOOK_SECONDS = 20, 0.05
 
 def strange_files(unit, unit_path):
     """Files that change a unit now, or would from the next daemon-reload on, sorted."""
-    now = show(unit, *PROPERTIES)
-    found = {path for path in now.get("DropInPaths", "").split() if not path.startswith(SHIPPED)}
-    found |= {str(path) for path in lying_there(unit)}
-    found |= {path for path in [now.get("FragmentPath")] if path and not is_same(path, unit_path)}
+    found = set(strange_drop_ins(unit))
+    fragment = show(unit, *PROPERTIES).get("FragmentPath")
+    found |= {path for path in [fragment] if path and not is_same(path, unit_path)}
     return sorted(found)
+
+
+def strange_drop_ins(unit, but=None):
+    """Those that no distribution ships, but one that is Corral's own; sorted."""
+    read = show(unit, *PROPERTIES).get("DropInPaths", "").split()
+    found = {path for path in read if not path.startswith(SHIPPED)}
+    found |= {str(path) for path in lying_there(unit)}
+    return sorted(path for path in found if but is None or not is_same(path, but))
 
 
 def lying_there(unit):

@@ -264,9 +264,21 @@ def test_a_second_deploy_changes_nothing_and_it_verifies(lab: Workspace) -> None
     assert lab.on(GW, f"{CURRENT}; {RELOADS}") == before
     verified = lab.corral("verify", GW, "--json", *LAB)
     rows = json.loads(verified.stdout)["checks"][GW]
-    names = ["generation", "members", "models", "keys", "routes", "reserved"]
-    assert [row["check"] for row in rows] == names
+    names = ["generation", "unit", "enabled", "members", "models", "keys", "routes", "reserved"]
+    assert [row["check"] for row in rows] == [*names, "keys-stored", "keys-loaded"]
     assert verified.returncode == 0, said(verified)
+
+
+def test_an_edited_gateway_is_seen_and_put_back(lab: Workspace) -> None:
+    """The next reload would use it, whatever runs."""
+    config = "/etc/corral/gateway/current/haproxy.cfg"
+    text = lab.on(GW, f"cat {config}")
+    lab.on(GW, f"echo '# by hand' >> {config} && systemctl disable --quiet haproxy")
+    rows = json.loads(lab.corral("verify", GW, "--json", *LAB).stdout)["checks"][GW]
+    assert {row["check"] for row in rows if not row["ok"]} == {"unit", "enabled"}
+    deploy(lab, "--limit", GW)
+    assert lab.on(GW, f"cat {config}") == text
+    assert lab.corral("verify", GW, *LAB).returncode == 0
 
 
 def test_it_is_planned_from_all_hosts_whatever_is_deployed(lab: Workspace) -> None:

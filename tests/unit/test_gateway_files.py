@@ -113,6 +113,70 @@ def test_a_group_other_than_haproxys_does_not_read_it(
     assert not setup.is_private(folder)
 
 
+def installed(tmp_path: Path, setup: Any) -> dict[str, Any]:
+    """A gateway whose files are in place; gives its plan."""
+    found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
+    root = tmp_path / "gateway"
+    setup.write(root / found.generation, dict(found.files))
+    (root / "current").symlink_to(found.generation)
+    place = setup.drop_in_path(tmp_path)
+    place.parent.mkdir()
+    place.write_text(found.files["haproxy.service.conf"])
+    return {"folder": str(root), "units": str(tmp_path)}
+
+
+def edit(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("# by hand\n")
+
+
+@pytest.mark.parametrize("what", ["haproxy.cfg", "drop-in", "no drop-in", "current", "beside"])
+def test_what_the_next_reload_would_use_is_compared(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, check = helper_module("gateway_setup"), helper_module("gateway_check")
+    changes = helper_module("unit_changes")
+    plan = installed(tmp_path, setup)
+    current, place = Path(plan["folder"], "current"), setup.drop_in_path(tmp_path)
+    monkeypatch.setattr(changes, "SEARCHED", (str(tmp_path),))
+    monkeypatch.setattr(changes, "show", lambda *_: {"DropInPaths": str(place)})
+    monkeypatch.setattr(setup, "unit_file_state", lambda _: "enabled")
+    monkeypatch.setattr(setup, "running_generation", lambda: "x")
+    assert check.unit(plan, None) == (True, "as Corral wrote it")
+    assert setup.gateway_state(plan, plan["units"])["installed"] == current.readlink().name
+    if what == "haproxy.cfg":
+        edit(current / "haproxy.cfg")
+    elif what == "drop-in":
+        edit(place)
+    elif what == "no drop-in":
+        place.unlink()
+    elif what == "current":
+        current.unlink()
+    else:
+        edit(place.with_name("zz.conf"))
+    ok, told = check.unit(plan, None)
+    assert not ok
+    names = {"haproxy.cfg": current.resolve(), "current": current}
+    assert str(names.get(what, place if "drop-in" in what else place.with_name("zz.conf"))) in told
+    whole = setup.gateway_state(plan, plan["units"])["installed"] is not None
+    assert whole is (what == "beside")
+
+
+@pytest.mark.parametrize("state", ["enabled", "disabled", "masked"])
+def test_a_gateway_that_no_boot_starts_is_told_and_installed_again(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, check = helper_module("gateway_setup"), helper_module("gateway_check")
+    plan = installed(tmp_path, setup)
+    for module in (setup, check):
+        monkeypatch.setattr(module, "unit_file_state", lambda _: state)
+    monkeypatch.setattr(setup, "running_generation", lambda: "x")
+    found = setup.gateway_state(plan, plan["units"])["installed"]
+    assert (found is not None) is (state == "enabled")
+    told = "starts at boot" if state == "enabled" else f"haproxy.service is {state}"
+    assert check.enabled(plan, None) == (state == "enabled", told)
+
+
 @pytest.mark.parametrize(("before", "done"), [("[Service]\n", "restart"), (None, "reload")])
 def test_other_confines_begin_with_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, done: str

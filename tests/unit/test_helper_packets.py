@@ -142,13 +142,10 @@ def test_a_server_is_asked_with_the_key_that_it_read_not_with_that_of_the_file(
     server = helper_module("server")
     key = tmp_path / "key"
     key.write_text("new\n")
-    loaded = tmp_path / "root/run/credentials/corral-chat.service/api-keys"
     instance = {"unit": "corral-chat.service", "key_path": str(key)}
-    monkeypatch.setattr(server, "PROCESSES", str(tmp_path.parent))
-    monkeypatch.setattr(server, "show", lambda *_: {"MainPID": tmp_path.name})
+    monkeypatch.setattr(server, "loaded", lambda _: None)
     assert server.loaded_key(instance) == "new"
-    loaded.parent.mkdir(parents=True)
-    loaded.write_text("# old\nold\n")
+    monkeypatch.setattr(server, "loaded", lambda _: "# old\nold\n")
     assert server.loaded_key(instance) == "old"
     asked: list[str] = []
 

@@ -101,6 +101,7 @@ class Host:
         self.root = root
         self.said: list[tuple[str, ...]] = []
         self.laid: list[int] = []
+        self.state = "enabled"
 
     def plan(self, *ports: int | None) -> dict[str, Any]:
         paths = {"keys": str(self.root / "etc" / "keys"), "units": str(self.root)}
@@ -124,6 +125,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(reserve, "lay", host.lay)
     monkeypatch.setattr(reserve, "in_force", lambda: host.laid)
     monkeypatch.setattr(reserve, "unusable", lambda: None)
+    monkeypatch.setattr(reserve, "unit_file_state", lambda _: host.state)
     monkeypatch.setattr(reserve.shutil, "which", lambda _: "/usr/sbin/nft")
     return host
 
@@ -156,6 +158,14 @@ def test_what_is_lost_or_another_is_laid_again(played: Host, lost: str) -> None:
     assert not reserve.is_reserved(plan)
     reserve.reserve(plan)
     assert reserve.is_reserved(plan)
+
+
+def test_rules_that_no_boot_would_lay_are_laid_again(played: Host) -> None:
+    reserve.reserve(played.plan(8001))
+    played.state = "disabled"
+    assert not reserve.is_reserved(played.plan(8001))
+    told = f"not after a boot: {reserve.UNIT} is disabled"
+    assert check.check_reserved(played.instance(8001)) == ("reserved", False, told)
 
 
 def test_a_host_without_ports_has_no_rules(played: Host) -> None:
