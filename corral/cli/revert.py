@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from corral.activation import Driver
+from corral.activation import Driver, NoGateway
 from corral.answers import FoundInstance
 from corral.cli.reach import Target, as_kept, found_on, reach, traffic_of
 from corral.cli.rollout import state_option
@@ -78,15 +78,18 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         say(f"rollout {rollout_id} has nothing to take back")
         return 0
     inventory = Path(rollout.inventory)
-    targets = _touched(rollout, read_inventory(inventory))
+    read = read_inventory(inventory)
+    targets = _touched(rollout, read)
     answers = on_all(_found, targets)
     found = {target.host.name: a for target, a in zip(targets, answers, strict=True)}
-    hosts = targets[0].inventory.hosts
+    gateways = tuple((host, kept_plan(host, {})) for host in read.hosts if host.spec.gateway)
+    changed = [step.host for step in rollout.gateways]
     fleet = Fleet(
-        hosts=hosts,
+        hosts=read.hosts,
         pairs=tuple(_pair(target, found[target.host.name]) for target in targets),
-        traffic=traffic_of(targets[0]),
-        gateways=tuple((host, kept_plan(host, {})) for host in hosts if host.spec.gateway),
+        traffic=traffic_of(targets[0]) if targets else NoGateway(),
+        gateways=gateways,
+        fronts=tuple(pair for pair in gateways if pair[0].name in changed),
     )
     with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
         leave = _changed_again(rollout, found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.change import GatewayChange, Settled, change
 from corral.inventory import Host
@@ -65,7 +66,11 @@ class Fronts:
         control.put_back(self._of(name)[0], rollout=self.rollout)
 
     def _of(self, name: str) -> Pair:
-        return next(pair for pair in self.pairs if pair[0].name == name)
+        for pair in self.pairs:
+            if pair[0].name == name:
+                return pair
+        step = "describe there how it is reached, then ask again"
+        raise CorralError(name, "is no gateway of the inventory any more", step)
 
     def _change(self, host: Host, plan: HostPlan, settled: Settled) -> GatewayChange | None:
         if plan.gateway is None:

@@ -16,7 +16,7 @@ from tests.samples import CHAT, NOW_SECONDS, bare
 from tests.samples import plan as plan_of
 from tests.unit.helper_modules import helper_module
 
-holding, staging, gateway_change = map(helper_module, ("holding", "staging", "gateway_setup"))
+holding, staging, gateway_change = map(helper_module, ("holding", "staging", "gateway_change"))
 HostError = helper_module("tools").HostError
 OURS, THEIRS = "first-0123456789-abcdefghij\n", "second-0123456789-abcdefghij\n"
 
