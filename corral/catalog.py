@@ -11,12 +11,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from corral_shared.hub import HUGGING_FACE
 from corral_shared.text import printable_line
 from pydantic import ConfigDict, Field
 
 from corral.drivers import DriverSource
 from corral.errors import CorralError
-from corral.names import HUGGING_FACE, GitReference, GitUrl, Repository, safe_file_name
+from corral.names import GitReference, GitUrl, Repository, safe_file_name
 from corral.profile import Profile
 from corral.schema import Frozen, did_you_mean, parse
 

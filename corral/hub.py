@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from corral_shared.hub import HUGGING_FACE
 from corral_shared.text import printable_line
 from httpx2 import Client, HTTPError, InvalidURL, Response
 from huggingface_hub.errors import (
@@ -22,7 +23,7 @@ from pydantic import ConfigDict, Field
 from corral.catalog import Model
 from corral.errors import CorralError
 from corral.hub_requests import answer, read_body
-from corral.names import HUGGING_FACE, is_commit
+from corral.names import is_commit
 from corral.schema import Frozen, parse_json
 
 # A repository of a thousand shards is described in half a megabyte.

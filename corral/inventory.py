@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from corral_shared.hub import HUGGING_FACE
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from corral.connection import problem
 from corral.errors import CorralError
 from corral.gateway.spec import GatewaySpec
 from corral.inventory_file import host_data
-from corral.names import HUGGING_FACE, GitUrl, HostName, HubUrl, safe_host_name
+from corral.names import GitUrl, HostName, HubUrl, safe_host_name
 from corral.schema import Frozen, parse
 
 INSTANCE_NAME = r"^[a-z0-9][a-z0-9.-]{0,47}$"

@@ -11,7 +11,6 @@ from pydantic import AfterValidator
 
 from corral.errors import CorralError
 
-HUGGING_FACE = "https://huggingface.co"
 # What git may reach a repository by, on the controller and on hosts.
 GIT_PROTOCOLS = ("file", "git", "http", "https", "ssh")
 

@@ -68,6 +68,7 @@ class ShardPlan(Frozen):
     """One file of weights: where it comes from, where it goes, what its bytes must be.
 
     ``header`` is None when the hub could not be asked for it.
+    + gated: the hub gives it to who has the operator's token; that itself stands in no plan
     """
 
     url: str
@@ -76,6 +77,7 @@ class ShardPlan(Frozen):
     size_bytes: int
     sha256: str
     header: HeaderPlan | None = None
+    gated: bool = False
 
 
 class Endpoint(Frozen):

@@ -10,7 +10,6 @@ from pydantic import ConfigDict, SkipValidation
 
 from corral.catalog import Catalog
 from corral.engines import resolve_placement
-from corral.errors import CorralError
 from corral.fit.host_fit import Candidate, Placed, fit_host
 from corral.fit.planned import HeaderSource, Weights, with_headers
 from corral.gateway.fleet import gateways
@@ -129,9 +128,6 @@ class Planner(Frozen):
             where=asked.where, inventory=asked.host.origin,
         )  # fmt: skip
         hub = asked.host.spec.hub_url.rstrip("/")
-        if self.catalog.models[asked.model].needs_token(hub):
-            what = f"model {asked.model} is gated, and no host is given the operator's token"
-            raise CorralError(asked.where, what, "serve it from a mirror of yours: set hub_url")
         shards = [
             ShardPlan(
                 url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{quoted_path(file.path)}",
@@ -139,6 +135,7 @@ class Planner(Frozen):
                 path=f"{self.paths.models}/{entry.repo}/{entry.revision}/{file.path}",
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
+                gated=self.catalog.models[asked.model].needs_token(hub),
             )
             for file in files
         ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from corral.findings import Finding
 from corral.gpu_host import decide
-from corral.plan import HostPlan, InstancePlan
+from corral.plan import HostPlan, InstancePlan, ShardPlan
 from corral.preflight_fit import fit_findings
 from corral.preflight_gpu import bus_findings, gpu_findings
 from corral.state import HostState
@@ -22,11 +22,17 @@ CPU_FLAGS = frozenset({"avx", "avx2", "bmi2", "f16c", "fma"})
 
 
 def preflight(
-    plan: HostPlan, state: HostState, *, now_seconds: float, rollout: str | None = None
+    plan: HostPlan,
+    state: HostState,
+    *,
+    now_seconds: float,
+    rollout: str | None = None,
+    has_token: bool = False,
 ) -> list[Finding]:
     """All findings at once; go when none of them stops.
 
     + now_seconds: the controller's clock; + rollout: for which this is asked, if for one
+    + has_token: whether the controller has one for gated models
     """
     commands = list(_commands(state))
     if not state.readable:
@@ -40,6 +46,7 @@ def preflight(
         *commands,
         *_clock(state, now_seconds),
         *_models_root(plan, state),
+        *([] if has_token else _token(plan, state)),
         *_disk(plan, state),
         *_ports(plan, state),
         *_engine_config(state),
@@ -101,6 +108,19 @@ def _models_root(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         yield Finding(what=problem, next_step=f"{state.models_root.next_step} (on the host)")
 
 
+def wants_token(plan: HostPlan, state: HostState) -> bool:
+    """Whether a host lacks weights that the hub gives to known users only."""
+    return any(shard.gated for shard in _missing_weights(plan, state))
+
+
+def _token(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    if wants_token(plan, state):
+        yield Finding(
+            what="a model of this host is gated, and there is no token here to fetch it with",
+            next_step="set HF_TOKEN (or `hf auth login`), or hub_url to a mirror of yours",
+        )
+
+
 def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     """What is missing, added up for each file system."""
     missing = [release for release in plan.releases if not state.releases[release.key]]
@@ -131,8 +151,12 @@ def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:
     """Weights that have not arrived yet; those of a disk that is gone are no new ones."""
     if state.models_root.problem:
         return 0
-    missing = [shard for shard in plan.shards if not state.shards[shard.path].proved]
+    missing = _missing_weights(plan, state)
     return sum(max(0, s.size_bytes - state.shards[s.path].staged_bytes) for s in missing)
+
+
+def _missing_weights(plan: HostPlan, state: HostState) -> list[ShardPlan]:
+    return [s for s in plan.shards if s.path in state.shards and not state.shards[s.path].proved]
 
 
 def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ import time
 from pyinfra import host
 
 from corral.findings import Finding
+from corral.hub_token import operator_token
 from corral.preflight import preflight as findings_of
+from corral.preflight import wants_token
 from corral.root import not_root
 from deploys.target import Target
 from operations import host as host_operations
@@ -28,6 +30,11 @@ def _findings(target: Target) -> list[Finding]:
     if not target.is_root:
         error = not_root(target.host, target.state.not_root)
         return [Finding(what=error.what, next_step=error.next_step)]
+    has_token = wants_token(target.plan, target.state) and operator_token() is not None
     return findings_of(
-        target.plan, target.state, now_seconds=time.time(), rollout=target.host.spec.rollout
+        target.plan,
+        target.state,
+        now_seconds=time.time(),
+        rollout=target.host.spec.rollout,
+        has_token=has_token,
     )

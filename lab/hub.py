@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import shutil
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -57,26 +58,30 @@ def running(
     *,
     log: TextIO = sys.stderr,
     signed_seconds: int = SIGNED_SECONDS,
+    context: ssl.SSLContext | None = None,
+    token: str | None = None,
 ) -> Iterator[str]:
     """Serve `root` until the block ends; gives the address for HF_ENDPOINT.
 
     + port: of the Hub, with its storage on `port` + 1; 0 takes two free ports
     + log: gets one line a request, see HubServer
     + signed_seconds: how long the address that a redirect leads to is good
+    + context: for https; + token: all its models are gated, and it lets in who has this
     """
+    scheme = "https" if context else "http"
     store, faults, signer = Store(root), FaultBook(root), Signer(signed_seconds)
 
     def listen(port: int, answer: Callable[[Request], Answer]) -> HubServer:
-        return HubServer((bind, port), answer=answer, faults=faults, log=log)
+        return HubServer((bind, port), answer=answer, faults=faults, log=log, context=context)
 
     with contextlib.ExitStack() as stack:
         storage_routes = StorageRoutes(store, signer)
         storage = stack.enter_context(listen(port + 1 if port else 0, storage_routes.answer))
-        hub_routes = HubRoutes(store, signer, storage.server_port)
+        hub_routes = HubRoutes(store, signer, storage.server_port, scheme=scheme, token=token)
         hub = stack.enter_context(listen(port, hub_routes.answer))
         stack.enter_context(_answering(storage))
         stack.enter_context(_answering(hub))
-        yield f"http://{bind}:{hub.server_port}"
+        yield f"{scheme}://{bind}:{hub.server_port}"
 
 
 @contextlib.contextmanager

@@ -29,13 +29,17 @@ _SIGNED = re.compile(rf"/cdn/(?P<signature>[^/]+)/{_REPOSITORY}/(?P<revision>[^/
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the routes need it; `query` and `form` keep every value of a name."""
+    """A request as the routes need it; `query` and `form` keep every value of a name.
+
+    + authorization: the header, or nothing
+    """
 
     method: str
     path: str
     host: str
     query: Mapping[str, Sequence[str]]
     form: Mapping[str, Sequence[str]]
+    authorization: str = ""
 
     def asks_for(self, flag: str) -> bool:
         return self.query.get(flag, ["false"])[-1].lower() in ("true", "1")
@@ -85,14 +89,29 @@ class Signer:
 
 
 class HubRoutes:
-    """The Hub itself: metadata, small files, and redirects to `storage_port` for large ones."""
+    """The Hub itself: metadata, small files, and redirects to `storage_port` for large ones.
 
-    def __init__(self, store: Store, signer: Signer, storage_port: int) -> None:
+    + scheme: http or https, of the storage; + token: whoever comes without it is sent away
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        storage_port: int,
+        *,
+        scheme: str = "http",
+        token: str | None = None,
+    ) -> None:
         self._store = store
         self._signer = signer
         self._storage_port = storage_port
+        self._scheme = scheme
+        self._token = token
 
     def answer(self, request: Request) -> Answer:
+        if self._token and request.authorization != f"Bearer {self._token}":
+            return refusal(401, "access to this repository is restricted", "GatedRepo")
         try:
             return self._route(request)
         except NotFoundError as error:
@@ -135,7 +154,7 @@ class HubRoutes:
         if not file.is_lfs:
             return Answer(200, {"ETag": file.etag}, file=file, commit=snapshot.commit)
         address = self._signer.address(f"{snapshot.repository}/{snapshot.commit}/{path}")
-        location = f"http://{host.partition(':')[0]}:{self._storage_port}{address}"
+        location = f"{self._scheme}://{host.partition(':')[0]}:{self._storage_port}{address}"
         headers = {"Location": location, "ETag": file.etag, "X-Linked-Etag": file.etag}
         size_bytes = file.size_bytes
         return Answer(302, headers, commit=snapshot.commit, linked_size_bytes=size_bytes)

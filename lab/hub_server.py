@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TextIO
@@ -22,6 +23,7 @@ class HubServer(ThreadingHTTPServer):
 
     It writes one line a request to `log`:
     ``METHOD PATH STATUS range=... bytes=BODY_BYTES_SENT auth=yes|no fault=...``
+    + context: for https
     """
 
     daemon_threads = True
@@ -34,11 +36,17 @@ class HubServer(ThreadingHTTPServer):
         answer: Callable[[Request], Answer],
         faults: FaultBook,
         log: TextIO,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.answer = answer
         self.faults = faults
         self.log = log
         super().__init__(address, _Handler)
+        if context:
+            # The handshake is the handler's, so that a client that says nothing holds up nobody.
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -83,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", "0"))
         form = parse_qs(self.rfile.read(length).decode())
         host = self.headers.get("Host", "")
-        return Request(self.command, address.path, host, parse_qs(address.query), form)
+        query, token = parse_qs(address.query), self.headers.get("Authorization", "")
+        return Request(self.command, address.path, host, query, form, token)
 
     def _rule(self, request: Request, answer: Answer) -> Rule | None:
         return self.server.faults.take(

@@ -14,6 +14,7 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.hub_token import operator_token
 from corral.plan import HostPlan, InstancePlan
 from corral.proof import Verdict, refusals
 from corral.reading import UnreadableError, read_answer
@@ -44,7 +45,9 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
     + document: a plan with ``waiting``, the names of instances to prove.
     """
     command = StringCommand("python3", "-I", QuoteString(helper), "prove")
-    sent = json.dumps(document)
+    # Not in the arguments, which are shown.
+    gated = any(shard["gated"] for shard in document.get("shards", ()))
+    sent = json.dumps({**document, "token": operator_token() if gated else None})
     try:
         ok, output = host.run_shell_command(command, **{**job.arguments(host), "_stdin": sent})
     except (OSError, SSHException, EOFError):

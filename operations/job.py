@@ -29,13 +29,16 @@ LOST = "connection lost. Next: run the same deploy again"
 _SECONDS_BETWEEN_LINES = 5
 
 
-def run(helper: str, name: str, kind: str, spec: dict[str, Any]) -> Commands:
+def run(
+    helper: str, name: str, kind: str, spec: dict[str, Any], *, token: str | None = None
+) -> Commands:
     """Commands that run a job of the helper to its end, printing its progress.
 
-    + kind: fetch, activate and so on; + spec: what it works from, without secrets.
+    + kind: fetch, activate and so on; + spec: what it works from, without secrets
+    + token: for the hub; the job is lent it as a credential
     The job outlives this connection; the same job started again is joined, not repeated.
     """
-    yield _start(helper, name, kind, spec)
+    yield _start(helper, name, kind, spec, token)
     yield FunctionCommand(follow, (helper, name), {})
 
 
@@ -59,8 +62,11 @@ def perform(
     return follow(host.state, host, helper, name, then)
 
 
-def _start(helper: str, name: str, kind: str, spec: dict[str, Any]) -> StringCommand:
+def _start(
+    helper: str, name: str, kind: str, spec: dict[str, Any], token: str | None = None
+) -> StringCommand:
     job = {"kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()}
+    job |= {"token": token} if token else {}
     return StringCommand(
         "python3", "-I", QuoteString(helper), "start", QuoteString(name), _stdin=json.dumps(job)
     )

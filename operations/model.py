@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyinfra import host
 from pyinfra.api import operation
 
+from corral.hub_token import operator_token
 from corral.plan import ShardPlan
 from corral.settings import HostPaths
 from operations import Commands, job
@@ -26,4 +27,5 @@ def shards(missing: Sequence[ShardPlan], *, paths: HostPaths, marked: bool = Tru
         "shards": [shard.model_dump(mode="json") for shard in missing],
         "paths": paths.model_dump(mode="json"),
     }
-    yield from job.run(paths.helper, "fetch", "fetch", spec)
+    token = operator_token() if any(shard.gated for shard in missing) else None
+    yield from job.run(paths.helper, "fetch", "fetch", spec, token=token)

@@ -32,8 +32,10 @@ class LockedModels:
             raise CorralError(where, what, f"name one, or add it to catalog/models/{model}.toml")
         entry, files = self._locked(model, quant, where)
         base = f"{self.hub}/{entry.repo}/resolve/{entry.revision}"
+        gated = self.catalog.models[model].needs_token(self.hub)
         sources = [
-            ShardSource(f"{base}/{quoted_path(f.path)}", f.sha256, f.size_bytes) for f in files
+            ShardSource(f"{base}/{quoted_path(f.path)}", f.sha256, f.size_bytes, gated)
+            for f in files
         ]
         return model_file([stored.header for stored in self.headers.headers(sources)])
 

@@ -30,7 +30,7 @@ class Weights:
 
 def with_headers(shards: Sequence[ShardPlan], source: HeaderSource) -> Weights:
     """Ask for the headers of ``shards``; a hub that does not answer leaves the model unknown."""
-    asked = [ShardSource(s.url, s.sha256, s.size_bytes) for s in shards]
+    asked = [ShardSource(s.url, s.sha256, s.size_bytes, s.gated) for s in shards]
     try:
         stored = source.headers(asked)
     except CorralError as error:

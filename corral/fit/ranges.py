@@ -1,6 +1,6 @@
 """Fetch headers by ranged requests: the first megabytes of files of many gigabytes.
 
-The only module of `corral.fit` that goes online. It sends no token.
+The only module of `corral.fit` that goes online.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from corral_shared.hub import authorization
 from corral_shared.text import printable_line
 
 from corral.errors import CorralError
 from corral.fit.gguf import BadHeaderError, NeedMoreError, parse_header
 from corral.fit.header_file import StoredHeader
 from corral.hub_requests import answer, read_body
+from corral.hub_token import operator_token
 
 if TYPE_CHECKING:
     from httpx2 import Client, Response
@@ -35,6 +37,7 @@ _SHARD_NUMBER = re.compile(r"-([0-9]{5})-of-[0-9]{5}\.gguf")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 _LOCK_AGAIN = "see that the hub has the locked revision, or run `corral lock` and read the diff"
+_LET_IN = "set HF_TOKEN, or `hf auth login`, of an account that was let in"
 _REFUSALS = {
     401: ("the hub asks for a token", "name a public repository, or a mirror: set hub_url"),
     403: ("the hub forbids it", "name a public repository, or a mirror: set hub_url"),
@@ -45,11 +48,12 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """Where a shard is, and what the lock file says of it."""
+    """Where a shard is, and what the lock file says of it; ``gated`` as in a ShardPlan."""
 
     url: str
     sha256: str
     size_bytes: int
+    gated: bool = False
 
 
 def fetch_headers(shards: Sequence[ShardSource]) -> list[StoredHeader]:
@@ -100,7 +104,12 @@ def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
     """Bytes ``start`` up to, not including, ``end``; a redirect is asked for anew each time."""
     from httpx2 import HTTPError, InvalidURL
 
-    headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+    token = operator_token() if shard.gated else None
+    headers = {
+        "Range": f"bytes={start}-{end - 1}",
+        "Accept-Encoding": "identity",
+        **authorization(shard.url, token),
+    }
     try:
         with answer(client, shard.url, headers) as response:
             _check_answer(shard, response, start)
@@ -120,6 +129,7 @@ def _check_answer(shard: ShardSource, response: Response, start: int) -> None:
     status = response.status_code
     if status in _REFUSALS:
         what, next_step = _REFUSALS[status]
+        next_step = _LET_IN if shard.gated and status in (401, 403) else next_step
         raise CorralError(shard.url, f"{what} ({status})", next_step)
     if status == 200:
         what = "the hub does not serve ranges: it would send the whole file for its header"

@@ -29,6 +29,8 @@ ARIA2 = (
     "--follow-metalink=false", "--no-netrc=true", "--no-conf=true", "--download-result=hide",
 )  # fmt: skip
 ARIA2_DISK_FULL = 9
+NO_ANSWER = -1
+REFUSALS = (401, 403, 404)
 PATIENCE_SECONDS = 30
 PAUSE_SECONDS = 3
 # A hub that sends less than this in a while keeps a download going for ever.
@@ -41,7 +43,8 @@ def fetch(spec):
     """``shards``: all that the plan of this host misses, so what else is staged is for nothing."""
     paths = spec["paths"]
     refuse(root_fault(paths))
-    missing = [shard for shard in spec["shards"] if not shard_is_proved(shard)]
+    shards = hub.with_token(spec["shards"], spec.get("token"))
+    missing = [shard for shard in shards if not shard_is_proved(shard)]
     for shard in missing:
         refuse_elsewhere(shard, paths)
         refuse(crossing(shard["path"], paths))
@@ -119,15 +122,11 @@ def ask_hub(shard):
     """Refuse another revision or size before the first byte of a large file is asked for."""
 
     try:
-        answer = hub.ask(shard["url"], method="HEAD", timeout=10)
+        answer = hub.ask(shard["url"], method="HEAD", timeout=10, token=shard.get("token"))
     except (http.client.HTTPException, OSError) as error:
         say(f"the hub did not answer yet: {printable_line(error)}")
         return
-    if answer.status in (401, 403, 404):
-        raise HostError(
-            f"{shard['url']}: the hub answers {answer.status}. Nothing was fetched. "
-            "Next: see that the repository has this file and lets this host read it"
-        )
+    refuse_status(shard, answer.status)
     revision, size = answer.headers.get("X-Repo-Commit"), answer.headers.get("X-Linked-Size")
     if revision and revision != shard["revision"]:
         raise HostError(
@@ -142,14 +141,43 @@ def ask_hub(shard):
         )
 
 
+def refuse_status(shard, status, refusals=REFUSALS):
+    """Raises HostError for an answer that waiting does not change."""
+    if status not in refusals:
+        return
+    step = "see that the repository has this file and lets this host read it"
+    if shard.get("gated") and status in (401, 403):
+        step = "set HF_TOKEN where you deploy from, of an account that was let in, deploy again"
+    raise HostError(f"{shard['url']}: the hub answers {status}. Nothing was fetched. Next: {step}")
+
+
+def place_of(shard):
+    """The address for aria2, which sends each header on along redirects: it never has the token.
+
+    Raises HostError, OSError, HTTPException.
+    """
+    if not shard.get("token"):
+        return shard["url"]
+    status, place = hub.lent(shard["url"], shard["token"])
+    refuse_status(shard, status)
+    if status >= 400:
+        raise OSError(f"the hub answers {status}")
+    if not (place or "").startswith("https://"):
+        raise HostError(
+            f"{shard['url']}: the hub sends this host to no storage that is reached by https. "
+            "Nothing was fetched. Next: a mirror of yours: set hub_url"
+        )
+    return place
+
+
 def download(shard, staged):
     """Try until no byte has arrived for a while; each try resumes what is there.
 
-    Each asks ``resolve`` again, as signed addresses expire.
+    Each asks the hub again, as signed addresses expire.
     """
     had, since = arrived_bytes(staged), time.monotonic()
     while True:
-        code = transfer(shard, staged)
+        code = attempt(shard, staged)
         if code == 0:
             return
         if code == ARIA2_DISK_FULL:
@@ -169,10 +197,20 @@ def download(shard, staged):
         time.sleep(PAUSE_SECONDS)
 
 
-def transfer(shard, staged):
+def attempt(shard, staged):
+    """One try; gives the exit code of aria2, or that of a hub that did not answer."""
+    try:
+        place = place_of(shard)
+    except (http.client.HTTPException, OSError) as error:
+        say(f"the hub did not answer: {printable_line(error)}")
+        return NO_ANSWER
+    return transfer(shard, place, staged)
+
+
+def transfer(shard, place, staged):
     """Run aria2 once; gives its exit code. Raises HostError when the hub sends too much."""
     # By standard input: whatever an address is, it is no option there.
-    line = f"{shard['url']}\n  dir={staged.parent}\n  out={staged.name}\n"
+    line = f"{place}\n  dir={staged.parent}\n  out={staged.name}\n"
     running = subprocess.Popen(
         ["aria2c", *ARIA2, "--input-file=-"], stdin=subprocess.PIPE, text=True
     )

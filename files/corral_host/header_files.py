@@ -13,7 +13,7 @@ from pathlib import Path
 from corral_shared.text import printable_line
 
 from corral_host import hub
-from corral_host.fetch import PATIENCE_SECONDS, ask_hub
+from corral_host.fetch import PATIENCE_SECONDS, REFUSALS, ask_hub, refuse_status
 from corral_host.lock_files import lock_file, lock_path
 from corral_host.state import shard_is_proved
 from corral_host.tools import HostError, say
@@ -21,7 +21,7 @@ from corral_host.tools import HostError, say
 # A file system rounds a header up to whole blocks, and keeps a list of them.
 BLOCKS_BYTES = 1024 * 1024
 PAUSE_SECONDS = 1
-REFUSALS = (401, 403, 404, 416)
+TOO_SHORT = 416
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def put(shard, folder):
 
 
 def fetch_header(shard):
-    """The bytes before the data of a shard, proved; without a token."""
+    """The bytes before the data of a shard, proved."""
     with contextlib.redirect_stdout(sys.stderr):
         ask_hub(shard)
         data = patiently(shard)
@@ -97,7 +97,7 @@ def first_bytes(shard):
     """One request for a range. Raises OSError for what may pass, HostError for what will not."""
     wanted = shard["header"]["size_bytes"]
     headers = {"Range": f"bytes=0-{wanted - 1}"}
-    answer = hub.follow(shard["url"], headers)
+    answer = hub.follow(shard["url"], headers, shard.get("token"))
     with contextlib.closing(answer):
         refuse_another_file(shard, answer)
         data = hub.read(answer, wanted)
@@ -107,11 +107,7 @@ def first_bytes(shard):
 
 
 def refuse_another_file(shard, answer):
-    if answer.status in REFUSALS:
-        raise HostError(
-            f"{shard['url']}: the hub answers {answer.status}. Nothing was fetched. "
-            "Next: see that the repository has this file and lets this host read it"
-        )
+    refuse_status(shard, answer.status, (*REFUSALS, TOO_SHORT))
     if answer.status >= 400:
         raise OSError(f"the hub answers {answer.status}")
     if answer.status != 206:

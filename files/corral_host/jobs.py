@@ -41,6 +41,8 @@ from corral_host.tools import (
 JOBS = Path("/var/lib/corral/jobs")
 NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
 POLL_SECONDS = 5
+# What systemd calls the token that a job is lent.
+CREDENTIAL = "hub-token"
 # What a job does -> its function, which takes the job's spec and gives its answer.
 KINDS = {
     "build": build, "pack": repack, "install": install, "fetch": fetch, "drivers": set_up,
@@ -63,7 +65,7 @@ def is_running(name):
 
 def start(name, job):
     """Start a job, or join it when the very same one runs already."""
-    folder = JOBS / name
+    folder, token = JOBS / name, job.pop("token", None)
     with lock_file(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_running(name):
@@ -73,7 +75,8 @@ def start(name, job):
                 (folder / stale).unlink()
         started = {**job, "run": secrets.token_hex(8)}
         write_atomic(folder / "job.json", json.dumps(started, sort_keys=True), mode=0o600)
-        launch(name, job["kind"])
+        with lent(token) as properties:
+            launch(name, job["kind"], properties)
     return {"joined": False, "run": started["run"]}
 
 
@@ -88,10 +91,32 @@ def join(name, job):
     return {"joined": True, "by": running.get("by"), "run": running.get("run")}
 
 
-def launch(name, kind):
+@contextlib.contextmanager
+def lent(token):
+    """Properties of a unit that is given the token, which lies in no file and goes with the unit.
+
+    systemd reads it from this process's memory, which must stay until the unit's own begins.
+    """
+    if not token:
+        yield ()
+        return
+    with os.fdopen(os.memfd_create("credential"), "w") as memory:
+        memory.write(token)
+        memory.flush()
+        place = f"/proc/{os.getpid()}/fd/{memory.fileno()}"
+        yield ("Type=exec", f"LoadCredential={CREDENTIAL}:{place}")
+
+
+def token_of_this_job():
+    path = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / CREDENTIAL
+    return path.read_text() if path.is_file() else None
+
+
+def launch(name, kind, properties=()):
     """Below the servers in CPU and disk, so that a serving host keeps serving."""
     log = JOBS / name / "log"
     properties = (
+        *properties,
         f"StandardOutput=append:{log}",
         f"StandardError=append:{log}",
         "Nice=10",
@@ -187,6 +212,8 @@ def work(job):
     kind, spec = job["kind"], job["spec"]
     if kind in SWITCHES:
         return SWITCHES[kind](spec, job.get("by", "somebody"), job.get("run"))
+    if kind == "fetch":
+        spec = {**spec, "token": token_of_this_job()}
     return KINDS[kind](spec)
 
 

@@ -1,6 +1,6 @@
 """Prove that instances fit on this host, with the engine's own count, before weights are here."""
 
-from corral_host import fit_tool, nvidia_smi
+from corral_host import fit_tool, hub, nvidia_smi
 from corral_host.header_files import proof_folder, put
 from corral_host.room import find, gpu_room, host_room, is_mapped, total
 from corral_host.state import shard_is_proved
@@ -19,7 +19,8 @@ def prove(document):
     ``document``: a HostPlan with ``waiting``, the names of instances that do not serve it yet.
     """
     engines = {release["key"]: release["engine"] for release in document["releases"]}
-    shards = {shard["path"]: shard for shard in document["shards"]}
+    known = hub.with_token(document["shards"], document.get("token"))
+    shards = {shard["path"]: shard for shard in known}
     everyone = [
         {
             **one,

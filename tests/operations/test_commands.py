@@ -6,11 +6,13 @@ import base64
 import hashlib
 import json
 
+import pytest
 from pyinfra.api.command import FunctionCommand
+from pyinfra.connectors.util import CommandOutput
 
 from corral.findings import Finding
 from corral.keys import KeyFile
-from operations import host, instance, model
+from operations import fit, host, instance, model
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.samples import CHAT, LONG, plan
 
@@ -91,6 +93,44 @@ def test_a_host_that_has_all_weights_is_marked_once() -> None:
         assert commands(model.shards, (), paths=PLANNED.paths, marked=True) == []
         start, _ = commands(model.shards, (), paths=PLANNED.paths, marked=False)
     assert json.loads(stdin(start))["spec"]["shards"] == []
+
+
+def test_the_token_of_gated_models_travels_on_standard_input_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    gated = [shard.model_copy(update={"gated": True}) for shard in PLANNED.shards]
+    with prepared():
+        start, follow = commands(model.shards, gated, paths=PLANNED.paths)
+        plain, _ = commands(model.shards, PLANNED.shards, paths=PLANNED.paths)
+    assert json.loads(stdin(start))["token"] == CANARY
+    assert CANARY not in text(start) + text(follow) + repr(start)
+    assert CANARY not in json.dumps(json.loads(stdin(start))["spec"])
+    assert CANARY not in stdin(plain)
+
+
+@pytest.mark.parametrize("is_gated", [False, True])
+def test_a_proof_gets_the_token_when_it_runs(
+    monkeypatch: pytest.MonkeyPatch, is_gated: bool
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    sent: list[str] = []
+
+    def run(_: object, command: object, **how: str) -> tuple[bool, CommandOutput]:
+        sent.append(how["_stdin"])
+        assert CANARY not in str(command)
+        return False, CommandOutput([])
+
+    shards = [shard.model_copy(update={"gated": is_gated}) for shard in PLANNED.shards]
+    planned = PLANNED.model_copy(update={"shards": tuple(shards)})
+    with prepared() as fake:
+        (command,) = commands(fit.proof, planned, waiting=planned.instances)
+        assert isinstance(command, FunctionCommand)
+        assert CANARY not in text(command)
+        monkeypatch.setattr(type(fake), "run_shell_command", run)
+        command.function(fake.state, fake, *command.args, **command.kwargs)
+    (document,) = sent
+    assert json.loads(document)["token"] == (CANARY if is_gated else None)
 
 
 def test_no_job_names_a_key() -> None:
