@@ -133,6 +133,7 @@ def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         folders = [name for name in wanted if state.filesystems[name].device == device]
         needed = sum(wanted[name] for name in folders)
         free = state.filesystems[folders[0]].free_bytes
+        free += state.models_root.unwanted_bytes if "models" in folders else 0
         if needed and free < needed + RESERVE_BYTES:
             # The models are below the state, unless they have a disk of their own.
             shown = [name for name in folders if name != "models" or "state" not in folders]

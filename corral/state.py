@@ -18,11 +18,13 @@ class ModelsRoot(Frozen):
     """The folder of all weights; ``problem``: why none can be put there, or nothing.
 
     + marked: the host would miss it, or cannot mark it
+    + unwanted_bytes: what arrived for shards that are not planned any more, and goes first
     """
 
     problem: str = ""
     next_step: str = ""
     marked: bool = False
+    unwanted_bytes: int = 0
 
 
 class ShardState(Frozen):

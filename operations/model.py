@@ -14,13 +14,14 @@ from operations import Commands, job
 
 
 @operation()
-def shards(missing: Sequence[ShardPlan], *, paths: HostPaths, marked: bool = True) -> Commands:
+def shards(missing: Sequence[ShardPlan], *, paths: HostPaths, tidy: bool = True) -> Commands:
     """Fetch shards and prove each against its locked digest; what arrived is resumed.
 
     + missing: all of the host's plan that have no receipt there; + paths: folders on the host
-    + marked: the folder of all weights is; a fetch of nothing marks it
+    + tidy: the folder of all weights is marked, and nothing is left in it of downloads that
+      nobody plans any more; a fetch of nothing sees to both
     """
-    if not missing and marked:
+    if not missing and tidy:
         host.noop("all shards are proved")
         return
     spec = {

@@ -9,11 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from corral_shared.names import STAGING, weights_path_problem
+from corral_shared.names import weights_path_problem
 from corral_shared.text import printable_line
 
 from corral_host import hub
-from corral_host.models_root import crossing, mark, models_root, refuse, root_fault
+from corral_host.models_root import crossing, mark, refuse, root_fault, unwanted
 from corral_host.state import arrived_bytes, receipt_path, shard_is_proved, staging_path
 from corral_host.tools import HostError, say, sha256_of, sync, write_atomic
 
@@ -81,14 +81,10 @@ def refuse_elsewhere(shard, paths):
 
 
 def forget_unwanted(missing, paths):
-    """What arrived for shards that nobody plans any more. One download runs on a host at a time."""
-    wanted = {shard["sha256"] for shard in missing}
-    folder = models_root(paths) / STAGING
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        # aria2 keeps what it knows of a file beside it, as DIGEST.aria2.
-        if path.name.partition(".")[0] not in wanted and path.is_file():
-            say(f"removed {path.name[:16]}... of {path.stat().st_size} bytes: no shard's")
-            path.unlink()
+    """One download runs on a host at a time, so what it does not want is nobody's."""
+    for path in unwanted(missing, paths):
+        say(f"removed {path.name[:16]}... of {path.stat().st_size} bytes: no shard's")
+        path.unlink()
 
 
 def fetch_shard(shard, staged):

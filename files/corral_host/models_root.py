@@ -27,11 +27,25 @@ def record(paths):
 
 
 def root_state(paths, fault, missing):
-    """``fault``: of `root_fault`; ``missing``: paths of the shards that are to be put there."""
-    found = fault or next(filter(None, (crossing(path, paths) for path in missing)), None)
+    """``fault``: of `root_fault`; ``missing``: the shards that are to be put there."""
+    found = fault or next(filter(None, (crossing(one["path"], paths) for one in missing)), None)
     what, next_step = found or ("", "")
-    marked = not fault and is_marked(paths)
-    return {"problem": what, "next_step": next_step, "marked": marked}
+    left = [] if fault else unwanted(missing, paths)
+    return {
+        "problem": what,
+        "next_step": next_step,
+        "marked": not fault and is_marked(paths),
+        "unwanted_bytes": sum(path.stat().st_blocks * 512 for path in left),
+    }
+
+
+def unwanted(missing, paths):
+    """Files that arrived for shards that nobody plans any more."""
+    wanted = {shard["sha256"] for shard in missing}
+    folder = models_root(paths) / STAGING
+    found = sorted(folder.iterdir()) if folder.is_dir() else ()
+    # aria2 keeps what it knows of a file beside it, as DIGEST.aria2.
+    return [one for one in found if one.name.partition(".")[0] not in wanted and one.is_file()]
 
 
 def root_fault(paths):

@@ -29,7 +29,7 @@ def state(plan):
     lost = root_fault(paths)
     # Of a disk that is gone nothing is asked: it may be one that answers with an error.
     shards = {s["path"]: ABSENT if lost else shard_state(s, paths) for s in plan["shards"]}
-    missing = [path for path, found in shards.items() if not found["proved"]]
+    missing = [shard for shard in plan["shards"] if not shards[shard["path"]]["proved"]]
     return {
         "os_id": os_id,
         "os_version": os_version,

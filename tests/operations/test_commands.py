@@ -90,8 +90,8 @@ def test_missing_shards_are_fetched_as_one_job() -> None:
 
 def test_a_host_that_has_all_weights_is_marked_once() -> None:
     with prepared():
-        assert commands(model.shards, (), paths=PLANNED.paths, marked=True) == []
-        start, _ = commands(model.shards, (), paths=PLANNED.paths, marked=False)
+        assert commands(model.shards, (), paths=PLANNED.paths, tidy=True) == []
+        start, _ = commands(model.shards, (), paths=PLANNED.paths, tidy=False)
     assert json.loads(stdin(start))["spec"]["shards"] == []
 
 

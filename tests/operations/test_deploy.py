@@ -275,8 +275,11 @@ def test_no_command_and_no_message_holds_a_key(
         assert key not in place
 
 
-def test_a_host_of_an_earlier_version_is_marked_without_a_question(fleet: Fleet) -> None:
-    fleet.add("old", settled_host(fleet, "old", models_root=ModelsRoot()))
+@pytest.mark.parametrize("root", [ModelsRoot(), ModelsRoot(marked=True, unwanted_bytes=4096)])
+def test_a_host_of_an_earlier_version_is_marked_and_a_left_download_goes(
+    fleet: Fleet, root: ModelsRoot
+) -> None:
+    fleet.add("old", settled_host(fleet, "old", models_root=root))
     state = fleet.deploy()
     assert failed(state) == set()
     assert steps(state, "old") == ["start fetch", "poll fetch", "check"]

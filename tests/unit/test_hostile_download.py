@@ -14,7 +14,7 @@ import pytest
 
 from lab.faults import Rule, faults
 from tests.unit.helper_modules import helper_module
-from tests.unit.plain_server import serving
+from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
 fetching, asking = helper_module("fetch"), helper_module("hub")
@@ -188,3 +188,20 @@ def test_aria2_itself_is_stopped(
     assert staged(tmp_path) == []
     fetch(tmp_path, asked)
     assert Path(asked["path"]).read_bytes() == running.content
+
+
+METALINK = """<?xml version="1.0" encoding="UTF-8"?>
+<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="owned"><url>{}/x</url></file>
+</metalink>"""
+
+
+@NEEDS_ARIA2
+def test_a_list_of_other_addresses_is_weights_and_nothing_else(tmp_path: Path) -> None:
+    seen: Seen = []
+    with serving(BYTES, seen=seen) as other:
+        body = METALINK.format(other).encode()
+        kind = {"Content-Type": "application/metalink4+xml", "Link": f"<{other}/x>; rel=duplicate"}
+        with serving(body, headers=kind) as url, pytest.raises(HostError, match="sha256"):
+            fetch(tmp_path, shard(tmp_path, f"{url}/x"))
+    assert seen == []
+    assert staged(tmp_path) == []

@@ -24,6 +24,8 @@ fetching, roots, states = (helper_module(name) for name in ("fetch", "models_roo
 HostError = helper_module("tools").HostError
 
 BYTES = b"weights" * 100
+GOOD = {"problem": "", "next_step": "", "marked": True, "unwanted_bytes": 0}
+UNMARKED = {**GOOD, "marked": False}
 SHA256 = hashlib.sha256(BYTES).hexdigest()
 
 
@@ -62,9 +64,7 @@ def fetch(state: Path, *shards: dict[str, Any]) -> None:
 
 def root_of(state: Path, *missing: dict[str, Any]) -> dict[str, Any]:
     paths = {"state": str(state)}
-    found: dict[str, Any] = roots.root_state(
-        paths, roots.root_fault(paths), [one["path"] for one in missing]
-    )
+    found: dict[str, Any] = roots.root_state(paths, roots.root_fault(paths), missing)
     return found
 
 
@@ -89,7 +89,7 @@ def test_a_link_to_another_file_system_holds_the_weights(state: Path, tmp_path: 
         (found,) = disk.rglob("*.gguf")
         assert found.read_bytes() == BYTES
         assert states.shard_is_proved(shard(state))
-        assert root_of(state, shard(state)) == {"problem": "", "next_step": "", "marked": True}
+        assert root_of(state, shard(state)) == GOOD
 
 
 def test_a_mount_of_its_own_holds_the_weights(state: Path) -> None:
@@ -191,7 +191,7 @@ def test_what_fstab_says_is_missed_on_a_host_without_a_marker(
 def test_a_marked_root_needs_no_line_in_fstab_to_be_right(state: Path) -> None:
     fetch(state, shard(state))
     roots.FSTAB.write_text(f"/dev/sdc {state}/models ext4 nofail 0 2\n")
-    assert root_of(state) == {"problem": "", "next_step": "", "marked": True}
+    assert root_of(state) == GOOD
 
 
 @pytest.mark.parametrize("kind", ["another", "the same"])
@@ -226,7 +226,7 @@ def test_a_host_of_an_earlier_version_is_marked_once(state: Path, fetched: list[
     for path in (state / "models-root", state / "models" / roots.MARKER):
         path.unlink()
     fetched.clear()
-    assert root_of(state) == {"problem": "", "next_step": "", "marked": False}
+    assert root_of(state) == UNMARKED
     fetch(state)
     assert root_of(state)["marked"]
     marker = (state / "models" / roots.MARKER).read_text()
@@ -259,7 +259,7 @@ def test_a_kill_between_marker_and_record_is_made_good(
         broken.setattr(roots, "write_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch(state)
-    assert root_of(state) == {"problem": "", "next_step": "", "marked": False}
+    assert root_of(state) == UNMARKED
     fetch(state)
     assert root_of(state)["marked"]
 
@@ -311,3 +311,16 @@ def test_the_state_tells_of_a_file_system_below(planned: HostPlan) -> None:
     below.parent.mkdir(parents=True)
     with small_disk(below):
         assert "on another file system" in state_of(planned).models_root.problem
+
+
+def test_the_state_tells_what_is_left_of_downloads_that_nobody_plans(
+    planned: HostPlan, state: Path
+) -> None:
+    (one,) = planned.shards
+    staging = state / "models" / ".staging"
+    staging.mkdir(parents=True)
+    for digest in (one.sha256, "f" * 64):
+        (staging / digest).write_bytes(b"x" * 8192)
+    assert state_of(planned).models_root.unwanted_bytes == 8192
+    fetching.fetch({"shards": [], "paths": json.loads(planned.to_helper())["paths"]})
+    assert state_of(planned).models_root.unwanted_bytes == 0

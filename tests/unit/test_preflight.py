@@ -167,6 +167,14 @@ def test_weights_on_a_disk_of_their_own_are_counted_there() -> None:
     assert what.startswith("/opt/corral/engines and /var/lib/corral:")
 
 
+def test_what_is_left_of_another_download_makes_room() -> None:
+    engines, state = (need + RESERVE_BYTES for need in needs(plan(CHAT)))
+    left: dict[str, Any] = {"models_root": {"marked": True, "unwanted_bytes": GIB}}
+    assert on_disks((1, engines), (2, state - GIB), **left) == []
+    assert len(on_disks((1, engines), (2, state - GIB - 1), **left)) == 1
+    assert len(on_disks((1, engines - GIB), (2, state), **left)) == 1
+
+
 def test_a_larger_disk_is_asked_for_where_the_weights_are() -> None:
     planned = plan(CHAT)
     wide = {"device": 1, "free_bytes": 2**50}
