@@ -35,8 +35,16 @@ def root_state(paths, fault, missing):
         "problem": what,
         "next_step": next_step,
         "marked": not fault and is_marked(paths),
-        "unwanted_bytes": sum(path.stat().st_blocks * 512 for path in left),
+        "unwanted_bytes": sum(map(taken_bytes, left)),
     }
+
+
+def taken_bytes(path):
+    """On the disk. A download that runs takes its files away when it is done with them."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def unwanted(missing, paths):

@@ -13,7 +13,7 @@ from corral_host.gateway_setup import gateway_state
 from corral_host.gpu import gpu_host
 from corral_host.holding import rollout_here
 from corral_host.instances import instance_state
-from corral_host.models_root import existing, models_root, root_fault, root_state
+from corral_host.models_root import existing, models_root, root_fault, root_state, taken_bytes
 from corral_host.modes import closed
 from corral_host.processes import listeners
 from corral_host.releases import unused_releases
@@ -162,7 +162,7 @@ def shard_state(shard, paths):
 
 def arrived_bytes(staged):
     """What is on the disk; aria2 fills a file from several places at once."""
-    return staged.stat().st_blocks * 512 if staged.exists() else 0
+    return taken_bytes(staged)
 
 
 def shard_is_proved(shard):

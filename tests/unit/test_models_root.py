@@ -324,3 +324,11 @@ def test_the_state_tells_what_is_left_of_downloads_that_nobody_plans(
     assert state_of(planned).models_root.unwanted_bytes == 8192
     fetching.fetch({"shards": [], "paths": json.loads(planned.to_helper())["paths"]})
     assert state_of(planned).models_root.unwanted_bytes == 0
+
+
+def test_a_download_that_ends_meanwhile_is_no_fault(
+    planned: HostPlan, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = state / "models" / ".staging" / ("f" * 64)
+    monkeypatch.setattr(roots, "unwanted", lambda *_: [gone])
+    assert state_of(planned).models_root.unwanted_bytes == 0
