@@ -15,7 +15,7 @@ from corral.inventory import Host
 # What these programs say where they want a password, or refuse; the last is of the helper that
 # runs as somebody else (files/corral_host/__main__.py).
 _REFUSALS = re.compile(
-    r"^(?:(?:(?:sh: \d+: )?(?:sudo|sudo-rs|doas|dzdo|su): .+)|.+ is not in the sudoers file.*"
+    r"^(?:(?:(?:sh: [0-9]+: )?(?:sudo|sudo-rs|doas|dzdo|su): .+)|.+ is not in the sudoers file.*"
     r"|the helper is not root, but .+)$",
     re.MULTILINE,
 )
