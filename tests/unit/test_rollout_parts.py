@@ -13,6 +13,7 @@ import pytest
 
 from corral.activation import NoGateway
 from corral.asking import UnreachedError
+from corral.cli.run_rollout import holding
 from corral.errors import CorralError
 from corral.inventory import Host
 from corral.plan import HostPlan
@@ -120,6 +121,17 @@ def test_of_those_that_are_held_where_it_can_be_nobody_else_may_hold_one(
     as_host(monkeypatch, TAKEN, tmp_path)
     with pytest.raises(CorralError, match="^a: ann is rolling out r2"):
         Holds((), by="bob", rollout="r", also=[pair("a")]).__enter__()
+
+
+def test_a_rollout_holds_its_hosts_and_the_gateways_in_front_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    asked = as_host(monkeypatch, HOLDS, log)
+    found = Fleet((), (pair("a"), pair("b")), gateways=(pair("gw"), pair("a")))
+    with holding(found, "r7"):
+        assert len(asked) == 3
+    assert log.read_text().count('"rollout": "r7"') == 3
 
 
 def test_the_last_rollout_of_an_inventory_is_resumed_if_it_did_not_end(tmp_path: Path) -> None:
