@@ -41,14 +41,29 @@ def put_generation(folder: str, rollout: str | None) -> None:
     )  # fmt: skip
 
 
-def put_gateway(folder: str, rollout: str | None) -> None:
+def gateway(folder: str, rollout: str | None) -> dict[str, Any]:
     asker = {"state": folder, "rollout": rollout}
     document = {"folder": f"{folder}/gateway", "units": folder, "generation": "g", "files": {}}
-    gateway_change.install({**document, "asker": asker})
+    return {**document, "asker": asker}
+
+
+def put_gateway(folder: str, rollout: str | None) -> None:
+    gateway_change.stage(gateway(folder, rollout))
+
+
+def switch_gateway(folder: str, rollout: str | None) -> None:
+    gateway_change.install(gateway(folder, rollout))
+
+
+def put_gateway_back(folder: str, rollout: str | None) -> None:
+    gateway_change.put_back(gateway(folder, rollout))
+
+
+OF_GATEWAYS = [put_gateway, switch_gateway, put_gateway_back]
 
 
 @pytest.mark.parametrize("rollout", [None, "r2"])
-@pytest.mark.parametrize("put", [put_key, put_generation, put_gateway])
+@pytest.mark.parametrize("put", [put_key, put_generation, *OF_GATEWAYS])
 def test_others_put_nothing_there_and_are_told_who_works(
     put: Any, rollout: str | None, held: str
 ) -> None:
