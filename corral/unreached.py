@@ -12,7 +12,7 @@ from corral.inventory import Host
 from corral.ssh import address_of, typed_command
 
 _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
-_OFFENDING = re.compile(r"^Offending .*key in (.+):(\d+)\s*$", re.MULTILINE)
+_OFFENDING = re.compile(r"^Offending .*key in (.+):([0-9]+)\s*$", re.MULTILINE)
 _UNKNOWN = re.compile(r"^No \S+ host key is known for ", re.MULTILINE)
 _FINGERPRINT = re.compile(r"\bSHA256:[A-Za-z0-9+/=]+")
 
