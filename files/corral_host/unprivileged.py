@@ -74,7 +74,24 @@ def processes():
 
 def living(user):
     """Processes of a user's, but those that ended and wait for their parent to notice."""
-    return [pid for pid, owner in processes() if owner == user and not has_ended(pid)]
+    return [pid for pid in ours(user) if not has_ended(pid)]
+
+
+def ours(user):
+    """Processes of a user's that a job of this unit began, wherever they went in the background.
+
+    A container may have the same user; what it runs has a control group of its own, which
+    nobody but root leaves.
+    """
+    own = control_group("self")
+    return [pid for pid, owner in processes() if owner == user and control_group(pid) == own]
+
+
+def control_group(pid):
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def has_ended(pid):
@@ -87,7 +104,6 @@ def has_ended(pid):
 
 def end_all(user):
     """Also what went into the background."""
-    for pid, owner in processes():
-        if owner == user:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    for pid in ours(user):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

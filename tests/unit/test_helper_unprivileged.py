@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -64,9 +65,25 @@ def test_nothing_of_it_goes_on_in_the_background(tmp_path: Path, engine: Engine)
     engine.make(tmp_path / "staging" / "bin" / "llama-server", first=LINGERS)
     log_of(release(tmp_path), tmp_path / "staging")
     deadline = time.monotonic() + 10
-    while left := [pid for pid, user in unprivileged.processes() if user in unprivileged.USERS]:
+    while left := [pid for user in unprivileged.USERS for pid in unprivileged.ours(user)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+@as_root
+def test_a_container_with_the_same_user_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    user, real = unprivileged.USERS[-1], unprivileged.control_group
+    with (
+        subprocess.Popen(["sleep", "60"], user=user) as own,
+        subprocess.Popen(["sleep", "60"], user=user) as other,
+    ):
+        groups = {other.pid: "0::/system.slice/container.scope"}
+        monkeypatch.setattr(unprivileged, "control_group", lambda pid: groups.get(pid) or real(pid))
+        assert unprivileged.living(user) == [own.pid]
+        unprivileged.end_all(user)
+        assert own.wait() == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
 
 
 @as_root
