@@ -45,7 +45,7 @@ def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic,
 
 def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
     """The same where no gateway can be planned: they are asked which servers they have."""
-    found = tuple(host for host in hosts if "gateway" in host.data)
+    found = tuple(host for host in hosts if host.data.get("gateway"))
     return AskedGateways(found, {}, say) if found else NoGateway()
 
 

@@ -118,7 +118,7 @@ def _gateways(inventory: Path | None) -> tuple[Found, list[CorralError]]:
     found: Found = []
     mistakes: list[CorralError] = []
     for one in known.read:
-        hosts = [host for host in one.hosts if "gateway" in host.data]
+        hosts = [host for host in one.hosts if host.data.get("gateway")]
         plans, mistake = _plans(one) if hosts else ({}, None)
         found += [(host, plans.get(host.name)) for host in hosts]
         mistakes += [mistake] if mistake else []

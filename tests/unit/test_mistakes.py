@@ -248,3 +248,62 @@ def test_a_lock_of_examples_alone_is_none(corral: Corral) -> None:
     said = corral("lock")
     assert said.code == 1
     assert "`corral lock INVENTORY`" in said.err
+
+
+FRONT = """
+chat = {"name": "chat", "profile": "tiny-chat", "port": 8001, "address": "10.0.0.7"}
+near = ["10.0.0.0/24"]
+gate = {"aliases": {"tiny-glm-moe": {"port": 8000}}, "trusted_networks": near, "address": "0.0.0.0"}
+servers = [("node-1", {"instances": [chat]}), ("gw", {"gateway": gate})]
+"""
+ANSWERED = {
+    "servers": [
+        {"server": "node-1_chat", "pool": "tiny-glm-moe", "up": True, "admin": "ready",
+         "weight": 100, "sessions": 0, "check": "L7OK", "until": None}
+    ],
+    "sessions_left": 0, "seconds": 0.1, "serving": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def front(corral: Corral, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
+    """A gateway before one server; it answers all that it is asked."""
+    (corral.root / "files").symlink_to(ROOT / "files")
+    found = odd_hosts(tmp_path / "hosts", monkeypatch)
+    (corral.root / "inventories/site.py").write_text(FRONT)
+    found.says("gw", _answer(ANSWERED))
+    return found
+
+
+@pytest.mark.usefixtures("front")
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("catalog/profiles/tiny-chat.toml", "slots =", "slotz ="),
+        ("inventories/site.py", '"instances": [chat]', '"instances": [chat], "gpu": 1'),
+        ("inventories/site.py", '"aliases": {"tiny-glm-moe"', '"aliases": {"tiny-glm"'),
+        ("inventories/site.py", '("gw", {', '("gw", {"canari": True, '),
+        ("inventories/site.py", '"address": "0.0.0.0"}\nservers', '"adress": "0.0.0.0"}\nservers'),
+    ],
+)
+def test_a_gateway_is_asked_what_cannot_be_planned(
+    corral: Corral, file: str, old: str, new: str
+) -> None:
+    edit(corral.root / file, old, new)
+    status = corral("gateway", "status")
+    assert status.code == 1
+    assert "node-1_chat" in status.out
+    assert "Next: " in status.err
+    drained = corral("gateway", "drain", "node-1/chat")
+    assert (drained.code, "gw: node-1/chat drained" in drained.out) == (0, True)
+    assert corral("gateway", "ready", "node-1/chat").code == 0
+    unknown = corral("gateway", "drain", "node-1/other")
+    assert unknown.code == 1
+    assert "behind no gateway" in unknown.err
+
+
+@pytest.mark.usefixtures("front")
+def test_a_gateway_without_a_mistake_is_planned(corral: Corral) -> None:
+    said = corral("gateway", "status")
+    assert (said.code, said.err) == (0, "")
+    assert "node-1/chat" in said.out
