@@ -76,7 +76,8 @@ def _run(host: Host, words: list[str], sent: str, seconds: float) -> Ended:
     except TooMuchError as error:
         raise CorralError(host.name, str(error), "look at what answers there") from error
     except OSError as error:
-        raise CorralError(host.name, str(error), "see that `ssh` can be run here") from error
+        step = f"see that `{ssh_command(host, [])[0]}` can be run here"
+        raise CorralError(host.name, str(error), step) from error
 
 
 def fault(where: str, text: str, otherwise: str = "") -> CorralError:

@@ -15,8 +15,8 @@ from corral.inventory import Host
 # What these programs say where they want a password, or refuse; the last is of the helper that
 # runs as somebody else (files/corral_host/__main__.py).
 _REFUSALS = re.compile(
-    r"^(?:(?:(?:sh: [0-9]+: )?(?:sudo|sudo-rs|doas|dzdo|su): .+)|.+ is not in the sudoers file.*"
-    r"|the helper is not root, but .+)$",
+    r"^(?:(?:sh: [0-9]+: |Password: )?(?:sudo|sudo-rs|doas|dzdo|su): .+"
+    r"|.+ is not in the sudoers file.*|the helper is not root, but .+)$",
     re.MULTILINE,
 )
 
@@ -45,16 +45,17 @@ def refused(host: Host, said: str) -> CorralError | None:
 
 def not_root(host: Host, said: str) -> CorralError:
     """The error of a host whose login is not root, and what to do, by what its data says."""
-    user = str(host.data.get("ssh_user") or "its user")
+    named = host.data.get("ssh_user")
+    who = str(named or "the login")
     said = f"it is user {said}" if said.isdigit() else said
     how = next((key for key in _KEYS if host.data.get(key)), None)
     if how is None:
-        what = f"{user} is not root there, and no key of its data says how to become root ({said})"
+        what = f"{who} is not root there, and no key of its data says how to become root ({said})"
         step = 'add "_sudo": True to the data of the host (or _doas, _dzdo), or log in as root'
         return CorralError(host.name, what, step)
     program = how.strip("_").removesuffix("_user")
-    what = f"{user} does not become root by {program} without a password ({said})"
-    return CorralError(host.name, what, _STEPS[program].format(user=user))
+    what = f"{who} does not become root by {program} without a password ({said})"
+    return CorralError(host.name, what, _STEPS[program].format(user=named or "USER"))
 
 
 _KEYS = ("_doas", "_dzdo", "_sudo", "_su_user")

@@ -45,7 +45,7 @@ def typed_command(host: Host) -> str:
     """The ssh command that a person types to see what keeps Corral from a host, or so."""
     data = host.data
     if host.name == "@local":
-        return "sh"
+        return " ".join(map(_typed, by_root(data, ["true"])))
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [
         word

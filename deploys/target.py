@@ -107,7 +107,7 @@ class Target:
 
 
 # The login itself, whatever host data says: State becomes root by itself.
-_AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": None}
+_AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": ""}
 
 
 def current_target() -> Target:

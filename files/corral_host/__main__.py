@@ -80,6 +80,8 @@ WITH_DOCUMENT = {
     "gateway-installed": ("gateway_change", "installed"),
     "gateway-settle": ("gateway_change", "settle"),
 }
+# To others they would tell half of it, without a word.
+ROOT_ALONE = ("instances",)
 
 
 def module(name):
@@ -108,6 +110,8 @@ def main(arguments):
     hide_nothing()
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
+        if command in ROOT_ALONE and os.geteuid() != 0:
+            raise PermissionError("whose sockets are whose is shown to root alone")
         if command in WITH_DOCUMENT:
             name, function = WITH_DOCUMENT[command]
             answer = getattr(module(name), function)(document(rest))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
+from corral.root import by_root
 from corral.state import ModelsRoot
 from tests.operations.fleet import (
     ARCHIVE,
@@ -83,6 +85,7 @@ def test_a_host_that_answers_oddly_is_left_alone(fleet: Fleet, answer: str) -> N
         ({}, "1000", 'Next: add "_sudo": True to the data of the host'),
         ({"_sudo": True}, "sudo: a password is required", "NOPASSWD"),
         ({"_doas": True}, "doas: Authentication required", "doas.conf"),
+        ({"_su_user": "root"}, "Password: su: Authentication failure", "su asks for a password"),
     ],
 )
 def test_a_login_that_is_not_root_stops_before_anything(
@@ -96,8 +99,8 @@ def test_a_login_that_is_not_root_stops_before_anything(
     state = fleet.deploy()
     assert failed(state) == {"mere"}
     (only,) = asked(state, "mere")
-    words = " ".join(["sudo -n --"] if "_sudo" in data else ["doas -n"] if data else [])
-    assert f"{words} id -u".strip() in only
+    become = " ".join(map(shlex.quote, by_root(data, ["id"])))
+    assert f"{become} -u </dev/null" in only
     lines = "\n".join(record.getMessage() for record in caplog.records)
     assert "ops " in lines
     assert told in lines

@@ -61,6 +61,7 @@ def test_the_command_is_the_whole_of_it() -> None:
     assert typed_command(host(CHAT, **SSH)) == TYPED
     assert typed_command(host(CHAT)) == "ssh lab-1"
     assert typed_command(host(CHAT, ssh_user="a;b")) == "ssh 'a;b@lab-1'"
+    assert typed_command(host(CHAT, name="@local", _sudo=True)) == "sudo -n -- true"
 
 
 def test_a_changed_host_key_is_one_plain_sentence() -> None:
@@ -147,7 +148,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"_sudo": True}, "ops is not in the sudoers file.\n", "NOPASSWD",
     ),
     "doas": ({"_doas": True}, "doas: Authentication required\n", "doas.conf"),
-    "su": ({"_su_user": "root"}, "su: Authentication failure\n", "_sudo"),
+    "su": ({"_su_user": "root"}, "Password: su: Authentication failure\n", "_sudo"),
     "nothing": (
         {}, "the helper is not root, but user 1000: [Errno 13] Permission denied: '/etc/x'\n",
         'add "_sudo": True',
