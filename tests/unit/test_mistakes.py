@@ -162,9 +162,12 @@ def test_a_named_inventory_that_cannot_be_run_is_one_message(corral: Corral) -> 
 
 
 @pytest.mark.usefixtures("hosts")
-def test_a_typo_in_the_data_of_a_neighbour_is_none_of_a_host(corral: Corral) -> None:
-    edit(corral.root / "inventories/site.py", '("node-2", {', '("node-2", {"gpu": 1, ')
-    said = corral("history", "node-1")
+@pytest.mark.parametrize("words", [("history", "node-2"), ("verify", "node-2")])
+def test_a_typo_in_the_data_of_a_neighbour_is_none_of_a_host(
+    corral: Corral, words: tuple[str, ...]
+) -> None:
+    edit(corral.root / "inventories/site.py", '("node-1", {', '("node-1", {"gpu": 1, ')
+    said = corral(*words)
     # Servers of other tests may still say something there.
     assert (said.code, "Next: " in said.err) == (0, False)
 
