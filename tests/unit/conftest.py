@@ -56,6 +56,16 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def own_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns nothing here is nobody in a lab's host, whose processes this machine sees.
+
+    A test that ends all processes of such a user would end those of a deploy over there.
+    """
+    first = 40000 + os.getpid() % 1000 * 14
+    monkeypatch.setattr(helper_module("unprivileged"), "USERS", range(first, first + 14))
+
+
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that builds: other users are let into its ``tmp_path``.
