@@ -22,6 +22,7 @@ from tests.lab.test_gateway import (
     client,
     complete,
     deploy,
+    key,
     servers,
     serving,
 )
@@ -32,6 +33,7 @@ from tests.lab.workspace import Workspace
 CHAT = '{"name": "tiny-chat", "profile": "tiny-chat", "port": 8001}'
 MOVED = CHAT.replace("8001", "8051")
 GPU = '{"name": "tiny-gpu", "profile": "tiny-chat", "port": 8001}'
+OTHER, LONG = "long-glm", '"profile": "tiny-long"'
 PROFILE = "catalog/profiles/tiny-chat.toml"
 
 
@@ -120,6 +122,35 @@ def test_servers_that_move_and_fail_leave_the_gateway_as_it_was(lab: Workspace) 
     assert lab.on(GW, CURRENT) == before
     assert ports(lab) == ["8001"] * 3
     deploy(lab)
+    assert verified(lab)
+
+
+def test_a_server_that_listens_elsewhere_or_under_another_name_costs_no_request(
+    lab: Workspace,
+) -> None:
+    before = lab.on(GW, CURRENT)
+    address = '{**chat, "address": str(_lab.address(n))}'
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with lab.edited(INVENTORY, address, '{**chat, "address": "0.0.0.0"}'):
+            rollout(lab)
+            assert serving(lab) == set(SERVERS)
+        with (
+            lab.edited(INVENTORY, PORT, f'{PORT}, "{OTHER}": {{"port": 8010}}'),
+            lab.edited(INVENTORY, CHAT, CHAT.replace('"profile": "tiny-chat"', LONG)),
+            lab.edited("catalog/profiles/tiny-long.toml", "model =", f'alias = "{OTHER}"\nmodel ='),
+        ):
+            rollout(lab)
+            assert verified(lab)
+            shown = key(lab, name=f"gateway-{OTHER}")
+            base = f"http://{lab.layout.address(GATEWAY)}:8010/v1"
+            other = client(lab, shown).with_options(base_url=base)
+            assert [model.id for model in other.models.list()] == [OTHER]
+            seen.wait_for_more()
+        rollout(lab)
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert lab.on(GW, CURRENT) == before
     assert verified(lab)
 
 
