@@ -43,7 +43,7 @@ def change(
     plan = as_far(planned, now, settled)
     shown = shown_keys(gateway, planned, now, settled)
     files = gateway_files(gateway, plan, paths=paths, templates=templates, shown=shown)
-    if now.proved and now.generation == now.running == files.generation:
+    if now.whole and now.generation == now.running == files.generation:
         return None
     return GatewayChange(
         plan=plan, files=files, changes=tuple(differences(now, files)), whole=plan == planned
@@ -135,7 +135,7 @@ def differences(now: Installed, files: GatewayFiles) -> list[str]:
     before, after = now.config.splitlines(), unnamed[CONFIG].splitlines()
     told += [f"- {line.strip()}" for line in before if line not in after and line.strip()]
     told += [f"+ {line.strip()}" for line in after if line not in before and line.strip()]
-    return told or ["HAProxy runs another generation, or was not proved"]
+    return told or ["its files were edited, or it runs another generation"]
 
 
 def _word(name: str, after: dict[str, str], now: Installed) -> str:

@@ -55,13 +55,14 @@ class Drained(Told):
 class Installed(Told):
     """What a gateway has; nothing where it was never deployed.
 
-    + proved: its aliases answered after the last change; + config: HAProxy's, its own id left out
+    + whole: as Corral wrote it, proved, and there at a boot
+    + config: HAProxy's, without its own id
     + files: sha256 of each other file; + upstream: pool -> sha256 of the key that it shows there
     """
 
     generation: str | None
     running: str | None = None
-    proved: bool = False
+    whole: bool = False
     config: str = ""
     files: dict[str, str] = {}
     upstream: dict[str, str] = {}

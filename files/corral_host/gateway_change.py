@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from corral_shared import gateway_lines
+from corral_shared.gateway_lines import base, lines_of, server_lines, with_lines
 
 from corral_host import gateway_check
 from corral_host.gateway import changing, serves
@@ -21,10 +21,10 @@ from corral_host.gateway_setup import (
     back,
     current,
     digest,
+    gateway_state,
     listens,
     refuse_taken,
     sha256,
-    shown_keys,
     switch,
     unnamed,
     write,
@@ -67,7 +67,7 @@ def install(document):
 def place(document):
     """Change where the gateway looks for one server, and nothing else.
 
-    ``document``: folder, units, helper; server, and its lines as in ``gateway_lines``
+    ``document``: folder, units, helper; server, and its lines as in corral_shared/gateway_lines.py
     """
     with changing():
         root = Path(document["folder"])
@@ -75,9 +75,7 @@ def place(document):
         if old is None:
             return {"generation": None}
         files = {path.name: path.read_text() for path in (root / old).iterdir()}
-        files[CONFIG] = gateway_lines.with_lines(
-            files[CONFIG], document["server"], document["lines"]
-        )
+        files[CONFIG] = with_lines(files[CONFIG], document["server"], document["lines"])
         new = renamed(document, old, files, lambda _: [])
     return {"generation": new}
 
@@ -180,15 +178,21 @@ def put_back(document):
         if before is None:
             raise HostError("this gateway keeps no generation before. Next: deploy it as it was")
         files = {path.name: path.read_text() for path in (root / before).iterdir()}
-        for server in {gateway_lines.base(line["server"]) for line in lines_at(root, now)}:
-            found = gateway_lines.lines_of((root / now / CONFIG).read_text(), server)
-            files[CONFIG] = gateway_lines.with_lines(files[CONFIG], server, found)
+        files[CONFIG] = with_places(files[CONFIG], (root / now / CONFIG).read_text())
         new = renamed(document, before, files, lambda _: [])
     return {"generation": new}
 
 
-def lines_at(root, generation):
-    return gateway_lines.server_lines((root / generation / CONFIG).read_text())
+def with_places(config, now):
+    """A configuration with its servers where another one has them; shares are its own."""
+    shares = {(line["pool"], line["server"]): line["weight"] for line in server_lines(config)}
+    for server in dict.fromkeys(base(line["server"]) for line in server_lines(now)):
+        found = [
+            {**line, "weight": shares.get((line["pool"], server), line["weight"])}
+            for line in lines_of(now, server)
+        ]
+        config = with_lines(config, server, found)
+    return config
 
 
 def renamed(document, old, files, prove):
@@ -238,12 +242,12 @@ def installed(document):
     found = current(root)
     if found is None:
         return {"generation": None}
-    texts = unnamed(root / found)
+    state, texts = gateway_state(document, document["units"]), unnamed(root / found)
     return {
         "generation": found,
-        "running": running_generation(),
-        "proved": not (root / UNPROVED).exists(),
+        "running": state["running"],
+        "whole": state["installed"] == found,
         "config": texts[CONFIG],
         "files": {name: sha256(text) for name, text in texts.items() if name != CONFIG},
-        "upstream": shown_keys(texts),
+        "upstream": state["upstream"],
     }

@@ -56,7 +56,7 @@ def installed(files: GatewayFiles, **more: Any) -> Installed:
     texts = {name: text.replace(files.generation, "") for name, text in files.files.items()}
     pairs = [line.split() for line in texts["upstream"].splitlines()]
     fields = {
-        "generation": files.generation, "running": files.generation, "proved": True,
+        "generation": files.generation, "running": files.generation, "whole": True,
         "config": texts["haproxy.cfg"],
         "files": {n: sha256(t) for n, t in texts.items() if n != "haproxy.cfg"},
         "upstream": {pool: sha256(key) for pool, key in pairs},
@@ -90,13 +90,13 @@ def nobody(_: str) -> bool:
     return False
 
 
-def test_what_runs_and_is_proved_is_no_change(there: There) -> None:
+def test_what_runs_whole_and_proved_is_no_change(there: There) -> None:
     assert there.change(plan(there.hosts), everybody) is None
     assert there.change(plan(there.hosts), nobody) is None
-    there.now = there.now.model_copy(update={"proved": False})
+    there.now = there.now.model_copy(update={"whole": False})
     found = there.change(plan(there.hosts), everybody)
     assert found is not None
-    assert found.changes == ("HAProxy runs another generation, or was not proved",)
+    assert found.changes == ("its files were edited, or it runs another generation",)
 
 
 def test_a_server_that_has_not_changed_is_left_where_it_is(there: There) -> None:

@@ -142,11 +142,11 @@ def test_a_kill_is_settled_by_the_timer_or_by_who_comes_next(
         gateway.install("two")
     monkeypatch.setattr(gateway.module, at, real)
     question = {"folder": str(gateway.root), "units": "/units"}
-    assert not gateway.module.installed(question)["proved"]
+    assert (gateway.root / "unproved").exists()
     gateway.module.settle(question)
     assert (gateway.current(), gateway.folders()) == ("one", ["one"])
     assert gateway.module.settle(question) == {"settled": "already"}
-    assert gateway.module.installed(question)["proved"]
+    assert not (gateway.root / "unproved").exists()
 
 
 def test_after_a_kill_the_next_switch_goes_back_to_what_was_proved(gateway: Gateway) -> None:
@@ -184,10 +184,12 @@ def test_a_server_that_moves_makes_a_generation_of_the_same_rest(gateway: Gatewa
 def test_what_is_undone_leaves_servers_where_they_are(gateway: Gateway) -> None:
     gateway.install("two")
     moved = place(gateway, "10.0.0.1:9001")
+    config = gateway.root / moved / "haproxy.cfg"
+    config.write_text(config.read_text().replace("weight 100", "weight 7"))
     back = gateway.module.put_back(gateway.document(""))["generation"]
     assert back not in ("one", "two", moved)
     assert (gateway.root / back / "upstream").read_text() == "small key-of-eno\n"
-    assert "10.0.0.1:9001" in (gateway.root / back / "haproxy.cfg").read_text()
+    assert "a_chat 10.0.0.1:9001 weight 100\n" in (gateway.root / back / "haproxy.cfg").read_text()
 
 
 def test_where_nothing_was_changed_nothing_is_undone(gateway: Gateway) -> None:
@@ -195,9 +197,15 @@ def test_where_nothing_was_changed_nothing_is_undone(gateway: Gateway) -> None:
         gateway.module.put_back(gateway.document(""))
 
 
-def test_what_is_installed_is_told_by_digests(gateway: Gateway) -> None:
-    told = gateway.module.installed({"folder": str(gateway.root)})
-    assert told["generation"] == "one"
+@pytest.mark.parametrize(("found", "whole"), [("one", True), (None, False)])
+def test_what_is_installed_is_told_by_digests(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, found: str | None, whole: bool
+) -> None:
+    """One that was edited, or is not proved, counts as none in the state of a host."""
+    state = {"installed": found, "running": "one", "upstream": {"small": "ab"}}
+    monkeypatch.setattr(gateway.module, "gateway_state", lambda *_: state)
+    told = gateway.module.installed({"folder": str(gateway.root), "units": "/units"})
+    assert (told["generation"], told["whole"], told["running"]) == ("one", whole, "one")
     assert "key-of" not in json.dumps(told)
     assert set(told["files"]) == {"upstream"}
     assert gateway.module.installed({"folder": str(gateway.root / "absent")}) == {
