@@ -74,7 +74,7 @@ def _host(target: Target, to: str | None) -> bool:
 
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
-    if not rollout.to_take_back() and not rollout.fronts_to_take_back():
+    if not rollout.to_take_back() and not rollout.gateways_to_revert():
         say(f"rollout {rollout_id} has nothing to take back")
         return 0
     inventory = Path(rollout.inventory)
@@ -89,7 +89,7 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         pairs=tuple(_pair(target, found[target.host.name]) for target in targets),
         traffic=traffic_of(targets[0]) if targets else NoGateway(),
         gateways=gateways,
-        fronts=tuple(pair for pair in gateways if pair[0].name in changed),
+        asked_gateways=tuple(pair for pair in gateways if pair[0].name in changed),
     )
     with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
         leave = _changed_again(rollout, found)

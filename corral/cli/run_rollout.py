@@ -13,7 +13,7 @@ from corral.following import News
 from corral.installed import operator
 from corral.project import project_root
 from corral.rollout.begin import Fleet
-from corral.rollout.gateways import Fronts
+from corral.rollout.gateways import PlannedGateways
 from corral.rollout.health import Health
 from corral.rollout.journal import Journals, Rollout, write_whole
 from corral.rollout.locks import Holds
@@ -26,7 +26,10 @@ from corral.terminal import console, say, show
 def holding(found: Fleet, rollout: str) -> Holds:
     """Hold all hosts of a fleet, and the gateways in front of them, where that can be."""
     return Holds(
-        (), by=operator(), rollout=rollout, also=(*found.pairs, *found.gateways, *found.fronts)
+        (),
+        by=operator(),
+        rollout=rollout,
+        also=(*found.pairs, *found.gateways, *found.asked_gateways),
     )
 
 
@@ -39,10 +42,10 @@ def run_course(
 ) -> Rollout:
     """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
-    known = {host.name: (host, plan) for host, plan in found.fronts} | hosts
+    known = {host.name: (host, plan) for host, plan in found.asked_gateways} | hosts
     changing = dict.fromkeys([*(s.host for s in begun.steps), *(s.host for s in begun.gateways)])
     touched = [known[name] for name in changing if name in known]
-    fronts = Fronts(found.fronts, project_root() / "templates", begun.id)
+    gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", begun.id)
     terminal = console()
     view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
@@ -53,7 +56,7 @@ def run_course(
         holds.need(touched)
         save = partial(_save, journals)
         health = Health(hosts, found.document)
-        means = Means(hosts, drive, health, holds.check, save, view, fronts)
+        means = Means(hosts, drive, health, holds.check, save, view, gateways)
         with view if isinstance(view, LiveView) else nullcontext():
             ended = Course(begun, means, leave).run()
     except KeyboardInterrupt:

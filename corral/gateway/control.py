@@ -190,9 +190,9 @@ def install(
     _tell(gateway, "gateway-install", details, _CHANGED)
 
 
-def put_back(gateway: Host, *, rollout: str | None = None) -> None:
+def revert(gateway: Host, *, rollout: str | None = None) -> None:
     """Undo the last ``install``; servers stay where they are by now. Raises CorralError."""
-    _tell(gateway, "gateway-back", _asker(rollout), _CHANGED)
+    _tell(gateway, "gateway-revert", _asker(rollout), _CHANGED)
 
 
 def _asker(rollout: str | None) -> dict[str, Any]:

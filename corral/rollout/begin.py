@@ -16,7 +16,7 @@ from corral.key_proof import check_document
 from corral.keys import KeyFile, stored_keys
 from corral.plan import HostPlan
 from corral.project import load_planner, project_root
-from corral.rollout.gateways import Fronts, settled_hosts
+from corral.rollout.gateways import PlannedGateways, settled_hosts
 from corral.rollout.health import Document, without_keys
 from corral.rollout.journal import Journals, OnFailure, Rollout, now
 from corral.rollout.staging import Member, look, refuse_unstaged, run_pyinfra
@@ -48,7 +48,7 @@ class Fleet:
 
     + traffic, pools: its gateways; + key_of: the keys of an instance of a host
     + document: a plan as checks take it, with what the store says of its keys
-    + fronts: gateways that were asked for; + gateways: those in front of ``pairs``
+    + asked_gateways: that were asked for; + gateways: those in front of ``pairs``
     """
 
     hosts: tuple[Host, ...]
@@ -57,7 +57,7 @@ class Fleet:
     pools: Pools = field(default_factory=dict)
     key_of: Callable[[Host, str], KeyFile] = stored_keys
     document: Document = without_keys
-    fronts: tuple[Pair, ...] = ()
+    asked_gateways: tuple[Pair, ...] = ()
     gateways: tuple[Pair, ...] = ()
 
 
@@ -76,12 +76,12 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
     named = [host for host in hosts if not wanted.only or host.name in wanted.only]
     chosen = [host for host in named if host.spec.instances]
     plans = planner.gateways(hosts)
-    fronts = [
+    asked = [
         (host, planner.plan_host(host).model_copy(update={"gateway": plans[host.name]}))
         for host in named
         if host.name in plans
     ]
-    if not chosen and not fronts:
+    if not chosen and not asked:
         what = "no host of it runs an instance, or is a gateway"
         raise CorralError(str(wanted.inventory), what, "describe instances there")
     pairs = tuple((host, planner.plan_host(host)) for host in chosen)
@@ -98,7 +98,7 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
         pools=way[1],
         key_of=key_of(hosts, planner),
         document=document,
-        fronts=tuple(fronts),
+        asked_gateways=tuple(asked),
         gateways=tuple((h, planner.plan_host(h)) for h in hosts if h.name in behind),
     )
 
@@ -128,7 +128,7 @@ def stage(
     if code != 0 and not wanted.without_failed:
         what = f"pyinfra ended with exit code {code}; no service was touched"
         raise CorralError("staging", what, f"see {log}, mend that, then ask again")
-    if not staged and not found.fronts:
+    if not staged and not found.asked_gateways:
         refuse_unstaged(members, log)
     return staged
 
@@ -137,8 +137,8 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     """What would change; without steps and gateways nothing does. Raises CorralError."""
     changing = {member.host.name for member in staged if member.waiting}
     due = waves(found.hosts, found.pools, changing)
-    first = (found.pairs or found.fronts)[0][0].spec
-    fronts = Fronts(found.fronts, project_root() / "templates", rollout)
+    first = (found.pairs or found.asked_gateways)[0][0].spec
+    changing_gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", rollout)
     will_serve = settled_hosts([member.host.name for member in staged])
     soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
     return Rollout(
@@ -151,7 +151,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
         on_failure=wanted.on_failure,
         waves=due,
         steps=steps(staged, due, found.traffic),
-        gateways=fronts.steps(will_serve),
+        gateways=changing_gateways.steps(will_serve),
         notes=tuple(warning for wave in due for warning in wave.warnings),
     )
 

@@ -23,7 +23,7 @@ class Gateways(Protocol):
     def switch(self, name: str, settled: Settled) -> bool:
         """Switch to what is planned; False where it runs already. Raises CorralError."""
 
-    def put_back(self, name: str) -> None:
+    def revert(self, name: str) -> None:
         """Undo that; servers stay where they are. Raises CorralError."""
 
 
@@ -34,12 +34,12 @@ class NoGateways:
         """Nothing was changed."""
         return False
 
-    def put_back(self, *_: object) -> None:
+    def revert(self, *_: object) -> None:
         """Nothing is to be undone."""
 
 
 @dataclass(frozen=True)
-class Fronts:
+class PlannedGateways:
     """Gateways as they are reached and planned; ``rollout``: that changes them."""
 
     pairs: Sequence[Pair]
@@ -61,9 +61,9 @@ class Fronts:
             control.install(host, wanted.plan, wanted.files, rollout=self.rollout)
         return wanted is not None
 
-    def put_back(self, name: str) -> None:
+    def revert(self, name: str) -> None:
         """See ``Gateways``."""
-        control.put_back(self._of(name)[0], rollout=self.rollout)
+        control.revert(self._of(name)[0], rollout=self.rollout)
 
     def _of(self, name: str) -> Pair:
         for pair in self.pairs:

@@ -56,7 +56,8 @@ class Rollout(Frozen):
 
     + only: hosts that it was narrowed to; + begun: steps whose activation was asked for
     + reports, reverts: in the order of their ends
-    + gateways: what changes at them; + fronts_begun, fronts_switched, fronts_back: how far that is
+    + gateways: what changes at them
+    + gateways_begun, gateways_switched, gateways_reverted: how far that is
     + failure: why it did not converge; + notes: what else a person should know
     """
 
@@ -74,9 +75,9 @@ class Rollout(Frozen):
     reports: tuple[Report, ...] = ()
     reverts: tuple[Report, ...] = ()
     gateways: tuple[GatewayStep, ...] = ()
-    fronts_begun: tuple[str, ...] = ()
-    fronts_switched: tuple[str, ...] = ()
-    fronts_back: tuple[str, ...] = ()
+    gateways_begun: tuple[str, ...] = ()
+    gateways_switched: tuple[str, ...] = ()
+    gateways_reverted: tuple[str, ...] = ()
     failure: str = ""
     notes: tuple[str, ...] = ()
     exit_code: int | None = None
@@ -98,16 +99,16 @@ class Rollout(Frozen):
         done = [step for step in self.steps if self.is_done(step) and step.name not in back]
         return [s for s in done if s.from_generation not in (None, s.to_generation)]
 
-    def fronts_to_take_back(self) -> list[str]:
-        """Gateways that were switched and are not put back."""
-        return [name for name in self.fronts_switched if name not in self.fronts_back]
+    def gateways_to_revert(self) -> list[str]:
+        """Gateways that were switched and not reverted."""
+        return [name for name in self.gateways_switched if name not in self.gateways_reverted]
 
     def unclear(self) -> list[str]:
         """Begun steps, and gateways, of which nobody knows that they are at their old or new."""
         last = {report.name: report for report in self.reports}
-        fronts = [name for name in self.fronts_begun if name not in self.fronts_switched]
+        gateways = [name for name in self.gateways_begun if name not in self.gateways_switched]
         own = [n for n in self.begun if n not in last or last[n].outcome == "revert failed"]
-        return own + fronts
+        return own + gateways
 
 
 def new_id() -> str:

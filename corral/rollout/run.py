@@ -84,14 +84,14 @@ class Course:
     def _switch_gateways(self) -> None:
         """Each proves that its aliases answer, or takes itself back."""
         for step in self.rollout.gateways:
-            if step.host not in self.rollout.fronts_switched:
+            if step.host not in self.rollout.gateways_switched:
                 self._means.locks()
                 self._means.view.say(f"gateway {step.host}")
                 self._switch_gateway(step.host)
 
     def _switch_gateway(self, name: str) -> None:
-        again = name in self.rollout.fronts_begun
-        self._add("fronts_begun", name)
+        again = name in self.rollout.gateways_begun
+        self._add("gateways_begun", name)
         try:
             switched = self._means.gateways.switch(name, settled_hosts(self._settled()))
         except UnreachedError:
@@ -101,14 +101,14 @@ class Course:
             self._not_begun(name)
             raise
         if switched or again:
-            self._add("fronts_switched", name)
+            self._add("gateways_switched", name)
         else:
             # The last instance that moved made it what is planned.
             self._not_begun(name)
 
     def _not_begun(self, name: str) -> None:
-        left = tuple(one for one in self.rollout.fronts_begun if one != name)
-        self._note(fronts_begun=left)
+        left = tuple(one for one in self.rollout.gateways_begun if one != name)
+        self._note(gateways_begun=left)
 
     def _settled(self) -> list[str]:
         """Hosts that serve their plan: those with nothing to do, and those that have done it."""
@@ -169,21 +169,21 @@ class Course:
     def _back(self) -> int:
         """Take back what is done, the last wave first; gives the exit code."""
         if self.rollout.on_failure == "revert":
-            self._put_back_gateways()
+            self._revert_gateways()
             for wave in reversed(self.rollout.waves):
                 steps = self._to_take_back()[::-1]
                 by_host = [[step for step in steps if step.host == name] for name in wave.hosts]
                 on_all(self._take_back, [steps for steps in by_host if steps])
-        mixed = self._to_take_back() or self.rollout.fronts_to_take_back() or self.rollout.unclear()
+        mixed = self._to_take_back() or self.rollout.gateways_to_revert() or self.rollout.unclear()
         return MIXED if mixed else REVERTED
 
-    def _put_back_gateways(self) -> None:
+    def _revert_gateways(self) -> None:
         """Before the instances: these still take what a gateway showed them before."""
-        for name in self.rollout.fronts_to_take_back():
+        for name in self.rollout.gateways_to_revert():
             try:
-                self._means.gateways.put_back(name)
-                self._add("fronts_back", name)
-                self._means.view.say(f"gateway {name} is as it was")
+                self._means.gateways.revert(name)
+                self._add("gateways_reverted", name)
+                self._means.view.say(f"gateway {name} is reverted")
             except CorralError as error:
                 self._means.view.say(str(error))
 

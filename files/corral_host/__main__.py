@@ -33,7 +33,7 @@ hold ROLLOUT         hold this host for a rollout until standard input ends or f
 gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
 gateway-stage        put the generation given on standard input beside the one that runs
 gateway-install      switch to it; what was there comes back if its aliases do not answer
-gateway-back         undo that: all but where servers are
+gateway-revert       undo that: all but where servers are
 gateway-place        change where the gateway looks for one server
 gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
 gateway-settle QUESTION       put the generation before one back that nobody proved
@@ -75,7 +75,7 @@ WITH_DOCUMENT = {
     "gateway": ("gateway", "gateway"),
     "gateway-stage": ("gateway_change", "stage"),
     "gateway-install": ("gateway_change", "install"),
-    "gateway-back": ("gateway_change", "put_back"),
+    "gateway-revert": ("gateway_change", "revert_change"),
     "gateway-place": ("gateway_change", "place"),
     "gateway-installed": ("gateway_change", "installed"),
     "gateway-settle": ("gateway_change", "settle"),

@@ -83,7 +83,7 @@ def place(document):
 def switched(document, prove, *, keeps_old=False):
     """Rows of the proof. Raises HostError when what was there before serves again.
 
-    ``keeps_old``: for ``put_back``
+    ``keeps_old``: for ``revert_change``
     """
     root, new = Path(document["folder"]), document["generation"]
     old = proved(root)
@@ -166,7 +166,7 @@ def watch(document):
     )  # fmt: skip
 
 
-def put_back(document):
+def revert_change(document):
     """What a change of the gateway alone changed; servers stay where they are by now.
 
     ``document``: folder, units, helper; asker, as for ``stage``

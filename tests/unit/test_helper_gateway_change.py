@@ -186,7 +186,7 @@ def test_what_is_undone_leaves_servers_where_they_are(gateway: Gateway) -> None:
     moved = place(gateway, "10.0.0.1:9001")
     config = gateway.root / moved / "haproxy.cfg"
     config.write_text(config.read_text().replace("weight 100", "weight 7"))
-    back = gateway.module.put_back(gateway.document(""))["generation"]
+    back = gateway.module.revert_change(gateway.document(""))["generation"]
     assert back not in ("one", "two", moved)
     assert (gateway.root / back / "upstream").read_text() == "small key-of-eno\n"
     assert "a_chat 10.0.0.1:9001 weight 100\n" in (gateway.root / back / "haproxy.cfg").read_text()
@@ -194,7 +194,7 @@ def test_what_is_undone_leaves_servers_where_they_are(gateway: Gateway) -> None:
 
 def test_where_nothing_was_changed_nothing_is_undone(gateway: Gateway) -> None:
     with pytest.raises(gateway.fault, match="no generation before"):
-        gateway.module.put_back(gateway.document(""))
+        gateway.module.revert_change(gateway.document(""))
 
 
 @pytest.mark.parametrize(("found", "whole"), [("one", True), (None, False)])

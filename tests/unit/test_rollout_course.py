@@ -43,7 +43,7 @@ class FakeGateways:
             raise self.fault
         return self.changes
 
-    def put_back(self, name: str) -> None:
+    def revert(self, name: str) -> None:
         self.asked.append(f"put back {name}")
         if self.back_fault:
             raise self.back_fault
@@ -204,7 +204,7 @@ def test_gateways_change_once_the_instances_have() -> None:
     fleet = Fleet()
     ended = fleet.run(rollout("a", "b", **AT_GATEWAY))
     assert fleet.driver.asked == ["activate a", "activate b", "switch gw for abc"]
-    assert (ended.exit_code, ended.fronts_switched) == (0, ("gw",))
+    assert (ended.exit_code, ended.gateways_switched) == (0, ("gw",))
     # Gone on with, it is not done again.
     begun = ended.model_copy(update={"exit_code": None})
     again = Fleet()
@@ -223,14 +223,14 @@ def test_a_gateway_that_takes_itself_back_takes_the_instances_back_too() -> None
     fleet.gateways.fault = CorralError("gw", "small: models: 401; ab serves again", "see it")
     ended = fleet.run(rollout("a", **AT_GATEWAY))
     assert fleet.driver.asked == ["activate a", "switch gw for abc", f"revert a to {OLD}"]
-    assert (ended.exit_code, ended.fronts_begun) == (10, ())
+    assert (ended.exit_code, ended.gateways_begun) == (10, ())
 
 
 def test_what_fails_after_a_gateway_changed_puts_it_back_before_the_instances() -> None:
     fleet = Fleet(health=FakeHealth({0: ["a/chat: completion: 500"]}))
     ended = fleet.run(rollout("a", **AT_GATEWAY))
     assert fleet.driver.asked[2:] == ["put back gw", f"revert a to {OLD}"]
-    assert (ended.exit_code, ended.fronts_back) == (10, ("gw",))
+    assert (ended.exit_code, ended.gateways_reverted) == (10, ("gw",))
     failing = Fleet(health=FakeHealth({0: ["a/chat: completion: 500"]}))
     failing.gateways.back_fault = CorralError("gw", "not reached", "see it")
     assert failing.run(rollout("a", **AT_GATEWAY)).exit_code == 20
@@ -247,4 +247,4 @@ def test_a_gateway_that_followed_its_servers_has_nothing_to_take_back() -> None:
     fleet = Fleet()
     fleet.gateways.changes = False
     ended = fleet.run(rollout("a", **AT_GATEWAY))
-    assert (ended.exit_code, ended.fronts_begun, ended.fronts_switched) == (0, (), ())
+    assert (ended.exit_code, ended.gateways_begun, ended.gateways_switched) == (0, (), ())

@@ -56,7 +56,7 @@ def switch_gateway(folder: str, rollout: str | None) -> None:
 
 
 def put_gateway_back(folder: str, rollout: str | None) -> None:
-    gateway_change.put_back(gateway(folder, rollout))
+    gateway_change.revert_change(gateway(folder, rollout))
 
 
 OF_GATEWAYS = [put_gateway, switch_gateway, put_gateway_back]
