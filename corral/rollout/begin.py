@@ -139,7 +139,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     due = waves(found.hosts, found.pools, changing)
     first = (found.pairs or found.asked_gateways)[0][0].spec
     changing_gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", rollout)
-    will_serve = settled_hosts([member.host.name for member in staged])
+    ready = [member.host.name for member in staged]
     soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
     return Rollout(
         id=rollout,
@@ -151,7 +151,8 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
         on_failure=wanted.on_failure,
         waves=due,
         steps=steps(staged, due, found.traffic),
-        gateways=changing_gateways.steps(will_serve),
+        left_out=tuple(host.name for host, _ in found.pairs if host.name not in ready),
+        gateways=changing_gateways.steps(settled_hosts(ready)),
         notes=tuple(warning for wave in due for warning in wave.warnings),
     )
 

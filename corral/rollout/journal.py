@@ -56,7 +56,7 @@ class Rollout(Frozen):
 
     + only: hosts that it was narrowed to; + begun: steps whose activation was asked for
     + reports, reverts: in the order of their ends
-    + gateways: what changes at them
+    + left_out: hosts that are not staged, and gone on without; + gateways: what changes at them
     + gateways_begun, gateways_switched, gateways_reverted: how far that is
     + failure: why it did not converge; + notes: what else a person should know
     """
@@ -74,6 +74,7 @@ class Rollout(Frozen):
     begun: tuple[str, ...] = ()
     reports: tuple[Report, ...] = ()
     reverts: tuple[Report, ...] = ()
+    left_out: tuple[str, ...] = ()
     gateways: tuple[GatewayStep, ...] = ()
     gateways_begun: tuple[str, ...] = ()
     gateways_switched: tuple[str, ...] = ()

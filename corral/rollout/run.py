@@ -113,6 +113,7 @@ class Course:
     def _settled(self) -> list[str]:
         """Hosts that serve their plan: those with nothing to do, and those that have done it."""
         left = {step.host for step in self.rollout.steps if not self.rollout.is_done(step)}
+        left |= set(self.rollout.left_out)
         return [name for name in self._means.hosts if name not in left]
 
     def _wave(self, wave: Wave, steps: Sequence[Step]) -> None:

@@ -212,6 +212,12 @@ def test_gateways_change_once_the_instances_have() -> None:
     assert again.driver.asked == []
 
 
+def test_servers_of_a_host_that_was_left_out_stay_where_a_gateway_finds_them() -> None:
+    fleet = Fleet()
+    assert fleet.run(rollout("a", left_out=("b",), **AT_GATEWAY)).exit_code == 0
+    assert fleet.driver.asked[-1] == "switch gw for ac"
+
+
 def test_a_gateway_alone_can_change() -> None:
     fleet = Fleet()
     assert fleet.run(rollout(**AT_GATEWAY)).exit_code == 0
