@@ -11,7 +11,7 @@ import stat
 import time
 from pathlib import Path
 
-from corral_host.gateway_socket import running_generation, save
+from corral_host.gateway_socket import current_worker, running_generation, save
 from corral_host.held_keys import gateway_keys
 from corral_host.tools import HostError, output, point, show, write_atomic
 from corral_host.unit_file import ENABLED, unit_file_state
@@ -89,13 +89,15 @@ def switch(document, generation):
     # A reload does it by itself, with the new configuration as well.
     with contextlib.suppress(HostError):
         save((root / generation / CONFIG).read_text())
+    _, before = current_worker()
     output("systemctl", "reload" if stays else "restart", UNIT)
-    wait_until_up(generation)
+    wait_until_up(generation, before)
 
 
-def wait_until_up(generation):
+def wait_until_up(generation, before):
+    """Until another worker than ``before`` serves it: the old one may have read other files."""
     deadline = time.monotonic() + START_SECONDS
-    while running_generation() != generation:
+    while (found := current_worker())[0] != generation or found[1] == before:
         if time.monotonic() > deadline:
             raise HostError(f"HAProxy does not start with generation {generation}")
         time.sleep(0.2)

@@ -54,11 +54,18 @@ def workers():
 
 def running_generation():
     """The generation that runs, or None where HAProxy does not."""
+    return current_worker()[0]
+
+
+def current_worker():
+    """Generation and process id of the worker that takes connections; None where none does."""
     try:
-        found = re.search(r"^description: (\w+)$", ask("show info"), re.MULTILINE)
+        told = ask("show info")
     except HostError:
-        return None
-    return found.group(1) if found else None
+        return None, None
+    found = (re.search(rf"^{name}: (\w+)$", told, re.MULTILINE) for name in ("description", "Pid"))
+    generation, pid = (one and one[1] for one in found)
+    return generation, pid
 
 
 def servers():

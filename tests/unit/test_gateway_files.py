@@ -192,10 +192,14 @@ def test_other_confines_begin_with_a_restart(
     monkeypatch.setattr(setup, "output", lambda *words: ordered.append(words[1]))
     monkeypatch.setattr(setup, "runs_ours", lambda _: True)
     monkeypatch.setattr(setup, "save", lambda _: ordered.append("save"))
-    monkeypatch.setattr(setup, "running_generation", lambda: found.generation)
+    # Right after a reload the old worker answers, of the same generation where files were edited.
+    workers = iter(["7", "7", "7", "8"])
+    monkeypatch.setattr(setup, "current_worker", lambda: (found.generation, next(workers)))
+    monkeypatch.setattr(setup.time, "sleep", lambda _: None)
     document = {"folder": str(tmp_path / "gateway"), "units": str(tmp_path)}
     setup.switch(document, found.generation)
     assert ordered == ["daemon-reload", "enable", "save", done]
+    assert list(workers) == [], "waited for the new one"
 
 
 @pytest.mark.parametrize(("port", "capability"), [(443, "CAP_NET_BIND_SERVICE"), (8443, "")])
