@@ -46,10 +46,13 @@ def stage(document):
     asker, see holding.py. Raises HostError, also while somebody else's rollout holds this host.
     """
     refuse_other_asker(document.get("asker"))
+    root, new = Path(document["folder"]), document["generation"]
     with changing():
-        written(document)
-        forget_others(Path(document["folder"]), document["generation"])
-    return {"generation": document["generation"]}
+        # Files of the one that runs, edited or not, are for the switch: HAProxy reads them there.
+        if new != current(root):
+            written(document)
+        forget_others(root, new)
+    return {"generation": new}
 
 
 def install(document):

@@ -85,6 +85,17 @@ def test_what_is_staged_is_beside_what_runs(gateway: Gateway) -> None:
     assert gateway.folders() == ["one", "three"]
 
 
+def test_staging_mends_nothing_under_what_runs(gateway: Gateway) -> None:
+    """Mended here, what HAProxy has read of it by hand would not be seen any more."""
+    edited = gateway.root / "one" / "haproxy.cfg"
+    edited.write_text("# by hand\n")
+    gateway.module.stage(gateway.document("one"))
+    assert (edited.read_text(), gateway.log) == ("# by hand\n", [])
+    gateway.install("one")
+    assert edited.read_text() == CONFIG.format("one")
+    assert "switch to one" in gateway.log
+
+
 def test_what_haproxy_refuses_leaves_nothing(gateway: Gateway) -> None:
     gateway.valid = False
     for ask in (gateway.module.stage, gateway.module.install):
