@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := python3-venv openssh-client curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
+SYSTEM_PACKAGES := python3-venv openssh-client openssl aria2 curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
 export PYINFRA_PROGRESS := off
 
 .PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock clean
