@@ -160,7 +160,8 @@ def reserve(plan):
         return withdrawn(files)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
+        # What lies beside keys is root's alone, with a secret in it or without.
+        write_atomic(path, text, mode=0o600 if path == file_of(plan) else 0o644)
     output("systemctl", "daemon-reload")
     output("systemctl", "enable", "--quiet", UNIT)
     lay(next(iter(files.values())))

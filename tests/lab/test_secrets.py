@@ -101,7 +101,7 @@ def test_a_deploy_shows_a_new_key_to_nobody(fleet: Workspace, flag: str) -> None
 def test_no_key_is_readable_by_other_users(deployed_once: Workspace) -> None:
     open_files = "find {} -type f -perm /007"
     for host in ("lab-1", "lab-2", "lab-3"):
-        assert deployed_once.on(host, open_files.format("/etc/corral/keys /run/credentials")) == ""
+        assert deployed_once.on(host, open_files.format("/etc/corral /run/credentials")) == ""
         assert deployed_once.on(host, open_files.format("/etc/hostname")) == "/etc/hostname"
 
 

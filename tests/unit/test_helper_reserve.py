@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +143,9 @@ def test_what_is_reserved_is_reserved_for_each_boot_and_then_left_alone(played: 
     unit = (played.root / reserve.UNIT).read_text()
     assert f"ExecStart=/usr/sbin/nft -f {played.root}/etc/served-ports.nft\n" in unit
     assert ("systemctl", "enable", "--quiet", reserve.UNIT) in played.said
-    assert "{ 8001, 18001 }" in (played.root / "etc" / "served-ports.nft").read_text()
+    rules = played.root / "etc" / "served-ports.nft"
+    assert "{ 8001, 18001 }" in rules.read_text()
+    assert stat.S_IMODE(rules.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("lost", ["rules", "file", "unit", "another port"])
