@@ -159,13 +159,21 @@ def lease(question):
     before = leases(name)
     again = {**question, "do": "ready", "by_lease": True}
     until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() + seconds))
-    output(
-        "systemd-run", "--quiet", "--collect", f"--unit={lease_unit(name)}{time.monotonic_ns()}",
-        f"--description={until}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s",
-        "--property=Restart=on-failure", "--property=RestartSec=5",
-        "/usr/bin/python3", "-I", question["helper"], "gateway", json.dumps(again),
-    )  # fmt: skip
+    later(lease_unit(name), seconds, question["helper"], "gateway", again, f"--description={until}")
     stop(before)
+
+
+def later(unit, seconds, helper, command, question, *options):
+    """A command of the helper that systemd runs after some seconds, again until it succeeds.
+
+    ``unit``: the beginning of its name, up to a colon
+    """
+    output(
+        "systemd-run", "--quiet", "--collect", f"--unit={unit}{time.monotonic_ns()}", *options,
+        f"--on-active={seconds}", "--timer-property=AccuracySec=1s",
+        "--property=Restart=on-failure", "--property=RestartSec=5",
+        "/usr/bin/python3", "-I", helper, command, json.dumps(question),
+    )  # fmt: skip
 
 
 def end_lease(name):

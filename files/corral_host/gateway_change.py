@@ -5,15 +5,13 @@ before back when whoever switched does not come to the end.
 """
 
 import json
-import os
 import shutil
-import time
 from pathlib import Path
 
 from corral_shared.gateway_lines import base, lines_of, server_lines, with_lines
 
 from corral_host import gateway_check
-from corral_host.gateway import changing, serves
+from corral_host.gateway import changing, later, serves
 from corral_host.gateway_setup import (
     CONFIG,
     HAPROXY,
@@ -22,6 +20,7 @@ from corral_host.gateway_setup import (
     current,
     digest,
     gateway_state,
+    linked,
     listens,
     refuse_taken,
     sha256,
@@ -35,7 +34,7 @@ from corral_host.tools import HostError, output, point, read_json, write_atomic
 
 # Longer than a switch, its proof and a switch back take.
 PROOF_SECONDS = 180
-PROOF_UNIT = "corral-gateway-proof"
+PROOF_UNIT = "corral-gateway-proof:"
 PREVIOUS = "previous"
 
 
@@ -131,21 +130,16 @@ def proof(plan, before):
     """Checks of each alias that serves, or did before. Raises HostError for one that fails."""
     rows = []
     for pool in plan["pools"]:
-        known = gateway_check.attempt(gateway_check.members, plan, pool)
+        known = gateway_check.row(gateway_check.members, plan, pool)
         if not known["ok"] and pool["name"] not in before:
             # Its servers are down with or without this gateway.
             continue
-        rows.append(row(pool, gateway_check.members, known))
-        for check in (gateway_check.models, gateway_check.keys):
-            rows.append(row(pool, check, gateway_check.attempt(check, plan, pool)))
+        checks = gateway_check.models, gateway_check.keys
+        rows += [known, *(gateway_check.row(check, plan, pool) for check in checks)]
     if failed := [one for one in rows if not one["ok"]]:
         told = "\n".join(f"{one['instance']}: {one['check']}: {one['detail']}" for one in failed)
         raise HostError(told)
     return rows
-
-
-def row(pool, check, found):
-    return {"instance": f"gateway {pool['alias']}", "check": check.__name__, **found}
 
 
 def mark(root, old):
@@ -160,13 +154,8 @@ def proved(root):
 
 def watch(document):
     """Whoever dies now, the generation from before comes back."""
-    question = json.dumps({name: document[name] for name in ("folder", "units")})
-    output(
-        "systemd-run", "--quiet", "--collect", f"--unit={PROOF_UNIT}:{time.monotonic_ns()}",
-        f"--on-active={PROOF_SECONDS}", "--timer-property=AccuracySec=1s",
-        "--property=Restart=on-failure", "--property=RestartSec=5",
-        "/usr/bin/python3", "-I", document["helper"], "gateway-settle", question,
-    )  # fmt: skip
+    question = {name: document[name] for name in ("folder", "units")}
+    later(PROOF_UNIT, PROOF_SECONDS, document["helper"], "gateway-settle", question)
 
 
 def revert_change(document):
@@ -210,7 +199,7 @@ def renamed(document, old, files, prove):
 def settled(root, kept):
     """The end of a switch: what serves is proved, and nothing else is kept."""
     (root / UNPROVED).unlink(missing_ok=True)
-    output("systemctl", "stop", f"{PROOF_UNIT}:*.timer")
+    output("systemctl", "stop", f"{PROOF_UNIT}*.timer")
     forget_others(root, kept)
 
 
@@ -228,8 +217,7 @@ def settle(document):
 
 def previous(root):
     """The generation before the last change of the gateway alone, or None."""
-    link = root / PREVIOUS
-    return os.readlink(link) if link.is_symlink() else None
+    return linked(root, PREVIOUS)
 
 
 def forget_others(root, kept):

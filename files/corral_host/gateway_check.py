@@ -34,8 +34,13 @@ def check_gateway(plan, units):
     plan = {**plan, "units": units}
     for pool in plan["pools"]:
         for one in (generation, unit, enabled, members, models, keys, routes, reserved):
-            row = attempt(one, plan, pool)
-            yield {"instance": f"gateway {pool['alias']}", "check": one.__name__, **row}
+            yield row(one, plan, pool)
+
+
+def row(one, plan, pool):
+    """The row of one check of one alias."""
+    found = attempt(one, plan, pool)
+    return {"instance": f"gateway {pool['alias']}", "check": one.__name__, **found}
 
 
 def attempt(one, plan, pool):

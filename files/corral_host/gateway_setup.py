@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from corral_host.gateway_socket import current_worker, running_generation, save
-from corral_host.held_keys import gateway_keys
+from corral_host.held_keys import UPSTREAM_KEYS, gateway_keys
 from corral_host.tools import HostError, output, point, show, write_atomic
 from corral_host.unit_file import ENABLED, unit_file_state
 
@@ -139,7 +139,12 @@ def drop_in_path(units):
 
 def current(root):
     """The generation that HAProxy starts with, or None."""
-    link = root / "current"
+    return linked(root, "current")
+
+
+def linked(root, name):
+    """The generation that a link names, or None."""
+    link = root / name
     return os.readlink(link) if link.is_symlink() else None
 
 
@@ -149,18 +154,19 @@ def gateway_state(gateway, units):
     found = current(root)
     proved = not (root / UNPROVED).exists()
     whole = proved and not wrong_files(root, units) and unit_file_state(UNIT) == ENABLED
+    keys = gateway_keys(root)
     return {
         "installed": found if whole else None,
         "running": running_generation(),
-        "keys": sorted(gateway_keys(root)),
-        "upstream": shown_keys(unnamed(root / found)) if found else {},
+        "keys": sorted(keys),
+        "upstream": shown_keys(keys),
     }
 
 
-def shown_keys(texts):
+def shown_keys(keys):
     """Pool -> sha256 of the key that its servers are shown."""
-    lines = [line.partition(" ") for line in texts.get("upstream", "").splitlines()]
-    return {pool: sha256(key) for pool, _, key in lines}
+    shown = {name: text for name, text in keys.items() if name.startswith(UPSTREAM_KEYS)}
+    return {name[len(UPSTREAM_KEYS) :]: sha256(text.strip()) for name, text in shown.items()}
 
 
 def sha256(text):

@@ -10,6 +10,7 @@ from corral_host.tools import HostError, show
 
 CREDENTIAL = "api-keys"
 CLIENTS, UPSTREAM, METRICS = "clients-", "upstream", "metrics"
+UPSTREAM_KEYS = f"{UPSTREAM}-"
 
 
 def held(asked):
@@ -58,7 +59,7 @@ def gateway_keys(folder):
 def upstream_keys(text):
     """Of lines of an alias and its key."""
     pairs = [line.split() for line in text.splitlines()]
-    return {f"upstream-{pool}": f"{key}\n" for pool, key in pairs}
+    return {f"{UPSTREAM_KEYS}{pool}": f"{key}\n" for pool, key in pairs}
 
 
 def read(path):

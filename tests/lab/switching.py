@@ -23,7 +23,8 @@ PROFILE, VALUE = "catalog/profiles/tiny-long.toml", "context_tokens_per_slot = 8
 OTHER = 'context_tokens_per_slot = 1024\nready_timeout_seconds = 30\nreasoning_format = "none"'
 # What an activation leaves behind must be nothing.
 LEFT = f"""
-nft list tables | grep corral | grep -v served_by_corral; ls -d {FOLDER}/*.json {FOLDER}/*.new | grep -v receipt.json
+nft list tables | grep corral | grep -v served_by_corral
+ls -d {FOLDER}/*.json {FOLDER}/*.new | grep -v receipt.json
 find /etc/systemd/system -name '*guard*' -o -name '*spare*' -o -name '*.before' -o -name '*.next'
 ls /run/corral; systemctl list-units --plain --no-legend '*guard*' '*spare*'
 """

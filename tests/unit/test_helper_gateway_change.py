@@ -25,7 +25,8 @@ class Gateway:
         self.log: list[str] = []
         self.checks: dict[str, bool] = {}
         monkeypatch.setattr(helper_module("gateway"), "LOCK", str(root / "lock"))
-        monkeypatch.setattr(self.module, "output", self.output)
+        for module in (self.module, helper_module("gateway")):
+            monkeypatch.setattr(module, "output", self.output)
         monkeypatch.setattr(self.module, "switch", self.switch)
         monkeypatch.setattr(self.module, "back", self.back)
         monkeypatch.setattr(self.module, "serving_pools", lambda: self.serving)
