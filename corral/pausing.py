@@ -87,7 +87,7 @@ class Gateways:
 
     def _drain(self, gateway: Host, away: Away, limit: int) -> None:
         try:
-            own = _rows(self._asked(gateway, away.server), away.server)
+            own = control.of_server(self._asked(gateway, away.server), away.server)
             if not any(row.serves for row in own):
                 return
             away.taken.append(gateway)
@@ -167,11 +167,6 @@ def _refuse_group(
             raise CorralError(names, what, step)
 
 
-def _rows(rows: Sequence[ServerState], server: str) -> list[ServerState]:
-    """Those of a server: two while it moves to another place."""
-    return [row for row in rows if base(row.server) == server_name(server)]
-
-
 def _wait(gateway: Host, server: str, *, up: bool) -> list[ServerState]:
     """Its rows once checks see it as ``up`` says, or at the limit; none where it is not behind.
 
@@ -179,7 +174,7 @@ def _wait(gateway: Host, server: str, *, up: bool) -> list[ServerState]:
     """
     deadline = time.monotonic() + _SEEN_SECONDS
     while True:
-        own = _rows(control.state(gateway), server)
+        own = control.of_server(control.state(gateway), server)
         if not own or any(row.up for row in own) is up or time.monotonic() > deadline:
             return own
         time.sleep(_PAUSE_SECONDS)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from corral_shared.gateway_lines import base
-
 from corral.activation import NoGateway, Traffic
 from corral.asking import UnreachedError
 from corral.errors import CorralError
@@ -192,14 +190,13 @@ class AskedGateways(Gateways):
 
     def _before(self, server: str) -> list[Host]:
         """Raises CorralError for a gateway that does not answer."""
-        name = server_name(server)
-        return [h for h in self.hosts if name in {one.server for one in control.state(h)}]
+        return [h for h in self.hosts if control.of_server(control.state(h), server)]
 
 
 def _standing(gateway: Host, server: str) -> tuple[bool, bool]:
     """Whether a gateway sends requests to a server, and whether to others of its alias."""
     states = control.state(gateway)
-    own = [one for one in states if base(one.server) == server_name(server)]
+    own = control.of_server(states, server)
     pools = {one.pool for one in own}
     others = any(one.serves and one.pool in pools and one not in own for one in states)
     return any(one.serves for one in own), others

@@ -26,13 +26,12 @@ Settled = Callable[[str], bool]
 class GatewayChange(Frozen):
     """What a gateway is switched to now; ``changes`` says for people what is another than before.
 
-    + plan: with servers that have not changed where they are; + whole: it is all that was planned
+    + plan: with servers that have not changed where they are
     """
 
     plan: GatewayPlan
     files: GatewayFiles
     changes: tuple[str, ...]
-    whole: bool
 
 
 def change(
@@ -45,9 +44,7 @@ def change(
     files = gateway_files(gateway, plan, paths=paths, templates=templates, shown=shown)
     if now.whole and now.generation == now.running == files.generation:
         return None
-    return GatewayChange(
-        plan=plan, files=files, changes=tuple(differences(now, files)), whole=plan == planned
-    )
+    return GatewayChange(plan=plan, files=files, changes=tuple(differences(now, files)))
 
 
 def as_far(planned: GatewayPlan, now: Installed, settled: Settled) -> GatewayPlan:

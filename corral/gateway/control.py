@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from corral_shared.gateway_lines import Line
+from corral_shared.gateway_lines import Line, base
 from pydantic import TypeAdapter
 
 from corral.answers import ANYTHING, Told
@@ -102,6 +102,11 @@ T = TypeVar("T")
 def state(gateway: Host) -> list[ServerState]:
     """All servers of a gateway; none where it was never deployed. Raises CorralError."""
     return _ask(gateway, "state", _SERVERS).servers
+
+
+def of_server(states: Sequence[ServerState], server: str) -> list[ServerState]:
+    """Those of a server (HOST/INSTANCE): two while it moves to another place."""
+    return [one for one in states if base(one.server) == server_name(server)]
 
 
 def drain(
