@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from lab import requirements
+from lab.layout import GATEWAY
+from tests.lab.extra_host import remove_host
 from tests.lab.workspace import Workspace
 
 
@@ -27,14 +29,30 @@ def bare_lab() -> Iterator[Workspace]:
 @pytest.fixture(scope="session")
 def deployed_once(bare_lab: Workspace) -> Workspace:
     """The lab after its first deploy."""
-    first = bare_lab.deploy()
-    assert first.returncode == 0, first.stdout + first.stderr
+    converge(bare_lab)
     return bare_lab
+
+
+@pytest.fixture(scope="module")
+def with_gateway(deployed_once: Workspace) -> Iterator[Workspace]:
+    """The lab with a gateway in front of its hosts, deployed."""
+    up = deployed_once.corral("lab", "up", "--gateway")
+    assert up.returncode == 0, up.stdout + up.stderr
+    try:
+        converge(deployed_once)
+        yield deployed_once
+    finally:
+        remove_host(deployed_once, GATEWAY)
+        converge(deployed_once)
+
+
+def converge(lab: Workspace) -> None:
+    done = lab.deploy()
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
 def fleet(deployed_once: Workspace) -> Iterator[Workspace]:
     """A converged lab; whatever a test broke is mended after it by the plain command."""
     yield deployed_once
-    mended = deployed_once.deploy()
-    assert mended.returncode == 0, mended.stdout + mended.stderr
+    converge(deployed_once)

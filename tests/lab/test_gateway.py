@@ -19,7 +19,6 @@ from openai import OpenAI
 
 from lab.layout import GATEWAY
 from lab.rude_client import METHODS, NOT_HTTP, SMUGGLED, RudeClient, odd_keys, odd_paths
-from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_endpoint import one_more_key
 from tests.lab.test_rollout import journal, rollout
@@ -43,16 +42,8 @@ RELOADS = "journalctl --unit=haproxy --output=cat --no-pager | grep -c 'Loading 
 
 
 @pytest.fixture(scope="module")
-def lab(deployed_once: Workspace) -> Iterator[Workspace]:
-    """The lab with its gateway, deployed."""
-    up = deployed_once.corral("lab", "up", "--gateway")
-    assert up.returncode == 0, said(up)
-    try:
-        deploy(deployed_once)
-        yield deployed_once
-    finally:
-        remove_host(deployed_once, GATEWAY)
-        deploy(deployed_once)
+def lab(with_gateway: Workspace) -> Workspace:
+    return with_gateway
 
 
 @pytest.fixture(autouse=True)

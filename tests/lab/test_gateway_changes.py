@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import pytest
 
 from lab.layout import GATEWAY
-from tests.lab.extra_host import remove_host
 from tests.lab.streams import streams
 from tests.lab.test_gateway import (
     ALIAS,
@@ -38,16 +37,8 @@ PROFILE = "catalog/profiles/tiny-chat.toml"
 
 
 @pytest.fixture(scope="module")
-def lab(deployed_once: Workspace) -> Iterator[Workspace]:
-    """The lab with its gateway, deployed."""
-    up = deployed_once.corral("lab", "up", "--gateway")
-    assert up.returncode == 0, said(up)
-    try:
-        deploy(deployed_once)
-        yield deployed_once
-    finally:
-        remove_host(deployed_once, GATEWAY)
-        deploy(deployed_once)
+def lab(with_gateway: Workspace) -> Workspace:
+    return with_gateway
 
 
 def rollout(lab: Workspace, *words: str, code: int = 0) -> str:

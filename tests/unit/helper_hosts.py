@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module, program
 
 _NAMES = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -72,3 +73,23 @@ def memory(monkeypatch: pytest.MonkeyPatch, total_mib: int, available_mib: int) 
     """A host with so much memory."""
     found = {"total_mib": total_mib, "available_mib": available_mib}
     monkeypatch.setattr(helper_module("kernel"), "memory", lambda: found)
+
+
+def release_to_build(folder: Path) -> dict[str, Any]:
+    """Of an engine whose repository is there."""
+    made = samples.release(folder)
+    repository(folder / "repository", made)
+    return made
+
+
+def build_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without GPUs, and with memory and programs enough."""
+    no_gpu(monkeypatch)
+    memory(monkeypatch, 64000, 32000)
+    monkeypatch.setattr(helper_module("toolchain"), "find_program", lambda name: name)
+
+
+def cmake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """A cmake whose ``--build OBJECTS`` runs a script in there; configuring makes it."""
+    words = f'if [ "$1" = --build ]; then cd "$2"; {script}; else mkdir -p "$6"; fi'
+    on_path(monkeypatch, tmp_path / "path", "cmake", words)

@@ -25,11 +25,12 @@ def fill_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB; skips the test where none can be mounted."""
+    """A real file system of 64 KiB; skips the test of who may not mount one."""
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a small disk")
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "corral-test", str(folder)]
-    if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("only root may mount a small disk")
+    subprocess.run(command, check=True)
     try:
         yield folder
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,44 +15,37 @@ from corral.lockfile import Lock
 from corral.resolve import resolve
 from lab import hub
 from tests.samples import CHAT, LONG, REPO, catalog, host
+from tests.unit.helper_hosts import git
 
-IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.com")
 ABSENT = "c0" * 20
-
-
-def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 def commit(folder: Path, text: str) -> str:
     (folder / "file").write_text(text)
     git(folder, "add", "file")
-    git(folder, *IDENTITY, "commit", "--quiet", f"--message={text}")
+    git(folder, "commit", "--quiet", f"--message={text}")
     return git(folder, "rev-parse", "HEAD")
+
+
+def repository(folder: Path, *texts: str) -> Path:
+    """With a commit for each text."""
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--initial-branch=master")
+    for text in texts:
+        commit(folder, text)
+    return folder
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
     """A repository with two commits; the first is no tag's and no branch's head."""
-    folder = tmp_path / "public"
-    folder.mkdir()
-    git(folder, "init", "--quiet", "--initial-branch=master")
-    commit(folder, "one")
-    commit(folder, "two")
-    return folder
+    return repository(tmp_path / "public", "one", "two")
 
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
     """One that is behind the public one, and has a commit more."""
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    git(folder, "init", "--quiet", "--initial-branch=master")
-    commit(folder, "a patch of our own")
-    return folder
+    return repository(tmp_path / "mirror", "a patch of our own")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 
 from tests.samples import ROOT
 from tests.unit import helper_hosts as hosts
-from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
@@ -30,28 +29,18 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up be
 @pytest.fixture
 def spec(tmp_path: Path) -> dict[str, Any]:
     """Of an engine with a repository, on a host without GPUs and with memory enough."""
-    made = samples.release(tmp_path)
-    hosts.repository(tmp_path / "repository", made)
-    return made
+    return hosts.release_to_build(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts.no_gpu(monkeypatch)
-    hosts.memory(monkeypatch, 64000, 32000)
-    monkeypatch.setattr(helper_module("toolchain"), "find_program", lambda name: name)
-
-
-def cmake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
-    """A cmake whose ``--build OBJECTS`` runs a script in there; configuring makes it."""
-    words = f'if [ "$1" = --build ]; then cd "$2"; {script}; else mkdir -p "$6"; fi'
-    hosts.on_path(monkeypatch, tmp_path / "path", "cmake", words)
+    hosts.build_host(monkeypatch)
 
 
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine, commit: str) -> None:
     version = f"version: 1 (build 1, commit {commit[:7]})"
     made = engine.make(tmp_path / "made", version=version)
-    cmake(monkeypatch, tmp_path, f"mkdir -p bin; cp {made} bin/llama-server")
+    hosts.cmake(monkeypatch, tmp_path, f"mkdir -p bin; cp {made} bin/llama-server")
 
 
 def test_it_leaves_a_release_and_its_archive(
@@ -82,7 +71,7 @@ def test_it_is_done_once(
 ) -> None:
     compiled(monkeypatch, tmp_path, engine, spec["commit"])
     first = build.build(spec)
-    cmake(monkeypatch, tmp_path, "exit 1")
+    hosts.cmake(monkeypatch, tmp_path, "exit 1")
     assert build.build(spec) == first
     assert build.repack(spec) == first
 
@@ -105,7 +94,7 @@ def test_a_failure_says_why_and_installs_nothing(
     told: str,
 ) -> None:
     noise = "[1/2] Building CXX object error.cpp.o"
-    cmake(monkeypatch, tmp_path, f"echo '{noise}'; echo '{said}' >&2; touch kept; exit 1")
+    hosts.cmake(monkeypatch, tmp_path, f"echo '{noise}'; echo '{said}' >&2; touch kept; exit 1")
     with pytest.raises(HostError, match=told) as raised:
         build.build(spec)
     assert noise not in str(raised.value)

@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 
 from tests.unit import helper_hosts as hosts
-from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
-from tests.unit.test_helper_build import cmake
 
 build, users, taking = (helper_module(name) for name in ("build", "build_user", "taking"))
 libraries, locks = helper_module("libraries"), helper_module("locks")
@@ -33,16 +31,12 @@ Make = Callable[[str], None]
 
 @pytest.fixture
 def spec(tmp_path: Path) -> dict[str, Any]:
-    made = samples.release(tmp_path)
-    hosts.repository(tmp_path / "repository", made)
-    return made
+    return hosts.release_to_build(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts.no_gpu(monkeypatch)
-    hosts.memory(monkeypatch, 64000, 32000)
-    monkeypatch.setattr(helper_module("toolchain"), "find_program", lambda name: name)
+    hosts.build_host(monkeypatch)
 
 
 @pytest.fixture
@@ -54,7 +48,7 @@ def compiles(
     def with_script(script: str) -> None:
         version = f"version: 1 (build 1, commit {spec['commit'][:7]})"
         made = engine.make(tmp_path / "made", version=version)
-        cmake(monkeypatch, tmp_path, f"{script}\nmkdir -p bin; cp {made} bin/llama-server")
+        hosts.cmake(monkeypatch, tmp_path, f"{script}\nmkdir -p bin; cp {made} bin/llama-server")
 
     return with_script
 
