@@ -41,8 +41,8 @@ class Traffic(Protocol):
     def away(self, server: str, instance: InstancePlan) -> AbstractContextManager[bool]:
         """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be."""
 
-    def expect(self, server: str, place: Place) -> None:
-        """Look for it where it is, and where it will be. Raises CorralError."""
+    def expect(self, server: str, place: Place) -> bool:
+        """Look for it where it is, and where it will be; whether it moves. Raises CorralError."""
 
     def keep(self, server: str, place: Place | None) -> None:
         """Look for it there alone; None: where it was before ``expect``."""
@@ -58,8 +58,9 @@ class NoGateway:
         """Nothing can be kept from an instance."""
         return nullcontext(False)
 
-    def expect(self, *_: object) -> None:
+    def expect(self, *_: object) -> bool:
         """Nobody looks for it."""
+        return False
 
     def keep(self, *_: object) -> None:
         """Nobody looks for it."""
@@ -88,9 +89,10 @@ class Driver:
         name = f"{self.host.name}/{instance.name}"
         place = planned_place(instance)
         with self.traffic.away(name, instance) as drained:
-            self.traffic.expect(name, place)
+            moves = self.traffic.expect(name, place)
             spec = {**_spec(self.plan, instance), **self._how(drained)}
-            return self._moved(name, place, self._run("activate", instance, spec))
+            report = self._run("activate", instance, spec)
+            return self._moved(name, place, report) if moves else report
 
     def foresee(self, instance: InstancePlan) -> tuple[Foreseen, bool]:
         """How the host would switch to the planned generation, decided by itself as in `activate`.
@@ -111,13 +113,13 @@ class Driver:
         paths = self.plan.paths.model_dump()
         place = self._kept_place(instance, to)
         with self.traffic.away(name, instance) as drained:
-            if place:
-                self.traffic.expect(name, place)
+            moves = place is not None and self.traffic.expect(name, place)
             spec = {
                 "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
                 **self._how(drained),
             }  # fmt: skip
-            return self._moved(name, place, self._run("revert", instance, spec))
+            report = self._run("revert", instance, spec)
+            return self._moved(name, place, report) if place and moves else report
 
     def _kept_place(self, instance: InstancePlan, to: str | None) -> Place | None:
         if isinstance(self.traffic, NoGateway):
@@ -128,9 +130,9 @@ class Driver:
             # What is not whole there is not switched to: the job says what is wrong.
             return None
 
-    def _moved(self, name: str, place: Place | None, report: Report) -> Report:
+    def _moved(self, name: str, place: Place, report: Report) -> Report:
         """Gateways look for a server where it is now; in both places where nobody knows."""
-        if report.ok and place:
+        if report.ok:
             self.traffic.keep(name, place)
         elif report.serving is not None and report.serving == report.from_:
             self.traffic.keep(name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from corral.errors import CorralError
+from corral.gateway.keys import UPSTREAM
 from corral.held_keys import HeldKeys, held_keys, own_keys
 from corral.inventory import Host
 from corral.keys import find_keys, keep_keys, key_path, keys_in, read_keys
@@ -12,7 +13,6 @@ from corral.remote import on_all
 from corral.schema import Frozen
 
 Answer = HeldKeys | CorralError
-UPSTREAM = "upstream-"
 
 
 class Wanted(Frozen):

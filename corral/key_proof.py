@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from corral.gateway.fleet import instance_keys
-from corral.gateway.keys import names
+from corral.gateway.keys import UPSTREAM, names
 from corral.gateway.plan import GatewayPlan
 from corral.inventory import Host
 from corral.keys import LostKeysError, find_keys
@@ -50,7 +50,7 @@ def _stored(
     for name in names(plan.gateway) if plan.gateway else ():
         keys = find_keys(host, name)
         # A gateway has one key of its own, the first.
-        if keys and name.startswith("upstream-"):
+        if keys and name.startswith(UPSTREAM):
             found[name] = f"{keys.first}\n"
         else:
             found[name] = keys.text if keys else None

@@ -93,13 +93,22 @@ class Gateways:
             step = f"corral verify {failing[0]}, then corral logs {server}"
             raise CorralError(failing[0], what, step)
 
-    def expect(self, server: str, place: Place) -> None:
-        """Let gateways look for ``server`` where it is and where it will be. Raises CorralError."""
+    def expect(self, server: str, place: Place) -> bool:
+        """Let gateways look for ``server`` where it is and where it will be.
+
+        Gives whether it moves: else nothing is there for ``keep``. Raises CorralError.
+        """
+        moving = False
         for gateway in self._around(server, place):
-            if now := self._installed(gateway, server):
+            now = self._installed(gateway, server)
+            if now is None:
+                # Asked again afterwards, when it may be there.
+                moving = True
+            elif now.generation:
                 plan, host = self.plans[gateway.name], self._host(server)
                 refuse_lost_keys(gateway, plan, now.upstream)
-                moves.expect(gateway, plan, now, host, server, place)
+                moving |= moves.expect(gateway, plan, now, host, server, place)
+        return moving
 
     def keep(self, server: str, place: Place | None) -> None:
         """Let gateways look for it there alone; None: where it was before ``expect``."""
@@ -121,13 +130,12 @@ class Gateways:
         ]
 
     def _installed(self, gateway: Host, server: str) -> Installed | None:
-        """What it has, where it can be asked; one that is away has no clients either."""
+        """What it has; None where it is not reached: then it has no clients either."""
         try:
-            found = control.installed(gateway)
+            return control.installed(gateway)
         except UnreachedError as error:
             self.say(f"{gateway.name} is not told of {server}: {error.what}")
             return None
-        return found if found.generation else None
 
     def _host(self, server: str) -> Host:
         name = server.rpartition("/")[0]

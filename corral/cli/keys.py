@@ -11,7 +11,7 @@ import click
 from corral.adoption import Adopted, Wanted, adopt
 from corral.cli.select import fleets, inventory_option
 from corral.errors import CorralError
-from corral.gateway.keys import METRICS
+from corral.gateway.keys import CLIENTS, METRICS, UPSTREAM
 from corral.inventory import Host
 from corral.keys import key_path, new_keys
 from corral.schema import did_you_mean
@@ -100,7 +100,7 @@ def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:
 
 
 def _may_have(host: Host, key: str) -> bool:
-    of_gateway = key.startswith(("gateway-", "upstream-")) or key == METRICS
+    of_gateway = key.startswith((CLIENTS, UPSTREAM)) or key == METRICS
     is_own = key in (spec.name for spec in host.spec.instances)
     return is_own or (host.spec.gateway is not None and of_gateway)
 

@@ -9,17 +9,18 @@ from corral.gateway.plan import GatewayPlan, Pool
 from corral.inventory import Host
 from corral.keys import KeyFile, stored_keys
 
-METRICS = "gateway_metrics"
+# What the store calls the keys of a gateway: of an alias's clients, its own for an alias, metrics'.
+CLIENTS, UPSTREAM, METRICS = "gateway-", "upstream-", "gateway_metrics"
 
 
 def client_name(pool: Pool) -> str:
     """What the store calls the keys of the clients of an alias."""
-    return f"gateway-{pool.name}"
+    return f"{CLIENTS}{pool.name}"
 
 
 def upstream_name(pool: Pool) -> str:
     """What it calls the gateway's own, for the instances of an alias."""
-    return f"upstream-{pool.name}"
+    return f"{UPSTREAM}{pool.name}"
 
 
 def names(plan: GatewayPlan) -> list[str]:

@@ -40,19 +40,19 @@ def kept_place(plan: dict[str, Any]) -> Place | None:
 
 def expect(
     gateway: Host, plan: GatewayPlan, now: Installed, server: Host, name: str, place: Place
-) -> None:
+) -> bool:
     """Let a gateway look for a server where it is, and where it will be; its checks find it.
 
     + now: what the gateway has; + server: the host of ``name``, which is HOST/INSTANCE
-    Raises CorralError.
+    Gives whether ``keep`` has something to do afterwards. Raises CorralError.
     """
-    config = now.config
-    known = lines_of(config, server_name(name))
-    line = _line(gateway, plan, server, name, place, config)
+    known = lines_of(now.config, server_name(name))
+    line = _line(gateway, plan, server, name, place, now.config)
     if line and known and line["place"] not in [one["place"] for one in known]:
         old: Line = {**known[0], "server": server_name(name)}
         new: Line = {**line, "server": f"{server_name(name)}{NEXT}"}
         control.place(gateway, name, [old, new])
+    return known != ([line] if line else [])
 
 
 def keep(gateway: Host, plan: GatewayPlan, server: Host, name: str, place: Place | None) -> None:

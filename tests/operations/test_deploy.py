@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 
 import pytest
 from pyinfra.api.exceptions import PyinfraError
@@ -24,15 +23,9 @@ from tests.operations.fleet import (
     settled_host,
     steps,
 )
-from tests.samples import ROOT, settled
+from tests.samples import settled
 
 PACKED = ["start build-llama.cpp", "poll build-llama.cpp"]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.chdir(ROOT)
-    return Fleet(tmp_path / "keys", tmp_path / "archives")
 
 
 def test_a_settled_host_is_looked_at_and_verified_and_nothing_else(fleet: Fleet) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,19 +11,12 @@ from pyinfra.api.exceptions import PyinfraError
 
 from corral.state import GatewayState, HostState
 from tests.operations.fleet import INSTANCES, Fleet, asked, bare_host, failed, settled_host, steps
-from tests.samples import ROOT
 
 GATEWAY: dict[str, Any] = {
     "aliases": {"tiny-glm-moe": {"port": 8000}},
     "trusted_networks": ["10.0.0.0/24"],
 }
 UPSTREAM = "upstream-tiny-glm-moe"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.chdir(ROOT)
-    return Fleet(tmp_path / "keys", tmp_path / "archives")
 
 
 def has_keys(state: HostState) -> HostState:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from pyinfra import logger
@@ -14,7 +13,6 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from operations.telling import complain, guard_log
 from tests.operations.fakes import prepared
 from tests.operations.fleet import ENDED, STATE, Fleet, bare_host, failed, settled_host
-from tests.samples import ROOT
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b2J\u202e"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -24,12 +22,6 @@ COLOURS = re.compile("\x1b\\[[0-9;]*m")
 def assert_text(text: str) -> None:
     assert RAW.findall(COLOURS.sub("", text)) == []
     assert "owned" in text
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.chdir(ROOT)
-    return Fleet(tmp_path / "keys", tmp_path / "archives")
 
 
 def test_what_a_job_says_is_text(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +10,9 @@ from pyinfra.api.exceptions import PyinfraError
 
 from corral.reports import Report
 from tests.operations.fleet import Fleet, asked, bare_host, failed, kept, settled_host, steps
-from tests.samples import ROOT
 
 ALL_AT_ONCE: dict[str, Any] = {"waves": ("100%",)}
 ACTIVATED = ["history", "start activate-chat", "poll activate-chat"]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.chdir(ROOT)
-    return Fleet(tmp_path / "keys", tmp_path / "archives")
 
 
 def three(fleet: Fleet, **answers: Any) -> None:

@@ -46,6 +46,14 @@ def engine() -> Iterator[Engine]:
         yield Engine(folder / "engine")
 
 
+@pytest.fixture(scope="module")
+def every_commit_is_there() -> Iterator[None]:
+    """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("corral.git_source._prove", lambda *_: None)
+        yield
+
+
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """pytest's own; where an engine runs or is built, one that other users are let into as well."""

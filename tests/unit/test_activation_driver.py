@@ -260,6 +260,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.moves = True
 
     @contextmanager
     def away(self, server: str, _: InstancePlan) -> Iterator[bool]:
@@ -269,8 +270,9 @@ class Gateway:
         finally:
             self.log.append(f"back {server}")
 
-    def expect(self, server: str, place: Place) -> None:
+    def expect(self, server: str, place: Place) -> bool:
         self.log.append(f"expect {server} on {place.port} as {place.alias}")
+        return self.moves
 
     def keep(self, server: str, place: Place | None) -> None:
         self.log.append(f"keep {server} on {place.port if place else 'its old port'}")
@@ -310,6 +312,14 @@ def test_a_host_decides_beforehand_with_what_the_activation_will_be_given(
     foreseen = there.texts[-1]
     driver.activate(CHAT_PLAN)
     assert there.jobs[0]["spec"] == foreseen
+
+
+def test_a_gateway_is_asked_no_more_where_nothing_moved(there: FakeHelper) -> None:
+    gateway = Gateway()
+    gateway.moves = False
+    there.answers["poll"] = [ended(report("a"))]
+    Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
+    assert gateway.log == ["away a/chat", "expect a/chat on 8001 as small", "back a/chat"]
 
 
 def test_a_log_has_each_phase_once_and_silence_as_such() -> None:

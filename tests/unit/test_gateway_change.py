@@ -156,8 +156,10 @@ HERE = Place(alias="small", address="0.0.0.0", port=8001)
 
 
 def expect(there: There, place: Place) -> list[Any]:
+    """The lines that were placed, after which ``keep`` is told to come or not."""
     one, gateway = there.hosts[0], plan(there.hosts)
-    moves.expect(there.gateway, gateway, there.now, one, "one/chat", place)
+    moving = moves.expect(there.gateway, gateway, there.now, one, "one/chat", place)
+    assert moving is (place != HERE)
     return there.placed
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,7 @@ ONE_FOLDER = settings(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def every_commit_is_there() -> Iterator[None]:
-    """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("corral.git_source._prove", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("every_commit_is_there")
 
 
 def outcome(body: bytes) -> None:

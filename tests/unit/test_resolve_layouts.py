@@ -42,12 +42,7 @@ SHARD_COUNTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def every_commit_is_there() -> Iterator[None]:
-    """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("corral.git_source._prove", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("every_commit_is_there")
 
 
 @pytest.fixture
