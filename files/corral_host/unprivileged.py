@@ -17,7 +17,8 @@ from corral_host.tools import HostError
 USERS = range(65520, 65533)
 # One that is always the same, as what it owns stays from one build to the next.
 BUILD_USER = 65533
-TAKEN = Path("/run/corral/users")
+# Not among what activations leave for each other in /run/corral.
+TAKEN = Path("/run/corral-users")
 
 
 @contextlib.contextmanager
