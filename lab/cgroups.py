@@ -52,8 +52,9 @@ def kill(name: str) -> None:
 
 def members(name: str) -> set[int]:
     """Process ids in the groups whose name matches and below them."""
-    files = [file for folder in _find(name) for file in folder.rglob("cgroup.procs")]
-    return {int(pid) for file in files for pid in _lines(file)}
+    # os.walk passes over a group that goes away while it is listed; Path.rglob fails.
+    folders = [below for folder in _find(name) for below, _, _ in os.walk(folder)]
+    return {int(pid) for folder in folders for pid in _lines(Path(folder) / "cgroup.procs")}
 
 
 def remove(name: str) -> None:
