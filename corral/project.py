@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.errors import CorralError
 from corral.fit.headers import HeaderStore, default_headers_folder
-from corral.lockfile import read_lock
-from corral.planning import Planner
-from corral.settings import HOST_PATHS
+from corral.lock.lock_file import read_lock
+from corral.paths import HOST_PATHS
+from corral.planning.planner import Planner
 
 LOCK_FILE = "corral.lock"
 

@@ -8,8 +8,8 @@ from socket import IPPROTO_TCP, TCP_NODELAY, socket
 from pyinfra import host, state
 from pyinfra.connectors.ssh import SSHConnector
 
-from corral.inventory import Host, HostSpec
-from corral.unreached import see_that_ssh_works
+from corral.inventory.hosts import Host, HostSpec
+from corral.remote.unreached import see_that_ssh_works
 from operations.telling import complain, guard_log
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from pyinfra import host
 
-from corral.smoke_model import SmokeModel
+from corral.smoke_model.fixture import SmokeModel
 from deploys import waves
 from deploys.fleet import is_wanted, provides
 from deploys.target import Target

@@ -10,11 +10,11 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 
-from corral.fleet import Build, builds
-from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host, parse_host
-from corral.plan import ReleasePlan
-from corral.planning import Planner
+from corral.inventory.hosts import Host, parse_host
+from corral.plan.gateway import GatewayPlan
+from corral.plan.host import ReleasePlan
+from corral.planning.builders import Build, builds
+from corral.planning.planner import Planner
 from corral.project import load_planner, project_root
 
 

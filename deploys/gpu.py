@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra import host
 
-from corral.gpu_host import decide
+from corral.nvidia.decision import decide
 from deploys.target import Target
 from operations import gpu as gpu_operations
 from operations.telling import inform

@@ -10,13 +10,13 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 
 from corral.errors import CorralError
-from corral.gateway.fleet import instance_keys, needed_keys
-from corral.held_keys import held_names, names_in
-from corral.inventory import Host
-from corral.key_proof import check_document
-from corral.keys import KeyFile, make_missing
-from corral.plan import HostPlan
-from corral.state import HostState
+from corral.host.state import HostState
+from corral.inventory.hosts import Host
+from corral.keys.on_hosts import held_names, names_in
+from corral.keys.proof import check_document
+from corral.plan.host import HostPlan
+from corral.planning.gateways import instance_keys, needed_keys
+from corral.store.api_keys import KeyFile, make_missing
 from deploys.fleet import everyone, gateways
 
 

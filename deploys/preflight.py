@@ -7,10 +7,10 @@ import time
 from pyinfra import host
 
 from corral.findings import Finding
-from corral.hub_token import operator_token
-from corral.preflight import preflight as findings_of
-from corral.preflight import wants_token
-from corral.root import not_root
+from corral.preflight.checks import preflight as findings_of
+from corral.preflight.checks import wants_token
+from corral.remote.root import not_root
+from corral.sources.hub_token import operator_token
 from deploys.target import Target
 from operations import host as host_operations
 from operations.telling import warn

@@ -9,18 +9,18 @@ from corral_shared.text import printable
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
-from corral.archives import ArchiveStore, archives_folder
+from corral.drift import waiting
 from corral.errors import CorralError
 from corral.gateway.change import refuse_lost_keys
 from corral.gateway.files import GatewayFiles, gateway_files
-from corral.helper import BOOTSTRAP, archive, encoded
-from corral.inventory import Host
-from corral.keys import KeyFile
-from corral.plan import HostPlan, InstancePlan, ReleasePlan
+from corral.host.state import HostState
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan, InstancePlan, ReleasePlan
 from corral.project import helper_package, project_root
-from corral.root import by_root
-from corral.state import HostState
-from corral.waiting import waiting
+from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
+from corral.remote.root import by_root
+from corral.store.api_keys import KeyFile
+from corral.store.engine_archives import ArchiveStore, archives_folder
 from deploys import waves
 from deploys.fleet import for_host, gateways, parsed, planner, tell
 from deploys.keys import keys

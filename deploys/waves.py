@@ -11,11 +11,11 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 
-from corral.activation import Traffic
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.traffic import traffic as traffic_of
-from corral.waves import Pools, Wave, waves
+from corral.inventory.hosts import Host
+from corral.planning.waves import Pools, Wave, waves
+from corral.rollout.activation import Traffic
+from corral.rollout.traffic import traffic as traffic_of
 from deploys.fleet import parsed, planner
 from operations.telling import complain, warn
 

@@ -6,9 +6,9 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from corral.answers import GPUS
-from corral.reading import UnreadableError, read_answer
-from corral.state import GpuHost
+from corral.host.answers import GPUS
+from corral.host.reading import UnreadableError, read_answer
+from corral.host.state import GpuHost
 
 
 class Gpus(FactBase[GpuHost | None]):

@@ -9,9 +9,9 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from corral.answers import STATE
-from corral.reading import UnreadableError, read_answer
-from corral.state import HostState
+from corral.host.answers import STATE
+from corral.host.reading import UnreadableError, read_answer
+from corral.host.state import HostState
 
 # Says so in the helper's stead where there is no Python to run it.
 _NO_PYTHON = '{"missing_commands": ["python3"]}'

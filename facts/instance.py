@@ -6,9 +6,9 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from corral.answers import CHECKS
-from corral.reading import UnreadableError, read_answer
-from corral.verification import Check
+from corral.host.answers import CHECKS
+from corral.host.checks import Check
+from corral.host.reading import UnreadableError, read_answer
 
 
 class Checks(FactBase[list[Check]]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 
-from corral.inventory import load_inventory
-from corral.keys import key_path
+from corral.inventory.hosts import load_inventory
 from corral.project import load_planner, project_root
+from corral.store.api_keys import key_path
 
 # The key goes from its file through a pipe into curl's headers, so it shows in no argument list.
 _COMMAND = """\

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.plan import Endpoint, ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import Endpoint, ResolvedPlacement
 
 _KEY = "measured"
 _READY_SECONDS = 120

@@ -17,19 +17,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from corral import tiny_model
+from corral.smoke_model import gguf_writer
 from lab.hub_api import Answer, HubRoutes, Request, Signer, StorageRoutes
 from lab.hub_faults import FaultBook
 from lab.hub_server import HubServer
 from lab.hub_store import DEFAULT_REVISION, Store
 
-REPOSITORY = f"corral-lab/{tiny_model.NAME}-GGUF"
+REPOSITORY = f"corral-lab/{gguf_writer.NAME}-GGUF"
 SIGNED_SECONDS = 300
 
 _README = f"""---
 license: mit
 ---
-# {tiny_model.NAME}
+# {gguf_writer.NAME}
 
 Random weights in the shape of a GLM mixture-of-experts model, for rehearsals.
 """
@@ -44,7 +44,7 @@ def prepare(root: Path) -> None:
     if partial.exists():
         shutil.rmtree(partial)
     revision = partial / DEFAULT_REVISION
-    tiny_model.write(revision)
+    gguf_writer.write(revision)
     (revision / "README.md").write_text(_README)
     repository.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(repository)

@@ -18,14 +18,14 @@ from typing import Any
 
 import click
 
-from corral.catalog import Catalog, load_catalog
+from corral.catalog.entries import Catalog, load_catalog
+from corral.catalog.profile import Profile
 from corral.engines import resolve_placement
 from corral.fit.estimate import DRIVER_MIB, MIB, estimate
 from corral.fit.gguf import parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.place import place
-from corral.plan import ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import ResolvedPlacement
 from corral.project import project_root
 from lab.gpu_server import ANSWER_TOKENS, PROMPT_TOKENS, ask, serving, vram_mib
 

@@ -14,14 +14,14 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from corral.answers import MANIFEST
-from corral.archives import SUFFIX, Archive, ArchiveStore
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
-from corral.plan import HostPlan, InstancePlan, ReleasePlan
-from corral.reading import UnreadableError, read_answer, unreadable
-from corral.settings import HostPaths
-from corral.smoke_model import SmokeModel
+from corral.host.answers import MANIFEST
+from corral.host.reading import UnreadableError, read_answer, unreadable
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan, InstancePlan, ReleasePlan
+from corral.smoke_model.fixture import SmokeModel
+from corral.store.engine_archives import SUFFIX, Archive, ArchiveStore
 from operations import Commands, job, put_bytes, transfer
 
 

@@ -14,10 +14,10 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from corral.hub_token import operator_token
-from corral.plan import HostPlan, InstancePlan
-from corral.proof import Verdict, refusals
-from corral.reading import UnreadableError, read_answer
+from corral.host.fit_verdict import Verdict, refusals
+from corral.host.reading import UnreadableError, read_answer
+from corral.plan.host import HostPlan, InstancePlan
+from corral.sources.hub_token import operator_token
 from operations import Commands, job
 from operations.telling import complain, inform
 

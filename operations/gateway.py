@@ -16,8 +16,8 @@ from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.change import change
 from corral.gateway.files import GatewayFiles
-from corral.inventory import Host
-from corral.plan import HostPlan
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
 from operations import Commands, job
 from operations.asker import Asker, named
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pyinfra import host, state
 from pyinfra.api import operation
 
-from corral.drivers import KEYRING_FILE
+from corral.catalog.drivers import KEYRING_FILE
 from corral.findings import Finding
-from corral.gpu_driver import reboot_needed, reboot_pending
-from corral.gpu_host import GpuDecision
-from corral.plan import HostPlan
-from corral.preflight_gpu import gpu_findings
-from corral.state import GpuHost
+from corral.host.state import GpuHost
+from corral.nvidia.decision import GpuDecision
+from corral.nvidia.driver import reboot_needed, reboot_pending
+from corral.plan.host import HostPlan
+from corral.preflight.gpus import gpu_findings
 from facts.gpu import Gpus
 from operations import Commands, job, reboot
 

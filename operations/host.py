@@ -11,7 +11,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations import apt
 
 from corral.findings import Finding
-from corral.plan import HostPlan
+from corral.plan.host import HostPlan
 from operations import Commands, job, put_bytes
 
 

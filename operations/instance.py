@@ -12,14 +12,14 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
-from corral.activation import Driver, Traffic
 from corral.errors import CorralError
-from corral.following import Heard
-from corral.inventory import Host
-from corral.keys import KeyFile
-from corral.plan import HostPlan, InstancePlan
-from corral.reports import told
-from corral.verification import failures, subjects
+from corral.host.activation_report import told
+from corral.host.checks import failures, subjects
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan, InstancePlan
+from corral.remote.job import Heard
+from corral.rollout.activation import Driver, Traffic
+from corral.store.api_keys import KeyFile
 from facts.instance import Checks
 from operations import Commands, job
 from operations.asker import Asker, named

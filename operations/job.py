@@ -14,11 +14,11 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from corral.answers import NEWS, JobNews
 from corral.errors import CorralError
-from corral.installed import operator
-from corral.inventory import Host as CorralHost
-from corral.reading import UnreadableError, read_answer, unreadable
+from corral.host.answers import NEWS, JobNews
+from corral.host.reading import UnreadableError, read_answer, unreadable
+from corral.inventory.hosts import Host as CorralHost
+from corral.remote.installed import operator
 from operations import Commands
 from operations.telling import complain, inform
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pyinfra import host
 from pyinfra.api import operation
 
-from corral.hub_token import operator_token
-from corral.plan import ShardPlan
-from corral.settings import HostPaths
+from corral.paths import HostPaths
+from corral.plan.host import ShardPlan
+from corral.sources.hub_token import operator_token
 from operations import Commands, job
 
 

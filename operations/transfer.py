@@ -10,12 +10,12 @@ from paramiko import SSHException
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.host import Host
 
-from corral.answers import BUILT
-from corral.archives import Archive, ArchiveStore
 from corral.errors import CorralError
-from corral.plan import ReleasePlan
-from corral.reading import as_answer
+from corral.host.answers import BUILT
+from corral.host.reading import as_answer
+from corral.plan.host import ReleasePlan
 from corral.schema import parse
+from corral.store.engine_archives import Archive, ArchiveStore
 from operations import job
 from operations.telling import inform
 

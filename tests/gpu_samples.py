@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from corral.drivers import AptSource, DriverSource, EngineNeeds, GpuSetup, PinnedPackages
-from corral.gpu_host import GpuDecision, decide
-from corral.plan import HostPlan
-from corral.state import Driver, Gpu, GpuHost, Package, Toolkit
+from corral.catalog.drivers import AptSource, DriverSource, EngineNeeds, GpuSetup, PinnedPackages
+from corral.host.state import Driver, Gpu, GpuHost, Package, Toolkit
+from corral.nvidia.decision import GpuDecision, decide
+from corral.plan.host import HostPlan
 from tests.samples import CHAT, GPU, bare, plan
 
 VERSION = "580.159.04"

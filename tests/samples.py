@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corral.catalog import Catalog, Engine, Model, Platform, Quant
-from corral.drivers import DriverSource, PinnedPackages
-from corral.inventory import Host, parse_host
-from corral.lockfile import Lock, LockedEngine, LockedFile, LockedModel
-from corral.plan import HostPlan
-from corral.planning import PACKAGES, Planner
-from corral.profile import Profile
-from corral.settings import HostPaths
-from corral.state import Filesystem, HostState, InstanceState, ModelsRoot, ShardState
+from corral.catalog.drivers import DriverSource, PinnedPackages
+from corral.catalog.entries import Catalog, Engine, Model, Platform, Quant
+from corral.catalog.profile import Profile
+from corral.host.state import Filesystem, HostState, InstanceState, ModelsRoot, ShardState
+from corral.inventory.hosts import Host, parse_host
+from corral.lock.lock_file import Lock, LockedEngine, LockedFile, LockedModel
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
+from corral.planning.planner import PACKAGES, Planner
 from tests.headers import MadeHeaders
 
 ROOT = Path(__file__).resolve().parent.parent

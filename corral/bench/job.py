@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from corral import answers, installed
-from corral.answers import JobNews
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.helper import archive
-from corral.inventory import Host
-from corral.plan import HostPlan
+from corral.host import answers
+from corral.host.answers import JobNews
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
 from corral.project import helper_package, project_root
-from corral.remote import call_helper
+from corral.remote import installed
+from corral.remote.asking import UnreachedError
+from corral.remote.helper import call_helper
+from corral.remote.helper_archive import archive
 
 _ENDED_ALONE = "it ended without a result"
 _AGAIN = "ask again with the same command"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 from corral.errors import CorralError
 from corral.names import MOMENT, FileName, HostName
 from corral.schema import Frozen

@@ -7,15 +7,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from corral.answers import BENCHMARKED
 from corral.bench import job
 from corral.bench.result import Result, read_outputs
 from corral.bench.store import Pending, ResultStore
-from corral.engines.bench_words import BenchWords, bench_words, left_out
-from corral.inventory import Host
-from corral.plan import INSTANCE_FILES, HostPlan, InstancePlan, ReleasePlan
-from corral.profile import Profile
-from corral.reading import as_answer
+from corral.catalog.profile import Profile
+from corral.engines.bench_arguments import BenchWords, bench_words, left_out
+from corral.host.answers import BENCHMARKED
+from corral.host.reading import as_answer
+from corral.inventory.hosts import Host
+from corral.plan.host import INSTANCE_FILES, HostPlan, InstancePlan, ReleasePlan
 
 Where = Literal["beside", "stop"]
 
@@ -62,7 +62,7 @@ class Benchmark:
         )
 
     def spec(self) -> dict[str, Any]:
-        """What the job works from (files/corral_host/bench.py)."""
+        """What the job works from (files/corral_host/bench/measure.py)."""
         everyone = [
             one.model_dump(mode="json", exclude=set(INSTANCE_FILES)) for one in self.plan.instances
         ]

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from corral.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
 from corral.cli.select import inventory_option, select
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import call_helper, on_all
+from corral.host.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.remote.helper import call_helper, on_all
 from corral.terminal import Rows, coloured, say, say_json, show
 
 Target = tuple[Host, HostPlan]

@@ -14,11 +14,11 @@ from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
 from corral.bench.run import Benchmark, Where, run
 from corral.bench.store import ResultStore, default_results_folder
-from corral.cli.bench_tables import comparison_table, listing_table, result_table
 from corral.cli.select import inventory_option, select
+from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.errors import CorralError
 from corral.project import load_planner, project_root
-from corral.remote import on_all
+from corral.remote.helper import on_all
 from corral.terminal import say, say_json, show
 
 plot_option = click.option(

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from corral.answers import RELEASES, InstalledRelease
-from corral.archives import Archive, ArchiveStore
-from corral.cli.engine_tables import archives_table, releases_table
 from corral.cli.select import inventories, inventory_option, tell
+from corral.cli.views.engines import archives_table, releases_table
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.remote import call_helper, on_all
+from corral.host.answers import RELEASES, InstalledRelease
+from corral.inventory.hosts import Host
+from corral.paths import HOST_PATHS, default_archives_folder
+from corral.remote.helper import call_helper, on_all
 from corral.schema import did_you_mean
-from corral.settings import HOST_PATHS, default_archives_folder
+from corral.store.engine_archives import Archive, ArchiveStore
 from corral.terminal import say, say_json, show
 
 store_option = click.option(

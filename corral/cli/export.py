@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.cli.select import inventory_option, select
 from corral.errors import CorralError
 from corral.export import FORMS

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import click
 
-from corral.catalog import Catalog, load_catalog
-from corral.cli.fit_rooms import host_rooms, named_rooms
-from corral.cli.fit_tables import answer_lines, offer_lines
+from corral.catalog.entries import Catalog, load_catalog
+from corral.catalog.profile import Profile
+from corral.cli.fit_targets import host_rooms, named_rooms
 from corral.cli.select import inventories, inventory_option, tell
+from corral.cli.views.fit import answer_lines, offer_lines
 from corral.engines import refuse_impossible, resolve_placement
 from corral.errors import CorralError
 from corral.fit.answer import Answer, Room, answer
@@ -20,11 +21,10 @@ from corral.fit.headers import HeaderStore, default_headers_folder
 from corral.fit.locked import LockedModels
 from corral.fit.offers import Offer, offers
 from corral.fit.place import DoesNotFitError
-from corral.inventory import Host
-from corral.lockfile import read_lock
-from corral.profile import Profile
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import read_lock
+from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root
-from corral.requested import refuse_long_context, refuse_unreadable
 from corral.terminal import say, say_json
 
 HUB_URL = "https://huggingface.co"

@@ -10,15 +10,15 @@ import click
 from rich.text import Text
 
 from corral.cli.select import inventories, inventory_option, tell
-from corral.cli.tables import short
+from corral.cli.views.instances import short
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import ServerState
-from corral.gateway.fleet import gateways_of
-from corral.gateway.plan import FULL_WEIGHT, GatewayPlan, server_name
-from corral.inventory import Host, Inventory
+from corral.inventory.hosts import Host, Inventory
+from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, server_name
+from corral.planning.gateways import gateways_of
 from corral.project import load_planner, project_root
-from corral.remote import on_all
+from corral.remote.helper import on_all
 from corral.schema import did_you_mean
 from corral.terminal import Rows, coloured, say, say_json, show
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import click
 
-from corral.activation import history as history_of
-from corral.activation import kept_plan
-from corral.answers import PINNED, Pinned
 from corral.cli.reach import Target, reach, reach_one
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
-from corral.gate import gate_table
-from corral.installed import ask
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import on_all
-from corral.reports import Report, told
+from corral.host.activation_report import Report, told
+from corral.host.answers import PINNED, Pinned
+from corral.host.gate_report import gate_table
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.remote.helper import on_all
+from corral.remote.installed import ask
+from corral.rollout.activation import history as history_of
+from corral.rollout.activation import kept_plan
 from corral.rollout.steps import changes
 from corral.terminal import Rows, coloured, say, say_json
 from corral.terminal import show as show_rows

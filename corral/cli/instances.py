@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 from pydantic import TypeAdapter
 
-from corral.answers import CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
 from corral.cli.reach import (
     Planned,
     Target,
@@ -23,14 +22,15 @@ from corral.cli.reach import (
     with_keys,
 )
 from corral.cli.select import inventory_option, tell
-from corral.cli.tables import Standing, checks_table, rehash_table, status_table
+from corral.cli.views.instances import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import call_helper, on_all, run_on
-from corral.settings import HOST_PATHS
+from corral.host.answers import CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
+from corral.host.checks import Check, subjects
+from corral.inventory.hosts import Host
+from corral.paths import HOST_PATHS
+from corral.plan.host import HostPlan
+from corral.remote.helper import call_helper, on_all, run_on
 from corral.terminal import say, say_json, show
-from corral.verification import Check, subjects
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
 T = TypeVar("T")

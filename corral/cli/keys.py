@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from corral.adoption import Adopted, Wanted, adopt
 from corral.cli.select import fleets, inventory_option
 from corral.errors import CorralError
-from corral.gateway.keys import CLIENTS, METRICS, UPSTREAM
-from corral.inventory import Host
-from corral.keys import key_path, new_keys
+from corral.inventory.hosts import Host
+from corral.keys.adoption import Adopted, Wanted, adopt
 from corral.schema import did_you_mean
+from corral.store.api_keys import key_path, new_keys
+from corral.store.gateway_keys import CLIENTS, METRICS, UPSTREAM
 from corral.terminal import say
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|HOST/INSTANCE]...")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.cli.select import all_hosts, inventories
 from corral.errors import CorralError
-from corral.lockfile import read_lock, stale, wanted_by, write_lock
+from corral.lock.lock_file import read_lock, stale, wanted_by, write_lock
 from corral.project import LOCK_FILE, project_root
 from corral.terminal import say
 
@@ -37,7 +37,7 @@ def lock(inventory: Path | None, check: bool) -> None:
         say(f"{LOCK_FILE} has all that {len(hosts)} hosts need")
         return
     # The hub's client takes longer to import than most commands to run.
-    from corral.resolve import resolve
+    from corral.lock.resolve import resolve
 
     new = resolve(old, catalog, hosts)
     if new == old:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from corral.archives import ArchiveStore, archives_folder
 from corral.cli.select import inventories, inventory_option, select
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
-from corral.fleet import Build, builds, differences
-from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host
-from corral.plan import HostPlan, InstancePlan
+from corral.inventory.hosts import Host
+from corral.plan.gateway import GatewayPlan
+from corral.plan.host import HostPlan, InstancePlan
+from corral.planning.builders import Build, builds, differences
 from corral.project import load_planner, project_root
+from corral.store.engine_archives import ArchiveStore, archives_folder
 from corral.terminal import say, say_json
 
 

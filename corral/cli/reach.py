@@ -11,20 +11,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.activation import Traffic
-from corral.answers import FOUND, FoundInstance
 from corral.cli.select import matching, named, tell
 from corral.errors import CorralError
-from corral.inventory import Host, Inventory
-from corral.kept import kept_plan, named_plan
-from corral.key_proof import check_document
-from corral.plan import HostPlan
-from corral.planning import Planner
+from corral.host.answers import FOUND, FoundInstance
+from corral.inventory.hosts import Host, Inventory
+from corral.keys.proof import check_document
+from corral.paths import HOST_PATHS
+from corral.plan.host import HostPlan
+from corral.planning.kept import kept_plan, named_plan
+from corral.planning.planner import Planner
 from corral.project import load_planner, project_root
-from corral.remote import call_helper, on_all
-from corral.settings import HOST_PATHS
+from corral.remote.helper import call_helper, on_all
+from corral.rollout.activation import Traffic
+from corral.rollout.traffic import traffic, traffic_as_found
 from corral.terminal import say
-from corral.traffic import traffic, traffic_as_found
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import click
 
-from corral.activation import Driver, NoGateway
-from corral.answers import FoundInstance
 from corral.cli.reach import Target, as_kept, found_on, reach, traffic_of
 from corral.cli.rollout import state_option
 from corral.cli.run_rollout import holding, run_course
 from corral.cli.select import inventory_option, tell
 from corral.errors import CorralError
-from corral.following import News
-from corral.installed import operator
-from corral.inventory import Host, Inventory, read_inventory
-from corral.kept import kept_plan
-from corral.plan import HostPlan
-from corral.remote import on_all
+from corral.host.answers import FoundInstance
+from corral.inventory.hosts import Host, Inventory, read_inventory
+from corral.plan.host import HostPlan
+from corral.planning.kept import kept_plan
+from corral.remote.helper import on_all
+from corral.remote.installed import operator
+from corral.remote.job import News
+from corral.rollout.activation import Driver, NoGateway
 from corral.rollout.begin import Fleet
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from corral.cli.rollout_tables import duration, gateway_table, plan_table, total_seconds
 from corral.cli.run_rollout import holding, run_course
+from corral.cli.views.rollout import duration, gateway_table, plan_table, total_seconds
 from corral.errors import CorralError
-from corral.installed import operator
+from corral.remote.installed import operator
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
 from corral.rollout.health import Health
 from corral.rollout.journal import (

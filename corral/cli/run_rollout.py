@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
-from corral.activation import Driver
-from corral.cli.rollout_tables import outcome_table
-from corral.following import News
-from corral.installed import operator
+from corral.cli.views.rollout import outcome_table
 from corral.project import project_root
+from corral.remote.installed import operator
+from corral.remote.job import News
+from corral.rollout.activation import Driver
 from corral.rollout.begin import Fleet
 from corral.rollout.gateways import PlannedGateways
 from corral.rollout.health import Health

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from corral.errors import CorralError
-from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host, Inventory, read_inventory
-from corral.plan import HostPlan
-from corral.planning import Planner
+from corral.inventory.hosts import Host, Inventory, read_inventory
+from corral.plan.gateway import GatewayPlan
+from corral.plan.host import HostPlan
+from corral.planning.planner import Planner
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
 from corral.terminal import say_error

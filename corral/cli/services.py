@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from corral.answers import ANYTHING
 from corral.cli.instances import names_argument
 from corral.cli.reach import Target, as_kept, reach
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
 from corral.gateway.control import DRAIN_SECONDS
-from corral.pausing import Away, Gateways
-from corral.plan import HostPlan
-from corral.remote import call_helper, run_on
+from corral.host.answers import ANYTHING
+from corral.plan.host import HostPlan
+from corral.remote.helper import call_helper, run_on
+from corral.rollout.pausing import Away, Gateways
 from corral.terminal import say
 
 # Beside what servers need to get ready.

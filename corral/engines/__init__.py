@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Protocol
 
-from corral.catalog import Engine, EngineKind
+from corral.catalog.entries import Engine, EngineKind
+from corral.catalog.profile import KvType, Profile
 from corral.engines import ik_llama_cpp, llama_cpp
-from corral.engines.common import Problem
+from corral.engines.base import Problem
 from corral.errors import CorralError
-from corral.plan import Endpoint, ResolvedPlacement
-from corral.profile import KvType, Profile
+from corral.plan.host import Endpoint, ResolvedPlacement
 
 KvPair = tuple[KvType, KvType]
 

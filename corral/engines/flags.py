@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-from corral.engines.common import flags_of
+from corral.engines.base import flags_of
 from corral.errors import CorralError
-from corral.plan import InstancePlan
+from corral.plan.host import InstancePlan
 
 
 def unknown_flags(argv: Iterable[str], known: Collection[str]) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from corral.engines.common import Problem
-from corral.profile import KvType, Profile
+from corral.catalog.profile import KvType, Profile
+from corral.engines.base import Problem
 
 # ggml-cuda/fattn-vec-f16.cu. A pair without a kernel ends the server while it answers.
 BUILT_PAIRS: frozenset[tuple[KvType, KvType]] = frozenset(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from corral.catalog import Engine
+from corral.catalog.entries import Engine
+from corral.catalog.profile import KvType, Profile
 from corral.engines import chat_templates
-from corral.engines.common import (
+from corral.engines.base import (
     SHARED_FLAGS,
     Problem,
     batching_words,
@@ -21,8 +22,7 @@ from corral.engines.common import (
     sampling_words,
     thread_words,
 )
-from corral.plan import Endpoint, ResolvedPlacement
-from corral.profile import KvType, Profile
+from corral.plan.host import Endpoint, ResolvedPlacement
 
 PROGRAM = "llama-server"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 
 
 @dataclass(frozen=True)

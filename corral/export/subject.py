@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from corral.catalog import EngineKind
-from corral.plan import InstancePlan, ReleasePlan
+from corral.catalog.entries import EngineKind
+from corral.plan.host import InstancePlan, ReleasePlan
 from corral.schema import Frozen
 
 

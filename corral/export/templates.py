@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from corral.export.quoting import yaml
-from corral.templates import text_environment
+from corral.templating import text_environment
 
 
 def render(name: str, templates: Path, **values: object) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.fit.estimate import DRIVER_MIB
-from corral.fit.host_fit import (
+from corral.fit.host import (
     Candidate,
     Placed,
     even_split,
@@ -16,8 +17,7 @@ from corral.fit.host_fit import (
 )
 from corral.fit.model import ModelFile
 from corral.fit.place import place
-from corral.plan import DeviceNeed, ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import DeviceNeed, ResolvedPlacement
 from corral.schema import Frozen
 
 # Kept for the system and its other programs beside a server; a small host has fewer of them.

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corral.catalog.profile import Profile
 from corral.fit.kv_cache import cells_per_slot, layer_bytes
 from corral.fit.shape import Shape
-from corral.profile import Profile
 
 _F32, _F16 = 4, 2
 # Inputs of so many batches are kept where GPUs work in a pipeline (GGML_SCHED_MAX_COPIES).

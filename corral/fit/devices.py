@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 
-from corral.plan import ResolvedPlacement
-from corral.profile import SplitMode
+from corral.catalog.profile import SplitMode
+from corral.plan.host import ResolvedPlacement
 
 HOST = -1
 # common.h of llama.cpp: LLM_FFN_EXPS_REGEX, with the number of the block before it.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.fit.compute import (
     HostParts,
     gpu_compute_bytes,
@@ -18,8 +19,7 @@ from corral.fit.kv_cache import kv_bytes
 from corral.fit.model import ModelFile
 from corral.fit.shape import Shape
 from corral.fit.weights import largest_host_tensors_bytes, loaded, weights_bytes
-from corral.plan import ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import ResolvedPlacement
 
 MIB = 1024**2
 # What the driver keeps of a GPU's memory before any process: 615 MiB of an H200's 143771.

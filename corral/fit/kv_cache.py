@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from corral.catalog.profile import KvType, Profile
 from corral.fit.devices import HOST, Devices
 from corral.fit.ggml import KV_TYPES, tensor_bytes
 from corral.fit.shape import Shape
-from corral.profile import KvType, Profile
 
 _CELLS_STEP = 256
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from corral_shared.names import quoted_path
 
-from corral.catalog import Catalog
+from corral.catalog.entries import Catalog
 from corral.errors import CorralError
 from corral.fit.headers import ShardSource
 from corral.fit.model import ModelFile, model_file
 from corral.fit.planned import HeaderSource
-from corral.lockfile import Lock, LockedFile, LockedModel, locked_shards
+from corral.lock.lock_file import Lock, LockedFile, LockedModel, locked_shards
 
 
 @dataclass(frozen=True, slots=True)

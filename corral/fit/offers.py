@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from corral.catalog.profile import KvType, Profile
 from corral.fit.answer import Answer, Room, answer
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError
-from corral.plan import ResolvedPlacement
-from corral.profile import KvType, Profile
+from corral.plan.host import ResolvedPlacement
 from corral.schema import Frozen
 
 _SMALLEST_CONTEXT_TOKENS = 4096

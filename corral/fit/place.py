@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.fit.devices import Devices, block_of, devices, is_expert
 from corral.fit.estimate import MIB, estimate
 from corral.fit.model import ModelFile
-from corral.plan import ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import ResolvedPlacement
 
 _EXPERTS = "up|down|gate|gate_up"
 # What of one layer's experts may stay on the host when all of them need not.

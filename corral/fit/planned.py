@@ -9,7 +9,7 @@ from typing import Protocol
 from corral.errors import CorralError
 from corral.fit.headers import ShardSource, StoredHeader
 from corral.fit.model import ModelFile, model_file
-from corral.plan import HeaderPlan, ShardPlan
+from corral.plan.host import HeaderPlan, ShardPlan
 
 
 class HeaderSource(Protocol):

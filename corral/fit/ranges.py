@@ -20,8 +20,8 @@ from corral_shared.text import printable_line
 from corral.errors import CorralError
 from corral.fit.gguf import BadHeaderError, NeedMoreError, parse_header
 from corral.fit.header_file import StoredHeader
-from corral.hub_requests import answer, read_body
-from corral.hub_token import operator_token
+from corral.sources.hub_requests import answer, read_body
+from corral.sources.hub_token import operator_token
 
 if TYPE_CHECKING:
     from httpx2 import Client, Response

@@ -12,12 +12,12 @@ from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import Installed
 from corral.gateway.files import CONFIG, UPSTREAM, GatewayFiles, gateway_files
-from corral.gateway.keys import upstream_keys
-from corral.gateway.plan import GatewayPlan, Member, Pool
-from corral.inventory import Host
-from corral.keys import keys_in
+from corral.inventory.hosts import Host
+from corral.paths import HOST_PATHS, HostPaths
+from corral.plan.gateway import GatewayPlan, Member, Pool
 from corral.schema import Frozen
-from corral.settings import HOST_PATHS, HostPaths
+from corral.store.api_keys import keys_in
+from corral.store.gateway_keys import upstream_keys
 
 # Whether ``host/instance`` serves its plan, as far as is known.
 Settled = Callable[[str], bool]

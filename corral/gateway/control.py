@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from corral_shared.gateway_lines import Line, base
 from pydantic import TypeAdapter
 
-from corral.answers import ANYTHING, Told
 from corral.errors import CorralError
 from corral.gateway.files import GatewayFiles
-from corral.gateway.plan import GatewayPlan, server_name
-from corral.inventory import Host
-from corral.remote import call_helper
-from corral.settings import HOST_PATHS
+from corral.host.answers import ANYTHING, Told
+from corral.inventory.hosts import Host
+from corral.paths import HOST_PATHS
+from corral.plan.gateway import GatewayPlan, server_name
+from corral.remote.helper import call_helper
 
 DRAIN_SECONDS = 60
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from corral.gateway.keys import certificate, client_keys, metrics_keys, upstream_keys
-from corral.gateway.plan import GatewayPlan, Pool, at
-from corral.gateway.routes import HEADERS
-from corral.inventory import Host
+from corral.inventory.hosts import Host
+from corral.paths import HostPaths
+from corral.plan.gateway import GatewayPlan, Pool, at
+from corral.plan.gateway_routes import HEADERS
 from corral.schema import Frozen
-from corral.settings import HostPaths
-from corral.templates import text_environment
+from corral.store.gateway_keys import certificate, client_keys, metrics_keys, upstream_keys
+from corral.templating import text_environment
 
 CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
     "haproxy.cfg",
@@ -64,7 +64,7 @@ def gateway_files(
     """
     secrets = _secrets(gateway, plan, shown or {})
     unnamed = _texts(gateway.name, plan, "", paths, templates) | secrets
-    # The helper computes the same from what it finds (corral_host/gateway_setup.py).
+    # The helper computes the same from what it finds (corral_host/gateway/generations.py).
     digest = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
     named = _texts(gateway.name, plan, digest, paths, templates) | secrets
     return GatewayFiles(generation=digest, files=named)

@@ -8,9 +8,9 @@ from corral_shared.gateway_lines import NEXT, Line, lines_of, server_lines
 
 from corral.gateway import control
 from corral.gateway.control import Installed
-from corral.gateway.plan import FULL_WEIGHT, GatewayPlan, place_of, server_name
-from corral.inventory import Host
-from corral.plan import InstancePlan
+from corral.inventory.hosts import Host
+from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, place_of, server_name
+from corral.plan.host import InstancePlan
 from corral.schema import Frozen
 
 

@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corral.activation import NoGateway, Traffic
 from corral.errors import CorralError
-from corral.gateway.fleet import gateways_of
-from corral.gateway.plan import GatewayPlan
-from corral.installed import operator
-from corral.inventory import Host, load_inventory
-from corral.key_proof import check_document
-from corral.keys import KeyFile, stored_keys
-from corral.plan import HostPlan
+from corral.inventory.hosts import Host, load_inventory
+from corral.keys.proof import check_document
+from corral.plan.gateway import GatewayPlan
+from corral.plan.host import HostPlan
+from corral.planning.gateways import gateways_of
+from corral.planning.waves import Pools, waves
 from corral.project import load_planner, project_root
+from corral.remote.installed import operator
+from corral.rollout.activation import NoGateway, Traffic
 from corral.rollout.gateways import PlannedGateways, settled_hosts
 from corral.rollout.health import Document, without_keys
 from corral.rollout.journal import Journals, OnFailure, Rollout, now
 from corral.rollout.staging import Member, look, refuse_unstaged, run_pyinfra
 from corral.rollout.steps import steps
+from corral.rollout.traffic import key_of, traffic
 from corral.schema import did_you_mean
-from corral.traffic import key_of, traffic
-from corral.waves import Pools, waves
+from corral.store.api_keys import KeyFile, stored_keys
 
 Pair = tuple[Host, HostPlan]
 

@@ -10,8 +10,8 @@ from typing import Protocol
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.change import GatewayChange, Settled, change
-from corral.inventory import Host
-from corral.plan import HostPlan
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
 from corral.rollout.journal import GatewayStep
 
 Pair = tuple[Host, HostPlan]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from corral.answers import CHECKS
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.installed import ask
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import on_all
-from corral.verification import failures
+from corral.host.answers import CHECKS
+from corral.host.checks import failures
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.remote.asking import UnreachedError
+from corral.remote.helper import on_all
+from corral.remote.installed import ask
 
 _PAUSE_SECONDS = 5
 # A link that is cut at the end of a soak may come back; after that, unknown counts as failed.

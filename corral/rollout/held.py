@@ -9,11 +9,11 @@ import selectors
 import subprocess
 import time
 
-from corral.asking import SSH_FAILED, fault
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.root import refused
-from corral.unreached import unreached
+from corral.inventory.hosts import Host
+from corral.remote.asking import SSH_FAILED, fault
+from corral.remote.root import refused
+from corral.remote.unreached import unreached
 
 # Until the host says that it is held, or why not; the same to let go.
 ANSWER_SECONDS = 60

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from corral.errors import CorralError
 from corral.files import make_folder, write_atomic
+from corral.host.activation_report import Report
 from corral.names import FileName, safe_file_name
-from corral.reports import Report
+from corral.planning.waves import Wave
 from corral.schema import Frozen
-from corral.waves import Wave
 
 OnFailure = Literal["revert", "stop"]
 CONVERGED, REVERTED, MIXED = 0, 10, 20

@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from corral.asking import UnreachedError
 from corral.errors import CorralError
 from corral.files import make_folder, writing
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import on_all
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.remote.asking import UnreachedError
+from corral.remote.helper import on_all
+from corral.remote.ssh import ssh_command
 from corral.rollout.held import Held, NoHelperError
-from corral.ssh import ssh_command
 
 # The host lets go when it heard nothing for a minute.
 _SECONDS_BETWEEN_SIGNS = 15

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from corral.answers import REMOVED
 from corral.errors import CorralError
-from corral.installed import ask
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import on_all
+from corral.host.answers import REMOVED
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.remote.helper import on_all
+from corral.remote.installed import ask
 
 Pair = tuple[Host, HostPlan]
 

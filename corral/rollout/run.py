@@ -6,19 +6,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from corral.activation import Driver
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.following import News
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.remote import on_all
-from corral.reports import Report
+from corral.host.activation_report import Report
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.planning.waves import Wave
+from corral.remote.asking import UnreachedError
+from corral.remote.helper import on_all
+from corral.remote.job import News
+from corral.rollout.activation import Driver
 from corral.rollout.gateways import Gateways, NoGateways, settled_hosts
 from corral.rollout.health import Health
 from corral.rollout.journal import CONVERGED, MIXED, REVERTED, Rollout, Step, now
 from corral.rollout.view import View
-from corral.waves import Wave
 
 Pair = tuple[Host, HostPlan]
 

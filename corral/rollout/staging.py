@@ -12,16 +12,16 @@ from pathlib import Path
 
 from corral_shared.text import printable
 
-from corral.answers import STATE
+from corral.drift import unstaged, waiting
 from corral.errors import CorralError
 from corral.files import writing
-from corral.inventory import Host
-from corral.keys import KeyFile, LostKeysError
-from corral.plan import HostPlan, InstancePlan
+from corral.host.answers import STATE
+from corral.host.state import HostState
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan, InstancePlan
 from corral.project import project_root
-from corral.remote import call_helper, on_all
-from corral.state import HostState
-from corral.waiting import unstaged, waiting
+from corral.remote.helper import call_helper, on_all
+from corral.store.api_keys import KeyFile, LostKeysError
 
 KeyOf = Callable[[Host, str], KeyFile]
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from corral.activation import Driver, NoGateway, Traffic, history, kept_plan
 from corral.errors import CorralError
-from corral.plan import InstancePlan
-from corral.remote import on_all
-from corral.reports import Report
+from corral.host.activation_report import Report
+from corral.plan.host import InstancePlan
+from corral.planning.waves import Wave
+from corral.remote.helper import on_all
+from corral.rollout.activation import Driver, NoGateway, Traffic, history, kept_plan
 from corral.rollout.journal import Step
 from corral.rollout.staging import Member
-from corral.waves import Wave
 
 # Keys of an instance's plan that people think in -> what they are called.
 _NAMED = {

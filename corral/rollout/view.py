@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from corral.following import Heard, News
-from corral.reports import Report, told
+from corral.host.activation_report import Report, told
+from corral.remote.job import Heard, News
 from corral.rollout.journal import Rollout, Step
 from corral.terminal import Rows, coloured, plain
 

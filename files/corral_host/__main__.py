@@ -46,39 +46,39 @@ import json
 import os
 import sys
 
-from corral_host.modes import hide_nothing
-from corral_host.tools import HostError
+from corral_host.system.commands import HostError
+from corral_host.system.modes import hide_nothing
 
 # Commands that take a document -> their module and function; only the asked-for one is imported, as
 # `state` and `check` run on every host in every deploy.
 WITH_DOCUMENT = {
-    "state": ("state", "state"),
-    "gpus": ("state", "gpus"),
-    "instances": ("kept", "instances"),
-    "heal": ("modes", "heal"),
-    "check": ("check", "check"),
-    "held-keys": ("held_keys", "held"),
-    "keys": ("held_keys", "texts"),
-    "ready": ("gate", "ready"),
-    "baselines": ("baseline", "baselines"),
-    "forget": ("baseline", "forget"),
-    "rehash": ("fetch", "rehash"),
-    "manifest": ("release", "manifest_of"),
-    "releases": ("releases", "releases"),
-    "prune": ("prune", "prune"),
-    "reserve": ("reserve", "reserve"),
-    "history": ("history", "history"),
-    "generation": ("history", "generation"),
-    "foresee": ("activate", "foresee"),
-    "pin": ("history", "pin"),
-    "unpin": ("history", "unpin"),
-    "gateway": ("gateway", "gateway"),
-    "gateway-stage": ("gateway_change", "stage"),
-    "gateway-install": ("gateway_change", "install"),
-    "gateway-revert": ("gateway_change", "revert_change"),
-    "gateway-place": ("gateway_change", "place"),
-    "gateway-installed": ("gateway_change", "installed"),
-    "gateway-settle": ("gateway_change", "settle"),
+    "state": ("observe.state", "state"),
+    "gpus": ("observe.state", "gpus"),
+    "instances": ("observe.kept", "instances"),
+    "heal": ("system.modes", "heal"),
+    "check": ("checks.verify", "check"),
+    "held-keys": ("server.held_keys", "held"),
+    "keys": ("server.held_keys", "texts"),
+    "ready": ("checks.gate", "ready"),
+    "baselines": ("checks.baseline", "baselines"),
+    "forget": ("checks.baseline", "forget"),
+    "rehash": ("weights.fetch", "rehash"),
+    "manifest": ("release.manifest", "manifest_of"),
+    "releases": ("release.releases", "releases"),
+    "prune": ("release.prune", "prune"),
+    "reserve": ("packets.reserve", "reserve"),
+    "history": ("instance.history", "history"),
+    "generation": ("instance.history", "generation"),
+    "foresee": ("activation.activate", "foresee"),
+    "pin": ("instance.history", "pin"),
+    "unpin": ("instance.history", "unpin"),
+    "gateway": ("gateway.control", "gateway"),
+    "gateway-stage": ("gateway.change", "stage"),
+    "gateway-install": ("gateway.change", "install"),
+    "gateway-revert": ("gateway.change", "revert_change"),
+    "gateway-place": ("gateway.change", "place"),
+    "gateway-installed": ("gateway.change", "installed"),
+    "gateway-settle": ("gateway.change", "settle"),
 }
 # To others they would tell half of it, without a word.
 ROOT_ALONE = ("instances",)
@@ -116,21 +116,21 @@ def main(arguments):
             name, function = WITH_DOCUMENT[command]
             answer = getattr(module(name), function)(document(rest))
         elif command == "key":
-            answer = module("staging").write_key(parsed(rest[0]), sys.stdin.read())
+            answer = module("activation.staging").write_key(parsed(rest[0]), sys.stdin.read())
         elif command == "stage":
-            answer = module("staging").stage(document(()))
+            answer = module("activation.staging").stage(document(()))
         elif command == "prove":
-            answer = module("prove").prove(document(()))
+            answer = module("fit.prove").prove(document(()))
         elif command == "start":
             answer = module("jobs").start(rest[0], document(rest[1:]))
         elif command == "poll":
             answer = module("jobs").poll(rest[0], int(rest[1]))
         elif command == "confirm":
-            answer = module("confirming").confirm(*rest[:2])
+            answer = module("activation.confirm").confirm(*rest[:2])
         elif command == "guard":
-            answer = module("way_back").guard(*rest[:2])
+            answer = module("activation.rollback").guard(*rest[:2])
         elif command == "hold":
-            module("holding").hold(first_line(rest))
+            module("system.holding").hold(first_line(rest))
             return 0
         elif command in ("run", "settle"):
             return getattr(module("jobs"), command)(rest[0])

@@ -14,20 +14,18 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host import attempt, confirming, guard, way_back
-from corral_host import task as tasks
-from corral_host.activate import activate
-from corral_host.bench import bench, settle_bench
-from corral_host.build import build, repack
-from corral_host.drivers import set_up
-from corral_host.fetch import fetch
-from corral_host.history import instance_folder
-from corral_host.install import install
-from corral_host.limits import build_properties
-from corral_host.lock_files import lock_file
-from corral_host.start_again import GoingDownError
-from corral_host.step_back import step_back
-from corral_host.tools import (
+from corral_host.activation import confirm, record, rollback, watchdog
+from corral_host.activation import journal as tasks
+from corral_host.activation.activate import activate
+from corral_host.activation.revert import step_back
+from corral_host.activation.start_again import GoingDownError
+from corral_host.bench.measure import bench, settle_bench
+from corral_host.instance.history import instance_folder
+from corral_host.nvidia.drivers import set_up
+from corral_host.release.build import build, repack
+from corral_host.release.install import install
+from corral_host.release.limits import build_properties
+from corral_host.system.commands import (
     FAULTS,
     TAIL_LINES,
     HostError,
@@ -37,6 +35,8 @@ from corral_host.tools import (
     show,
     write_atomic,
 )
+from corral_host.system.lock_files import lock_file
+from corral_host.weights.fetch import fetch
 
 JOBS = Path("/var/lib/corral/jobs")
 NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
@@ -146,7 +146,7 @@ def poll(name, offset):
         waited = time.monotonic() - began
         if result or not alive or waited > (1 if size > offset else POLL_SECONDS):
             break
-        if confirming.waits(name):
+        if confirm.waits(name):
             break
         time.sleep(0.2)
     return {
@@ -157,7 +157,7 @@ def poll(name, offset):
         "answer": result.get("answer") if result else None,
         "offset": size,
         "tail": tail(log),
-        "phase": attempt.phase_of(name) if alive and not result else None,
+        "phase": record.phase_of(name) if alive and not result else None,
         "unsettled": is_unsettled(name),
         "unsettled_run": unsettled_run(name),
     }
@@ -231,7 +231,7 @@ def reason(fault):
 
 def settle(name):
     """After a job's process is gone for whatever reason: what was half done is undone."""
-    attempt.forget_phase(name)
+    record.forget_phase(name)
     job = read_json(JOBS / name / "job.json")
     if job and job["kind"] in SWITCHES:
         report = settled(switched_folder(job), job["spec"]["paths"]["units"])
@@ -251,11 +251,11 @@ def settle(name):
 def settled(folder, units):
     """The report, if this settled anything; what it could not settle is left to the guard."""
     try:
-        return way_back.settle(folder, units)
+        return rollback.settle(folder, units)
     except GoingDownError:
         raise
     except FAULTS:
-        guard.hurry(units, Path(folder).name)
+        watchdog.hurry(units, Path(folder).name)
         raise
 
 

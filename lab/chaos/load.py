@@ -26,7 +26,7 @@ import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from corral.keys import keys_in
+from corral.store.api_keys import keys_in
 from lab.chaos.tally import Outcome, Reply
 
 TIMEOUT_SECONDS = 30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral import tiny_model
+from corral.smoke_model import gguf_writer
 from lab.chaos.wanted import Wanted, want
 from lab.hub_store import DEFAULT_REVISION
 from lab.scratch_checkout import ScratchCheckout
@@ -12,7 +12,7 @@ GIBBERISH = "tiny-gibberish"
 _REPOSITORY = "corral-lab/Tiny-Gibberish-GGUF"
 _MODEL = f"""# Weights whose replies are one character, again and again.
 repo = "{_REPOSITORY}"
-train_context_tokens = {tiny_model.CONTEXT_TOKENS}
+train_context_tokens = {gguf_writer.CONTEXT_TOKENS}
 
 [quants.Q8_0]
 files = "Q8_0/*.gguf"
@@ -31,7 +31,7 @@ def provide(checkout: ScratchCheckout, inventory: str) -> None:
     models = checkout.path / "catalog" / "models"
     (models / f"{GIBBERISH}.toml").write_text(_MODEL)
     repository = checkout.layout.hub / "repos" / _REPOSITORY
-    tiny_model.write(repository / DEFAULT_REVISION, letters=b"!")
+    gguf_writer.write(repository / DEFAULT_REVISION, letters=b"!")
     strange = {"profile": "tiny-chaos", "model": GIBBERISH, "engine": OTHER_ENGINE}
     want(checkout.layout, Wanted(strange))
     checkout.run("corral", "lock", inventory)

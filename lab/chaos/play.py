@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from corral.traffic import LEASE_SECONDS
+from corral.rollout.traffic import LEASE_SECONDS
 from lab.chaos import rules, tally
 from lab.chaos.fleet import FOLDER, By, Done, Fleet, Operator, ended
 from lab.chaos.phases import NeverReachedError

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from corral.keys import keys_in
+from corral.store.api_keys import keys_in
 from lab.chaos.fleet import ALIAS, FOLDER, UNIT, By, Done, Fleet
 from lab.layout import GATEWAY
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from corral.keys import keys_in
+from corral.store.api_keys import keys_in
 from tests.lab.workspace import Workspace
 
 INVENTORY = "inventories/lab.py"

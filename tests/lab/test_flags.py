@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from corral.catalog import EngineKind, load_catalog
+from corral.catalog.entries import EngineKind, load_catalog
+from corral.catalog.profile import Profile
 from corral.engines import engine_module, resolve_placement
-from corral.plan import Endpoint
-from corral.profile import Profile
+from corral.plan.host import Endpoint
 from tests.lab.server_starts import Case, Started, start_each
 from tests.lab.workspace import CHECKOUT, Workspace
 

@@ -20,17 +20,18 @@ from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_state
 from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
 
-from corral import activation, following
-from corral.asking import UnreachedError
-from corral.engines.common import flags_of
-from corral.helper import archive
-from corral.inventory import Host as CorralHost
-from corral.inventory import parse_host
-from corral.keys import ensure_keys
-from corral.plan import HostPlan
+from corral.engines.base import flags_of
+from corral.host.reading import read_answer
+from corral.host.state import HostState
+from corral.inventory.hosts import Host as CorralHost
+from corral.inventory.hosts import parse_host
+from corral.plan.host import HostPlan
 from corral.project import helper_package, load_planner
-from corral.reading import read_answer
-from corral.state import HostState
+from corral.remote import job
+from corral.remote.asking import UnreachedError
+from corral.remote.helper_archive import archive
+from corral.rollout import activation
+from corral.store.api_keys import ensure_keys
 from deploys import keys
 from tests.operations import fakes
 from tests.operations.fakes import AT_ONCE, connected
@@ -146,7 +147,7 @@ def asking(state: State) -> Iterator[None]:
             raise UnreachedError(host.name, "not reached", "mend the link")
         return read_answer(shape, output.stdout or '{"joined": false}')
 
-    with patch.object(activation, "ask", ask), patch.object(following, "ask", ask):
+    with patch.object(activation, "ask", ask), patch.object(job, "ask", ask):
         yield
 
 

@@ -11,7 +11,7 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.connectors.util import CommandOutput
 
 from corral.findings import Finding
-from corral.keys import KeyFile
+from corral.store.api_keys import KeyFile
 from operations import fit, host, instance, model
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.samples import CHAT, LONG, plan

@@ -8,8 +8,8 @@ import shlex
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
-from corral.root import by_root
-from corral.state import ModelsRoot
+from corral.host.state import ModelsRoot
+from corral.remote.root import by_root
 from tests.operations.fleet import (
     ARCHIVE,
     ENDED,

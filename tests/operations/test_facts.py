@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from corral.helper import BOOTSTRAP, encoded
-from corral.state import HostState
+from corral.host.state import HostState
+from corral.remote.helper_archive import BOOTSTRAP, encoded
 from facts.gpu import Gpus
 from facts.host import State
 from facts.instance import Checks

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from corral.gateway.files import GatewayFiles, gateway_files
-from corral.gateway.fleet import needed_keys
-from corral.inventory import parse_host
-from corral.keys import make_missing
+from corral.host.state import GatewayState
+from corral.inventory.hosts import parse_host
+from corral.planning.gateways import needed_keys
 from corral.project import load_planner
-from corral.state import GatewayState
+from corral.store.api_keys import make_missing
 from operations import gateway
 from tests.operations.fakes import commands, prepared, stdin, text
 from tests.operations.fleet import INSTANCES, Fleet, settled_host, steps

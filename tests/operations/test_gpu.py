@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pyinfra.api.command import FunctionCommand, PyinfraCommand
 
-from corral.drivers import KEYRING_FILE
-from corral.gpu_host import GpuDecision, decide
-from corral.plan import HostPlan
-from corral.state import Driver, GpuHost
+from corral.catalog.drivers import KEYRING_FILE
+from corral.host.state import Driver, GpuHost
+from corral.nvidia.decision import GpuDecision, decide
+from corral.plan.host import HostPlan
 from operations import gpu
 from operations.job import follow
 from tests.gpu_samples import VERSION, bare_cards, gpu_plan, serving

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.state import RolloutHere
+from corral.host.state import RolloutHere
 from tests.operations.fleet import Fleet, asked, bare_host, failed, steps
 from tests.samples import ROOT
 

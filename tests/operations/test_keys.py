@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
-from corral.state import GatewayState, HostState
+from corral.host.state import GatewayState, HostState
 from tests.operations.fleet import INSTANCES, Fleet, asked, bare_host, failed, settled_host, steps
 
 GATEWAY: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 from paramiko import SSHException
 from pyinfra.connectors.fake import FakeConnector
 
-from corral.archives import Archive, ArchiveStore
+from corral.store.engine_archives import Archive, ArchiveStore
 from operations.transfer import bring_home, send
 from tests.operations.fakes import asked, prepared
 from tests.samples import CHAT, plan

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
-from corral.reports import Report
+from corral.host.activation_report import Report
 from tests.operations.fleet import Fleet, asked, bare_host, failed, kept, settled_host, steps
 
 ALL_AT_ONCE: dict[str, Any] = {"waves": ("100%",)}

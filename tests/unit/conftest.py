@@ -50,7 +50,7 @@ def engine() -> Iterator[Engine]:
 def every_commit_is_there() -> Iterator[None]:
     """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("corral.git_source._prove", lambda *_: None)
+        patch.setattr("corral.sources.git._prove", lambda *_: None)
         yield
 
 
@@ -71,7 +71,7 @@ def own_users(monkeypatch: pytest.MonkeyPatch) -> None:
     A test that ends all processes of such a user would end those of a deploy over there.
     """
     first = 40000 + os.getpid() % 1000 * 14
-    monkeypatch.setattr(helper_module("unprivileged"), "USERS", range(first, first + 14))
+    monkeypatch.setattr(helper_module("system.unprivileged"), "USERS", range(first, first + 14))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def public(monkeypatch: pytest.MonkeyPatch) -> None:
     other's processes, and end all of that user's.
     """
     user = 62000 + os.getpid() % 3000
-    for name in ("unprivileged", "build_user"):
+    for name in ("system.unprivileged", "release.build_user"):
         monkeypatch.setattr(helper_module(name), "BUILD_USER", user)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.engines import engine_module, resolve_placement
-from corral.plan import Endpoint
-from corral.profile import Profile
+from corral.plan.host import Endpoint
 
 BASE: dict[str, Any] = {
     "model": "small",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 from corral.export import FORMS
 from corral.export.subject import Subject
 from tests.samples import CHAT, ROOT, host, planner

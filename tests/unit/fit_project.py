@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.fit.answer import Answer
-from corral.lockfile import Lock, LockedFile, LockedModel, write_lock
+from corral.lock.lock_file import Lock, LockedFile, LockedModel, write_lock
 from lab import hub
 from lab.hub_store import Store
 from lab.model_headers import GLM_4_7_FLASH, write_header

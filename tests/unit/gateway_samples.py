@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corral.gateway.fleet import gateways, needed_keys
-from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host, parse_host
-from corral.keys import make_missing
-from corral.settings import HostPaths
+from corral.inventory.hosts import Host, parse_host
+from corral.paths import HostPaths
+from corral.plan.gateway import GatewayPlan
+from corral.planning.gateways import gateways, needed_keys
+from corral.store.api_keys import make_missing
 from tests.samples import CHAT, LONG, SOCKET, catalog, host
 
 OPEN: dict[str, Any] = {**CHAT, "address": "0.0.0.0"}

@@ -42,10 +42,16 @@ def repository(folder: Path, spec: dict[str, Any]) -> Path:
 def on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, script: str) -> None:
     """Put a program before all others, for every module of the helper."""
     program(folder, name, script)
-    tools = helper_module("tools")
+    tools = helper_module("system.commands")
     path = f"{folder}:{tools.PROGRAMS}"
     monkeypatch.setenv("PATH", path)
-    for module in ("tools", "build", "sources", "programs", "toolchain"):
+    for module in (
+        "system.commands",
+        "release.build",
+        "release.sources",
+        "release.programs",
+        "release.toolchain",
+    ):
         monkeypatch.setattr(helper_module(module), "PROGRAMS", path)
 
 
@@ -66,13 +72,13 @@ def gpus(monkeypatch: pytest.MonkeyPatch, *free_mib: int) -> None:
         for index, free in enumerate(free_mib)
     ]
     answer = {"gpus": listed, "failure": "", "problem": ""}
-    monkeypatch.setattr(helper_module("nvidia_smi"), "ask", lambda: answer)
+    monkeypatch.setattr(helper_module("nvidia.nvidia_smi"), "ask", lambda: answer)
 
 
 def memory(monkeypatch: pytest.MonkeyPatch, total_mib: int, available_mib: int) -> None:
     """A host with so much memory."""
     found = {"total_mib": total_mib, "available_mib": available_mib}
-    monkeypatch.setattr(helper_module("kernel"), "memory", lambda: found)
+    monkeypatch.setattr(helper_module("system.kernel"), "memory", lambda: found)
 
 
 def release_to_build(folder: Path) -> dict[str, Any]:
@@ -86,7 +92,7 @@ def build_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without GPUs, and with memory and programs enough."""
     no_gpu(monkeypatch)
     memory(monkeypatch, 64000, 32000)
-    monkeypatch.setattr(helper_module("toolchain"), "find_program", lambda name: name)
+    monkeypatch.setattr(helper_module("release.toolchain"), "find_program", lambda name: name)
 
 
 def cmake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from corral import asking
-from corral.plan import INSTANCE_FILES, HostPlan
+from corral.plan.host import INSTANCE_FILES, HostPlan
 from corral.project import load_planner
+from corral.remote import asking
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host
 from tests.unit.test_cli import Corral, Said

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from corral.catalog import Model
+from corral.catalog.entries import Model
 from lab import hub
 
 COMMIT = "b" * 40

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from corral.fit.headers import HeaderStore
-from corral.helper import archive
-from corral.inventory import parse_host
-from corral.plan import DeviceNeed, HostPlan, InstanceNeed
+from corral.host.fit_verdict import Verdict
+from corral.inventory.hosts import parse_host
+from corral.paths import HostPaths
+from corral.plan.host import DeviceNeed, HostPlan, InstanceNeed
 from corral.project import helper_package, load_planner
-from corral.proof import Verdict
-from corral.settings import HostPaths
+from corral.remote.helper_archive import archive
 from tests.samples import ROOT
 
 CHAT: dict[str, Any] = {"name": "chat", "profile": "tiny-chat", "port": 8001}

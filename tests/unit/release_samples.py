@@ -115,7 +115,7 @@ def _compile(path: Path, words: list[str], rpath: bool) -> None:
 
 def release(folder: Path, **changes: Any) -> dict[str, Any]:
     """The spec of a job, for this machine and below ``folder``."""
-    toolchain = helper_module("toolchain")
+    toolchain = helper_module("release.toolchain")
     model = folder / "tiny.gguf"
     model.write_bytes(b"GGUF")
     return {
@@ -149,18 +149,18 @@ def assemble(spec: dict[str, Any], engine: Engine, staging: Path, **made: Any) -
     built = Path(tempfile.mkdtemp(dir=engine.folder))
     built.chmod(0o755)
     engine.make(built / "llama-server", **made)
-    with helper_module("unprivileged").home_of_nobody() as home:
+    with helper_module("system.unprivileged").home_of_nobody() as home:
         done = Path(home) / "made"
-        helper_module("build").assemble({**_NAMES, **spec}, built, done, [], home)
+        helper_module("release.build").assemble({**_NAMES, **spec}, built, done, [], home)
         for part in ("bin", "lib"):
             shutil.copytree(done / part, staging / part)
-    helper_module("modes").open_release(staging)
+    helper_module("system.modes").open_release(staging)
     shutil.rmtree(built)
 
 
 def install(spec: dict[str, Any], engine: Engine, **made: Any) -> Path:
     """A release in its place, as a build leaves it; gives its folder."""
-    folders, done = helper_module("folders"), helper_module("release")
+    folders, done = helper_module("system.folders"), helper_module("release.manifest")
     folder = Path(spec["folder"])
     with folders.staging_for(folder) as staging:
         assemble(spec, engine, staging, **made)
@@ -169,7 +169,7 @@ def install(spec: dict[str, Any], engine: Engine, **made: Any) -> Path:
         document = done.manifest(
             spec,
             staging,
-            found={**found, "cpu": helper_module("state").cpu()},
+            found={**found, "cpu": helper_module("observe.state").cpu()},
             flags=["--help"],
             built_at="2026-10-02T00:00:00Z",
             build_seconds=1,

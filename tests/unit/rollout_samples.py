@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from corral.answers import FoundInstance
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.plan import HostPlan
-from corral.reading import read_answer
-from corral.reports import Report
+from corral.host.activation_report import Report
+from corral.host.answers import FoundInstance
+from corral.host.reading import read_answer
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.planning.waves import Wave
+from corral.remote.asking import UnreachedError
 from corral.rollout.journal import OnFailure, Rollout, Step
-from corral.waves import Wave
 from tests.samples import CHAT, host, planner
 
 Pair = tuple[Host, HostPlan]

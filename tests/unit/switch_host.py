@@ -15,16 +15,30 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-tools = helper_module("tools")
+tools = helper_module("system.commands")
 HostError = tools.HostError
 MODULES = {
-    name: helper_module(name)
+    name.rpartition(".")[2]: helper_module(name)
     for name in (
-        "activate", "as_it_runs", "attempt", "checks", "confirming", "gate", "guard", "history",
-        "holding", "in_place", "redirect", "side_by_side", "start_again", "step_back", "switch",
-        "task", "way_back",
+        "activation.activate",
+        "activation.as_it_runs",
+        "activation.record",
+        "activation.preconditions",
+        "activation.confirm",
+        "checks.gate",
+        "activation.watchdog",
+        "instance.history",
+        "system.holding",
+        "activation.in_place",
+        "packets.redirect",
+        "activation.side_by_side",
+        "activation.start_again",
+        "activation.revert",
+        "activation.switch",
+        "activation.journal",
+        "activation.rollback",
     )
-}  # fmt: skip
+}
 UNIT, SPARE, GUARD = "corral-chat.service", "corral-chat-spare.service", "corral-guard-chat"
 
 
@@ -133,7 +147,7 @@ class Host:
         path = self.units / UNIT
         if runs is None or not path.exists() or runs.text != path.read_text():
             return None
-        found: str | None = helper_module("unit_file").installed_generation(path)
+        found: str | None = helper_module("instance.unit_file").installed_generation(path)
         return found
 
     def left(self) -> list[str]:
@@ -191,7 +205,7 @@ class Host:
     def settle(self) -> dict[str, Any] | None:
         """What ExecStopPost= does; nothing kills it, the disk may still be full."""
         self.die_at = None
-        found: dict[str, Any] | None = MODULES["way_back"].settle(*self._guarded)
+        found: dict[str, Any] | None = MODULES["rollback"].settle(*self._guarded)
         return found
 
     @property
@@ -207,7 +221,7 @@ class Host:
             if (self.units / unit).exists():
                 self.running[unit] = Unit((self.units / unit).read_text(), "of this boot")
         if f"{GUARD}.service" in self.enabled and (self.units / f"{GUARD}.service").exists():
-            MODULES["way_back"].guard(*self._guarded)
+            MODULES["rollback"].guard(*self._guarded)
 
     def _refuse_when_full(self, path: str) -> None:
         if str(self.root / "run") in path:
@@ -249,8 +263,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(MODULES["start_again"], "PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(MODULES["redirect"], "ask", host.nft)
     monkeypatch.setattr(MODULES["redirect"].shutil, "which", lambda _: "/nft")
-    monkeypatch.setattr(MODULES["checks"], "findings", lambda _: ([], []))
-    monkeypatch.setattr(MODULES["checks"], "refuse_broken", lambda _: None)
+    monkeypatch.setattr(MODULES["preconditions"], "findings", lambda _: ([], []))
+    monkeypatch.setattr(MODULES["preconditions"], "refuse_broken", lambda _: None)
     _watch_writes(host, monkeypatch)
     return host
 
@@ -274,6 +288,6 @@ def _watch_writes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def choose(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """The way to switch, as the checks would have found it."""
-    monkeypatch.setattr(MODULES["checks"], "decide", lambda *_: how)
+    monkeypatch.setattr(MODULES["preconditions"], "decide", lambda *_: how)
     if how == "first":
-        monkeypatch.setattr(MODULES["checks"], "served_before", lambda _: None)
+        monkeypatch.setattr(MODULES["preconditions"], "served_before", lambda _: None)

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from corral import activation, following
-from corral.activation import Driver, longest_seconds
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.following import Heard, News
 from corral.gateway.moves import Place
-from corral.plan import InstancePlan
-from corral.reports import Report, told
-from corral.state import HostState, InstanceState
+from corral.host.activation_report import Report, told
+from corral.host.state import HostState, InstanceState
+from corral.plan.host import InstancePlan
+from corral.remote import job
+from corral.remote.asking import UnreachedError
+from corral.remote.job import Heard, News
+from corral.rollout import activation
+from corral.rollout.activation import Driver, longest_seconds
 from tests.samples import CHAT, LONG, host, planner
 from tests.unit.rollout_samples import OLD, FakeHelper, report
 
@@ -46,7 +47,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
     }  # fmt: skip
     helper = FakeHelper(answers)
     monkeypatch.setattr(activation, "ask", helper.ask)
-    monkeypatch.setattr(following, "ask", helper.ask)
+    monkeypatch.setattr(job, "ask", helper.ask)
     monkeypatch.setattr("time.sleep", lambda _: None)
     return helper
 

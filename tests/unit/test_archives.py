@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.archives import Archive, ArchiveStore
 from corral.errors import CorralError
+from corral.store.engine_archives import Archive, ArchiveStore
 
 BYTES = b"a release, packed" * 100
 KEY = "0c1e57098bba-cpu-25455e42"

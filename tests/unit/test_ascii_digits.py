@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from corral.inventory import GpuSpec
+from corral.inventory.hosts import GpuSpec
 from tests.samples import ROOT
 
 ARABIC_NINE = "\u0669"

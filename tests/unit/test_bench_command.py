@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from corral import asking
 from corral.bench import job
 from corral.bench.result import Result as Measured
 from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
-from corral.bounded import Ended
 from corral.cli import cli
 from corral.errors import CorralError
-from corral.reading import read_answer
-from corral.state import HostState
+from corral.host.reading import read_answer
+from corral.host.state import HostState
+from corral.remote import asking
+from corral.remote.bounded import Ended
 from tests.samples import CHAT, host, plan, planner
 from tests.unit.bench_samples import measure, result
 

@@ -15,9 +15,9 @@ import pytest
 
 from tests.unit.helper_modules import helper_module, program
 
-bench = helper_module("bench")
-bench_run = helper_module("bench_run")
-HostError = helper_module("tools").HostError
+bench = helper_module("bench.measure")
+bench_run = helper_module("checks.program_unit")
+HostError = helper_module("system.commands").HostError
 
 NEED = {"weights_mib": 600, "kv_mib": 200, "compute_mib": 150, "runtime_mib": 50}
 

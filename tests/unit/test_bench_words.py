@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import EngineKind, load_catalog
-from corral.engines.bench_words import BenchWords, Sizes, bench_words, left_out, sizes
-from corral.plan import ResolvedPlacement
-from corral.profile import Profile
+from corral.catalog.entries import EngineKind, load_catalog
+from corral.catalog.profile import Profile
+from corral.engines.bench_arguments import BenchWords, Sizes, bench_words, left_out, sizes
+from corral.plan.host import ResolvedPlacement
 from tests.samples import ROOT
 
 ON_GPU = ResolvedPlacement(gpu_layers="all")

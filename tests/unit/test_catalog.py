@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog import Catalog, load_catalog
+from corral.catalog.entries import Catalog, load_catalog
 from corral.errors import CorralError
 from tests.samples import ROOT, catalog
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.engines import engine_module
-from corral.inventory import load_inventory, parse_host
-from corral.lockfile import Lock, LockedEngine, LockedFile, LockedModel
-from corral.plan import InstancePlan
-from corral.planning import Planner
-from corral.settings import HOST_PATHS
+from corral.inventory.hosts import load_inventory, parse_host
+from corral.lock.lock_file import Lock, LockedEngine, LockedFile, LockedModel
+from corral.paths import HOST_PATHS
+from corral.plan.host import InstancePlan
+from corral.planning.planner import Planner
 from tests.headers import MadeHeaders
 from tests.samples import ROOT
 

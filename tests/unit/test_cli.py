@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from corral.cli import main
-from corral.lockfile import write_lock
-from corral.plan import HostPlan
+from corral.lock.lock_file import write_lock
+from corral.plan.host import HostPlan
 from tests.samples import ROOT, lock
 
 SITE = """

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from corral.errors import CorralError
-from corral.gate import Row, gate_table
-from corral.inventory import Host
-from corral.reading import read_answer
+from corral.host.gate_report import Row, gate_table
+from corral.host.reading import read_answer
+from corral.inventory.hosts import Host
 from tests.samples import CHAT, LONG, host, plan
 
 KEPT = {

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from corral.archives import Archive, ArchiveStore
 from corral.cli import cli, instances
-from corral.cli.engine_tables import age
+from corral.cli.views.engines import age
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.reading import read_answer
+from corral.host.reading import read_answer
+from corral.inventory.hosts import Host
+from corral.store.engine_archives import Archive, ArchiveStore
 from tests.samples import ROOT
 from tests.unit.test_archives import BYTES, KEY, archive
 
@@ -133,7 +133,7 @@ def test_the_log_of_a_build_is_followed_by_name(monkeypatch: pytest.MonkeyPatch)
 def test_a_plan_refuses_flags_that_a_built_program_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("corral.archives.default_archives_folder", lambda: tmp_path)
+    monkeypatch.setattr("corral.store.engine_archives.default_archives_folder", lambda: tmp_path)
     site = tmp_path / "site.py"
     site.write_text(
         'servers = [("a", {"instances": [{"name": "c", "profile": "tiny-chat", "port": 8001}]})]'

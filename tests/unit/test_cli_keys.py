@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from corral.adoption import Adopted, Wanted
 from corral.cli import cli
 from corral.cli import keys as keys_module
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.keys import key_path, keys_in
+from corral.inventory.hosts import Host
+from corral.keys.adoption import Adopted, Wanted
+from corral.store.api_keys import key_path, keys_in
 from tests.unit.gateway_samples import fleet
 
 INVENTORY = ("-i", "i.py")

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from corral.connection import ARGUMENTS, SSH_KEYS
 from corral.errors import CorralError
-from corral.inventory import parse_host
+from corral.inventory.connection import ARGUMENTS, SSH_KEYS
+from corral.inventory.hosts import parse_host
 from tests.samples import CHAT, ROOT
 
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral.archives import Archive, ArchiveStore
 from corral.bench.result import Result
 from corral.bench.store import Pending, ResultStore
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.errors import CorralError
-from corral.inventory import Host, HostSpec, parse_host
-from corral.keys import key_path, keys_in, read_keys
-from corral.lockfile import read_lock
+from corral.inventory.hosts import Host, HostSpec, parse_host
+from corral.lock.lock_file import read_lock
 from corral.rollout.journal import Journals
+from corral.store.api_keys import key_path, keys_in, read_keys
+from corral.store.engine_archives import Archive, ArchiveStore
 from tests.samples import CHAT, host
 from tests.unit.bench_samples import result
 from tests.unit.rollout_samples import rollout

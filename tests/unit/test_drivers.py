@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 
-from corral import cuda
-from corral.apt_files import installing_files, keeping_files
-from corral.catalog import load_catalog
-from corral.drivers import KEYRING_FILE, PREFERENCES_FILE, SOURCES_FILE, UPGRADES_FILE, AptSource
-from corral.preflight import SUPPORTED
+from corral.catalog.drivers import (
+    KEYRING_FILE,
+    PREFERENCES_FILE,
+    SOURCES_FILE,
+    UPGRADES_FILE,
+    AptSource,
+)
+from corral.catalog.entries import load_catalog
+from corral.nvidia import versions
+from corral.nvidia.apt import installing_files, keeping_files
+from corral.preflight.checks import SUPPORTED
 from tests.gpu_samples import SOURCE
 from tests.samples import ROOT
 
@@ -25,9 +31,9 @@ def test_every_supported_distribution_has_an_entry() -> None:
 @pytest.mark.parametrize("name", DRIVERS)
 def test_the_pinned_driver_serves_the_pinned_toolkit(name: str) -> None:
     entry = DRIVERS[name]
-    assert cuda.at_least(entry.driver.version, cuda.minimum_driver(entry.toolkit_release))
+    assert versions.at_least(entry.driver.version, versions.minimum_driver(entry.toolkit_release))
     assert entry.toolkit.version.startswith(entry.toolkit_release)
-    assert cuda.builds_for(entry.toolkit_release, "8.0")
+    assert versions.builds_for(entry.toolkit_release, "8.0")
 
 
 @pytest.mark.parametrize("name", DRIVERS)
@@ -89,7 +95,7 @@ def test_a_source_must_say_who_signs_it(keys: dict[str, Any]) -> None:
 
 
 def test_apt_reads_the_fetched_key_by_the_end_of_its_name() -> None:
-    """.asc is armored, as files/corral_host/openpgp.py writes it; .gpg would be binary."""
+    """.asc is armored, as files/corral_host/nvidia/openpgp.py writes it; .gpg would be binary."""
     assert KEYRING_FILE.endswith(".asc")
     assert f"Signed-By: {KEYRING_FILE}\n" in installing_files(SOURCE)[SOURCES_FILE]
 
@@ -119,7 +125,7 @@ def test_a_source_brings_no_line_and_no_option_of_its_own(changes: dict[str, Any
      ("13.2", "580.65"), ("11.4", "0")],
 )  # fmt: skip
 def test_the_least_driver_of_a_toolkit(toolkit: str, driver: str) -> None:
-    assert cuda.minimum_driver(toolkit) == driver
+    assert versions.minimum_driver(toolkit) == driver
 
 
 @pytest.mark.parametrize(
@@ -135,4 +141,4 @@ def test_the_least_driver_of_a_toolkit(toolkit: str, driver: str) -> None:
     ],
 )
 def test_versions_compare_by_number(version: str, minimum: str, reaches: bool) -> None:
-    assert cuda.at_least(version, minimum) is reaches
+    assert versions.at_least(version, minimum) is reaches

@@ -15,16 +15,17 @@ from typing import Any, NoReturn
 
 import pytest
 
-from corral import files, smoke_model, tiny_model
-from corral.archives import Archive, ArchiveStore
+from corral import files
 from corral.bench.store import Pending, ResultStore
 from corral.cli.export import _write as write_export
 from corral.errors import CorralError
-from corral.keys import ensure_keys
-from corral.lockfile import Lock, LockedEngine, write_lock
+from corral.lock.lock_file import Lock, LockedEngine, write_lock
 from corral.rollout import staging
 from corral.rollout.journal import Journals
 from corral.rollout.locks import fleet_lock
+from corral.smoke_model import fixture, gguf_writer
+from corral.store.api_keys import ensure_keys
+from corral.store.engine_archives import Archive, ArchiveStore
 from tests.samples import CHAT, host
 from tests.unit.bench_samples import result
 from tests.unit.rollout_samples import rollout
@@ -250,9 +251,9 @@ def test_the_model_of_smoke_runs_tells_where_it_does_not_fit(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(tiny_model, "write", full)
+    monkeypatch.setattr(gguf_writer, "write", full)
     with pytest.raises(CorralError, match=f"{tmp_path}: cannot be written: No space left on"):
-        smoke_model._content.__wrapped__()
+        fixture._content.__wrapped__()
     assert list(tmp_path.iterdir()) == []
 
 

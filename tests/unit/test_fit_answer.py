@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 from corral.errors import CorralError
 from corral.fit.answer import HOST_RESERVE_MIB, Answer, Room, Row, answer, host_row
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError
-from corral.plan import DeviceNeed
+from corral.plan.host import DeviceNeed
 from tests.unit.fit_samples import (
     A100_MIB,
     AIR,

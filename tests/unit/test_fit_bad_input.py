@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corral.fit.gguf import Tensor
-from corral.lockfile import Lock, LockedFile
+from corral.lock.lock_file import Lock, LockedFile
 from lab import hub
 from tests.fuzz.gguf_files import STRING, UINT32, File, Key, placed, write
 from tests.unit.fit_project import Fit, fit_in, locked

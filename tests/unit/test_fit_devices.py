@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
+from corral.catalog.profile import SplitMode
 from corral.fit.devices import HOST, Devices, UnknownDeviceError, devices, is_expert
-from corral.profile import SplitMode
 from tests.unit.fit_samples import placement
 
 BLOCKS = 7  # and the output layer

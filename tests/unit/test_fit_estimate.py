@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import (
     CUDA_CONTEXT_BYTES,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 from corral.errors import CorralError
 from corral.fit.estimate import DRIVER_MIB
-from corral.fit.host_fit import Candidate, GpuName, Placed, even_split, fit_host
+from corral.fit.host import Candidate, GpuName, Placed, even_split, fit_host
 from corral.fit.model import ModelFile
-from corral.plan import DeviceNeed
+from corral.plan.host import DeviceNeed
 from tests.unit.fit_samples import (
     A100_MIB,
     AIR,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from corral.catalog.profile import SplitMode
 from corral.fit.devices import HOST, devices
 from corral.fit.kv_cache import cells_per_slot, kv_bytes
-from corral.profile import SplitMode
 from tests.unit.fit_samples import (
     AIR,
     DEEPSEEK,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from corral.answers import FoundInstance
-from corral.cli.tables import Standing, status_table
-from corral.inventory import Host
-from corral.plan import DeviceNeed, HostPlan, InstanceNeed
-from corral.state import GpuHost, GpuProcess
+from corral.cli.views.instances import Standing, status_table
+from corral.host.answers import FoundInstance
+from corral.host.state import GpuHost, GpuProcess
+from corral.inventory.hosts import Host
+from corral.plan.host import DeviceNeed, HostPlan, InstanceNeed
 from corral.terminal import show
 from tests.gpu_samples import gpu, serving
 from tests.samples import CHAT, GPU, LONG, ROOT, plan
@@ -78,7 +78,7 @@ PROCESSES = (held("corral-air.service", 15000), held("", 5000))
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
     found = Hosts()
-    monkeypatch.setattr("corral.cli.fit_rooms.call_helper", found.call)
+    monkeypatch.setattr("corral.cli.fit_targets.call_helper", found.call)
     return found
 
 
@@ -199,7 +199,7 @@ def test_a_host_adds_up_what_each_unit_holds() -> None:
         held("corral-chat.service", None),
         held("corral-other.service", 7777),
     ]
-    found = helper_module("kept").vram_mib([one.model_dump() for one in processes])
+    found = helper_module("observe.kept").vram_mib([one.model_dump() for one in processes])
     assert found == {"corral-chat.service": 11950, "corral-other.service": 7777}
 
 

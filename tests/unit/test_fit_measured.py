@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from corral.catalog.profile import Profile
 from corral.fit.devices import devices
 from corral.fit.estimate import Estimate, Need, estimate
 from corral.fit.kv_cache import kv_bytes
-from corral.plan import ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import ResolvedPlacement
 from tests.unit.fit_samples import (
     AIR,
     DEEPSEEK,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.fit.devices import HOST, devices
 from corral.fit.estimate import estimate
 from corral.fit.place import DoesNotFitError, place
-from corral.plan import ResolvedPlacement
-from corral.profile import Profile
+from corral.plan.host import ResolvedPlacement
 from tests.unit.fit_samples import (
     AIR,
     DENSE,

@@ -10,7 +10,7 @@ from corral.errors import CorralError
 from corral.fit.headers import ShardSource, StoredHeader
 from corral.fit.locked import LockedModels
 from corral.fit.planned import with_headers
-from corral.plan import ShardPlan
+from corral.plan.host import ShardPlan
 from tests.headers import NoHub
 from tests.samples import REPO, REVISION, catalog, lock
 from tests.unit.fit_samples import AIR, header, model

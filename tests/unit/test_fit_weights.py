@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from corral.catalog.profile import SplitMode
 from corral.fit.devices import HOST, Devices, devices
 from corral.fit.gguf import Header, Tensor
 from corral.fit.model import ModelFile, model_file
 from corral.fit.weights import largest_host_tensors_bytes, loaded, weights_bytes
-from corral.profile import SplitMode
 from tests.unit.fit_samples import AIR, header, model, placement, tensor, unknown_model
 
 EMBEDDINGS = tensor("token_embd.weight", 64, 10)  # 2560 bytes

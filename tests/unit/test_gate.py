@@ -11,9 +11,9 @@ import pytest
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
-asking = helper_module("asking")
-gate = helper_module("gate")
-parts = helper_module("gate_parts")
+asking = helper_module("server.asking")
+gate = helper_module("checks.gate")
+parts = helper_module("checks.probes")
 
 CHAT = "/v1/chat/completions"
 RUNS = {
@@ -81,13 +81,13 @@ def test_an_answer_that_trickles_ends_at_its_limit(plan: dict[str, Any], does: B
 
 def test_what_trickles_ends_in_a_check_as_well(plan: dict[str, Any], does: Behaviour) -> None:
     does.trickles = True
-    server = helper_module("server")
+    server = helper_module("server.http")
     with pytest.raises(TimeoutError, match=r"no whole answer within 0\.3 s"):
         server.call(plan, "POST", CHAT, server.chat(plan), server.first_key(plan), timeout=0.3)
 
 
 def test_a_hanging_completion_of_sixteen_tokens_fails_within_a_minute() -> None:
-    assert helper_module("server").chat({"alias": "m"})["max_tokens"] == 16
+    assert helper_module("server.http").chat({"alias": "m"})["max_tokens"] == 16
     assert asking.limit_seconds(16) == 52
     assert asking.SILENT_SECONDS == 60
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import REPLY, Behaviour, instance_plan, trial_server
 
-golden = helper_module("golden")
+golden = helper_module("checks.golden")
 
 PROMPT: dict[str, Any] = {
     "prompt": "Capital of France?", "max_tokens": 64, "exact": None, "require": [], "forbid": [],
@@ -120,5 +120,5 @@ def test_a_silent_stream_is_found_out(
 
 
 def golden_error() -> type[Exception]:
-    found: type[Exception] = helper_module("tools").HostError
+    found: type[Exception] = helper_module("system.commands").HostError
     return found

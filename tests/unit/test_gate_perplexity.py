@@ -11,7 +11,7 @@ import pytest
 from tests.unit.helper_modules import helper_module, program
 from tests.unit.trial_server import instance_plan
 
-gate = helper_module("gate")
+gate = helper_module("checks.gate")
 
 MAINLINE = "echo 'x' >&2; echo 'Final estimate: PPL = 9.5000 +/- 0.10000' >&2"
 IK = "echo 'Final estimate: PPL over 12 chunks for n_ctx=512 = 9.5000 +/- 0.10000'"

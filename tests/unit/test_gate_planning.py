@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Catalog
+from corral.catalog.entries import Catalog
+from corral.catalog.gate import GoldenPrompt
 from corral.errors import CorralError
-from corral.gate_keys import GoldenPrompt
-from corral.plan import INSTANCE_FILES, GatePlan, InstancePlan
-from corral.planning import Planner
+from corral.plan.host import INSTANCE_FILES, GatePlan, InstancePlan
+from corral.planning.planner import Planner
 from corral.schema import parse
 from tests.samples import CHAT, GPU, host, planner
 from tests.unit.test_catalog_entries import CATALOG
@@ -177,7 +177,7 @@ def test_every_shipped_profile_has_golden_prompts(name: str) -> None:
 
 
 def test_every_shipped_reference_is_read(tmp_path: Path) -> None:
-    from corral.catalog import load_catalog
+    from corral.catalog.entries import load_catalog
 
     (tmp_path / "references").mkdir()
     (tmp_path / "references" / "wiki.txt").write_text(TEXT)

@@ -13,9 +13,9 @@ import pytest
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
-baseline = helper_module("baseline")
-speed = helper_module("speed")
-HostError = helper_module("tools").HostError
+baseline = helper_module("checks.baseline")
+speed = helper_module("checks.speed")
+HostError = helper_module("system.commands").HostError
 
 GATE: dict[str, Any] = {
     "prompt_tokens": [64, 256], "generated_tokens": 32, "runs": 3, "max_runs": 6, "epsilon": 0.1,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from corral.bench.compare import welch_margin
 from tests.unit.helper_modules import helper_module
 
-welch = helper_module("welch")
+welch = helper_module("checks.welch")
 
 SPEEDS = st.lists(st.floats(0.1, 1e5), min_size=2, max_size=12)
 STEADY = [100.0, 100.0, 100.0]

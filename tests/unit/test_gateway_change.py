@@ -16,9 +16,9 @@ from corral.gateway.change import GatewayChange, refuse_lost_keys
 from corral.gateway.control import Installed
 from corral.gateway.files import GatewayFiles, gateway_files
 from corral.gateway.moves import Place
-from corral.gateway.plan import GatewayPlan
-from corral.inventory import Host
-from corral.settings import HostPaths
+from corral.inventory.hosts import Host
+from corral.paths import HostPaths
+from corral.plan.gateway import GatewayPlan
 from tests.samples import ROOT
 from tests.unit.gateway_samples import fleet, make_keys, plan
 

@@ -50,7 +50,7 @@ def gateway(folder: Path, answers: dict[str, tuple[int, bytes]]) -> Iterator[tup
 
 
 def test_closed_routes_are_asked_with_a_clients_key(tmp_path: Path) -> None:
-    check = helper_module("gateway_check")
+    check = helper_module("gateway.probes")
     with gateway(tmp_path, {}) as (given, asked):
         assert check.routes(*given) == (True, "7 routes are closed")
     assert {f"{method} {path}" for method, path in CLOSED} < set(asked)
@@ -61,13 +61,13 @@ def test_closed_routes_are_asked_with_a_clients_key(tmp_path: Path) -> None:
 def test_a_route_that_a_server_answers_is_open_whatever_it_says(
     tmp_path: Path, answer: tuple[int, bytes]
 ) -> None:
-    check = helper_module("gateway_check")
+    check = helper_module("gateway.probes")
     with gateway(tmp_path, {"DELETE /v1/stream": answer}) as (given, _):
         assert check.routes(*given) == (False, "clients reach DELETE /v1/stream")
 
 
 def test_nothing_is_changed_by_asking_a_gateway_that_is_open(tmp_path: Path) -> None:
-    check = helper_module("gateway_check")
+    check = helper_module("gateway.probes")
     with gateway(tmp_path, {"GET /v1/stream": (200, b"{}")}) as (given, asked):
         assert check.routes(*given) == (False, "clients reach GET /v1/stream")
     assert all(one.startswith("GET ") for one in asked)

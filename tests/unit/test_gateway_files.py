@@ -10,8 +10,8 @@ import pytest
 
 from corral.errors import CorralError
 from corral.gateway.files import GatewayFiles, gateway_files
-from corral.keys import keys_in
-from corral.settings import HostPaths
+from corral.paths import HostPaths
+from corral.store.api_keys import keys_in
 from tests.samples import ROOT
 from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
@@ -72,7 +72,7 @@ def test_the_generation_covers_configuration_and_secrets(tmp_path: Path) -> None
 
 
 def test_the_host_comes_to_the_same_generation(tmp_path: Path) -> None:
-    setup = helper_module("gateway_setup")
+    setup = helper_module("gateway.generations")
     found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
     folder = tmp_path / "gateway" / found.generation
     setup.write(folder, dict(found.files))
@@ -91,7 +91,7 @@ def test_the_host_comes_to_the_same_generation(tmp_path: Path) -> None:
 def test_a_generation_that_others_reach_or_haproxy_does_not_counts_as_edited(
     tmp_path: Path, part: str, mode: int
 ) -> None:
-    setup = helper_module("gateway_setup")
+    setup = helper_module("gateway.generations")
     found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
     folder = tmp_path / "gateway" / found.generation
     setup.write(folder, dict(found.files))
@@ -105,7 +105,7 @@ def test_a_generation_that_others_reach_or_haproxy_does_not_counts_as_edited(
 def test_a_group_other_than_haproxys_does_not_read_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = helper_module("gateway_setup")
+    setup = helper_module("gateway.generations")
     found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
     folder = tmp_path / "gateway" / found.generation
     setup.write(folder, dict(found.files))
@@ -134,8 +134,8 @@ def edit(path: Path) -> None:
 def test_what_the_next_reload_would_use_is_compared(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup, check = helper_module("gateway_setup"), helper_module("gateway_check")
-    changes = helper_module("unit_changes")
+    setup, check = helper_module("gateway.generations"), helper_module("gateway.probes")
+    changes = helper_module("instance.unit_changes")
     plan = installed(tmp_path, setup)
     current, place = Path(plan["folder"], "current"), setup.drop_in_path(tmp_path)
     monkeypatch.setattr(changes, "SEARCHED", (str(tmp_path),))
@@ -166,7 +166,7 @@ def test_what_the_next_reload_would_use_is_compared(
 def test_a_gateway_that_no_boot_starts_is_told_and_installed_again(
     state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup, check = helper_module("gateway_setup"), helper_module("gateway_check")
+    setup, check = helper_module("gateway.generations"), helper_module("gateway.probes")
     plan = installed(tmp_path, setup)
     for module in (setup, check):
         monkeypatch.setattr(module, "unit_file_state", lambda _: state)
@@ -182,7 +182,7 @@ def test_other_confines_begin_with_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, done: str
 ) -> None:
     """A reload would leave the master where it was started."""
-    setup = helper_module("gateway_setup")
+    setup = helper_module("gateway.generations")
     found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"))
     setup.write(tmp_path / "gateway" / found.generation, dict(found.files))
     place = setup.drop_in_path(tmp_path)
@@ -239,7 +239,7 @@ def test_a_certificate_without_all_it_needs_is_refused(
 
 
 def test_what_another_program_holds_is_refused_before_haproxy_tries(tmp_path: Path) -> None:
-    setup, fault = helper_module("gateway_setup"), helper_module("tools").HostError
+    setup, fault = helper_module("gateway.generations"), helper_module("system.commands").HostError
     found = made(tmp_path / "keys", folder=str(tmp_path / "gateway"), address="::1")
     folder = tmp_path / "gateway" / found.generation
     setup.write(folder, dict(found.files))

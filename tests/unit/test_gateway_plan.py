@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
-from corral.gateway.fleet import gateways, gateways_of, instance_keys
-from corral.gateway.keys import upstream_keys
-from corral.inventory import parse_host
-from corral.keys import ensure_keys, keys_in
-from corral.planning import GATEWAY_PACKAGES, PACKAGES
-from corral.settings import HostPaths
+from corral.inventory.hosts import parse_host
+from corral.paths import HostPaths
+from corral.planning.gateways import gateways, gateways_of, instance_keys
+from corral.planning.planner import GATEWAY_PACKAGES, PACKAGES
+from corral.store.api_keys import ensure_keys, keys_in
+from corral.store.gateway_keys import upstream_keys
 from tests.samples import CHAT, LONG, catalog, host, planner
 from tests.unit.gateway_samples import OPEN, fleet, make_keys, plan
 

@@ -54,7 +54,7 @@ class FakeMaster:
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Any]:
     """gateway and gateway_socket, with their folder here."""
-    gateway, socket = helper_module("gateway"), helper_module("gateway_socket")
+    gateway, socket = helper_module("gateway.control"), helper_module("gateway.socket")
     monkeypatch.setattr(socket, "SERVERS", str(tmp_path / "servers"))
     monkeypatch.setattr(gateway, "LOCK", str(tmp_path / "locks" / "gateway.lock"))
     (tmp_path / "current").mkdir()
@@ -142,7 +142,7 @@ def test_without_a_lease_nothing_is_drained(
     modules: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gateway, socket = modules
-    master, fault = FakeMaster(), helper_module("tools").HostError
+    master, fault = FakeMaster(), helper_module("system.commands").HostError
 
     def refuse(*_: str) -> None:
         raise fault("no timer")
@@ -159,7 +159,7 @@ def test_the_last_server_that_serves_is_drained_only_if_that_is_meant(
     modules: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gateway, socket = modules
-    master, fault = FakeMaster(two=0), helper_module("tools").HostError
+    master, fault = FakeMaster(two=0), helper_module("system.commands").HostError
     monkeypatch.setattr(socket, "ask", master.ask)
     monkeypatch.setattr(gateway, "output", lambda *_: "")
     assert drain(gateway, tmp_path) == {"last_of": "small"}
@@ -184,5 +184,5 @@ def test_a_server_that_it_does_not_know_is_named(
     gateway, socket = modules
     monkeypatch.setattr(socket, "ask", FakeMaster().ask)
     asked = question(tmp_path, "weight", server="four_chat", weight=1)
-    with pytest.raises(helper_module("tools").HostError, match="no server four_chat"):
+    with pytest.raises(helper_module("system.commands").HostError, match="no server four_chat"):
         gateway.gateway(asked)

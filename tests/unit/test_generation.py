@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from corral.plan import InstancePlan
-from corral.planning import Planner
-from corral.profile import Profile
+from corral.catalog.profile import Profile
+from corral.plan.host import InstancePlan
+from corral.planning.planner import Planner
 from tests.samples import CHAT, GPU, LONG, host, lock, plan, planner
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog import Catalog, Engine
+from corral.catalog.entries import Catalog, Engine
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.lockfile import Lock
-from corral.resolve import resolve
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import Lock
+from corral.lock.resolve import resolve
 from lab import hub
 from tests.samples import CHAT, LONG, REPO, catalog, host
 from tests.unit.helper_hosts import git

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.apt_files import installing_files, keeping_files
-from corral.drivers import (
+from corral.catalog.drivers import (
     MODULES_FILE,
     PREFERENCES_FILE,
     SOURCES_FILE,
@@ -16,9 +15,10 @@ from corral.drivers import (
     DriverSource,
     EngineNeeds,
 )
-from corral.gpu_driver import ALLOW_REBOOT, reboot_pending
-from corral.gpu_host import GpuDecision, decide
-from corral.state import Driver, GpuHost, Package
+from corral.host.state import Driver, GpuHost, Package
+from corral.nvidia.apt import installing_files, keeping_files
+from corral.nvidia.decision import GpuDecision, decide
+from corral.nvidia.driver import ALLOW_REBOOT, reboot_pending
 from tests.gpu_samples import (
     OLD,
     SOURCE,

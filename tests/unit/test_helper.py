@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from corral.helper import BOOTSTRAP, archive, encoded
-from corral.plan import HostPlan
-from corral.settings import HostPaths
-from corral.state import HostState
+from corral.host.state import HostState
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
+from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from tests.samples import CHAT, ROOT, host, planner
 
 PACKAGE = ROOT / "files" / "corral_host"
@@ -62,7 +62,11 @@ def test_the_archive_carries_no_date() -> None:
 def test_the_archive_holds_every_module_and_nothing_else() -> None:
     names = set(zipfile.ZipFile(io.BytesIO(archive(PACKAGE))).namelist())
     folders = (PACKAGE, PACKAGE.with_name("corral_shared"))
-    modules = {f"{folder.name}/{path.name}" for folder in folders for path in folder.glob("*.py")}
+    modules = {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for folder in folders
+        for path in folder.rglob("*.py")
+    }
     assert names == modules | {"__main__.py"}
 
 

@@ -20,9 +20,9 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
-archive = helper_module("archive")
-installing = helper_module("install")
-HostError = helper_module("tools").HostError
+archive = helper_module("release.archive")
+installing = helper_module("release.install")
+HostError = helper_module("system.commands").HostError
 
 
 @pytest.fixture(autouse=True)
@@ -338,7 +338,7 @@ def test_a_native_release_for_other_features_is_refused(
     packed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = {"model": "Older", "flags": ["sse2"]}
-    monkeypatch.setattr(helper_module("state"), "cpu", lambda: older)
+    monkeypatch.setattr(helper_module("observe.state"), "cpu", lambda: older)
     with pytest.raises(HostError, match="features that this one lacks"):
         installing.install({**packed, "native": True})
     assert not Path(packed["folder"]).exists()

@@ -15,10 +15,15 @@ import pytest
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
-checks, confirming, attempt = (helper_module(one) for one in ("checks", "confirming", "attempt"))
-guard, history, holding = (helper_module(name) for name in ("guard", "history", "holding"))
-start_again, jobs = helper_module("start_again"), helper_module("jobs")
-HostError = helper_module("tools").HostError
+checks, confirming, attempt = (
+    helper_module(one)
+    for one in ("activation.preconditions", "activation.confirm", "activation.record")
+)
+guard, history, holding = (
+    helper_module(name) for name in ("activation.watchdog", "instance.history", "system.holding")
+)
+start_again, jobs = helper_module("activation.start_again"), helper_module("jobs")
+HostError = helper_module("system.commands").HostError
 END = {"address": "127.0.0.1", "port": 8001, "socket": None}
 SPARE = {**END, "port": 18001}
 

@@ -17,10 +17,10 @@ from tests.unit import helper_hosts as hosts
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
-build, users = helper_module("build"), helper_module("build_user")
-unprivileged = helper_module("unprivileged")
-locks = helper_module("locks")
-HostError = helper_module("tools").HostError
+build, users = helper_module("release.build"), helper_module("release.build_user")
+unprivileged = helper_module("system.unprivileged")
+locks = helper_module("system.locks")
+HostError = helper_module("system.commands").HostError
 
 pytestmark = pytest.mark.usefixtures("public")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
@@ -57,7 +57,7 @@ def test_it_leaves_a_release_and_its_archive(
     assert "--ctx-size" in manifest["flags"]
     assert manifest["found"]["c_library"] == spec["toolchain"]["c_library"]
     assert manifest["build_seconds"] >= 0
-    assert helper_module("state").release_is_whole(spec)
+    assert helper_module("observe.state").release_is_whole(spec)
     assert Path(answer["archive"]["path"]).stat().st_size == answer["archive"]["size_bytes"]
     work = Path(spec["state"]) / "build" / "llama.cpp"
     assert [path.name for path in work.iterdir()] == ["source"]

@@ -7,8 +7,8 @@ import pytest
 from tests.unit.helper_hosts import memory
 from tests.unit.helper_modules import helper_module
 
-limits = helper_module("limits")
-HostError = helper_module("tools").HostError
+limits = helper_module("release.limits")
+HostError = helper_module("system.commands").HostError
 
 
 def active(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:

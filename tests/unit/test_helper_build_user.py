@@ -16,10 +16,12 @@ from tests.unit import helper_hosts as hosts
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
-build, users, taking = (helper_module(name) for name in ("build", "build_user", "taking"))
-libraries, locks = helper_module("libraries"), helper_module("locks")
-unprivileged = helper_module("unprivileged")
-HostError = helper_module("tools").HostError
+build, users, taking = (
+    helper_module(name) for name in ("release.build", "release.build_user", "release.taking")
+)
+libraries, locks = helper_module("release.libraries"), helper_module("system.locks")
+unprivileged = helper_module("system.unprivileged")
+HostError = helper_module("system.commands").HostError
 
 pytestmark = [
     pytest.mark.usefixtures("public"),
@@ -184,9 +186,9 @@ def test_a_loader_s_odd_words_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_one_build_at_a_time_on_a_host_whatever_its_cache(spec: dict[str, Any]) -> None:
     with locks.one_build(spec):
-        path = helper_module("lock_files").lock_path(spec["state"], "build")
-        with helper_module("lock_files").lock_file(path) as lock:
-            assert not helper_module("lock_files").take(lock, 2, 0)
+        path = helper_module("system.lock_files").lock_path(spec["state"], "build")
+        with helper_module("system.lock_files").lock_file(path) as lock:
+            assert not helper_module("system.lock_files").take(lock, 2, 0)
             assert spec["key"] in path.read_text()
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from corral.helper import archive
-from corral.plan import HostPlan
-from corral.settings import HostPaths
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
+from corral.remote.helper_archive import archive
 from tests.samples import CHAT, ROOT, host, planner
 
 KEYS = "# one\ncanary-0123456789-abcdefghij\n"

@@ -19,13 +19,16 @@ class Gateway:
     """Generations in a folder, with HAProxy and systemd as told; notes what is asked of them."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.module, self.setup = helper_module("gateway_change"), helper_module("gateway_setup")
-        self.fault = helper_module("tools").HostError
+        self.module, self.setup = (
+            helper_module("gateway.change"),
+            helper_module("gateway.generations"),
+        )
+        self.fault = helper_module("system.commands").HostError
         self.root, self.valid, self.serving = root / "gateway", True, {"small"}
         self.log: list[str] = []
         self.checks: dict[str, bool] = {}
-        monkeypatch.setattr(helper_module("gateway"), "LOCK", str(root / "lock"))
-        for module in (self.module, helper_module("gateway")):
+        monkeypatch.setattr(helper_module("gateway.control"), "LOCK", str(root / "lock"))
+        for module in (self.module, helper_module("gateway.control")):
             monkeypatch.setattr(module, "output", self.output)
         monkeypatch.setattr(self.module, "switch", self.switch)
         monkeypatch.setattr(self.module, "back", self.back)
@@ -40,12 +43,12 @@ class Gateway:
 
     def switch(self, _: Any, generation: str) -> None:
         self.log.append(f"switch to {generation}")
-        helper_module("tools").point(self.root / "current", generation)
+        helper_module("system.commands").point(self.root / "current", generation)
 
     def back(self, _: Any, old: str | None) -> str:
         self.log.append(f"back to {old}")
         if old:
-            helper_module("tools").point(self.root / "current", old)
+            helper_module("system.commands").point(self.root / "current", old)
         return f"Generation {old} serves again."
 
     def attempt(self, check: Callable[..., Any], *_: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-check = helper_module("check")
-server = helper_module("server")
+check = helper_module("checks.verify")
+server = helper_module("server.http")
 
 
 class _Hanging(BaseHTTPRequestHandler):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-held_keys = helper_module("held_keys")
+held_keys = helper_module("server.held_keys")
 KEY, OTHER = "canary-0123456789-abcdefghij", "second-0123456789-abcdefghij"
 
 

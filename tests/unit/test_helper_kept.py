@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from corral.answers import FoundInstance, FoundInstances
+from corral.host.answers import FoundInstance, FoundInstances
 from tests.unit.helper_modules import helper_module
 
-kept = helper_module("kept")
+kept = helper_module("observe.kept")
 PROGRAM = """
 import http.server, sys
 class Health(http.server.BaseHTTPRequestHandler):

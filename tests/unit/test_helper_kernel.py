@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from corral.state import Memory
+from corral.host.state import Memory
 from tests.unit.helper_modules import helper_module, program
 
-kernel = helper_module("kernel")
+kernel = helper_module("system.kernel")
 OPEN = """\
 NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (dvs@lab)
 GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)

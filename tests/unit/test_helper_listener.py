@@ -18,11 +18,11 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-listener = helper_module("listener")
-server = helper_module("server")
-asking = helper_module("asking")
-check = helper_module("check")
-HostError = helper_module("tools").HostError
+listener = helper_module("server.listener")
+server = helper_module("server.http")
+asking = helper_module("server.asking")
+check = helper_module("checks.verify")
+HostError = helper_module("system.commands").HostError
 UNIT = "corral-chat.service"
 # Listens, says where, accepts if asked to, and stays; with "gone" it stops listening after that.
 _LISTENS = """

@@ -19,10 +19,14 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-locks, holding, bench = (helper_module(name) for name in ("locks", "holding", "bench"))
-lock_files, header_files = helper_module("lock_files"), helper_module("header_files")
-gateway, jobs, way_back = (helper_module(name) for name in ("gateway", "jobs", "way_back"))
-HostError = helper_module("tools").HostError
+locks, holding, bench = (
+    helper_module(name) for name in ("system.locks", "system.holding", "bench.measure")
+)
+lock_files, header_files = helper_module("system.lock_files"), helper_module("weights.headers")
+gateway, jobs, way_back = (
+    helper_module(name) for name in ("gateway.control", "jobs", "activation.rollback")
+)
+HostError = helper_module("system.commands").HostError
 NOBODY = 65534
 # Tries to get each lock; prints what it got, and whether it may look at all.
 STRANGER = """
@@ -234,6 +238,6 @@ def test_what_a_job_could_not_settle_is_left_to_the_guard(
 
 
 def test_a_guard_that_failed_comes_again() -> None:
-    text = helper_module("guard").SERVICE
+    text = helper_module("activation.watchdog").SERVICE
     for line in ("Restart=on-failure", "StartLimitIntervalSec=0", "RestartSec={retry_seconds}"):
         assert line in text.splitlines()

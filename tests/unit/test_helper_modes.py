@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from corral.helper import archive
-from corral.plan import HostPlan
-from corral.settings import HostPaths
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
+from corral.remote.helper_archive import archive
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module
 
-modes, tools, folders = (helper_module(name) for name in ("modes", "tools", "folders"))
-release, state = helper_module("release"), helper_module("state")
+modes, tools, folders = (
+    helper_module(name) for name in ("system.modes", "system.commands", "system.folders")
+)
+release, state = helper_module("release.manifest"), helper_module("observe.state")
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-drain, redirect = helper_module("drain"), helper_module("redirect")
+drain, redirect = helper_module("activation.drain"), helper_module("packets.redirect")
 END = {"address": "127.0.0.1", "port": 8001, "socket": None}
 SPARE = {**END, "port": 18001}
 ONWARD = {"endpoint": END, "spare": SPARE, "zone": 7}
@@ -139,7 +139,7 @@ def test_what_the_server_says_of_itself_is_read(monkeypatch: pytest.MonkeyPatch)
 def test_a_server_is_asked_with_the_key_that_it_read_not_with_that_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = helper_module("server")
+    server = helper_module("server.http")
     key = tmp_path / "key"
     key.write_text("new\n")
     instance = {"unit": "corral-chat.service", "key_path": str(key)}

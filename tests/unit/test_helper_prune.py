@@ -14,9 +14,9 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
-prune, releases = helper_module("prune"), helper_module("releases")
-locks = helper_module("locks")
-HostError = helper_module("tools").HostError
+prune, releases = helper_module("release.prune"), helper_module("release.releases")
+locks = helper_module("system.locks")
+HostError = helper_module("system.commands").HostError
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import COMMIT, Engine, install, release
 
-done = helper_module("release")
-libraries = helper_module("libraries")
-programs = helper_module("programs")
-HostError = helper_module("tools").HostError
+done = helper_module("release.manifest")
+libraries = helper_module("release.libraries")
+programs = helper_module("release.programs")
+HostError = helper_module("system.commands").HostError
 
 MAINLINE = "version: 0.5.0-dev (build 1, commit c0ffee0)"
 IK = "version: 1 (c0ffee00)"
@@ -161,7 +161,7 @@ def test_a_changed_release_is_not_its_manifests(
 def test_a_native_release_is_whole_only_where_its_features_are(
     engine: Engine, tmp_path: Path
 ) -> None:
-    state = helper_module("state")
+    state = helper_module("observe.state")
     spec = release(tmp_path, native=True)
     folder = install(spec, engine)
     assert state.release_is_whole(spec)
@@ -184,7 +184,7 @@ def test_a_damaged_release_gives_way_to_a_whole_one(engine: Engine, tmp_path: Pa
 
 
 def test_what_fails_before_the_rename_leaves_nothing(tmp_path: Path) -> None:
-    folders = helper_module("folders")
+    folders = helper_module("system.folders")
     final = tmp_path / "engines" / "one"
     with pytest.raises(FileExistsError), folders.staging_for(final) as staging:
         staging.mkdir()
@@ -192,7 +192,7 @@ def test_what_fails_before_the_rename_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_with_its_folder(tmp_path: Path) -> None:
-    folders = helper_module("folders")
+    folders = helper_module("system.folders")
     final = tmp_path / "engines" / "one"
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(HostError, match=f"{final.parent}: disk full; nothing was installed"):

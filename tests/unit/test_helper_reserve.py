@@ -14,8 +14,8 @@ import pytest
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
-reserve = helper_module("reserve")
-check = helper_module("check")
+reserve = helper_module("packets.reserve")
+check = helper_module("checks.verify")
 DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
 # In the new network: lay the rules, then let each user listen and see who gets a connection.
 _TRIAL = """

@@ -65,7 +65,7 @@ def test_each_start_has_an_id_of_its_own_which_is_everywhere(
     assert jobs.run(NAME) == 0
     news = poll()
     assert (news["run"], news["answer"]["run"], news["answer"]["outcome"]) == (run, run, "kept")
-    (kept,) = helper_module("history").history({"state": str(host.root / "state")})
+    (kept,) = helper_module("instance.history").history({"state": str(host.root / "state")})
     assert kept["run"] == run
     assert started(host) != run
     assert poll()["answer"] is None
@@ -81,7 +81,7 @@ def test_what_an_earlier_job_left_is_settled_and_is_no_result_of_this_one(host: 
     news = poll()
     assert (news["answer"], news["error"]) == (None, jobs.NO_RESULT)
     assert (news["unsettled"], news["unsettled_run"]) == (False, None)
-    (report,) = helper_module("history").history({"state": str(host.root / "state")})
+    (report,) = helper_module("instance.history").history({"state": str(host.root / "state")})
     assert (report["run"], report["outcome"]) == (first, "reverted")
 
 
@@ -112,7 +112,7 @@ def test_files_of_an_earlier_helper_still_settle(host: Host) -> None:
 def test_a_refused_revert_carries_its_own_run(host: Host) -> None:
     spec = {**host.spec("b"), "instance": "chat", "to": "a"}
     run = started(host, kind="revert", spec=spec)
-    holding = helper_module("holding")
+    holding = helper_module("system.holding")
     with holding.held(holding.activate_lock(host.root / "state"), "ben", "activating long"):
         assert jobs.run(NAME) == 1
     assert (poll()["answer"]["run"], poll()["answer"]["outcome"]) == (run, "refused")

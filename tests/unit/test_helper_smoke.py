@@ -13,10 +13,10 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine, release
 
-smoke = helper_module("smoke")
-done = helper_module("release")
-programs = helper_module("programs")
-HostError = helper_module("tools").HostError
+smoke = helper_module("release.smoke")
+done = helper_module("release.manifest")
+programs = helper_module("release.programs")
+HostError = helper_module("system.commands").HostError
 
 DEVICE = "  CUDA0: NVIDIA H200 (143167 MiB, 142651 MiB free)"
 IK_LOG = (

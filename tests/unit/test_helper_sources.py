@@ -13,8 +13,8 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_hosts import git
 from tests.unit.helper_modules import helper_module
 
-sources, users = helper_module("sources"), helper_module("build_user")
-HostError = helper_module("tools").HostError
+sources, users = helper_module("release.sources"), helper_module("release.build_user")
+HostError = helper_module("system.commands").HostError
 
 PATCH = """--- a/server.c
 +++ b/server.c

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from corral.plan import HostPlan
-from corral.settings import HostPaths
-from corral.state import HostState
+from corral.host.state import HostState
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
 from tests.samples import CHAT, host, planner
 from tests.unit.test_helper import run
 

@@ -94,13 +94,15 @@ def test_how_an_activation_would_go_is_told_and_nothing_is_touched(
     foresee = MODULES["activate"].foresee
     choose(monkeypatch, "side by side")
     assert foresee(played.spec("b")) == {"how": "side by side", "obstacles": []}
-    monkeypatch.setattr(MODULES["checks"], "findings", lambda _: (["no room", "no port"], []))
+    monkeypatch.setattr(
+        MODULES["preconditions"], "findings", lambda _: (["no room", "no port"], [])
+    )
     assert foresee(played.spec("b")) == {"how": None, "obstacles": ["no room", "no port"]}
 
     def fault(_: object) -> None:
         raise HostError("no way back")
 
-    monkeypatch.setattr(MODULES["checks"], "served_before", fault)
+    monkeypatch.setattr(MODULES["preconditions"], "served_before", fault)
     assert foresee(played.spec("b")) == {"how": None, "obstacles": ["no way back"]}
     assert played.steps == []
     assert whole(played) == "a"
@@ -122,7 +124,9 @@ def test_the_way_back_is_what_was_staged_not_what_was_edited(
 def test_a_server_whose_unit_file_names_no_generation_has_a_way_back(
     left: str | None, played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MODULES["checks"], "decide", lambda _, before, *__: before and "in place")
+    monkeypatch.setattr(
+        MODULES["preconditions"], "decide", lambda _, before, *__: before and "in place"
+    )
     (played.folder / "receipt.json").write_text('{"generation": "a"}')
     (played.units / UNIT).unlink()
     if left:

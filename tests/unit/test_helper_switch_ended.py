@@ -129,7 +129,7 @@ def test_at_a_shutdown_nothing_is_judged(
 
     choose(monkeypatch, "in place")
     played.bad = ("=a", "=b")
-    monkeypatch.setattr(MODULES["way_back"], "refuse_going_down", stopping)
+    monkeypatch.setattr(MODULES["rollback"], "refuse_going_down", stopping)
     with pytest.raises(MODULES["start_again"].GoingDownError):
         activate(played.spec("b"), "anna")
     assert (played.folder / "activating.json").exists()
@@ -144,8 +144,8 @@ def test_an_operators_revert_goes_to_the_generation_before(
     choose(monkeypatch, "in place")
     activate(played.spec("b"), "anna")
     spec = {**played.spec("b"), "instance": "chat", "to": None}
-    report = MODULES["step_back"].step_back(spec, "ben")
+    report = MODULES["revert"].step_back(spec, "ben")
     assert (report["from"], report["to"], report["outcome"]) == ("b", "a", "kept")
     assert whole(played) == "a"
     with pytest.raises(HostError, match="generation z is not whole here.*choose one of a, b"):
-        MODULES["step_back"].step_back({**spec, "to": "z"}, "ben")
+        MODULES["revert"].step_back({**spec, "to": "z"}, "ben")

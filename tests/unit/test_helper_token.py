@@ -21,9 +21,9 @@ from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 from tests.unit.test_hostile_download import NEEDS_ARIA2
 
-fetching, asking, jobs = (helper_module(name) for name in ("fetch", "hub", "jobs"))
-headers = helper_module("header_files")
-HostError = helper_module("tools").HostError
+fetching, asking, jobs = (helper_module(name) for name in ("weights.fetch", "weights.hub", "jobs"))
+headers = helper_module("weights.headers")
+HostError = helper_module("system.commands").HostError
 
 
 @pytest.fixture(scope="module")

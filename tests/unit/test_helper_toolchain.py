@@ -11,8 +11,8 @@ from tests.unit import helper_hosts as hosts
 from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module, program
 
-toolchain = helper_module("toolchain")
-HostError = helper_module("tools").HostError
+toolchain = helper_module("release.toolchain")
+HostError = helper_module("system.commands").HostError
 
 
 @pytest.fixture

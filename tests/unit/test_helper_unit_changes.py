@@ -13,12 +13,12 @@ import pytest
 from tests.samples import CHAT, host, planner
 from tests.unit.helper_modules import helper_module
 
-changes = helper_module("unit_changes")
-check = helper_module("check")
-checks = helper_module("checks")
-instances = helper_module("instances")
-unit_file = helper_module("unit_file")
-HostError = helper_module("tools").HostError
+changes = helper_module("instance.unit_changes")
+check = helper_module("checks.verify")
+checks = helper_module("activation.preconditions")
+instances = helper_module("instance.state")
+unit_file = helper_module("instance.unit_file")
+HostError = helper_module("system.commands").HostError
 UNIT, SPARE = "corral-my-chat.service", "corral-my-chat-spare.service"
 UNIT_TEXT = "[Unit]\nX-Corral-Generation=g\n"
 PLANNED = {"GGML_NO_BACKTRACE": "1", "CUDA_CACHE_PATH": "%C/corral-my-chat"}

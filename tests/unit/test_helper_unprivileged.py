@@ -15,10 +15,10 @@ from tests.unit import helper_hosts as hosts
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine, release
 
-unprivileged = helper_module("unprivileged")
-programs = helper_module("programs")
-smoke = helper_module("smoke")
-HostError = helper_module("tools").HostError
+unprivileged = helper_module("system.unprivileged")
+programs = helper_module("release.programs")
+smoke = helper_module("release.smoke")
+HostError = helper_module("system.commands").HostError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
 
@@ -102,7 +102,7 @@ def test_the_loader_that_a_program_names_is_nobody(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.make(tmp_path / "bin" / "llama-server")
-    libraries = helper_module("libraries")
+    libraries = helper_module("release.libraries")
     ran: list[dict[str, Any]] = []
 
     def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:

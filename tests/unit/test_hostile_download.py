@@ -17,8 +17,8 @@ from tests.unit.helper_modules import helper_module
 from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
-fetching, asking = helper_module("fetch"), helper_module("hub")
-HostError = helper_module("tools").HostError
+fetching, asking = helper_module("weights.fetch"), helper_module("weights.hub")
+HostError = helper_module("system.commands").HostError
 
 BYTES = b"weights" * 1000
 NEEDS_ARIA2 = pytest.mark.skipif(not shutil.which("aria2c"), reason="no aria2 here")

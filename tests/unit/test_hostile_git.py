@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Engine
+from corral.catalog.entries import Engine
 from corral.errors import CorralError
-from corral.inventory import parse_host
-from corral.lockfile import Lock
+from corral.inventory.hosts import parse_host
+from corral.lock.lock_file import Lock
+from corral.lock.resolve import _resolve_engine, resolve
 from corral.names import GIT_PROTOCOLS
-from corral.resolve import _resolve_engine, resolve
 from tests.samples import catalog
 from tests.unit.helper_modules import helper_module
 
-sources = helper_module("sources")
+sources = helper_module("release.sources")
 
 BAD_URLS = [
     "", "-u/bin/sh", "--upload-pack=x", "ext::sh -c id", "EXT::x", "fd::7", "ftp://h/x.git",

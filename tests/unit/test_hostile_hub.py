@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from corral import hub as asking
-from corral import hub_requests
 from corral.errors import CorralError
 from corral.fit.ranges import ShardSource, fetch_headers
+from corral.sources import hub as asking
+from corral.sources import hub_requests
 from lab import hub
 from lab.faults import Rule, faults
 from tests.unit.plain_server import COMMIT, FILE, serving, tiny

@@ -8,16 +8,16 @@ from typing import Any, NoReturn
 
 import pytest
 
-from corral import resolve
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.errors import CorralError
-from corral.hub import HubRevision
-from corral.lockfile import Lock, LockedModel, read_lock, write_lock
+from corral.lock import resolve
+from corral.lock.lock_file import Lock, LockedModel, read_lock, write_lock
+from corral.sources.hub import HubRevision
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module
 
-fetching = helper_module("fetch")
-HostError = helper_module("tools").HostError
+fetching = helper_module("weights.fetch")
+HostError = helper_module("system.commands").HostError
 
 OPTIONS = "x\n  dir=/etc/cron.d\n  out=owned"
 SHA256 = "a" * 64

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral import hub as asking
 from corral.errors import CorralError
-from corral.lockfile import Lock, LockedModel, read_lock
-from corral.resolve import _files, resolve
+from corral.lock.lock_file import Lock, LockedModel, read_lock
+from corral.lock.resolve import _files, resolve
+from corral.sources import hub as asking
 from tests.samples import CHAT, host
 from tests.unit.plain_server import ANSWER, COMMIT, serving, tiny
 from tests.unit.test_resolve import with_model

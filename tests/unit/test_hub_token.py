@@ -9,11 +9,11 @@ import httpx2
 import pytest
 from corral_shared.hub import HUGGING_FACE
 
-from corral import hub as asking
 from corral.errors import CorralError
 from corral.fit.ranges import ShardSource, fetch_headers
-from corral.hub_token import operator_token
-from corral.preflight import preflight
+from corral.preflight.checks import preflight
+from corral.sources import hub as asking
+from corral.sources.hub_token import operator_token
 from tests.samples import CHAT, NOW_SECONDS, bare, host, planner
 from tests.unit.gated_hub import TOKEN, asked, certificate, gated_hub, server_context
 from tests.unit.plain_server import ANSWER, COMMIT, Seen, serving, tiny

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Engine
+from corral.catalog.entries import Engine
+from corral.catalog.profile import KvType
 from corral.engines import engine_module, ik_llama_cpp
-from corral.engines.common import flags_of
-from corral.profile import KvType
+from corral.engines.base import flags_of
 from tests.unit.engine_profiles import PORTABLE, argv, profile, told
 
 OWN: dict[str, Any] = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
-from corral.inventory import load_inventory, parse_host
-from corral.lockfile import Lock
+from corral.inventory.hosts import load_inventory, parse_host
+from corral.lock.lock_file import Lock
 from corral.project import load_planner
 from tests.samples import CHAT, GPU, LONG, ROOT, planner
 from tests.samples import host as sample_host

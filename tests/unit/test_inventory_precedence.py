@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from corral.inventory import load_inventory
+from corral.inventory.hosts import load_inventory
 
 TWO_GROUPS = """
 _shared = {"rack": "inline"}

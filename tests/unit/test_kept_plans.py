@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from corral.kept import kept_plan, named_plan
-from corral.plan import INSTANCE_FILES
+from corral.plan.host import INSTANCE_FILES
+from corral.planning.kept import kept_plan, named_plan
 from tests.samples import CHAT, LONG, host, plan
 
 

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from corral.gateway.files import gateway_files
-from corral.gateway.fleet import instance_keys
-from corral.inventory import Host
-from corral.key_proof import check_document, digest
-from corral.keys import key_path, keys_in
-from corral.plan import HostPlan
-from corral.settings import HostPaths
+from corral.inventory.hosts import Host
+from corral.keys.proof import check_document, digest
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
+from corral.planning.gateways import instance_keys
+from corral.store.api_keys import key_path, keys_in
 from tests.samples import ROOT, planner
 from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
 
-key_check, held_keys = helper_module("key_check"), helper_module("held_keys")
+key_check, held_keys = helper_module("checks.keys"), helper_module("server.held_keys")
 OTHER = "another-0123456789-abcdefghij"
 
 
@@ -180,7 +180,7 @@ def test_an_haproxy_that_does_not_answer_is_told(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def silent(_: str) -> None:
-        raise helper_module("tools").HostError("HAProxy does not answer")
+        raise helper_module("system.commands").HostError("HAProxy does not answer")
 
     played.deploy()
     monkeypatch.setattr(key_check, "ask", silent)

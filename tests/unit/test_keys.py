@@ -10,8 +10,8 @@ import pytest
 from rich.pretty import pretty_repr
 
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.keys import KeyFile, ensure_keys, key_path, keys_in, read_keys
+from corral.inventory.hosts import Host
+from corral.store.api_keys import KeyFile, ensure_keys, key_path, keys_in, read_keys
 from tests.samples import CHAT, host
 
 KEY = "canary-0123456789-abcdefghij"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.errors import CorralError
 from lab import engine_source, ik_source
 from lab.engine_source import SOURCES, Source

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Engine
+from corral.catalog.entries import Engine
+from corral.catalog.profile import KvType
 from corral.engines import llama_cpp
-from corral.engines.common import flags_of
-from corral.plan import Endpoint
-from corral.profile import KvType
+from corral.engines.base import flags_of
+from corral.plan.host import Endpoint
 from tests.unit.engine_profiles import PORTABLE, argv, profile, told
 
 ENGINE = Engine(

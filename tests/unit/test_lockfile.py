@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Catalog
+from corral.catalog.entries import Catalog
 from corral.errors import CorralError
-from corral.lockfile import (
+from corral.lock.lock_file import (
     Lock,
     Wanted,
     locked_shards,

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral import answers
-from corral.helper import BOOTSTRAP, archive
-from corral.installed import ask
+from corral.host import answers
 from corral.project import helper_package
-from corral.remote import call_helper
-from corral.ssh import quoted, ssh_command
+from corral.remote.helper import call_helper
+from corral.remote.helper_archive import BOOTSTRAP, archive
+from corral.remote.installed import ask
+from corral.remote.ssh import quoted, ssh_command
 from facts.gpu import Gpus
 from facts.host import State
 from facts.instance import Checks
@@ -98,7 +98,7 @@ def test_nothing_is_imported_from_the_login_folder(
     (home / "sitecustomize.py").write_text("print('imported from PYTHONPATH')")
     monkeypatch.setenv("PYTHONPATH", str(home))
     document, shape = plan(CHAT).to_helper(), answers.STATE
-    monkeypatch.setattr("corral.remote.project_root", lambda: ROOT)
+    monkeypatch.setattr("corral.remote.helper.project_root", lambda: ROOT)
     monkeypatch.chdir(home)
     assert call_helper(host(CHAT), "state", document, shape).readable
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from corral import adoption
-from corral.adoption import Adopted, Wanted, adopt
 from corral.errors import CorralError
-from corral.gateway.fleet import instance_keys, needed_keys
-from corral.held_keys import HeldKeys, names_in
-from corral.inventory import Host
-from corral.keys import (
+from corral.host.state import GatewayState
+from corral.inventory.hosts import Host
+from corral.keys import adoption
+from corral.keys.adoption import Adopted, Wanted, adopt
+from corral.keys.on_hosts import HeldKeys, names_in
+from corral.planning.gateways import instance_keys, needed_keys
+from corral.store.api_keys import (
     LostKeysError,
     find_keys,
     keep_keys,
@@ -26,7 +27,6 @@ from corral.keys import (
     new_keys,
     stored_keys,
 )
-from corral.state import GatewayState
 from tests.samples import absent, bare
 from tests.samples import plan as plan_of
 from tests.unit.gateway_samples import fleet, make_keys, plan
@@ -134,7 +134,7 @@ def test_of_two_who_create_one_wins_and_the_other_reads_it(
     make_missing([(hosts[0], "chat")], nobody)
     first = stored(hosts)
     # The second looked before the first wrote.
-    monkeypatch.setattr("corral.keys.find_keys", lambda *_: None)
+    monkeypatch.setattr("corral.store.api_keys.find_keys", lambda *_: None)
     make_missing([(hosts[0], "chat")], nobody)
     assert stored(hosts) == first
     assert stat.S_IMODE(key_path(hosts[0], "chat").stat().st_mode) == 0o600

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from corral.cli.select import inventories
-from corral.inventory import read_inventory
+from corral.inventory.hosts import read_inventory
 from lab.odd_host import Answer, OddHosts
 from tests.samples import ROOT
 from tests.unit.odd_fleet import good, kept_document, odd_hosts

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from corral.plan import HostPlan
-from corral.settings import HostPaths
-from corral.state import HostState
+from corral.host.state import HostState
+from corral.paths import HostPaths
+from corral.plan.host import HostPlan
 from tests.samples import CHAT, host, planner
 from tests.unit.helper_modules import helper_module
 from tests.unit.small_disks import small_disk
 
-fetching, roots, states = (helper_module(name) for name in ("fetch", "models_root", "state"))
-HostError = helper_module("tools").HostError
+fetching, roots, states = (
+    helper_module(name) for name in ("weights.fetch", "weights.models_root", "observe.state")
+)
+HostError = helper_module("system.commands").HostError
 
 BYTES = b"weights" * 100
 GOOD = {"problem": "", "next_step": "", "marked": True, "unwanted_bytes": 0}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from corral.state import Gpu, GpuHost
+from corral.host.state import Gpu, GpuHost
 from tests.unit.helper_modules import helper_module, program
 
-smi = helper_module("nvidia_smi")
+smi = helper_module("nvidia.nvidia_smi")
 H200 = (
     "0, NVIDIA H200, GPU-139725b2-8e1f-4d2c-9b1a-5f0f6a7c3d21, 00000000:3B:00.0, 580.159.04, "
     "Enabled, 143771, 143156, 9.0, 0"

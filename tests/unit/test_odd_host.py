@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from corral import answers
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.following import follow
-from corral.installed import ask
-from corral.keys import KeyFile
-from corral.reading import UnreadableError, read_answer
+from corral.host import answers
+from corral.host.reading import UnreadableError, read_answer
+from corral.remote.asking import UnreachedError
+from corral.remote.installed import ask
+from corral.remote.job import follow
 from corral.rollout import held, locks
 from corral.rollout.locks import Holds
 from corral.rollout.staging import look
+from corral.store.api_keys import KeyFile
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host, plan
 from tests.unit.odd_fleet import COMMANDS, OddFleet, odd_fleet, odd_hosts
@@ -125,7 +125,7 @@ def test_a_job_that_is_followed_ends_with_the_error_of_an_odd_host(
     hosts: OddHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.says("lab-1", ODD["a list"])
-    monkeypatch.setattr("corral.following.ERRORS_SECONDS", 0)
+    monkeypatch.setattr("corral.remote.job.ERRORS_SECONDS", 0)
     with pytest.raises(CorralError, match="not readable"):
         follow(host(CHAT), "/h", "x", run=None, patience_seconds=9, hear=lambda _: None)
 

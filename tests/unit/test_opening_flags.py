@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from corral.catalog import EngineKind
+from corral.catalog.entries import EngineKind
 from corral.engines.opening_flags import OPENINGS, REASONS
 from corral.engines.variables import VARIABLES
 from tests.unit.engine_profiles import argv, profile, told

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.unit.helper_modules import helper_module
 
-openpgp = helper_module("openpgp")
-drivers = helper_module("drivers")
-HostError = helper_module("tools").HostError
+openpgp = helper_module("nvidia.openpgp")
+drivers = helper_module("nvidia.drivers")
+HostError = helper_module("system.commands").HostError
 # gpg --quick-generate-key 'Corral test' ed25519 sign never
 FINGERPRINT = "A5D601544793736B9BC0D545C74BAF847F33B883"
 KEY = """\

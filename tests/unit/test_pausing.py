@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from corral import pausing
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import Drained, ServerState
-from corral.gateway.plan import server_name
-from corral.pausing import Gateways
-from corral.traffic import LEASE_SECONDS
+from corral.plan.gateway import server_name
+from corral.rollout import pausing
+from corral.rollout.pausing import Gateways
+from corral.rollout.traffic import LEASE_SECONDS
 from tests.samples import host
 
 COMMAND = "corral stop a/chat"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Quant
+from corral.catalog.entries import Quant
 from corral.errors import CorralError
 from tests.samples import CHAT, SOCKET, host, planner
 from tests.unit.test_planning import no_network

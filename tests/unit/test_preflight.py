@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from corral.plan import HostPlan
-from corral.preflight import INSTALLED_RELEASE_BYTES, RESERVE_BYTES, preflight
-from corral.state import HostState
+from corral.host.state import HostState
+from corral.plan.host import HostPlan
+from corral.preflight.checks import INSTALLED_RELEASE_BYTES, RESERVE_BYTES, preflight
 from tests.samples import CHAT, GIB, GPU, LONG, NOW_SECONDS, bare, plan
 
 

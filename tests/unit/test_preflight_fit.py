@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import load_catalog
+from corral.catalog.entries import load_catalog
 from corral.engines import resolve_placement
 from corral.findings import Finding
 from corral.fit.estimate import DRIVER_MIB
-from corral.fit.host_fit import Candidate, fit_host
-from corral.plan import DeviceNeed, HostPlan, InstanceNeed, InstancePlan
-from corral.preflight_fit import fit_findings
-from corral.state import GpuProcess, HostState
+from corral.fit.host import Candidate, fit_host
+from corral.host.state import GpuProcess, HostState
+from corral.plan.host import DeviceNeed, HostPlan, InstanceNeed, InstancePlan
+from corral.preflight.memory import fit_findings
 from tests.gpu_samples import gpu, gpu_plan, serving
 from tests.samples import ROOT, bare
 from tests.samples import serving as instance_serving

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from corral.plan import HostPlan
-from corral.preflight import preflight
-from corral.preflight_gpu import gpu_findings
-from corral.state import GpuHost, Xid
+from corral.host.state import GpuHost, Xid
+from corral.plan.host import HostPlan
+from corral.preflight.checks import preflight
+from corral.preflight.gpus import gpu_findings
 from tests.gpu_samples import bare_cards, gpu, gpu_plan, serving, toolkit
 from tests.samples import CHAT, NOW_SECONDS, bare, plan
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.plan import HostPlan
+from corral.plan.host import HostPlan
 from lab.faults import Rule, faults
 from tests.unit.proof_host import CHAT, SHARDED, ProofHost, with_need
 from tests.unit.ranged_server import Served, serving

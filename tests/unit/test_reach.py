@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from corral import asking
-from corral.answers import ANYTHING
-from corral.bounded import Ended
 from corral.errors import CorralError
-from corral.remote import call_helper
-from corral.ssh import ssh_command
-from corral.verification import Check, failures
+from corral.host.answers import ANYTHING
+from corral.host.checks import Check, failures
+from corral.remote import asking
+from corral.remote.bounded import Ended
+from corral.remote.helper import call_helper
+from corral.remote.ssh import ssh_command
 from tests.samples import CHAT, LONG, ROOT, host, plan
 
 SSH: dict[str, Any] = {

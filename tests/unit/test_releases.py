@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Catalog, Platform
+from corral.catalog.entries import Catalog, Platform
 from corral.errors import CorralError
-from corral.plan import ReleasePlan
-from corral.planning import Planner
+from corral.plan.host import ReleasePlan
+from corral.planning.planner import Planner
 from tests.samples import CHAT, DRIVERS, GPU, LONG, catalog, host, planner
 
 OTHER = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from corral.catalog import Catalog, Engine, Model
+from corral.catalog.entries import Catalog, Engine, Model
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.lockfile import Lock, stale, wanted_by
-from corral.resolve import resolve
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import Lock, stale, wanted_by
+from corral.lock.resolve import resolve
 from lab import hub
 from lab.faults import Rule, faults
 from tests.samples import CHAT, REPO, catalog, host, lock
@@ -181,5 +181,5 @@ def test_a_git_server_that_hangs_is_named(url: str, monkeypatch: pytest.MonkeyPa
     def hang(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("git", 60)
 
-    monkeypatch.setattr("corral.git_source.subprocess.run", hang)
+    monkeypatch.setattr("corral.sources.git.subprocess.run", hang)
     assert "git" in refusal(with_engine(commit="b2"), url).what

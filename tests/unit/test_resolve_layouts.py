@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from corral.catalog import Catalog, Model, load_catalog
+from corral.catalog.entries import Catalog, Model, load_catalog
 from corral.cli import cli
 from corral.errors import CorralError
-from corral.inventory import load_inventory, parse_host
-from corral.lockfile import Lock, read_lock, stale, wanted_by
+from corral.inventory.hosts import load_inventory, parse_host
+from corral.lock.lock_file import Lock, read_lock, stale, wanted_by
+from corral.lock.resolve import resolve
+from corral.lock.shards import shard_set_problem
 from corral.project import load_planner
-from corral.resolve import resolve
-from corral.shards import shard_set_problem
 from lab import hub
 from tests.headers import MadeHeaders
 from tests.samples import ROOT

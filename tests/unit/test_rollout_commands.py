@@ -11,21 +11,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from corral import activation
-from corral.answers import FoundInstance
 from corral.cli import cli
 from corral.cli import history as history_module
 from corral.cli import revert as revert_module
 from corral.cli import rollout as rollout_module
 from corral.cli.reach import Target
 from corral.errors import CorralError
-from corral.inventory import Inventory
-from corral.reports import Report
-from corral.rollout import pruning
+from corral.host.activation_report import Report
+from corral.host.answers import FoundInstance
+from corral.host.state import HostState
+from corral.inventory.hosts import Inventory
+from corral.rollout import activation, pruning
 from corral.rollout.begin import Fleet
 from corral.rollout.journal import Journals, Rollout
 from corral.rollout.staging import Member
-from corral.state import HostState
 from tests.unit.rollout_samples import (
     OLD,
     FakeHelper,

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
-from corral.activation import NoGateway
-from corral.asking import UnreachedError
 from corral.cli.run_rollout import holding
+from corral.drift import unstaged, waiting
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.plan import HostPlan
+from corral.host.state import HostState
+from corral.inventory.hosts import Host
+from corral.plan.host import HostPlan
+from corral.planning.waves import waves
+from corral.remote.asking import UnreachedError
 from corral.rollout import begin, health, locks, staging, steps
+from corral.rollout.activation import NoGateway
 from corral.rollout.begin import Fleet, Wanted
 from corral.rollout.health import Health
 from corral.rollout.journal import Journals, default_state_folder, new_id
@@ -25,9 +28,6 @@ from corral.rollout.locks import Holds, fleet_lock
 from corral.rollout.page import page
 from corral.rollout.staging import Member
 from corral.rollout.steps import changes
-from corral.state import HostState
-from corral.waiting import unstaged, waiting
-from corral.waves import waves
 from tests.samples import CHAT, ROOT, bare, host, planner, settled
 from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
 
@@ -253,7 +253,7 @@ def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
     old = {**new, "quant": "F16", "argv": argv}
     helper = FakeHelper({"history": [[report("a")]], "generation": [{"plan": old}]})
     helper.answers["foresee"] = [{"how": "in place"}]
-    monkeypatch.setattr("corral.activation.ask", helper.ask)
+    monkeypatch.setattr("corral.rollout.activation.ask", helper.ask)
     state = settled(plan, {"chat": "k"})
     before = state.instances["chat"].model_copy(update={"installed_generation": OLD})
     state = state.model_copy(update={"instances": {"chat": before}})
@@ -295,7 +295,7 @@ def test_a_step_goes_as_its_host_decides(
 
     found, plan = pair("a")
     helper = FakeHelper({"history": [[report("a")]], "foresee": [answer]})
-    monkeypatch.setattr("corral.activation.ask", helper.ask)
+    monkeypatch.setattr("corral.rollout.activation.ask", helper.ask)
     state = settled(plan, {"chat": "k"})
     differs = ("its keys were replaced since it started",)
     now = state.instances["chat"].model_copy(update={"differs": differs, "serves": False})

@@ -13,7 +13,7 @@ from tests.samples import ROOT
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "files"))
-    return importlib.import_module("corral_host.room")
+    return importlib.import_module("corral_host.fit.memory")
 
 
 def smi(free_mib: int | None, **held: int | None) -> dict[str, Any]:

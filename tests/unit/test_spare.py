@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
-from corral.plan import HostPlan, InstancePlan, SparePlan
-from corral.preflight import preflight
-from corral.state import Listener
+from corral.host.state import Listener
+from corral.plan.host import HostPlan, InstancePlan, SparePlan
+from corral.preflight.checks import preflight
 from tests.samples import CHAT, GPU, LONG, NOW_SECONDS, SOCKET, bare, plan
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.helper import archive
-from corral.plan import INSTANCE_FILES, InstancePlan
-from corral.settings import HostPaths
+from corral.paths import HostPaths
+from corral.plan.host import INSTANCE_FILES, InstancePlan
+from corral.remote.helper_archive import archive
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module
 
@@ -73,7 +73,7 @@ def measured(tmp_path: Path) -> InstancePlan:
 def is_whole(instance: InstancePlan) -> bool:
     folder = Path(instance.folder) / "generations" / instance.generation
     plan = instance.model_dump(mode="json", exclude=set(INSTANCE_FILES))
-    whole: bool = helper_module("instances").generation_is_whole(folder, plan)
+    whole: bool = helper_module("instance.state").generation_is_whole(folder, plan)
     return whole
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from corral.preflight import preflight
-from corral.state import RolloutHere
+from corral.host.state import RolloutHere
+from corral.preflight.checks import preflight
 from tests.samples import CHAT, NOW_SECONDS, bare
 from tests.samples import plan as plan_of
 from tests.unit.helper_modules import helper_module
 
-holding, staging, gateway_change = map(helper_module, ("holding", "staging", "gateway_change"))
-HostError = helper_module("tools").HostError
+holding, staging, gateway_change = map(
+    helper_module, ("system.holding", "activation.staging", "gateway.change")
+)
+HostError = helper_module("system.commands").HostError
 OURS, THEIRS = "first-0123456789-abcdefghij\n", "second-0123456789-abcdefghij\n"
 
 

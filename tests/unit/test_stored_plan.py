@@ -13,8 +13,8 @@ from tests.unit.switch_host import MODULES, UNIT, Host, HostError, choose, playe
 from tests.unit.test_helper_switch import whole
 
 __all__ = ["played"]
-activate, step_back = MODULES["activate"].activate, MODULES["step_back"].step_back
-staging, stored_plan = helper_module("staging"), helper_module("stored_plan")
+activate, step_back = MODULES["activate"].activate, MODULES["revert"].step_back
+staging, stored_plan = helper_module("activation.staging"), helper_module("instance.stored_plan")
 WRONG, RIGHT = [{"exact": "QX"}], [{"exact": "QY"}]
 
 
@@ -108,7 +108,7 @@ def test_while_nothing_is_decided_no_plan_is_replaced(
         raise OSError(28, "No space left on device")
 
     stage(host, "b", WRONG)
-    monkeypatch.setattr(MODULES["task"], "as_kept", full)
+    monkeypatch.setattr(MODULES["journal"], "as_kept", full)
     assert switched(host, "b", RIGHT) == "reverted"
     assert whole(host) == "a"
     assert kept_golden(host, "b") == WRONG
@@ -162,7 +162,7 @@ def test_a_gate_that_changed_alone_is_run_and_stored_without_a_restart(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose(monkeypatch, "without a restart")
-    gate_change = helper_module("gate_change")
+    gate_change = helper_module("instance.gate_change")
     server, asked = host.running[UNIT], []
 
     def gate(instance: dict[str, Any], parts: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from corral.errors import CorralError
-from corral.following import News
-from corral.gate import Row, gate_table
-from corral.reports import Report
+from corral.host.activation_report import Report
+from corral.host.gate_report import Row, gate_table
+from corral.remote.job import News
 from corral.rollout.journal import Rollout
 from corral.rollout.page import page
 from corral.rollout.staging import run_pyinfra

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
-from corral import tiny_model
+from corral.smoke_model import gguf_writer
 
 SHARDS = (
     "F16/Tiny-GLM-MoE-F16-00001-of-00002.gguf",
@@ -28,7 +28,7 @@ SHA256: Mapping[str, str] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    tiny_model.write(folder)
+    gguf_writer.write(folder)
     return folder
 
 

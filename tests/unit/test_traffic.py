@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from corral import traffic
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import Drained, ServerState
-from corral.gateway.plan import GatewayPlan, Member, Pool
-from corral.plan import InstancePlan
-from corral.traffic import Gateways
+from corral.plan.gateway import GatewayPlan, Member, Pool
+from corral.plan.host import InstancePlan
+from corral.rollout import traffic
+from corral.rollout.traffic import Gateways
 from tests.samples import CHAT, host, plan, planner
 
 INSTANCE = plan(CHAT).instances[0]

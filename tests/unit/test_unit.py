@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from corral.plan import InstancePlan
-from corral.settings import HostPaths
-from corral.unit import escape
+from corral.paths import HostPaths
+from corral.plan.host import InstancePlan
+from corral.planning.unit import escape
 from tests.samples import CHAT, GPU, SOCKET, host, planner
 
 LAN = {**CHAT, "address": "0.0.0.0"}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from corral.asking import UnreachedError
 from corral.errors import CorralError
-from corral.remote import run_on
+from corral.remote.asking import UnreachedError
+from corral.remote.helper import run_on
+from corral.remote.ssh import typed_command
+from corral.remote.unreached import unreached
 from corral.rollout.locks import Holds
-from corral.ssh import typed_command
-from corral.unreached import unreached
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, host, plan
 from tests.unit.odd_fleet import odd_hosts
@@ -174,7 +174,7 @@ def test_a_login_that_is_not_root_is_told_what_to_do(
 
 
 def test_root_is_reached_by_all_that_the_data_says() -> None:
-    from corral.root import by_root
+    from corral.remote.root import by_root
 
     assert by_root({}, ["true"]) == ["true"]
     assert by_root({"_doas": True}, ["true"]) == ["doas", "-n", "true"]
@@ -187,8 +187,8 @@ def test_root_is_reached_by_all_that_the_data_says() -> None:
 
 
 def test_an_error_of_the_host_itself_is_none_of_its_login(hosts: OddHosts) -> None:
-    from corral.answers import ANYTHING
-    from corral.installed import ask
+    from corral.host.answers import ANYTHING
+    from corral.remote.installed import ask
 
     hosts.says("lab-1", Answer(err=b"chat: no such key. Next: deploy it\n", code=1))
     with pytest.raises(CorralError, match="no such key") as caught:
@@ -197,8 +197,8 @@ def test_an_error_of_the_host_itself_is_none_of_its_login(hosts: OddHosts) -> No
 
 
 def test_no_message_is_a_document_or_a_traceback(hosts: OddHosts) -> None:
-    from corral.answers import ANYTHING
-    from corral.installed import ask
+    from corral.host.answers import ANYTHING
+    from corral.remote.installed import ask
 
     document = '{"instances": ' + "[1]" * 5000
     told = f"Traceback (most recent call last):\n  File x\nPermissionError: 13 {document}\n"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.errors import CorralError
-from corral.inventory import Host
-from corral.waves import Wave, waves
+from corral.inventory.hosts import Host
+from corral.planning.waves import Wave, waves
 from tests.samples import CHAT, host
 
 NAMES = [f"gpu-{n}" for n in range(1, 11)]

@@ -48,7 +48,7 @@ class Behaviour:
 def trial_server(behaviour: Behaviour) -> Iterator[int]:
     """Run it; gives its port. It is no unit: who listens is not asked."""
     with (
-        patch.object(helper_module("listener"), "refuse_stranger", lambda *_: None),
+        patch.object(helper_module("server.listener"), "refuse_stranger", lambda *_: None),
         ThreadingHTTPServer(("127.0.0.1", 0), _handler(behaviour)) as listening,
     ):
         threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()

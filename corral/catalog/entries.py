@@ -1,0 +1,254 @@
+"""The catalog: engines, models, profiles and more, one TOML file each. Adding one is adding a file.
+
+Chat templates, patches and reference texts stand beside them as they are: catalog/chat-templates/,
+catalog/patches/, catalog/references/.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from corral_shared.hub import HUGGING_FACE
+from corral_shared.text import printable_line
+from pydantic import ConfigDict, Field
+
+from corral.catalog.drivers import DriverSource
+from corral.catalog.profile import Profile
+from corral.errors import CorralError
+from corral.names import GitReference, GitUrl, Repository, safe_file_name
+from corral.schema import Frozen, did_you_mean, parse
+
+EngineKind = Literal["llama.cpp", "ik_llama.cpp"]
+
+
+class Engine(Frozen):
+    """A server program, built from a pinned commit. File: catalog/engines/<name>.toml."""
+
+    kind: EngineKind
+    repository: GitUrl = Field(description="git URL that production clones")
+    commit: GitReference = Field(
+        description="40 hex digits, or a tag or branch that `corral lock` resolves"
+    )
+    cmake_options: dict[str, str] = Field(default_factory=dict)
+    cmake_options_cuda: dict[str, str] = Field(default_factory=dict)
+    patches: tuple[str, ...] = Field(default=(), description="files of catalog/patches/, in order")
+    targets: tuple[str, ...] = Field(min_length=1)
+    minimum_driver: str = Field(default="0", description="NVIDIA's, of a build for CUDA")
+    minimum_toolkit: str = Field(default="0", description="CUDA's, of a build for CUDA")
+
+
+class Platform(Frozen):
+    """A distribution's tools that decide a build's bytes. File: catalog/platforms/<id>-<n>.toml.
+
+    The name is what /etc/os-release says: ID-VERSION_ID.
+    """
+
+    compiler: str = Field(pattern=r"^[0-9]+$", description="major version of its c++")
+    c_library: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="version of its C library")
+
+
+class Quant(Frozen):
+    """One quant of a model: a pattern over the paths in its repository."""
+
+    files: str = Field(description='such as "UD-Q4_K_XL/*.gguf"')
+    engine: EngineKind | None = Field(default=None, description="the only kind that can read it")
+
+
+class Model(Frozen):
+    """A model on the hub. File: catalog/models/<name>.toml."""
+
+    repo: Repository
+    revision: GitReference = Field(default="main", description="branch, tag or commit to lock")
+    gated: bool = Field(default=False, description="the hub gives it to known users only")
+    train_context_tokens: int = Field(gt=0)
+    quants: dict[str, Quant] = Field(min_length=1)
+
+    def needs_token(self, hub_url: str) -> bool:
+        """Whether a hub is sent the operator's token: the one that gave it, for gated models."""
+        return self.gated and hub_url.rstrip("/") == HUGGING_FACE
+
+
+class Gpu(Frozen):
+    """A kind of GPU, to be planned for without one at hand. File: catalog/gpus/<name>.toml."""
+
+    names: tuple[str, ...] = Field(min_length=1, description="patterns of nvidia-smi's names")
+    short_names: tuple[str, ...] = Field(min_length=1, description='what people type: "A100 40GB"')
+    memory_mib: int = Field(gt=0, description="memory.total of nvidia-smi")
+    compute_capability: str = Field(pattern=r"^[0-9]+\.[0-9]$")
+
+    def is_called(self, name: str) -> bool:
+        """Whether ``name`` is one of its names; case and spaces do not count."""
+        typed = _folded(name)
+        short = any(typed == _folded(short) for short in self.short_names)
+        return short or any(fnmatchcase(typed, _folded(pattern)) for pattern in self.names)
+
+
+class Catalog(Frozen):
+    """Everything under catalog/, by name (the file's name without .toml).
+
+    + broken: ``profile NAME`` and the like -> the mistake in its file, where those were let pass
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    engines: dict[str, Engine]
+    models: dict[str, Model]
+    profiles: dict[str, Profile]
+    gpus: dict[str, Gpu] = Field(default_factory=dict)
+    chat_templates: dict[str, str] = Field(default_factory=dict, description="file -> text")
+    drivers: dict[str, DriverSource] = Field(default_factory=dict, description="by distribution")
+    platforms: dict[str, Platform] = Field(default_factory=dict, description="by distribution")
+    patches: dict[str, str] = Field(default_factory=dict, description="file -> text")
+    references: dict[str, str] = Field(default_factory=dict, description="file -> text")
+    broken: dict[str, CorralError] = Field(default_factory=dict, exclude=True)
+
+    def engine(self, name: str, *, where: str) -> Engine:
+        """The engine called ``name``; ``where`` names who asks. Raises CorralError."""
+        return _pick("engine", self, self.engines, name, where)
+
+    def model(self, name: str, *, where: str) -> Model:
+        """The model called ``name``; ``where`` names who asks. Raises CorralError."""
+        return _pick("model", self, self.models, name, where)
+
+    def profile(self, name: str, *, where: str) -> Profile:
+        """The profile called ``name``; ``where`` names who asks. Raises CorralError."""
+        return _pick("profile", self, self.profiles, name, where)
+
+    def gpu(self, name: str, *, where: str) -> Gpu:
+        """The GPU that nvidia-smi or a person calls ``name``. Raises CorralError."""
+        for gpu in self.gpus.values():
+            if gpu.is_called(name):
+                return gpu
+        known = {short for gpu in self.gpus.values() for short in gpu.short_names}
+        what = f'unknown GPU "{name}"{did_you_mean(name, known)}'
+        raise CorralError(where, what, "name one of catalog/gpus/, or add a file there")
+
+    def platform(self, name: str, *, where: str) -> Platform:
+        """The platform called ``name``; ``where`` names who asks. Raises CorralError."""
+        return _pick("platform", self, self.platforms, name, where)
+
+    def chat_template(self, file: str, *, where: str) -> str:
+        """The text of a chat template. Raises CorralError."""
+        return _pick_text("chat template", "chat-templates", self.chat_templates, file, where)
+
+    def patch(self, file: str, *, where: str) -> str:
+        """The text of a patch. Raises CorralError."""
+        return _pick_text("patch", "patches", self.patches, file, where)
+
+    def reference(self, file: str, *, where: str) -> str:
+        """A text to measure perplexity on. Raises CorralError."""
+        return _pick_text("reference", "references", self.references, file, where)
+
+
+def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
+    """Read every file of the catalog. Raises CorralError naming file and key.
+
+    + tolerant: a mistake in an engine, a model or a profile is one of those that use it
+    """
+    broken: dict[str, CorralError] | None = {} if tolerant else None
+    return Catalog(
+        engines=_load(folder / "engines", Engine, broken),
+        models=_load(folder / "models", Model, broken),
+        profiles=_load(folder / "profiles", Profile, broken),
+        gpus=_load(folder / "gpus", Gpu),
+        drivers=_load(folder / "drivers", DriverSource),
+        platforms=_load(folder / "platforms", Platform),
+        chat_templates=_texts(folder / "chat-templates", "*.jinja"),
+        patches=_texts(folder / "patches", "*.patch"),
+        references=_texts(folder / "references", "*"),
+        broken=broken or {},
+    )
+
+
+T = TypeVar("T", bound=Frozen)
+
+
+def _load(
+    folder: Path, schema: type[T], broken: dict[str, CorralError] | None = None
+) -> dict[str, T]:
+    """Files by name; mistakes go into ``broken``, or are raised where there is none."""
+    found = {}
+    for path in _files(folder, "*.toml"):
+        try:
+            found[path.stem] = _read(path, schema)
+        except CorralError as error:
+            if broken is None:
+                raise
+            broken[f"{schema.__name__.lower()} {path.stem}"] = error
+    return found
+
+
+def _texts(folder: Path, pattern: str) -> dict[str, str]:
+    """Files of the folder itself; a link out of it would take any file here to every host."""
+    found = _files(folder, pattern)
+    for path in found:
+        if path.resolve().parent != folder.resolve():
+            raise _misplaced(path)
+    return {path.name: _text(path) for path in found}
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Raises CorralError for what is no file, or has a name that no file of a host may have."""
+    found = sorted(folder.glob(pattern))
+    for path in found:
+        for name in (path.name, path.stem):
+            step = f"rename it in catalog/{folder.name}/"
+            safe_file_name(name, where=_where(path), next_step=step)
+        if not path.is_file():
+            raise _misplaced(path)
+    return found
+
+
+def _misplaced(path: Path) -> CorralError:
+    step = f"remove it from catalog/{path.parent.name}/"
+    return CorralError(_where(path), "is no file of this folder", step)
+
+
+def _text(path: Path) -> str:
+    where = _where(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorralError(where, f"not readable as text: {error}", f"edit {where}") from error
+    except OSError as error:
+        raise CorralError(where, f"not readable: {error.strerror}", f"see {where}") from error
+
+
+def _read(path: Path, schema: type[T]) -> T:
+    where = _where(path)
+    try:
+        data = tomllib.loads(_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CorralError(where, f"not readable as TOML: {error}", f"edit {where}") from error
+    return parse(schema, data, where=where, next_step=f"edit {where}")
+
+
+def _pick(kind: str, catalog: Catalog, known: dict[str, T], name: str, where: str) -> T:
+    if name in known:
+        return known[name]
+    if mistake := catalog.broken.get(f"{kind} {name}"):
+        raise mistake
+    hint = did_you_mean(name, known)
+    raise CorralError(
+        where,
+        f'unknown {kind} "{name}"{hint}',
+        f"name one of catalog/{kind}s/, or add a file there",
+    )
+
+
+def _pick_text(kind: str, folder: str, known: dict[str, str], file: str, where: str) -> str:
+    if file in known:
+        return known[file]
+    what = f'unknown {kind} "{file}"{did_you_mean(file, known)}'
+    raise CorralError(where, what, f"name a file of catalog/{folder}/, or add it there")
+
+
+def _where(path: Path) -> str:
+    return printable_line("/".join(path.parts[-3:]))
+
+
+def _folded(name: str) -> str:
+    return "".join(name.lower().split())

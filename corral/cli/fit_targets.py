@@ -1,0 +1,53 @@
+"""Where `corral fit` shall fit something: GPUs by name, or those of a host as they are now."""
+
+from __future__ import annotations
+
+import re
+
+from corral.catalog.entries import Catalog
+from corral.errors import CorralError
+from corral.fit.answer import Room
+from corral.fit.estimate import DRIVER_MIB
+from corral.host.answers import GPUS
+from corral.host.state import Gpu, GpuHost
+from corral.inventory.hosts import Host
+from corral.remote.helper import call_helper
+from corral.remote.ssh import typed_command
+
+_SEVERAL = re.compile(r"([1-9][0-9]?)\s*x\s*(.+)", re.IGNORECASE)
+
+
+def named_rooms(catalog: Catalog, wanted: tuple[str, ...]) -> list[Room]:
+    """GPUs by their names, such as "A100 40GB" or "4 x H200". Raises CorralError."""
+    names: list[str] = []
+    for text in wanted:
+        several = _SEVERAL.fullmatch(text.strip())
+        names += [several[2]] * int(several[1]) if several else [text]
+    memory_mib = [catalog.gpu(name, where="--gpu").memory_mib for name in names]
+    return [Room(f"GPU {number}", mib) for number, mib in enumerate(memory_mib)]
+
+
+def host_rooms(host: Host, profile: str | None) -> tuple[list[Room], int]:
+    """GPUs of a host as it sees them now, and the MiB of its memory.
+
+    What an instance with this very ``profile`` holds counts as free: it would be replaced.
+    Raises CorralError when the host cannot be asked.
+    """
+    found = call_helper(host, "gpus", "{}", GPUS)
+    if host.spec.gpus and not found.gpus:
+        problem = found.problem or "nvidia-smi shows no GPU"
+        raise CorralError(host.name, problem, f"see `{typed_command(host)} nvidia-smi`")
+    units = {f"corral-{i.name}.service" for i in host.spec.instances if i.profile == profile}
+    return [_room(gpu, found, units) for gpu in found.gpus], found.memory.total_mib
+
+
+def _room(gpu: Gpu, found: GpuHost, replaced_units: set[str]) -> Room:
+    if gpu.memory_total_mib is None or gpu.memory_free_mib is None:
+        raise CorralError(f"GPU {gpu.index}", gpu.problem or "its memory is unknown", "mend it")
+    own_mib = sum(
+        process.used_mib or 0
+        for process in found.processes
+        if process.gpu == gpu.uuid and process.unit in replaced_units
+    )
+    used_mib = gpu.memory_total_mib - gpu.memory_free_mib - DRIVER_MIB - own_mib
+    return Room(f"GPU {gpu.index}", gpu.memory_total_mib, max(used_mib, 0))

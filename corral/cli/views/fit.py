@@ -1,0 +1,102 @@
+"""What `corral fit` prints: a table per device, and a bar per GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from corral.fit.answer import Answer, Row
+from corral.fit.offers import Offer
+from corral.plan.host import ResolvedPlacement
+
+_BAR_CELLS = 50
+# Parts of a bar, in order: what they stand for.
+_PARTS = (("█", "weights"), ("▓", "KV"), ("▒", "compute, CUDA"), ("░", "others"), ("·", "free"))
+
+
+def answer_lines(found: Answer) -> list[str]:
+    """The table, the bars, the placement and what could not be counted."""
+    heads = ["device", "weights", "KV", "compute", "runtime", "others", "of", "free", ""]
+    lines = _aligned([heads, *[_cells(row) for row in found.rows]])
+    bars = [_bar(row) for row in found.rows if row.memory_mib and row.device != "host"]
+    if bars:
+        lines += ["", *bars, "  ".join(f"{mark} {part}" for mark, part in _PARTS)]
+    lines += ["", f"GiB. Weights and KV are exact, the rest is bounded. {placed(found.placement)}"]
+    if found.unknown:
+        lines.append(f"Not known: {found.unknown}. The weights are exact.")
+    return lines
+
+
+def offer_lines(listed: Sequence[Offer]) -> list[str]:
+    """One line an offer, best first."""
+    if not listed:
+        return ["nothing fits, not even 4,096 tokens with q4_0"]
+    heads = ["quant", "GiB", "KV", "context tokens", "on GPUs", "VRAM left", "host GiB"]
+    rows = [
+        [
+            offer.quant,
+            _gib(offer.weights_mib),
+            offer.kv_type,
+            f"{offer.context_tokens:,}",
+            _share(offer),
+            _gib(offer.free_vram_mib),
+            _gib(offer.host_mib),
+        ]
+        for offer in listed
+    ]
+    return [*_aligned([heads, *rows]), "", 'One slot; less than all is placement = "auto".']
+
+
+def _share(offer: Offer) -> str:
+    """How much of the weights is on GPUs; embeddings never are, and do not count."""
+    shares = {"gpu": "all", "cpu": "none", "auto": f"{offer.weights_on_gpus_percent}%"}
+    return shares[offer.placement]
+
+
+def placed(placement: ResolvedPlacement) -> str:
+    """A placement in a few words."""
+    if placement.gpu_layers == 0:
+        return "Nothing on GPUs."
+    layers = "All layers" if placement.gpu_layers == "all" else f"{placement.gpu_layers} layers"
+    on_host = ["all experts"] if placement.experts_on_cpu else []
+    if placement.cpu_moe_layers:
+        on_host.append(f"experts of the first {placement.cpu_moe_layers} layers")
+    on_host += [override.removesuffix("=CPU") for override in placement.tensor_overrides]
+    return f"{layers} on GPUs{', on the host ' if on_host else ''}{', '.join(on_host)}."
+
+
+def _cells(row: Row) -> list[str]:
+    sizes = (row.weights_mib, row.kv_mib, row.compute_mib, row.runtime_mib, row.others_mib)
+    known = [_gib(mib) if mib is not None else "?" for mib in (row.memory_mib, row.free_mib)]
+    return [row.device, *(_gib(mib) for mib in sizes), *known, row.verdict]
+
+
+def _bar(row: Row) -> str:
+    used = [row.weights_mib, row.kv_mib, row.compute_mib + row.runtime_mib, row.others_mib]
+    memory_mib = row.memory_mib or 1
+    ends = [min(round(_BAR_CELLS * sum(used[: n + 1]) / memory_mib), _BAR_CELLS) for n in range(4)]
+    starts = [0, *ends[:-1]]
+    marks = "".join(
+        mark * (end - start) for (mark, _), start, end in zip(_PARTS, starts, ends, strict=False)
+    )
+    total_mib = sum(used)
+    over = "  does not fit" if not row.fits else ""
+    share = f"{_gib(total_mib)} of {_gib(memory_mib)} GiB"
+    return f"{row.device}  {marks.ljust(_BAR_CELLS, _PARTS[-1][0])}  {share}{over}"
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell; the first and the last to the left."""
+    table = [list(row) for row in rows]
+    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
+    last = len(widths) - 1
+    return [
+        "  ".join(
+            cell.ljust(width) if n in (0, last) else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _gib(mib: int) -> str:
+    return f"{mib / 1024:.1f}"

@@ -1,0 +1,128 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from corral.host.answers import FoundInstance, ShardCheck
+from corral.host.checks import Check
+from corral.plan.host import InstancePlan
+from corral.terminal import Rows, coloured
+
+
+def checks_table(results: Mapping[str, list[Check]]) -> Rows:
+    """One row a check, by host and instance."""
+    table = Rows("host", "instance", "check", "", "detail")
+    for host, checks in results.items():
+        for c in checks:
+            detail = short(c.detail) if c.check == "reach" else c.detail
+            table.add(host, c.instance, c.check, _mark(c.ok), detail)
+    return table
+
+
+def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Rows:
+    """One row a shard, by host."""
+    table = Rows("host", "shard", "", "detail")
+    for host, rows in results.items():
+        for row in rows:
+            table.add(host, row.path, _mark(row.ok), row.detail)
+    return table
+
+
+_SHORT = 60
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an instance stands: what its host tells of it, beside what is planned.
+
+    + is_asked: somebody asked for it, else it is on the host beside those
+    + answer: why the host does not tell, as text; None where it has no such instance
+    + plan: None where it cannot be planned
+    """
+
+    host: str
+    name: str
+    is_asked: bool
+    answer: FoundInstance | str | None
+    plan: InstancePlan | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether what is planned runs, proved, where it is planned, and is well."""
+        found, plan = self.answer, self.plan
+        if plan is None or found is None or isinstance(found, str):
+            return False
+        generations = {found.proved_generation, found.running_generation}
+        return (
+            found.active == "active"
+            and found.health == "ok"
+            and generations == {plan.generation}
+            and found.listening == (plan.endpoint.url,)
+        )
+
+
+def status_table(standings: Sequence[Standing]) -> Rows:
+    """One row an instance; what is planned is told where it is not so."""
+    heads = ("host", "instance", "endpoint", "unit", "pid", "since", "model", "health", "VRAM",
+             "generation")  # fmt: skip
+    table = Rows(*heads)
+    for standing in standings:
+        table.add(standing.host, standing.name, *_row(standing))
+    return table
+
+
+def _row(standing: Standing) -> tuple[str | Text, ...]:
+    found, plan = standing.answer, standing.plan
+    if isinstance(found, str):
+        return (coloured(short(found), "red"),)
+    if found is None:
+        return (coloured("the host does not tell of it: not deployed there", "red"),)
+    unit = f"{found.active} ({found.sub})"
+    runs = found.active == "active"
+    generation = found.proved_generation or "none"
+    if found.pid and found.running_generation != found.proved_generation:
+        generation += f", runs {found.running_generation or 'what nobody staged'}"
+    served = f"{found.model} {found.quant}".strip() or ("unknown" if found.pid else "none")
+    where = ", ".join(found.listening) or "none"
+    if plan:
+        generation += _unless(plan.generation, found.proved_generation)
+        served += _unless(f"{plan.model} {plan.quant}", served) if found.pid else ""
+        where += _unless(plan.endpoint.url, where) if found.pid else ""
+    elif not standing.is_asked:
+        generation += ", not in the inventory"
+    return (
+        where,
+        coloured(unit, "green" if runs else "red"),
+        str(found.pid or ""),
+        found.since,
+        served,
+        coloured(found.health or "none", "green" if found.health == "ok" else "red"),
+        _vram(found, plan),
+        generation,
+    )
+
+
+def short(reason: str) -> str:
+    """The beginning of why a host does not answer; all of it is told beside the table."""
+    first, *more = reason.splitlines() or [""]
+    return f"{first[:_SHORT]} ..." if more or len(first) > _SHORT else first
+
+
+def _unless(planned: str, found: str | None) -> str:
+    return "" if planned == found else f", planned {planned}"
+
+
+def _vram(found: FoundInstance, plan: InstancePlan | None) -> str:
+    """What the unit holds, and what was predicted; nothing for a server without GPUs."""
+    if plan is None or not plan.need.gpus:
+        return "" if found.vram_mib is None else f"{found.vram_mib:,} MiB"
+    predicted_mib = sum(need.total_mib for need in plan.need.gpus)
+    return f"{found.vram_mib or 0:,} of {predicted_mib:,} MiB"
+
+
+def _mark(ok: bool) -> Text:
+    return coloured("ok", "green") if ok else coloured("FAILED", "red")

@@ -1,0 +1,1 @@
+"""What hosts answer, as types."""

@@ -1,0 +1,81 @@
+"""The report that a host keeps of an activation (files/corral_host/activation/activate.py)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from corral.host.gate_report import Row
+from corral.names import FileName, HostName
+from corral.schema import Frozen
+
+Outcome = Literal["kept", "reverted", "refused", "revert failed", "unchanged"]
+
+
+class PhaseTime(Frozen):
+    """How long a phase of an activation took."""
+
+    phase: str
+    seconds: float
+
+
+class Report(Frozen):
+    """One activation, ended. ``from_`` and ``to`` are generations, None where there was none.
+
+    + run: id of the job's run that it tells of, None of earlier helpers
+    + at: UTC, for people; + serving: what serves now; + reason: empty when it was kept
+    + gap_seconds: without a server, None where it was not measured; + log: of the failed server
+    """
+
+    # A helper of a later version may say more.
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    host: HostName
+    instance: FileName
+    at: str
+    by: str = ""
+    rollout: str | None = None
+    run: str | None = None
+    from_: str | None = Field(default=None, alias="from")
+    to: str | None
+    how: str = ""
+    outcome: Outcome
+    serving: str | None
+    reason: str = ""
+    phases: tuple[PhaseTime, ...] = ()
+    gate: tuple[Row, ...] = ()
+    revert_gate: tuple[Row, ...] = ()
+    gap_seconds: float | None = None
+    log: str = ""
+    boot_id: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the host serves what it was asked to."""
+        return self.outcome in ("kept", "unchanged")
+
+    @property
+    def name(self) -> str:
+        """As `corral` takes it."""
+        return f"{self.host}/{self.instance}"
+
+    @property
+    def seconds(self) -> float:
+        """All its phases together."""
+        return sum(phase.seconds for phase in self.phases)
+
+    def document(self) -> dict[str, Any]:
+        """As the host writes it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def told(report: Report) -> list[str]:
+    """A report in lines for people; the first says how it ended."""
+    gap = "" if report.gap_seconds is None else f", {report.gap_seconds:.1f} s without a server"
+    how = f" ({report.how}{gap})" if report.how not in ("", "none") else ""
+    head = f"{report.instance}: {report.to or 'no generation'} {report.outcome}{how}"
+    lines = [head, *report.reason.splitlines()]
+    if report.log and report.log.strip() not in report.reason:
+        lines += ["Its last lines:", *report.log.strip().splitlines()]
+    return lines

@@ -1,0 +1,29 @@
+"""Results of checks on running instances (files/corral_host/checks/verify.py makes them)."""
+
+from __future__ import annotations
+
+from corral.plan.host import HostPlan
+from corral.schema import Frozen
+
+
+class Check(Frozen):
+    """One check of one instance, or of one alias of a gateway."""
+
+    instance: str
+    check: str
+    ok: bool
+    detail: str
+
+
+def subjects(plan: HostPlan) -> list[str]:
+    """What is checked: each instance, and each alias of a gateway, as rows name them."""
+    pools = plan.gateway.pools if plan.gateway else ()
+    return [*(i.name for i in plan.instances), *(f"gateway {pool.alias}" for pool in pools)]
+
+
+def failures(plan: HostPlan, checks: list[Check]) -> list[str]:
+    """A sentence for each failed check, and for each subject that was not checked at all."""
+    failed = [f"{c.instance}: {c.check}: {c.detail}" for c in checks if not c.ok]
+    checked = {c.instance for c in checks}
+    unchecked = [name for name in subjects(plan) if name not in checked]
+    return failed + [f"{name}: not checked" for name in unchecked]

@@ -1,0 +1,1 @@
+"""Inventories: which hosts there are, how they are reached, what each shall serve."""

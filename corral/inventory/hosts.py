@@ -1,0 +1,284 @@
+"""Inventories: pyinfra's own files, read here for their hosts and Corral's keys in host data."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from corral_shared.hub import HUGGING_FACE
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from corral.errors import CorralError
+from corral.inventory.connection import problem
+from corral.inventory.gateway import GatewaySpec
+from corral.inventory.pyinfra_files import host_data
+from corral.names import GitUrl, HostName, HubUrl, safe_host_name
+from corral.schema import Frozen, parse
+
+INSTANCE_NAME = r"^[a-z0-9][a-z0-9.-]{0,47}$"
+_SPARE_OFFSET = 10000
+
+
+_NAME = re.compile(INSTANCE_NAME)
+
+
+class GpuSpec(Frozen):
+    """The GPUs that a host is described to have."""
+
+    name: str
+    count: int = Field(gt=0)
+    compute_capability: str = Field(
+        pattern=r"^[0-9]+\.[0-9]$", description='such as "8.0" for an A100'
+    )
+    memory_mib: int | None = Field(default=None, gt=0, description="catalog/gpus/ knows, if unset")
+
+
+class InstanceSpec(Frozen):
+    """One running server: a profile on a port of a host."""
+
+    name: str = Field(pattern=INSTANCE_NAME)
+    profile: str
+    port: int | None = Field(default=None, gt=0, lt=65536, description="unset for a unix socket")
+    address: str = Field(default="127.0.0.1", description="address to listen on")
+    model: str | None = Field(default=None, description="instead of the profile's")
+    quant: str | None = Field(default=None, description="instead of the profile's")
+    engine: str | None = Field(default=None, description="instead of the profile's")
+    spare_port: int | None = Field(
+        default=None, gt=0, lt=65536, description="for a switch side by side; port + 10000 if unset"
+    )
+    activation: Literal["auto", "in-place", "side-by-side"] = "auto"
+    drain_seconds: int = Field(default=60, ge=0, description="for requests in flight to end")
+    confirm_seconds: int = Field(default=120, gt=0, description="for the controller to confirm")
+    gpus: tuple[int | str, ...] = Field(
+        default=(), description='indices or uuids of nvidia-smi ("GPU-..."); all if empty'
+    )
+
+    @property
+    def planned_spare_port(self) -> int | None:
+        """The spare port, given or derived; None without a port."""
+        if self.spare_port or self.port is None:
+            return self.spare_port
+        return self.port + (_SPARE_OFFSET if self.port + _SPARE_OFFSET < 65536 else -_SPARE_OFFSET)
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpu_set(cls, gpus: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        for gpu in gpus:
+            if isinstance(gpu, str) and not gpu.startswith("GPU-"):
+                raise ValueError(f'"{gpu}" is neither an index nor a uuid ("GPU-...")')
+            if isinstance(gpu, int) and gpu < 0:
+                raise ValueError(f"{gpu} is no index")
+        if len({type(gpu) for gpu in gpus}) > 1:
+            raise ValueError("name GPUs by index or by uuid, not both")
+        if twins := [gpu for gpu in set(gpus) if gpus.count(gpu) > 1]:
+            raise ValueError(f"{twins[0]} is named twice")
+        return gpus
+
+    @field_validator("address")
+    @classmethod
+    def _numeric(cls, address: str) -> str:
+        return str(ipaddress.ip_address(address))
+
+
+class HostSpec(Frozen):
+    """Corral's keys in the data of a host."""
+
+    instances: tuple[InstanceSpec, ...] = ()
+    gpus: GpuSpec | None = None
+    platform: str = Field(default="debian-12", description="its distribution: catalog/platforms/")
+    cuda_toolkit: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+\.[0-9]+$",
+        description="builds use it; unset: catalog/drivers/",
+    )
+    builder: bool = Field(default=False, description="builds engines for hosts of its platform")
+    native_build: bool = Field(default=False, description="for its own processor; never shipped")
+    memory_gib: int | None = Field(default=None, gt=0, description="host memory")
+    backend: str | None = Field(default=None, pattern="^(cuda|cpu)$")
+    hub_url: HubUrl = HUGGING_FACE
+    engine_sources: dict[str, GitUrl] = Field(default_factory=dict, description="engine -> git URL")
+    keys_folder: str | None = Field(default=None, description="on the controller")
+    archives_folder: str | None = Field(default=None, description="on the controller")
+    gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
+    member_address: str | None = Field(
+        default=None,
+        description="where gateways reach its servers that listen on all addresses; ssh_hostname",
+    )
+    allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
+    canary: bool = Field(default=False, description="changes before all others")
+    waves: tuple[int | str, ...] = Field(
+        default=(1, "20%", "100%"), description="hosts changed after each wave, or their share"
+    )
+    min_serving: int = Field(default=1, ge=0, description="members that each alias keeps")
+    soak_seconds: int = Field(default=60, ge=0, description="between the waves of a rollout")
+    stage_only: bool = Field(default=False, description="touch no service; by --data")
+    rollout: str | None = Field(default=None, description="that stages; by --data")
+    without_failed: bool = Field(default=False, description="go on without hosts; by --data")
+
+    @field_validator("member_address")
+    @classmethod
+    def _numeric(cls, address: str | None) -> str | None:
+        return address and str(ipaddress.ip_address(address))
+
+
+class Host(Frozen):
+    """A host of an inventory: its name, how to reach it, and what Corral shall put there.
+
+    Its keys and benchmark results are kept in folders of that name on the controller.
+    + origin: the file that describes it; "" where that is not known
+    """
+
+    name: HostName
+    data: dict[str, Any]
+    spec: HostSpec
+    origin: str = ""
+
+    @property
+    def instance_names(self) -> tuple[str, ...]:
+        """Names of its instances, also of those that are described with a mistake."""
+        named = [one.get("name") for one in _dicts(self.data.get("instances"))]
+        right = [name for name in named if isinstance(name, str) and _NAME.fullmatch(name)]
+        return tuple(dict.fromkeys([*(i.name for i in self.spec.instances), *right]))
+
+
+def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory") -> Host:
+    """Take Corral's keys out of host data and validate them; ``origin`` names the file.
+
+    Raises CorralError.
+    """
+    next_step = f"edit {origin}"
+    _refuse_name(name, origin, next_step)
+    where = f"{origin}: {name}"
+    known = set(HostSpec.model_fields)
+    for key in data:
+        if what := problem(key, known):
+            raise CorralError(where, what, next_step)
+    own = {key: value for key, value in data.items() if key in known}
+    spec = parse(HostSpec, own, where=where, next_step=next_step)
+    _refuse_twins(spec, where, next_step)
+    _refuse_absent_gpus(spec, where, next_step)
+    return Host(name=name, data=dict(data), spec=spec, origin=_file(origin))
+
+
+class Inventory(Frozen):
+    """An inventory as far as it can be read.
+
+    + mistakes: host -> what is wrong in its data, of those that are not as anybody wants them:
+      they are there with what of them is right, to be reached, and must not be planned
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    path: Path
+    hosts: tuple[Host, ...]
+    mistakes: dict[str, CorralError] = {}
+
+    @property
+    def is_example(self) -> bool:
+        """Whether it is there to be adapted: all its hosts have addresses that nobody has."""
+        addresses = [str(h.data.get("ssh_hostname") or h.name) for h in self.hosts]
+        return bool(addresses) and all(map(_RESERVED.search, addresses))
+
+
+# Names that are kept for documentation (RFC 2606): no host of anybody's has one.
+_RESERVED = re.compile(r"(^|\.)example(\.(com|net|org))?\.?$", re.IGNORECASE)
+
+
+def load_inventory(path: Path) -> list[Host]:
+    """Read an inventory file as pyinfra does, see ``host_data``.
+
+    Raises CorralError when the file cannot be run or a host is wrong.
+    """
+    return [parse_host(host, data, origin=str(path)) for host, data in host_data(path).items()]
+
+
+def read_inventory(path: Path) -> Inventory:
+    """The same, but a wrong host keeps no other from being read. Raises CorralError for the file.
+
+    A host whose very name cannot be used is left out; its mistake is there.
+    """
+    hosts: list[Host] = []
+    mistakes: dict[str, CorralError] = {}
+    for name, data in host_data(path).items():
+        try:
+            hosts.append(parse_host(name, data, origin=str(path)))
+        except CorralError as error:
+            mistakes[name] = error
+            hosts += _reachable(name, data, origin=str(path))
+    return Inventory(path=path, hosts=tuple(hosts), mistakes=mistakes)
+
+
+def _reachable(name: str, data: dict[str, Any], *, origin: str) -> list[Host]:
+    """A host with a mistake in its data, with each key that is right for itself."""
+    try:
+        _refuse_name(name, origin, f"edit {origin}")
+    except CorralError:
+        return []
+    right = {k: v for k, v in data.items() if k in HostSpec.model_fields and _is_right({k: v})}
+    instances = [one for one in _dicts(data.get("instances")) if _is_right({"instances": [one]})]
+    spec = HostSpec.model_validate({**right, "instances": instances})
+    return [Host(name=name, data=dict(data), spec=spec, origin=_file(origin))]
+
+
+def _file(origin: str) -> str:
+    return origin if origin.endswith(".py") else ""
+
+
+def _is_right(data: Mapping[str, Any]) -> bool:
+    try:
+        HostSpec.model_validate(data)
+    except ValidationError:
+        return False
+    return True
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    found = value if isinstance(value, list | tuple) else ()
+    return [one for one in found if isinstance(one, dict)]
+
+
+def _refuse_name(name: str, origin: str, next_step: str) -> None:
+    safe_host_name(name, where=origin, next_step=next_step)
+    if name.startswith("-"):
+        raise CorralError(origin, f"the host {name} is called like an option", next_step)
+
+
+def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
+    names: set[str] = set()
+    ports: dict[int, str] = {}
+    for instance in spec.instances:
+        if instance.name in names:
+            raise CorralError(where, f'two instances are called "{instance.name}"', next_step)
+        names.add(instance.name)
+        for port in filter(None, (instance.port, instance.planned_spare_port)):
+            if port in ports:
+                raise CorralError(where, _shared(port, ports[port], instance), next_step)
+            ports[port] = instance.name
+    if twins := {f"{name}-spare" for name in names} & names:
+        what = f'"{twins.pop()}" is what the spare of another instance is called'
+        raise CorralError(where, what, next_step)
+
+
+def _shared(port: int, other: str, instance: InstanceSpec) -> str:
+    if other == instance.name:
+        return f'instance "{other}" has port {port} for its spare as well'
+    spare = "" if port == instance.port else ", one as its spare_port"
+    return f'instances "{other}" and "{instance.name}" share port {port}{spare}'
+
+
+def _refuse_absent_gpus(spec: HostSpec, where: str, next_step: str) -> None:
+    for instance in spec.instances:
+        if problem := _gpu_problem(instance.gpus, spec.gpus.count if spec.gpus else 0):
+            raise CorralError(where, f'instance "{instance.name}" names {problem}', next_step)
+
+
+def _gpu_problem(gpus: tuple[int | str, ...], count: int) -> str | None:
+    if gpus and not count:
+        return "gpus, but the host has none"
+    absent = [gpu for gpu in gpus if isinstance(gpu, int) and gpu >= count]
+    if absent:
+        return f"GPU {absent[0]}, but the host has {count}, counted from 0"
+    return f"{len(gpus)} GPUs, but the host has {count}" if len(gpus) > count else None

@@ -1,0 +1,1 @@
+"""Keys of hosts beside the keys of the store: compared, taken over."""

@@ -1,0 +1,105 @@
+"""Take keys over from hosts into the store: for a controller that lost them, or never had them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from corral.errors import CorralError
+from corral.inventory.hosts import Host
+from corral.keys.on_hosts import HeldKeys, held_keys, own_keys
+from corral.remote.helper import on_all
+from corral.schema import Frozen
+from corral.store.api_keys import find_keys, keep_keys, key_path, keys_in, read_keys
+from corral.store.gateway_keys import UPSTREAM
+
+Answer = HeldKeys | CorralError
+
+
+class Wanted(Frozen):
+    """Keys of a host that shall be taken over; ``names``: all that the store lacks, if None."""
+
+    host: Host
+    names: tuple[str, ...] | None = None
+
+
+class Adopted(Frozen):
+    """What became of the keys of HOST/INSTANCE; ``changed``: the store has them since."""
+
+    name: str
+    changed: bool = False
+    problem: str = ""
+
+
+def adopt(wanted: Sequence[Wanted], fleet: Sequence[Host], *, replace: bool) -> list[Adopted]:
+    """Ask the hosts, and keep what they have; one that fails keeps no other from it.
+
+    + fleet: all hosts of the inventory, gateways among them; + replace: other keys of the store
+    """
+    asked = {one.host.name: one.host for one in wanted}
+    asked |= {host.name: host for host in fleet if host.spec.gateway}
+    answers = dict(zip(asked, on_all(_ask, asked.values()), strict=True))
+    of_gateways = _of_gateways([host for host in asked.values() if host.spec.gateway], answers)
+    return [one for each in wanted for one in _of_host(each, answers, of_gateways, replace)]
+
+
+def _ask(host: Host) -> Answer:
+    try:
+        return held_keys(host)
+    except CorralError as error:
+        return error
+
+
+def _of_gateways(gateways: Sequence[Host], answers: Mapping[str, Answer]) -> list[str] | None:
+    """Keys that gateways show to instances; None where nothing is known of one of them."""
+    found: list[str] = []
+    for gateway in gateways:
+        answer, stored = answers[gateway.name], _stored_upstream(gateway)
+        if isinstance(answer, CorralError) and not stored:
+            return None
+        found += stored
+        if not isinstance(answer, CorralError):
+            texts = [text for name, text in answer.gateway.items() if name.startswith(UPSTREAM)]
+            found += [key for text in texts for key in keys_in(text)]
+    return found
+
+
+def _stored_upstream(gateway: Host) -> list[str]:
+    files = sorted(key_path(gateway, UPSTREAM).parent.glob(f"{UPSTREAM}*"))
+    return [key for path in files for key in keys_in(read_keys(path).text)]
+
+
+def _of_host(
+    wanted: Wanted, answers: Mapping[str, Answer], of_gateways: list[str] | None, replace: bool
+) -> list[Adopted]:
+    host, answer = wanted.host, answers[wanted.host.name]
+    if isinstance(answer, CorralError):
+        return [Adopted(name=host.name, problem=f"{answer.what}. Next: {answer.next_step}")]
+    there = [*answer.instances, *answer.gateway]
+    try:
+        names = wanted.names or [n for n in there if replace or find_keys(host, n) is None]
+    except CorralError as error:
+        return [Adopted(name=error.where, problem=f"{error.what}. Next: {error.next_step}")]
+    return [_one(host, name, answer, of_gateways, replace) for name in names]
+
+
+def _one(
+    host: Host, name: str, answer: HeldKeys, of_gateways: list[str] | None, replace: bool
+) -> Adopted:
+    shown = f"{host.name}/{name}"
+    text = answer.gateway.get(name) or answer.instances.get(name)
+    if text is None:
+        step = f"`corral keys new {shown}`; what is new there needs none, a deploy makes them"
+        return Adopted(name=shown, problem=f"{host.name} has no keys of it. Next: {step}")
+    keys = keys_in(text)
+    if name not in answer.gateway:
+        if of_gateways is None:
+            problem = (
+                "a gateway did not answer, and its key could not be told from those of clients. "
+                "Next: bring the gateway up, then ask again"
+            )
+            return Adopted(name=shown, problem=problem)
+        keys = own_keys(text, of_gateways)
+    try:
+        return Adopted(name=shown, changed=keep_keys(host, name, keys, replace=replace))
+    except CorralError as error:
+        return Adopted(name=shown, problem=f"{error.what}. Next: {error.next_step}")

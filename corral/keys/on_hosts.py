@@ -1,0 +1,70 @@
+"""Keys that hosts have: their names, and, for a store that lost them, the keys themselves.
+
+They are asked for over ssh(1); a key stands in no argument, message or log.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import Field, TypeAdapter
+
+from corral.host.answers import Told
+from corral.host.state import HostState
+from corral.inventory.hosts import Host
+from corral.paths import HOST_PATHS, unit_name
+from corral.remote.helper import call_helper
+from corral.store.api_keys import keys_in
+
+
+class HeldKeys(Told):
+    """Name -> text of the keys of a host. Never print it."""
+
+    instances: dict[str, str] = Field(default={}, repr=False)
+    gateway: dict[str, str] = Field(default={}, repr=False)
+
+    def __repr__(self) -> str:
+        return "HeldKeys()"
+
+    __str__ = __repr__
+
+
+class _Names(Told):
+    names: frozenset[str]
+
+
+_NAMES = TypeAdapter(_Names)
+_KEYS = TypeAdapter(HeldKeys)
+
+
+def names_in(state: HostState) -> frozenset[str]:
+    """Names of the keys that a host has, from what it said of itself."""
+    own = {name for name, found in state.instances.items() if found.has_keys}
+    return frozenset(own | set(state.gateway.keys if state.gateway else ()))
+
+
+def held_names(host: Host) -> frozenset[str]:
+    """The same, asked of the host. Raises CorralError."""
+    return call_helper(host, "held-keys", _document(host), _NAMES).names
+
+
+def held_keys(host: Host) -> HeldKeys:
+    """All keys that a host has. Raises CorralError."""
+    return call_helper(host, "keys", _document(host), _KEYS, secret=True)
+
+
+def own_keys(text: str, of_gateways: list[str]) -> list[str]:
+    """The keys of an instance without those that gateways show to it."""
+    return [key for key in keys_in(text) if key not in of_gateways]
+
+
+def _document(host: Host) -> str:
+    instances = [
+        {
+            "name": spec.name, "unit": unit_name(spec.name),
+            "unit_path": HOST_PATHS.unit_file(spec.name),
+            "key_path": HOST_PATHS.key_file(spec.name),
+        }
+        for spec in host.spec.instances
+    ]  # fmt: skip
+    return json.dumps({"instances": instances, "gateway": HOST_PATHS.gateway})

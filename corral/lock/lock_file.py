@@ -1,0 +1,204 @@
+"""corral.lock: the exact commit, revision, size and sha256 of everything a deploy installs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from corral.catalog.entries import Catalog, Engine, Model
+from corral.errors import CorralError
+from corral.files import read_small, write_atomic
+from corral.inventory.hosts import Host, InstanceSpec
+from corral.names import Repository, WeightsPath
+from corral.schema import Frozen, parse_json
+
+# A petabyte: no file of weights is as large, and sums of sizes stay exact in JSON.
+MOST_FILE_BYTES = 2**50
+# Of corral.lock itself; a thousand models are a few megabytes.
+_MOST_BYTES = 64 * 1024**2
+
+
+class LockedFile(Frozen):
+    """One shard: its path in the repository, and what its bytes must be."""
+
+    path: WeightsPath
+    size_bytes: int = Field(gt=0, lt=MOST_FILE_BYTES)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class LockedEngine(Frozen):
+    """What an engine's catalog entry resolved to."""
+
+    requested: str
+    commit: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
+class LockedModel(Frozen):
+    """What a model's catalog entry resolved to; quant -> shards in order."""
+
+    repo: Repository
+    requested: str
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    patterns: dict[str, str] = Field(description="quant -> pattern of its files, as asked")
+    quants: dict[str, tuple[LockedFile, ...]]
+
+    @model_validator(mode="after")
+    def _paths_stand_beside_each_other(self) -> LockedModel:
+        """All quants of a model are written below one folder."""
+        found: dict[str, LockedFile] = {}
+        for files in self.quants.values():
+            if len({file.path for file in files}) < len(files):
+                raise ValueError("a quant names a file twice")
+            for file in files:
+                if found.setdefault(file.path, file) != file:
+                    raise ValueError(f"{file.path!r} has two sizes or digests")
+        for path in found:
+            if folder := next((up for up in _folders(path) if up in found), None):
+                raise ValueError(f"{folder!r} is a file, and the folder of {path!r}")
+        return self
+
+
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+class Lock(Frozen):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    engines: dict[str, LockedEngine] = Field(default_factory=dict)
+    models: dict[str, LockedModel] = Field(default_factory=dict)
+
+
+class Wanted(Frozen):
+    """What the instances of some hosts need from the lock."""
+
+    engines: frozenset[str]
+    quants: frozenset[tuple[str, str]]
+
+
+def resolve_instance(spec: InstanceSpec, catalog: Catalog, *, where: str) -> tuple[str, str, str]:
+    """Names of the engine, model and quant of an instance, each known. Raises CorralError."""
+    profile = catalog.profile(spec.profile, where=where)
+    origin = f"{where}: profile {spec.profile}"
+    engine, model, quant = (
+        spec.engine or profile.engine,
+        spec.model or profile.model,
+        spec.quant or profile.quant,
+    )
+    catalog.engine(engine, where=where if spec.engine else origin)
+    known = catalog.model(model, where=where if spec.model else origin).quants
+    if quant not in known:
+        what = f'model {model} has no quant "{quant}" (known: {", ".join(sorted(known))})'
+        raise CorralError(where, what, f"add it to catalog/models/{model}.toml, or name another")
+    return engine, model, quant
+
+
+def wanted_by(hosts: Iterable[Host], catalog: Catalog) -> Wanted:
+    """Engines and (model, quant) pairs that ``hosts`` use. Raises CorralError for unknown names."""
+    found = [
+        resolve_instance(instance, catalog, where=f"{host.name}/{instance.name}")
+        for host in hosts
+        for instance in host.spec.instances
+    ]
+    return Wanted(
+        engines=frozenset(engine for engine, _, _ in found),
+        quants=frozenset((model, quant) for _, model, quant in found),
+    )
+
+
+def read_lock(path: Path) -> Lock:
+    """Read corral.lock; an absent file is an empty lock. Raises CorralError for a damaged one."""
+    step = "git checkout corral.lock"
+    if not path.exists():
+        return Lock()
+    text = read_small(path, most_bytes=_MOST_BYTES, next_step=step)
+    return parse_json(
+        Lock, text, where=path.name, next_step=f"{step}, or remove it and run `corral lock`"
+    )
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Write it whole or not at all, in a stable order, one value a line. Raises CorralError."""
+    text = json.dumps(lock.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    write_atomic(path, text, next_step="make room there, then run `corral lock` again")
+
+
+def lock_step(inventory: str) -> str:
+    """The next step where the lock lacks what a host needs; ``inventory``: its file, if known.
+
+    Without a name `corral lock` reads no examples, and none from elsewhere: nothing would change.
+    """
+    return f"run `corral lock {inventory or 'INVENTORY'}`, read the diff, commit it"
+
+
+def locked_engine(
+    lock: Lock, catalog: Catalog, name: str, *, where: str, inventory: str = ""
+) -> LockedEngine:
+    """The lock's entry for an engine, agreeing with the catalog. Raises CorralError.
+
+    + inventory: see ``lock_step``
+    """
+    problem = _engine_problem(lock, name, catalog.engines[name])
+    if problem:
+        raise CorralError(where, problem, lock_step(inventory))
+    return lock.engines[name]
+
+
+def locked_shards(
+    lock: Lock, catalog: Catalog, model: str, quant: str, *, where: str, inventory: str = ""
+) -> tuple[LockedModel, tuple[LockedFile, ...]]:
+    """The lock's entry for a quant, agreeing with the catalog. Raises CorralError.
+
+    + inventory: see ``lock_step``
+    """
+    problem = _quant_problem(lock, model, quant, catalog.models[model])
+    if problem:
+        raise CorralError(where, problem, lock_step(inventory))
+    entry = lock.models[model]
+    return entry, entry.quants[quant]
+
+
+def stale(lock: Lock, catalog: Catalog, wanted: Wanted) -> list[str]:
+    """One sentence for each entry that is missing or no longer says what the catalog asks."""
+    problems = [
+        _engine_problem(lock, name, catalog.engines[name]) for name in sorted(wanted.engines)
+    ]
+    problems += [
+        _quant_problem(lock, model, quant, catalog.models[model])
+        for model, quant in sorted(wanted.quants)
+    ]
+    return [problem for problem in problems if problem]
+
+
+def _engine_problem(lock: Lock, name: str, engine: Engine) -> str | None:
+    entry = lock.engines.get(name)
+    if entry is None:
+        return f"corral.lock has no entry for engine {name}"
+    if entry.requested != engine.commit:
+        return (
+            f"corral.lock is stale: engine {name} was locked for {entry.requested}, "
+            f"the catalog asks for {engine.commit}"
+        )
+    return None
+
+
+def _quant_problem(lock: Lock, name: str, quant: str, model: Model) -> str | None:
+    entry = lock.models.get(name)
+    if entry is None or quant not in entry.quants:
+        return f"corral.lock has no entry for model {name}, quant {quant}"
+    asked, locked = f"{model.repo}@{model.revision}", f"{entry.repo}@{entry.requested}"
+    if asked != locked:
+        what = f"model {name} was locked for {locked}, the catalog asks for {asked}"
+        return f"corral.lock is stale: {what}"
+    pattern = model.quants[quant].files
+    before = entry.patterns.get(quant)
+    if before != pattern:
+        what = f"{name} {quant} was locked for {before}, the catalog asks for {pattern}"
+        return f"corral.lock is stale: {what}"
+    return None

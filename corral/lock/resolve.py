@@ -1,0 +1,122 @@
+"""Ask the hub and the git server what `corral lock` records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+
+from corral_shared.text import printable_line
+
+from corral.catalog.entries import Catalog, Engine, Model
+from corral.errors import CorralError
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import (
+    Lock,
+    LockedEngine,
+    LockedFile,
+    LockedModel,
+    resolve_instance,
+    wanted_by,
+)
+from corral.lock.shards import shard_set_problem
+from corral.schema import parse
+from corral.sources.git import commit_at
+from corral.sources.hub import HubFile, HubRevision, describe
+
+_TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
+
+
+def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
+    """A lock with fresh entries for all that ``hosts`` use; other entries stay, unless the
+    catalog no longer has their model or engine. Raises CorralError when something is not there.
+    """
+    hosts = list(hosts)
+    wanted = wanted_by(hosts, catalog)
+    engines = {name: entry for name, entry in lock.engines.items() if name in catalog.engines}
+    models = {name: entry for name, entry in lock.models.items() if name in catalog.models}
+    for name in sorted(wanted.engines):
+        engine = catalog.engines[name]
+        engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
+    for name, hub_url in sorted(_hubs(hosts, catalog).items()):
+        models[name] = _resolve_model(name, catalog.models[name], hub_url)
+    return Lock(engines=engines, models=models)
+
+
+def _hubs(hosts: Iterable[Host], catalog: Catalog) -> dict[str, str]:
+    """Which hub to ask for each model: the one that its hosts will fetch from."""
+    return {
+        resolve_instance(instance, catalog, where=f"{host.name}/{instance.name}")[
+            1
+        ]: host.spec.hub_url
+        for host in hosts
+        for instance in host.spec.instances
+    }
+
+
+def _sources(name: str, engine: Engine, hosts: Iterable[Host], catalog: Catalog) -> list[str]:
+    """Where those hosts fetch an engine from that run it: its repository, or mirrors of it."""
+    users = [
+        host
+        for host in hosts
+        if any(
+            resolve_instance(i, catalog, where=host.name)[0] == name for i in host.spec.instances
+        )
+    ]
+    found = [host.spec.engine_sources.get(name, engine.repository) for host in users]
+    return list(dict.fromkeys(found)) or [engine.repository]
+
+
+def _resolve_engine(name: str, engine: Engine, sources: Sequence[str] = ()) -> LockedEngine:
+    where = f"catalog/engines/{name}.toml: commit"
+    asked = list(sources) or [engine.repository]
+    commits = {url: commit_at(url, engine.commit, where=where) for url in asked}
+    if len(set(commits.values())) > 1:
+        told = ", ".join(f"{url} says {commit}" for url, commit in commits.items())
+        what = f"{engine.commit} is not the same everywhere: {told}"
+        raise CorralError(where, what, "name a commit by its 40 hex digits")
+    data = {"requested": engine.commit, "commit": commits[asked[0]]}
+    step = "name another repository, or a commit by its 40 hex digits"
+    return parse(LockedEngine, data, where=f"{where}: the answer of {asked[0]}", next_step=step)
+
+
+def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:
+    """One revision for all quants of the model, so that a change of quant needs no new lock."""
+    found = describe(name, model, hub_url)
+    data = {
+        "repo": model.repo,
+        "requested": model.revision,
+        "revision": found.sha,
+        "patterns": {quant: entry.files for quant, entry in sorted(model.quants.items())},
+        "quants": {quant: _files(name, model, quant, found) for quant in sorted(model.quants)},
+    }
+    where = f"catalog/models/{name}.toml: the hub's answer"
+    return parse(LockedModel, data, where=where, next_step=_TRUSTED)
+
+
+def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[LockedFile, ...]:
+    """Shards in the order of their names, which is the order of their numbers."""
+    pattern = model.quants[quant].files
+    matching = (file for file in revision.siblings if fnmatch(file.rfilename, pattern))
+    found = sorted(matching, key=lambda file: file.rfilename)
+    where = f"catalog/models/{name}.toml: quants.{quant}.files"
+    if not found:
+        raise CorralError(
+            where, f"{model.repo} has no file that matches {pattern}", "mend the pattern"
+        )
+    if problem := shard_set_problem([file.rfilename for file in found]):
+        what = f"in {model.repo}, {pattern} {printable_line(problem)}"
+        raise CorralError(where, what, "mend the pattern, or choose a revision that is whole")
+    files = []
+    for file in found:
+        if file.lfs is None:
+            what = f"the hub gives no sha256 for {printable_line(file.rfilename)}"
+            raise CorralError(where, what, "mend the pattern")
+        files.append(_locked(file, where))
+    return tuple(files)
+
+
+def _locked(file: HubFile, where: str) -> LockedFile:
+    """What a hub says of a file, checked before anything is made of it. Raises CorralError."""
+    lfs = file.lfs or {}
+    data = {"path": file.rfilename, "size_bytes": lfs.get("size"), "sha256": lfs.get("sha256")}
+    return parse(LockedFile, data, where=f"{where}: the hub's answer", next_step=_TRUSTED)

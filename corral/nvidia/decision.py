@@ -1,0 +1,124 @@
+"""What a GPU host's driver and toolkit need. Pure: compares a plan with the state of its host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from corral.catalog.drivers import (
+    MODULES_FILE,
+    AptSource,
+    EngineNeeds,
+    GpuSetup,
+    PinnedPackages,
+)
+from corral.catalog.entries import Catalog
+from corral.findings import Finding
+from corral.host.state import GpuHost, HostState
+from corral.inventory.hosts import HostSpec
+from corral.nvidia.apt import installing_files, keeping_files
+from corral.nvidia.case import Case, minimum
+from corral.nvidia.driver import driver_need
+from corral.nvidia.toolkit import toolkit_need
+from corral.plan.host import HostPlan, ReleasePlan
+from corral.schema import Frozen
+
+
+class GpuDecision(Frozen):
+    """What to do to driver and toolkit; nothing, where all is empty and False.
+
+    + install: packages for apt, by set; + files: path -> text, those that differ
+    + hold: installed packages that apt may still upgrade; + named: those of the catalog
+    + driver_changes: what nvidia-smi says now tells little of what it will say
+    """
+
+    install: tuple[PinnedPackages, ...] = ()
+    source: AptSource | None = None
+    files: dict[str, str] = {}
+    hold: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    load_modules: bool = False
+    persistence: bool = False
+    driver_changes: bool = False
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def prepares(self) -> bool:
+        """Whether there is anything to do beside a reboot."""
+        todo = (self.install, self.files, self.hold, self.load_modules, self.persistence)
+        return any(todo)
+
+
+def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan]) -> GpuSetup | None:
+    """What planning knows about drivers of a host; None for one without GPUs."""
+    if spec.gpus is None:
+        return None
+    built = [release for release in releases if release.backend == "cuda"]
+    return GpuSetup(
+        sources=catalog.drivers,
+        toolkit=next((release.toolchain.cuda_toolkit for release in built), None),
+        engines=tuple(_needs(catalog, release) for release in built),
+        allow_reboot=spec.allow_reboot,
+    )
+
+
+def decide(plan: HostPlan, state: HostState) -> GpuDecision:
+    """What a host needs so that its planned GPUs serve; a host without GPUs needs nothing."""
+    if plan.gpu_setup is None or plan.gpus is None:
+        return GpuDecision()
+    system = f"{state.os_id}-{state.os_version}"
+    case = Case(
+        plan=plan, setup=plan.gpu_setup, gpus=plan.gpus, host=state.gpu_host, system=system,
+        source=plan.gpu_setup.sources.get(system), digests=state.gpu_host.files,
+    )  # fmt: skip
+    toolkit = toolkit_need(case)
+    driver = driver_need(case, minimum(case, toolkit.release))
+    found = (*toolkit.findings, *driver.findings)
+    if found:
+        return GpuDecision(findings=found)
+    sets = [s for s, wanted in _sets(case, toolkit.install, driver.install) if wanted]
+    return GpuDecision(
+        install=tuple(sets),
+        source=case.source.source if case.source and sets else None,
+        files=_files(case, installing=bool(sets)),
+        hold=tuple(n for n, found in case.host.driver.packages.items() if not found.held),
+        named=case.source.packages if case.source else (),
+        load_modules=driver.load or (bool(case.running) and not case.host.uvm_device),
+        persistence=driver.load or not _persists(case.host),
+        driver_changes=driver.install or driver.load or driver.reboot,
+    )
+
+
+def _sets(case: Case, toolkit: bool, driver: bool) -> list[tuple[PinnedPackages, bool]]:
+    if case.source is None:
+        return []
+    return [(case.source.driver, driver), (case.source.toolkit, toolkit)]
+
+
+def _files(case: Case, *, installing: bool) -> dict[str, str]:
+    """Those that differ. Pins stay for as long as anything of the catalog is installed."""
+    wanted = keeping_files()
+    ours = case.source and set(case.source.packages) & set(case.host.driver.packages)
+    if case.source and (installing or ours):
+        wanted |= installing_files(case.source)
+    if case.host.uvm_at_boot and MODULES_FILE not in case.digests:
+        wanted.pop(MODULES_FILE)
+    return {p: t for p, t in wanted.items() if case.digests.get(p) != _digest(t)}
+
+
+def _persists(host: GpuHost) -> bool:
+    """Whether GPUs stay initialised without a client, also after the next boot."""
+    service = host.persistenced == "absent" or host.persistenced_at_boot
+    return service and all(gpu.persistence for gpu in host.gpus)
+
+
+def _needs(catalog: Catalog, release: ReleasePlan) -> EngineNeeds:
+    engine = catalog.engines[release.engine]
+    return EngineNeeds(
+        release=f"{release.engine} {release.key}",
+        minimum_driver=engine.minimum_driver,
+    )
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

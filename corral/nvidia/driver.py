@@ -1,0 +1,120 @@
+"""What a GPU host's driver needs: installed, replaced, loaded, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from corral.findings import Finding
+from corral.host.state import GpuHost
+from corral.nvidia import versions
+from corral.nvidia.case import Case, Minimum
+from corral.plan.host import HostPlan
+
+ALLOW_REBOOT = "run the same deploy with --data allow_reboot=true"
+
+
+@dataclass(frozen=True)
+class DriverNeed:
+    """What to do; a reboot because another module is loaded than the one that is needed."""
+
+    install: bool = False
+    load: bool = False
+    reboot: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+def driver_need(case: Case, least: Minimum) -> DriverNeed:
+    """Absent, too old, installed but not the one that runs, not loaded, or right."""
+    if case.installed is None:
+        return _absent(case, least)
+    if not versions.at_least(case.installed, least.version):
+        fault = f"driver {case.installed} is too old: {least.reason} needs {least.version}"
+        return _upgrade(case, least, fault)
+    if fault := _off_pin(case):
+        return _upgrade(case, least, fault)
+    if case.host.failure == "mismatch" or _differs(case.host):
+        return _replace(case)
+    return DriverNeed(load=case.running is None)
+
+
+def reboot_pending(host: GpuHost) -> bool:
+    """Whether the installed driver is not the one that runs."""
+    unloaded = host.driver.library_version is not None and host.driver.module_version is None
+    return host.failure in ("mismatch", "no-driver") or unloaded or _differs(host)
+
+
+def _absent(case: Case, least: Minimum) -> DriverNeed:
+    """Without a GPU on the bus nothing is installed; preflight says that GPUs are missing."""
+    if not case.host.pci_gpus:
+        return DriverNeed()
+    if missing := _source_fault(case, least, "no NVIDIA driver is installed"):
+        return DriverNeed(findings=(missing,))
+    return DriverNeed(install=True, load=True)
+
+
+def _upgrade(case: Case, least: Minimum, fault: str) -> DriverNeed:
+    if missing := _source_fault(case, least, fault):
+        return DriverNeed(findings=(missing,))
+    if not case.host.driver.packages:
+        what = f"{fault}. It was not installed from packages"
+        step = "remove it as it was installed (nvidia-uninstall), then run the same deploy again"
+        return DriverNeed(findings=(Finding(what=what, next_step=step),))
+    if case.running is None:
+        return DriverNeed(install=True, load=True)
+    if not case.setup.allow_reboot:
+        what = f"{fault}. {case.plan.host} must reboot for another{_names_down(case.plan)}"
+        return DriverNeed(findings=(Finding(what=what, next_step=ALLOW_REBOOT),))
+    return DriverNeed(install=True, reboot=True)
+
+
+def _replace(case: Case) -> DriverNeed:
+    """The libraries on the disk are not those of the loaded module."""
+    if case.setup.allow_reboot:
+        return DriverNeed(reboot=True)
+    return DriverNeed(findings=(reboot_needed(case.plan, case.host),))
+
+
+def reboot_needed(plan: HostPlan, host: GpuHost) -> Finding:
+    """Says that a host must reboot, why, and what is down meanwhile."""
+    loaded = host.driver.module_version or "none"
+    installed = host.driver.library_version or "another"
+    what = f"reboot needed: the loaded NVIDIA module is {loaded}, the libraries are {installed}"
+    return Finding(what=f"{what}{_names_down(plan)}", next_step=ALLOW_REBOOT)
+
+
+def _source_fault(case: Case, least: Minimum, fault: str) -> Finding | None:
+    """Why the catalog has no driver for this host, or nothing."""
+    file = f"catalog/drivers/{case.system}.toml"
+    if case.source is None:
+        return Finding(what=fault, next_step=f"install one on the host, or add {file}")
+    pinned = case.source.driver.version
+    if not versions.at_least(pinned, least.version):
+        what = f"{fault}; {file} pins {pinned}, {least.reason} needs {least.version}"
+        return Finding(what=what, next_step=f"pin a younger driver, or an older toolkit, in {file}")
+    return None
+
+
+def _off_pin(case: Case) -> str:
+    """A driver package of the catalog that is installed in another version than its pin."""
+    pinned = case.source.driver if case.source else None
+    for name in pinned.packages if pinned else ():
+        found = case.host.driver.packages.get(name)
+        if pinned and found and not _fits(found.version, pinned.version):
+            return f"{name} {found.version} is installed, {pinned.version} is pinned"
+    return ""
+
+
+def _fits(version: str, pin: str) -> bool:
+    """As apt compares a pin; an epoch stands in the installed version only."""
+    return fnmatchcase(version.rpartition(":")[2], pin)
+
+
+def _differs(host: GpuHost) -> bool:
+    module, library = host.driver.module_version, host.driver.library_version
+    return bool(module and library and not versions.same(module, library))
+
+
+def _names_down(plan: HostPlan) -> str:
+    names = ", ".join(instance.name for instance in plan.instances)
+    return f"; {names} will be down meanwhile" if names else ""

@@ -1,0 +1,1 @@
+"""From inventory, catalog and lock to plans. Pure: nobody is asked."""

@@ -1,0 +1,74 @@
+"""The gateways of an inventory: what each serves, and which of them serve an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from corral.catalog.entries import Catalog
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import resolve_instance
+from corral.paths import HostPaths
+from corral.plan.gateway import GatewayPlan, Pool, gateway_plan
+from corral.store.api_keys import KeyFile, stored_keys
+from corral.store.gateway_keys import names, upstream_keys, upstream_name
+
+
+def aliases(hosts: Sequence[Host], catalog: Catalog) -> dict[str, str]:
+    """``host/instance`` -> its name in the API. Raises CorralError."""
+    found = {}
+    for host in hosts:
+        for spec in host.spec.instances:
+            where = f"{host.name}/{spec.name}"
+            _, model, _ = resolve_instance(spec, catalog, where=where)
+            found[where] = catalog.profile(spec.profile, where=where).alias or model
+    return found
+
+
+def gateways(hosts: Sequence[Host], catalog: Catalog, paths: HostPaths) -> dict[str, GatewayPlan]:
+    """Host -> its gateway's plan, for those hosts of one inventory that are gateways.
+
+    Raises CorralError.
+    """
+    if not any(host.spec.gateway for host in hosts):
+        return {}
+    named = aliases(hosts, catalog)
+    plans = {h.name: gateway_plan(h, hosts, named, folder=paths.gateway) for h in hosts}
+    return {name: plan for name, plan in plans.items() if plan}
+
+
+def gateways_of(member: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]) -> list[Host]:
+    """The gateways that ``host/instance`` is behind."""
+    return [h for h in hosts if h.name in plans and plans[h.name].pool_of(member)]
+
+
+def needed_keys(
+    host: Host, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
+) -> list[tuple[Host, str]]:
+    """All keys that the plan of a host needs: of which host each is, and its name."""
+    found = [(host, spec.name) for spec in host.spec.instances]
+    for spec in host.spec.instances:
+        name = f"{host.name}/{spec.name}"
+        found += [(one, upstream_name(pool)) for one, pool in _pools_of(name, hosts, plans)]
+    if plan := plans.get(host.name):
+        found += [(host, name) for name in names(plan)]
+    return list({(one.name, name): (one, name) for one, name in found}.values())
+
+
+def instance_keys(
+    host: Host, instance: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
+) -> KeyFile:
+    """The keys of an instance: its own first, then those of the gateways that it is behind.
+
+    Raises CorralError, where the store lacks some: LostKeysError.
+    """
+    own, name = stored_keys(host, instance), f"{host.name}/{instance}"
+    others = [upstream_keys(*pair).text for pair in _pools_of(name, hosts, plans)]
+    return KeyFile(path=own.path, text="".join([own.text, *others]))
+
+
+def _pools_of(
+    member: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
+) -> list[tuple[Host, Pool]]:
+    behind = gateways_of(member, hosts, plans)
+    pairs = [(gateway, plans[gateway.name].pool_of(member)) for gateway in behind]
+    return [(gateway, pool) for gateway, pool in pairs if pool]

@@ -1,0 +1,208 @@
+"""One instance: from what was asked for, its release and its weights to an InstancePlan."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from corral.engines import engine_module
+from corral.errors import CorralError
+from corral.fit.host import Placed
+from corral.inventory.hosts import InstanceSpec
+from corral.paths import HostPaths, unit_name
+from corral.plan.host import (
+    ActivationPlan,
+    Endpoint,
+    InstancePlan,
+    ReleasePlan,
+    ResolvedPlacement,
+    ShardPlan,
+)
+from corral.planning.gate import plan_gate
+from corral.planning.request import Requested
+from corral.planning.spare import plan_spare
+from corral.planning.unit import UnitValues, render_unit
+from corral.schema import Frozen
+
+GIB = 1024**3
+
+
+class InstancePlanner(Frozen):
+    """Where things are on hosts, and the folder of the unit's template."""
+
+    paths: HostPaths
+    templates: Path
+
+    def plan(
+        self,
+        asked: Requested,
+        release: ReleasePlan,
+        shards: tuple[ShardPlan, ...],
+        placed: Placed,
+    ) -> InstancePlan:
+        """All of an instance. Raises CorralError for an endpoint or a gate that cannot be."""
+        profile, placement = asked.profile, placed.placement
+        generation = self._generation(asked, release, shards, placement)
+        values = self._unit_values(asked, release, shards[0], placement, generation)
+        unit_path = self.paths.unit_file(asked.spec.name)
+        unit_text = self._render(values, generation)
+        return InstancePlan(
+            name=asked.spec.name,
+            unit=unit_name(asked.spec.name),
+            unit_path=unit_path,
+            unit_text=unit_text,
+            file_sha256=self._digests(asked, generation, unit_path, unit_text),
+            generation=generation,
+            folder=self._folder(asked),
+            key_path=values.key_path,
+            argv=values.argv,
+            environment=values.environment,
+            endpoint=values.endpoint,
+            alias=profile.alias or asked.model,
+            profile=asked.spec.profile,
+            model=asked.model,
+            quant=asked.quant,
+            release=release.key,
+            shards=tuple(shard.path for shard in shards),
+            context_tokens_per_slot=profile.context_tokens_per_slot,
+            slots=profile.slots,
+            gpus=asked.gpus,
+            placement=placement,
+            need=placed.need,
+            fit_argv=engine_module(asked.kind).fit_argv(
+                profile,
+                programs=f"{release.folder}/bin",
+                model=shards[0].path,
+                placement=placement,
+            ),
+            chat_template=asked.chat_template,
+            chat_template_path=self._template_path(asked, generation),
+            metrics=profile.metrics,
+            keyed_routes=engine_module(asked.kind).keyed_routes(profile),
+            uses_gpu=asked.wants_gpu,
+            ready_timeout_seconds=profile.ready_timeout_seconds or _ready_timeout_seconds(shards),
+            activation=self._activation(asked.spec, values, generation),
+            gate=plan_gate(
+                asked,
+                release,
+                model=shards[0].path,
+                placement=placement,
+                generation_folder=self._generation_folder(asked, generation),
+            ),
+            reference_text=asked.reference,
+        )
+
+    def _digests(
+        self, asked: Requested, generation: str, unit_path: str, unit_text: str
+    ) -> dict[str, str]:
+        """Of each file that Corral writes for the server's start, by path."""
+        texts = {
+            unit_path: unit_text,
+            f"{self._generation_folder(asked, generation)}/unit": unit_text,
+        }
+        if asked.chat_template is not None:
+            texts[str(self._template_path(asked, generation))] = asked.chat_template
+        return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+
+    def _activation(
+        self, spec: InstanceSpec, values: UnitValues, generation: str
+    ) -> ActivationPlan:
+        return ActivationPlan(
+            how=spec.activation,
+            spare=plan_spare(
+                values,
+                port=spec.planned_spare_port,
+                generation=generation,
+                units=self.paths.units,
+                templates=self.templates,
+            ),
+            drain_seconds=spec.drain_seconds,
+            confirm_seconds=spec.confirm_seconds,
+        )
+
+    def _unit_values(
+        self,
+        asked: Requested,
+        release: ReleasePlan,
+        first_shard: ShardPlan,
+        placement: ResolvedPlacement,
+        generation: str,
+    ) -> UnitValues:
+        endpoint = self._endpoint(asked)
+        module = engine_module(asked.kind)
+        argv = module.argv(
+            asked.profile,
+            program=f"{release.folder}/bin/{module.PROGRAM}",
+            model=first_shard.path,
+            alias=asked.profile.alias or asked.model,
+            endpoint=endpoint,
+            # Where LoadCredential= puts it: the specifier %d, written out.
+            key_file=f"/run/credentials/{unit_name(asked.spec.name)}/api-keys",
+            placement=placement,
+            chat_template_file=self._template_path(asked, generation),
+        )
+        return UnitValues(
+            host=asked.host.name,
+            instance=asked.spec.name,
+            profile=asked.spec.profile,
+            argv=argv,
+            key_path=self.paths.key_file(asked.spec.name),
+            endpoint=endpoint,
+            gpus=asked.gpus,
+            host_gpus=asked.host.spec.gpus.count if asked.host.spec.gpus else 0,
+            locks_memory="mlock" in asked.profile.load_mode,
+            open_to_network=_open_to_network(endpoint),
+        )
+
+    def _generation(
+        self,
+        asked: Requested,
+        release: ReleasePlan,
+        shards: tuple[ShardPlan, ...],
+        placement: ResolvedPlacement,
+    ) -> str:
+        """Sixteen hex digits over all that makes a server this one: unit, weights, template."""
+        unnamed = self._render(self._unit_values(asked, release, shards[0], placement, ""), "")
+        return _digest([unnamed, [shard.sha256 for shard in shards], asked.chat_template])[:16]
+
+    def _folder(self, asked: Requested) -> str:
+        return f"{self.paths.instances}/{asked.spec.name}"
+
+    def _template_path(self, asked: Requested, generation: str) -> str | None:
+        if asked.chat_template is None:
+            return None
+        return f"{self._generation_folder(asked, generation)}/chat-template.jinja"
+
+    def _generation_folder(self, asked: Requested, generation: str) -> str:
+        return f"{self._folder(asked)}/generations/{generation}"
+
+    def _render(self, values: UnitValues, generation: str) -> str:
+        return render_unit(values, generation=generation, templates=self.templates)
+
+    def _endpoint(self, asked: Requested) -> Endpoint:
+        spec, where = asked.spec, asked.where
+        if asked.profile.listen == "unix":
+            if spec.port is not None:
+                what = f"profile {spec.profile} listens on a unix socket, port {spec.port} is given"
+                raise CorralError(where, what, "remove the port, or choose another profile")
+            return Endpoint(socket=f"{self.paths.sockets}/corral-{spec.name}/llama.sock")
+        if spec.port is None:
+            raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
+        return Endpoint(address=spec.address, port=spec.port)
+
+
+def _ready_timeout_seconds(shards: Sequence[ShardPlan]) -> int:
+    """Five minutes, and twenty seconds for each GiB to be read."""
+    return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
+
+
+def _open_to_network(endpoint: Endpoint) -> bool:
+    return endpoint.address is not None and not ipaddress.ip_address(endpoint.address).is_loopback
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

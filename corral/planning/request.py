@@ -1,0 +1,120 @@
+"""What an instance of an inventory asks for, looked up and found possible."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from corral.catalog.entries import Catalog, EngineKind
+from corral.catalog.profile import Profile
+from corral.engines import KvPair, refuse_impossible
+from corral.errors import CorralError
+from corral.inventory.hosts import Host, InstanceSpec
+from corral.lock.lock_file import resolve_instance
+from corral.schema import Frozen
+
+Backend = Literal["cpu", "cuda"]
+
+
+class Requested(Frozen):
+    """An instance with its names looked up.
+
+    + where: host and instance, for errors; + gpus: those of the host that the server computes
+    on, by index or uuid; none with a build for the CPU; + reference: a text for perplexity
+    """
+
+    where: str
+    host: Host
+    spec: InstanceSpec
+    engine: str
+    kind: EngineKind
+    model: str
+    quant: str
+    profile: Profile
+    backend: Backend
+    gpus: tuple[int | str, ...]
+    chat_template: str | None
+    reference: str | None
+
+    @property
+    def kv_pair(self) -> KvPair | None:
+        """Types of K and V for which the GPUs need a flash attention kernel."""
+        if not (self.gpus and self.profile.kv_on_gpu and self.profile.flash_attention):
+            return None
+        return self.profile.kv_type_k, self.profile.kv_type_v
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Also with a build for the CPU: where GPUs are, a server without VRAM is a finding."""
+        return self.host.spec.gpus is not None and _computes_on_gpu(self.profile)
+
+
+def request(host: Host, spec: InstanceSpec, catalog: Catalog) -> Requested:
+    """Look up all that an instance names. Raises CorralError for what cannot be served."""
+    where = f"{host.name}/{spec.name}"
+    engine, model, quant = resolve_instance(spec, catalog, where=where)
+    profile = catalog.profile(spec.profile, where=where)
+    named = f"{where}: profile {spec.profile}"
+    backend = backend_of(host, where=where)
+    gpus = _gpus(host, spec) if backend == "cuda" and _computes_on_gpu(profile) else ()
+    template, perplexity = profile.chat_template_file, profile.perplexity
+    kind = catalog.engines[engine].kind
+    refuse_unreadable(catalog, model, quant, kind, where=f"{named}, engine {engine}")
+    refuse_long_context(profile, model, catalog.models[model].train_context_tokens, where)
+    refuse_impossible(profile, engine=engine, kind=kind, gpus=len(gpus), where=named)
+    return Requested(
+        where=where,
+        host=host,
+        spec=spec,
+        engine=engine,
+        kind=kind,
+        model=model,
+        quant=quant,
+        profile=profile,
+        backend=backend,
+        gpus=gpus,
+        chat_template=catalog.chat_template(template, where=named) if template else None,
+        reference=catalog.reference(perplexity.text, where=named) if perplexity else None,
+    )
+
+
+def backend_of(host: Host, *, where: str) -> Backend:
+    """What a host's engines are built for. Raises CorralError for CUDA without GPUs."""
+    backend = host.spec.backend or ("cuda" if host.spec.gpus else "cpu")
+    if backend == "cuda" and host.spec.gpus is None:
+        raise CorralError(
+            where, "backend is cuda, but the host has no gpus", 'add "gpus" to the host'
+        )
+    return "cuda" if backend == "cuda" else "cpu"
+
+
+def refuse_unreadable(
+    catalog: Catalog, model: str, quant: str, kind: EngineKind, *, where: str
+) -> None:
+    only = catalog.models[model].quants[quant].engine
+    if only not in (None, kind):
+        what = f"quant {quant} of {model} is in types that only {only} knows"
+        raise CorralError(where, what, f'choose another quant, or an engine of kind "{only}"')
+
+
+def _computes_on_gpu(profile: Profile) -> bool:
+    return profile.placement != "cpu" and profile.gpu_layers != 0
+
+
+def _gpus(host: Host, spec: InstanceSpec) -> tuple[int | str, ...]:
+    count = host.spec.gpus.count if host.spec.gpus else 0
+    return spec.gpus or tuple(range(count))
+
+
+def refuse_long_context(profile: Profile, model: str, trained_tokens: int, where: str) -> None:
+    """Beyond what a model was trained on only with RoPE scaling, and no further than it says."""
+    asked, scaling = profile.context_tokens_per_slot, profile.rope_scaling
+    if scaling is None:
+        if asked > trained_tokens:
+            what = f"{asked} context tokens a slot, but {model} was trained on {trained_tokens}"
+            next_step = "lower context_tokens_per_slot in the profile, or ask for rope_scaling"
+            raise CorralError(where, what, next_step)
+        return
+    reach = int((scaling.original_context_tokens or trained_tokens) * scaling.factor)
+    if asked > reach:
+        what = f"{asked} context tokens a slot, but rope_scaling of {model} reaches {reach}"
+        raise CorralError(where, what, "lower context_tokens_per_slot, or raise the factor")

@@ -1,0 +1,149 @@
+"""Waves of a rollout: which hosts change together, and which wait for them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from corral.errors import CorralError
+from corral.inventory.hosts import Host
+from corral.schema import Frozen
+
+# Alias -> the host of each of its members, as a gateway serves them; a host once for each.
+Pools = Mapping[str, Sequence[str]]
+
+
+class Wave(Frozen):
+    """Hosts that change at the same time, one instance of each at a time.
+
+    + warnings: aliases that this wave leaves with too few members, or none
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Rules:
+    sizes: tuple[int | str, ...]
+    min_serving: int
+    pools: Pools
+
+    def allow(self, chosen: Sequence[str]) -> bool:
+        """Whether these hosts may be away at once; one alone always may."""
+        return len(chosen) == 1 or not any(self.problems(chosen))
+
+    def problems(self, chosen: Sequence[str]) -> list[str]:
+        told = (self._problem(alias, members, chosen) for alias, members in self.pools.items())
+        return [problem for problem in told if problem]
+
+    def _problem(self, alias: str, members: Sequence[str], chosen: Sequence[str]) -> str:
+        away = set(members) & set(chosen)
+        left = len(members) - len(away)
+        if away and left == 0:
+            return f"{alias} is served by nobody while {', '.join(sorted(away))} changes in place"
+        if away and left < self.min_serving:
+            return f"{alias} keeps {left} members, fewer than min_serving = {self.min_serving}"
+        if len(away) > 1 and away == set(members):
+            return f"all hosts of {alias} change at once"
+        return ""
+
+
+def waves(
+    hosts: Sequence[Host], pools: Pools, changing: Collection[str] | None = None
+) -> tuple[Wave, ...]:
+    """Who changes when, in the order of the inventory; only hosts that run instances do.
+
+    ``waves`` of the inventory counts hosts that are changed once a wave is done, canaries among
+    them: (1, "20%", "100%") of ten hosts is 1, then 1 more, then 8. Shares are rounded up. What is
+    left after the last size is one more wave. ``canary`` hosts come first, whatever the sizes say.
+    Hosts behind one alias never change all at once, and ``min_serving`` members stay: hosts that
+    would break that wait for a later wave, and where nothing else is possible change alone.
+
+    + changing: names of the hosts that have something to do; all if None. Never more waves than
+      all hosts need, so that a deploy can prepare them before it knows.
+    Raises CorralError for sizes that make no sense.
+    """
+    able = [host for host in hosts if host.spec.instances]
+    if not able:
+        return ()
+    spec = able[0].spec
+    _refuse_differences(able)
+    _refuse_bad_sizes(spec.waves, able[0].name)
+    rules = _Rules(spec.waves, spec.min_serving, pools)
+    everyone = _cut(able, rules)
+    if changing is None:
+        return everyone
+    some = _cut([host for host in able if host.name in changing], rules)
+    return some if len(some) <= len(everyone) else _narrowed(everyone, changing, rules)
+
+
+def _cut(hosts: Sequence[Host], rules: _Rules) -> tuple[Wave, ...]:
+    left = [host.name for host in hosts if not host.spec.canary]
+    canaries = [host.name for host in hosts if host.spec.canary]
+    groups: list[list[str]] = []
+    while canaries:
+        groups.append(_take(canaries, len(canaries), rules))
+    for size in rules.sizes:
+        room = _count(size, len(hosts)) - sum(map(len, groups))
+        if left and room > 0:
+            groups.append(_take(left, room, rules))
+    while left:
+        groups.append(_take(left, len(left), rules))
+    return tuple(_wave(number, group, rules) for number, group in enumerate(groups, start=1))
+
+
+def _take(left: list[str], most: int, rules: _Rules) -> list[str]:
+    """Remove from ``left`` the first hosts that may be away at once."""
+    taken: list[str] = []
+    for name in tuple(left):
+        if len(taken) < most and rules.allow([*taken, name]):
+            taken.append(name)
+            left.remove(name)
+    return taken
+
+
+def _narrowed(
+    everyone: Sequence[Wave], changing: Collection[str], rules: _Rules
+) -> tuple[Wave, ...]:
+    kept = [[name for name in wave.hosts if name in changing] for wave in everyone]
+    groups = [group for group in kept if group]
+    return tuple(_wave(number, group, rules) for number, group in enumerate(groups, start=1))
+
+
+def _wave(number: int, group: Sequence[str], rules: _Rules) -> Wave:
+    warnings = tuple(rules.problems(group))
+    return Wave(name=f"wave {number}", hosts=tuple(group), warnings=warnings)
+
+
+def _count(size: int | str, hosts: int) -> int:
+    return size if isinstance(size, int) else -(-int(size.rstrip("%")) * hosts // 100)
+
+
+def _refuse_differences(hosts: Sequence[Host]) -> None:
+    first = hosts[0]
+    for host in hosts:
+        for key in ("waves", "min_serving"):
+            if getattr(host.spec, key) != getattr(first.spec, key):
+                what = f'"{key}" is another than for {first.name}'
+                step = f'set "{key}" once for all hosts of the inventory'
+                raise CorralError(host.name, what, step)
+
+
+def _refuse_bad_sizes(sizes: tuple[int | str, ...], where: str) -> None:
+    for size in sizes:
+        good = size > 0 if isinstance(size, int) else re.fullmatch(r"([1-9][0-9]?|100)%", size)
+        if not good:
+            _refuse(where, f'"waves" has {size!r}, which is neither a count nor a share like "20%"')
+    if not sizes:
+        _refuse(where, '"waves" is empty')
+    for kind in (int, str):
+        own = [_count(size, 100) for size in sizes if isinstance(size, kind)]
+        if own != sorted(set(own)):
+            _refuse(where, '"waves" must grow: each counts the hosts changed so far')
+
+
+def _refuse(where: str, what: str) -> None:
+    raise CorralError(where, what, 'write "waves" like (1, "20%", "100%") in the inventory')

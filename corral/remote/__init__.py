@@ -1,0 +1,1 @@
+"""Reach hosts: ssh(1), root, the host helper, and its jobs."""

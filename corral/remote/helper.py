@@ -1,0 +1,101 @@
+"""Reach hosts with the system's ssh: with a helper that travels, or any command."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, TypeVar
+
+from pydantic import TypeAdapter
+
+from corral.inventory.hosts import Host
+from corral.project import helper_package, project_root
+from corral.remote.asking import SSH_FAILED, ask_helper
+from corral.remote.helper_archive import BOOTSTRAP, encoded
+from corral.remote.root import refused
+from corral.remote.ssh import ssh_command
+from corral.remote.unreached import see_that_ssh_works, unreached
+from corral.terminal import Held, pass_on, say
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def call_helper(
+    host: Host,
+    command: str,
+    document: str,
+    shape: TypeAdapter[T],
+    *,
+    seconds: float | None = None,
+    secret: bool = False,
+) -> T:
+    """Run the helper of this checkout on a host and give its answer. Raises CorralError.
+
+    The helper travels on standard input: a host with an older one, or none, answers as well.
+    + document: JSON, which follows it there; + seconds: for the answer, where the usual is not it
+    + secret: no message shows what came
+    """
+    return ask_helper(
+        host,
+        ["python3", "-I", "-c", BOOTSTRAP, command],
+        f"{encoded(helper_package(project_root()))}\n{document}",
+        shape,
+        command=command,
+        seconds=seconds,
+        secret=secret,
+        otherwise=f"{see_that_ssh_works(host)}, or deploy the host",
+    )
+
+
+# The first line of standard error that is not of ssh(1) or sudo: until it comes the command has not
+# begun, and what is said is why.
+_BEGUN = "corral: begun"
+_BEGIN = ("sh", "-c", f'echo "{_BEGUN}" >&2; exec "$0" "$@"')
+
+
+def run_on(host: Host, words: list[str]) -> int:
+    """Run a command on a host with this terminal's input; what it says is printed as it comes.
+
+    Gives its exit code. Raises CorralError when it was not even begun.
+    """
+    command = ssh_command(host, [*_BEGIN, *words])
+    held = Held(_BEGUN)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        printers = [
+            threading.Thread(target=_print, args=(process, pipe, before), daemon=True)
+            for pipe, before in ((process.stdout, None), (process.stderr, held))
+            if pipe
+        ]
+        for printer in printers:
+            printer.start()
+        for printer in printers:
+            printer.join()
+    if held.waits and process.returncode:
+        _refuse(host, held.text, process.returncode)
+    if held.waits and held.text:
+        say(held.text, err=True)
+    return process.returncode
+
+
+def _refuse(host: Host, said: str, code: int) -> None:
+    """Raises CorralError where it is known why a command was not begun."""
+    if code == SSH_FAILED:
+        raise unreached(host, said)
+    if error := refused(host, said):
+        raise error
+
+
+def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], before: Held | None) -> None:
+    try:
+        pass_on(pipe, err=before is not None, held=before)
+    except BrokenPipeError:
+        process.terminate()  # as `corral logs | head` has what it wants
+
+
+def on_all(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Do the same for many hosts at a time, answers in the order of ``items``."""
+    with ThreadPoolExecutor(max_workers=20) as pool:
+        return list(pool.map(work, items))

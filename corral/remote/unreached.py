@@ -1,0 +1,82 @@
+"""Why a host is not reached, in one plain sentence, and what to type next.
+
+The words of ssh(1) are those of OpenSSH 8.4 to 10 (sshconnect.c).
+"""
+
+from __future__ import annotations
+
+import re
+
+from corral.errors import CorralError
+from corral.inventory.hosts import Host
+from corral.remote.ssh import address_of, typed_command
+
+_CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+_OFFENDING = re.compile(r"^Offending .*key in (.+):([0-9]+)\s*$", re.MULTILINE)
+_UNKNOWN = re.compile(r"^No \S+ host key is known for ", re.MULTILINE)
+_FINGERPRINT = re.compile(r"\bSHA256:[A-Za-z0-9+/=]+")
+
+
+class UnreachedError(CorralError):
+    """The host did not answer; what runs there goes on. ``reason``: in one line."""
+
+    reason = ""
+
+
+def unreached(host: Host, said: str) -> UnreachedError:
+    """What ssh(1) ``said`` on its standard error, or another reason, as an error of the host."""
+    reason, step = _told(host, said)
+    error = UnreachedError(host.name, f"not reached ({reason})", step)
+    error.reason = reason
+    return error
+
+
+def see_that_ssh_works(host: Host) -> str:
+    """The beginning of a next step."""
+    return f"see that `{typed_command(host)}` works"
+
+
+def _told(host: Host, said: str) -> tuple[str, str]:
+    if _CHANGED in said:
+        return _changed(host, said)
+    if _UNKNOWN.search(said) or said.strip() == "Host key verification failed.":
+        return _unknown(host)
+    lines = [line.strip() for line in said.splitlines() if line.strip().strip("@")]
+    return "; ".join(lines[-3:]) or "no reason given", f"{see_that_ssh_works(host)}, then ask again"
+
+
+def _changed(host: Host, said: str) -> tuple[str, str]:
+    offending, fingerprint = _OFFENDING.search(said), _FINGERPRINT.search(said)
+    where = f"line {offending[2]} of {offending[1]}" if offending else "the known_hosts file"
+    now = f", but {fingerprint[0]}" if fingerprint else ""
+    file = offending[1] if offending else _known_hosts(host)
+    reason = (
+        f"its host key is not the one in {where}{now}: it was installed anew, or something else "
+        "answers at its address"
+    )
+    step = (
+        "on its console, compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`; if it is "
+        f"the host, `ssh-keygen -f {file} -R {_entry(host)}`, then `{typed_command(host)}`"
+    )
+    return reason, step
+
+
+def _unknown(host: Host) -> tuple[str, str]:
+    file = _known_hosts(host)
+    port = f"-p {host.data['ssh_port']} " if host.data.get("ssh_port") else ""
+    scan = f"`ssh-keyscan {port}{address_of(host)} >> {file}`"
+    return (
+        f"its host key is not in {file}, and unknown ones are refused",
+        f"{scan}, compare the fingerprints (`ssh-keygen -lf {file}`) with those on its console, "
+        f"then {see_that_ssh_works(host)}",
+    )
+
+
+def _known_hosts(host: Host) -> str:
+    return str(host.data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")
+
+
+def _entry(host: Host) -> str:
+    port = host.data.get("ssh_port")
+    address = address_of(host)
+    return f"'[{address}]:{port}'" if port and str(port) != "22" else address

@@ -1,0 +1,236 @@
+"""The gateways of an inventory, as activations see them: who is behind which alias, and drains."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from corral.errors import CorralError
+from corral.gateway import control, moves
+from corral.gateway.change import refuse_lost_keys
+from corral.gateway.control import Installed
+from corral.gateway.moves import Place
+from corral.inventory.hosts import Host
+from corral.plan.gateway import GatewayPlan, server_name
+from corral.plan.host import InstancePlan
+from corral.planning.gateways import gateways_of, instance_keys
+from corral.planning.planner import Planner
+from corral.planning.waves import Pools
+from corral.remote.asking import UnreachedError
+from corral.rollout.activation import NoGateway, Traffic
+from corral.store.api_keys import KeyFile
+
+# A gateway sends requests again so long after it last heard of a change: a controller that died
+# keeps nobody away for longer. Renewed while it lives.
+LEASE_SECONDS = 60
+_RENEW_SECONDS = 15
+
+Say = Callable[[str], None]
+
+
+def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic, Pools]:
+    """What keeps requests from an instance while it changes, and who stands in for it.
+
+    + hosts: all of one inventory; + say: told what a gateway could not do. Raises CorralError.
+    """
+    plans = planner.gateways(hosts)
+    if not plans:
+        return NoGateway(), {}
+    return Gateways(tuple(hosts), plans, say), _pools(plans)
+
+
+def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
+    """The same where no gateway can be planned: they are asked which servers they have."""
+    found = tuple(host for host in hosts if host.data.get("gateway"))
+    return AskedGateways(found, {}, say) if found else NoGateway()
+
+
+def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:
+    """What gives the keys of an instance, those of its gateways among them."""
+    plans = planner.gateways(hosts)
+    return lambda host, instance: instance_keys(host, instance, hosts, plans)
+
+
+def _pools(plans: Mapping[str, GatewayPlan]) -> Pools:
+    """``ALIAS at GATEWAY`` -> the host of each member that gets requests."""
+    return {
+        f"{pool.alias} at {gateway}": [
+            member.name.rpartition("/")[0] for member in pool.members if member.weight
+        ]
+        for gateway, plan in plans.items()
+        for pool in plan.pools
+    }
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """All gateways of an inventory."""
+
+    hosts: tuple[Host, ...]
+    plans: Mapping[str, GatewayPlan]
+    say: Say
+
+    @contextmanager
+    def away(self, server: str, instance: InstancePlan) -> Iterator[bool]:
+        """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be.
+
+        It cannot where nobody else serves its alias, or a gateway does not answer: then its
+        clients are the host's matter. Gateways send requests again afterwards, whatever happened.
+        Raises CorralError for a changed server that does not pass the checks of a gateway.
+        """
+        taken: list[Host] = []
+        wanted = instance.activation.how != "side-by-side"
+        failing: list[str] = []
+        try:
+            with renewed(server, taken, self.say):
+                yield wanted and self._take(server, instance, taken)
+        finally:
+            failing += self._give_back(taken, server)
+        if failing:
+            what = f"{server} does not pass this gateway's checks any more"
+            step = f"corral verify {failing[0]}, then corral logs {server}"
+            raise CorralError(failing[0], what, step)
+
+    def expect(self, server: str, place: Place) -> bool:
+        """Let gateways look for ``server`` where it is and where it will be.
+
+        Gives whether it moves: else nothing is there for ``keep``. Raises CorralError.
+        """
+        moving = False
+        for gateway in self._around(server, place):
+            now = self._installed(gateway, server)
+            if now is None:
+                # Asked again afterwards, when it may be there.
+                moving = True
+            elif now.generation:
+                plan, host = self.plans[gateway.name], self._host(server)
+                refuse_lost_keys(gateway, plan, now.upstream)
+                moving |= moves.expect(gateway, plan, now, host, server, place)
+        return moving
+
+    def keep(self, server: str, place: Place | None) -> None:
+        """Let gateways look for it there alone; None: where it was before ``expect``."""
+        for gateway in self._around(server, place):
+            plan, host = self.plans[gateway.name], self._host(server)
+            try:
+                moves.keep(gateway, plan, host, server, place)
+            except CorralError as error:
+                self.say(f"{gateway.name} looks for {server} in two places: {error.what}")
+
+    def _around(self, server: str, place: Place | None) -> list[Host]:
+        """Gateways that know a server, now or under its new name."""
+        pool = place and server_name(place.alias)
+        return [
+            host
+            for host in self.hosts
+            if (plan := self.plans.get(host.name))
+            and (plan.pool_of(server) or pool in [one.name for one in plan.pools])
+        ]
+
+    def _installed(self, gateway: Host, server: str) -> Installed | None:
+        """What it has; None where it is not reached: then it has no clients either."""
+        try:
+            return control.installed(gateway)
+        except UnreachedError as error:
+            self.say(f"{gateway.name} is not told of {server}: {error.what}")
+            return None
+
+    def _host(self, server: str) -> Host:
+        name = server.rpartition("/")[0]
+        return next(host for host in self.hosts if host.name == name)
+
+    def _take(self, server: str, instance: InstancePlan, taken: list[Host]) -> bool:
+        """Whether no gateway sends the server anything; else none is changed."""
+        limit = instance.activation.drain_seconds
+        try:
+            before = self._before(server)
+            if before and all(self._drain(one, server, limit, taken) for one in before):
+                return True
+        except CorralError as error:
+            self.say(f"{server} is not drained: {error.what}")
+        self._give_back(taken, server)
+        taken.clear()
+        return False
+
+    def _before(self, server: str) -> list[Host]:
+        """The gateways that send requests to a server."""
+        return gateways_of(server, self.hosts, self.plans)
+
+    def may_be_away(self, server: str, instance: InstancePlan) -> bool:
+        """What ``away`` would give, as things are now; changes nothing."""
+        if instance.activation.how == "side-by-side":
+            return False
+        try:
+            standings = [_standing(gateway, server) for gateway in self._before(server)]
+        except CorralError:
+            return False
+        return bool(standings) and all(others or not serves for serves, others in standings)
+
+    def _drain(self, gateway: Host, server: str, limit: int, taken: list[Host]) -> bool:
+        serves, others = _standing(gateway, server)
+        if not serves:
+            return True
+        if not others:
+            return False
+        taken.append(gateway)
+        control.drain(gateway, server, LEASE_SECONDS, limit_seconds=limit)
+        return True
+
+    def _give_back(self, taken: Sequence[Host], server: str) -> list[str]:
+        """Names of the gateways whose checks the server does not pass."""
+        failing = []
+        for gateway in taken:
+            try:
+                if not control.ready(gateway, server):
+                    failing.append(gateway.name)
+            except CorralError as error:
+                # The gateway does it by itself: who is cut off takes no capacity away for good.
+                ends = f"{gateway.name} sends it requests again within {LEASE_SECONDS} s"
+                self.say(f"{server}: {error.what}; {ends}")
+        return failing
+
+
+@dataclass(frozen=True)
+class AskedGateways(Gateways):
+    """Gateways whose plans are not known; ``hosts`` are gateways alone."""
+
+    def _before(self, server: str) -> list[Host]:
+        """Raises CorralError for a gateway that does not answer."""
+        return [h for h in self.hosts if control.of_server(control.state(h), server)]
+
+
+def _standing(gateway: Host, server: str) -> tuple[bool, bool]:
+    """Whether a gateway sends requests to a server, and whether to others of its alias."""
+    states = control.state(gateway)
+    own = control.of_server(states, server)
+    pools = {one.pool for one in own}
+    others = any(one.serves and one.pool in pools and one not in own for one in states)
+    return any(one.serves for one in own), others
+
+
+@contextmanager
+def renewed(server: str, taken: list[Host], say: Say) -> Iterator[None]:
+    """Renew the leases of a server's drains at all gateways in ``taken`` until the block ends."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(_RENEW_SECONDS):
+            for gateway in tuple(taken):
+                _renew(gateway, server, say)
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _renew(gateway: Host, server: str, say: Say) -> None:
+    try:
+        control.drain(gateway, server, LEASE_SECONDS, limit_seconds=0)
+    except CorralError as error:
+        say(f"{server} may get requests from {gateway.name}: {error.what}")

@@ -1,0 +1,1 @@
+"""The tiny model that new engine releases are tried on."""

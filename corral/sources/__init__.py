@@ -1,0 +1,1 @@
+"""The hub and git servers, asked about repositories; each answer is checked here."""

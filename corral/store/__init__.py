@@ -1,0 +1,1 @@
+"""What the controller keeps outside the repository: api keys and engine archives."""

@@ -1,0 +1,230 @@
+"""The api-key store on the controller: one file per instance, outside the repository.
+
+A key file holds one key a line; lines that start with ``#`` and blank lines are comments.
+llama-server trims nothing, and with no key in its file it answers everybody: both are caught here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from corral.errors import CorralError
+from corral.files import create_atomic, make_folder, read_small, reading, write_atomic
+from corral.inventory.hosts import Host
+from corral.names import safe_file_name, safe_host_name
+from corral.paths import default_keys_folder
+from corral.schema import Frozen
+
+SHORTEST_KEY = 20
+_MOST_BYTES = 1024**2
+_ROOM = "make room there, or name another keys_folder in the inventory"
+# Beside the keys of a host, where no instance can be called so.
+_REPLACED = ".replaced"
+
+# Names of the keys that a host has. Raises CorralError where it cannot be asked.
+Held = Callable[[Host], frozenset[str]]
+
+
+class KeyFile(Frozen):
+    """The keys of one instance. Never print ``text``."""
+
+    path: str
+    text: str = Field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"KeyFile({self.path})"
+
+    __str__ = __repr__
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole file, to compare with the host's."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def first(self) -> str:
+        """The first key, for Corral's own requests."""
+        return keys_in(self.text)[0]
+
+
+def key_path(host: Host, instance: str) -> Path:
+    """Where the controller keeps the keys of an instance.
+
+    Raises CorralError for a name that would lead out of the store.
+    """
+    where, next_step = f"keys of {host.name}", "rename it in the inventory"
+    safe_host_name(host.name, where=where, next_step=next_step)
+    safe_file_name(instance, where=where, next_step=next_step)
+    folder = host.spec.keys_folder
+    store = Path(folder).expanduser() if folder else default_keys_folder()
+    return store / host.name / instance
+
+
+class LostKeysError(CorralError):
+    """The store lacks keys. ``names``: whose, as `corral keys` takes them."""
+
+    def __init__(self, names: Sequence[str], what: str) -> None:
+        words = " ".join(names)
+        super().__init__(
+            ", ".join(names),
+            what,
+            f"`corral keys adopt {words}` takes them over from there; "
+            f"`corral keys new {words}` makes new ones, which every client then needs",
+        )
+        self.names = tuple(names)
+
+
+def make_missing(needed: Iterable[tuple[Host, str]], held: Held) -> None:
+    """Make the keys that no host has yet; where one has them, none is made.
+
+    + needed: hosts, and names of their keys; + held: asked only where the store lacks a name
+    Raises LostKeysError, before any is made, also where a host cannot be asked.
+    """
+    missing = [(host, name) for host, name in needed if find_keys(host, name) is None]
+    _refuse_lost(missing, held)
+    for host, name in missing:
+        ensure_keys(host, name)
+
+
+def _refuse_lost(missing: Sequence[tuple[Host, str]], held: Held) -> None:
+    lost, why = [], "their keys are in use there, and are not in the store of this controller"
+    for host, name in missing:
+        try:
+            is_lost = name in held(host)
+        except CorralError as error:
+            is_lost = True
+            why = (
+                "not in the store of this controller, and nobody knows whether the host has them: "
+                f"{error.what}"
+            )
+        lost += [f"{host.name}/{name}"] if is_lost else []
+    if lost:
+        raise LostKeysError(lost, why)
+
+
+def find_keys(host: Host, name: str) -> KeyFile | None:
+    """The keys of an instance, or of a gateway, if the store has them. Raises CorralError."""
+    path = key_path(host, name)
+    with reading(path, next_step=f"see {path}"):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return None
+    return read_keys(path)
+
+
+def stored_keys(host: Host, name: str) -> KeyFile:
+    """The same, where none are an error: LostKeysError."""
+    found = find_keys(host, name)
+    if found is None:
+        what = f"the store of this controller has no keys of it ({key_path(host, name)})"
+        raise LostKeysError([f"{host.name}/{name}"], what)
+    return found
+
+
+def ensure_keys(host: Host, instance: str) -> KeyFile:
+    """Read the key file of an instance, made with one random key if there is none.
+
+    For what no host has yet: see ``make_missing``. Raises CorralError for a file that llama-server
+    would misread.
+    """
+    path = key_path(host, instance)
+    if not path.exists():
+        _create(path, _text(host, instance, [_new_key()]))
+    return read_keys(path)
+
+
+def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = False) -> bool:
+    """Put keys into the store; gives whether that changed it.
+
+    + replace: instead of others, which are kept beside them. Raises CorralError for others.
+    """
+    path, text = key_path(host, name), _text(host, name, keys)
+    problem = "is larger than any" if len(text) > _MOST_BYTES else _problem(text.encode())
+    if problem:
+        step = f"look at the keys on {host.name}, or `corral keys new {host.name}/{name}`"
+        raise CorralError(f"{host.name}/{name}", f"its key file {problem}", step)
+    if _create(path, text):
+        return True
+    if keys_in(read_keys(path).text) == list(keys):
+        return False
+    if not replace:
+        what = f"the store has other keys of it ({path})"
+        raise CorralError(f"{host.name}/{name}", what, "give --replace to give those up")
+    _set_aside(path)
+    write_atomic(path, text, mode=0o600, next_step=_ROOM)
+    return True
+
+
+def new_keys(host: Host, name: str, *, replace: bool = False) -> None:
+    """Make a new key on purpose. Raises CorralError where there is one, unless it is replaced."""
+    keep_keys(host, name, [_new_key()], replace=replace)
+
+
+def read_keys(path: Path) -> KeyFile:
+    """Read and check a key file. Raises CorralError with the offending line's number."""
+    data = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
+    problem = _problem(data)
+    if problem:
+        step = f"edit {path}; or remove it, then `corral keys adopt`, or deploy what is new"
+        raise CorralError(str(path), problem, step)
+    keys = keys_in(data.decode())
+    # Comments stay here: ik_llama.cpp takes a line that starts with # for a key.
+    return KeyFile(path=str(path), text="".join(f"{key}\n" for key in keys))
+
+
+def keys_in(text: str) -> list[str]:
+    """The keys of a file, as llama-server reads them."""
+    return [line for line in text.split("\n") if line and not line.startswith("#")]
+
+
+def _problem(data: bytes) -> str | None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "not text"
+    if "\r" in text:
+        return "has Windows line ends (CRLF), which would become part of each key"
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("#") or not line:
+            continue
+        if line != line.strip() or len(line.split()) != 1:
+            return f"line {number} has white space in it, which would become part of the key"
+        if not (line.isascii() and line.isprintable()):
+            return f"line {number} has a character that no HTTP header can carry"
+        if len(line) < SHORTEST_KEY:
+            return f"line {number} is a key of fewer than {SHORTEST_KEY} characters"
+    if not keys_in(text):
+        return "holds no key, which would open the server to everybody"
+    return None
+
+
+def _new_key() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _text(host: Host, name: str, keys: Sequence[str]) -> str:
+    lines = "".join(f"{key}\n" for key in keys)
+    return f"# API keys of {name} on {host.name}, one a line.\n{lines}"
+
+
+def _create(path: Path, text: str) -> bool:
+    """Whole or not at all, 0600 from the first byte; False when a twin was quicker, who wins."""
+    for folder in (path.parent.parent, path.parent):
+        make_folder(folder, mode=0o700, next_step=_ROOM)
+    return create_atomic(path, text, mode=0o600, next_step=_ROOM)
+
+
+def _set_aside(path: Path) -> None:
+    """No key is ever lost: who replaced the wrong ones finds them here."""
+    folder = path.parent / _REPLACED
+    make_folder(folder, mode=0o700, next_step=_ROOM)
+    old = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
+    name = f"{path.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    create_atomic(folder / name, old, mode=0o600, next_step=_ROOM)

@@ -1,0 +1,228 @@
+"""The archive store on the controller: engine releases as they were built, by their key.
+
+It survives the hosts that built them, and can be given to another fleet. An archive counts once
+its description is beside it, which is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from corral_shared.text import printable_line
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from corral.errors import CorralError
+from corral.files import make_folder, new_file, read_small, reading, sync, write_atomic, writing
+from corral.inventory.hosts import Host
+from corral.names import FileName
+from corral.paths import default_archives_folder
+from corral.schema import Frozen
+
+SUFFIX = ".tar.zst"
+# A description lists a few hundred files and the server's flags: about 100 KB.
+_MOST_BYTES = 16 * 1024**2
+_CHUNK_BYTES = 8 * 1024**2
+_SEE = "see that the file can be read, then do it again"
+_ROOM = "make room there, or name another folder, then do it again"
+
+
+class _Manifest(BaseModel):
+    """What the controller reads of a manifest; a release of another version may say more."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    flags: list[str]
+    size_bytes: int | None = Field(default=None, gt=0, lt=2**34)
+    builder: str = "?"
+    # Strict, and yet from text, as JSON has no other.
+    built_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
+class Archive(Frozen):
+    """One release, packed: what its bytes must be, and the manifest that is in it."""
+
+    engine: Annotated[FileName, Field(pattern=r"^\w[\w.-]*$")]
+    key: Annotated[FileName, Field(pattern=r"^[0-9a-f]{12}-\w+-[0-9a-f]{8}$")]
+    size_bytes: int = Field(gt=0, lt=2**50)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    manifest: dict[str, Any]
+
+    @field_validator("manifest")
+    @classmethod
+    def _readable(cls, manifest: dict[str, Any]) -> dict[str, Any]:
+        _Manifest.model_validate(manifest)
+        return manifest
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """What the server's own --help lists."""
+        return frozenset(self._told.flags)
+
+    @property
+    def unpacked_bytes(self) -> int | None:
+        """Of all its files, as its manifest says; no more are unpacked on a host."""
+        return self._told.size_bytes
+
+    @property
+    def builder(self) -> str:
+        """The host that built it, as it called itself."""
+        return printable_line(self._told.builder)
+
+    @property
+    def built_at(self) -> datetime | None:
+        """When that was, by its clock."""
+        return self._told.built_at
+
+    @property
+    def _told(self) -> _Manifest:
+        return _Manifest.model_validate(self.manifest)
+
+
+class ArchiveStore:
+    """Archives below one folder: ``<engine>/<key>.tar.zst`` and ``<key>.json``.
+
+    Everything raises CorralError for what the file system refuses, such as a full disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, archive: Archive) -> Path:
+        """Where the bytes of an archive are, or will be."""
+        return self.folder / archive.engine / f"{archive.key}{SUFFIX}"
+
+    def find(self, engine: str, key: str) -> Archive | None:
+        """The archive of a release, by name and size; ``sound`` reads its bytes."""
+        described = self.folder / engine / f"{key}.json"
+        with reading(described, next_step=_SEE):
+            if not described.is_file():
+                return None
+            archive = _read(described)
+            if (archive.engine, archive.key) != (engine, key):
+                what = f"describes {archive.engine} {archive.key}"
+                raise CorralError(str(described), what, f"rm {described}, then do it again")
+            path = self.path(archive)
+            whole = path.is_file() and path.stat().st_size == archive.size_bytes
+        return archive if whole else None
+
+    def all(self) -> list[Archive]:
+        """Every archive, by engine and key."""
+        found = (self.find(p.parent.name, p.stem) for p in sorted(self.folder.glob("*/*.json")))
+        return [archive for archive in found if archive]
+
+    def sound(self, archive: Archive) -> bool:
+        """Whether the bytes are those that were put here."""
+        return _sha256(self.path(archive)) == archive.sha256
+
+    def remove(self, archive: Archive) -> None:
+        """Forget an archive, its description first."""
+        for path in (self._described(archive), self.path(archive)):
+            with writing(path, next_step=_SEE):
+                path.unlink(missing_ok=True)
+
+    def incoming(self, engine: str, key: str) -> Path:
+        """A file to receive an archive in; ``add`` takes it from there."""
+        folder = self.folder / engine
+        make_folder(folder, next_step=_ROOM)
+        return folder / f".{key}.{secrets.token_hex(8)}"
+
+    def add(self, received: Path, archive: Archive) -> None:
+        """Take a received file in; one that is not what ``archive`` says is removed.
+
+        Raises CorralError.
+        """
+        try:
+            if _sha256(received) != archive.sha256:
+                raise _changed(archive)
+            with writing(self.path(archive), next_step=_ROOM):
+                sync(received)
+                received.replace(self.path(archive))
+                sync(received.parent)
+        finally:
+            received.unlink(missing_ok=True)
+        self._describe(archive)
+
+    def give(self, archive: Archive, folder: Path) -> Path:
+        """Copy an archive and its description into a folder; gives the description's path.
+
+        Raises CorralError for bytes that rotted here.
+        """
+        make_folder(folder, next_step=_ROOM)
+        name, path = f"{archive.engine}-{archive.key}", self.path(archive)
+        what = "its bytes in the store are damaged"
+        damaged = CorralError(f"{archive.engine} {archive.key}", what, f"rm {path}")
+        _copy(path, folder / f"{name}{SUFFIX}", archive, otherwise=damaged)
+        described = folder / f"{name}.json"
+        _write(described, archive)
+        return described
+
+    def take(self, described: Path) -> Archive:
+        """Copy what ``give`` made into the store. Raises CorralError."""
+        archive = _read(described)
+        source = described.with_name(f"{archive.engine}-{archive.key}{SUFFIX}")
+        with reading(source, next_step=_SEE):
+            if not source.is_file():
+                raise CorralError(str(source), "is not there", f"copy it beside {described.name}")
+        target = self.path(archive)
+        make_folder(target.parent, next_step=_ROOM)
+        _copy(source, target, archive, otherwise=_changed(archive))
+        self._describe(archive)
+        return archive
+
+    def _described(self, archive: Archive) -> Path:
+        return self.path(archive).with_name(f"{archive.key}.json")
+
+    def _describe(self, archive: Archive) -> None:
+        _write(self._described(archive), archive)
+
+
+def archives_folder(host: Host) -> Path:
+    """Where the archives for a host are kept on this controller."""
+    return Path(host.spec.archives_folder or default_archives_folder())
+
+
+def _changed(archive: Archive) -> CorralError:
+    what = "the bytes that arrived are not those that were sent"
+    return CorralError(f"{archive.engine} {archive.key}", what, "do it again")
+
+
+def _read(path: Path) -> Archive:
+    data = read_small(path, most_bytes=_MOST_BYTES, next_step=_SEE)
+    try:
+        return Archive.model_validate_json(data)
+    except ValidationError as error:
+        what = "is not the description of an archive, or damaged"
+        raise CorralError(str(path), what, f"rm {path}, then do it again") from error
+
+
+def _write(path: Path, archive: Archive) -> None:
+    write_atomic(path, archive.model_dump_json(indent=2) + "\n", next_step=_ROOM)
+
+
+def _copy(source: Path, target: Path, archive: Archive, *, otherwise: CorralError) -> None:
+    """A copy that counts once its digest is right; raises ``otherwise`` if it is not."""
+    digest = hashlib.sha256()
+    with new_file(target, next_step=_ROOM) as file:
+        for block in _blocks(source):
+            digest.update(block)
+            file.write(block)
+        if digest.hexdigest() != archive.sha256:
+            raise otherwise
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with reading(path, next_step=_SEE), path.open("rb") as file:
+        while block := file.read(_CHUNK_BYTES):
+            yield block

@@ -1,0 +1,1 @@
+"""Switch an instance to a generation, and back."""

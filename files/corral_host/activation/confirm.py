@@ -1,0 +1,67 @@
+"""A gated generation waits for its controller, which answers over a new connection."""
+
+import time
+
+from corral_host.activation.record import RUN, job_name
+from corral_host.system.commands import HostError
+
+PAUSE_SECONDS = 0.2
+
+
+def waiting_file(instance):
+    return waiting_of(job_name(instance))
+
+
+def waiting_of(job):
+    return RUN / f"{job}.waiting"
+
+
+def waits(job):
+    """Whether an activation waits for its controller's word."""
+    return waiting_of(job).exists()
+
+
+def confirmed_file(instance):
+    return RUN / f"{job_name(instance)}.confirmed"
+
+
+def await_confirmation(instance, generation, limit_seconds):
+    """Raises HostError when nobody confirms within the limit."""
+    forget(instance)
+    waiting_file(instance).write_text(generation)
+    deadline = time.monotonic() + limit_seconds
+    while not confirmed_file(instance).exists():
+        if time.monotonic() > deadline and withdraw(instance):
+            raise HostError(f"the controller did not confirm within {limit_seconds} s")
+        time.sleep(PAUSE_SECONDS)
+    forget(instance)
+
+
+def withdraw(instance):
+    """Whether nobody confirmed: either this takes the file away or the controller's rename did."""
+    try:
+        waiting_file(instance).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def confirm(instance, generation):
+    """The controller's word. Raises HostError if this generation does not wait for it."""
+    waiting = waiting_file(instance)
+    try:
+        found = waiting.read_text()
+        if found == generation:
+            waiting.rename(confirmed_file(instance))
+            return {"confirmed": True}
+    except FileNotFoundError:
+        found = "none"
+    raise HostError(
+        f"{instance}: generation {generation} waits for no confirmation (waiting: {found}). "
+        "Next: `corral history` tells how the activation ended"
+    )
+
+
+def forget(instance):
+    for path in (waiting_file(instance), confirmed_file(instance)):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,214 @@
+"""What is looked at before an activation touches anything. Each finding is a HostError."""
+
+from pathlib import Path
+
+from corral_host.activation.journal import RECEIPT
+from corral_host.bench.measure import marker
+from corral_host.fit.prove import verdict
+from corral_host.instance import unit_changes
+from corral_host.instance.gate_change import changed_parts
+from corral_host.instance.history import plan_of
+from corral_host.instance.state import DISABLED, EDITED, GATE, generation_is_whole, instance_state
+from corral_host.instance.unit_changes import STALE
+from corral_host.instance.unit_file import installed_generation
+from corral_host.nvidia import nvidia_smi
+from corral_host.packets import redirect
+from corral_host.release.manifest import check_contents
+from corral_host.release.releases import MANIFEST
+from corral_host.release.whole import release_is_whole
+from corral_host.system.commands import FAULTS, HostError, read_json, show
+from corral_host.system.processes import listeners
+from corral_host.weights.headers import proof_folder
+from corral_host.weights.receipts import receipt_path, shard_is_proved
+
+GOES_ON = "without a restart"
+# What can be put right around a server that goes on.
+AROUND_IT = {EDITED, DISABLED, STALE, GATE}
+AGAIN = "mend that, then run the same deploy again"
+
+
+def served_before(instance):
+    """The plan of the generation that is there to go back to, or None.
+
+    Raises HostError when one serves that could not be started again.
+    """
+    folder = Path(instance["folder"])
+    active = show(instance["unit"], "ActiveState")["ActiveState"] == "active"
+    old = installed_generation(instance["unit_path"])
+    if old is None and active:
+        # Somebody removed or replaced the file of a server that runs.
+        old = receipt(folder).get("generation")
+    if old is None:
+        return None
+    try:
+        before = plan_of(folder, old)
+        if old != instance["generation"]:
+            refuse_broken(before)
+    except FAULTS as fault:
+        if not active:
+            # It serves nothing and could not: there is nothing to lose.
+            return None
+        what = str(fault).partition(" Next: ")[0].rstrip(".")
+        raise HostError(
+            f"{instance['name']}: no way back, as generation {old}, which serves, could not be "
+            f"started again: {what}. Next: put that back; or stop the instance and deploy again, "
+            "which then is without a way back"
+        ) from fault
+    return before
+
+
+def receipt(folder):
+    return read_json(Path(folder) / RECEIPT) or {}
+
+
+def refuse_broken(plan):
+    """A generation that is on this host: its release byte by byte, its weights by receipt."""
+    refuse_changed_release(Path(plan["argv"][0]).parent.parent)
+    for path in plan["shards"]:
+        receipt = read_json(receipt_path({"path": path}))
+        if not receipt or not shard_is_proved({"path": path, "sha256": receipt["sha256"]}):
+            raise HostError(f"{path} is missing or not proved. Next: deploy it again")
+
+
+def refuse_changed_release(folder):
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
+        raise HostError(f"{folder} is not a whole release. Next: {AGAIN}")
+    check_contents(folder, manifest)
+
+
+def findings(spec):
+    """What stands against the new generation, as texts; and the rows of the proof that it fits."""
+    texts, rows = [], []
+    for check in (refuse_incomplete, refuse_changed_unit, refuse_taken_port, refuse_benchmark):
+        try:
+            check(spec)
+        except FAULTS as fault:
+            texts.append(str(fault))
+    try:
+        rows = room(spec)
+    except FAULTS as fault:
+        texts.append(str(fault))
+    return texts, rows
+
+
+def refuse_incomplete(spec):
+    instance = spec["instance"]
+    name, generation = instance["name"], instance["generation"]
+    if not generation_is_whole(Path(instance["folder"]) / "generations" / generation, instance):
+        raise HostError(f"{name}: generation {generation} is not here. Next: run the deploy again")
+    release = next(one for one in spec["releases"] if one["key"] == instance["release"])
+    if not release_is_whole(release):
+        raise HostError(f"{name}: release {release['key']} is not whole. Next: {AGAIN}")
+    refuse_changed_release(Path(release["folder"]))
+    missing = [one["path"] for one in spec["shards"] if not shard_is_proved(one)]
+    if missing:
+        raise HostError(f"{name}: {', '.join(missing)}: missing or not proved. Next: {AGAIN}")
+
+
+def refuse_changed_unit(spec):
+    """Whatever passed the gate, the server would be another than planned."""
+    unit_changes.refuse(spec["instance"])
+
+
+def refuse_taken_port(spec):
+    instance = spec["instance"]
+    holder = holder_of(instance["endpoint"])
+    if holder and holder["unit"] != instance["unit"]:
+        raise HostError(
+            f"{instance['name']}: port {instance['endpoint']['port']} is taken by "
+            f"{holder['unit'] or holder['program']} (pid {holder['pid']}). "
+            "Next: stop it on the host, or give the instance another port"
+        )
+
+
+def holder_of(endpoint):
+    return listeners([endpoint["port"]]).get(str(endpoint["port"])) if endpoint["port"] else None
+
+
+def refuse_benchmark(spec):
+    if marker(spec["instance"]).exists():
+        raise HostError(
+            f"{spec['instance']['name']} is being measured. Next: wait for the benchmark's end"
+        )
+
+
+def room(spec):
+    """Rows of the proof that the new generation fits in place of the old. Raises HostError."""
+    instance = spec["instance"]
+    everyone = [placed(one, spec) for one in spec["instances"]]
+    mine = next(one for one in everyone if one["name"] == instance["name"])
+    others = [one for one in everyone if one is not mine]
+    shards = {shard["path"]: shard for shard in spec["shards"]}
+    smi = nvidia_smi.ask()
+    with proof_folder(spec["paths"]) as folder:
+        found = verdict(mine, others, shards, folder, smi)
+    if not found["ok"]:
+        held = [name for row in found["rows"] for name in row["room"]["strangers"]]
+        seen = f" (there: {', '.join(held)})" if held else ""
+        raise HostError(f"{found['message']}{seen}")
+    return found["rows"]
+
+
+def placed(instance, spec):
+    engine = Path(instance["argv"][0]).parent.parent.parent.name
+    serves = not set(instance_state(instance)["differs"]) - AROUND_IT
+    return {**instance, "host": spec["host"], "engine": engine, "serves": serves}
+
+
+def decide(spec, before, rows):
+    """first, in place, side by side or GOES_ON. Raises HostError for what cannot be."""
+    if before is None:
+        return "first"
+    wanted = spec["instance"]["activation"]["how"]
+    # A server that is down has no clients to spare a gap.
+    serves = show(spec["instance"]["unit"], "ActiveState")["ActiveState"] == "active"
+    if serves and may_go_on(spec["instance"], rows):
+        return GOES_ON
+    if not serves or wanted == "in-place" or (wanted == "auto" and spec["drained"]):
+        return "in place"
+    obstacle = against_side_by_side(spec, before, rows)
+    if obstacle and wanted == "side-by-side":
+        name = spec["instance"]["name"]
+        raise HostError(
+            f"{name}: no switch side by side: {obstacle}. "
+            'Next: mend that, or set "activation": "auto" for the instance'
+        )
+    return "in place" if obstacle else "side by side"
+
+
+def may_go_on(instance, rows):
+    """Whether only what surrounds its server differs; the server is the one that passed its gate.
+
+    Another one may have been started from a file that was edited. ``rows``: of its proof, as
+    perplexity is measured beside it.
+    """
+    differs = set(instance_state(instance)["differs"])
+    if not differs or differs - AROUND_IT:
+        return False
+    if "perplexity" in changed_parts(instance) and not all(map(holds_two, rows)):
+        return False
+    now = show(instance["unit"], "InvocationID")["InvocationID"]
+    return differs <= {DISABLED, GATE} or receipt(instance["folder"]).get("invocation") == now
+
+
+def against_side_by_side(spec, before, rows):
+    """The first thing that stands against it, or None."""
+    instance = spec["instance"]
+    spare = instance["activation"]["spare"]
+    if spare is None:
+        return "it listens on a unix socket"
+    if before["endpoint"] != instance["endpoint"]:
+        return "it moves to another address or port"
+    if taken := holder_of(spare["endpoint"]):
+        return f"its spare port {spare['endpoint']['port']} is taken by {taken['program']}"
+    if short := [row["device"] for row in rows if not holds_two(row)]:
+        return f"no room for two on {', '.join(short)}"
+    return redirect.unusable(instance["name"])
+
+
+def holds_two(row):
+    """Old and new at once, and then the new one twice, for as long as its spare serves."""
+    room, needs = row["room"], row["needs_mib"]
+    beside = room["there"] - room["own"]
+    return beside >= needs and room["there"] >= 2 * needs

@@ -1,0 +1,72 @@
+"""An activation as it is told: its report, and the phase that it is in.
+
+The phase is kept in memory (/run): telling it needs no disk.
+"""
+
+import contextlib
+import json
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from corral_host.system.commands import HostError, read_json, say, write_atomic
+from corral_host.system.holding import boot_id
+
+RUN = Path("/run/corral")
+
+
+def job_name(instance):
+    return f"activate-{instance}"
+
+
+def new_report(spec, instance, generation, by):
+    """A report of which nothing happened yet."""
+    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")  # noqa: UP017 - Python 3.10
+    return {
+        "host": spec["host"], "instance": instance, "at": at.replace("+00:00", "Z"), "by": by,
+        "rollout": spec.get("rollout"), "from": None, "to": generation, "how": "none",
+        "outcome": "refused", "serving": None, "reason": "", "phases": [], "gate": [],
+        "revert_gate": [], "gap_seconds": None, "log": "", "boot_id": boot_id(),
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def phase(report, name, detail=""):
+    """Time a part of an activation, and tell who asks meanwhile."""
+    say(f"{report['instance']}: {name}{f' ({detail})' if detail else ''}")
+    tell(report["instance"], {"name": name, "began": time.monotonic(), "detail": detail})
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        report["phases"].append({"phase": name, "seconds": round(time.monotonic() - began, 2)})
+
+
+def phase_file(job):
+    return RUN / f"{job}.phase"
+
+
+def tell(instance, document):
+    RUN.mkdir(mode=0o755, exist_ok=True)
+    write_atomic(phase_file(job_name(instance)), json.dumps(document))
+
+
+def phase_of(job):
+    """What a running job is at: name, seconds since, detail; None if it is nothing."""
+    found = read_json(phase_file(job))
+    if found is None:
+        return None
+    seconds = round(time.monotonic() - found["began"], 1)
+    return {"name": found["name"], "seconds": seconds, "detail": found["detail"]}
+
+
+def forget_phase(job):
+    phase_file(job).unlink(missing_ok=True)
+
+
+def failed(report, reason):
+    """The fault that carries a report."""
+    report["reason"] = reason
+    fault = HostError(reason)
+    fault.answer = report
+    return fault

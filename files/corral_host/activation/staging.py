@@ -1,0 +1,63 @@
+"""Put an api-key file or a generation on the host. Touches no service."""
+
+import hashlib
+from pathlib import Path
+
+from corral_host.instance.state import private_digest
+from corral_host.instance.stored_plan import stage_plan
+from corral_host.system.commands import HostError, write_atomic
+from corral_host.system.holding import refuse_other_asker
+from corral_host.system.modes import FOLDER, open_folder
+
+
+def write_key(instance, keys):
+    """Root's alone from the first byte: 0600 in 0700.
+
+    ``instance``: key_path; asker, see holding.py; was: the digest that the controller saw. Raises
+    HostError where somebody else's rollout is at work, or put other keys there meanwhile.
+    """
+    refuse_other_asker(instance.get("asker"))
+    refuse_unseen(instance, keys)
+    folder = Path(instance["key_path"]).parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    write_atomic(instance["key_path"], keys, mode=0o600)
+
+
+def refuse_unseen(instance, keys):
+    """Two controllers with a store each would overwrite each other's keys, and both be told well.
+
+    A file that others can read has no digest: it is written in any case.
+    """
+    path, found = instance["key_path"], private_digest(instance["key_path"])
+    seen = (None, instance.get("was", found), hashlib.sha256(keys.encode()).hexdigest())
+    if found not in seen:
+        raise HostError(
+            f"{path}: somebody else put keys there a moment ago. Next: run the same deploy again, "
+            "which tells whose they are"
+        )
+
+
+def stage(instance):
+    """A generation: the plan that it was made from, then the unit, which makes it count.
+
+    ``instance``: an InstancePlan, with asker, see holding.py. Raises HostError for another rollout.
+    """
+    refuse_other_asker(instance.pop("asker", None))
+    folder = Path(instance["folder"]) / "generations" / instance["generation"]
+    open_folder(folder)
+    if instance["chat_template"] is not None:
+        write_readable(instance["chat_template_path"], instance["chat_template"])
+    reference = instance.get("reference_text")
+    if reference is not None:
+        write_readable(instance["gate"]["perplexity"]["text_path"], reference)
+    stage_plan(instance)
+    write_atomic(folder / "unit", instance["unit_text"])
+
+
+def write_readable(path, text):
+    """For the server, which runs as a user of its own, whatever the umask says."""
+    write_atomic(path, text)
+    # The generation, the folder of generations, the instance, all instances, the state.
+    for folder in list(Path(path).parents)[:5]:
+        folder.chmod(FOLDER)

@@ -1,0 +1,97 @@
+"""A timer and a unit of the host that settle an activation when nobody else does.
+
+The timer fires when the job is stuck; the unit also runs at boot, after a reboot or a power cut.
+"""
+
+import sys
+from pathlib import Path
+
+from corral_host.system.commands import output, quiet, write_atomic
+
+# Beside what the plan allows for: commands of systemd, a gate's requests, writing things down.
+MARGIN_SECONDS = 60
+GATE_SECONDS = 180
+# Of a gate that measures.
+MEASURED_SECONDS = 900
+# A program that took the port, or a cable that was pulled, are waited for so long in a revert.
+OBSTACLE_SECONDS = 300
+RETRY_SECONDS = 30
+
+SERVICE = """\
+# Written by Corral for one activation, which removes it at its end.
+[Unit]
+Description=Corral: settle the activation of {instance}
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+# As long as it could not settle, such as while another activation has the lock.
+Restart=on-failure
+RestartSec={retry_seconds}
+ExecStart={python} {helper} guard {folder} {units}
+
+[Install]
+WantedBy=multi-user.target
+"""
+TIMER = """\
+# Written by Corral for one activation, which removes it at its end.
+[Unit]
+Description=Corral: settle the activation of {instance} in time
+
+[Timer]
+OnActiveSec={limit_seconds}
+AccuracySec=1s
+"""
+
+
+def guard_paths(units, instance):
+    base = Path(units) / f"corral-guard-{instance}"
+    return Path(f"{base}.service"), Path(f"{base}.timer")
+
+
+def limit_seconds(task):
+    """Longer than all that an activation and its revert may take."""
+    after, measured = task["after"], task["after"]["gate"]
+    gate = GATE_SECONDS + measured["soak_seconds"]
+    gate += MEASURED_SECONDS * sum(1 for part in ("speed", "perplexity") if measured[part])
+    starts = 3 if task["how"] == "side by side" else 2
+    switch = after["activation"]
+    waits = 2 * switch["drain_seconds"] + switch["confirm_seconds"] + OBSTACLE_SECONDS
+    return starts * (after["ready_timeout_seconds"] + gate) + waits + MARGIN_SECONDS
+
+
+def write(task):
+    """Both units; `arm` starts them once systemd has read them."""
+    service, timer = guard_paths(task["units"], task["instance"])
+    values = {
+        **task, "python": sys.executable, "limit_seconds": limit_seconds(task),
+        "retry_seconds": RETRY_SECONDS,
+    }  # fmt: skip
+    write_atomic(service, SERVICE.format(**values))
+    write_atomic(timer, TIMER.format(**values))
+
+
+def arm(task):
+    service, timer = guard_paths(task["units"], task["instance"])
+    # That of an earlier activation may still try: it would take this one for its own.
+    quiet("stop", service.name)
+    output("systemctl", "enable", "--quiet", service.name)
+    output("systemctl", "start", timer.name)
+
+
+def hurry(units, instance):
+    """Let the guard settle from now on, as long as it takes."""
+    quiet("start", "--no-block", guard_paths(units, instance)[0].name)
+
+
+def remove(units, instance):
+    """Both units go, if they are there. Needs no disk space."""
+    service, timer = guard_paths(units, instance)
+    if service.exists() or timer.exists():
+        quiet("stop", timer.name)
+        quiet("disable", "--quiet", service.name)
+        for path in (service, timer):
+            path.unlink(missing_ok=True)
+        output("systemctl", "daemon-reload")

@@ -1,0 +1,1 @@
+"""Measure the programs of a release on this host."""

@@ -1,0 +1,171 @@
+"""Measure the release and the model of an instance here: beside its server, or in its place."""
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from corral_host.checks.gate import PROOF, gate
+from corral_host.checks.program_unit import bench_unit, cpu_name, gpu_names, measure
+from corral_host.fit.memory import gpu_room, host_need, host_room, total
+from corral_host.instance.state import instance_state
+from corral_host.nvidia import nvidia_smi
+from corral_host.release.whole import release_is_whole
+from corral_host.system.commands import FAULTS, HostError, output, say, write_atomic
+from corral_host.system.lock_files import lock_file, lock_path, read, take, write
+
+
+def bench(spec):
+    """Run the commands of ``spec``; gives their lines of JSON and what they ran on.
+
+    ``spec``: host, state, instance (a name), instances (of the whole host), release, where
+    (beside or stop), commands (of argv and repeat each).
+    """
+    instance = chosen(spec)
+    with only_one(spec):
+        refuse_unready(spec, instance)
+        in_place = spec["where"] == "stop"
+        if not in_place:
+            refuse_beside(spec, instance)
+        began = time.time()
+        with stopped(instance) if in_place else contextlib.nullcontext():
+            outputs = [measure(instance, command, in_place) for command in spec["commands"]]
+        return {
+            "began_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+            "seconds": round(time.time() - began, 1),
+            "where": "stopped" if in_place else "beside",
+            "cpu": cpu_name(),
+            "gpus": gpu_names(instance),
+            "outputs": outputs,
+        }
+
+
+def chosen(spec):
+    return next(one for one in spec["instances"] if one["name"] == spec["instance"])
+
+
+@contextlib.contextmanager
+def only_one(spec):
+    """Two at a time would measure each other."""
+    with lock_file(lock_path(spec["state"], "bench")) as lock:
+        if not take(lock, fcntl.LOCK_EX, 0):
+            raise HostError(
+                f"a benchmark of {read(lock).strip() or 'another instance'} runs on this host. "
+                "Next: wait for it, then ask again"
+            )
+        write(lock, spec["instance"])
+        yield
+
+
+def refuse_unready(spec, instance):
+    name, release = f"{spec['host']}/{instance['name']}", spec["release"]
+    if not release_is_whole(release):
+        raise HostError(
+            f"{name}: release {release['key']} of {release['engine']} is not installed. "
+            "Next: deploy the host, then ask again"
+        )
+    for program in {command["argv"][0] for command in spec["commands"]}:
+        if not os.access(program, os.X_OK):
+            raise HostError(
+                f"{name}: release {release['key']} has no {Path(program).name}. Next: add it to "
+                f"targets in catalog/engines/{release['engine']}.toml, then deploy the host"
+            )
+    state = instance_state(instance)
+    if state["active"] != "active":
+        raise HostError(
+            f"{name} does not run ({state['active']}, {state['sub']}). "
+            f"Next: `corral start {name}`, or deploy the host, then ask again"
+        )
+    if not state["serves"]:
+        raise HostError(
+            f"{name} does not serve its planned generation {instance['generation']}. "
+            "Next: deploy the host, then ask again"
+        )
+
+
+def refuse_beside(spec, instance):
+    """What the instance holds must fit once more into what the others leave."""
+    short = shortages(spec, instance)
+    if short:
+        raise HostError(
+            f"{spec['host']}/{instance['name']}: no room beside the server: {'; '.join(short)}. "
+            "Next: give --stop, which stops the server meanwhile and starts it again"
+        )
+
+
+def shortages(spec, instance):
+    if instance["need"]["unknown"]:
+        return [f"what it needs is not known ({instance['need']['unknown']})"]
+    everyone = [{**one, "serves": instance_state(one)["serves"]} for one in spec["instances"]]
+    copy = {**instance, "unit": bench_unit(instance["name"])}
+    smi = nvidia_smi.ask() if instance["gpus"] else None
+    rows = [
+        (f"GPU {gpu}", total(need), gpu_room(gpu, copy, everyone, smi)["there"])
+        for gpu, need in zip(instance["gpus"], instance["need"]["gpus"])
+    ]
+    rows.append(("host memory", host_need(instance), host_room(copy, everyone)["there"]))
+    return [
+        f"{device} has {max(0, there)} MiB, it needs {needs}"
+        for device, needs, there in rows
+        if needs > there
+    ]
+
+
+@contextlib.contextmanager
+def stopped(instance):
+    """The server is away inside, and proved healthy again after, whatever happened."""
+    # First of all: with a full disk nothing is stopped.
+    write_atomic(marker(instance), json.dumps({"at": time.time()}))
+    say(f"stopping {instance['name']}")
+    failure = None
+    try:
+        output("systemctl", "stop", instance["unit"])
+        yield
+    except FAULTS as fault:
+        failure = fault
+    down = bring_back(instance)
+    if failure or down:
+        raise HostError("\n".join(str(one) for one in (failure, down) if one)) from failure
+
+
+def bring_back(instance):
+    """Start the server again and prove it; what is wrong with it, or None."""
+    try:
+        start_again(instance)
+        gate(instance, PROOF)
+    except FAULTS as fault:
+        return f"{instance['name']} was stopped for this and IS DOWN: {fault}"
+    marker(instance).unlink()
+    say(f"{instance['name']} serves again")
+    return None
+
+
+def start_again(instance):
+    # Its memory first. A unit that is not there is as good as a stopped one.
+    subprocess.run(
+        ["systemctl", "stop", bench_unit(instance["name"])], stderr=subprocess.DEVNULL, check=False
+    )
+    subprocess.run(
+        ["systemctl", "reset-failed", instance["unit"]], stderr=subprocess.DEVNULL, check=False
+    )
+    output("systemctl", "start", instance["unit"])
+
+
+def settle_bench(spec):
+    """Start a server whose benchmark is gone without doing so; tells it, or None."""
+    instance = chosen(spec)
+    if not marker(instance).exists():
+        return None
+    try:
+        start_again(instance)
+    except HostError as fault:
+        return f"the benchmark was interrupted, and {instance['name']} IS DOWN: {fault}"
+    marker(instance).unlink()
+    return f"the benchmark was interrupted; {instance['name']} was started again. Next: ask again"
+
+
+def marker(instance):
+    return Path(instance["folder"]) / "benching.json"

@@ -1,0 +1,124 @@
+"""The kept figures of an instance: tokens/s that its profile reached on these GPUs.
+
+<instance folder>/baseline.json is what a new generation is compared with; measured.json holds the
+figures of a generation in its gate, until it is kept.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from corral_host.checks.welch import is_faster
+from corral_host.instance.gate_rows import gate_plan
+from corral_host.system.commands import HostError, read_json, say, write_atomic
+
+
+def subject(instance):
+    """What figures must have in common to be compared; the weights and the engine may differ."""
+    plan = gate_plan(instance)["speed"]
+    return {
+        "profile": instance["profile"], "gpus": list(instance["gpus"]),
+        "lengths": list(plan["prompt_tokens"]), "generated_tokens": plan["generated_tokens"],
+    }  # fmt: skip
+
+
+def kept_file(instance):
+    return Path(instance["folder"]) / "baseline.json"
+
+
+def measured_file(instance):
+    return Path(instance["folder"]) / "measured.json"
+
+
+def kept(instance):
+    """The baseline, whatever it is of, or None. Raises HostError for a damaged one."""
+    path = kept_file(instance)
+    try:
+        found = json.loads(path.read_text())
+        if not all(is_measured(one) for one in found["samples"].values()):
+            raise ValueError("samples are positive numbers, two or more")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        name = instance["name"]
+        raise HostError(
+            f"{path} is damaged ({type(fault).__name__}: {fault}), so that nobody knows how fast "
+            f"{name} was. Next: `corral baseline HOST/{name} --forget`, then deploy again"
+        ) from fault
+    return found
+
+
+def is_measured(samples):
+    return len(samples) > 1 and all(one > 0 for one in samples)
+
+
+def samples(instance):
+    """What to compare with: measure -> tokens/s; empty where there is nothing for this subject."""
+    found, wanted = kept(instance), subject(instance)
+    same = found and {key: found.get(key) for key in wanted} == wanted
+    return found["samples"] if same else {}
+
+
+def note(instance, measured):
+    """Keep the figures of a generation for the time that it may be kept."""
+    document = {"generation": instance["generation"], "samples": measured}
+    write_atomic(measured_file(instance), json.dumps(document) + "\n")
+
+
+def drop(instance):
+    """Forget the figures of a generation that is kept, or never will be."""
+    measured_file(instance).unlink(missing_ok=True)
+
+
+def keep_baseline(instance, rows):
+    """After a generation is kept: its figures are the baseline where there is none, or raise it.
+
+    Never lowers it. A full disk is told and leaves the old one.
+    """
+    if not any(row["part"] == "speed" and row["ok"] for row in rows):
+        return
+    noted = read_json(measured_file(instance)) or {}
+    if noted.get("generation") != instance["generation"]:
+        return
+    old = samples(instance)
+    new = raised(old, noted["samples"])
+    if new != old:
+        document = {
+            **subject(instance), "samples": new, "generation": instance["generation"],
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }  # fmt: skip
+        try:
+            write_atomic(kept_file(instance), json.dumps(document, indent=1) + "\n")
+        except OSError as fault:
+            say(f"the baseline of {instance['name']} was not written: {fault}")
+    drop(instance)
+
+
+def raised(old, new):
+    """Each measure for itself."""
+    return {
+        measure: new[measure]
+        if measure not in old or is_faster(new[measure], old[measure])
+        else old[measure]
+        for measure in new
+    }
+
+
+def baselines(plan):
+    """The baselines of a plan's instances, as rows."""
+    return [shown(instance) for instance in plan["instances"]]
+
+
+def shown(instance):
+    try:
+        return {"instance": instance["name"], "baseline": kept(instance), "problem": ""}
+    except HostError as fault:
+        return {"instance": instance["name"], "baseline": None, "problem": str(fault)}
+
+
+def forget(plan):
+    """Remove the baselines of a plan's instances; the next kept generation makes new ones."""
+    found = [one for one in plan["instances"] if kept_file(one).exists()]
+    for instance in found:
+        kept_file(instance).unlink()
+    return {"forgotten": [instance["name"] for instance in found]}

@@ -1,0 +1,80 @@
+"""Perplexity of a generation's weights on its reference text, by the release's own program.
+
+Measured before the server starts: weights and server would not fit beside each other.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from corral_host.checks.program_unit import NOT_OURS, PROPERTIES, TRIES, last
+from corral_host.instance.gate_rows import gate_plan, row
+from corral_host.system.commands import HostError, say
+
+# Of both engines (perplexity.cpp); ik_llama.cpp names chunks and context before the equals sign.
+ESTIMATE = re.compile(r"Final estimate: PPL[^=\n]*(?:=\d+ )?= (\S+) \+/- (\S+)")
+# What it prints of each piece of the text as it reads.
+CHUNK = re.compile(r"\[\d+\]\S+,")
+# Beyond the time to load: the longest text that anybody should wait for.
+READING_SECONDS = 1800
+
+
+def perplexity(instance):
+    """Raises HostError where there is no estimate."""
+    plan = gate_plan(instance)["perplexity"]
+    value, error = estimate(instance, plan)
+    # Not a number is not below anything.
+    ok = float(value) <= plan["limit"]
+    return row("perplexity", ok, f"{value} +/- {error} on {plan['text']}", f"{plan['limit']:g}")
+
+
+def estimate(instance, plan):
+    """The text is read once more where the end of what the program said is lost."""
+    for _ in range(TRIES):
+        text = measured(instance, plan)
+        found = ESTIMATE.search(text)
+        if found:
+            return found.groups()
+        if not CHUNK.search(text):
+            break
+        say("llama-perplexity read the text and printed no estimate")
+    raise HostError(f"llama-perplexity gave no estimate:\n{last(text.splitlines())}")
+
+
+def measured(instance, plan):
+    program = plan["argv"][0]
+    for path in (program, plan["text_path"]):
+        if not os.access(path, os.R_OK):
+            raise HostError(f"{path} is missing. Next: deploy the host again, which puts it there")
+    seconds = instance["ready_timeout_seconds"] + READING_SECONDS
+    done = subprocess.run(
+        [*transient(instance, seconds), *plan["argv"]],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise HostError(
+            f"llama-perplexity failed with exit code {done.returncode}, within {seconds} s. "
+            f"Its last lines:\n{last(done.stdout.splitlines())}"
+        )
+    return done.stdout
+
+
+def transient(instance, seconds):
+    """A unit of its own, with the variables of the staged one; it ends with the job."""
+    name = instance["name"]
+    job = f"corral-job-activate-{name}.service"
+    properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", f"RuntimeMaxSec={seconds}"]
+    words = [f"--property={value}" for value in properties]
+    words += [f"--setenv={pair}" for pair in environment(instance)]
+    unit = f"--unit=corral-perplexity-{name}.service"
+    return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *words, "--"]
+
+
+def environment(instance):
+    folder = Path(instance["folder"]) / "generations" / instance["generation"]
+    lines = (folder / "unit").read_text().splitlines()
+    given = [line.partition("=")[2] for line in lines if line.startswith("Environment=")]
+    pairs = [pair for words in given for pair in shlex.split(words)]
+    return [pair for pair in pairs if pair.partition("=")[0] != NOT_OURS]

@@ -1,0 +1,116 @@
+"""Tokens per second of a server, by its own timings, against the baseline of its profile here."""
+
+import json
+import math
+import secrets
+import statistics
+
+from corral_host.checks import baseline
+from corral_host.checks.probes import refuse_other
+from corral_host.checks.welch import KEPT, OPEN, SLOWER, is_narrow, verdict
+from corral_host.instance.gate_rows import gate_plan, row
+from corral_host.server.asking import ask, limit_seconds
+from corral_host.server.http import first_key
+from corral_host.system.commands import HostError
+
+# Each is a token or more in any vocabulary; a prompt of them is like no other from its first word.
+WORDS = (
+    *("and", "river", "seven", "light", "under", "paper", "often", "stone", "music", "north"),
+    *("garden", "because", "window", "never", "copper", "answer", "letter", "winter", "bridge"),
+    *("little", "hundred", "quiet", "market", "silver", "engine", "morning", "yellow", "captain"),
+    *("island", "teacher", "across", "forest", "number", "simple", "orange", "doctor", "between"),
+)
+# The server's figure -> ours.
+TIMINGS = {"prompt_per_second": "prompt", "predicted_per_second": "generation"}
+
+
+def speed(instance):
+    """Runs until the spread leaves no doubt; undecided at the last one is failed."""
+    plan, known = gate_plan(instance)["speed"], baseline.samples(instance)
+    measured = {}
+    # The first of all pays for what is made once.
+    measure(instance, min(plan["prompt_tokens"]), plan["generated_tokens"])
+    for run in range(1, plan["max_runs"] + 1):
+        for tokens in plan["prompt_tokens"]:
+            found = measure(instance, tokens, plan["generated_tokens"])
+            for name, per_second in found.items():
+                measured.setdefault(f"{name} at {tokens}", []).append(per_second)
+        if run >= plan["runs"]:
+            verdicts = judged(measured, known, plan["epsilon"], run == plan["max_runs"])
+            if OPEN not in verdicts.values() or SLOWER in verdicts.values():
+                break
+    baseline.note(instance, measured)
+    return outcome(instance, measured, known, verdicts)
+
+
+def judged(measured, known, epsilon, last):
+    """What has no baseline yet is kept, and measured until it makes a good one."""
+    return {
+        name: verdict(found, known[name], epsilon, last)
+        if name in known
+        else (KEPT if last or is_narrow(found, epsilon) else OPEN)
+        for name, found in measured.items()
+    }
+
+
+def outcome(instance, measured, known, verdicts):
+    epsilon, runs = gate_plan(instance)["speed"]["epsilon"], len(next(iter(measured.values())))
+    limit = f"{1 - epsilon:.0%} of {figures(known)}" if known else "none yet: these become it"
+    ok = all(one == KEPT for one in verdicts.values())
+    detail = f"{runs} runs" if ok else why(instance, measured, known, verdicts)
+    return row("speed", ok, figures(measured), limit, detail)
+
+
+def figures(samples):
+    means = {name: statistics.fmean(found) for name, found in samples.items()}
+    shown = [f"{mean:.{0 if mean >= 100 else 1}f} {name}" for name, mean in means.items()]
+    return f"{', '.join(shown)} tokens/s"
+
+
+def why(instance, measured, known, verdicts):
+    bad = [
+        f"{name}: {share(measured[name], known[name])}, "
+        + ("too slow" if found == SLOWER else "the spread is too wide to tell")
+        for name, found in verdicts.items()
+        if found != KEPT
+    ]
+    runs = len(next(iter(measured.values())))
+    return (
+        f"{'; '.join(bad)}, after {runs} runs. Next: if that is meant, "
+        f"`corral baseline HOST/{instance['name']} --forget`, then deploy again"
+    )
+
+
+def share(new, old):
+    return f"{statistics.fmean(new) / statistics.fmean(old):.1%} of the baseline"
+
+
+def measure(instance, tokens, generated):
+    """Tokens per second of one prompt that no cache knows, and of what follows it."""
+    body = {
+        "prompt": prompt(instance, tokens), "n_predict": generated, "temperature": 0,
+        "ignore_eos": True, "cache_prompt": False,
+    }  # fmt: skip
+    seconds = limit_seconds(generated, tokens)
+    code, text = ask(instance, "POST /completion", body, first_key(instance), seconds)
+    refuse_other(code, text)
+    timings = json.loads(text).get("timings")
+    if not timings:
+        raise HostError("the server tells no timings")
+    if timings["prompt_n"] < tokens:
+        raise HostError(f"{timings['prompt_n']} of {tokens} tokens were read, the rest was cached")
+    return {name: checked(timings[field]) for field, name in TIMINGS.items()}
+
+
+def checked(per_second):
+    if not (per_second and math.isfinite(per_second) and per_second > 0):
+        raise HostError(f"the server tells {per_second} tokens/s")
+    return per_second
+
+
+def prompt(instance, tokens):
+    """Random words as so many tokens of the model's own."""
+    content = " ".join(secrets.choice(WORDS) for _ in range(tokens))
+    code, text = ask(instance, "POST /tokenize", {"content": content}, first_key(instance))
+    refuse_other(code, text)
+    return json.loads(text)["tokens"][:tokens]

@@ -1,0 +1,198 @@
+"""Prove that instances fit on this host, with the engine's own count, before weights are here."""
+
+from corral_host.fit import llama_fit_params
+from corral_host.fit.memory import find, gpu_room, host_room, is_mapped, total
+from corral_host.nvidia import nvidia_smi
+from corral_host.system.commands import HostError
+from corral_host.weights import hub
+from corral_host.weights.headers import proof_folder, put
+from corral_host.weights.receipts import shard_is_proved
+
+PARTS = ("weights_mib", "kv_mib", "compute_mib", "runtime_mib")
+NOTHING = dict.fromkeys(PARTS, 0)
+# As many weights stay in memory on any host (corral/fit/answer.py).
+LEAST_MAPPED_MIB = 1024
+AGAIN = "mend that in the profile or on the host, then run the same deploy again"
+
+
+def prove(document):
+    """A verdict for each waiting instance of a plan; those that serve are counted beside it.
+
+    ``document``: a HostPlan with ``waiting``, the names of instances that do not serve it yet.
+    """
+    engines = {release["key"]: release["engine"] for release in document["releases"]}
+    known = hub.with_token(document["shards"], document.get("token"))
+    shards = {shard["path"]: shard for shard in known}
+    everyone = [
+        {
+            **one,
+            "host": document["host"],
+            "engine": engines[one["release"]],
+            "serves": one["name"] not in document["waiting"],
+        }
+        for one in document["instances"]
+    ]
+    smi = nvidia_smi.ask()
+    try:
+        with proof_folder(document["paths"]) as folder:
+            return [
+                verdict(one, [other for other in everyone if other is not one], shards, folder, smi)
+                for one in everyone
+                if not one["serves"]
+            ]
+    except OSError as fault:
+        raise HostError(f"no room for a proof: {fault}\n  Next: mend that, deploy again") from fault
+
+
+def verdict(instance, others, shards, folder, smi):
+    rows, notes = [], []
+    try:
+        tool = count(instance, [shards[path] for path in instance["shards"]], folder, smi, notes)
+        rows += gpu_rows(instance, tool, others, smi)
+        rows.append(host_row(instance, tool, others, notes))
+        refuse_shortage(instance, rows)
+        message = ""
+    except (HostError, OSError) as fault:
+        what, _, next_step = str(fault).replace("\n", " ").partition(" Next: ")
+        message = f"{instance['name']}: {what}\n  Next: {next_step or AGAIN}"
+    return {
+        "instance": instance["name"],
+        "ok": not message,
+        "rows": rows,
+        "notes": notes,
+        "message": message,
+    }
+
+
+def count(instance, shards, folder, smi, notes):
+    """Rows of llama-fit-params; None where the plan's own count must do, which a note explains."""
+    unknown = instance["need"]["unknown"]
+    if not all(shard["header"] or shard_is_proved(shard) for shard in shards):
+        raise HostError(
+            f"fit not proved: {unknown}. Next: run the same deploy again once the hub can be "
+            "reached"
+        )
+    if instance["fit_argv"] is None:
+        notes.append(f"{instance['engine']} has no llama-fit-params: counted from the header")
+        notes.extend([f"known in part: {unknown}"] if unknown else [])
+        return None
+    if crowded(instance, smi):
+        notes.append("too little is free for llama-fit-params itself: counted from the header")
+        return None
+    home = folder / instance["name"]
+    home.mkdir()
+    paths = [put(shard, home) for shard in shards]
+    return llama_fit_params.ask(instance, paths[0])
+
+
+def crowded(instance, smi):
+    """Whether a GPU has no room for one more CUDA context beside what runs there now."""
+    if instance["need"]["unknown"]:
+        return False
+    found = [(find(gpu, smi), need) for gpu, need in zip(instance["gpus"], plans(instance))]
+    return any(gpu and (gpu["memory_free_mib"] or 0) < need["runtime_mib"] for gpu, need in found)
+
+
+def plans(instance):
+    """What the plan says of each GPU of the set."""
+    known = instance["need"]["gpus"]
+    return [*known, *[NOTHING] * (len(instance["gpus"]) - len(known))]
+
+
+def gpu_rows(instance, tool, others, smi):
+    rows = []
+    for number, (gpu, plan) in enumerate(zip(instance["gpus"], plans(instance))):
+        seen = tool.get(f"CUDA{number}") if tool else None
+        if tool and not seen and must_be_seen(instance, number, plan):
+            raise HostError(
+                f"llama-fit-params sees no CUDA{number}, so the server would not use GPU {gpu}. "
+                "Next: see that nvidia-smi lists it and that the driver fits the release's toolkit"
+            )
+        parts = combined(instance, plan, seen, min)
+        room = gpu_room(gpu, instance, others, smi)
+        rows.append(row(f"GPU {gpu}", parts, room, seen, plan))
+    return rows
+
+
+def must_be_seen(instance, number, plan):
+    """With split mode none the others of a set hold nothing."""
+    if instance["need"]["unknown"]:
+        return number == 0
+    return plan["weights_mib"] + plan["kv_mib"] > 0
+
+
+def host_row(instance, tool, others, notes):
+    """Mapped weights need no room of their own: less of it makes them slow, not wrong."""
+    seen = tool["Host"] if tool else None
+    plan = instance["need"]["host"] or NOTHING
+    parts = combined(instance, plan, seen, max)
+    mapped = parts["weights_mib"] if is_mapped(instance) else 0
+    if mapped and seen:
+        # What the engine does not count as mapped it repacks, into memory of its own.
+        mapped = min(mapped, seen["weights_mib"])
+    parts["weights_mib"] -= mapped
+    room = host_room(instance, others)
+    left = room["there"] - total(parts)
+    if mapped >= LEAST_MAPPED_MIB and mapped > left >= 0:
+        notes.append(
+            f"{gib(mapped)} of weights are mapped and {gib(left)} of memory is left for them: "
+            "they will be read from disk again and again"
+        )
+    return row("host memory", parts, room, seen, plan)
+
+
+def combined(instance, plan, seen, of_compute):
+    """The larger of two exact counts. llama-fit-params counts logits for a whole batch, a server
+    makes one for each slot: on GPUs the smaller bound holds.
+
+    An MTP block has KV and compute of its own, which llama-fit-params leaves out.
+    """
+    if seen is None:
+        return dict(plan)
+    if instance["need"]["unknown"]:
+        return {**seen, "runtime_mib": plan["runtime_mib"]}
+    pick = max if "--spec-type" in instance["argv"] else of_compute
+    return {
+        "weights_mib": max(seen["weights_mib"], plan["weights_mib"]),
+        "kv_mib": max(seen["kv_mib"], plan["kv_mib"]),
+        "compute_mib": pick(seen["compute_mib"], plan["compute_mib"]),
+        "runtime_mib": plan["runtime_mib"],
+    }
+
+
+def row(device, parts, room, seen, plan):
+    return {
+        "device": device,
+        "needs_mib": total(parts),
+        "there_mib": room["there"],
+        "counted": parts,
+        "tool": seen,
+        "plan": plan,
+        "room": room,
+    }
+
+
+def refuse_shortage(instance, rows):
+    short = [one for one in rows if one["needs_mib"] > one["there_mib"]]
+    if not short:
+        return
+    name, profile = f"{instance['model']}/{instance['quant']}", instance["profile"]
+    command = f"corral fit {name} --profile {profile} --host {instance['host']}"
+    advice = 'choose placement = "auto", a smaller context or a smaller quant'
+    if all(one["device"] == "host memory" for one in short):
+        advice = "choose a smaller context, fewer slots or a smaller prompt_cache_mib"
+    raise HostError(f"{'; '.join(map(shortage, short))}. Next: {advice} (`{command}`)")
+
+
+def shortage(one):
+    room = one["room"]
+    parts = [f"free {gib(room['free'])}", f"held by itself {gib(room['own'])}"]
+    parts += [f"still to be taken by {name} {gib(mib)}" for name, mib in room["taken"].items()]
+    parts += [f"held by {stranger}" for stranger in room["strangers"]]
+    there = gib(max(one["there_mib"], 0))
+    said = f"{one['device']}: {gib(one['needs_mib'])} needed, {there} is there"
+    return f"{said} ({', '.join(parts)})"
+
+
+def gib(mib):
+    return f"{mib / 1024:.1f} GiB"

@@ -1,0 +1,1 @@
+"""HAProxy on this host: generations, drains, changes, checks."""

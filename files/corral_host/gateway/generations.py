@@ -1,0 +1,206 @@
+"""Generations of a gateway on its host: written, switched to in one rename, read again."""
+
+import contextlib
+import grp
+import hashlib
+import json
+import os
+import re
+import socket
+import stat
+import time
+from pathlib import Path
+
+from corral_host.gateway.socket import current_worker, running_generation, save
+from corral_host.instance.unit_file import ENABLED, unit_file_state
+from corral_host.server.held_keys import UPSTREAM_KEYS, gateway_keys
+from corral_host.system.commands import HostError, output, point, show, write_atomic
+
+UNIT = "haproxy.service"
+HAPROXY = "/usr/sbin/haproxy"
+GROUP = "haproxy"
+CONFIG, DROP_IN = "haproxy.cfg", "haproxy.service.conf"
+START_SECONDS = 10
+# Beside the generations while the current one is not proved; holds the one from before.
+UNPROVED = "unproved"
+
+
+def listens(folder):
+    """Addresses and ports of a generation's configuration."""
+    text = (folder / CONFIG).read_text()
+    return set(re.findall(r"^  bind \[?([0-9a-f.:]+?)\]?:(\d+)(?: |$)", text, re.MULTILINE))
+
+
+def refuse_taken(places):
+    """HAProxy would find it out itself, but takes no connections while it tries."""
+    for address, port in places:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, int(port)))
+            except OSError as error:
+                raise HostError(
+                    f"the gateway cannot listen on {address}:{port}: {error}"
+                ) from error
+
+
+def write(folder, files):
+    """Root's alone while parts of it are missing; whole, HAProxy reads it too."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    let_in(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, text in files.items():
+        write_atomic(folder / name, text, mode=0o600)
+    for path in (*folder.iterdir(), folder):
+        let_in(path)
+
+
+def let_in(path):
+    os.chown(path, -1, readers())
+    path.chmod(mode_of(path))
+
+
+def mode_of(path):
+    """For root, who writes it, and HAProxy, which reads it."""
+    return 0o750 if path.is_dir() else 0o640
+
+
+def readers():
+    """The group that HAProxy's package made for it alone."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return os.getegid()
+
+
+def switch(document, generation):
+    root = Path(document["folder"])
+    place = drop_in_path(document["units"])
+    point(root / "current", generation)
+    place.parent.mkdir(exist_ok=True)
+    text = (root / generation / DROP_IN).read_text()
+    # A master that was started with another configuration would read that one again; one that was
+    # started in other confines stays in them.
+    stays = runs_ours(root) and place.is_file() and place.read_text() == text
+    write_atomic(place, text)
+    output("systemctl", "daemon-reload")
+    output("systemctl", "enable", "--quiet", UNIT)
+    # A reload does it by itself, with the new configuration as well.
+    with contextlib.suppress(HostError):
+        save((root / generation / CONFIG).read_text())
+    _, before = current_worker()
+    output("systemctl", "reload" if stays else "restart", UNIT)
+    wait_until_up(generation, before)
+
+
+def wait_until_up(generation, before):
+    """Until another worker than ``before`` serves it: the old one may have read other files."""
+    deadline = time.monotonic() + START_SECONDS
+    while (found := current_worker())[0] != generation or found[1] == before:
+        if time.monotonic() > deadline:
+            raise HostError(f"HAProxy does not start with generation {generation}")
+        time.sleep(0.2)
+
+
+def back(document, old):
+    """The generation from before serves again; without one HAProxy stops. Says what happened."""
+    log = "\n".join(last_words())
+    if old:
+        try:
+            switch(document, old)
+        except HostError as fault:
+            return f"{log}\nGOING BACK FAILED, the gateway may be down: {fault}"
+        return f"{log}\nGeneration {old} serves again."
+    output("systemctl", "stop", UNIT)
+    drop_in_path(document["units"]).unlink()
+    (Path(document["folder"]) / "current").unlink()
+    output("systemctl", "daemon-reload")
+    return log
+
+
+def last_words():
+    """What HAProxy said about itself of late; requests are logged beside it."""
+    log = output("journalctl", "--unit", UNIT, "--lines", "500", "--output=cat", "--no-pager")
+    return [line for line in log.splitlines() if line.startswith(("[ALERT]", "[WARNING]"))][-10:]
+
+
+def runs_ours(root):
+    pid = show(UNIT, "MainPID")["MainPID"]
+    if pid == "0":
+        return False
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    return f"{root}/current/{CONFIG}" in words
+
+
+def drop_in_path(units):
+    return Path(units) / f"{UNIT}.d" / "corral.conf"
+
+
+def current(root):
+    """The generation that HAProxy starts with, or None."""
+    return linked(root, "current")
+
+
+def linked(root, name):
+    """The generation that a link names, or None."""
+    link = root / name
+    return os.readlink(link) if link.is_symlink() else None
+
+
+def gateway_state(gateway, units):
+    """What is installed, and what runs; one that is not whole or not for a boot counts as none."""
+    root = Path(gateway["folder"])
+    found = current(root)
+    proved = not (root / UNPROVED).exists()
+    whole = proved and not wrong_files(root, units) and unit_file_state(UNIT) == ENABLED
+    keys = gateway_keys(root)
+    return {
+        "installed": found if whole else None,
+        "running": running_generation(),
+        "keys": sorted(keys),
+        "upstream": shown_keys(keys),
+    }
+
+
+def shown_keys(keys):
+    """Pool -> sha256 of the key that its servers are shown."""
+    shown = {name: text for name, text in keys.items() if name.startswith(UPSTREAM_KEYS)}
+    return {name[len(UPSTREAM_KEYS) :]: sha256(text.strip()) for name, text in shown.items()}
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def wrong_files(root, units):
+    """What is not as Corral wrote it, of what the next start or reload reads; sorted paths."""
+    found, place = current(root), drop_in_path(units)
+    if found is None:
+        return [str(root / "current")]
+    folder = root / found
+    wrong = [] if is_private(folder) and digest(unnamed(folder)) == found else [str(folder)]
+    drop_in = folder / DROP_IN
+    same = place.is_file() and drop_in.is_file() and place.read_text() == drop_in.read_text()
+    return wrong if same else [*wrong, str(place)]
+
+
+def is_private(folder):
+    """Whether HAProxy reads it, nobody else does, and nobody but root writes it."""
+    return all(map(is_let_in, (folder.parent, folder, *folder.iterdir())))
+
+
+def is_let_in(path):
+    found = path.stat()
+    told = (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+    return told == (os.geteuid(), readers(), mode_of(path))
+
+
+def unnamed(folder):
+    """Texts of a generation, its own id left out."""
+    return {path.name: path.read_text().replace(folder.name, "") for path in folder.iterdir()}
+
+
+def digest(texts):
+    """The id of a generation, as corral/gateway/files.py makes it: over all its files."""
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What this host keeps of an instance: units, generations, plans, reports."""

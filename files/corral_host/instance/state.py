@@ -1,0 +1,111 @@
+"""What an instance is on this host now: its unit, its generations, whether it serves."""
+
+import os
+from pathlib import Path
+
+from corral_host.instance import unit_changes
+from corral_host.instance.gate_change import changed_parts
+from corral_host.instance.gate_rows import gate_plan
+from corral_host.instance.stored_plan import is_staged
+from corral_host.instance.unit_file import (
+    ENABLED,
+    edited_files,
+    installed_generation,
+    is_staged_as_planned,
+)
+from corral_host.server.held_keys import has_keys
+from corral_host.system.commands import digest_or_none, read_json, sha256_of, show
+
+UNIT_PROPERTIES = (
+    "ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp", "UnitFileState",
+)  # fmt: skip
+# What differs between a plan and an instance, for people.
+DOWN = "it does not run"
+OTHER = "another generation is installed or proved"
+UNFINISHED = "an activation of it is unfinished"
+EDITED = "its unit file, or a file that it names, was edited"
+DISABLED = "it is not enabled"
+PROGRAM = "its program was replaced since it started"
+GATE = "its gate changed"
+# llama.cpp and ik_llama.cpp read their key file once, when they parse their arguments.
+KEYS = "its keys were replaced since it started"
+
+
+def instance_state(instance):
+    folder = Path(instance["folder"])
+    receipt = read_json(folder / "receipt.json") or {}
+    unit = show(instance["unit"], *UNIT_PROPERTIES)
+    differs = [*differences(instance, receipt, unit), *of_process(instance, unit)]
+    return {
+        "active": unit["ActiveState"],
+        "sub": unit["SubState"],
+        "pid": int(unit["MainPID"]),
+        "restarts": int(unit["NRestarts"]),
+        "since": unit["ActiveEnterTimestamp"],
+        "installed_generation": installed_generation(instance["unit_path"]),
+        "proved_generation": receipt.get("generation"),
+        "key_sha256": private_digest(instance["key_path"]),
+        "has_keys": has_keys(instance),
+        "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
+        and is_staged(instance),
+        "differs": differs,
+        "serves": not differs,
+    }
+
+
+def private_digest(path):
+    """Digest of a key file; None where there is none, or where others could read it."""
+    if not os.path.exists(path) or os.stat(path).st_mode & 0o077:
+        return None
+    return sha256_of(path)
+
+
+def differences(instance, receipt, unit):
+    """What is on the disk, and what systemd was told, against the plan."""
+    folder, planned = Path(instance["folder"]), instance["generation"]
+    installed = installed_generation(instance["unit_path"])
+    found = {
+        DOWN: unit["ActiveState"] != "active",
+        OTHER: not receipt.get("generation") == planned == installed,
+        UNFINISHED: (folder / "activating.json").exists(),
+        EDITED: edited_files(instance),
+        DISABLED: unit["UnitFileState"] != ENABLED,
+        GATE: receipt.get("generation") == planned and changed_parts(instance),
+    }
+    return [what for what, differs in found.items() if differs]
+
+
+def of_process(instance, unit):
+    """What runs, against what a start would run now; nothing of a server that does not run."""
+    if unit["ActiveState"] != "active":
+        return []
+    try:
+        return [
+            *replaced(instance, unit["MainPID"]),
+            *unit_changes.differences(instance, unit["MainPID"]),
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return [DOWN]
+
+
+def replaced(instance, pid):
+    """Whether a server runs a program, or read keys, that were replaced since it started."""
+    program = os.readlink(f"/proc/{pid}/exe")
+    keys = digest_or_none(f"/proc/{pid}/root/run/credentials/{instance['unit']}/api-keys")
+    found = {
+        PROGRAM: program.endswith(" (deleted)"),
+        KEYS: keys != digest_or_none(instance["key_path"]),
+    }
+    return [what for what, differs in found.items() if differs]
+
+
+def generation_is_whole(folder, instance):
+    text = folder / "unit"
+    is_there = (
+        text.is_file()
+        and installed_generation(text) == instance["generation"]
+        and is_staged_as_planned(instance)
+    )
+    # A text for the gate may come later: it makes no new generation.
+    perplexity = gate_plan(instance)["perplexity"]
+    return is_there and (not perplexity or os.path.exists(perplexity["text_path"]))

@@ -1,0 +1,149 @@
+"""What changes a server from outside its unit file: drop-ins, other unit files, variables.
+
+A unit file that is ours to the last byte says nothing about a drop-in beside it, which may give the
+server another user, or tools that run programs for requests.
+"""
+
+import contextlib
+import os
+import re
+import time
+from pathlib import Path
+
+from corral_host.system.commands import HostError, output, show
+
+# Where systemd looks for units and drop-ins (systemd.unit(5)), but for what a distribution ships.
+SEARCHED = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+    "/run/systemd/generator.early", "/etc/systemd/system", "/etc/systemd/system.attached",
+    "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
+    "/usr/local/lib/systemd/system", "/run/systemd/generator.late",
+)  # fmt: skip
+# Some distributions ship a drop-in for all services there, such as another way to time out; its
+# packages may change any program as well.
+SHIPPED = ("/usr/lib/", "/lib/")
+# By these a server, its libraries, CUDA or the loader would do something else.
+MEANT = (
+    "LLAMA_", "GGML_", "MTMD_", "HF_", "HUGGING", "CUDA_", "LD_", "GLIBC_TUNABLES", "GCONV_PATH",
+)  # fmt: skip
+# Where systemd's own settings are (systemd-system.conf(5)), and which of them give variables.
+CONFIGURED = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd")
+GIVEN = re.compile(r"^\s*(?:Default|Manager)Environment\s*=(.*)$", re.MULTILINE)
+PROPERTIES = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
+STALE = "systemd has not read its unit file since it changed"
+DROP_INS = "files beside its unit file change it"
+VARIABLES = "variables change it that no plan sets"
+# What the specifier %C stands for in a unit of the system.
+CACHES = "/var/cache"
+# The kernel shows a new program's variables as empty for a moment.
+LOOKS, LOOK_SECONDS = 20, 0.05
+
+
+def strange_files(unit, unit_path):
+    """Files that change a unit now, or would from the next daemon-reload on, sorted."""
+    found = set(strange_drop_ins(unit))
+    fragment = show(unit, *PROPERTIES).get("FragmentPath")
+    found |= {path for path in [fragment] if path and not is_same(path, unit_path)}
+    return sorted(found)
+
+
+def strange_drop_ins(unit, but=None):
+    """Those that no distribution ships, but one that is Corral's own; sorted."""
+    read = show(unit, *PROPERTIES).get("DropInPaths", "").split()
+    found = {path for path in read if not path.startswith(SHIPPED)}
+    found |= {str(path) for path in lying_there(unit)}
+    return sorted(path for path in found if but is None or not is_same(path, but))
+
+
+def lying_there(unit):
+    """Drop-ins for a unit, for its prefixes and for all services (systemd.unit(5))."""
+    parts = unit[: -len(".service")].split("-")
+    prefixes = ["-".join(parts[:count]) + "-" for count in range(1, len(parts))]
+    names = [f"{unit}.d", *(f"{prefix}.service.d" for prefix in prefixes), "service.d"]
+    for folder in SEARCHED:
+        for name in names:
+            yield from Path(folder, name).glob("*.conf")
+
+
+def is_same(path, other):
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def strange_variables(instance, pid):
+    """Names of variables that a running server has, or lacks, against its plan, sorted."""
+    found, planned = environment_of(pid), planned_environment(instance)
+    if planned is None:
+        return []
+    names = {name for name in found if name.startswith(MEANT)} | planned.keys()
+    return sorted(name for name in names if found.get(name) != planned.get(name))
+
+
+def environment_of(pid):
+    for _ in range(LOOKS):
+        text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+        if text:
+            break
+        time.sleep(LOOK_SECONDS)
+    return dict(pair.split("=", 1) for pair in text.split("\0") if "=" in pair)
+
+
+def planned_environment(instance):
+    """Variables as a process sees them; None in a plan of before they were part of it."""
+    planned = instance.get("environment")
+    return planned and {name: value.replace("%C", CACHES) for name, value in planned.items()}
+
+
+def manager_variables(instance):
+    """Names of variables that systemd would give to every server, but those that its unit sets."""
+    lines = output("systemctl", "show-environment").splitlines()
+    names = {line.partition("=")[0] for line in lines} | set(configured_variables())
+    return sorted(
+        name
+        for name in names
+        if name.startswith(MEANT) and name not in (instance.get("environment") or {})
+    )
+
+
+def configured_variables():
+    """Names that systemd's own files will give to every server once it reads them again."""
+    for folder in CONFIGURED:
+        for path in [Path(folder, "system.conf"), *Path(folder, "system.conf.d").glob("*.conf")]:
+            with contextlib.suppress(FileNotFoundError):
+                for words in GIVEN.findall(path.read_text()):
+                    yield from (word.strip("\"'").partition("=")[0] for word in words.split())
+
+
+def differences(instance, pid):
+    """What keeps a server from being that of its unit file alone, for people."""
+    found = {
+        STALE: show(instance["unit"], "NeedDaemonReload").get("NeedDaemonReload") == "yes",
+        DROP_INS: strange_files(instance["unit"], instance["unit_path"]),
+        VARIABLES: strange_variables(instance, pid) or manager_variables(instance),
+    }
+    return [what for what, differs in found.items() if differs]
+
+
+def refuse(instance):
+    """Raises HostError when a start would not be that of the unit file alone; changes nothing."""
+    spare = instance["activation"]["spare"]
+    for one in filter(None, (instance, spare)):
+        if files := strange_files(one["unit"], one["unit_path"]):
+            raise HostError(f"{instance['name']}: {told(one['unit'], files)}")
+    if names := manager_variables(instance):
+        raise HostError(
+            f"{instance['name']}: systemd would give its server {', '.join(names)}, which no plan "
+            f"sets. Next: on the host `systemctl unset-environment {' '.join(names)}`, look for "
+            "DefaultEnvironment= in /etc/systemd, then run the same deploy again"
+        )
+
+
+def told(unit, files):
+    """One sentence, and what takes the files away."""
+    own = [path for path in files if f"/{unit}.d/" in path]
+    others = " ".join(path for path in files if path not in own)
+    steps = [f"`systemctl revert {unit}`"] if own else []
+    steps += [f"`rm {others} && systemctl daemon-reload`"] if others else []
+    return (
+        f"{unit} is changed by {', '.join(files)}. Next: on the host {' and '.join(steps)}, then "
+        "run the same deploy again"
+    )

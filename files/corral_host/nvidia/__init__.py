@@ -1,0 +1,1 @@
+"""GPUs, their driver and the CUDA toolkit on this host."""

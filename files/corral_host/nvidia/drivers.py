@@ -1,0 +1,137 @@
+"""Install a pinned NVIDIA driver and CUDA toolkit, keep apt's hands off them, load them."""
+
+import os
+import tempfile
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from corral_host.nvidia import gpu, nvidia_smi
+from corral_host.nvidia.openpgp import MOST_BYTES, checked_key
+from corral_host.system import kernel
+from corral_host.system.commands import HostError, loud, output, say, show, write_atomic
+from corral_host.system.kernel import run
+
+OPTIONS = (
+    "-o", "DPkg::Lock::Timeout=300",
+    "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+)  # fmt: skip
+
+
+def set_up(spec):
+    """Everything before a reboot; safe to repeat after a cut at any point."""
+    for path, text in spec["files"].items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    if spec["install"]:
+        install(spec)
+    hold(spec)
+    if spec["load_modules"]:
+        load_modules()
+    if spec["persistence"]:
+        persist()
+
+
+def install(spec):
+    source = spec["source"]
+    if source and source["key_url"]:
+        fetch_key(source["key_url"], source["key_fingerprint"], spec["keyring"])
+    apt_get("update")
+    names = [name for one in spec["install"] for name in one["packages"]]
+    for one in spec["install"]:
+        for name in one["packages"]:
+            refuse_another(name, one["version"])
+    # apt would rather fail than touch a held one that these depend on; `hold` comes back to them.
+    held = [name for name, found in driver_packages(spec).items() if found["held"]]
+    if held:
+        loud("apt-mark", "unhold", *held)
+    # The pins choose the versions, also of what these depend on.
+    apt_get("install", "--allow-downgrades", *names, *headers())
+
+
+def apt_get(word, *words):
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    loud("apt-get", word, "-y", *OPTIONS, *words, env=environment)
+
+
+def driver_packages(spec):
+    return gpu.packages(spec["named"], gpu.library_version())
+
+
+def fetch_key(url, wanted, target):
+    """By apt's own means, so that its proxy and certificates count; kept if it is the right one.
+
+    apt then trusts whatever it finds in ``target``: that is the text made of the checked packets.
+    """
+    data = download(url)
+    try:
+        found, text = checked_key(data)
+    except HostError as error:
+        raise HostError(f"{url}: {error}") from error
+    if found != wanted:
+        raise HostError(
+            f"{url} holds the key {found}, not {wanted}. Next: ask its publisher which is right; "
+            "the pinned one is key_fingerprint in catalog/drivers/"
+        )
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, text)
+
+
+def download(url):
+    """The bytes there, cut off at the size that no key has: a server need never end."""
+    limited = ("prlimit", f"--fsize={MOST_BYTES}", "/usr/lib/apt/apt-helper")
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = Path(folder) / "key"
+        try:
+            loud(*limited, "download-file", url, fetched)
+        except HostError as error:
+            raise HostError(
+                f"{url}: {error} (a key has {MOST_BYTES} bytes at most). "
+                "Next: see that the host reaches it, then run the same deploy again"
+            ) from error
+        with open(fetched, "rb") as file:
+            return file.read(MOST_BYTES + 1)
+
+
+def refuse_another(name, pinned):
+    """What apt would install, if no source has the pinned version."""
+    lines = output("apt-cache", "policy", name).splitlines()
+    words = [line.split() for line in lines]
+    candidate = next((w[1] for w in words if len(w) == 2 and w[0] == "Candidate:"), "(none)")
+    if not fnmatchcase(candidate.split(":")[-1], pinned):
+        raise HostError(
+            f"{name} {pinned} is pinned, the host's package sources have {candidate}. "
+            "Next: pin a version that they have in catalog/drivers/"
+        )
+
+
+def headers():
+    """Modules are built for the running kernel only where its headers are."""
+    name = f"linux-headers-{os.uname().release}"
+    return [name] if run("apt-cache", "show", name).returncode == 0 else []
+
+
+def hold(spec):
+    """Every package of the driver, as apt would upgrade one under the feet of another."""
+    loose = [name for name, found in driver_packages(spec).items() if not found["held"]]
+    if loose:
+        loud("apt-mark", "hold", *loose)
+
+
+def load_modules():
+    """Where that does not work a reboot will; whoever looks next says so."""
+    commands = [("modprobe", "nvidia"), ("modprobe", "nvidia-uvm")]
+    # Makes /dev/nvidia-uvm, which the module alone does not.
+    for command in [*commands, ("nvidia-modprobe", "-u", "-c", "0")]:
+        done = run(*command)
+        say(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+
+
+def persist():
+    """The daemon where there is one; Ubuntu's runs without persistence mode, so that is set too."""
+    loaded = kernel.module()["module_version"] is not None
+    if show(gpu.PERSISTENCED, "LoadState")["LoadState"] == "loaded":
+        loud("systemctl", "enable", gpu.PERSISTENCED)
+        if loaded:
+            loud("systemctl", "start", gpu.PERSISTENCED)
+    if loaded and not all(found["persistence"] for found in nvidia_smi.ask()["gpus"]):
+        loud("nvidia-smi", "-pm", "1")

@@ -1,0 +1,124 @@
+"""What nvidia-smi tells of GPUs and of the processes that hold their memory.
+
+Formats and exit codes: nvidia-smi(1) of driver 580, "RETURN VALUE".
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from corral_host.system.kernel import pci_address
+from corral_host.system.processes import unit_of
+
+# Fields of --query-gpu -> our names.
+GPU_FIELDS = {
+    "index": "index",
+    "name": "name",
+    "uuid": "uuid",
+    "pci.bus_id": "pci",
+    "driver_version": "driver_version",
+    "persistence_mode": "persistence",
+    "memory.total": "memory_total_mib",
+    "memory.free": "memory_free_mib",
+    "compute_cap": "compute_capability",
+    "ecc.errors.uncorrected.volatile.total": "ecc_uncorrected",
+}
+APP_FIELDS = ("gpu_uuid", "pid", "used_memory")
+NUMBERS = ("index", "memory_total_mib", "memory_free_mib", "ecc_uncorrected")
+# A field that this GPU or driver does not have.
+NOT_THERE = ("[N/A]", "N/A", "[Not Supported]", "[Not Found]", "[Insufficient Permissions]")
+# A field that a sick GPU does not answer.
+SICK = ("[Unknown Error]", "[GPU requires reset]", "[GPU is lost]", "ERR!", "[ERR!]")
+FAILURES = (
+    ("mismatch", "Driver/library version mismatch"),
+    ("no-devices", "No devices were found"),
+    ("no-driver", "couldn't communicate with the NVIDIA driver"),
+    ("lost", "Unable to determine the device handle"),
+    ("lost", "GPU is lost"),
+)
+EXIT_CODES = {6: "no-devices", 9: "no-driver", 15: "lost"}
+
+
+def ask():
+    """GPUs, processes on them, and what is wrong; both questions at a time."""
+    if not shutil.which("nvidia-smi"):
+        return {"gpus": [], "failure": "absent", "problem": "nvidia-smi is not installed"}
+    both = [start("gpu", GPU_FIELDS), start("compute-apps", APP_FIELDS)]
+    (gpu_text, gpu_code), (app_text, _) = map(finish, both)
+    listed = [row for line in gpu_text.splitlines() for row in gpu_rows(line)]
+    answer = {"gpus": listed, **failure(gpu_text, gpu_code)}
+    return {**answer, "processes": list(holders(app_text))}
+
+
+def start(kind, fields):
+    return subprocess.Popen(
+        ["nvidia-smi", f"--query-{kind}={','.join(fields)}", "--format=csv,noheader,nounits"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+
+
+def finish(process):
+    text, _ = process.communicate()
+    return text, process.returncode
+
+
+def failure(text, code):
+    """A word for what went wrong, its text, the lost GPUs, the library's version if told."""
+    said = [line.strip() for line in text.splitlines() if line.strip() and not gpu_rows(line)]
+    if code == 0 and not said:
+        return {"failure": "", "problem": ""}
+    problem = " ".join(said) or f"nvidia-smi exited with {code}"
+    words = [word for word, part in FAILURES if part in problem]
+    lost = re.findall(r"GPU\s?([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9])", problem)
+    library = re.search(r"NVML library version: ([\d.]+\d)", problem)
+    return {
+        "failure": words[0] if words else EXIT_CODES.get(code, "other"),
+        "problem": problem,
+        "lost": [pci_address(pci) for pci in lost],
+        "nvml_version": library.group(1) if library else None,
+    }
+
+
+def gpu_rows(line):
+    """The GPU of one line, or nothing where nvidia-smi says something else."""
+    words = [word.strip() for word in line.split(",")]
+    if len(words) != len(GPU_FIELDS) or not words[0].isdigit():
+        return []
+    values = dict(zip(GPU_FIELDS.values(), map(value, words)))
+    for name in NUMBERS:
+        values[name] = number(values[name])
+    values["pci"] = pci_address(values["pci"]) if values["pci"] else None
+    values["persistence"] = values["persistence"] == "Enabled"
+    values["problem"] = next((word for word in words if word in SICK), "")
+    return [values]
+
+
+def value(word):
+    return None if word in NOT_THERE or word in SICK else word
+
+
+def number(word):
+    return int(word) if word and word.isdigit() else None
+
+
+def holders(text):
+    """Processes that hold memory of a GPU; a driver in a container may not tell how much."""
+    for line in text.splitlines():
+        words = [word.strip() for word in line.split(",")]
+        if len(words) == len(APP_FIELDS) and words[1].isdigit():
+            pid = int(words[1])
+            held = {"gpu": words[0], "pid": pid, "used_mib": number(words[2])}
+            yield {**held, **who(pid)}
+
+
+def who(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        return {"program": name, "unit": unit_of(pid)}
+    return {"program": "?", "unit": ""}

@@ -1,0 +1,125 @@
+"""The instances of this host as it keeps them itself: no plan is needed, and none is believed.
+
+What an operator asks for on any day (status, logs, stop, revert) works from this, whatever is
+wrong in the inventory, the catalog or the lock of the controller that asks.
+"""
+
+import os
+from pathlib import Path
+
+from corral_host.instance.state import UNIT_PROPERTIES, installed_generation
+from corral_host.nvidia import nvidia_smi
+from corral_host.server.http import call
+from corral_host.system.commands import FAULTS, read_json, show
+from corral_host.system.processes import open_sockets, sockets
+
+# A server that hangs is told of after so long.
+HEALTH_SECONDS = 5
+
+
+def instances(paths):
+    """Name -> what is kept and what runs, for each instance that was ever staged here."""
+    folders = sorted((Path(paths["state"]) / "instances").glob("*/generations"))
+    found = {one.parent.name: instance(one.parent, paths) for one in folders}
+    on_gpus = any(one["plan"].get("uses_gpu") for one in found.values())
+    held = vram_mib(nvidia_smi.ask().get("processes", ())) if on_gpus else {}
+    return {
+        "instances": {
+            name: {**one, "vram_mib": held.get(one["unit"]) if on_gpus else None}
+            for name, one in found.items()
+        }
+    }
+
+
+def instance(folder, paths):
+    """``plan``: of what is installed, with which systemd would start it; {} where none is kept."""
+    unit = f"corral-{folder.name}.service"
+    now = show(unit, *UNIT_PROPERTIES)
+    pid = int(now["MainPID"])
+    installed = installed_generation(Path(paths["units"]) / unit)
+    plan = kept_plan(folder, installed)
+    running = running_generation(folder, installed, pid)
+    served = kept_plan(folder, running)
+    ends = listening(pid)
+    return {
+        "unit": unit,
+        "active": now["ActiveState"],
+        "sub": now["SubState"],
+        "pid": pid,
+        "restarts": int(now["NRestarts"]),
+        "since": now["ActiveEnterTimestamp"],
+        "installed_generation": installed,
+        "proved_generation": (read_json(folder / "receipt.json") or {}).get("generation"),
+        "running_generation": running,
+        "model": served.get("model", ""),
+        "quant": served.get("quant", ""),
+        "listening": [url(address, port) for address, port in ends] or sockets_of(served, pid),
+        "health": health(ends, served, pid),
+        "plan": plan,
+    }
+
+
+def kept_plan(folder, generation):
+    if generation is None:
+        return {}
+    plan = read_json(folder / "generations" / generation / "plan.json")
+    return plan if isinstance(plan, dict) else {}
+
+
+def running_generation(folder, installed, pid):
+    """Whose command line the process has; None while nothing runs, or nothing that is kept."""
+    try:
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    kept = [path.name for path in sorted(folder.glob("generations/*"))]
+    first = [installed] if installed in kept else []
+    for name in [*first, *kept]:
+        if argv and kept_plan(folder, name).get("argv") == argv:
+            return name
+    return None
+
+
+def listening(pid):
+    """Address and port of each TCP socket that a process listens on."""
+    if not pid:
+        return []
+    try:
+        mine = open_sockets(pid)
+        return sorted((address, port) for address, port, inode in sockets(pid) if inode in mine)
+    except FAULTS:
+        # It ended meanwhile.
+        return []
+
+
+def url(address, port):
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def sockets_of(plan, pid):
+    """The socket file of a server that has one."""
+    path = (plan.get("endpoint") or {}).get("socket")
+    return [f"unix:{path}"] if pid and path and os.path.exists(path) else []
+
+
+def health(ends, plan, pid):
+    """What /health says where the server really listens; "" while nothing runs."""
+    if not pid:
+        return ""
+    end = {"address": ends[0][0], "port": ends[0][1], "socket": None} if ends else None
+    end = end or plan.get("endpoint")
+    if not end or not (ends or end.get("socket")):
+        return "listens nowhere"
+    try:
+        code, body = call({"endpoint": end}, "GET", "/health", timeout=HEALTH_SECONDS)
+    except FAULTS as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok" if code == 200 else f"{code} {body.strip()[:80]}"
+
+
+def vram_mib(processes):
+    """Unit -> what it holds of all GPUs together."""
+    held = {}
+    for process in processes:
+        held[process["unit"]] = held.get(process["unit"], 0) + (process["used_mib"] or 0)
+    return held

@@ -1,0 +1,121 @@
+"""What is on this host now of what a plan wants. Changes nothing."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from corral_host.gateway.generations import gateway_state
+from corral_host.instance.state import instance_state
+from corral_host.nvidia.gpu import gpu_host
+from corral_host.packets.reserve import is_reserved
+from corral_host.release.releases import unused_releases
+from corral_host.release.whole import cpu, release_is_whole
+from corral_host.system.commands import HostError, digest_or_none, find_program
+from corral_host.system.holding import rollout_here
+from corral_host.system.modes import closed
+from corral_host.system.processes import listeners
+from corral_host.weights.models_root import (
+    existing,
+    models_root,
+    root_fault,
+    root_state,
+)
+from corral_host.weights.receipts import shard_state
+
+ABSENT = {"proved": False, "staged_bytes": 0}
+
+
+def state(plan):
+    paths, systemd, gateway = plan["paths"], systemd_runs(), plan.get("gateway")
+    os_id, os_version = os_release()
+    lost = root_fault(paths)
+    # Of a disk that is gone nothing is asked: it may be one that answers with an error.
+    shards = {s["path"]: ABSENT if lost else shard_state(s, paths) for s in plan["shards"]}
+    missing = [shard for shard in plan["shards"] if not shards[shard["path"]]["proved"]]
+    return {
+        "os_id": os_id,
+        "os_version": os_version,
+        "architecture": os.uname().machine,
+        "cpu_flags": cpu_flags(),
+        "time_seconds": time.time(),
+        "systemd": systemd,
+        "missing_packages": missing_packages(plan["packages"]),
+        "missing_commands": [name for name in plan["commands"] if not find_program(name)],
+        "engine_config_file": os.path.exists("/etc/llama.cpp/config.ini"),
+        "helper_sha256": digest_or_none(paths["helper"]),
+        "filesystems": {
+            "engines": filesystem(paths["engines"]),
+            "state": filesystem(paths["state"]),
+            "models": filesystem(paths["state"] if lost else models_root(paths)),
+        },
+        "models_root": root_state(paths, lost, missing),
+        "releases": {
+            r["key"]: release_is_whole(r) for r in [*plan["releases"], *plan.get("builds", ())]
+        },
+        "unused_releases": unused(plan),
+        "closed": closed({**plan, "shards": []} if lost else plan),
+        "shards": shards,
+        "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
+        "listeners": listeners(ports(plan)),
+        "ports_reserved": is_reserved(plan) if systemd else False,
+        "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
+        "gpu_host": gpus(plan),
+        "rollout": rollout_here(paths["state"]),
+    }
+
+
+def ports(plan):
+    """Those of the servers, the spare ones, and those of the gateway."""
+    gateway = plan.get("gateway") or {"pools": [], "metrics_port": None}
+    spares = [i["activation"]["spare"] for i in plan["instances"]]
+    ends = [*plan["instances"], *filter(None, spares)]
+    own = [gateway["metrics_port"], *(pool["port"] for pool in gateway["pools"])]
+    return [*(end["endpoint"]["port"] for end in ends), *own]
+
+
+def gpus(plan):
+    return gpu_host(plan, "-".join(os_release()), systemd_runs())
+
+
+def systemd_runs():
+    return os.path.isdir("/run/systemd/system")
+
+
+def os_release():
+    """Name and version of the distribution, such as debian and 12."""
+    text = Path("/etc/os-release").read_text().replace('"', "")
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return fields.get("ID", ""), fields.get("VERSION_ID", "")
+
+
+def cpu_flags():
+    found = cpu()["flags"]
+    return [flag for flag in ("avx", "avx2", "bmi2", "f16c", "fma") if flag in found]
+
+
+def missing_packages(names):
+    if not shutil.which("dpkg-query"):
+        return list(names)
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    installed = {
+        line.split()[0] for line in lines.stdout.splitlines() if line.endswith(" installed")
+    }
+    return [name for name in names if name not in installed]
+
+
+def filesystem(folder):
+    """The file system that a folder is on, or will be on."""
+    found = existing(folder)
+    numbers = os.statvfs(found)
+    return {"device": found.stat().st_dev, "free_bytes": numbers.f_bavail * numbers.f_frsize}
+
+
+def unused(plan):
+    """Folders of releases that may go; where that cannot be told, `prune` says why."""
+    try:
+        return [str(folder) for folder in unused_releases(plan)]
+    except HostError:
+        return []

@@ -1,0 +1,1 @@
+"""Packet rules: clients are redirected in a switch, and served ports are reserved."""

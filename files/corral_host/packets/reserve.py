@@ -1,0 +1,186 @@
+"""Served ports are the servers' and the gateway's: while one is down nobody else answers there.
+
+Any local user may listen above port 1024. With these packet rules such a listener gets no
+connection: its answers to the first packet never leave the host's own stack.
+"""
+
+import pwd
+import re
+import shutil
+from pathlib import Path
+
+from corral_host.instance.unit_file import ENABLED, unit_file_state
+from corral_host.packets.redirect import ask
+from corral_host.system.commands import HostError, output, quiet, say, write_atomic
+
+# No instance can have a table (corral_NAME) or a unit (corral-NAME) of these names.
+TABLE = "inet served_by_corral"
+UNIT = "served-by-corral.service"
+# root, and the users that systemd makes for DynamicUser= (systemd.exec(5)).
+MAY_SERVE = "{ 0, 61184-65519 }"
+# A gateway's user, of its package.
+HAPROXY = "haproxy"
+ANEW = "table {table}\ndelete table {table}\n"
+# Under SYN cookies a first answer has no user: it is dropped as well, as whoever fills his own
+# queue could turn them on.
+CHAIN = """\
+table {table} {{
+    chain {chain} {{
+        type filter hook output priority filter; policy accept;
+        tcp sport != {{ {ports} }} accept
+        tcp flags & (syn|ack) != (syn|ack) accept
+        meta skuid {users} accept
+        drop
+    }}
+}}
+"""
+RULES = ANEW + CHAIN.replace("{chain}", "answers")
+SERVICE = """\
+# Written by Corral: before the network is up, as any user may listen once it is.
+[Unit]
+Description=Corral: ports that only servers and the gateway of this host answer from
+DefaultDependencies=no
+# A firewall of the distribution begins with removing all rules.
+After=nftables.service local-fs.target
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={nft} -f {file}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def ports(plan):
+    """Of the servers of a host, of their spares, and of its gateway, sorted."""
+    return sorted({*server_ports(plan), *gateway_ports(plan)})
+
+
+def server_ports(plan):
+    """Unix sockets have none."""
+    spares = [one["activation"]["spare"] for one in plan["instances"]]
+    ends = [one["endpoint"] for one in [*plan["instances"], *filter(None, spares)]]
+    return sorted({end["port"] for end in ends if end["port"]})
+
+
+def gateway_ports(plan):
+    """None of a gateway with a certificate, which no stranger has: its clients would see."""
+    gateway = plan.get("gateway")
+    if not gateway or gateway["tls"]:
+        return []
+    return sorted({pool["port"] for pool in gateway["pools"]} | {gateway["metrics_port"]} - {None})
+
+
+def gateway_users():
+    try:
+        return f"{{ 0, {pwd.getpwnam(HAPROXY).pw_uid} }}"
+    except KeyError:
+        return "{ 0 }"
+
+
+def rules(plan):
+    """All of them, in place of those from before."""
+    chains = [("answers", server_ports(plan), MAY_SERVE)]
+    chains += [("gateway", gateway_ports(plan), gateway_users())]
+    return ANEW.format(table=TABLE) + "".join(
+        CHAIN.format(table=TABLE, chain=chain, ports=", ".join(map(str, numbers)), users=users)
+        for chain, numbers, users in chains
+        if numbers
+    )
+
+
+def file_of(plan):
+    return Path(plan["paths"]["keys"]).parent / "served-ports.nft"
+
+
+def texts(plan):
+    """What is on the disk for a boot: path -> text."""
+    file = file_of(plan)
+    unit = SERVICE.format(file=file, nft=shutil.which("nft") or "/usr/sbin/nft")
+    return {file: rules(plan), Path(plan["paths"]["units"]) / UNIT: unit}
+
+
+def in_force():
+    """Ports that are reserved now."""
+    if not shutil.which("nft"):
+        return []
+    done = ask(f"list table {TABLE}\n")
+    found = re.findall(r"tcp sport != (\{[^}]*\}|\d+) accept", done.stdout)
+    return sorted(int(number) for one in found for number in re.findall(r"\d+", one))
+
+
+def is_reserved(plan):
+    """Whether the rules are there, now and for a boot, or can never be on this host."""
+    if not shutil.which("nft"):
+        # It comes with the packages of the plan.
+        return False
+    if unusable():
+        return True
+    written = [path.read_text() if path.exists() else None for path in texts(plan)]
+    wanted = list(texts(plan).values()) if ports(plan) else [None, None]
+    comes_back = not ports(plan) or unit_file_state(UNIT) == ENABLED
+    return written == wanted and comes_back and sorted(in_force()) == ports(plan)
+
+
+def unusable():
+    """Why this host takes no packet rules, or None. Lays none."""
+    if not shutil.which("nft"):
+        return "nft is not installed"
+    done = ask(RULES.format(table=TABLE, ports="1", users=MAY_SERVE), "--check")
+    return done.stderr.strip().splitlines()[0] if done.returncode else None
+
+
+def told(port):
+    """For verify: whether it is as well as it can be, and how it is."""
+    if port in in_force():
+        state = unit_file_state(UNIT)
+        if state != ENABLED:
+            return False, f"not after a boot: {UNIT} is {state or 'gone'}"
+        return True, f"port {port} answers for servers alone"
+    why = unusable()
+    detail = (
+        f"no packet rules on this host: {why}" if why else f"any user may answer on port {port}"
+    )
+    return bool(why), detail
+
+
+def reserve(plan):
+    """Lay the rules, now and for each boot; gives the ports. Raises HostError."""
+    if why := unusable():
+        say(f"the ports of this host's servers are not reserved: {why}")
+        return {"ports": []}
+    files = texts(plan)
+    if not ports(plan):
+        return withdrawn(files)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What lies beside keys is root's alone, with a secret in it or without.
+        write_atomic(path, text, mode=0o600 if path == file_of(plan) else 0o644)
+    output("systemctl", "daemon-reload")
+    output("systemctl", "enable", "--quiet", UNIT)
+    lay(next(iter(files.values())))
+    return {"ports": ports(plan)}
+
+
+def withdrawn(files):
+    """A host that serves on no port any more has no rules."""
+    quiet("disable", "--quiet", UNIT)
+    for path in files:
+        path.unlink(missing_ok=True)
+    output("systemctl", "daemon-reload")
+    lay(f"table {TABLE}\ndelete table {TABLE}\n")
+    return {"ports": []}
+
+
+def lay(text):
+    done = ask(text)
+    if done.returncode:
+        raise HostError(
+            f"the ports of this host's servers could not be reserved: {done.stderr.strip()}. "
+            "Next: mend that, then run the same deploy again"
+        )

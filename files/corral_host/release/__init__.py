@@ -1,0 +1,1 @@
+"""Engine releases on this host: built, proved, packed, installed, removed."""

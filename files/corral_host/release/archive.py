@@ -1,0 +1,205 @@
+"""A release as one file: equal releases give equal bytes, and only whole files are unpacked."""
+
+import contextlib
+import os
+import subprocess
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from corral_shared.names import hub_path_problem
+from corral_shared.text import printable_line
+
+from corral_host.release.manifest import check_contents, describe, manifest_of
+from corral_host.release.releases import MANIFEST, RECEIPT
+from corral_host.system.commands import CHUNK_BYTES, HostError, read_json, say, sync
+
+SUFFIX = ".tar.zst"
+PARTIAL = ".partial"
+COMPRESS = ("zstd", "--quiet", "-T0", "-9", "--stdout")
+EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
+ROOM = "Next: see that there is room, run it again"
+# A release for CUDA has up to 3 GB; more than this is none, whoever says so.
+MOST_BYTES = 16 * 1024**3
+MOST_FILES = 10_000
+MANIFEST_BYTES = 16 * 1024**2
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
+MODES = {"bin": 0o755, "lib": 0o755}
+
+
+def archive_path(state, key):
+    return Path(state) / "archives" / f"{key}{SUFFIX}"
+
+
+def pack(release):
+    """Write the archive of an installed release; gives the archive and the manifest."""
+    folder, manifest = Path(release["folder"]), manifest_of(release)
+    check_contents(folder, manifest)
+    path = archive_path(release["state"], release["key"])
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    say(f"packing {folder}")
+    try:
+        with open(partial, "wb") as file:
+            compress(folder, file)
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+    return {"archive": {"path": str(path), **describe(path)}, "manifest": manifest}
+
+
+def compress(folder, file):
+    zstd = subprocess.Popen(COMPRESS, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE)
+    # When it stops reading, it tells why.
+    with contextlib.suppress(BrokenPipeError), zstd.stdin as pipe:
+        write_tar(folder, pipe)
+    said = zstd.stderr.read()
+    zstd.stderr.close()
+    zstd.wait()
+    check(zstd, said, f"packing {folder}")
+
+
+def write_tar(folder, pipe):
+    """A fixed format, and nothing of a file but its name, size and bytes."""
+    with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+        for name in members(folder):
+            add(tar, folder, name)
+
+
+def members(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [str(path.relative_to(folder)) for path in paths if path.name != RECEIPT]
+
+
+def add(tar, folder, name):
+    entry = tarfile.TarInfo(name)
+    entry.size = (folder / name).stat().st_size
+    entry.mode = MODES.get(PurePosixPath(name).parts[0], 0o644)
+    with open(folder / name, "rb") as file:
+        tar.addfile(entry, file)
+
+
+def unpack(release, staging):
+    """Unpack an archive whose digest is the planned one; gives its manifest.
+
+    Its digest says that it is the archive that was meant, not that its maker meant well.
+    """
+    path = release["archive"]["path"]
+    most_bytes = room_for(release, staging)
+    zstd = subprocess.Popen([*EXPAND, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        with zstd.stdout as pipe:
+            take_all(pipe, staging, most_bytes)
+    except (tarfile.TarError, ValueError) as error:
+        raise HostError(
+            f"{path} is no archive of a release: {printable_line(error)}. "
+            "Next: `corral engine import` a sound one, or build it"
+        ) from error
+    except OSError as error:
+        raise HostError(f"unpacking {path} failed: {error.strerror}. {ROOM}") from error
+    finally:
+        zstd.stdout.close()
+        said = zstd.communicate()[1]
+    check(zstd, said, f"unpacking {path}")
+    return read_manifest(release, staging)
+
+
+def room_for(release, staging):
+    """How many bytes may come out: what the controller knows of the manifest, and the manifest.
+
+    Raises HostError where the disk has not as many.
+    """
+    told = release["archive"].get("unpacked_bytes") or 0
+    numbers = os.statvfs(staging)
+    free = numbers.f_bavail * numbers.f_frsize
+    if told > free:
+        raise HostError(
+            f"{staging.parent}: disk full; nothing was installed. {release['engine']} "
+            f"{release['key']} has {told >> 20} MiB, and {free >> 20} MiB left there are too few. "
+            "Next: free space there, then run the same deploy again"
+        )
+    return (told or MOST_BYTES) + MANIFEST_BYTES
+
+
+def take_all(pipe, staging, most_bytes):
+    """Each member of a tar, as ``write_tar`` makes it; anything else is a TarError.
+
+    Headers are read one by one: tarfile's own loop would follow extended ones, whose sizes and
+    names are whatever they say, before anybody could look.
+    """
+    left, taken = most_bytes, 0
+    while (header := read_exactly(pipe, tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+        entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        refuse_odd(entry, taken)
+        left -= entry.size
+        if left < 0:
+            raise tarfile.TarError("it holds more than its manifest says")
+        take(pipe, entry, staging)
+        taken += 1
+    # Its padding too: zstd fails when nobody reads what it writes.
+    for _ in range(tarfile.RECORDSIZE // tarfile.BLOCKSIZE):
+        if not pipe.read(tarfile.BLOCKSIZE):
+            return
+    raise tarfile.TarError("something follows its end")
+
+
+def refuse_odd(entry, taken):
+    """A release holds plain files and nothing else, nothing outside of its folder."""
+    shown = printable_line(entry.name)
+    if entry.type not in PLAIN or entry.size < 0 or hub_path_problem(entry.name):
+        raise tarfile.TarError(f"{shown} is not a plain file inside of it")
+    if taken >= MOST_FILES:
+        raise tarfile.TarError(f"it has more than {MOST_FILES} files")
+    if entry.name == MANIFEST and entry.size > MANIFEST_BYTES:
+        raise tarfile.TarError("its manifest is larger than any")
+
+
+def take(pipe, entry, staging):
+    """One file; owner and mode are ours, whatever the archive says (setuid bits, for one)."""
+    path, left = staging / entry.name, entry.size
+    with new_file(path) as target:
+        while left:
+            block = read_exactly(pipe, min(left, CHUNK_BYTES))
+            target.write(block)
+            left -= len(block)
+    read_exactly(pipe, -entry.size % tarfile.BLOCKSIZE)
+    path.chmod(MODES.get(PurePosixPath(entry.name).parts[0], 0o644))
+
+
+def new_file(path):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise tarfile.TarError(f"{path.name} is in it twice") from error
+
+
+def read_exactly(pipe, size):
+    block = pipe.read(size)
+    if len(block) != size:
+        raise tarfile.TarError("it is cut off")
+    return block
+
+
+def read_manifest(release, staging):
+    try:
+        manifest = read_json(staging / MANIFEST)
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        manifest = {}
+    wanted = {name: release[name] for name in ("engine", "key", "commit")}
+    if {name: manifest.get(name) for name in wanted} != wanted:
+        raise HostError(
+            f"{release['archive']['path']} holds another release than {release['engine']} "
+            f"{release['key']}. Next: `corral engine import` the right one, or build it"
+        )
+    check_contents(staging, manifest)
+    return manifest
+
+
+def check(zstd, said, doing):
+    if zstd.returncode != 0:
+        reason = said.decode(errors="replace").strip()
+        raise HostError(f"{doing} failed: {reason}. {ROOM}")

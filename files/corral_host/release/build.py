@@ -1,0 +1,150 @@
+"""Build an engine release from a pinned commit; it counts once its manifest is in place.
+
+A user of its own does what the engine's author decides: fetching, compiling, stripping, linking.
+"""
+
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from corral_host.release.archive import pack
+from corral_host.release.build_user import SOURCE, build_home, objects_folder, work_folder
+from corral_host.release.libraries import wanted_libraries
+from corral_host.release.limits import parallel
+from corral_host.release.manifest import finish, manifest, now, prove
+from corral_host.release.programs import bare_environment, flags
+from corral_host.release.sources import check_out
+from corral_host.release.taking import take
+from corral_host.release.toolchain import check_toolchain, toolkit_libraries
+from corral_host.release.whole import release_is_whole
+from corral_host.system.commands import PROGRAMS, HostError, say
+from corral_host.system.folders import staging_for
+from corral_host.system.locks import changing_releases, one_build
+from corral_host.system.unprivileged import as_owner_of
+
+LAUNCHERS = tuple(f"-DCMAKE_{name}_COMPILER_LAUNCHER=ccache" for name in ("C", "CXX", "CUDA"))
+# A line of a build's output that says why it ends, of cmake, compilers, linkers and
+# what packs their work.
+TELLING = re.compile(
+    r"^CMake Error|(^|: )(fatal )?error\b|nvcc fatal|No space left on device|Killed signal"
+    r"|undefined reference|^(rm|mkdir|strip|cp): "
+)
+TELLING_LINES = 4
+# Among the objects: what root takes.
+MADE = "corral-release"
+# What a reason says -> what to do about it.
+REMEDIES = {
+    "No space left on device": "free space on this host, run the deploy again; what was "
+    "compiled is kept",
+    "Killed signal": "a compiler ran out of memory: stop something on this host, run the deploy "
+    "again; what was compiled is kept",
+    "": "mend the engine's commit, patches or cmake_options, run the deploy again",
+}
+
+
+def build(release):
+    """Leaves the release installed and its archive for the controller; gives both."""
+    with one_build(release), changing_releases(release):
+        objects = objects_folder(release)
+        if not release_is_whole(release):
+            build_release(release)
+        if objects.exists():
+            shutil.rmtree(objects)
+        return pack(release)
+
+
+def repack(release):
+    """The archive of a release that is installed here."""
+    with changing_releases(release):
+        if not release_is_whole(release):
+            raise HostError(
+                f"{release['engine']} {release['key']} is not installed here. "
+                "Next: run the deploy again"
+            )
+        return pack(release)
+
+
+def build_release(release):
+    began = time.monotonic()
+    found, nvcc = check_toolchain(release)
+    source, objects = work_folder(release) / SOURCE, objects_folder(release)
+    toolkit, made = toolkit_libraries(nvcc), objects / MADE
+    with build_home(release) as home:
+        check_out(source, release, home)
+        compile_release(source, objects, release, nvcc, home)
+        assemble(release, objects / "bin", made, toolkit, home)
+    with staging_for(Path(release["folder"])) as staging:
+        take(release, made, staging)
+        receipt = prove(release, staging, toolkit)
+        known = {"found": found, "flags": known_flags(release, staging, toolkit), **receipt}
+        times = {"built_at": now(), "build_seconds": round(time.monotonic() - began)}
+        finish(release, staging, manifest(release, staging, **known, **times), receipt)
+
+
+def known_flags(release, staging, toolkit):
+    with bare_environment(toolkit) as environment:
+        return flags(release, staging, environment)
+
+
+def environment_of(home):
+    """No flags of the caller, always the language of a unit: ccache tells them apart."""
+    return {"PATH": PROGRAMS, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+
+
+def compile_release(source, objects, release, nvcc, home):
+    environment = environment_of(home)
+    environment["CCACHE_DIR"] = release["compiler_cache"]
+    # Unity files lie among the objects, whose folder is another for each key.
+    environment["CCACHE_BASEDIR"] = str(source.parent)
+    options = [*release["cmake_options"], *LAUNCHERS]
+    if nvcc:
+        environment = {**environment, "CUDACXX": nvcc, "PATH": f"{Path(nvcc).parent}:{PROGRAMS}"}
+        options.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
+    targets = [word for target in release["targets"] for word in ("--target", target)]
+    compilers = parallel()
+    say(f"compiling with {compilers} at a time")
+    configure = ["cmake", "-G", "Ninja", "-S", source, "-B", objects, *options]
+    told(release, configure, environment, home)
+    compiling = ["cmake", "--build", objects, "--parallel", compilers, *targets]
+    told(release, compiling, environment, home)
+
+
+def told(release, command, environment, home):
+    """Run a part of a build as the home's owner, its output to the log.
+
+    A failure says the first reasons in it.
+    """
+    reasons = []
+    process = subprocess.Popen(
+        [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        **as_owner_of(home),
+    )  # fmt: skip
+    for line in process.stdout:
+        say(line.rstrip("\n"))
+        if len(reasons) < TELLING_LINES and TELLING.search(line):
+            reasons.append(line.strip())
+    if process.wait() != 0:
+        reason = " | ".join(reasons) or f"{command[0]} ended with exit code {process.returncode}"
+        remedy = next(text for sign, text in REMEDIES.items() if sign in reason)
+        raise HostError(
+            f"{release['engine']} {release['key']} could not be built: {reason}. Nothing was "
+            f"installed. Next: {remedy}"
+        )
+
+
+def assemble(release, built, made, toolkit, home):
+    """Stripped programs and the libraries that they need, by a user who can read no more."""
+    programs, environment = [built / target for target in release["targets"]], environment_of(home)
+
+    def run(*command):
+        told(release, command, environment, home)
+
+    run("rm", "-rf", made)
+    run("mkdir", made, made / "bin", made / "lib")
+    for program in programs:
+        run("strip", "-o", made / "bin" / program.name, program)
+    for name, path in wanted_libraries(programs, toolkit, home):
+        run("cp", "--", path, made / "lib" / name)

@@ -1,0 +1,140 @@
+"""The user that builds: it owns the sources, the objects and the compiler cache, and no more.
+
+Who wrote an engine says what its build runs. It runs as a user of its own, which can read what all
+may read. Root takes what was made when no process of that user is left.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+from corral_host.system.commands import HostError
+from corral_host.system.modes import EVERYBODY, is_closed, open_folder, way
+from corral_host.system.unprivileged import BUILD_USER, end_all, living
+
+SOURCE = "source"
+HOME = "home"
+CLOSED, OPEN = 0o700, 0o755
+# In a sticky folder nobody renames or removes what is another's: the locks stay root's.
+CACHE = 0o1775
+LOCKS = "locks"
+END_SECONDS = 30
+# Whoever names repositories of others safe runs no hook of theirs: it is one user in all of them.
+GIT_CONFIG = "[safe]\n\tdirectory = *\n"
+
+
+def build_user():
+    """Who is not root keeps to itself: there is nothing to give up."""
+    return os.geteuid() or BUILD_USER
+
+
+def work_folder(release):
+    return Path(release["state"]) / "build" / release["engine"]
+
+
+def objects_folder(release):
+    return work_folder(release) / release["key"]
+
+
+@contextlib.contextmanager
+def build_home(release):
+    """A home of the user, who has sources, objects and cache; afterwards it has no process.
+
+    For who holds the lock of builds: there is one such user a host. What earlier versions and
+    killed builds left, whoever owned it, is used.
+    """
+    work = work_folder(release)
+    end_build_user()
+    open_folder(work)
+    let_in(work, release["state"])
+    close_others(work)
+    for folder in (work / SOURCE, objects_folder(release)):
+        folder.mkdir(exist_ok=True)
+        give_tree(folder)
+    give_cache(Path(release["compiler_cache"]))
+    home = fresh_home(work)
+    try:
+        yield home
+    finally:
+        end_build_user()
+        shutil.rmtree(home)
+        work.chmod(CLOSED)
+
+
+def end_build_user():
+    """Raises HostError when one of its processes does not end: root would take what still changes.
+
+    Killed and waited for, again and again, as a process may just be making another.
+    """
+    deadline = time.monotonic() + END_SECONDS
+    while os.geteuid() == 0 and (left := living(BUILD_USER)):
+        if time.monotonic() > deadline:
+            raise HostError(
+                f"processes {', '.join(map(str, left))} of the user of builds {BUILD_USER} do not "
+                f"end. Next: see `ps -u {BUILD_USER}`, run the deploy again"
+            )
+        end_all(BUILD_USER)
+        time.sleep(0.02)
+
+
+def close_others(work):
+    """An engine's build reaches its own folder, not what others left for their next build."""
+    for folder in (one for one in work.parent.iterdir() if one.is_dir()):
+        folder.chmod(OPEN if folder == work else CLOSED)
+
+
+def fresh_home(work):
+    home = work / HOME
+    if home.exists():
+        shutil.rmtree(home)
+    home.mkdir(mode=0o700)
+    (home / ".gitconfig").write_text(GIT_CONFIG)
+    give_tree(home)
+    return home
+
+
+def let_in(path, root):
+    """Through what a careful umask closed."""
+    for folder in (one for one in way(path, Path(root)) if is_closed(one, OPEN)):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | EVERYBODY)
+
+
+def give_cache(cache):
+    open_folder(cache)
+    let_in(cache, cache)
+    if os.geteuid() == 0:
+        os.chown(cache, 0, BUILD_USER)
+        cache.chmod(CACHE)
+    give_below(cache, but=(LOCKS,))
+
+
+def give_tree(folder):
+    give_below(folder)
+    os.chown(folder, build_user(), build_user() if os.geteuid() == 0 else -1)
+
+
+def give_below(folder, but=()):
+    """All that is below ``folder``; nothing outside, wherever links in it lead.
+
+    For when the user has no process. A file with a second name may be another's: it goes.
+    """
+    if os.geteuid() != 0:
+        return
+    for path, folders, files, handle in os.fwalk(folder):
+        if Path(path) == folder:
+            folders[:] = [name for name in folders if name not in but]
+        for name in (*folders, *files):
+            give(name, handle)
+
+
+def give(name, handle):
+    found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+    if found.st_uid == BUILD_USER:
+        return
+    if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=handle)
+    else:
+        os.chown(name, BUILD_USER, BUILD_USER, dir_fd=handle, follow_symlinks=False)

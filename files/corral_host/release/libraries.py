@@ -1,0 +1,87 @@
+"""The libraries that a release brings along, so that it resolves from its own folder alone."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from corral_shared.text import printable_line
+
+from corral_host.system.commands import HostError
+from corral_host.system.unprivileged import as_owner_of
+
+# Parts of the C library, which belong together with the loader of the host.
+C_LIBRARY = re.compile(
+    r"(ld-linux.*|linux-vdso|libc|libm|libmvec|libdl|libpthread|librt|libresolv|libutil|libnsl"
+    r"|libanl|libthread_db|libBrokenLocale)\.so(\.\d+)?"
+)
+# Of the driver, which matches the host's kernel module.
+DRIVER = re.compile(r"(libcuda|libnvidia-.*)\.so.*")
+RESOLVED = re.compile(r"^\s*(\S+)(?: => (.*?))?(?: \(0x[0-9a-f]+\))?$")
+NOT_FOUND = "not found"
+
+
+def resolved(program, beside=(), **who):
+    """What the loader finds for a program: name -> path, without the host's own parts.
+
+    Libraries of libraries are among them. A program that is not dynamic has none.
+    + beside: folders to look in, besides the loader's own; + who: runs the loader (Popen's words)
+    """
+    path = {"LD_LIBRARY_PATH": ":".join(map(str, beside))} if beside else {}
+    done = subprocess.run(
+        ["ldd", str(program)], capture_output=True, text=True,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **path}, **who,
+    )  # fmt: skip
+    if "not a dynamic executable" in done.stdout + done.stderr:
+        return {}
+    if done.returncode != 0:
+        raise HostError(f"ldd {program} failed: {' '.join((done.stdout + done.stderr).split())}")
+    rows = [understood(program, line) for line in done.stdout.splitlines()]
+    named = {os.path.basename(name): path or name for name, path in rows}
+    return {name: path for name, path in named.items() if not is_of_the_host(name)}
+
+
+def understood(program, line):
+    """Name and path. A program may name a loader of its own, which says whatever it likes."""
+    found = RESOLVED.match(line)
+    if not found:
+        raise HostError(f"ldd {program} said {printable_line(line)[:200]!r}. {NEXT}")
+    return found.groups()
+
+
+def is_of_the_host(name):
+    return bool(C_LIBRARY.fullmatch(name) or DRIVER.fullmatch(name))
+
+
+def wanted_libraries(built, toolkit, home):
+    """Libraries of freshly linked programs, under the names asked for: (name, path), sorted.
+
+    + toolkit: folders of the CUDA toolkit's libraries, which the loader need not know
+    + home: its owner runs the loader
+    """
+    wanted = {}
+    for program in built:
+        wanted.update(resolved(program, beside=toolkit, **as_owner_of(home)))
+    for name, path in wanted.items():
+        if path == NOT_FOUND:
+            raise HostError(f"{name}, which the build linked, is not found by the loader. {NEXT}")
+    return sorted(wanted.items())
+
+
+def prove_self_contained(release_folder, home):
+    """Every library of every program comes from the release, the C library or the driver.
+
+    + home: its owner runs the loader, which the program itself may name
+    """
+    for program in sorted((release_folder / "bin").iterdir()):
+        for name, path in resolved(program, **as_owner_of(home)).items():
+            if path == NOT_FOUND:
+                raise HostError(f"{program.name}: {name} is not found. {NEXT}")
+            if (release_folder / "lib").resolve() not in Path(path).resolve().parents:
+                raise HostError(f"{program.name}: {name} comes from {path}. {NEXT}")
+
+
+NEXT = (
+    "A release runs from its own folder alone. Next: see cmake_options of the engine "
+    "(CMAKE_INSTALL_RPATH and CMAKE_EXE_LINKER_FLAGS), run the deploy again"
+)

@@ -1,0 +1,120 @@
+"""A release in its folder: proof, manifest, receipt, and the one rename that makes it count."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from corral_host.nvidia import nvidia_smi
+from corral_host.release.libraries import prove_self_contained
+from corral_host.release.programs import (
+    MAINLINE,
+    bare_environment,
+    listed_devices,
+    logged_devices,
+    prove_version,
+    server,
+)
+from corral_host.release.releases import MANIFEST, RECEIPT
+from corral_host.release.smoke import smoke
+from corral_host.system.commands import HostError, read_json, say, sha256_of, write_atomic
+from corral_host.system.folders import put_in_place, sync_all
+from corral_host.system.modes import open_release
+
+PLANNED = (
+    "engine", "kind", "key", "commit", "backend", "cmake_options", "targets", "source_url",
+    "toolchain",
+)  # fmt: skip
+
+
+def manifest_of(release):
+    return read_json(Path(release["folder"]) / MANIFEST)
+
+
+def prove(release, staging, toolkit=()):
+    """It resolves from its own folder, names its commit, finds its GPUs and answers.
+
+    Gives what goes into the receipt. Raises HostError with what is wrong.
+    """
+    open_release(staging)
+    with bare_environment(toolkit) as environment:
+        prove_self_contained(staging, environment["HOME"])
+        prove_version(server(staging), release["commit"], environment)
+        say("smoke run with a tiny model")
+        told, log = smoke(release, staging, environment)
+        devices = devices_of(release, staging, environment, log)
+    say(f"it answered: {told}")
+    return {"smoke": told, "devices": devices}
+
+
+def devices_of(release, staging, environment, log):
+    """GPUs that the back end finds. Raises HostError when the host has one and it finds none."""
+    if release["backend"] != "cuda":
+        return []
+    if not nvidia_smi.ask()["gpus"]:
+        say("no GPU here: whether the back end finds one is proved on the hosts that have them")
+        return []
+    mainline = release["kind"] == MAINLINE
+    found = listed_devices(server(staging), environment) if mainline else logged_devices(log)
+    if not found:
+        raise HostError(
+            f"{release['engine']}: nvidia-smi lists GPUs, the server's CUDA back end finds none. "
+            "Next: `corral plan` tells whether driver and toolkit fit; its words:\n"
+            + "\n".join(log.splitlines()[:20])
+        )
+    return found
+
+
+def manifest(release, staging, **rest):
+    files = contents(staging)
+    return {
+        **{name: release[name] for name in PLANNED},
+        "patches": [
+            {"name": p["name"], "sha256": hashlib.sha256(p["text"].encode()).hexdigest()}
+            for p in release["patches"]
+        ],
+        "files": files,
+        "size_bytes": sum(file["size_bytes"] for file in files.values()),
+        "builder": os.uname().nodename,
+        **rest,
+    }
+
+
+def contents(folder):
+    """Every file of a release: size and digest."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    beside = (MANIFEST, RECEIPT)
+    named = {str(path.relative_to(folder)): path for path in paths}
+    return {name: describe(path) for name, path in named.items() if name not in beside}
+
+
+def describe(path):
+    return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def check_contents(folder, manifest):
+    """Raises HostError unless every file is that of the manifest, and there is no other."""
+    found, wanted = contents(folder), manifest["files"]
+    wrong = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if wrong:
+        raise HostError(
+            f"{manifest['engine']} {manifest['key']}: not as its manifest says: {', '.join(wrong)}"
+        )
+
+
+def finish(release, staging, found, receipt):
+    """Manifest and receipt, then one rename; before it the release does not exist."""
+    write_json(staging / MANIFEST, found)
+    write_json(staging / RECEIPT, {"installed_at": now(), **receipt})
+    sync_all(staging)
+    put_in_place(staging, Path(release["folder"]))
+    say(f"installed {release['folder']}")
+
+
+def write_json(path, document):
+    write_atomic(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,49 @@
+"""Remove releases that nothing uses any more, and what killed jobs left."""
+
+import shutil
+import time
+from pathlib import Path
+
+from corral_host.release.archive import SUFFIX
+from corral_host.release.build_user import SOURCE
+from corral_host.release.releases import release_folders, unused_releases, wanted
+from corral_host.system.folders import REMOVED, remove
+from corral_host.system.locks import pruning
+
+QUIET_SECONDS = 600
+
+
+def prune(plan):
+    """Remove what no generation, process or plan names; gives what was removed.
+
+    Raises HostError while a release is built or installed.
+    """
+    with pruning(plan["paths"]["state"]):
+        doomed = [*unused_releases(plan), *leftovers(plan)]
+        for path in doomed:
+            discard(path)
+    return [str(path) for path in doomed]
+
+
+def leftovers(plan):
+    """Of jobs that were killed, or whose archive or objects nobody came back for."""
+    keys = {release["key"] for release in wanted(plan)}
+    state = Path(plan["paths"]["state"])
+    packed = state.glob(f"archives/*{SUFFIX}*")
+    archives = [f for f in packed if f.name not in {f"{key}{SUFFIX}" for key in keys} and rests(f)]
+    objects = [f for f in state.glob("build/*/*") if f.name not in {SOURCE, *keys}]
+    return [*release_folders(plan["paths"], hidden=True), *sorted(archives), *sorted(objects)]
+
+
+def rests(path):
+    """Whether nobody writes it: another deploy may just be sending it."""
+    return time.time() - path.stat().st_mtime > QUIET_SECONDS
+
+
+def discard(path):
+    if path.name.startswith(REMOVED):
+        shutil.rmtree(path)
+    elif path.is_dir():
+        remove(path)
+    else:
+        path.unlink()

@@ -1,0 +1,89 @@
+"""Releases of this host, and who uses them. Changes nothing."""
+
+import os
+from pathlib import Path
+
+from corral_host.system.commands import HostError, read_json
+
+MANIFEST = "manifest.json"
+# What this host proved of a release; no part of it, as it differs from host to host.
+RECEIPT = "installed.json"
+
+
+def releases(paths):
+    """Every release in the engines' folder, with its users, as rows."""
+    used = users(paths)
+    return [
+        {
+            "engine": folder.parent.name,
+            "key": folder.name,
+            "folder": str(folder),
+            "size_bytes": size_of(folder),
+            "installed_at": (read_json(folder / RECEIPT) or {}).get("installed_at"),
+            "users": used.get(str(folder), []),
+            "manifest": read_json(folder / MANIFEST),
+        }
+        for folder in release_folders(paths)
+    ]
+
+
+def release_folders(paths, hidden=False):
+    """Folders of releases; the hidden ones are leftovers of killed jobs."""
+    found = sorted(Path(paths["engines"]).glob("*/*"))
+    return [f for f in found if f.is_dir() and f.name.startswith(".") == hidden]
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def users(paths):
+    """Folder of a release -> generations that would run from it, and processes that do."""
+    found = {}
+    for program, user in [*generations(paths), *processes()]:
+        if Path(paths["engines"]) in Path(program).parents:
+            found.setdefault(str(Path(program).parent.parent), []).append(user)
+    return found
+
+
+def generations(paths):
+    """Program and name of every generation that a link or an unfinished activation names."""
+    for instance in sorted(Path(paths["state"]).glob("instances/*")):
+        for name, generation in named_generations(instance):
+            plan = read_json(generation / "plan.json")
+            if plan is None:
+                raise HostError(
+                    f"{generation}/plan.json is unreadable, so that nobody knows which release it "
+                    "uses. Next: run a deploy, which writes it again, or remove that generation"
+                )
+            yield plan["argv"][0], f"{instance.name} ({name})"
+
+
+def named_generations(instance):
+    folder = instance / "generations"
+    links = [path for path in sorted(instance.iterdir()) if path.is_symlink()]
+    named = [(link.name, instance / os.readlink(link)) for link in links]
+    journal = read_json(instance / "activating.json") or {}
+    named += [("activating", folder / journal[end]) for end in ("from", "to") if journal.get(end)]
+    return [(name, path) for name, path in named if path.parent == folder and path.is_dir()]
+
+
+def processes():
+    """Programs that run; of a replaced one the kernel says ``(deleted)``."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            program = os.readlink(process / "exe")
+        except OSError:
+            # It ended meanwhile, or belongs to the kernel.
+            continue
+        yield program, f"pid {process.name}"
+
+
+def unused_releases(plan):
+    planned = {release["folder"] for release in wanted(plan)}
+    used = users(plan["paths"])
+    return [f for f in release_folders(plan["paths"]) if str(f) not in {*planned, *used}]
+
+
+def wanted(plan):
+    return [*plan["releases"], *plan.get("builds", ())]

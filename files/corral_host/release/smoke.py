@@ -1,0 +1,161 @@
+"""A smoke run: the server of a release answers for a tiny model, with its key only."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from corral_host.nvidia import nvidia_smi
+from corral_host.release.programs import server
+from corral_host.server.http import call, chat, health
+from corral_host.system.commands import (
+    FAULTS,
+    TAIL_LINES,
+    HostError,
+    digest_or_none,
+    say,
+    write_atomic,
+)
+from corral_host.system.unprivileged import as_owner_of, give
+
+READY_SECONDS = 120
+END_SECONDS = 10
+GPU_MIB = 1024
+TOKENS = 24
+THREADS = 4
+
+
+def smoke(release, folder, environment):
+    """Run the server of ``folder``; gives what it answered, as told, and its log."""
+    gpu = free_gpu() if release["backend"] == "cuda" else None
+    home = Path(environment["HOME"])
+    model = own_copy(checked_model(release["smoke_model"]), home)
+    endpoint = {"socket": None, "address": "127.0.0.1", "port": free_port()}
+    instance = {"endpoint": endpoint, "alias": "smoke"}
+    key, log = secrets.token_urlsafe(32), home / "log"
+    give_key(home, key)
+    argv = words(server(folder), model, home / "key", endpoint, gpu)
+    with running(argv, {**environment, **visible(gpu)}, log) as process:
+        try:
+            wait_ready(process, instance)
+            tokens = answered(instance, key)
+        except FAULTS as fault:
+            raise HostError(
+                f"the smoke run of {release['engine']} failed: {fault}. {tail(log)}"
+            ) from fault
+    return f"{tokens} tokens on {name(gpu)}", log.read_text(errors="replace")
+
+
+def checked_model(model):
+    if digest_or_none(model["path"]) != model["sha256"]:
+        raise HostError(
+            f"{model['path']}, the model of the smoke run, is absent or another than planned. "
+            "Next: run the deploy again, which puts it there"
+        )
+    return model["path"]
+
+
+def own_copy(model, home):
+    """Other users have no way into the folder of archives."""
+    copy = shutil.copyfile(model, home / "model.gguf")
+    give(copy, home)
+    return copy
+
+
+def give_key(home, key):
+    write_atomic(home / "key", f"{key}\n", mode=0o600)
+    give(home / "key", home)
+
+
+def free_gpu():
+    """A GPU with room for a tiny model beside what serves there; None: the CPU has to do."""
+    gpus = nvidia_smi.ask()["gpus"]
+    room = [gpu for gpu in gpus if (gpu["memory_free_mib"] or 0) >= GPU_MIB]
+    if not room:
+        why = "no GPU has 1 GiB free" if gpus else "there is no GPU here"
+        say(f"the smoke run is on the CPU: {why}")
+    return max(room, key=lambda gpu: gpu["memory_free_mib"], default=None)
+
+
+def visible(gpu):
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": gpu["uuid"] if gpu else "",
+    }
+
+
+def name(gpu):
+    return f"CUDA{gpu['index']}" if gpu else "CPU"
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def words(program, model, key_file, endpoint, gpu):
+    """Flags that both engines know."""
+    return [
+        str(program), "--model", str(model), "--alias", "smoke", "--api-key-file", str(key_file),
+        "--host", endpoint["address"], "--port", str(endpoint["port"]), "--jinja",
+        "--ctx-size", "512", "--parallel", "1", "--n-gpu-layers", "99" if gpu else "0",
+        "--threads", str(min(THREADS, os.cpu_count() or 1)),
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def running(argv, environment, log):
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=environment, cwd=environment["HOME"], **as_owner_of(environment["HOME"]),
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_ready(process, instance):
+    deadline, answer = time.monotonic() + READY_SECONDS, "nothing yet"
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise HostError(f"the server ended at start with exit code {process.returncode}")
+        answer = health(instance)
+        if answer == "200":
+            return
+        time.sleep(0.1)
+    raise HostError(f"not ready within {READY_SECONDS} s (last answer: {answer})")
+
+
+def answered(instance, key):
+    """How many tokens the server gives to the key; nothing without it."""
+    body = {**chat(instance), "max_tokens": TOKENS}
+    code, _ = call(instance, "POST", "/v1/chat/completions", body)
+    if code != 401:
+        raise HostError(f"a completion without a key was answered {code}, not 401")
+    code, text = call(instance, "POST", "/v1/chat/completions", body, key=key)
+    tokens = json.loads(text)["usage"]["completion_tokens"] if code == 200 else 0
+    if not tokens:
+        raise HostError(f"a completion was answered {code}: {text[:300]}")
+    return tokens
+
+
+def tail(log):
+    lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    return "Its last lines:\n" + "\n".join(lines)

@@ -1,0 +1,122 @@
+"""An engine's sources at the planned commit, with the planned patches, and nothing else.
+
+git runs as the user of builds, which owns them. Only a source by ssh is fetched by root, whose key
+it takes, into a repository of root's own.
+"""
+
+import os
+import shutil
+import subprocess
+from functools import partial
+
+from corral_host.system.commands import PROGRAMS, HostError, say
+from corral_host.system.unprivileged import as_owner_of
+
+# Never asks for a password; gives up on a server that sends nothing for a minute.
+ENVIRONMENT = {
+    "PATH": PROGRAMS, "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15",
+}  # fmt: skip
+PATIENCE = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
+UNREACHABLE_SECONDS = 60
+FETCHED = "fetched"
+OWN_HOME = os.environ.get("HOME", "/root")
+# Left by a build that was killed; no other one runs, the build's lock sees to that.
+UNLOCK = 'rm -f -- "$1"/.git/*.lock'
+
+
+def check_out(source, release, home):
+    """``source``: the engine's folder, kept between builds. ``home``: its owner's, who runs git."""
+    git = partial(run_git, home, source)
+    done(run(home, "sh", "-c", UNLOCK, "sh", source))
+    done(git("init", "--quiet"))
+    if git("cat-file", "-e", f"{release['commit']}^{{tree}}").returncode != 0:
+        fetch_commit(git, release, source.with_name(FETCHED))
+    done(git("reset", "--quiet", "--hard", release["commit"]))
+    done(git("clean", "--quiet", "-ffdx"))
+    for patch in release["patches"]:
+        apply(git, patch, release)
+
+
+def done(process):
+    """Raises HostError with what a failed command said."""
+    if process.returncode != 0:
+        said = " ".join(process.stderr.split())
+        raise HostError(f"{' '.join(process.args)} failed ({process.returncode}): {said}")
+
+
+def fetch_commit(git, release, fetched):
+    """``fetched``: where root may put what only root can fetch, for a moment."""
+    url, commit, engine = release["source_url"], release["commit"], release["engine"]
+    say(f"fetching {engine} {commit[:12]} from {url}")
+    if not is_by_ssh(url):
+        fetch(git, url, release)
+        return
+    if fetched.exists():
+        shutil.rmtree(fetched)
+    fetched.mkdir()
+    try:
+        own = partial(run_git, OWN_HOME, fetched)
+        done(own("init", "--quiet", "--bare"))
+        done(own("config", "uploadpack.allowAnySHA1InWant", "true"))
+        fetch(own, url, release)
+        fetch(git, fetched.as_uri(), release)
+    finally:
+        shutil.rmtree(fetched)
+
+
+def is_by_ssh(url):
+    """``ssh://host/path`` or ``host:path``, as git takes it."""
+    return url.startswith("ssh://") or ("://" not in url and ":" in url.partition("/")[0])
+
+
+def fetch(git, url, release):
+    commit, engine = release["commit"], release["engine"]
+    fetched = git(*PATIENCE, "fetch", "--quiet", "--depth=1", "--", url, commit)
+    if fetched.returncode == 0:
+        return
+    reason = " ".join(fetched.stderr.split())
+    if "No space left on device" in reason:
+        folder = release["state"]
+        raise HostError(f"{folder}: disk full. Next: free space there, run the deploy again")
+    if is_reachable(git, url):
+        raise HostError(
+            f"{engine}: {url} has no commit {commit}, or does not give it: {reason}. "
+            "Next: see the engine's commit in the catalog, then `corral lock`"
+        )
+    raise HostError(
+        f"{engine}: {url} cannot be reached for commit {commit}: {reason}. Next: see that this "
+        "host reaches that server, or name another in engine_sources of the inventory"
+    )
+
+
+def is_reachable(git, url):
+    try:
+        return git(*PATIENCE, "ls-remote", "--quiet", "--", url, "HEAD").returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def apply(git, patch, release):
+    say(f"applying {patch['name']}")
+    applied = git("apply", "--index", "--whitespace=nowarn", "-", stdin=patch["text"])
+    if applied.returncode != 0:
+        raise HostError(
+            f"{release['engine']}: {patch['name']} does not apply to {release['commit'][:12]}: "
+            f"{' '.join(applied.stderr.split())}. Next: mend the patch, or drop it from the catalog"
+        )
+
+
+def run_git(home, folder, *words, stdin=""):
+    timeout = UNREACHABLE_SECONDS if "ls-remote" in words else None
+    return run(home, "git", "-C", folder, *words, stdin=stdin, timeout=timeout)
+
+
+def run(home, *words, stdin="", timeout=None):
+    """As the owner of a home."""
+    return subprocess.run(
+        [str(word) for word in words], input=stdin, capture_output=True, text=True,
+        errors="replace", env={**ENVIRONMENT, "HOME": str(home)}, timeout=timeout,
+        **as_owner_of(home),
+    )  # fmt: skip

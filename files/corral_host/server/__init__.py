@@ -1,0 +1,1 @@
+"""Talk to a running server as its clients do, with its key."""

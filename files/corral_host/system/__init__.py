@@ -1,0 +1,1 @@
+"""This host as an operating system: commands, files, processes, locks, users."""

@@ -1,0 +1,126 @@
+"""Small tools that the other modules share."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+# Where NVIDIA's packages put the toolkit, before a distribution's older one in the PATH.
+PROGRAMS = f"/usr/local/cuda/bin:{os.environ.get('PATH', os.defpath)}"
+# How much of a log is told when something fails.
+TAIL_LINES = 30
+CHUNK_BYTES = 8 * 1024 * 1024
+PROGRESS_BYTES = 64 * CHUNK_BYTES
+
+
+class HostError(Exception):
+    """A fault to report in one paragraph; the exit code is 1.
+
+    ``answer``: what a job has to tell beside it.
+    """
+
+    answer = None
+
+
+# What a server's answer, a file or a command can go wrong with; anything else is a bug.
+FAULTS = (HostError, OSError, ValueError, KeyError, IndexError)
+
+
+def output(*command):
+    """Standard output of a command; raises HostError with what it said if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise HostError(
+            f"{' '.join(command[:3])} failed ({done.returncode}): {done.stderr.strip()}"
+        )
+    return done.stdout
+
+
+def loud(*command, **options):
+    """Run a command whose output belongs in the log."""
+    code = subprocess.run(command, **options).returncode
+    if code != 0:
+        raise HostError(f"{' '.join(map(str, command[:3]))} failed with exit code {code}")
+
+
+def find_program(name):
+    return shutil.which(name, path=PROGRAMS)
+
+
+def say(text):
+    # With a full disk a line of a log is lost, never the work that it tells of.
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def sha256_of(path, progress=None):
+    digest, done = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+            done += len(block)
+            if progress and done % PROGRESS_BYTES == 0:
+                progress(done)
+    return digest.hexdigest()
+
+
+def digest_or_none(path):
+    return sha256_of(path) if os.path.exists(path) else None
+
+
+def read_json(path):
+    """A JSON document, or None where there is none. A damaged one counts as none."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def sync(path):
+    """A file or a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path, text, mode=0o644):
+    """Write a whole file or nothing; private from the first byte."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Of a writer that died before a reboot, with this very number.
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "w") as file:
+        # The umask took what it hides.
+        os.fchmod(handle, mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def point(link, target):
+    """Make or move a symbolic link in one step."""
+    temporary = Path(f"{link}.new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+def show(unit, *properties):
+    """Properties of a unit, as strings."""
+    names = ",".join(properties)
+    lines = output("systemctl", "show", unit, f"--property={names}").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def quiet(*words):
+    """A unit that is not there is as good as a stopped one."""
+    subprocess.run(["systemctl", *words], stderr=subprocess.DEVNULL, check=False)

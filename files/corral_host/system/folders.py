@@ -1,0 +1,63 @@
+"""Folders that are there as a whole or not at all."""
+
+import contextlib
+import errno
+import os
+import shutil
+
+from corral_host.system.commands import HostError, sync
+from corral_host.system.modes import open_folder
+
+STAGING = ".staging-"
+REMOVED = ".removed-"
+
+
+@contextlib.contextmanager
+def staging_for(final):
+    """A fresh folder beside ``final``, gone at the end unless it was put in place.
+
+    What a killed attempt left is removed first.
+    """
+    staging = final.with_name(STAGING + final.name)
+    for leftover in (staging, final.with_name(REMOVED + final.name)):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    open_folder(staging)
+    try:
+        yield staging
+    except OSError as fault:
+        if fault.errno != errno.ENOSPC:
+            raise
+        raise HostError(
+            f"{final.parent}: disk full; nothing was installed. "
+            "Next: free space there, run the same deploy again"
+        ) from fault
+    finally:
+        if staging.exists():
+            shutil.rmtree(staging)
+
+
+def put_in_place(staging, final):
+    """One rename; a damaged folder in that place goes first, as a whole."""
+    remove(final)
+    os.replace(staging, final)
+    sync(final.parent)
+
+
+def remove(folder):
+    """By a rename first, so that a half removed folder is none that counts."""
+    if folder.exists():
+        doomed = folder.with_name(REMOVED + folder.name)
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        os.replace(folder, doomed)
+        shutil.rmtree(doomed)
+        sync(folder.parent)
+
+
+def sync_all(folder):
+    """Every file and folder below, to the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync(os.path.join(root, name))
+        sync(root)

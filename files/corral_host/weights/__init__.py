@@ -1,0 +1,1 @@
+"""Weights on this host: fetched from the hub, proved, kept."""

@@ -1,0 +1,154 @@
+"""The folder of all weights: a disk that is not mounted there is missed, not filled again.
+
+A marker in it says which one it is; the rest of the state keeps a copy of that. It may be a link,
+or a file system of its own, but one: weights are put in place by a rename.
+"""
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+from corral_shared.names import MARKER, STAGING
+
+from corral_host.system.commands import HostError, write_atomic
+
+FSTAB = Path("/etc/fstab")
+ESCAPED = re.compile(r"\\([0-7]{3})")
+MOUNT = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
+
+
+def models_root(paths):
+    return Path(paths["state"]) / "models"
+
+
+def record(paths):
+    return Path(paths["state"]) / "models-root"
+
+
+def root_state(paths, fault, missing):
+    """``fault``: of `root_fault`; ``missing``: the shards that are to be put there."""
+    found = fault or next(filter(None, (crossing(one["path"], paths) for one in missing)), None)
+    what, next_step = found or ("", "")
+    left = [] if fault else unwanted(missing, paths)
+    return {
+        "problem": what,
+        "next_step": next_step,
+        "marked": not fault and is_marked(paths),
+        "unwanted_bytes": sum(map(taken_bytes, left)),
+    }
+
+
+def taken_bytes(path):
+    """On the disk. A download that runs takes its files away when it is done with them."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def unwanted(missing, paths):
+    """Files that arrived for shards that nobody plans any more."""
+    wanted = {shard["sha256"] for shard in missing}
+    folder = models_root(paths) / STAGING
+    found = sorted(folder.iterdir()) if folder.is_dir() else ()
+    # aria2 keeps what it knows of a file beside it, as DIGEST.aria2.
+    return [one for one in found if one.name.partition(".")[0] not in wanted and one.is_file()]
+
+
+def root_fault(paths):
+    """What is wrong with it, and what to do; or nothing."""
+    root = models_root(paths)
+    try:
+        known, here = text(record(paths)), text(root / MARKER)
+        if known is not None and known == here:
+            return None
+        place = unmounted(root)
+        if place:
+            step = f"mount {place}, or take its line out of {FSTAB}"
+            return f"{root}: nothing is mounted at {place}", step
+        if root.is_symlink() and not root.exists():
+            return f"{root} is a link to what is not there", f"mount {os.readlink(root)}"
+        if root.exists() and not root.is_dir():
+            return f"{root} is no folder", f"move it away: mv {root} {root}.old"
+        if known is None:
+            return None
+    except OSError as fault:
+        return f"{root} cannot be read: {fault.strerror or fault}", "see dmesg, mount it again"
+    what = f"{root} is not where the weights were put: its disk is not mounted, or is another one"
+    return what, f"mount it; or, if the weights are gone for good: rm {record(paths)}"
+
+
+def text(path):
+    return path.read_text(errors="replace") if path.is_file() else None
+
+
+def unmounted(root):
+    """Where a file system should be mounted that the folder is on, and none is."""
+    real = Path(os.path.realpath(root))
+    for line in (text(FSTAB) or "").splitlines():
+        named = "" if line.lstrip().startswith("#") else "".join(line.split()[1:2])
+        place = Path(ESCAPED.sub(lambda found: chr(int(found[1], 8)), named))
+        meant = Path(os.path.realpath(place))
+        if place.is_absolute() and meant in (real, *real.parents) and not is_mounted(meant):
+            return place
+    return None
+
+
+def is_mounted(place):
+    # os.path.ismount sees no bind mount of the same file system.
+    return place.is_dir() and (place == place.parent or disk_of(place) != disk_of(place.parent))
+
+
+def is_marked(paths):
+    """Whether the host knows its disk again; one that is read-only cannot be marked."""
+    root = models_root(paths)
+    if record(paths).is_file() or not root.is_dir():
+        return record(paths).is_file()
+    return bool(os.statvfs(root).f_flag & os.ST_RDONLY) and not (root / MARKER).is_file()
+
+
+def existing(path):
+    """A path, or the first above it that is there."""
+    found = Path(path)
+    while not found.exists():
+        found = found.parent
+    return found
+
+
+def disk_of(path):
+    """Device and mount on which a path is, or will be: a rename crosses neither."""
+    handle = os.open(existing(path), os.O_PATH)
+    try:
+        known = Path(f"/proc/self/fdinfo/{handle}").read_text()
+        return os.fstat(handle).st_dev, MOUNT.search(known).group(1)
+    finally:
+        os.close(handle)
+
+
+def crossing(path, paths):
+    """Why a shard cannot be put in place, and what to do; or nothing."""
+    root, folder = models_root(paths), Path(path).parent
+    staging = root / STAGING
+    if disk_of(folder) == disk_of(staging):
+        return None
+    what = f"{folder} is on another file system than {staging}, where its weights arrive"
+    return what, f"mount one at {root} for all weights, or make that folder a link to one"
+
+
+def refuse(found):
+    """Raises HostError for a problem that one of these functions found."""
+    if found:
+        raise HostError(f"{found[0]}. Nothing was fetched. Next: {found[1]}")
+
+
+def mark(paths):
+    """Before weights are put there. A host that has some already is marked as well."""
+    root = models_root(paths)
+    refuse(root_fault(paths))
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if is_marked(paths):
+        return
+    if not (root / MARKER).is_file():
+        write_atomic(root / MARKER, f"{secrets.token_hex(16)}\n")
+    write_atomic(record(paths), (root / MARKER).read_text())

@@ -1,0 +1,35 @@
+"""What is on this host of a shard: its receipt, or what arrived of it so far."""
+
+from pathlib import Path
+
+from corral_shared.names import RECEIPT, STAGING
+
+from corral_host.system.commands import read_json
+from corral_host.weights.models_root import models_root, taken_bytes
+
+
+def receipt_path(shard):
+    return Path(f"{shard['path']}{RECEIPT}")
+
+
+def staging_path(shard, paths):
+    return models_root(paths) / STAGING / shard["sha256"]
+
+
+def arrived_bytes(staged):
+    """What is on the disk; aria2 fills a file from several places at once."""
+    return taken_bytes(staged)
+
+
+def shard_is_proved(shard):
+    receipt, path = read_json(receipt_path(shard)), Path(shard["path"])
+    if not receipt or not path.is_file() or receipt["sha256"] != shard["sha256"]:
+        return False
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns] == [receipt["size_bytes"], receipt["mtime_ns"]]
+
+
+def shard_state(shard, paths):
+    """``proved``: a receipt for these very bytes, and a file untouched since it was written."""
+    staged = staging_path(shard, paths)
+    return {"proved": shard_is_proved(shard), "staged_bytes": arrived_bytes(staged)}
