@@ -54,6 +54,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHONPATH=.:files $(BIN)/lint-imports
 
 unit: setup
 	$(BIN)/pytest tests/unit

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import entry_points
 
 import click
 
@@ -30,36 +31,47 @@ _MODULES = {
     **dict.fromkeys(("verify", "status", "logs"), "corral.cli.instances"),
     **dict.fromkeys(("start", "stop", "restart"), "corral.cli.services"),
 }
+# Commands of other packages: entry points of this group (pyproject.toml).
+_GROUP = "corral.commands"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class _Lab(click.Group):
-    """`corral lab`: its modules are in a checkout only, which is found once it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return _lab().list_commands(ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return _lab().get_command(ctx, cmd_name)
-
-
-def _lab() -> click.Group:
-    from lab.cli import lab
-
-    return lab
 
 
 class _Loaded(click.Group):
     """Commands that are loaded on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*_MODULES, *super().list_commands(ctx)])
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click gives it)
+        return sorted([*_MODULES, *_of_the_checkout()])
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _MODULES:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
-        return command
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002  (click gives it)
+        cmd_name: str,
+    ) -> click.Command | None:
+        command: click.Command
+        if cmd_name in _MODULES:
+            command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
+            return command
+        for point in entry_points(group=_GROUP, name=cmd_name):
+            _import_from_the_checkout()
+            command = point.load()
+            return command
+        return None
+
+
+def _of_the_checkout() -> list[str]:
+    """Names of commands whose packages are in a checkout only; none outside of one."""
+    try:
+        _import_from_the_checkout()
+    except CorralError:
+        return []
+    return [point.name for point in entry_points(group=_GROUP)]
+
+
+def _import_from_the_checkout() -> None:
+    """Let packages of the checkout be found, whether or not Corral is installed."""
+    root = str(project_root())
+    if root not in sys.path:
+        sys.path.append(root)
 
 
 @click.group(cls=_Loaded)
@@ -69,13 +81,8 @@ def cli() -> None:
 
     Deploy with: pyinfra inventories/prod.py deploy.py
     """
-    # Inventories import from the checkout, whether or not Corral is installed.
-    root = str(project_root())
-    if root not in sys.path:
-        sys.path.append(root)
-
-
-cli.add_command(_Lab(name="lab", help="Disposable hosts on this machine, for rehearsal."))
+    # Inventories do.
+    _import_from_the_checkout()
 
 
 def main() -> None:
