@@ -38,7 +38,7 @@ def test_patterns_are_found() -> None:
     assert r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})" in patterns(
         ROOT / "corral" / "fit" / "ranges.py"
     )
-    assert r"^[0-9]+\.[0-9]$" in patterns(ROOT / "corral" / "inventory.py")
+    assert r"^[0-9]+\.[0-9]$" in patterns(ROOT / "corral" / "inventory" / "hosts.py")
 
 
 def test_another_digit_is_refused() -> None:

@@ -338,7 +338,7 @@ def test_a_native_release_for_other_features_is_refused(
     packed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = {"model": "Older", "flags": ["sse2"]}
-    monkeypatch.setattr(helper_module("observe.state"), "cpu", lambda: older)
+    monkeypatch.setattr(helper_module("release.whole"), "cpu", lambda: older)
     with pytest.raises(HostError, match="features that this one lacks"):
         installing.install({**packed, "native": True})
     assert not Path(packed["folder"]).exists()

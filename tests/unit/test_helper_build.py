@@ -136,7 +136,7 @@ def test_an_absent_release_cannot_be_packed(spec: dict[str, Any]) -> None:
 
 HOLD = """
 import json, sys
-from corral_host import locks
+from corral_host.system import locks
 spec = json.load(sys.stdin)
 with locks.one_build(spec):
     print(locks.build_lock(spec).read_text(), flush=True)

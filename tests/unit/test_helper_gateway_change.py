@@ -33,7 +33,7 @@ class Gateway:
         monkeypatch.setattr(self.module, "switch", self.switch)
         monkeypatch.setattr(self.module, "back", self.back)
         monkeypatch.setattr(self.module, "serving_pools", lambda: self.serving)
-        monkeypatch.setattr(self.module.gateway_check, "attempt", self.attempt)
+        monkeypatch.setattr(self.module.probes, "attempt", self.attempt)
 
     def output(self, *words: str) -> str:
         self.log.append(" ".join(words[:3]) if "haproxy" not in words[0] else "valid?")

@@ -161,15 +161,15 @@ def test_a_changed_release_is_not_its_manifests(
 def test_a_native_release_is_whole_only_where_its_features_are(
     engine: Engine, tmp_path: Path
 ) -> None:
-    state = helper_module("observe.state")
+    whole = helper_module("release.whole")
     spec = release(tmp_path, native=True)
     folder = install(spec, engine)
-    assert state.release_is_whole(spec)
+    assert whole.release_is_whole(spec)
     manifest = done.manifest_of(spec)
     manifest["found"]["cpu"]["flags"].append("avx9000")
     done.write_json(folder / "manifest.json", manifest)
-    assert not state.release_is_whole(spec)
-    assert state.release_is_whole({**spec, "native": False})
+    assert not whole.release_is_whole(spec)
+    assert whole.release_is_whole({**spec, "native": False})
 
 
 def test_a_damaged_release_gives_way_to_a_whole_one(engine: Engine, tmp_path: Path) -> None:

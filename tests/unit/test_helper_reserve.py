@@ -21,7 +21,7 @@ DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
 _TRIAL = """
 import os, socket, subprocess, sys, time
 sys.path.insert(0, sys.argv[1])
-from corral_host import reserve
+from corral_host.packets import reserve
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 with open("/proc/sys/net/ipv4/tcp_syncookies", "w") as cookies:
     cookies.write(sys.argv[2])
@@ -244,7 +244,7 @@ def test_a_certificate_is_enough_for_a_gateway(played: Host) -> None:
 
 def test_both_chains_are_laid_at_once() -> None:
     plan = {"instances": [Host.instance(8001)], "gateway": of_gateway()}
-    words = "import sys; sys.path.insert(0, sys.argv[1]); from corral_host import reserve\n"
+    words = "import sys; sys.path.insert(0, sys.argv[1]); from corral_host.packets import reserve\n"
     words += f"reserve.lay(reserve.rules({plan!r})); print(reserve.in_force())"
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", words, str(ROOT / "files")],

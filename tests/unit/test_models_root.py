@@ -23,6 +23,7 @@ from tests.unit.small_disks import small_disk
 fetching, roots, states = (
     helper_module(name) for name in ("weights.fetch", "weights.models_root", "observe.state")
 )
+receipts = helper_module("weights.receipts")
 HostError = helper_module("system.commands").HostError
 
 BYTES = b"weights" * 100
@@ -90,7 +91,7 @@ def test_a_link_to_another_file_system_holds_the_weights(state: Path, tmp_path: 
         fetch(state, shard(state))
         (found,) = disk.rglob("*.gguf")
         assert found.read_bytes() == BYTES
-        assert states.shard_is_proved(shard(state))
+        assert receipts.shard_is_proved(shard(state))
         assert root_of(state, shard(state)) == GOOD
 
 

@@ -154,7 +154,7 @@ def test_the_pipes_of_gevent_are_limited_as_well(tmp_path: Path) -> None:
     OddHosts(tmp_path).says("lab-1", Answer(b"x" * MIB, times=600))
     script = (
         "from gevent import monkey; monkey.patch_all()\n"
-        "from corral.bounded import SilentError, TooMuchError, run_within\n"
+        "from corral.remote.bounded import SilentError, TooMuchError, run_within\n"
         "assert run_within(['cat'], b'x' * 300_000, seconds=9) == (0, b'x' * 300_000, b'')\n"
         "for command, error in ((['ssh', '--', 'lab-1', ''], TooMuchError),\n"
         "                       (['sleep', '60'], SilentError)):\n"

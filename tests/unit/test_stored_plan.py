@@ -171,7 +171,7 @@ def test_a_gate_that_changed_alone_is_run_and_stored_without_a_restart(
             raise HostError("golden failed")
         return host.gate(instance)
 
-    for name in ("as_it_runs", "way_back"):
+    for name in ("as_it_runs", "rollback"):
         monkeypatch.setattr(MODULES[name], "gate", gate)
     assert gate_change.changed_parts(planned(host, "a", [])) == []
     assert gate_change.changed_parts(planned(host, "a", RIGHT)) == ["golden"]
