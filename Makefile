@@ -12,6 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := python3-venv openssh-client openssl aria2 curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
 export PYINFRA_PROGRESS := off
+# Whole files to each worker, which has a lab of its own. Lab tests wait more than they work, so that
+# there are more labs than cores.
+CORES := --numprocesses 2 --dist loadfile
+LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
 .PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock clean
 
@@ -57,11 +61,11 @@ lint: setup
 	PYTHONPATH=.:files $(BIN)/lint-imports
 
 unit: setup
-	$(BIN)/pytest tests/unit
-	$(BIN)/pytest tests/operations
+	$(BIN)/pytest tests/unit $(CORES)
+	$(BIN)/pytest tests/operations $(CORES)
 
 lab-test: setup lab-possible
-	$(BIN)/pytest tests/lab
+	$(BIN)/pytest tests/lab $(LABS)
 
 bench: setup lab-possible
 	$(BIN)/python -m lab.bench

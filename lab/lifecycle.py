@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from lab import (
     base_image,
@@ -60,8 +62,16 @@ def down(layout: Layout, tell: Tell) -> None:
             if layout.state.exists():
                 disks.remove(layout.state)
             network.remove(layout)
-    if not any(layout.state_parent.iterdir()):
-        layout.state_parent.rmdir()
+    remove_if_empty(layout.state_parent)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Other labs use it too: one may come, and another one that went may have removed it."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def _folders(layout: Layout) -> None:

@@ -27,7 +27,6 @@ def wait_for_others(path: Path, doing: str) -> Iterator[None]:
 
 @contextmanager
 def _held(path: Path, how: int, doing: str) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     fd = _locked(path, how)
     try:
         os.truncate(fd, 0)
@@ -41,7 +40,12 @@ def _held(path: Path, how: int, doing: str) -> Iterator[None]:
 
 def _locked(path: Path, how: int) -> int:
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            # Another lab that went away just now removed the empty folder.
+            continue
         try:
             fcntl.flock(fd, how)
         except BlockingIOError as busy:

@@ -1,4 +1,7 @@
-"""One lab for all lab tests: three hosts, deployed once, put away at the end."""
+"""One lab for all lab tests: three hosts, deployed once, put away at the end.
+
+With pytest-xdist one lab a worker, each in a copy of the checkout of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,29 @@ import pytest
 
 from lab import requirements
 from lab.layout import GATEWAY
+from tests.lab.engine_cache import releases_at_hand
 from tests.lab.extra_host import remove_host
 from tests.lab.workspace import Workspace
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers take the long files first, so that none has one left when the others have ended."""
+    if is_worker(config):
+        items.sort(key=lambda item: (-item.path.stat().st_size, str(item.path)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Labs of workers that were interrupted do not stay."""
+    if not is_worker(session.config):
+        for workspace in Workspace.of_workers():
+            if workspace.layout.state.exists():
+                workspace.corral("lab", "down")
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of pytest-xdist's."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +53,8 @@ def bare_lab() -> Iterator[Workspace]:
 @pytest.fixture(scope="session")
 def deployed_once(bare_lab: Workspace) -> Workspace:
     """The lab after its first deploy."""
-    converge(bare_lab)
+    with releases_at_hand(bare_lab):
+        converge(bare_lab)
     return bare_lab
 
 

@@ -50,6 +50,8 @@ def lab(with_gateway: Workspace) -> Workspace:
 def everybody_serves(lab: Workspace) -> Iterator[None]:
     """Whatever a test drained or stopped comes back."""
     yield
+    if all_are_up(lab):
+        return
     for server in set(SERVERS) - serving(lab):
         host, _, name = server.partition("/")
         lab.on(host, f"systemctl reset-failed corral-{name}; systemctl start corral-{name}")
@@ -218,11 +220,26 @@ def kept(lab: Workspace, server: str, name: str) -> int:
     return httpx.get(f"{address}/v1/stream?conv_id={name}", headers=shown).status_code
 
 
+def metrics(lab: Workspace) -> str:
+    """HAProxy's own, which cost no command."""
+    reader = {"Authorization": f"Bearer {key(lab, name='gateway_metrics')}"}
+    return httpx.get(f"http://{lab.layout.address(GATEWAY)}:8404/metrics", headers=reader).text
+
+
+def all_are_up(lab: Workspace) -> bool:
+    """Whether HAProxy sends requests to every server: none is down or drained."""
+    try:
+        told = metrics(lab)
+    except httpx.HTTPError:
+        return False
+    states = (f'server="{name.replace("/", "_")}",state="UP"}} 1' for name in SERVERS)
+    return all(state in told for state in states)
+
+
 def requests_of_servers(lab: Workspace) -> float:
     """How many requests the gateway passed on since it was started or reloaded."""
-    reader = {"Authorization": f"Bearer {key(lab, name='gateway_metrics')}"}
-    told = httpx.get(f"http://{lab.layout.address(GATEWAY)}:8404/metrics", headers=reader).text
-    found = re.findall(r"^haproxy_server_sessions_total\{.*\} (\S+)$", told, re.MULTILINE)
+    pattern = r"^haproxy_server_sessions_total\{.*\} (\S+)$"
+    found = re.findall(pattern, metrics(lab), re.MULTILINE)
     assert len(found) == len(SERVERS)
     return sum(map(float, found))
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+
+import pytest
 
 from tests.lab.untouched import said
 from tests.lab.workspace import Workspace
 
 HOST, INSTANCE, PORT = "lab-2", "tiny-ik", 8002
 MAINLINE, MAINLINE_PORT = "tiny-f16", 8001
-RELEASES = "/opt/corral/engines/lab-ik_llama.cpp"
+ENGINE = "lab-ik_llama.cpp"
+RELEASES = f"/opt/corral/engines/{ENGINE}"
+JOB = f"/var/lib/corral/jobs/build-{ENGINE}"
 # With a key from its file by a pipe; prints the body, then the status.
 ASK = (
     "sed -n '/^[^#]/{{s/^/Authorization: Bearer /p;q}}' {keys} | curl --silent --header @- "
@@ -39,21 +44,32 @@ def reply(lab: Workspace, instance: str, port: int) -> str:
     return content
 
 
-def test_its_program_is_built_from_the_labs_commit(deployed_once: Workspace) -> None:
-    program = deployed_once.on(HOST, f"readlink /proc/{deployed_once.pid(HOST, INSTANCE)}/exe")
-    manifest = json.loads(deployed_once.on(HOST, f"cat {RELEASES}/*/manifest.json"))
+@pytest.fixture(scope="module")
+def built(deployed_once: Workspace) -> Workspace:
+    """The lab once this host has built the engine itself."""
+    deployed_once.on(HOST, f"rm -rf {RELEASES}/* {JOB}")
+    shutil.rmtree(deployed_once.layout.archives / ENGINE)
+    done = deployed_once.deploy("--limit", HOST)
+    assert done.returncode == 0, said(done)
+    return deployed_once
+
+
+def test_its_program_is_built_from_the_labs_commit(built: Workspace) -> None:
+    assert json.loads(built.on(HOST, f"cat {JOB}/job.json"))["kind"] == "build"
+    program = built.on(HOST, f"readlink /proc/{built.pid(HOST, INSTANCE)}/exe")
+    manifest = json.loads(built.on(HOST, f"cat {RELEASES}/*/manifest.json"))
     assert program == f"{RELEASES}/{manifest['key']}/bin/llama-server"
-    version = deployed_once.on(HOST, f"{program} --version 2>&1").split("(")[1].split(")")[0]
+    version = built.on(HOST, f"{program} --version 2>&1").split("(")[1].split(")")[0]
     assert len(version) >= 7
     assert manifest["commit"].startswith(version)
     assert manifest["kind"] == "ik_llama.cpp"
     assert "bin/llama-sweep-bench" in manifest["files"]
 
 
-def test_it_says_the_same_as_mainline(deployed_once: Workspace) -> None:
-    words = reply(deployed_once, INSTANCE, PORT)
+def test_it_says_the_same_as_mainline(built: Workspace) -> None:
+    words = reply(built, INSTANCE, PORT)
     assert len(words) > 10
-    assert words == reply(deployed_once, MAINLINE, MAINLINE_PORT)
+    assert words == reply(built, MAINLINE, MAINLINE_PORT)
 
 
 def test_another_servers_key_is_refused(deployed_once: Workspace) -> None:

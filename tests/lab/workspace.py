@@ -21,6 +21,7 @@ Done = subprocess.CompletedProcess[str]
 _LIMIT_SECONDS = 3000
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_PATH = Path(gettempdir()) / f"corral-tests-{Layout.of(CHECKOUT).lab_id}"
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,12 @@ class Workspace:
 
     @classmethod
     def make(cls) -> Workspace:
-        """Copy what git knows or would add. The path is stable, so a killed run is cleared."""
-        path = Path(gettempdir()) / f"corral-tests-{Layout.of(CHECKOUT).lab_id}"
+        """Copy what git knows or would add. The path is stable, so a killed run is cleared.
+
+        Each worker of pytest-xdist has another path, and so another lab.
+        """
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        path = Path(f"{_PATH}-{worker}") if worker else _PATH
         shutil.rmtree(path, ignore_errors=True)
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         done = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True)
@@ -41,6 +46,11 @@ class Workspace:
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, path / name)
         return cls(path)
+
+    @classmethod
+    def of_workers(cls) -> list[Workspace]:
+        """Those that pytest-xdist's workers made."""
+        return [cls(path) for path in _PATH.parent.glob(f"{_PATH.name}-gw*") if path.is_dir()]
 
     @property
     def layout(self) -> Layout:

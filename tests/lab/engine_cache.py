@@ -1,0 +1,83 @@
+"""Engine releases for tests that are not about building: archives by key, outside the checkout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from corral.archives import ArchiveStore
+from lab import locks
+from tests.lab.workspace import Workspace
+
+_DAY_SECONDS = 24 * 3600
+# A release that no run wanted for so long is of a pin that is gone.
+_KEPT_SECONDS = 30 * _DAY_SECONDS
+# Engine and key of each release of the lab's hosts.
+_WANTED = (
+    "import json; from pathlib import Path; from corral.inventory import load_inventory;"
+    "from corral.project import load_planner, project_root;"
+    "planner, hosts = load_planner(project_root()), load_inventory(Path('inventories/lab.py'));"
+    "print(json.dumps([[r.engine, r.key] for host in hosts for r in planner.releases(host)]))"
+)
+
+
+@contextmanager
+def releases_at_hand(lab: Workspace) -> Iterator[None]:
+    """A block that deploys the bare lab: releases that were built once are installed.
+
+    What is missing is built in the block and kept. Runs that miss something wait for each other.
+    """
+    store, kept, wanted = ArchiveStore(lab.layout.archives), _kept(lab), _wanted(lab)
+    with ExitStack() as stack:
+        if _missing(lab, kept, wanted):
+            lock = kept.folder.with_suffix(".lock")
+            stack.enter_context(locks.wait_for_others(lock, "building engines for tests"))
+        if not _missing(lab, kept, wanted):
+            # They were there, or who held the lock has built them: nobody waits for this block.
+            stack.close()
+            _copy(kept, store, wanted)
+        yield
+        _copy(store, kept, wanted)
+        _forget_unused(kept)
+
+
+def _kept(lab: Workspace) -> ArchiveStore:
+    return ArchiveStore(lab.layout.cache / "archives")
+
+
+def _wanted(lab: Workspace) -> list[tuple[str, str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _WANTED], cwd=lab.path, check=True, capture_output=True, text=True,
+        env={"PYTHONPATH": str(lab.path), "HOME": str(Path.home())},
+    )  # fmt: skip
+    return sorted({(engine, key) for engine, key in json.loads(done.stdout)})
+
+
+def _missing(lab: Workspace, kept: ArchiveStore, wanted: list[tuple[str, str]]) -> bool:
+    """Tests of building count on a compiler cache that the first builds filled."""
+    compiled = any(lab.layout.compiler_cache.glob("[0-9a-f]/*"))
+    return not compiled or any(kept.find(*release) is None for release in wanted)
+
+
+def _copy(source: ArchiveStore, target: ArchiveStore, wanted: list[tuple[str, str]]) -> None:
+    """What the target lacks; the source's are used now."""
+    for release in wanted:
+        archive = source.find(*release)
+        if archive and not target.find(*release):
+            received = target.incoming(*release)
+            shutil.copyfile(source.path(archive), received)
+            target.add(received, archive)
+        if archive:
+            source.path(archive).touch()
+
+
+def _forget_unused(kept: ArchiveStore) -> None:
+    for archive in kept.all():
+        if time.time() - kept.path(archive).stat().st_mtime > _KEPT_SECONDS:
+            kept.remove(archive)
