@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from corral.archives import ArchiveStore
+from corral.store.engine_archives import ArchiveStore
 from lab import locks
 from tests.lab.workspace import Workspace
 
