@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from corral_shared.gateway_lines import NEXT, Line, lines_of, server_lines
 
 from corral.gateway import control
-from corral.gateway.control import Installed
+from corral.gateway.control import Installed, ServerState
 from corral.inventory.hosts import Host
-from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, place_of, server_name
+from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, place_of, reached_at, server_name
 from corral.plan.host import InstancePlan
 from corral.schema import Frozen
+
+# In HAProxy's words, behind an asterisk while the next check runs.
+_PASSED = "L7OK"
 
 
 class Place(Frozen):
@@ -39,11 +43,12 @@ def kept_place(plan: dict[str, Any]) -> Place | None:
 
 
 def expect(
-    gateway: Host, plan: GatewayPlan, now: Installed, server: Host, name: str, place: Place
+    gateway: Host, plan: GatewayPlan | None, now: Installed, server: Host, name: str, place: Place
 ) -> bool:
     """Let a gateway look for a server where it is, and where it will be; its checks find it.
 
-    + now: what the gateway has; + server: the host of ``name``, which is HOST/INSTANCE
+    + plan: None where it cannot be planned; + now: what the gateway has
+    + server: the host of ``name``, which is HOST/INSTANCE
     Gives whether ``keep`` has something to do afterwards. Raises CorralError.
     """
     known = lines_of(now.config, server_name(name))
@@ -55,7 +60,32 @@ def expect(
     return known != ([line] if line else [])
 
 
-def keep(gateway: Host, plan: GatewayPlan, server: Host, name: str, place: Place | None) -> None:
+def may_serve(gateway: Host, server: Host, place: Place) -> bool:
+    """Whether a gateway may have a server that is in this place, as far as its inventory tells.
+
+    + server: the host of it
+    """
+    spec = gateway.spec.gateway
+    if spec is None:
+        # There is a mistake in what it shall be.
+        return True
+    reached = place.address and place.port and reached_at(gateway, server, place.address)
+    return place.alias in spec.aliases and bool(reached)
+
+
+def not_found(states: Sequence[ServerState], server: str) -> ServerState | None:
+    """The new place of a server that moves, where this gateway's checks do not pass there.
+
+    + server: HOST/INSTANCE. It begins in the state that the old place had: a check tells.
+    """
+    new = f"{server_name(server)}{NEXT}"
+    rows = (one for one in states if one.server == new)
+    return next((one for one in rows if not (one.up and _PASSED in one.check)), None)
+
+
+def keep(
+    gateway: Host, plan: GatewayPlan | None, server: Host, name: str, place: Place | None
+) -> None:
     """Let a gateway look for a server there alone; None: where it was before ``expect``.
 
     Raises CorralError.
@@ -71,7 +101,7 @@ def keep(gateway: Host, plan: GatewayPlan, server: Host, name: str, place: Place
 
 
 def _line(
-    gateway: Host, plan: GatewayPlan, server: Host, name: str, place: Place, config: str
+    gateway: Host, plan: GatewayPlan | None, server: Host, name: str, place: Place, config: str
 ) -> Line | None:
     """Its line for a place; None where this gateway has no such alias, or does not reach it."""
     pool = server_name(place.alias)
@@ -79,7 +109,8 @@ def _line(
     if where is None or pool not in {one["pool"] for one in server_lines(config)}:
         return None
     own = server_name(name)
-    planned = {m.server: m.weight for p in plan.pools if p.name == pool for m in p.members}
+    pools = plan.pools if plan else ()
+    planned = {m.server: m.weight for p in pools if p.name == pool for m in p.members}
     weight = str(planned.get(own, FULL_WEIGHT))
     for one in lines_of(config, own):
         # A share that is planned to be another one is a change of the gateway alone.

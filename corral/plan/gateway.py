@@ -160,7 +160,7 @@ def _name(host: Host, instance: InstanceSpec) -> str:
 
 def _member(gateway: Host, host: Host, instance: InstanceSpec, weight: int) -> Member | None:
     """An instance behind a gateway; None where the gateway does not reach it."""
-    address = _reached_at(gateway, host, instance.address)
+    address = reached_at(gateway, host, instance.address)
     if instance.port is None or address is None:
         return None
     name = _name(host, instance)
@@ -175,7 +175,7 @@ def _member(gateway: Host, host: Host, instance: InstanceSpec, weight: int) -> M
 
 def place_of(gateway: Host, host: Host, address: str | None, port: int | None) -> str | None:
     """ADDRESS:PORT at which a gateway finds a server of a host; None where it may not look."""
-    found = _reached_at(gateway, host, address) if address and port else None
+    found = reached_at(gateway, host, address) if address and port else None
     spec = gateway.spec.gateway
     inside = host.name == gateway.name and found is not None and is_loopback(found)
     if found is None or port is None or spec is None or not (inside or spec.trusts(found)):
@@ -183,7 +183,7 @@ def place_of(gateway: Host, host: Host, address: str | None, port: int | None) -
     return at(found, port)
 
 
-def _reached_at(gateway: Host, host: Host, address: str) -> str | None:
+def reached_at(gateway: Host, host: Host, address: str) -> str | None:
     """Where a gateway reaches what listens on an address of a host."""
     listens, own = ipaddress.ip_address(address), host.name == gateway.name
     if listens.is_loopback and not own:

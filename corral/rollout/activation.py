@@ -45,6 +45,9 @@ class Traffic(Protocol):
     def expect(self, server: str, place: Place) -> bool:
         """Look for it where it is, and where it will be; whether it moves. Raises CorralError."""
 
+    def missing(self, server: str, place: Place) -> str | None:
+        """Who does not find it there yet, after ``expect``, for people; None: all do."""
+
     def keep(self, server: str, place: Place | None) -> None:
         """Look for it there alone; None: where it was before ``expect``."""
 
@@ -63,12 +66,27 @@ class NoGateway:
         """Nobody looks for it."""
         return False
 
+    def missing(self, *_: object) -> None:
+        """Nobody looks for it."""
+
     def keep(self, *_: object) -> None:
         """Nobody looks for it."""
 
     def may_be_away(self, *_: object) -> bool:
         """It cannot."""
         return False
+
+
+@dataclass
+class _Waited:
+    """Why the last generation that waited for its confirmation got none."""
+
+    why: str | None = None
+
+    def told(self, report: Report) -> Report:
+        """A report, with that in front of its reason."""
+        reason = "\n".join(filter(None, [self.why, report.reason]))
+        return report.model_copy(update={"reason": reason})
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,7 @@ class Driver:
         with self.traffic.away(name, instance) as drained:
             moves = self.traffic.expect(name, place)
             spec = {**_spec(self.plan, instance), **self._how(drained)}
-            report = self._run("activate", instance, spec)
+            report = self._run("activate", instance, spec, place if moves else None)
             return self._moved(name, place, report) if moves else report
 
     def foresee(self, instance: InstancePlan) -> tuple[Foreseen, bool]:
@@ -119,7 +137,7 @@ class Driver:
                 "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
                 **self._how(drained),
             }  # fmt: skip
-            report = self._run("revert", instance, spec)
+            report = self._run("revert", instance, spec, place if moves else None)
             return self._moved(name, place, report) if place and moves else report
 
     def _kept_place(self, instance: InstancePlan, to: str | None) -> Place | None:
@@ -146,20 +164,24 @@ class Driver:
     def _how(self, drained: bool) -> dict[str, Any]:
         return {"drained": drained, "confirm": True, "rollout": self.rollout}
 
-    def _run(self, kind: str, instance: InstancePlan, spec: dict[str, Any]) -> Report:
+    def _run(
+        self, kind: str, instance: InstancePlan, spec: dict[str, Any], place: Place | None
+    ) -> Report:
+        """The report of a job; + place: where its gateways must find it, None if it stays."""
         job = f"activate-{instance.name}"
         before = self._newest(instance)
         run = self._start(job, kind, spec)
-        patience = longest_seconds(instance)
+        patience, waited = longest_seconds(instance), _Waited()
         try:
             news = follow(
                 self.host, self.plan.paths.helper, job,
-                run=run, patience_seconds=patience, hear=self._listener(instance),
+                run=run, patience_seconds=patience, hear=self._listener(instance, place, waited),
             )  # fmt: skip
         except UnreachedError as error:
             raise self._silent(instance, error) from error
         kept = partial(self._kept, instance, run, before)
-        return self._report(instance, news, kept, run, spec.get("to", instance.generation))
+        report = self._report(instance, news, kept, run, spec.get("to", instance.generation))
+        return report if report.ok else waited.told(report)
 
     def _start(self, job: str, kind: str, spec: dict[str, Any]) -> str | None:
         """The id of the run; a helper of an earlier version gives none."""
@@ -170,10 +192,18 @@ class Driver:
         text = json.dumps(document)
         return ask(self.host, self.plan.paths.helper, words, answers.STARTED, text).run
 
-    def _listener(self, instance: InstancePlan) -> Hear:
+    def _listener(self, instance: InstancePlan, place: Place | None, waited: _Waited) -> Hear:
+        name = f"{self.host.name}/{instance.name}"
+
         def hear(news: News) -> None:
             self.hear(instance.name, news)
-            if news.phase == "confirm":
+            if news.phase != "confirm":
+                return
+            # What its gateways do not find waits, and is taken back at its limit.
+            waited.why = self.traffic.missing(name, place) if place else None
+            if waited.why:
+                self.hear(instance.name, News(phase="confirm", detail=waited.why))
+            else:
                 self._confirm(instance, news.detail)
 
         return hear

@@ -43,8 +43,8 @@ def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic,
 
 def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
     """The same where no gateway can be planned: they are asked which servers they have."""
-    found = tuple(host for host in hosts if host.data.get("gateway"))
-    return AskedGateways(found, {}, say) if found else NoGateway()
+    found = any(host.data.get("gateway") for host in hosts)
+    return AskedGateways(tuple(hosts), {}, say) if found else NoGateway()
 
 
 def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:
@@ -105,15 +105,31 @@ class Gateways:
                 # Asked again afterwards, when it may be there.
                 moving = True
             elif now.generation:
-                plan, host = self.plans[gateway.name], self._host(server)
-                refuse_lost_keys(gateway, plan, now.upstream)
+                plan, host = self.plans.get(gateway.name), self._host(server)
+                if plan:
+                    refuse_lost_keys(gateway, plan, now.upstream)
                 moving |= moves.expect(gateway, plan, now, host, server, place)
         return moving
+
+    def missing(self, server: str, place: Place) -> str | None:
+        """Which gateway does not find a server at its new place yet; None: all do.
+
+        Until then nobody may take it away from its old one.
+        """
+        for gateway in self._around(server, place):
+            try:
+                found = moves.not_found(control.state(gateway), server)
+            except CorralError as error:
+                self.say(f"{gateway.name} is not asked whether it finds {server}: {error.what}")
+                continue
+            if found:
+                return f"{gateway.name} does not find it at {found.place} yet ({found.check})"
+        return None
 
     def keep(self, server: str, place: Place | None) -> None:
         """Let gateways look for it there alone; None: where it was before ``expect``."""
         for gateway in self._around(server, place):
-            plan, host = self.plans[gateway.name], self._host(server)
+            plan, host = self.plans.get(gateway.name), self._host(server)
             try:
                 moves.keep(gateway, plan, host, server, place)
             except CorralError as error:
@@ -194,11 +210,27 @@ class Gateways:
 
 @dataclass(frozen=True)
 class AskedGateways(Gateways):
-    """Gateways whose plans are not known; ``hosts`` are gateways alone."""
+    """Gateways whose plans are not known."""
 
     def _before(self, server: str) -> list[Host]:
         """Raises CorralError for a gateway that does not answer."""
-        return [h for h in self.hosts if control.of_server(control.state(h), server)]
+        return [h for h in self._gateways() if control.of_server(control.state(h), server)]
+
+    def expect(self, server: str, place: Place) -> bool:
+        """As with plans, of gateways whose own data have no mistake."""
+        for gateway in self._gateways():
+            if not gateway.spec.gateway:
+                self.say(f"{gateway.name} is not told of {server}: there is a mistake in its data")
+        return super().expect(server, place)
+
+    def _around(self, server: str, place: Place | None) -> list[Host]:
+        known = [host for host in self._gateways() if host.spec.gateway]
+        if place is None:
+            return known
+        return [one for one in known if moves.may_serve(one, self._host(server), place)]
+
+    def _gateways(self) -> list[Host]:
+        return [host for host in self.hosts if host.data.get("gateway")]
 
 
 def _standing(gateway: Host, server: str) -> tuple[bool, bool]:

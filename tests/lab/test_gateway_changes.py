@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -20,6 +21,7 @@ from tests.lab.test_gateway import (
     SERVERS,
     client,
     complete,
+    corral,
     deploy,
     key,
     servers,
@@ -32,6 +34,7 @@ from tests.lab.workspace import Workspace
 CHAT = '{"name": "tiny-chat", "profile": "tiny-chat", "port": 8001}'
 MOVED = CHAT.replace("8001", "8051")
 GPU = '{"name": "tiny-gpu", "profile": "tiny-chat", "port": 8001}'
+F16 = '"quant": "F16", "port": 8001}'
 OTHER, LONG = "long-glm", '"profile": "tiny-long"'
 PROFILE = "catalog/profiles/tiny-chat.toml"
 
@@ -93,6 +96,81 @@ def test_servers_that_move_cost_no_request(lab: Workspace) -> None:
             assert back.returncode == 0, said(back)
             assert ports(lab) == ["8001", "8001", "8053"]
             wait_for(lambda: serving(lab) == set(SERVERS), "all serve")
+        deploy(lab)
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert lab.on(GW, CURRENT) == before
+
+
+def beside(entry: str, port: int) -> str:
+    """An instance of the inventory that moves to another port, side by side."""
+    return entry.replace("8001}", f'{port}, "activation": "side-by-side"}}')
+
+
+def test_servers_that_move_side_by_side_cost_no_request_there_and_back(lab: Workspace) -> None:
+    before = lab.on(GW, CURRENT)
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with (
+            lab.edited(INVENTORY, CHAT, beside(CHAT, 8051)),
+            lab.edited(INVENTORY, F16, beside(F16, 8052)),
+        ):
+            told = rollout(lab)
+            assert told.count("kept (side by side, 0.0 s without a server)") == 2, told
+            assert ports(lab) == ["8051", "8052", "8001"]
+            assert verified(lab)
+            seen.wait_for_more()
+            back = lab.corral("revert", "lab-1/tiny-chat", "lab-2/tiny-f16", *LAB)
+            assert back.returncode == 0, said(back)
+            assert said(back).count("side by side") == 2, said(back)
+            assert ports(lab) == ["8001"] * 3
+        deploy(lab)
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert lab.on(GW, CURRENT) == before
+
+
+def test_the_last_server_of_an_alias_moves_side_by_side_and_costs_no_request(
+    lab: Workspace,
+) -> None:
+    for other in SERVERS[1:]:
+        assert corral(lab, "weight", other, "0%") == 0
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with lab.edited(INVENTORY, CHAT, MOVED):
+            told = rollout(lab, "--limit", "lab-1")
+            assert told.count("kept (side by side, 0.0 s without a server)") == 1, told
+            seen.wait_for_more()
+            back = lab.corral("revert", "lab-1/tiny-chat", *LAB)
+            assert back.returncode == 0, said(back)
+            seen.wait_for_more()
+    for other in SERVERS[1:]:
+        assert corral(lab, "weight", other, "100%") == 0
+    assert seen.failures == []
+    deploy(lab)
+    assert verified(lab)
+
+
+def test_servers_of_several_hosts_move_at_once_and_cost_no_request(lab: Workspace) -> None:
+    """Each takes the gateway along, one after the other; the last one is not drained."""
+    before = lab.on(GW, CURRENT)
+    hub = '"hub_url": _lab.hub_url,'
+    with streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        with (
+            two_moved(lab),
+            lab.edited(INVENTORY, F16, F16.replace("8001", "8052")),
+            lab.edited(INVENTORY, hub, f'{hub} "waves": (2, "100%"),'),
+        ):
+            assert "wave 1: lab-1/tiny-chat, lab-2/tiny-f16" in rollout(lab)
+            assert ports(lab) == ["8051", "8052", "8053"]
+            assert verified(lab)
+            seen.wait_for_more()
+            # Three operators, who know nothing of each other.
+            with ThreadPoolExecutor() as operators:
+                for back in operators.map(lambda one: lab.corral("revert", one, *LAB), SERVERS):
+                    assert back.returncode == 0, said(back)
+            assert ports(lab) == ["8001"] * 3
         deploy(lab)
         seen.wait_for_more()
     assert seen.failures == []

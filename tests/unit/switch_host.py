@@ -6,7 +6,9 @@ import errno
 import itertools
 import json
 import os
+import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,8 @@ class Host:
 
     ``die_at``: the step at which the process is killed; ``full_from``: the write from which on the
     disk is full; ``in_flight``: what draining finds; ``obstacles``: what each look at the port
-    finds; ``hung``: servers hear no signal but SIGKILL.
+    finds; ``hung``: servers hear no signal but SIGKILL; ``ports``: of generations that are not on
+    8001; ``watch``: called at each step.
     """
 
     root: Path
@@ -76,6 +79,9 @@ class Host:
     starts: itertools.count[int] = field(default_factory=itertools.count)
     obstacles: list[str] = field(default_factory=list)
     hung: bool = False
+    ports: dict[str, int] = field(default_factory=dict)
+    rules: str = ""
+    watch: Callable[[], object] = lambda: None
 
     @property
     def units(self) -> Path:
@@ -90,6 +96,7 @@ class Host:
         if self.die_at == len(self.steps):
             raise Killed
         self.steps.append(what)
+        self.watch()
 
     def systemctl(self, *words: str) -> str:
         verb, unit = words[0], words[-1]
@@ -117,7 +124,7 @@ class Host:
     def gate(self, instance: dict[str, Any], *_: object) -> list[dict[str, Any]]:
         self.step(f"gate {instance['unit']}")
         runs = self.running.get(instance["unit"])
-        if runs is None or any(word in runs.text for word in self.bad):
+        if runs is None or any(word in f"{runs.text}{instance['unit']}" for word in self.bad):
             raise HostError("the gate failed")
         return [{"part": "ready", "ok": True, "figure": "", "limit": "", "detail": ""}]
 
@@ -131,11 +138,27 @@ class Host:
         self.step("nft")
         verb = "discard" if "delete table" in rules else "add"
         getattr(self.tables, verb)("chat")
+        self.rules = rules
         return subprocess.CompletedProcess([], 0, "", "")
 
     def drain(self, server: dict[str, Any], *_: object, **__: object) -> int:
         self.step(f"drain {server['unit']}")
         return self.in_flight
+
+    def reached(self, port: int) -> bool:
+        """Whether a new connection to a port ends at a server, sent on or not."""
+        rules = [line.partition(" leaving ")[2] for line in self.rules.splitlines()]
+        acts = rules[: rules.index("accept")] if "accept" in rules else rules
+        where = re.compile(rf"tcp dport {port} .* to \S*:(\d+)$")
+        sent = [match for rule in acts if (match := where.search(rule))] if self.tables else []
+        servers = [unit for unit in (UNIT, SPARE) if unit in self.running]
+        return (int(sent[0][1]) if sent else port) in map(self.listens, servers)
+
+    def listens(self, unit: str) -> int:
+        """The port of a server that runs."""
+        generation = self.running[unit].text.partition("X-Corral-Generation=")[2][0]
+        end = self.plan(generation)
+        return int((end["activation"]["spare"] if unit == SPARE else end)["endpoint"]["port"])
 
     def next_obstacle(self) -> str | None:
         """What holds the port, as long as something does."""
@@ -159,11 +182,12 @@ class Host:
         return found + [unit for unit in (*self.running, *self.enabled) if unit != UNIT]
 
     def plan(self, generation: str, how: str = "auto") -> dict[str, Any]:
-        end = {"address": "127.0.0.1", "port": 8001, "socket": None}
+        port = self.ports.get(generation, 8001)
+        end = {"address": "127.0.0.1", "port": port, "socket": None}
         spare = {
             "unit": SPARE, "unit_path": str(self.units / SPARE), "argv": ["s"],
             "unit_text": f"[Unit]\nX-Corral-Generation={generation}\n# spare\n",
-            "endpoint": {**end, "port": 18001},
+            "endpoint": {**end, "port": port + 10000},
         }  # fmt: skip
         times = {"drain_seconds": 1, "confirm_seconds": 1}
         return {
@@ -237,9 +261,9 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return play(tmp_path, monkeypatch)
 
 
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **ports: int) -> Host:
     """Old generation ``a`` serves, ``b`` is staged; how to switch is said by `choose`."""
-    host = Host(tmp_path)
+    host = Host(tmp_path, ports=ports)
     for folder in (host.units, host.folder, tmp_path / "run"):
         folder.mkdir(parents=True)
     for generation in ("a", "b"):

@@ -262,6 +262,7 @@ class Gateway:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.moves = True
+        self.misses: list[str | None] = []
 
     @contextmanager
     def away(self, server: str, _: InstancePlan) -> Iterator[bool]:
@@ -274,6 +275,10 @@ class Gateway:
     def expect(self, server: str, place: Place) -> bool:
         self.log.append(f"expect {server} on {place.port} as {place.alias}")
         return self.moves
+
+    def missing(self, server: str, place: Place) -> str | None:
+        self.log.append(f"looked for {server} on {place.port}")
+        return self.misses.pop(0) if self.misses else None
 
     def keep(self, server: str, place: Place | None) -> None:
         self.log.append(f"keep {server} on {place.port if place else 'its old port'}")
@@ -321,6 +326,39 @@ def test_a_gateway_is_asked_no_more_where_nothing_moved(there: FakeHelper) -> No
     there.answers["poll"] = [ended(report("a"))]
     Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
     assert gateway.log == ["away a/chat", "expect a/chat on 8001 as small", "back a/chat"]
+
+
+def test_what_moves_is_confirmed_once_its_gateways_find_it(there: FakeHelper) -> None:
+    gateway, heard = Gateway(), list[News]()
+    gateway.misses = ["gw does not find it at b:2 yet (L4CON)"]
+    waits = news("confirm", NEW)
+    there.answers["poll"] = [waits, waits, ended(report("a"))]
+    driver = Driver(HOST, PLAN, gateway, hear=lambda _, one: heard.append(one))
+    assert driver.activate(CHAT_PLAN).reason == ""
+    assert there.commands() == ["history", "start", "poll", "poll", "confirm", "poll"]
+    assert gateway.log.count("looked for a/chat on 8001") == 2
+    assert heard[1].detail == "gw does not find it at b:2 yet (L4CON)"
+
+
+def test_what_its_gateways_never_find_is_taken_back_and_that_is_told(there: FakeHelper) -> None:
+    gateway = Gateway()
+    gateway.misses = ["gw does not find it at b:2 yet (L4CON)"] * 2
+    waits, late = news("confirm", NEW), report("a", "reverted", reason="not confirmed in time")
+    there.answers["poll"] = [waits, waits, ended(late, "not confirmed in time")]
+    got = Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
+    assert "confirm" not in there.commands()
+    assert got.reason.splitlines() == [
+        "gw does not find it at b:2 yet (L4CON)", "not confirmed in time",
+    ]  # fmt: skip
+
+
+def test_what_stays_is_confirmed_without_a_word_of_its_gateways(there: FakeHelper) -> None:
+    gateway = Gateway()
+    gateway.moves, gateway.misses = False, ["never asked"]
+    there.answers["poll"] = [news("confirm", NEW), ended(report("a"))]
+    Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
+    assert "confirm" in there.commands()
+    assert gateway.misses
 
 
 def test_a_log_has_each_phase_once_and_silence_as_such() -> None:

@@ -19,6 +19,7 @@ from corral.gateway.moves import Place
 from corral.inventory.hosts import Host
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
+from corral.rollout.traffic import traffic_as_found
 from tests.samples import ROOT
 from tests.unit.gateway_samples import fleet, make_keys, plan
 
@@ -204,6 +205,31 @@ def test_a_share_that_is_planned_anew_waits_for_the_gateways_own_change(there: T
     there.now = there.now.model_copy(update={"config": changed})
     ((alone,),) = keep(there, HERE.model_copy(update={"port": 9001}))
     assert alone["weight"] == "7"
+
+
+def test_gateways_that_cannot_be_planned_follow_as_well(there: There) -> None:
+    """As `corral revert` with a mistake in some profile: what they have is enough."""
+    said: list[str] = []
+    new = HERE.model_copy(update={"port": 9001})
+    lighter = there.now.config.replace("10.0.0.11:8001 weight 100", "10.0.0.11:8001 weight 7")
+    there.now = there.now.model_copy(update={"config": lighter})
+    found = traffic_as_found(there.hosts, said.append)
+    assert found.expect("one/chat", new)
+    found.keep("one/chat", new)
+    both, alone = there.placed
+    assert [one["place"] for one in both] == ["10.0.0.11:8001", "10.0.0.11:9001"]
+    assert [(one["place"], one["weight"]) for one in alone] == [("10.0.0.11:9001", "7")]
+    assert said == []
+
+
+def test_a_gateway_with_a_mistake_of_its_own_is_left_as_it_is(there: There) -> None:
+    said: list[str] = []
+    broken = there.gateway.spec.model_copy(update={"gateway": None})
+    hosts = [*there.hosts[:-1], there.gateway.model_copy(update={"spec": broken})]
+    found = traffic_as_found(hosts, said.append)
+    assert not found.expect("one/chat", HERE.model_copy(update={"port": 9001}))
+    assert there.placed == []
+    assert said == ["gw is not told of one/chat: there is a mistake in its data"]
 
 
 def test_a_server_that_the_gateway_does_not_reach_any_more_has_no_line(there: There) -> None:

@@ -159,13 +159,13 @@ def test_two_fit_beside_each_other_before_and_after(
 def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
     """How an instance that serves generation a goes to b; ``changes`` of what was found."""
     found: dict[str, Any] = {
-        "drained": False, "spare": SPARE, "old": "a", "port": 8001, "free": 20, "nft": None,
+        "drained": False, "spare": SPARE, "old": "a", "before": {}, "free": 20, "nft": None,
         "taken": None, "active": "active", "goes_on": False, **changes,
     }  # fmt: skip
     spare = found["spare"] and {"endpoint": found["spare"]}
     plan = {"name": "chat", "unit": "u", "generation": "b", "endpoint": END,
             "activation": {"how": how, "spare": spare}}  # fmt: skip
-    before = {"generation": found["old"], "endpoint": {**END, "port": found["port"]}}
+    before = {"generation": found["old"], "endpoint": {**END, **found["before"]}}
     monkeypatch.setattr(checks, "show", lambda *_: {"ActiveState": found["active"]})
     monkeypatch.setattr(checks, "may_go_on", lambda *_: found["goes_on"])
     monkeypatch.setattr(checks, "holder_of", lambda _: found["taken"])
@@ -177,7 +177,9 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
 
 AGAINST: dict[str, dict[str, Any]] = {
     "a unix socket": {"spare": None},
-    "another address or port": {"port": 9}, "taken by nc": {"taken": {"program": "nc"}},
+    "it moves away from a unix socket": {"before": {"socket": "/run/s"}},
+    "clients of ::1 cannot be sent on to 127.0.0.1": {"before": {"address": "::1"}},
+    "taken by nc": {"taken": {"program": "nc"}},
     "no room for two on GPU 0": {"free": 19},
     "no nft": {"nft": "no nft"},
 }  # fmt: skip
@@ -198,6 +200,8 @@ def test_without_anything_against_it_both_serve_for_a_while(
     assert decision(monkeypatch, "auto") == "side by side"
     # The same generation again, such as with other keys, is as good as another one.
     assert decision(monkeypatch, "auto", old="b") == "side by side"
+    # One that moves answers in both places meanwhile.
+    assert decision(monkeypatch, "side-by-side", before={"port": 9}) == "side by side"
     assert decision(monkeypatch, "in-place") == "in place"
     assert decision(monkeypatch, "auto", drained=True) == "in place"
     assert decision(monkeypatch, "side-by-side", drained=True) == "side by side"

@@ -17,6 +17,12 @@ SPARE = {**END, "port": 18001}
 ONWARD = {"endpoint": END, "spare": SPARE, "zone": 7}
 
 
+def at(address: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A switch of a server at this address, which was at another place."""
+    end, spare = {**END, "address": address}, {**SPARE, "address": address}
+    return {**ONWARD, "endpoint": end, "before": before or end, "spare": spare}
+
+
 def rules(*words: Any, **options: Any) -> list[str]:
     lines = redirect.text("chat", *words, **options).splitlines()
     return [line.removeprefix("add rule inet corral_chat ") for line in lines if "rule" in line]
@@ -38,11 +44,53 @@ def test_connections_are_followed_before_anything_changes_their_addresses() -> N
     ],
 )
 def test_new_connections_go_on_and_the_helpers_own_pass(address: str, wanted: str) -> None:
-    onward = {**ONWARD, "endpoint": {**END, "address": address}}
+    onward = at(address)
     found = rules(onward, redirect.SEND_ON)
     for chain in ("arriving", "leaving"):
         mine = [rule.removeprefix(f"{chain} ") for rule in found if rule.startswith(chain)]
         assert mine == [redirect.OURS, f"{redirect.FIRST_PACKET} {wanted}"]
+
+
+def test_who_comes_to_where_it_was_is_sent_on_as_well() -> None:
+    moved = {**ONWARD, "before": {**END, "port": 8000}}
+    way = "ip daddr 127.0.0.1 tcp dport 8000 dnat ip to 127.0.0.1:18001"
+    assert rules(moved, redirect.SEND_ON)[-1] == f"leaving {redirect.FIRST_PACKET} {way}"
+    followed = [rule for rule in rules(moved, redirect.FOLLOW) if rule.startswith("from_here")]
+    assert followed == [
+        "from_here tcp dport 8001 ct zone set 7", "from_here tcp dport 8000 ct zone set 7",
+        "from_here tcp sport { 8001, 8000, 18001 } ct zone set 7",
+    ]  # fmt: skip
+
+
+# Where it was and where it is -> what is sent on, or why that cannot be.
+ADDRESSES = {
+    ("10.0.0.1", "0.0.0.0"): "ip daddr 10.0.0.1 tcp dport 8001 dnat ip to 10.0.0.1:18001",
+    ("0.0.0.0", "10.0.0.1"):
+        "meta nfproto ipv4 fib daddr type local tcp dport 8001 dnat ip to 10.0.0.1:18001",
+    ("127.0.0.1", "10.0.0.1"): "ip daddr 127.0.0.1 tcp dport 8001 dnat ip to 10.0.0.1:18001",
+    ("fd00::1", "fd00::2"): "ip6 daddr fd00::1 tcp dport 8001 dnat ip6 to [fd00::2]:18001",
+    ("::", "fd00::2"):
+        "meta nfproto ipv6 fib daddr type local tcp dport 8001 dnat ip6 to [fd00::2]:18001",
+    ("127.0.0.2", "127.0.0.1"): "ip daddr 127.0.0.2 tcp dport 8001 dnat ip to 127.0.0.1:18001",
+    ("10.0.0.1", "127.0.0.1"): "clients of 10.0.0.1 cannot be sent on to 127.0.0.1",
+    ("0.0.0.0", "127.0.0.1"): "clients of 0.0.0.0 cannot be sent on to 127.0.0.1",
+    ("::", "10.0.0.1"): "clients of :: cannot be sent on to 10.0.0.1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), ADDRESSES)
+def test_clients_of_another_address_are_sent_on_where_the_kernel_does_it(
+    before: str, after: str
+) -> None:
+    onward = at(after, {**END, "address": before})
+    if why := redirect.out_of_reach(onward["before"], onward["spare"]):
+        assert why == ADDRESSES[before, after]
+        return
+    found = rules(onward, redirect.SEND_ON)
+    assert found[-1] == f"leaving {redirect.FIRST_PACKET} {ADDRESSES[before, after]}"
+    if os.getuid() == 0:
+        text = redirect.text("chat", onward, redirect.SEND_ON)
+        assert redirect.ask(text, "--check").stderr == ""
 
 
 def test_what_was_sent_on_is_let_go_without_losing_its_rule() -> None:
@@ -62,7 +110,7 @@ def test_no_new_requests_means_no_connection_and_no_data_on_kept_ones() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may ask the kernel")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
 def test_the_kernel_takes_the_rules(address: str) -> None:
-    onward = {**ONWARD, "endpoint": {**END, "address": address}}
+    onward = at(address)
     for stage in (redirect.FOLLOW, redirect.SEND_ON, redirect.LET_GO):
         text = redirect.text("0-a.b", onward, stage, refused=(8001,), kept=(8001,))
         assert redirect.ask(text, "--check").stderr == ""

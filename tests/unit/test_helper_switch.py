@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests.unit.switch_host import (
     Host,
     HostError,
     choose,
+    play,
     played,
 )
 
@@ -52,6 +55,35 @@ def test_a_good_generation_is_kept(how: str, played: Host, monkeypatch: pytest.M
     }  # fmt: skip
     assert (report["by"], report["rollout"], report["host"]) == ("anna", "r1", "node-1")
     assert MODULES["history"].history({"state": str(played.root / "state")}) == [report]
+
+
+@pytest.mark.parametrize(
+    ("bad", "after"),
+    [
+        ((), (False, True)),
+        (("=b",), (True, False)),
+        # As a spare it is well, at its own port it is not.
+        ((f"=b\n{UNIT}",), (True, False)),
+    ],
+)
+def test_one_that_moves_side_by_side_is_reached_where_it_was_until_it_is_kept(
+    bad: tuple[str, ...],
+    after: tuple[bool, bool],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = play(tmp_path, monkeypatch, b=8051)
+    choose(monkeypatch, "side by side")
+    host.bad = bad
+    seen: list[tuple[bool, bool]] = []
+    host.watch = lambda: seen.append((host.reached(8001), host.reached(8051)))
+    with contextlib.suppress(HostError):
+        activate(host.spec("b"), "anna")
+    assert whole(host) == ("b" if after[1] else "a")
+    host.watch()
+    course = [now for now, before in zip(seen, [None, *seen], strict=False) if now != before]
+    proved = [] if bad == ("=b",) else [(True, True)]
+    assert course == list(dict.fromkeys([(True, False), *proved])) + ([after] if proved else [])
 
 
 @pytest.mark.parametrize("bad", [False, True])

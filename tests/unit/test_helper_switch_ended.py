@@ -40,9 +40,14 @@ def killed_at(number: int, host: Host, end: str) -> bool:
 
 
 @pytest.mark.parametrize("end", ["kill", "reboot"])
+@pytest.mark.parametrize("port", [8001, 8051], ids=["stays", "moves"])
 @pytest.mark.parametrize("how", HOWS)
 def test_killed_at_any_step_old_or_new_serve_whole(
-    how: str, end: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    how: str,
+    port: int,
+    end: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     served, number, goes_on = [], 0, True
     while goes_on:
@@ -50,10 +55,11 @@ def test_killed_at_any_step_old_or_new_serve_whole(
             folder = tmp_path_factory.mktemp("host")
             (folder / "boot").write_text("a boot\n")
             patch.setattr(MODULES["holding"], "BOOT_ID", folder / "boot")
-            host = play(folder, patch)
+            host = play(folder, patch, b=port)
             choose(patch, how)
             goes_on = killed_at(number, host, end)
             served.append(whole(host))
+            assert host.reached(port if served[-1] == "b" else 8001)
         number += 1
     assert len(served) > 10
     assert set(served) == {"a", "b"}
@@ -62,9 +68,11 @@ def test_killed_at_any_step_old_or_new_serve_whole(
 
 
 @pytest.mark.parametrize("bad", [(), ("=b",)])
+@pytest.mark.parametrize("port", [8001, 8051], ids=["stays", "moves"])
 @pytest.mark.parametrize("how", HOWS)
 def test_with_a_disk_that_is_full_from_any_write_on_old_or_new_serve_whole(
     how: str,
+    port: int,
     bad: tuple[str, ...],
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -72,7 +80,7 @@ def test_with_a_disk_that_is_full_from_any_write_on_old_or_new_serve_whole(
     outcomes = []
     for number in range(100):
         with monkeypatch.context() as patch:
-            host = play(tmp_path_factory.mktemp("host"), patch)
+            host = play(tmp_path_factory.mktemp("host"), patch, b=port)
             choose(patch, how)
             host.bad, host.writes, host.full_from = bad, 0, number
             try:

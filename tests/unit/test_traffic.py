@@ -11,6 +11,7 @@ import pytest
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import Drained, ServerState
+from corral.gateway.moves import Place
 from corral.plan.gateway import GatewayPlan, Member, Pool
 from corral.plan.host import InstancePlan
 from corral.rollout import traffic
@@ -217,6 +218,37 @@ def test_whether_it_would_be_drained_is_known_beforehand(
     assert gates.log == []
     assert gates.away(instance) is away
     assert gates.gateways.may_be_away("d/chat", instance) is False
+
+
+PLACE = Place(alias="small", address="0.0.0.0", port=2)
+
+
+@pytest.mark.parametrize(
+    ("up", "check", "found"),
+    [
+        (True, "L7OK HTTP content check matched", True),
+        (True, "* L7OK HTTP content check matched", True),
+        # As a new line begins: in the state that the old place has.
+        (True, "INI", False),
+        (True, "L4CON Connection refused", False),
+        (False, "L7OK HTTP content check matched", False),
+    ],
+)
+def test_a_server_that_moves_is_found_once_checks_pass_at_its_new_place(
+    monkeypatch: pytest.MonkeyPatch, up: bool, check: str, found: bool
+) -> None:
+    row = server("a/chat", up=up).model_copy(update={"check": check, "place": "a:2"})
+    new = row.model_copy(update={"server": "a_chat:next"})
+    gates = Gates(monkeypatch, gw1=BOTH, gw2=[*BOTH, new])
+    why = None if found else f"gw2 does not find it at a:2 yet ({check})"
+    assert gates.gateways.missing("a/chat", PLACE) == why
+    assert gates.gateways.missing("b/chat", PLACE) is None
+
+
+def test_a_gateway_that_does_not_answer_holds_no_move_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = Gates(monkeypatch, gw=CorralError("gw", "not reached", "x"))
+    assert gates.gateways.missing("a/chat", PLACE) is None
+    assert gates.said == ["gw is not asked whether it finds a/chat: not reached"]
 
 
 def test_an_instance_behind_no_gateway_is_left_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,13 +101,14 @@ def new_task(spec, report, before):
     fields = ("folder", "unit", "unit_path")
     spare = instance["activation"]["spare"] if report["how"] == "side by side" else None
     onward = spare and {
-        "endpoint": instance["endpoint"], "spare": spare["endpoint"], "zone": 1 + randbelow(65535),
+        "endpoint": instance["endpoint"], "before": before["endpoint"],
+        "spare": spare["endpoint"], "zone": 1 + randbelow(65535),
     }  # fmt: skip
     job = f"corral-job-{record.job_name(instance['name'])}.service"
     return {
         **{name: instance[name] for name in fields},
         "instance": instance["name"], "units": paths["units"], "state": paths["state"],
-        "helper": paths["helper"], "job": job,
+        "helper": paths["helper"], "keys": paths.get("keys"), "job": job,
         "from": report["from"], "to": instance["generation"], "how": report["how"], "kept": False,
         "boot_id": boot_id(), "invocation": invocation(instance),
         "before": before, "after": instance, "onward": onward, "report": report,

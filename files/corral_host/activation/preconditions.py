@@ -198,8 +198,8 @@ def against_side_by_side(spec, before, rows):
     spare = instance["activation"]["spare"]
     if spare is None:
         return "it listens on a unix socket"
-    if before["endpoint"] != instance["endpoint"]:
-        return "it moves to another address or port"
+    if beyond := redirect.out_of_reach(before["endpoint"], spare["endpoint"]):
+        return beyond
     if taken := holder_of(spare["endpoint"]):
         return f"its spare port {spare['endpoint']['port']} is taken by {taken['program']}"
     if short := [row["device"] for row in rows if not holds_two(row)]:

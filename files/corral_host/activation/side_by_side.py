@@ -1,4 +1,8 @@
-"""Old and new at once: clients are sent to the new one before the old one stops."""
+"""Old and new at once: clients are sent to the new one before the old one stops.
+
+One that moves to another port or address answers there from then on, and where it was until the
+old one has stopped and the new one serves by itself.
+"""
 
 from corral_host.activation import switch
 from corral_host.activation.drain import drain

@@ -37,7 +37,7 @@ def unusable(name):
     if not shutil.which("nft"):
         return "nft is not installed"
     sample = {"address": "0.0.0.0", "port": 1}
-    onward = {"endpoint": sample, "spare": sample, "zone": 1}
+    onward = {"endpoint": sample, "before": sample, "spare": sample, "zone": 1}
     done = ask(text(name, onward, SEND_ON, refused=(1,), kept=(1,)), "--check")
     return done.stderr.strip().splitlines()[0] if done.returncode else None
 
@@ -45,9 +45,9 @@ def unusable(name):
 def lay(name, onward=None, stage=None, *, refused=(), kept=()):
     """Replace the rules of an instance. Raises HostError.
 
-    ``onward``: endpoint and spare, the ends of what is sent on, and the zone in which the kernel
-    remembers that, another for each switch; ``refused``: ports that take no new connection;
-    ``kept``: ports where a connection that stands takes no new request.
+    ``onward``: endpoint, and before, which it moves away from, are sent on to spare; zone, in which
+    the kernel remembers that, is another for each switch; ``refused``: ports that take no new
+    connection; ``kept``: ports where a connection that stands takes no new request.
     """
     done = ask(text(name, onward, stage, refused=refused, kept=kept))
     if done.returncode:
@@ -96,23 +96,50 @@ def text(name, onward=None, stage=None, *, refused=(), kept=()):
 
 
 def followed(onward):
-    port, spare = onward["endpoint"]["port"], onward["spare"]["port"]
+    ports = list(dict.fromkeys(end["port"] for end in served(onward)))
     zone = f"ct zone set {onward['zone']}"
-    return [f"tcp dport {port} {zone}", f"tcp sport {{ {port}, {spare} }} {zone}"]
+    answering = ", ".join(map(str, [*ports, onward["spare"]["port"]]))
+    return [*(f"tcp dport {port} {zone}" for port in ports), f"tcp sport {{ {answering} }} {zone}"]
+
+
+def served(onward):
+    """Where clients come to; activations that an earlier version wrote down tell one place."""
+    ends = [onward["endpoint"], onward.get("before") or onward["endpoint"]]
+    return ends[:1] if ends[0] == ends[1] else ends
 
 
 def changed(onward, stage):
     # Behind an accept a rule changes nothing, but what was sent on needs it.
     passes = () if stage == SEND_ON else ("accept",)
-    return [OURS, *passes, f"{FIRST_PACKET} {onwards(onward['endpoint'], onward['spare'])}"]
+    ways = [onwards(end, onward["spare"]) for end in served(onward)]
+    return [OURS, *passes, *(f"{FIRST_PACKET} {way}" for way in ways)]
 
 
 def onwards(endpoint, spare):
     """What matches a connection to ``endpoint``, of no other host, and where it goes."""
-    address = ipaddress.ip_address(endpoint["address"])
+    here, there = addresses(endpoint, spare)
     port, to = endpoint["port"], spare["port"]
-    if address.is_unspecified:
+    family, nfproto = ("ip6", "ipv6") if here.version == 6 else ("ip", "ipv4")
+    if here.is_unspecified and there.is_unspecified:
         return f"fib daddr type local tcp dport {port} redirect to :{to}"
-    if address.version == 6:
-        return f"ip6 daddr {address} tcp dport {port} dnat ip6 to [{address}]:{to}"
-    return f"ip daddr {address} tcp dport {port} dnat ip to {address}:{to}"
+    match = f"{family} daddr {here}"
+    if here.is_unspecified:
+        match = f"meta nfproto {nfproto} fib daddr type local"
+    target = here if there.is_unspecified else there
+    shown = f"[{target}]" if target.version == 6 else target
+    return f"{match} tcp dport {port} dnat {family} to {shown}:{to}"
+
+
+def out_of_reach(endpoint, spare):
+    """Why clients of an endpoint cannot be sent on to a spare, or None."""
+    if endpoint["socket"]:
+        return "it moves away from a unix socket"
+    here, there = addresses(endpoint, spare)
+    # The kernel takes no packet from outside to a loopback address.
+    if here.version != there.version or (there.is_loopback and not here.is_loopback):
+        return f"clients of {here} cannot be sent on to {there}"
+    return None
+
+
+def addresses(*ends):
+    return [ipaddress.ip_address(end["address"]) for end in ends]
