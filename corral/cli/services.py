@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from corral.cli.instances import names_argument
-from corral.cli.reach import Target, as_kept, reach
+from corral.cli.reach import Target, as_kept, found_on, reach
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
 from corral.gateway.control import DRAIN_SECONDS
+from corral.gateway.moves import kept_place, may_serve
 from corral.host.answers import ANYTHING
+from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.remote.helper import call_helper, run_on
 from corral.rollout.pausing import Away, Gateways
@@ -68,7 +71,7 @@ def _each(verb: str, names: tuple[str, ...], inventory: Path | None, *, force: b
         _refuse_empty(target)
     chosen = f" -i {inventory}" if inventory else ""
     command = f"corral {verb} {' '.join(names)}{chosen}"
-    fronts = [_gateways(target, command, force=force) for target in targets]
+    fronts = [_gateways(target, [target], command, force=force) for target in targets]
     if verb != "start":
         _refuse_last(targets, command, force=force, together=verb == "stop")
     done = [
@@ -84,10 +87,21 @@ def _refuse_empty(target: Target) -> None:
         raise CorralError(target.host.name, "has no instance", "name a host that has")
 
 
-def _gateways(target: Target, command: str, *, force: bool) -> Gateways:
-    """Those of the inventory that a host is in."""
+def _gateways(target: Target, targets: list[Target], command: str, *, force: bool) -> Gateways:
+    """Those of the inventory that a host is in; + targets: whose servers they are asked about."""
     hosts = tuple(host for host in target.inventory.hosts if "gateway" in host.data)
-    return Gateways(hosts, command, say, force)
+    return Gateways(hosts, command, say, force, partial(_may_have, targets))
+
+
+def _may_have(targets: list[Target], gateway: Host, server: str) -> bool:
+    """Whether a silent gateway may be in front of a server, by what that server's host keeps."""
+    name, _, instance = server.rpartition("/")
+    target = next(target for target in targets if target.host.name == name)
+    try:
+        place = kept_place(found_on(target)[instance].plan)
+    except (CorralError, KeyError):
+        return True
+    return place is None or may_serve(gateway, target.host, place)
 
 
 def _refuse_last(targets: list[Target], command: str, *, force: bool, together: bool) -> None:
@@ -95,7 +109,7 @@ def _refuse_last(targets: list[Target], command: str, *, force: bool, together: 
     for path in dict.fromkeys(target.inventory.path for target in targets):
         same = [target for target in targets if target.inventory.path == path]
         servers = [f"{target.host.name}/{name}" for target in same for name in target.names]
-        _gateways(same[0], command, force=force).refuse_last(servers, together=together)
+        _gateways(same[0], same, command, force=force).refuse_last(servers, together=together)
 
 
 def _act(verb: str, target: Target, name: str, gateways: Gateways) -> bool:

@@ -6,7 +6,7 @@ Gateways are asked which servers they have: no plan is needed to stop what runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -30,23 +30,25 @@ class Gateways:
 
     + hosts: gateways alone; + command: what was typed, for who has to type it again
     + force: the operator's word that requests may fail
+    + may_have: whether a gateway that does not answer may be in front of a server, HOST/INSTANCE
     """
 
     hosts: tuple[Host, ...]
     command: str
     say: Say
     force: bool = False
+    may_have: Callable[[Host, str], bool] = lambda *_: True
 
     def refuse_last(self, servers: Sequence[str], *, together: bool) -> None:
         """Refuse to take away all servers of an alias that serve. Nothing is changed.
 
         + servers: each HOST/INSTANCE; + together: all of them are away at once, as by a stop
-        Raises CorralError, also for a gateway that does not answer.
+        Raises CorralError, also for a gateway that does not answer and may have one of them.
         """
         if self.force:
             return
         for gateway in self.hosts:
-            rows = self._asked(gateway, servers[0])
+            rows = self._asked(gateway, servers)
             for group in [servers] if together else [[one] for one in servers]:
                 _refuse_group(gateway, rows, group, self._forced)
 
@@ -75,19 +77,25 @@ class Gateways:
     def _forced(self) -> str:
         return f"`{self.command} --force`"
 
-    def _asked(self, gateway: Host, server: str) -> list[ServerState]:
+    def _asked(self, gateway: Host, servers: Sequence[str]) -> list[ServerState]:
+        """Its servers; none of one that does not answer, and has none of these either."""
         try:
             return control.state(gateway)
         except CorralError as error:
+            own = [server for server in servers if self.may_have(gateway, server)]
+            if not own:
+                names = " and ".join(servers)
+                self.say(f"{gateway.name} does not answer, and has no {names}: {error.what}")
+                return []
             what = (
-                f"{error.what}, so nobody knows whether requests would fail without {server}; "
+                f"{error.what}, so nobody knows whether requests would fail without {own[0]}; "
                 "nothing was stopped"
             )
             raise CorralError(gateway.name, what, f"mend that, or {self._forced}") from error
 
     def _drain(self, gateway: Host, away: Away, limit: int) -> None:
         try:
-            own = control.of_server(self._asked(gateway, away.server), away.server)
+            own = control.of_server(self._asked(gateway, [away.server]), away.server)
             if not any(row.serves for row in own):
                 return
             away.taken.append(gateway)
@@ -114,7 +122,7 @@ class Gateways:
             own = _wait(gateway, server, up=True)
         except CorralError as error:
             self.say(f"{gateway.name}: {error.what}")
-            return False
+            return not self.may_have(gateway, server)
         if not own or any(row.up and row.admin == "ready" for row in own):
             return True
         row = own[0]

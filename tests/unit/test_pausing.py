@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -152,6 +153,26 @@ def test_a_silent_gateway_keeps_it_from_being_stopped(monkeypatch: pytest.Monkey
         fronts.log.append("stopped")
     assert fronts.log[-2:] == ["stopped", "release a/chat at one"]
     assert "a/chat is not drained: not reached" in " ".join(fronts.said)
+
+
+def test_a_silent_gateway_in_front_of_others_keeps_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fronts = Fronts(monkeypatch, one=BOTH, two=CorralError("two", "not reached", "x"))
+    asked = dataclasses.replace(
+        fronts.gateways(), may_have=lambda gateway, _: gateway.name == "one"
+    )
+    asked.refuse_last(["a/chat"], together=True)
+    with asked.away("a/chat", 7):
+        fronts.log.append("stopped")
+    assert fronts.log == ["drain a/chat at one for 7 s", "stopped", "release a/chat at one"]
+    assert fronts.said[0] == "two does not answer, and has no a/chat: not reached"
+    assert asked.after("a/chat")
+    # One of several is enough.
+    one_of_two = dataclasses.replace(asked, may_have=lambda _, name: name == "b/chat")
+    with pytest.raises(CorralError, match="would fail without b/chat"):
+        one_of_two.refuse_last(["a/chat", "b/chat"], together=False)
+    assert not one_of_two.after("b/chat")
 
 
 def test_what_a_gateway_still_takes_for_up_stays_away_until_its_lease_ends(

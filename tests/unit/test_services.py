@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from corral.cli import services
+from corral.errors import CorralError
+from corral.gateway import control
 from tests.unit.test_cli import SITE, Corral, assert_one_message, corral
 from tests.unit.test_pausing import Fronts, server
 
@@ -102,6 +105,39 @@ def test_what_does_not_come_back_goes_on_without_requests_until_its_gateway_sees
     assert problem in said.err
     # The gateway takes it for up still, so the lease ends by itself.
     assert not [line for line in site.log if "release" in line]
+
+
+KEPT = {"alias": "tiny-glm-moe", "endpoint": {"address": "0.0.0.0", "port": 8001}}
+
+
+@pytest.mark.parametrize(
+    ("kept", "code"),
+    [
+        (KEPT, 1),
+        ({**KEPT, "alias": "other"}, 0),
+        ({**KEPT, "endpoint": {"socket": "/run/s"}}, 0),
+        ({**KEPT, "endpoint": {"address": "127.0.0.1", "port": 8001}}, 0),
+        # Of an earlier version, or none: nobody knows.
+        ({}, 1),
+        (None, 1),
+    ],
+)
+def test_a_silent_gateway_matters_to_those_that_it_may_have(
+    kept: dict[str, Any] | None, code: int, corral: Corral, site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def found_on(_: object) -> dict[str, Any]:
+        return {} if kept is None else {"chat": SimpleNamespace(plan=kept)}
+
+    def silent(_: object) -> None:
+        raise CorralError("gw", "not reached", "x")
+
+    monkeypatch.setattr(services, "found_on", found_on)
+    monkeypatch.setattr(control, "state", silent)
+    for verb in ("stop", "restart", "start"):
+        assert corral(verb, "node-1/chat").code == code
+    done = ("start",) if code else ("stop", "restart", "start")
+    assert site.log == [f"systemctl {verb} corral-chat.service on node-1" for verb in done]
 
 
 def test_an_instance_that_no_gateway_has_is_stopped_at_once(corral: Corral, site: Site) -> None:
