@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
 reserve = helper_module("packets.reserve")
+reserve_switch = helper_module("packets.reserve_switch")
 check = helper_module("checks.verify")
 DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
 # In the new network: lay the rules, then let each user listen and see who gets a connection.
@@ -104,14 +106,34 @@ class Host:
         self.laid: list[int] = []
         self.state = "enabled"
 
+    @property
+    def folder(self) -> Path:
+        """Of its only instance."""
+        return self.root / "instances" / "chat"
+
+    def serve(self, port: int) -> None:
+        """A generation on this port serves."""
+        (self.folder / "current").mkdir(parents=True, exist_ok=True)
+        (self.folder / "current" / "plan.json").write_text(json.dumps(self.instance(port)))
+
+    def file(self) -> str:
+        return (self.root / "etc" / "served-ports.nft").read_text()
+
     def plan(self, *ports: int | None) -> dict[str, Any]:
         paths = {"keys": str(self.root / "etc" / "keys"), "units": str(self.root)}
         return {"paths": paths, "instances": [self.instance(port) for port in ports]}
 
-    @staticmethod
-    def instance(port: int | None) -> dict[str, Any]:
+    def task(self, before: int, after: int) -> dict[str, Any]:
+        """An activation that moves it."""
+        return {
+            "before": self.instance(before), "after": self.instance(after),
+            "folder": str(self.folder), "keys": str(self.root / "etc" / "keys"),
+        }  # fmt: skip
+
+    def instance(self, port: int | None) -> dict[str, Any]:
         spare = {"endpoint": {"port": port + 10000}} if port else None
-        return {"endpoint": {"port": port}, "activation": {"spare": spare}}
+        folder = str(self.folder)
+        return {"endpoint": {"port": port}, "activation": {"spare": spare}, "folder": folder}
 
     def lay(self, rules: str) -> None:
         words = " ".join(line for line in rules.splitlines() if "sport" in line).split()
@@ -124,6 +146,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(reserve, "output", lambda *words: host.said.append(words))
     monkeypatch.setattr(reserve, "quiet", lambda *words: host.said.append(words))
     monkeypatch.setattr(reserve, "lay", host.lay)
+    monkeypatch.setattr(reserve_switch, "lay", host.lay)
     monkeypatch.setattr(reserve, "in_force", lambda: host.laid)
     monkeypatch.setattr(reserve, "unusable", lambda: None)
     monkeypatch.setattr(reserve, "unit_file_state", lambda _: host.state)
@@ -161,6 +184,51 @@ def test_what_is_lost_or_another_is_laid_again(played: Host, lost: str) -> None:
     assert not reserve.is_reserved(plan)
     reserve.reserve(plan)
     assert reserve.is_reserved(plan)
+
+
+def test_what_is_staged_takes_no_reserved_port_from_what_serves(played: Host) -> None:
+    played.serve(8001)
+    plan = played.plan(8051)
+    assert reserve.reserve(plan) == {"ports": [8001, 8051, 18001, 18051]}
+    assert reserve.is_reserved(plan)
+
+
+def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played: Host) -> None:
+    played.serve(8001)
+    reserve.reserve(played.plan(8051))
+    task = played.task(8001, 8051)
+    reserve_switch.hold(task)
+    assert played.laid == [8001, 8051, 18001, 18051]
+    played.serve(8051)
+    reserve_switch.let_go(task)
+    assert played.laid == [8051, 18051]
+    # Nothing is left for the next deploy.
+    assert reserve.is_reserved(played.plan(8051))
+    # And back, where no plan of today puts it.
+    back = played.task(8051, 8001)
+    reserve_switch.hold(back)
+    assert played.laid == [8001, 8051, 18001, 18051]
+    played.serve(8001)
+    reserve_switch.let_go(back)
+    assert played.laid == [8001, 18001]
+    assert "{ 8001, 18001 }" in played.file()
+    assert reserve.is_reserved(played.plan(8001))
+
+
+def test_a_port_that_another_instance_serves_on_by_now_stays_reserved(played: Host) -> None:
+    reserve.reserve(played.plan(8001, 8051))
+    other = played.root / "instances" / "other" / "current"
+    other.mkdir(parents=True)
+    (other / "plan.json").write_text(json.dumps(played.instance(8001)))
+    reserve_switch.let_go(played.task(8001, 8051))
+    assert played.laid == [8001, 8051, 18001, 18051]
+
+
+def test_a_host_without_rules_gets_none_by_a_switch(played: Host) -> None:
+    reserve_switch.hold(played.task(8001, 8051))
+    # One that an earlier version began.
+    reserve_switch.hold({**played.task(8001, 8051), "keys": None})
+    assert played.laid == []
 
 
 def test_rules_that_no_boot_would_lay_are_laid_again(played: Host) -> None:
@@ -242,8 +310,8 @@ def test_a_certificate_is_enough_for_a_gateway(played: Host) -> None:
     assert reserve.ports({**played.plan(8001), "gateway": of_gateway(tls=True)}) == [8001, 18001]
 
 
-def test_both_chains_are_laid_at_once() -> None:
-    plan = {"instances": [Host.instance(8001)], "gateway": of_gateway()}
+def test_both_chains_are_laid_at_once(tmp_path: Path) -> None:
+    plan = {"instances": [Host(tmp_path).instance(8001)], "gateway": of_gateway()}
     words = "import sys; sys.path.insert(0, sys.argv[1]); from corral_host.packets import reserve\n"
     words += f"reserve.lay(reserve.rules({plan!r})); print(reserve.in_force())"
     done = subprocess.run(

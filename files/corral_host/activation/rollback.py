@@ -10,7 +10,7 @@ from corral_host.activation.watchdog import remove as remove_guard
 from corral_host.checks import baseline
 from corral_host.checks.gate import PROOF, gate
 from corral_host.instance import history
-from corral_host.packets import redirect
+from corral_host.packets import redirect, reserve_switch
 from corral_host.system.commands import FAULTS, say, show
 from corral_host.system.holding import activate_lock, boot_id, held
 
@@ -81,12 +81,21 @@ def take_back(task, report, reason, *, refused=False):
 def end(task, report):
     """What is left of an activation that was decided to be kept; gives the report."""
     tasks.put_in_place(task)
-    left = switch.clear(task)
+    left = [*switch.clear(task), *let_go(task)]
     report.update(outcome="kept", serving=task["to"])
     report["reason"] = "\n".join(filter(None, [report["reason"], *left]))
     write_down(task, report)
     say(f"generation {task['to']} of {task['instance']} is healthy")
     return report
+
+
+def let_go(task):
+    """Ports that nobody serves on any more; the next deploy does what cannot be done now."""
+    try:
+        reserve_switch.let_go(task)
+    except FAULTS as fault:
+        return [f"ports that it left are still reserved: {fault}"]
+    return []
 
 
 def write_down(task, report):

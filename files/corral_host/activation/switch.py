@@ -8,7 +8,7 @@ from corral_host.activation import journal as tasks
 from corral_host.activation import watchdog
 from corral_host.activation.drain import drain
 from corral_host.instance.state import installed_generation
-from corral_host.packets import redirect
+from corral_host.packets import redirect, reserve_switch
 from corral_host.system.commands import FAULTS, output, quiet, show, sync, write_atomic
 
 # Beside a unit, where systemd takes them for no unit.
@@ -34,6 +34,7 @@ def prepare(task):
     output("systemctl", "daemon-reload")
     watchdog.arm(task)
     tasks.save(task)
+    reserve_switch.hold(task)
     unit = Path(task["unit_path"])
     if task["from"]:
         write_atomic(f"{unit}{BEFORE}", text_of(task, task["from"]))

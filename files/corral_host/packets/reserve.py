@@ -9,9 +9,10 @@ import re
 import shutil
 from pathlib import Path
 
+from corral_host.instance.stored_plan import NAME as PLAN
 from corral_host.instance.unit_file import ENABLED, unit_file_state
 from corral_host.packets.redirect import ask
-from corral_host.system.commands import HostError, output, quiet, say, write_atomic
+from corral_host.system.commands import HostError, output, quiet, read_json, say, write_atomic
 
 # No instance can have a table (corral_NAME) or a unit (corral-NAME) of these names.
 TABLE = "inet served_by_corral"
@@ -62,10 +63,26 @@ def ports(plan):
 
 
 def server_ports(plan):
-    """Unix sockets have none."""
-    spares = [one["activation"]["spare"] for one in plan["instances"]]
-    ends = [one["endpoint"] for one in [*plan["instances"], *filter(None, spares)]]
-    return sorted({end["port"] for end in ends if end["port"]})
+    """Of the planned generations, and of those that serve until they are switched to."""
+    planned = [ports_of(one) for one in plan["instances"]]
+    return sorted(set().union(*planned, *(served_of(one["folder"]) for one in plan["instances"])))
+
+
+def ports_of(instance):
+    """A unix socket has none. Plans of earlier versions have no spare."""
+    spare = instance.get("activation", {}).get("spare")
+    return {one["endpoint"]["port"] for one in (instance, spare) if one} - {None}
+
+
+def served_of(folder):
+    """Ports of the generation that an instance serves, by its folder."""
+    plan = read_json(Path(folder) / "current" / PLAN)
+    return ports_of(plan) if plan else set()
+
+
+def served_here(instances):
+    """The same of all instances of a host, by the folder of their folders."""
+    return set().union(*(served_of(link.parent) for link in Path(instances).glob("*/current")))
 
 
 def gateway_ports(plan):
@@ -95,7 +112,12 @@ def rules(plan):
 
 
 def file_of(plan):
-    return Path(plan["paths"]["keys"]).parent / "served-ports.nft"
+    return file_in(plan["paths"]["keys"])
+
+
+def file_in(keys):
+    """``keys``: the folder of keys."""
+    return Path(keys).parent / "served-ports.nft"
 
 
 def texts(plan):
