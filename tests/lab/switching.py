@@ -177,6 +177,15 @@ def two_generations(lab: Workspace) -> Iterator[Switch]:
 
 
 @contextmanager
+def moved(switch: Switch, port: int) -> Iterator[Switch]:
+    """The same, with the first generation on another port as the other one."""
+    lab, entry = switch.lab, '"profile": "tiny-long", "port": 8002'
+    with lab.edited("inventories/lab.py", entry, entry.replace("8002", str(port))):
+        new = stage(lab, planned(lab))
+    yield Switch(lab, switch.old, new)
+
+
+@contextmanager
 def drop_in(lab: Workspace, unit: str, line: str) -> Iterator[None]:
     """One line more in a unit's [Service], until the block ends or the host loses power."""
     lab.on(HOST, f"{drop_ins.lay([unit], line)} && systemctl daemon-reload")

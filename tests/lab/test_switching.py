@@ -18,6 +18,7 @@ from tests.lab.switching import (
     UNIT,
     Switch,
     drop_in,
+    moved,
     two_generations,
 )
 from tests.lab.untouched import said
@@ -26,6 +27,7 @@ from tests.lab.workspace import Workspace
 
 DIES = "ExecStartPre=/bin/false"
 STOP = "kill -STOP $MAINPID"
+RESERVED = "nft list table inet served_by_corral | grep sport"
 IS_NEW = f'"ctx-size 1024" /etc/systemd/system/{UNIT}'
 
 
@@ -101,6 +103,26 @@ def test_what_fails_only_on_the_real_port_is_taken_back(switch: Switch) -> None:
     with drop_in(switch.lab, UNIT, f"ExecStartPre=+/bin/sh -c '! grep -q {IS_NEW}'"):
         report = switch.activate("side-by-side")
     assert (report["outcome"], report["serving"]) == ("reverted", generation(switch.old)), report
+
+
+def test_what_moves_and_fails_only_on_its_new_port_is_missed_by_nobody(switch: Switch) -> None:
+    reserved = switch.lab.on(HOST, RESERVED)
+    is_moved = f'"port 8052" /etc/systemd/system/{UNIT}'
+    fails = f"ExecStartPre=+/bin/sh -c '! grep -q {is_moved}'"
+    with moved(switch, 8052) as moving:
+        with switch.load() as load, drop_in(switch.lab, UNIT, fails):
+            report = moving.activate("side-by-side")
+        assert (report["outcome"], report["how"]) == ("reverted", "side by side"), report
+        assert load["bad"] == []
+        assert load["good"] > 100
+        assert switch.lab.on(HOST, RESERVED) == reserved
+        report = moving.activate("side-by-side")
+        assert (report["outcome"], report["how"]) == ("kept", "side by side"), report
+        assert moving.serves(moving.new)
+        now = switch.lab.on(HOST, RESERVED)
+        assert ("8052" in now, "8002" in now) == (True, False)
+        back(switch)
+    assert switch.lab.on(HOST, RESERVED) == reserved
 
 
 def test_confirmed_it_is_kept_and_unconfirmed_it_is_not(switch: Switch) -> None:

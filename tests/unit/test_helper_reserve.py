@@ -193,23 +193,34 @@ def test_what_is_staged_takes_no_reserved_port_from_what_serves(played: Host) ->
     assert reserve.is_reserved(plan)
 
 
+def begin(task: dict[str, Any]) -> None:
+    task["reserves"] = reserve_switch.unreserved(task)
+    reserve_switch.hold(task)
+
+
 def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played: Host) -> None:
     played.serve(8001)
     reserve.reserve(played.plan(8051))
     task = played.task(8001, 8051)
-    reserve_switch.hold(task)
+    begin(task)
+    assert played.laid == [8001, 8051, 18001, 18051]
+    # Taken back, what was staged stays reserved.
+    reserve_switch.let_go(task, kept=False)
     assert played.laid == [8001, 8051, 18001, 18051]
     played.serve(8051)
-    reserve_switch.let_go(task)
+    reserve_switch.let_go(task, kept=True)
     assert played.laid == [8051, 18051]
     # Nothing is left for the next deploy.
     assert reserve.is_reserved(played.plan(8051))
     # And back, where no plan of today puts it.
     back = played.task(8051, 8001)
-    reserve_switch.hold(back)
+    begin(back)
     assert played.laid == [8001, 8051, 18001, 18051]
+    reserve_switch.let_go(back, kept=False)
+    assert played.laid == [8051, 18051]
+    begin(back)
     played.serve(8001)
-    reserve_switch.let_go(back)
+    reserve_switch.let_go(back, kept=True)
     assert played.laid == [8001, 18001]
     assert "{ 8001, 18001 }" in played.file()
     assert reserve.is_reserved(played.plan(8001))
@@ -220,14 +231,13 @@ def test_a_port_that_another_instance_serves_on_by_now_stays_reserved(played: Ho
     other = played.root / "instances" / "other" / "current"
     other.mkdir(parents=True)
     (other / "plan.json").write_text(json.dumps(played.instance(8001)))
-    reserve_switch.let_go(played.task(8001, 8051))
+    reserve_switch.let_go(played.task(8001, 8051), kept=True)
     assert played.laid == [8001, 8051, 18001, 18051]
 
 
 def test_a_host_without_rules_gets_none_by_a_switch(played: Host) -> None:
-    reserve_switch.hold(played.task(8001, 8051))
-    # One that an earlier version began.
-    reserve_switch.hold({**played.task(8001, 8051), "keys": None})
+    begin(played.task(8001, 8051))
+    reserve_switch.let_go(played.task(8001, 8051), kept=True)
     assert played.laid == []
 
 

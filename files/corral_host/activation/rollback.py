@@ -69,7 +69,7 @@ def take_back(task, report, reason, *, refused=False):
     """Undo an activation, prove what serves then, and write down how it went; gives the report."""
     with record.phase(report, "reverting"):
         outcome, told = undo(task, report)
-    left = switch.clear(task)
+    left = [*switch.clear(task), *let_go(task, kept=False)]
     report["outcome"] = "refused" if refused and outcome == "reverted" else outcome
     shown = f"`corral show {report['host']}/{report['instance']}` tells more"
     after = f"Next: mend that, then run the same deploy again; {shown}"
@@ -81,7 +81,7 @@ def take_back(task, report, reason, *, refused=False):
 def end(task, report):
     """What is left of an activation that was decided to be kept; gives the report."""
     tasks.put_in_place(task)
-    left = [*switch.clear(task), *let_go(task)]
+    left = [*switch.clear(task), *let_go(task, kept=True)]
     report.update(outcome="kept", serving=task["to"])
     report["reason"] = "\n".join(filter(None, [report["reason"], *left]))
     write_down(task, report)
@@ -89,12 +89,12 @@ def end(task, report):
     return report
 
 
-def let_go(task):
+def let_go(task, *, kept):
     """Ports that nobody serves on any more; the next deploy does what cannot be done now."""
     try:
-        reserve_switch.let_go(task)
+        reserve_switch.let_go(task, kept)
     except FAULTS as fault:
-        return [f"ports that it left are still reserved: {fault}"]
+        return [f"ports that nobody serves on are still reserved: {fault}"]
     return []
 
 

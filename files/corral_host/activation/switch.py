@@ -33,6 +33,7 @@ def prepare(task):
     watchdog.write(task)
     output("systemctl", "daemon-reload")
     watchdog.arm(task)
+    task["reserves"] = reserve_switch.unreserved(task)
     tasks.save(task)
     reserve_switch.hold(task)
     unit = Path(task["unit_path"])
