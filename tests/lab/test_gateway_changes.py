@@ -36,6 +36,7 @@ MOVED = CHAT.replace("8001", "8051")
 GPU = '{"name": "tiny-gpu", "profile": "tiny-chat", "port": 8001}'
 F16 = '"quant": "F16", "port": 8001}'
 OTHER, LONG = "long-glm", '"profile": "tiny-long"'
+ADDRESS, EVERYWHERE = '{**chat, "address": str(_lab.address(n))}', '{**chat, "address": "0.0.0.0"}'
 PROFILE = "catalog/profiles/tiny-chat.toml"
 
 
@@ -130,14 +131,19 @@ def test_servers_that_move_side_by_side_cost_no_request_there_and_back(lab: Work
     assert lab.on(GW, CURRENT) == before
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(CHAT, MOVED), (ADDRESS, EVERYWHERE)],
+    ids=["port", "address"],
+)
 def test_the_last_server_of_an_alias_moves_side_by_side_and_costs_no_request(
-    lab: Workspace,
+    before: str, after: str, lab: Workspace
 ) -> None:
     for other in SERVERS[1:]:
         assert corral(lab, "weight", other, "0%") == 0
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
-        with lab.edited(INVENTORY, CHAT, MOVED):
+        with lab.edited(INVENTORY, before, after):
             told = rollout(lab, "--limit", "lab-1")
             assert told.count("kept (side by side, 0.0 s without a server)") == 1, told
             seen.wait_for_more()
@@ -198,10 +204,9 @@ def test_a_server_that_listens_elsewhere_or_under_another_name_costs_no_request(
     lab: Workspace,
 ) -> None:
     before = lab.on(GW, CURRENT)
-    address = '{**chat, "address": str(_lab.address(n))}'
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
-        with lab.edited(INVENTORY, address, '{**chat, "address": "0.0.0.0"}'):
+        with lab.edited(INVENTORY, ADDRESS, EVERYWHERE):
             rollout(lab)
             assert serving(lab) == set(SERVERS)
         with (
