@@ -139,16 +139,25 @@ def _plans(inventory: Inventory) -> tuple[dict[str, GatewayPlan], CorralError | 
 def _behind(server: str, inventory: Path | None) -> list[Host]:
     """The gateways that a server is behind, by plan or by what they say themselves.
 
+    One that says nothing is told beside those that have it.
     Raises CorralError for one that is behind none.
     """
     found, _ = _gateways(inventory)
     plans = {host.name: plan for host, plan in found if plan}
     hosts = gateways_of(server, [host for host, _ in found], plans)
     known = {m.name for plan in plans.values() for pool in plan.pools for m in pool.members}
+    silent: list[CorralError] = []
     for host in (host for host, plan in found if plan is None):
-        has = {one.server for one in control.state(host)}
+        try:
+            has = {one.server for one in control.state(host)}
+        except CorralError as error:
+            silent.append(error)
+            continue
         hosts += [host] if server_name(server) in has else []
         known |= has
+    if silent and not hosts:
+        raise silent[0]
+    tell(silent)
     if not hosts:
         what = f"behind no gateway{did_you_mean(server, known)}"
         raise CorralError(server, what, "`corral gateway status` lists servers")

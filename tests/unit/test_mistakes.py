@@ -307,6 +307,20 @@ def test_a_gateway_is_asked_what_cannot_be_planned(
     assert "behind no gateway" in unknown.err
 
 
+def test_a_silent_gateway_keeps_nobody_from_another_one(corral: Corral, front: OddHosts) -> None:
+    """Neither can be planned, and one does not answer."""
+    site = corral.root / "inventories/site.py"
+    edit(site, '"aliases": {"tiny-glm-moe"', '"aliases": {"tiny-glm"')
+    site.write_text(site.read_text() + 'servers.append(("mute", {**dict(servers)["gw"]}))\n')
+    front.says("mute", Answer(code=255))
+    ready = corral("gateway", "ready", "node-1/chat")
+    assert (ready.code, "gw: node-1/chat serves" in ready.out) == (0, True)
+    assert "mute" in ready.err
+    # Who knows whether the other one has it.
+    unknown = corral("gateway", "ready", "node-1/other")
+    assert (unknown.code, "mute" in unknown.err) == (1, True)
+
+
 @pytest.mark.usefixtures("front")
 def test_a_gateway_without_a_mistake_is_planned(corral: Corral) -> None:
     said = corral("gateway", "status")
