@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +175,36 @@ def test_after_a_kill_the_next_switch_goes_back_to_what_was_proved(gateway: Gate
     with pytest.raises(gateway.fault, match="Generation one serves again"):
         gateway.install("three")
     assert (gateway.current(), gateway.folders()) == ("one", ["one"])
+
+
+def test_servers_that_move_at_once_are_placed_one_after_the_other(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts of a wave know nothing of each other: their gateway lets nobody's place get lost."""
+    names = ("a_chat", "b_chat", "c_chat")
+    lines = "".join(f"  server {name} 10.0.0.1:8001 weight 100\n" for name in names)
+    whole = gateway.document("whole")
+    whole["files"]["haproxy.cfg"] = f"# whole\nbackend small\n{lines}"
+    gateway.module.install(whole)
+    switching, overlaps = threading.Lock(), []
+
+    def switch(document: Any, generation: str) -> None:
+        if not switching.acquire(blocking=False):
+            overlaps.append(generation)
+            return
+        time.sleep(0.05)
+        gateway.switch(document, generation)
+        switching.release()
+
+    def move(name: str) -> Any:
+        line = {"pool": "small", "server": name, "place": "10.0.0.1:9001", "weight": "100"}
+        return gateway.module.place(gateway.document("", server=name, lines=[line]))
+
+    monkeypatch.setattr(gateway.module, "switch", switch)
+    with ThreadPoolExecutor() as hosts:
+        list(hosts.map(move, names))
+    assert overlaps == []
+    assert (gateway.root / "current" / "haproxy.cfg").read_text().count(":9001 ") == 3
 
 
 def place(gateway: Gateway, *places: str) -> Any:

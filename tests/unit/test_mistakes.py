@@ -319,6 +319,7 @@ def test_a_silent_gateway_keeps_nobody_from_another_one(corral: Corral, front: O
     # Who knows whether the other one has it.
     unknown = corral("gateway", "ready", "node-1/other")
     assert (unknown.code, "mute" in unknown.err) == (1, True)
+    assert "behind no gateway" not in unknown.err
 
 
 @pytest.mark.usefixtures("front")
