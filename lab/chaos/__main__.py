@@ -1,35 +1,50 @@
-"""`make chaos`: every scenario on lab hosts, a table, and exit code 1 when the rule was broken."""
+"""`make chaos`: chores, scenarios and controls on lab hosts, their tables, and exit code 1 when a
+rule was broken."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from lab.chaos import controls, scenarios
-from lab.chaos.controls import Control, Damage
-from lab.chaos.fleet import By, Fleet
-from lab.chaos.play import Player, Row, Scenario
-from lab.chaos.table import controls_table, document, table
+from corral.errors import CorralError
+from lab.chaos import controls, scenarios, second_day
+from lab.chaos.fleet import Fleet
+from lab.chaos.operators import By
+from lab.chaos.play import Player
+from lab.chaos.record import Kind, Record, Setting, commit_of
+from lab.chaos.table import for_terminal, tables
 from lab.layout import this_lab
 
 _WIDTH = 160
+# A kind of row, a name, and how it is played.
+Piece = tuple[Kind, str, Callable[[Player], Any]]
 
 
 @click.command()
-@click.option("--only", multiple=True, help="Scenarios and controls by name; * fits anything.")
+@click.option("--only", multiple=True, help="Those of --list by name; * fits anything.")
 @click.option("--by", type=click.Choice(["rollout", "deploy"]), default="rollout")
 @click.option("--gateway/--no-gateway", default=True, help="A gateway in front of the servers.")
 @click.option("--servers", type=click.IntRange(1, 3), default=3, show_default=True)
-@click.option("--list", "only_list", is_flag=True, help="Name the scenarios and end.")
+@click.option("--list", "only_list", is_flag=True, help="Name all that is played and end.")
 @click.option("--keep", is_flag=True, help="Leave the lab up, to look at it.")
-@click.option("--json", "file", type=click.Path(path_type=Path), default=Path("chaos.json"))
+@click.option(
+    "--record",
+    "file",
+    type=click.Path(path_type=Path),
+    default=Path("chaos.json"),
+    show_default=True,
+    help="All that came of it; `python -m lab.chaos.page` prints it.",
+)
+@click.option("--resume", is_flag=True, help="Play what this commit's record does not have.")
 def main(
     only: tuple[str, ...],
     by: By,
@@ -38,45 +53,51 @@ def main(
     only_list: bool,
     keep: bool,
     file: Path,
+    resume: bool,
 ) -> None:
     """Play the lab's hard day; exit code 1 when a rule was broken, or a control saw no damage."""
-    known = scenarios.all_scenarios(has_gateway=gateway)
-    wanted = [one for one in known if _is_named(one.name, only)]
-    plain = [one for one in controls.CONTROLS if _is_named(one.name, only)]
+    wanted = [one for one in _pieces(gateway, servers) if _is_named(one[1], only)]
     if only_list:
-        click.echo("\n".join([*(one.name for one in wanted), *(one.name for one in plain)]))
+        click.echo("\n".join(name for _, name, _ in wanted))
         return
-    fleet = Fleet.make(servers=servers, gateway=gateway)
-    rows, damages = _play(fleet, by, wanted), _control(fleet, plain)
-    if not keep:
-        fleet.remove()
-    file.write_text(json.dumps(document(rows, damages), indent=1) + "\n")
-    for shown in (table(rows), controls_table(damages)):
-        Console(width=_WIDTH).print(shown)
-    held = not any(row.wrong for row in rows) and all(damage.words for damage in damages)
-    sys.exit(0 if held else 1)
+    setting = Setting(commit_of(this_lab().checkout), by, servers, gateway)
+    try:
+        record = (Record.resume if resume else Record.begin)(file, setting)
+    except CorralError as error:
+        raise SystemExit(str(error)) from error
+    left = [one for one in wanted if not record.has(one[0], one[1])]
+    if left:
+        _play(left, Fleet.make(servers=servers, gateway=gateway), by, record, keep=keep)
+    for lines in tables(record.document):
+        Console(width=_WIDTH).print(for_terminal(lines))
+    sys.exit(0 if record.held else 1)
+
+
+def _pieces(gateway: bool, servers: int) -> Iterator[Piece]:
+    for chore in scenarios.all_chores(has_gateway=gateway, servers=servers):
+        yield "chores", chore.name, partial(second_day.play, chore=chore)
+    for scenario in scenarios.all_scenarios(has_gateway=gateway):
+        yield "scenarios", scenario.name, partial(Player.play, scenario=scenario)
+    for control in controls.CONTROLS:
+        yield "controls", control.name, partial(_control, control=control)
+
+
+def _control(player: Player, control: controls.Control) -> controls.Damage:
+    return controls.play(player.fleet, control, player.folder)
 
 
 def _is_named(name: str, only: Sequence[str]) -> bool:
     return not only or any(fnmatch(name, pattern) for pattern in only)
 
 
-def _play(fleet: Fleet, by: By, wanted: Sequence[Scenario]) -> list[Row]:
-    player, rows = Player(fleet, by, _folder()), []
-    for scenario in wanted:
-        row = player.play(scenario)
+def _play(pieces: Sequence[Piece], fleet: Fleet, by: By, record: Record, *, keep: bool) -> None:
+    player = Player(fleet, by, _folder())
+    for kind, _, play in pieces:
+        row = play(player)
         click.echo(json.dumps(asdict(row)))
-        rows.append(row)
-    return rows
-
-
-def _control(fleet: Fleet, wanted: Sequence[Control]) -> list[Damage]:
-    damages = []
-    for control in wanted:
-        damage = controls.play(fleet, control, _folder())
-        click.echo(json.dumps(asdict(damage)))
-        damages.append(damage)
-    return damages
+        record.add(kind, row)
+    if not keep:
+        fleet.remove()
 
 
 def _folder() -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab import hosts, ssh
 from lab.chaos import faults, phases
-from lab.chaos.fleet import INVENTORY, NAME, UNIT, Done, Fleet, ended
+from lab.chaos.fleet import NAME, UNIT, Fleet
+from lab.chaos.operators import INVENTORY, Done, ended
 from lab.chaos.play import OLD, Fault, Stage
 from lab.layout import Layout
 
@@ -53,7 +53,7 @@ def kill_controller_at(line: str) -> Fault:
         def wait() -> str:
             while not over.wait(0.02):
                 begun = stage.operators[-1:]
-                if begun and line in begun[0].log.read_text(errors="replace"):
+                if begun and line in begun[0].text:
                     _kill(stage)
                     return ""
             return f"never said {line!r}"
@@ -179,8 +179,7 @@ def stale_locks(stage: Stage) -> Iterator[None]:
 def two_at_once(stage: Stage) -> Done:
     """A second operator types the same a moment later: refused, and told who was first."""
     first = stage.begin()
-    while first.process.poll() is None and "staging" not in first.log.read_text():
-        time.sleep(0.05)
+    first.wait_for("staging")
     second = ended(stage.begin())
     if second.code == 0 or f"process {first.process.pid}" not in second.text:
         stage.problems.append(f"the second rollout was not told of the first: {second.text[-500:]}")
@@ -193,7 +192,7 @@ def revert_to_tampered(stage: Stage) -> Done:
     release = Path(stage.old.argv[0]).parents[1]
     with faults.tampered_release(stage.fleet, 1, release):
         name = f"{stage.fleet.layout.host_name(1)}/{NAME}"
-        reverted = stage.fleet.corral("revert", name, "-i", INVENTORY)
+        reverted = stage.fleet.clone.corral("revert", name, "-i", INVENTORY)
     if reverted.code == 0:
         stage.problems.append("the revert was not refused")
     return done

@@ -10,15 +10,17 @@ from pathlib import Path
 from urllib.error import URLError
 
 from lab.chaos import faults, rules, tally
-from lab.chaos.fleet import Done, Fleet, ended
-from lab.chaos.play import OLD, Keys
+from lab.chaos.chores import NEW_QUANT
+from lab.chaos.fleet import Fleet
+from lab.chaos.operators import Done, ended
+from lab.chaos.play import OLD
 from lab.chaos.scenarios import (
     ENGINE_MARK,
     GIBBERISH_MODEL,
     NEW_ENGINE,
-    NEW_QUANT,
     QUANT_MARK,
 )
+from lab.chaos.wanted import Keys
 
 SEEN_SECONDS = 12
 # A good restart costs one or two requests at the load's rate; fewer tokens/s than this is a fault.
@@ -85,11 +87,11 @@ def _seen(fleet: Fleet, good: str, before: float) -> list[str]:
 
 
 def _stage(fleet: Fleet) -> None:
-    _refuse_failed(ended(fleet.start("deploy", "--data", "stage_only=true")))
+    _refuse_failed(ended(fleet.clone.start("deploy", "--data", "stage_only=true")))
 
 
 def _deploy(fleet: Fleet) -> None:
-    _refuse_failed(fleet.deploy())
+    _refuse_failed(fleet.clone.deploy())
 
 
 def _refuse_failed(done: Done) -> None:

@@ -1,39 +1,27 @@
-"""The fleet of the hard day, in a checkout and a lab of its own, and the commands used on it."""
+"""The fleet of the hard day, in a checkout and a lab of its own."""
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lab import ssh
 from lab.chaos import material, tally
-from lab.chaos.wanted import GATEWAY_PORT, Wanted, want
+from lab.chaos.operators import INVENTORY, Clone
+from lab.chaos.wanted import GATEWAY_PORT, Keys, Wanted, want
 from lab.layout import GATEWAY, Layout
 from lab.scratch_checkout import ScratchCheckout
 
-INVENTORY = "lab/chaos/inventory.py"
 NAME, UNIT, PORT, ALIAS = "tiny", "corral-tiny.service", 8001, "tiny-glm-moe"
 FOLDER = f"/var/lib/corral/instances/{NAME}"
-_LIMIT_SECONDS = 900
-
-By = Literal["rollout", "deploy"]
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command of the operator that ended; exit code None when it was killed."""
-
-    code: int | None
-    text: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -61,28 +49,29 @@ class Fleet:
         return self.checkout.layout
 
     def remove(self) -> None:
-        """Put the lab and its files away."""
+        """Put the lab and its files away, and the second clone."""
         self.checkout.remove()
+        shutil.rmtree(self.second, ignore_errors=True)
 
-    def want(self, instance: dict[str, Any]) -> None:
-        """What the next command shall bring every server to."""
-        want(self.layout, Wanted(instance))
+    @property
+    def second(self) -> Path:
+        """Where a second operator has a clone, if one was made."""
+        return self.checkout.path.with_name(f"{self.checkout.path.name}-second")
 
-    def deploy(self) -> Done:
-        """The plain command, to its end."""
-        return ended(self.start("deploy"))
+    @property
+    def clone(self) -> Clone:
+        """Where its operator types commands."""
+        return Clone(self.checkout.path)
 
-    def start(self, by: By, *words: str) -> Operator:
-        """Begin a rollout or a deploy of what is wanted."""
-        commands = {
-            "rollout": [_program("corral"), "rollout", INVENTORY, "-y"],
-            "deploy": [_program("pyinfra"), INVENTORY, "deploy.py", "-y"],
-        }
-        return Operator.start([*commands[by], *words], self.checkout.path)
+    def want(
+        self, instance: Keys, *, own: Mapping[int, Keys] | None = None, **gateway: Any
+    ) -> None:
+        """What the next command shall bring every server and the gateway to.
 
-    def corral(self, *words: str) -> Done:
-        """Another command of Corral's, to its end."""
-        return ended(Operator.start([_program("corral"), *words], self.checkout.path))
+        + own: of single servers, by their number; + gateway: beside what it has anyway
+        """
+        named = {self.layout.host_name(n): keys for n, keys in (own or {}).items()}
+        want(self.layout, Wanted(instance, named, gateway))
 
     def plan(self, n: int) -> dict[str, Any]:
         """What Corral plans for a server with what is wanted now."""
@@ -114,16 +103,27 @@ class Fleet:
         """Where server n answers its own clients."""
         return f"http://{self.layout.address(n)}:{PORT}"
 
+    def gateway_url(self, *, tls: bool = False) -> str:
+        """Where the gateway answers clients of the alias."""
+        return f"http{'s' * tls}://{self.layout.address(GATEWAY)}:{GATEWAY_PORT}"
+
+    def gateway_keys(self, name: str) -> Path:
+        """One of the gateway's key files on the controller."""
+        return self.layout.keys / self.layout.host_name(GATEWAY) / name
+
     @contextmanager
-    def load(self, out: Path, *, server: int | None = None) -> Iterator[None]:
-        """Requests at a steady rate while the block runs: to one server, or to the gateway."""
+    def load(self, out: Path, *, server: int | None = None, tls: bool = False) -> Iterator[None]:
+        """Requests at a steady rate while the block runs: to one server, or to the gateway.
+
+        + tls: the gateway speaks it, with one of `material.CERTIFICATES`
+        """
         if server is None:
-            url = f"http://{self.layout.address(GATEWAY)}:{GATEWAY_PORT}"
-            key_file = self.layout.keys / self.layout.host_name(GATEWAY) / f"gateway-{ALIAS}"
+            url, key_file = self.gateway_url(tls=tls), self.gateway_keys(f"gateway-{ALIAS}")
         else:
             url, key_file = self.url(server), self.key_file(server)
         program = [sys.executable, "-m", "lab.chaos.load", "--url", url, "--model", ALIAS]
         words = [*program, "--key-file", str(key_file), "--out", str(out)]
+        words += ["--trusted", material.TRUSTED] if tls else []
         process = subprocess.Popen(words, cwd=self.checkout.path)
         try:
             _wait_for_a_good_reply(out, process)
@@ -131,43 +131,6 @@ class Fleet:
         finally:
             process.terminate()
             process.wait()
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A command that an operator typed, while it runs. Its words go to a file."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    began_seconds: float
-
-    @classmethod
-    def start(cls, words: list[str], path: Path) -> Operator:
-        """Run a command in the checkout, in a session of its own: a kill takes its children too."""
-        began = time.monotonic()
-        log = path / f".operator-{time.monotonic_ns()}.log"
-        environment = {
-            **os.environ, "PYTHONPATH": str(path), "PYINFRA_PROGRESS": "off",
-            # Reports of these rollouts are none of the user's.
-            "XDG_STATE_HOME": str(path / ".state"),
-        }  # fmt: skip
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                words, cwd=path, env=environment, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        return cls(process, log, began)
-
-
-def ended(operator: Operator) -> Done:
-    """Wait for a command's end."""
-    code = operator.process.wait(timeout=_LIMIT_SECONDS)
-    text = operator.log.read_text(errors="replace")
-    return Done(None if code < 0 else code, text, time.monotonic() - operator.began_seconds)
-
-
-def _program(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
 
 
 def _wait_for_a_good_reply(out: Path, process: subprocess.Popen[bytes]) -> None:

@@ -27,16 +27,17 @@ _ALIASES = {"tiny-glm-moe": {"port": GATEWAY_PORT}}
 
 
 def _server(n: int) -> tuple[str, dict[str, object]]:
-    instance = {"name": "tiny", "port": 8001, "address": str(_lab.address(n)), **_wanted.instance}
+    always = {"name": "tiny", "port": 8001, "address": str(_lab.address(n))}
+    instance = {**always, **_wanted.instance, **_wanted.own.get(_lab.host_name(n), {})}
     gpus = {"gpus": _GPU, "backend": "cpu"} if n == 3 else {}
     own = {"instances": [instance], "canary": n == 1, **gpus}
     return _lab.host_name(n), {**connection_data(_lab, n), **_SHARED, **own}
 
 
 def _gateway(n: int) -> tuple[str, dict[str, object]]:
-    own = {"address": str(_lab.address(n)), "trusted_networks": [str(_lab.subnet)]}
-    data = {**connection_data(_lab, n), **_SHARED, "gateway": {**own, "aliases": _ALIASES}}
-    return _lab.host_name(n), data
+    always = {"address": str(_lab.address(n)), "trusted_networks": [str(_lab.subnet)]}
+    gateway = {**always, "aliases": _ALIASES, **_wanted.gateway}
+    return _lab.host_name(n), {**connection_data(_lab, n), **_SHARED, "gateway": gateway}
 
 
 _numbers = [int(name.removeprefix("lab-")) for name in hosts_up(_lab)] or [1, 2, 3]

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -127,12 +128,13 @@ async def _stream(
     return finished
 
 
-def client(url: str, key: str) -> AsyncOpenAI:
+def client(url: str, key: str, trusted: Path | None = None) -> AsyncOpenAI:
     """A client without retries, as every failure shall count.
 
-    + url: up to, without, ``/v1``
+    + url: up to, without, ``/v1``; + trusted: certificates, beside those of the system
     """
-    http = DefaultAsyncHttpxClient(event_hooks={"request": [_trace]})
+    verify = ssl.create_default_context(cafile=trusted)
+    http = DefaultAsyncHttpxClient(event_hooks={"request": [_trace]}, verify=verify)
     return AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
 
 
@@ -152,7 +154,7 @@ async def run(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     key = keys_in(options.key_file.read_text())[0]
     load = Load(
-        [client(options.url, key) for _ in range(options.clients)],
+        [client(options.url, key, options.trusted) for _ in range(options.clients)],
         model=options.model,
         tokens=options.tokens,
     )
@@ -167,6 +169,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--key-file", required=True, type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--trusted", type=Path)
     parser.add_argument("--per-second", type=float, default=5.0)
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16)

@@ -1,14 +1,24 @@
-"""What scenarios change to beside the other quant: a second release, and a model of nonsense."""
+"""What is changed to beside the other quant: a release, a model of nonsense, certificates."""
 
 from __future__ import annotations
+
+import subprocess
+from pathlib import Path
 
 from corral.smoke_model import gguf_writer
 from lab.chaos.wanted import Wanted, want
 from lab.hub_store import DEFAULT_REVISION
+from lab.layout import GATEWAY
 from lab.scratch_checkout import ScratchCheckout
 
 OTHER_ENGINE = "llama.cpp-other"
 GIBBERISH = "tiny-gibberish"
+# The same server for clients of another alias.
+PROFILE, OTHER_PROFILE, OTHER_ALIAS = "tiny-chaos", "tiny-chaos-other", "other-glm"
+# Chain and key of a gateway, the one after the other; in the checkout, as an inventory names them.
+CERTIFICATES = ("gateway-old.pem", "gateway-new.pem")
+# What their clients trust: both.
+TRUSTED = "gateways.pem"
 _REPOSITORY = "corral-lab/Tiny-Gibberish-GGUF"
 _MODEL = f"""# Weights whose replies are one character, again and again.
 repo = "{_REPOSITORY}"
@@ -28,6 +38,11 @@ def provide(checkout: ScratchCheckout, inventory: str) -> None:
     if _LEFT_OUT not in text:
         raise SystemExit(f"catalog/engines/llama.cpp.toml does not name {_LEFT_OUT}")
     (engines / f"{OTHER_ENGINE}.toml").write_text(text.replace(_LEFT_OUT, ""))
+    profiles = checkout.path / "catalog" / "profiles"
+    text = (profiles / f"{PROFILE}.toml").read_text()
+    other = text.replace('alias = "tiny-glm-moe"', f'alias = "{OTHER_ALIAS}"')
+    (profiles / f"{OTHER_PROFILE}.toml").write_text(other)
+    _make_certificates(checkout.path, str(checkout.layout.address(GATEWAY)))
     models = checkout.path / "catalog" / "models"
     (models / f"{GIBBERISH}.toml").write_text(_MODEL)
     repository = checkout.layout.hub / "repos" / _REPOSITORY
@@ -36,3 +51,18 @@ def provide(checkout: ScratchCheckout, inventory: str) -> None:
     want(checkout.layout, Wanted(strange))
     checkout.run("corral", "lock", inventory)
     want(checkout.layout, Wanted())
+
+
+def _make_certificates(folder: Path, address: str) -> None:
+    certificate, key = folder / "made.crt", folder / "made.key"
+    trusted = ""
+    for name in CERTIFICATES:
+        words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        words += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"]
+        words += ["-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(words, check=True, capture_output=True)
+        trusted += certificate.read_text()
+        (folder / name).write_text(certificate.read_text() + key.read_text())
+    (folder / TRUSTED).write_text(trusted)
+    certificate.unlink()
+    key.unlink()

@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 from corral.rollout.traffic import LEASE_SECONDS
 from lab.chaos import rules, tally
-from lab.chaos.fleet import FOLDER, By, Done, Fleet, Operator, ended
+from lab.chaos.fleet import FOLDER, Fleet
+from lab.chaos.operators import By, Done, Operator, ended
 from lab.chaos.phases import NeverReachedError
 from lab.chaos.rules import Found, Generation
+from lab.chaos.wanted import Keys
 
 SETTLED_SECONDS = 120
 GATEWAY_SECONDS = 20
 Expected = Literal["new", "old", "either"]
-Keys = dict[str, Any]
 
 OLD: Keys = {"profile": "tiny-chaos", "confirm_seconds": 15, "drain_seconds": 10}
 
@@ -36,7 +37,7 @@ class Stage:
 
     def begin(self, *words: str) -> Operator:
         """The operator types the command that brings the change."""
-        operator = self.fleet.start(self.by, *words)
+        operator = self.fleet.clone.start(self.by, *words)
         self.operators.append(operator)
         return operator
 
@@ -99,22 +100,25 @@ class Player:
     """Plays scenarios on a fleet; knows the replies of generations that it saw serve."""
 
     def __init__(self, fleet: Fleet, by: By, folder: Path) -> None:
-        self._fleet, self._by, self._folder = fleet, by, folder
+        self.fleet, self._by, self.folder = fleet, by, folder
         self._known: dict[tuple[int, str], Generation] = {}
+        # What the last deploy brought the fleet to, if it ended well.
+        self._at: tuple[Keys, Keys] | None = None
 
     def play(self, scenario: Scenario) -> Row:
         """Play one scenario; the fleet serves the scenario's base again afterwards."""
         if scenario.base["profile"] != OLD["profile"]:
             self._forget_baseline()
-        self._learn({**scenario.base, **scenario.change}, loads=scenario.loads)
-        self._learn(scenario.base, loads=True)
-        self._bring(scenario.base)
-        load_seconds = rules.load_seconds(self._fleet, 1)
-        out = self._folder / f"{scenario.name}.jsonl"
+        self.learn({**scenario.base, **scenario.change}, loads=scenario.loads)
+        self.learn(scenario.base, loads=True)
+        self.bring(scenario.base)
+        promised = scenario.gap_beyond_load_seconds is not None
+        load_seconds = rules.load_seconds(self.fleet, 1) if promised else 0.0
+        out = self.folder / f"{scenario.name}.jsonl"
         out.unlink(missing_ok=True)
-        stage = Stage(self._fleet, self._by, self._known[1, _text(scenario.base)])
-        straight = scenario.direct or not self._fleet.has_gateway
-        with self._fleet.load(out, server=1 if straight else None):
+        stage = Stage(self.fleet, self._by, self._known[1, _text(scenario.base)])
+        straight = scenario.direct or not self.fleet.has_gateway
+        with self.fleet.load(out, server=1 if straight else None):
             done, wrong = self._act(scenario, stage)
             found = self._settled(scenario)
         summed = tally.summary(tally.read(out))
@@ -130,38 +134,50 @@ class Player:
 
         Another profile serves in between, so that the one that measures is measured anew.
         """
-        self._bring(OLD)
-        for n in self._fleet.numbers:
-            self._fleet.on(n, f"rm -f {FOLDER}/baseline.json")
+        self.bring(OLD)
+        for n in self.fleet.numbers:
+            self.fleet.on(n, f"rm -f {FOLDER}/baseline.json")
 
-    def _learn(self, keys: Keys, *, loads: bool) -> None:
+    def learn(self, keys: Keys, *, loads: bool) -> None:
         """See a state served well once, so that its replies are known and its files are there."""
         text = _text(keys)
-        if all((n, text) in self._known for n in self._fleet.numbers):
+        if all((n, text) in self._known for n in self.fleet.numbers):
             return
         if loads:
-            self._bring(keys)
-        self._fleet.want(keys)
-        for n in self._fleet.numbers:
-            self._known[n, text] = rules.planned(self._fleet, n, serves=loads)
+            self.bring(keys)
+        self.fleet.want(keys)
+        for n in self.fleet.numbers:
+            self._known[n, text] = rules.planned(self.fleet, n, serves=loads)
 
-    def _bring(self, keys: Keys) -> None:
-        if wrong := self._heal(keys):
+    def bring(self, keys: Keys, **gateway: Any) -> None:
+        """To this state of every instance, and of the gateway; ends the program where it fails."""
+        if self._at == (keys, gateway):
+            return
+        if wrong := self._heal(keys, **gateway):
             raise SystemExit("\n".join(wrong))
 
-    def _heal(self, keys: Keys) -> list[str]:
+    def _heal(self, keys: Keys, **gateway: Any) -> list[str]:
         """The plain deploy; what a fault left must not stand in its way."""
-        self._fleet.want(keys)
-        done = self._fleet.deploy()
+        self.fleet.want(keys, **gateway)
+        done = self.fleet.clone.deploy()
+        self._at = (keys, gateway) if done.code == 0 else None
         return [f"the next deploy failed:\n{done.text[-2000:]}"] if done.code != 0 else []
 
     def _gateway(self, patience_seconds: float) -> list[str]:
-        if not self._fleet.has_gateway:
+        if not self.fleet.has_gateway:
             return []
-        return rules.of_gateway(self._fleet, patience_seconds=patience_seconds)
+        return rules.of_gateway(self.fleet, patience_seconds=patience_seconds)
+
+    def in_order(self, keys: Keys) -> list[str]:
+        """What is wrong after the plain deploy to a state that was learnt."""
+        wrong = [*self._heal(keys), *self._gateway(GATEWAY_SECONDS)]
+        for n in self.fleet.numbers:
+            found = rules.look(self.fleet, n, {"wanted": self._known[n, _text(keys)]})
+            wrong += [f"{self.fleet.layout.host_name(n)}: {text}" for text in found.wrong]
+        return wrong
 
     def _act(self, scenario: Scenario, stage: Stage) -> tuple[Done, list[str]]:
-        self._fleet.want({**scenario.base, **scenario.change})
+        self.fleet.want({**scenario.base, **scenario.change})
         done = Done(None, "", 0.0)
         try:
             with scenario.make(stage):
@@ -174,7 +190,7 @@ class Player:
         """What each server is found at once it is in order, or at the end of patience."""
         deadline = time.monotonic() + SETTLED_SECONDS
         while True:
-            found = {n: self._look(n, scenario) for n in self._fleet.numbers}
+            found = {n: self._look(n, scenario) for n in self.fleet.numbers}
             if time.monotonic() > deadline or not any(one.wrong for one in found.values()):
                 return found
             time.sleep(1)
@@ -183,7 +199,7 @@ class Player:
         states = {"old": scenario.base, "new": {**scenario.base, **scenario.change}}
         texts = {name: _text(keys) for name, keys in states.items()}
         known = {name: self._known[n, text] for name, text in texts.items()}
-        return rules.look(self._fleet, n, known)
+        return rules.look(self.fleet, n, known)
 
     def _judge(
         self,
@@ -194,7 +210,7 @@ class Player:
         load_seconds: float,
     ) -> list[str]:
         wrong = [
-            f"{self._fleet.layout.host_name(n)}: {text}"
+            f"{self.fleet.layout.host_name(n)}: {text}"
             for n, one in found.items()
             for text in one.wrong
         ]

@@ -16,7 +16,8 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from corral.store.api_keys import keys_in
-from lab.chaos.fleet import ALIAS, FOLDER, UNIT, By, Done, Fleet
+from lab.chaos.fleet import ALIAS, FOLDER, UNIT, Fleet
+from lab.chaos.operators import By, Done
 from lab.layout import GATEWAY
 
 _FILES = Path(__file__).parent / "files"

@@ -1,4 +1,4 @@
-"""The hard day's scenarios: every line of the table, in the order in which they are played."""
+"""The hard day's scenarios and chores: every line of its tables, in the order of play."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 
-from lab.chaos import acts, faults
-from lab.chaos.material import GIBBERISH, OTHER_ENGINE
-from lab.chaos.play import OLD, Fault, Keys, Scenario, Stage
+from lab.chaos import acts, chores, faults
+from lab.chaos.chores import MOVED, NEW_QUANT, OPEN, Chore
+from lab.chaos.material import CERTIFICATES, GIBBERISH, OTHER_ENGINE
+from lab.chaos.play import OLD, Fault, Scenario, Stage
+from lab.chaos.wanted import Keys
 
-NEW_QUANT: Keys = {"quant": "F16"}
 NEW_ENGINE: Keys = {"engine": OTHER_ENGINE}
 GIBBERISH_MODEL: Keys = {"model": GIBBERISH, "quant": "Q8_0"}
 IN_PLACE: Keys = {**OLD, "activation": "in-place"}
@@ -18,6 +19,7 @@ SIDE_BY_SIDE: Keys = {**OLD, "activation": "side-by-side"}
 # Words of the new generation's command line that the old one's has not.
 QUANT_MARK, ENGINE_MARK = "/F16/", f"/{OTHER_ENGINE}/"
 CANARY = 1
+MEMBERS = 3
 GAP_SECONDS = 2.0
 
 SWITCHES = {"in place": IN_PLACE, "side by side": SIDE_BY_SIDE}
@@ -150,6 +152,45 @@ def operators() -> Iterator[Scenario]:
 def all_scenarios(*, has_gateway: bool) -> list[Scenario]:
     """In the order in which they are played."""
     return list(chain(good(has_gateway=has_gateway), bad_servers(), operators(), interrupted()))
+
+
+def second_day() -> Iterator[Chore]:
+    """What is done to a fleet that serves, behind its gateway."""
+    decline, work = chores.declined, chores.there_and_back
+    yield Chore("declined-port", "a port change, declined", "staged", decline(**MOVED))
+    yield Chore("declined-quant", "another quant, declined", "staged", decline(**NEW_QUANT))
+    yield Chore("declined-pool-key", "a key of the gateway at its servers, declined", "staged",
+                chores.declined_pool_key)  # fmt: skip
+    yield Chore("declined-instance-key", "a server's own key, declined", "staged",
+                chores.declined_instance_key)  # fmt: skip
+    # Side by side it is one line more: a host refuses another port there.
+    yield Chore("port-in-place", "another port", "in place", work(**MOVED), IN_PLACE)
+    for how, base in SWITCHES.items():
+        yield Chore(f"address-{_dashed(how)}", "another address", how, work(**OPEN), base)
+        yield Chore(f"pool-key-{_dashed(how)}", "another key of the gateway at its servers", how,
+                    chores.pool_key, base)  # fmt: skip
+        yield Chore(f"instance-keys-{_dashed(how)}", "other keys of the servers' own clients", how,
+                    chores.instance_keys, base)  # fmt: skip
+        yield Chore(f"alias-{_dashed(how)}", "an alias more, with a server of the first", how,
+                    chores.alias_more, base)  # fmt: skip
+        yield Chore(f"golden-{_dashed(how)}", "corrected golden, then reverts", how,
+                    chores.corrected_golden, base)  # fmt: skip
+    yield Chore("gate", "another gate alone", "nothing loaded", chores.gate)
+    yield Chore("weights", "weights, and their revert", "gateway alone", chores.weights)
+    yield Chore("client-keys", "a client's key more, then less", "gateway alone",
+                chores.client_keys)  # fmt: skip
+    yield Chore("certificate", "another certificate, clients over TLS", "gateway alone",
+                chores.certificate, gateway={"tls_certificate": CERTIFICATES[0]})  # fmt: skip
+    yield Chore("lost-store", "a clone without the store of keys", "refused", chores.lost_store)
+    yield Chore("second-clone", "a second clone during a rollout", "refused, in place",
+                chores.second_clone, IN_PLACE)  # fmt: skip
+    yield Chore("restart-and-stop", "restart, stop and start of members", "drained",
+                chores.restart_and_stop)  # fmt: skip
+
+
+def all_chores(*, has_gateway: bool, servers: int) -> list[Chore]:
+    """All of them need a gateway, and a member that stays when two do not."""
+    return list(second_day()) if has_gateway and servers == MEMBERS else []
 
 
 def _dashed(words: str) -> str:

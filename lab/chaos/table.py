@@ -1,48 +1,97 @@
-"""The table of a hard day, for people, and the same as a document."""
+"""The tables of a hard day's record, for a terminal and for a page in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
-from lab.chaos.controls import Damage
-from lab.chaos.play import Row
+_Row = dict[str, Any]
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """One line a scenario; what broke the rule stands below it."""
-    shown = Table("fault", "phase", "outcome", "exit", "failed", "recovery (s)", "rule")
-    for row in rows:
-        shown.add_row(
-            row.fault,
-            row.phase,
-            row.outcome,
-            "killed" if row.exit_code is None else str(row.exit_code),
-            f"{row.failed} of {row.asked}",
-            _seconds(row.recovery_seconds),
-            "held" if not row.wrong else "BROKEN: " + "; ".join(row.wrong),
-        )
+@dataclass(frozen=True)
+class Lines:
+    """A table as text."""
+
+    heads: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+
+
+def tables(document: dict[str, Any]) -> list[Lines]:
+    """Chores, scenarios, controls; a kind of which nothing was played is left out."""
+    found = [
+        _lines(("change", "how", "typed: exit code", "failed", "verify, two clones", "rule"),
+               document["chores"], _chore),
+        _lines(("fault", "when", "outcome", "exit code", "failed", "recovery", "rule"),
+               document["scenarios"], _scenario),
+        _lines(("fault, with a plain restart", "what its clients had of it"),
+               document["controls"], _control),
+    ]  # fmt: skip
+    return [lines for lines in found if lines.cells]
+
+
+def for_terminal(lines: Lines) -> Table:
+    """As rich prints it."""
+    shown = Table(*lines.heads)
+    for row in lines.cells:
+        shown.add_row(*row)
     return shown
 
 
-def controls_table(damages: Sequence[Damage]) -> Table:
-    """What a plain restart does."""
-    shown = Table("fault, with a plain restart", "what its clients had of it", "seen")
-    for damage in damages:
-        shown.add_row(damage.fault, damage.words or "nothing", "yes" if damage.words else "NO")
-    return shown
+def markdown(lines: Lines) -> str:
+    """As a page has it."""
+    rows = [lines.heads, ("---",) * len(lines.heads), *lines.cells]
+    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows)
 
 
-def document(rows: Sequence[Row], damages: Sequence[Damage]) -> dict[str, Any]:
-    """Everything, for programs."""
-    return {
-        "scenarios": [asdict(row) for row in rows],
-        "controls": [asdict(damage) for damage in damages],
-    }
+def _lines(
+    heads: tuple[str, ...], rows: Sequence[_Row], cells: Callable[[_Row], tuple[str, ...]]
+) -> Lines:
+    return Lines(heads, tuple(cells(row) for row in rows))
+
+
+def _chore(row: _Row) -> tuple[str, ...]:
+    return (
+        row["change"],
+        row["how"],
+        _counted(row["commands"]),
+        f"{row['failed']} of {row['asked']}",
+        _counted(row["verified"]),
+        _rule(row),
+    )
+
+
+def _scenario(row: _Row) -> tuple[str, ...]:
+    return (
+        row["fault"],
+        row["phase"],
+        row["outcome"],
+        "killed" if row["exit_code"] is None else str(row["exit_code"]),
+        f"{row['failed']} of {row['asked']}",
+        _seconds(row["recovery_seconds"]),
+        _rule(row),
+    )
+
+
+def _control(row: _Row) -> tuple[str, ...]:
+    return row["fault"], row["words"] or "NOTHING WAS SEEN"
+
+
+def _rule(row: _Row) -> str:
+    return "BROKEN: " + "; ".join(row["wrong"]) if row["wrong"] else "held"
+
+
+def _counted(words: Sequence[str]) -> str:
+    """In their order; what stands there again is a number."""
+    times = {word: words.count(word) for word in words}
+    return ", ".join(word if count == 1 else f"{word} ({count}x)" for word, count in times.items())
 
 
 def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f}"
+    return "never" if value is None else f"{value:.1f} s" if value else ""
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.replace("|", "\\|").split())

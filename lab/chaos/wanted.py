@@ -10,13 +10,19 @@ from typing import Any
 from lab.layout import Layout
 
 GATEWAY_PORT = 8000
+Keys = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Keys of every server's instance beside name, port and address."""
+    """Keys in the inventory beside those that are always there.
 
-    instance: dict[str, Any] = field(default_factory=lambda: {"profile": "tiny-chaos"})
+    + instance: of every server's instance; + own: host -> of this one's; + gateway: of the gateway
+    """
+
+    instance: Keys = field(default_factory=lambda: {"profile": "tiny-chaos"})
+    own: dict[str, Keys] = field(default_factory=dict)
+    gateway: Keys = field(default_factory=dict)
 
 
 def wanted_file(layout: Layout) -> Path:

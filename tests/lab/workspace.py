@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 
+from lab.edits import edited
 from lab.faults import Rule, faults
 from lab.layout import Layout
 
@@ -100,14 +101,8 @@ class Workspace:
     @contextmanager
     def edited(self, name: str, old: str, new: str) -> Iterator[None]:
         """Replace text in a file of the workspace for a while."""
-        path = self.path / name
-        before = path.read_text()
-        assert old in before, f"{old!r} is not in {name}"
-        path.write_text(before.replace(old, new))
-        try:
+        with edited(self.path / name, old, new):
             yield
-        finally:
-            path.write_text(before)
 
     @contextmanager
     def hub_faults(self, *rules: Rule) -> Iterator[None]:

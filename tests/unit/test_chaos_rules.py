@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lab.chaos import rules, scenarios
-from lab.chaos.fleet import UNIT, By, Done
+from lab.chaos.fleet import UNIT
+from lab.chaos.operators import By, Done
 from lab.chaos.play import outcome
 from lab.chaos.rules import Found, Generation
 
@@ -102,5 +103,8 @@ def test_an_outcome_is_a_word() -> None:
 
 @pytest.mark.parametrize("has_gateway", [True, False])
 def test_scenarios_have_names_of_their_own(has_gateway: bool) -> None:
-    names = [one.name for one in scenarios.all_scenarios(has_gateway=has_gateway)]
+    scenes = scenarios.all_scenarios(has_gateway=has_gateway)
+    chores = scenarios.all_chores(has_gateway=has_gateway, servers=scenarios.MEMBERS)
+    assert bool(chores) is has_gateway
+    names = [*(one.name for one in scenes), *(one.name for one in chores)]
     assert sorted(set(names)) == sorted(names)

@@ -1,0 +1,93 @@
+"""The record of a hard day: one file for all its sittings, of one commit alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from corral.errors import CorralError
+from lab.chaos.operators import By
+
+Kind = Literal["chores", "scenarios", "controls"]
+KINDS: tuple[Kind, ...] = ("chores", "scenarios", "controls")
+# Of a commit that was edited since.
+_EDITED = " and edits"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was played; rows of another one are not put beside these."""
+
+    commit: str
+    by: By
+    servers: int
+    gateway: bool
+
+
+class Record:
+    """Rows of each kind, written to the file as they come."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self._path, self.document = path, document
+
+    @classmethod
+    def begin(cls, path: Path, setting: Setting) -> Record:
+        """A new one, in place of what is there."""
+        rows: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+        return cls(path, {"setting": asdict(setting), "sittings": [_now()], **rows})
+
+    @classmethod
+    def resume(cls, path: Path, setting: Setting) -> Record:
+        """Go on with the one that is there. Raises CorralError for one of another commit."""
+        try:
+            document = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            what = f"cannot be gone on with: {error}"
+            raise CorralError(str(path), what, "leave --resume out") from error
+        if document["setting"] != asdict(setting):
+            what = f"is of {document['setting']}, and this is {asdict(setting)}"
+            raise CorralError(str(path), what, "check that commit out, or leave --resume out")
+        if setting.commit.endswith(_EDITED):
+            what = "is of files that were not committed, and may be others now"
+            raise CorralError(str(path), what, "commit them, and leave --resume out")
+        document["sittings"].append(_now())
+        return cls(path, document)
+
+    def has(self, kind: Kind, name: str) -> bool:
+        """Whether this was played."""
+        return any(row["name"] == name for row in self.document[kind])
+
+    def add(self, kind: Kind, row: Any) -> None:
+        """Note a row."""
+        self.document[kind].append(asdict(row))
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.document, indent=1) + "\n")
+        partial.replace(self._path)
+
+    @property
+    def held(self) -> bool:
+        """No rule was broken, and every control saw damage."""
+        rows = [*self.document["chores"], *self.document["scenarios"]]
+        seen = all(row["words"] for row in self.document["controls"])
+        return seen and not any(row["wrong"] for row in rows)
+
+
+def commit_of(checkout: Path) -> str:
+    """Its hash, and whether something was edited since."""
+    edited = _git(checkout, "status", "--porcelain")
+    return _git(checkout, "rev-parse", "HEAD") + (_EDITED if edited else "")
+
+
+def _git(checkout: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=checkout, check=True, capture_output=True, text=True
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
