@@ -11,20 +11,24 @@ import click
 
 from corral.catalog.entries import Catalog, load_catalog
 from corral.catalog.profile import Profile
-from corral.cli.fit_targets import host_rooms, named_rooms
 from corral.cli.select import inventories, inventory_option, tell
 from corral.cli.views.fit import answer_lines, offer_lines
 from corral.engines import refuse_impossible, resolve_placement
 from corral.errors import CorralError
 from corral.fit.answer import Answer, Room, answer
 from corral.fit.headers import HeaderStore, default_headers_folder
-from corral.fit.locked import LockedModels
 from corral.fit.offers import Offer, offers
 from corral.fit.place import DoesNotFitError
+from corral.fit.sources import LockedModels
+from corral.fit.targets import host_rooms, named_rooms
+from corral.host.answers import GPUS
+from corral.host.state import GpuHost
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import read_lock
 from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root
+from corral.remote.helper import call_helper
+from corral.remote.ssh import typed_command
 from corral.terminal import say, say_json
 
 HUB_URL = "https://huggingface.co"
@@ -61,7 +65,9 @@ def fit(
     if bool(host) == bool(gpus or ram_gib):
         raise CorralError("corral fit", "where shall it fit?", "give --host, or --gpu and --ram")
     if host:
-        rooms, memory_mib = host_rooms(host, profile_name)
+        gpus_now = _ask(host)
+        rooms = host_rooms(host, gpus_now, profile_name)
+        memory_mib = gpus_now.memory.total_mib
     else:
         rooms, memory_mib = named_rooms(catalog, gpus), ram_gib * 1024 if ram_gib else 0
     hub = hub_url or (host.spec.hub_url if host else HUB_URL)
@@ -159,3 +165,12 @@ def _host(name: str, inventory: Path | None) -> Host:
     if mistake := known.of(found[0]).mistakes.get(name):
         raise mistake
     return found[0]
+
+
+def _ask(host: Host) -> GpuHost:
+    """The GPUs of a host. Raises CorralError when it cannot be asked, or shows none of its own."""
+    found = call_helper(host, "gpus", "{}", GPUS)
+    if host.spec.gpus and not found.gpus:
+        problem = found.problem or "nvidia-smi shows no GPU"
+        raise CorralError(host.name, problem, f"see `{typed_command(host)} nvidia-smi`")
+    return found

@@ -7,17 +7,12 @@ beyond `LONGEST_HEADER_BYTES`. Source: the GGUF specification and gguf.cpp of ll
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 
 from corral.fit.ggml import tensor_bytes
-from corral.fit.gguf_bytes import BadHeaderError, Bytes, NeedMoreError
-from corral.fit.gguf_values import ArrayOf, Scalar, Value, read_value
 
-__all__ = [
-    "ArrayOf", "BadHeaderError", "Header", "NeedMoreError", "Scalar", "Tensor", "Value",
-    "parse_header",
-]  # fmt: skip
-
+LONGEST_HEADER_BYTES = 256 * 1024**2
 _VERSIONS = (2, 3)
 _BIG_ENDIAN_VERSIONS = tuple(version << 24 for version in _VERSIONS)
 _MOST_KEYS = 1000
@@ -29,7 +24,40 @@ _LONGEST_NAME_BYTES = 63
 _BIGGEST = 2**63
 _ALIGNMENT_KEY = "general.alignment"
 _DEFAULT_ALIGNMENT_BYTES = 32
-_UINT32 = 4
+_UINT32_TYPE = 4
+# Longer than any array of one number a layer; shorter than a vocabulary.
+_LONGEST_KEPT_ARRAY = 4096
+_STRING = 8
+_ARRAY = 9
+
+_UINT32 = struct.Struct("<I")
+_INT32 = struct.Struct("<i")
+_UINT64 = struct.Struct("<Q")
+
+Scalar = int | float | bool | str
+
+
+class BadHeaderError(Exception):
+    """What is wrong with the header, as one sentence without its full stop."""
+
+
+class NeedMoreError(Exception):
+    """The data ends before the header does; the header has ``at_least_bytes``."""
+
+    def __init__(self, at_least_bytes: int) -> None:
+        self.at_least_bytes = at_least_bytes
+        super().__init__(f"the header has at least {at_least_bytes} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayOf:
+    """An array whose elements are not kept: the name of their type, and how many there are."""
+
+    type: str
+    count: int
+
+
+Value = Scalar | tuple[int | float | bool, ...] | ArrayOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +137,7 @@ def _metadata(source: Bytes, count: int) -> dict[str, Value]:
         if key in metadata:
             raise BadHeaderError(f"the key {key} stands there twice")
         type_id = source.uint32()
-        if key == _ALIGNMENT_KEY and type_id != _UINT32:
+        if key == _ALIGNMENT_KEY and type_id != _UINT32_TYPE:
             raise BadHeaderError(f"{_ALIGNMENT_KEY} is no uint32")
         metadata[key] = read_value(source, key, type_id)
     return metadata
@@ -160,3 +188,132 @@ def _check_layout(tensors: tuple[Tensor, ...], alignment_bytes: int) -> None:
         if tensor.offset_bytes < end_bytes:
             raise BadHeaderError(f"tensors {before} and {tensor.name} overlap")
         end_bytes, before = tensor.offset_bytes + tensor.size_bytes, tensor.name
+
+
+def read_value(source: Bytes, key: str, type_id: int) -> Value:
+    """The value of ``key``: numbers and strings as they are, arrays of numbers as tuples when
+    short, other arrays as `ArrayOf`. Raises NeedMoreError and BadHeaderError.
+    """
+    if type_id == _STRING:
+        return source.text(f"the value of {key}")
+    if type_id == _ARRAY:
+        return _array(source, key)
+    return source.numbers(_number(key, type_id).layout())[0]
+
+
+def _array(source: Bytes, key: str) -> Value:
+    type_id, count = source.uint32(), source.uint64()
+    if type_id == _STRING:
+        source.skip_texts(count)
+        return ArrayOf("string", count)
+    if type_id == _ARRAY:
+        raise BadHeaderError(f"{key} is an array of arrays, which no engine reads")
+    number = _number(key, type_id)
+    if count > _LONGEST_KEPT_ARRAY:
+        source.skip(count * number.layout().size)
+        return ArrayOf(number.name, count)
+    return source.numbers(number.layout(count))
+
+
+def _number(key: str, type_id: int) -> _Number:
+    if type_id not in _NUMBERS:
+        raise BadHeaderError(f"{key} has the unknown value type {type_id}")
+    return _NUMBERS[type_id]
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """Its name in the specification, and as the struct module has it."""
+
+    name: str
+    code: str
+
+    def layout(self, count: int = 1) -> struct.Struct:
+        return struct.Struct(f"<{count}{self.code}")
+
+
+_NUMBERS = {
+    0: _Number("uint8", "B"),
+    1: _Number("int8", "b"),
+    2: _Number("uint16", "H"),
+    3: _Number("int16", "h"),
+    4: _Number("uint32", "I"),
+    5: _Number("int32", "i"),
+    6: _Number("float32", "f"),
+    7: _Number("bool", "?"),
+    10: _Number("uint64", "Q"),
+    11: _Number("int64", "q"),
+    12: _Number("float64", "d"),
+}
+
+
+class Bytes:
+    """A place in the first bytes of a file. Every method raises NeedMoreError past their end,
+    and BadHeaderError past LONGEST_HEADER_BYTES.
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = memoryview(data)[:LONGEST_HEADER_BYTES]
+        self.position = 0
+
+    def skip(self, length: int) -> int:
+        """Go on by ``length`` bytes; gives the position before."""
+        start = self.position
+        self._require(start + length)
+        self.position += length
+        return start
+
+    def numbers(self, layout: struct.Struct) -> tuple[int | float | bool, ...]:
+        return layout.unpack_from(self._data, self.skip(layout.size))
+
+    def uint32(self) -> int:
+        return int(self.numbers(_UINT32)[0])
+
+    def int32(self) -> int:
+        return int(self.numbers(_INT32)[0])
+
+    def uint64(self) -> int:
+        return int(self.numbers(_UINT64)[0])
+
+    def raw(self, length: int) -> bytes:
+        start = self.skip(length)
+        return bytes(self._data[start : start + length])
+
+    def text(self, what: str) -> str:
+        """A string after its length; ``what`` names it in errors."""
+        return self._decoded(self.uint64(), what)
+
+    def name(self, what: str, *, longest_bytes: int) -> str:
+        """A string that errors may show as it is: not empty, short and printable."""
+        length = self.uint64()
+        if not 0 < length <= longest_bytes:
+            raise BadHeaderError(f"{what} has {length} bytes, not 1 to {longest_bytes}")
+        name = self._decoded(length, what)
+        if not name.isprintable():
+            raise BadHeaderError(f"{what} is not printable: {name!a}")
+        return name
+
+    def skip_texts(self, count: int) -> None:
+        """Go past ``count`` strings without reading them."""
+        self._require(self.position + count * _UINT64.size)
+        data, position, unpack_from = self._data, self.position, _UINT64.unpack_from
+        try:
+            for _ in range(count):
+                position += 8 + unpack_from(data, position)[0]
+        except (struct.error, OverflowError):
+            position += 8  # the length that is not there any more
+        self._require(position)
+        self.position = position
+
+    def _decoded(self, length: int, what: str) -> str:
+        try:
+            return self.raw(length).decode()
+        except UnicodeDecodeError as error:
+            raise BadHeaderError(f"{what} is not UTF-8") from error
+
+    def _require(self, end: int) -> None:
+        if end > LONGEST_HEADER_BYTES:
+            size_mib = LONGEST_HEADER_BYTES // 1024**2
+            raise BadHeaderError(f"the header is longer than {size_mib} MiB")
+        if end > len(self._data):
+            raise NeedMoreError(end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 
 from corral.catalog.drivers import (
@@ -17,11 +18,18 @@ from corral.findings import Finding
 from corral.host.state import GpuHost, HostState
 from corral.inventory.hosts import HostSpec
 from corral.nvidia.apt import installing_files, keeping_files
-from corral.nvidia.case import Case, minimum
-from corral.nvidia.driver import driver_need
-from corral.nvidia.toolkit import toolkit_need
+from corral.nvidia.driver import Case, driver_need, minimum
 from corral.plan.host import HostPlan, ReleasePlan
 from corral.schema import Frozen
+
+
+@dataclass(frozen=True)
+class _ToolkitNeed:
+    """The release that planned releases are built with, here or elsewhere; None without any."""
+
+    release: str | None = None
+    install: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 class GpuDecision(Frozen):
@@ -71,7 +79,7 @@ def decide(plan: HostPlan, state: HostState) -> GpuDecision:
         plan=plan, setup=plan.gpu_setup, gpus=plan.gpus, host=state.gpu_host, system=system,
         source=plan.gpu_setup.sources.get(system), digests=state.gpu_host.files,
     )  # fmt: skip
-    toolkit = toolkit_need(case)
+    toolkit = _toolkit_need(case)
     driver = driver_need(case, minimum(case, toolkit.release))
     found = (*toolkit.findings, *driver.findings)
     if found:
@@ -87,6 +95,28 @@ def decide(plan: HostPlan, state: HostState) -> GpuDecision:
         persistence=driver.load or not _persists(case.host),
         driver_changes=driver.install or driver.load or driver.reboot,
     )
+
+
+def _toolkit_need(case: Case) -> _ToolkitNeed:
+    """Whether the planned toolkit is there, can be installed, or needs a person."""
+    release = case.setup.toolkit
+    there = {kit.version for kit in case.host.toolkits if kit.version}
+    if release is None or release in there or not _builds(case):
+        return _ToolkitNeed(release=release)
+    if case.source and case.source.toolkit_release == release:
+        return _ToolkitNeed(release=release, install=True)
+    found = f"only {', '.join(sorted(there))}" if there else "none"
+    pinned = f"; {case.system} pins {case.source.toolkit_release}" if case.source else ""
+    what = f"CUDA toolkit {release} is not there, {found} is{pinned}"
+    ways = ["install it on the host", 'name one that is there as "cuda_toolkit" of the host']
+    if case.source is None:
+        ways.append(f"add catalog/drivers/{case.system}.toml")
+    step = ", or ".join(ways)
+    return _ToolkitNeed(findings=(Finding(what=what, next_step=step),))
+
+
+def _builds(case: Case) -> bool:
+    return any(release.backend == "cuda" for release in case.plan.builds)
 
 
 def _sets(case: Case, toolkit: bool, driver: bool) -> list[tuple[PinnedPackages, bool]]:

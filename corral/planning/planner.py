@@ -11,7 +11,7 @@ from pydantic import ConfigDict, SkipValidation
 from corral.catalog.entries import Catalog
 from corral.engines import resolve_placement
 from corral.fit.host import Candidate, Placed, fit_host
-from corral.fit.planned import HeaderSource, Weights, with_headers
+from corral.fit.sources import HeaderSource, Weights, with_headers
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, locked_shards
 from corral.nvidia.decision import gpu_setup

@@ -78,7 +78,7 @@ PROCESSES = (held("corral-air.service", 15000), held("", 5000))
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
     found = Hosts()
-    monkeypatch.setattr("corral.cli.fit_targets.call_helper", found.call)
+    monkeypatch.setattr("corral.cli.fit.call_helper", found.call)
     return found
 
 

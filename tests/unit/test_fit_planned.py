@@ -8,8 +8,7 @@ import pytest
 
 from corral.errors import CorralError
 from corral.fit.headers import ShardSource, StoredHeader
-from corral.fit.locked import LockedModels
-from corral.fit.planned import with_headers
+from corral.fit.sources import LockedModels, with_headers
 from corral.plan.host import ShardPlan
 from tests.headers import NoHub
 from tests.samples import REPO, REVISION, catalog, lock

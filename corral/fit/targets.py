@@ -1,4 +1,4 @@
-"""Where `corral fit` shall fit something: GPUs by name, or those of a host as they are now."""
+"""What `corral fit` fits into: GPUs by name, or those of a host as they are now."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from corral.catalog.entries import Catalog
 from corral.errors import CorralError
 from corral.fit.answer import Room
 from corral.fit.estimate import DRIVER_MIB
-from corral.host.answers import GPUS
 from corral.host.state import Gpu, GpuHost
 from corral.inventory.hosts import Host
-from corral.remote.helper import call_helper
-from corral.remote.ssh import typed_command
 
 _SEVERAL = re.compile(r"([1-9][0-9]?)\s*x\s*(.+)", re.IGNORECASE)
 
@@ -27,18 +24,14 @@ def named_rooms(catalog: Catalog, wanted: tuple[str, ...]) -> list[Room]:
     return [Room(f"GPU {number}", mib) for number, mib in enumerate(memory_mib)]
 
 
-def host_rooms(host: Host, profile: str | None) -> tuple[list[Room], int]:
-    """GPUs of a host as it sees them now, and the MiB of its memory.
+def host_rooms(host: Host, found: GpuHost, profile: str | None) -> list[Room]:
+    """GPUs of a host as it sees them now.
 
     What an instance with this very ``profile`` holds counts as free: it would be replaced.
-    Raises CorralError when the host cannot be asked.
+    Raises CorralError for a GPU whose memory is unknown.
     """
-    found = call_helper(host, "gpus", "{}", GPUS)
-    if host.spec.gpus and not found.gpus:
-        problem = found.problem or "nvidia-smi shows no GPU"
-        raise CorralError(host.name, problem, f"see `{typed_command(host)} nvidia-smi`")
     units = {f"corral-{i.name}.service" for i in host.spec.instances if i.profile == profile}
-    return [_room(gpu, found, units) for gpu in found.gpus], found.memory.total_mib
+    return [_room(gpu, found, units) for gpu in found.gpus]
 
 
 def _room(gpu: Gpu, found: GpuHost, replaced_units: set[str]) -> Room:
