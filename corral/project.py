@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from corral.catalog.entries import load_catalog
+from corral.catalog.entries import Catalog, load_catalog
+from corral.engines import kinds
 from corral.errors import CorralError
 from corral.fit.headers import HeaderStore, default_headers_folder
 from corral.lock.lock_file import read_lock
 from corral.paths import HOST_PATHS
 from corral.planning.planner import Planner
+from corral.schema import did_you_mean
 
 LOCK_FILE = "corral.lock"
 
@@ -28,13 +31,53 @@ def helper_package(root: Path) -> Path:
     return root / "files" / "corral_host"
 
 
+def read_catalog(root: Path, *, tolerant: bool = False) -> Catalog:
+    """The catalog, whose engines are all of a known kind. Raises CorralError.
+
+    + tolerant: see ``load_catalog``
+    """
+    catalog = load_catalog(root / "catalog", tolerant=tolerant)
+    broken = {}
+    for name, error in _unknown_kinds(catalog):
+        if not tolerant:
+            raise error
+        broken[name] = error
+    if not broken:
+        return catalog
+    return catalog.model_copy(
+        update={
+            "engines": {n: e for n, e in catalog.engines.items() if f"engine {n}" not in broken},
+            "models": {n: m for n, m in catalog.models.items() if f"model {n}" not in broken},
+            "broken": {**catalog.broken, **broken},
+        }
+    )
+
+
+def _unknown_kinds(catalog: Catalog) -> Iterator[tuple[str, CorralError]]:
+    """``engine NAME`` or ``model NAME``, and the mistake in its file."""
+    for name, engine in catalog.engines.items():
+        if engine.kind not in kinds():
+            where = f"catalog/engines/{name}.toml"
+            yield f"engine {name}", _unknown_kind(where, "kind", engine.kind)
+    for name, model in catalog.models.items():
+        for quant, entry in model.quants.items():
+            if entry.engine is not None and entry.engine not in kinds():
+                where, key = f"catalog/models/{name}.toml", f"quants.{quant}.engine"
+                yield f"model {name}", _unknown_kind(where, key, entry.engine)
+
+
+def _unknown_kind(where: str, key: str, kind: str) -> CorralError:
+    what = f'{key}: there is no kind of engine "{kind}"{did_you_mean(kind, kinds())}'
+    return CorralError(where, what, f"edit {where}: name one of {', '.join(kinds())}")
+
+
 def load_planner(root: Path, *, tolerant: bool = False) -> Planner:
     """Read catalog and lock file. Raises CorralError.
 
     + tolerant: see ``load_catalog``
     """
     return Planner(
-        catalog=load_catalog(root / "catalog", tolerant=tolerant),
+        catalog=read_catalog(root, tolerant=tolerant),
         lock=read_lock(root / LOCK_FILE),
         paths=HOST_PATHS,
         templates=root / "templates",

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from corral.catalog.entries import Catalog, load_catalog
+from corral.catalog.entries import Catalog
 from corral.catalog.profile import Profile
 from corral.engines import resolve_placement
 from corral.fit.estimate import DRIVER_MIB, MIB, estimate
@@ -26,7 +26,7 @@ from corral.fit.gguf import parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.place import place
 from corral.plan.host import ResolvedPlacement
-from corral.project import project_root
+from corral.project import project_root, read_catalog
 from lab.gpu_server import ANSWER_TOKENS, PROMPT_TOKENS, ask, serving, vram_mib
 
 FILE_BYTES = {"GLM-4-32B-0414": 17_593_510_848, "GLM-4.5-Air": 82_572_049_696}
@@ -84,7 +84,7 @@ class Measured:
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True)
 def main(programs: Path, headers: Path, vram_gib: int, threads: int) -> None:
     """Measure every setting and print the tables."""
-    catalog = load_catalog(project_root() / "catalog")
+    catalog = read_catalog(project_root())
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(catalog, programs, headers, Path(folder), vram_gib * 1024, threads)
         rows = []

@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from corral.bench.result import Case, Measure, Result, Test, by_depth
+from corral.bench.result import Measure, Result, by_depth
+from corral.engines.benchmark import Case, Test
 from corral.errors import CorralError
 from corral.schema import Frozen
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from corral.bench.compare import side
-from corral.bench.result import Result, Test
+from corral.bench.result import Result
+from corral.engines.benchmark import Test
 from corral.errors import CorralError
 
 _TESTS: tuple[Test, ...] = ("prompt", "generation")

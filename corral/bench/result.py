@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from corral.catalog.entries import EngineKind
+from corral.engines import engine_module
+from corral.engines.benchmark import Case, Sample, Test
 from corral.errors import CorralError
 from corral.names import MOMENT, FileName, HostName
 from corral.schema import Frozen
 
-Test = Literal["prompt", "generation"]
-
 Moment = Annotated[str, Field(pattern=MOMENT)]
 """It names a file here: nothing else passes."""
-
-
-class Case(NamedTuple):
-    """What was measured: so many tokens for each sequence, after ``depth_tokens`` others."""
-
-    test: Test
-    depth_tokens: int
-    sequences: int
 
 
 def by_depth(case: Case) -> tuple[int, int, bool]:
@@ -92,23 +84,20 @@ class Result(Frozen):
         return ", ".join(named) or self.cpu
 
 
-class Sample(NamedTuple):
-    """Some samples of one case."""
-
-    case: Case
-    tokens: int
-    samples: list[float]
-
-
 def read_outputs(
-    commands: Sequence[Sequence[str]], outputs: Sequence[Sequence[Sequence[str]]], *, where: str
+    kind: EngineKind,
+    commands: Sequence[Sequence[str]],
+    outputs: Sequence[Sequence[Sequence[str]]],
+    *,
+    where: str,
 ) -> tuple[Measure, ...]:
     """Measures from the lines of each repetition of each command. Raises CorralError."""
-    found: list[Sample] = []
+    read, found = engine_module(kind).bench_samples, list[Sample]()
     try:
         for argv, runs in zip(commands, outputs, strict=True):
-            read = _READERS[Path(argv[0]).name]
-            found += [sample for lines in runs for row in lines for sample in read(json.loads(row))]
+            program = Path(argv[0]).name
+            rows = [json.loads(row) for lines in runs for row in lines]
+            found += [sample for row in rows for sample in read(program, row)]
         return _gathered(found)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"the benchmark's output cannot be read: {error!r}"
@@ -123,27 +112,3 @@ def _gathered(found: Iterable[Sample]) -> tuple[Measure, ...]:
         Measure(**case._asdict(), tokens=tokens, samples=tuple(values))
         for (case, tokens), values in samples.items()
     )
-
-
-def _llama_bench(row: dict[str, Any]) -> Iterator[Sample]:
-    prompt = row["n_prompt"] > 0
-    case = Case("prompt" if prompt else "generation", row["n_depth"], 1)
-    yield Sample(case, row["n_prompt"] if prompt else row["n_gen"], row["samples_ts"])
-
-
-def _batched(row: dict[str, Any]) -> Iterator[Sample]:
-    """Speeds are those of all sequences together; each generates after its own prompt."""
-    yield Sample(Case("prompt", 0, row["pl"]), row["pp"], [row["speed_pp"]])
-    yield Sample(Case("generation", row["pp"], row["pl"]), row["tg"], [row["speed_tg"]])
-
-
-def _sweep(row: dict[str, Any]) -> Iterator[Sample]:
-    yield Sample(Case("prompt", row["n_kv"], 1), row["pp"], [row["speed_pp"]])
-    yield Sample(Case("generation", row["n_kv"], 1), row["tg"], [row["speed_tg"]])
-
-
-_READERS = {
-    "llama-bench": _llama_bench,
-    "llama-batched-bench": _batched,
-    "llama-sweep-bench": _sweep,
-}

@@ -11,7 +11,8 @@ from corral.bench import job
 from corral.bench.result import Result, read_outputs
 from corral.bench.store import Pending, ResultStore
 from corral.catalog.profile import Profile
-from corral.engines.bench_arguments import BenchWords, bench_words, left_out
+from corral.engines import engine_module
+from corral.engines.benchmark import BenchWords
 from corral.host.answers import BENCHMARKED
 from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
@@ -52,10 +53,9 @@ class Benchmark:
     @property
     def commands(self) -> tuple[BenchWords, ...]:
         """Command lines on the host."""
-        return bench_words(
+        return engine_module(self.release.kind).bench_words(
             self.profile,
             self.instance.placement,
-            kind=self.release.kind,
             programs=f"{self.release.folder}/bin",
             model=self.instance.shards[0],
             repetitions=self.repetitions,
@@ -96,8 +96,8 @@ class Benchmark:
             slots=self.instance.slots,
             repetitions=self.repetitions,
             commands=argvs,
-            left_out=left_out(self.profile, self.release.kind),
-            measures=read_outputs(argvs, told.outputs, where=self.name),
+            left_out=engine_module(self.release.kind).left_out(self.profile),
+            measures=read_outputs(self.release.kind, argvs, told.outputs, where=self.name),
         )
 
 

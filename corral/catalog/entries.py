@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from corral_shared.hub import HUGGING_FACE
 from corral_shared.text import printable_line
@@ -21,7 +21,8 @@ from corral.errors import CorralError
 from corral.names import GitReference, GitUrl, Repository, safe_file_name
 from corral.schema import Frozen, did_you_mean, parse
 
-EngineKind = Literal["llama.cpp", "ik_llama.cpp"]
+EngineKind = str
+"""A folder of corral/engines/, by the name that its engine has there."""
 
 
 class Engine(Frozen):

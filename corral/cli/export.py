@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from corral.catalog.entries import load_catalog
 from corral.cli.select import inventory_option, select
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
 from corral.files import create_atomic, write_atomic
-from corral.project import project_root
+from corral.project import project_root, read_catalog
 from corral.terminal import say_file
 
 
@@ -38,7 +37,7 @@ def _subject(name: str, inventory: Path | None) -> Subject:
         raise CorralError(name, f"names {names}", "name one as HOST/INSTANCE, or give -i INVENTORY")
     plan, instance = found[0]
     release = next(release for release in plan.releases if release.key == instance.release)
-    engine = load_catalog(project_root() / "catalog").engines[release.engine]
+    engine = read_catalog(project_root()).engines[release.engine]
     return Subject(host=plan.host, instance=instance, release=release, kind=engine.kind)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from corral.catalog.entries import Catalog, load_catalog
+from corral.catalog.entries import Catalog
 from corral.catalog.profile import Profile
 from corral.cli.select import inventories, inventory_option, tell
 from corral.cli.views.fit import answer_lines, offer_lines
@@ -26,7 +26,7 @@ from corral.host.state import GpuHost
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import read_lock
 from corral.planning.request import refuse_long_context, refuse_unreadable
-from corral.project import LOCK_FILE, project_root
+from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.remote.helper import call_helper
 from corral.remote.ssh import typed_command
 from corral.terminal import say, say_json
@@ -60,7 +60,7 @@ def fit(
     Without --profile: the quants and contexts that fit, best first.
     """
     root = project_root()
-    catalog = load_catalog(root / "catalog")
+    catalog = read_catalog(root)
     host = _host(host_name, inventory) if host_name else None
     if bool(host) == bool(gpus or ram_gib):
         raise CorralError("corral fit", "where shall it fit?", "give --host, or --gpu and --ram")

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from corral.catalog.entries import load_catalog
 from corral.cli.select import all_hosts, inventories
 from corral.errors import CorralError
 from corral.lock.lock_file import read_lock, stale, wanted_by, write_lock
-from corral.project import LOCK_FILE, project_root
+from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.terminal import say
 
 
@@ -23,7 +22,7 @@ def lock(inventory: Path | None, check: bool) -> None:
     Without one: of all of inventories/ but examples.
     """
     root = project_root()
-    catalog, path = load_catalog(root / "catalog"), root / LOCK_FILE
+    catalog, path = read_catalog(root), root / LOCK_FILE
     hosts = all_hosts(inventory)
     if not hosts:
         what = "no hosts are described, but in examples, which are read when they are named"

@@ -1,83 +1,88 @@
-"""One module per kind of engine: its flags, its routes, its build."""
+"""Engines: a folder a kind of them, and the list of those that there are."""
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Protocol
+from collections.abc import Collection, Iterable, Iterator
 
-from corral.catalog.entries import Engine, EngineKind
-from corral.catalog.profile import KvType, Profile
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.engines import ik_llama_cpp, llama_cpp
-from corral.engines.base import Problem
+from corral.engines.base import Engine, KvPair, Problem
 from corral.errors import CorralError
-from corral.plan.host import Endpoint, ResolvedPlacement
+from corral.plan.host import ResolvedPlacement
+from corral.schema import did_you_mean
 
-KvPair = tuple[KvType, KvType]
+__all__ = [
+    "Engine",
+    "KvPair",
+    "Problem",
+    "engine_module",
+    "kinds",
+    "problems",
+    "refuse_impossible",
+    "register",
+    "resolve_placement",
+]
 
-
-class EngineModule(Protocol):
-    """What the module of each kind offers."""
-
-    PROGRAM: str
-
-    def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
-        """All that the engine cannot do for a profile on so many GPUs."""
-
-    def argv(
-        self,
-        profile: Profile,
-        *,
-        program: str,
-        model: str,
-        alias: str,
-        endpoint: Endpoint,
-        key_file: str,
-        placement: ResolvedPlacement,
-        chat_template_file: str | None,
-    ) -> tuple[str, ...]:
-        """The command line; ``model`` is the first shard."""
-
-    def fit_argv(
-        self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
-    ) -> tuple[str, ...] | None:
-        """The command that counts its memory on the host, if the engine has one."""
-
-    def keyed_routes(self, profile: Profile) -> tuple[str, ...]:
-        """Routes, as ``METHOD path``, that must refuse a request without a key."""
-
-    def cmake_options(
-        self,
-        engine: Engine,
-        *,
-        backend: str,
-        cuda_architectures: str | None,
-        kv_pairs: Set[KvPair],
-    ) -> list[str]:
-        """``-D`` options of a build, sorted, so that equal builds have equal keys."""
+_ENGINES: dict[EngineKind, Engine] = {}
 
 
-_MODULES: dict[EngineKind, EngineModule] = {
-    "llama.cpp": llama_cpp,
-    "ik_llama.cpp": ik_llama_cpp,
-}
+def register(engine: Engine) -> None:
+    """Make an engine known under its kind."""
+    _ENGINES[engine.kind] = engine
 
 
-def engine_module(kind: EngineKind) -> EngineModule:
-    """The module for a kind of engine."""
-    return _MODULES[kind]
+register(llama_cpp.ENGINE)
+register(ik_llama_cpp.ENGINE)
+
+
+def kinds() -> Collection[EngineKind]:
+    """All kinds that are known."""
+    return _ENGINES.keys()
+
+
+def engine_module(kind: EngineKind) -> Engine:
+    """The engine of a kind. Raises CorralError for one that is not known."""
+    if kind in _ENGINES:
+        return _ENGINES[kind]
+    what = f'unknown kind "{kind}"{did_you_mean(kind, _ENGINES)}'
+    step = f"name one of {', '.join(_ENGINES)}"
+    raise CorralError("catalog/engines/", what, step)
+
+
+def problems(kind: EngineKind, profile: Profile, *, gpus: int) -> list[Problem]:
+    """All that an engine cannot do for a profile on so many GPUs, 0 without any."""
+    own = engine_module(kind).problems(profile, gpus=gpus)
+    return [*_without_effect(kind, profile), *own]
+
+
+def _without_effect(kind: EngineKind, profile: Profile) -> Iterator[Problem]:
+    """Keys that are set and of which this engine has no flag, but others have."""
+    ours = engine_module(kind).flags.keys
+    others = {k: one.flags.keys - ours for k, one in _ENGINES.items() if k != kind}
+    for key, info in type(profile).model_fields.items():
+        having = [other for other, keys in others.items() if key in keys]
+        if having and getattr(profile, key) != info.default:
+            choices = " or ".join(f'"{other}"' for other in having)
+            step = f"remove {key} or choose engine = {choices}"
+            yield Problem(f"{key} is {' and '.join(having)}'s", step)
 
 
 def refuse_impossible(
     profile: Profile, *, engine: str, kind: EngineKind, gpus: int, where: str
 ) -> None:
     """Raise CorralError with everything that the engine cannot do; ``where`` names the profile."""
-    problems = engine_module(kind).problems(profile, gpus=gpus)
-    if problems:
+    found = problems(kind, profile, gpus=gpus)
+    if found:
         raise CorralError(
             f"{where}, engine {engine}",
-            "; ".join(problem.what for problem in problems),
-            "; ".join(dict.fromkeys(problem.next_step for problem in problems)),
+            "; ".join(problem.what for problem in found),
+            "; ".join(_once(problem.next_step for problem in found)),
         )
+
+
+def _once(texts: Iterable[str]) -> Iterable[str]:
+    return dict.fromkeys(texts)
 
 
 def resolve_placement(profile: Profile, *, gpus: int) -> ResolvedPlacement:

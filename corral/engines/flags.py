@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-from corral.engines.base import flags_of
+from corral.engines.flag_table import flags_of
 from corral.errors import CorralError
 from corral.plan.host import InstancePlan
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corral.engines.variables import ORDERED_FLAGS, VARIABLES, EngineVariables
+from corral.engines import engine_module
+from corral.engines.flag_table import FlagTable
 from corral.export.quoting import joined, quote
 from corral.export.subject import Subject
 from corral.export.templates import render
@@ -13,7 +14,7 @@ from corral.export.templates import render
 def env(subject: Subject, templates: Path) -> str:
     """A file for ``EnvironmentFile=`` and for ``set -a; . FILE``."""
     argv = subject.argv(api_key_file=subject.instance.key_path)
-    variables, words = split(argv[1:], VARIABLES[subject.kind])
+    variables, words = split(argv[1:], engine_module(subject.kind).flags)
     variables = {**subject.environment, **variables}
     return render(
         "export-env.j2",
@@ -25,12 +26,12 @@ def env(subject: Subject, templates: Path) -> str:
     )
 
 
-def split(words: list[str], known: EngineVariables) -> tuple[dict[str, str], list[str]]:
+def split(words: list[str], table: FlagTable) -> tuple[dict[str, str], list[str]]:
     """Variables for the flags that have one, and the words of the others, in their order."""
-    valued, switches = dict(known.valued), dict(known.switches)
-    if len(ORDERED_FLAGS.intersection(words)) > 1:
-        valued = {flag: name for flag, name in valued.items() if flag not in ORDERED_FLAGS}
-        switches = {flag: pair for flag, pair in switches.items() if flag not in ORDERED_FLAGS}
+    valued, switches = dict(table.variables.valued), dict(table.variables.switches)
+    if len(table.ordered.intersection(words)) > 1:
+        valued = {flag: name for flag, name in valued.items() if flag not in table.ordered}
+        switches = {flag: pair for flag, pair in switches.items() if flag not in table.ordered}
     variables: dict[str, str] = {}
     others: list[str] = []
     left = iter(words)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
+from corral.engines import engine_module
+from corral.engines.base import MemoryRules
 from corral.fit.compute import (
     HostParts,
     gpu_compute_bytes,
@@ -28,8 +30,6 @@ DRIVER_MIB = 640
 # MiB and up to 136 MiB on an H200 (docs/measurements/).
 CUDA_CONTEXT_BYTES = 600 * MIB
 CUDA_POOLS_BYTES = 136 * MIB
-# ik_llama.cpp held 90 to 250 MiB more than mainline in three settings on an H200.
-IK_BYTES = 256 * MIB
 # The server's own heap and code, and pinned buffers.
 PROCESS_BYTES = 512 * MIB
 
@@ -87,16 +87,17 @@ def estimate(
     if model.shape is None:
         return _weights_only(weights, rules, model.unknown)
     kv = kv_bytes(model.shape, profile, rules)
+    engine = engine_module(kind).memory
     used = {device for device in {*weights, *kv} if weights.get(device) or kv.get(device)}
     compute = _Compute(
         shape=model.shape,
         profile=profile,
         rules=rules,
-        kind=kind,
+        engine=engine,
         copied=_copied_parts(tensors, kv, rules),
-        outputs=outputs_per_batch or _server_outputs(profile, kind),
+        outputs=outputs_per_batch or _server_outputs(profile, engine),
     )
-    runtime = CUDA_CONTEXT_BYTES + CUDA_POOLS_BYTES + (IK_BYTES if kind == "ik_llama.cpp" else 0)
+    runtime = CUDA_CONTEXT_BYTES + CUDA_POOLS_BYTES + engine.runtime_bytes
     return Estimate(
         gpus=tuple(
             Need(
@@ -128,15 +129,14 @@ class _Compute:
     shape: Shape
     profile: Profile
     rules: Devices
-    kind: EngineKind
+    engine: MemoryRules
     copied: HostParts
     outputs: int
 
     @property
     def is_pipeline(self) -> bool:
-        """Source: llama_context's constructor; ik_llama.cpp keeps one copy of inputs."""
-        mainline = self.kind == "llama.cpp"
-        return self.rules.is_pipeline and self.profile.kv_on_gpu and mainline
+        """Source: llama_context's constructor."""
+        return self.rules.is_pipeline and self.profile.kv_on_gpu and self.engine.pipelines
 
     def gpu_bytes(self, n: int) -> int:
         """Of a GPU that holds a part of the model."""
@@ -149,8 +149,7 @@ class _Compute:
                 shape, profile, is_first=is_first, outputs_per_batch=here
             )
         else:
-            # Mainline computes all that lies on the host on the first GPU.
-            copies = n == 0 or self.kind == "ik_llama.cpp"
+            copies = n == 0 or self.engine.host_work_on_every_gpu
             parts = self.copied if copies else HostParts()
             compute = gpu_compute_bytes(shape, profile, parts, outputs_per_batch=here)
         # An MTP block computes in a context of its own, over as wide a batch.
@@ -161,9 +160,9 @@ class _Compute:
         return host_compute_bytes(self.shape, self.profile, is_pipeline=self.is_pipeline)
 
 
-def _server_outputs(profile: Profile, kind: EngineKind) -> int:
-    """One token a slot, and those it drafted; ik_llama.cpp makes room for a whole batch."""
-    if kind == "ik_llama.cpp":
+def _server_outputs(profile: Profile, engine: MemoryRules) -> int:
+    """One token a slot, and those it drafted; or room for a whole batch."""
+    if engine.logits_of_whole_batch:
         return profile.ubatch_tokens
     return profile.slots * (1 + (profile.mtp_draft_tokens or 0))
 

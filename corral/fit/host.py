@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
-from corral.engines.ik_llama_cpp import GRAPH_ARCHITECTURES, GRAPH_MODES
+from corral.engines import engine_module
 from corral.errors import CorralError
 from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import DRIVER_MIB, MIB, Need, estimate
@@ -82,15 +82,16 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
     if shape is None:
         return
     profile, where = candidate.profile, f"{host}/{candidate.name}: {candidate.label}"
+    rules = engine_module(candidate.kind).memory
     pair = (profile.kv_type_k, profile.kv_type_v)
-    if shape.latent and candidate.kind == "llama.cpp" and pair[0] != pair[1]:
+    if shape.latent and rules.one_latent_cache and pair[0] != pair[1]:
         what = f"latent attention keeps one cache: kv_type_k {pair[0]}, kv_type_v {pair[1]}"
         raise CorralError(where, what, f'set kv_type_v = "{pair[0]}"')
-    splits = candidate.gpus and profile.split_mode in GRAPH_MODES
-    if splits and shape.arch not in GRAPH_ARCHITECTURES:
+    having = rules.split_architectures.get(profile.split_mode or "")
+    if candidate.gpus and having is not None and shape.arch not in having:
         what = (
-            f'split_mode = "{profile.split_mode}": ik_llama.cpp has it for '
-            f"{', '.join(GRAPH_ARCHITECTURES)}, and serves {shape.arch} by layer"
+            f'split_mode = "{profile.split_mode}": {candidate.kind} has it for '
+            f"{', '.join(having)}, and serves {shape.arch} by layer"
         )
         raise CorralError(where, what, 'set split_mode = "layer" in the profile')
     asked, trained = profile.context_tokens_per_slot, shape.train_context_tokens

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
+from corral.engines import engine_module
 from corral.fit.devices import Devices, block_of, devices, is_expert
 from corral.fit.estimate import MIB, estimate
 from corral.fit.model import ModelFile
@@ -157,10 +158,10 @@ def _fewest_kept(room: _Room, n: int, gpus: Sequence[int], others: Sequence[_Kep
 def _placed(room: _Room, kept: Sequence[_Kept]) -> ResolvedPlacement:
     """The first layers by their number, which people read best; the others by pattern.
 
-    ik_llama.cpp takes a number as a count for all GPUs together, which it divides among them.
+    Some engines take a number as a count for all GPUs together, which they divide among them.
     """
     first = kept[0].blocks
-    alone = len(room.budgets_mib) == 1 or room.kind == "llama.cpp"
+    alone = len(room.budgets_mib) == 1 or not engine_module(room.kind).memory.divides_layer_counts
     by_number = alone and first == room.expert_blocks()[: len(first)]
     overrides = []
     for n, one in enumerate(kept):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 
 from corral.catalog.profile import Profile
-from corral.engines.perplexity_arguments import perplexity_words
+from corral.engines import engine_module
 from corral.errors import CorralError
 from corral.plan.host import GatePlan, PerplexityGate, ReleasePlan, ResolvedPlacement, SpeedGate
 from corral.planning.request import Requested
 
-_PROGRAM = "llama-perplexity"
 _SHORT_TOKENS = 512
 # The slowest GPU hosts read so much in half a minute, processors a quarter of it: a run of all
 # lengths and the usual three of them end in about two minutes.
@@ -86,17 +85,21 @@ def _perplexity(
     wanted, text = asked.profile.perplexity, asked.reference
     if wanted is None or text is None:
         return None
-    if _PROGRAM not in release.targets:
+    module = engine_module(asked.kind)
+    program = module.perplexity_program
+    if program is None:
+        what = f"profile {asked.spec.profile} asks for perplexity, {asked.kind} cannot tell it"
+        raise CorralError(asked.where, what, "remove [perplexity] from the profile")
+    if program not in release.targets:
         what = f"profile {asked.spec.profile} asks for perplexity, engine {asked.engine} has none"
-        step = f'add "{_PROGRAM}" to targets in catalog/engines/{asked.engine}.toml'
+        step = f'add "{program}" to targets in catalog/engines/{asked.engine}.toml'
         raise CorralError(asked.where, what, step)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     path = f"{generation_folder}/reference-{digest}.txt"
-    words = perplexity_words(
+    words = module.perplexity_words(
         asked.profile,
         placement,
-        kind=asked.kind,
-        program=f"{release.folder}/bin/{_PROGRAM}",
+        program=f"{release.folder}/bin/{program}",
         model=model,
         text=path,
     )

@@ -136,7 +136,7 @@ class InstancePlanner(Frozen):
         module = engine_module(asked.kind)
         argv = module.argv(
             asked.profile,
-            program=f"{release.folder}/bin/{module.PROGRAM}",
+            program=f"{release.folder}/bin/{module.program}",
             model=first_shard.path,
             alias=asked.profile.alias or asked.model,
             endpoint=endpoint,

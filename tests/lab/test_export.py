@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from corral.engines.variables import VARIABLES
+from corral.engines import engine_module
 from tests.lab.compose_parser import parsed
 from tests.lab.observed import pids
 from tests.lab.waiting import wait_for
@@ -184,6 +184,6 @@ def test_the_server_has_the_variables_that_we_say(deployed_once: Workspace) -> N
             flags = re.findall(r"--[a-z][a-z-]*", line if line[39:40].strip() else line[:40])
         if variable := re.search(r"\(env: (\w+)\)", line):
             told |= dict.fromkeys(flags, variable[1])
-    ours = VARIABLES["llama.cpp"]
+    ours = engine_module("llama.cpp").flags.variables
     said = {**ours.valued, **{flag: name for flag, (name, _) in ours.switches.items()}}
     assert {flag: told.get(flag) for flag in said} == said

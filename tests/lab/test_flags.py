@@ -6,7 +6,7 @@ import pytest
 
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
-from corral.engines import engine_module, resolve_placement
+from corral.engines import engine_module, problems, resolve_placement
 from corral.plan.host import Endpoint
 from tests.lab.server_starts import Case, Started, start_each
 from tests.lab.workspace import CHECKOUT, Workspace
@@ -26,7 +26,7 @@ WITHOUT_GPUS: dict[tuple[EngineKind, str], str] = {
 
 def can_serve(kind: EngineKind, profile: Profile) -> bool:
     """Whether planning would let this engine have the profile."""
-    return not engine_module(kind).problems(profile, gpus=GPUS)
+    return not problems(kind, profile, gpus=GPUS)
 
 
 PAIRS = [

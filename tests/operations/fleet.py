@@ -20,7 +20,7 @@ from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_state
 from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
 
-from corral.engines.base import flags_of
+from corral.engines.flag_table import flags_of
 from corral.host.reading import read_answer
 from corral.host.state import HostState
 from corral.inventory.hosts import Host as CorralHost

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from corral.bench.result import Measure, Result, Test
+from corral.bench.result import Measure, Result
+from corral.engines.benchmark import Test
 
 
 def measure(*samples: float, test: Test = "generation", depth: int = 0, **more: int) -> Measure:

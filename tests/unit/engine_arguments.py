@@ -7,10 +7,7 @@ import shlex
 
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
-from corral.engines import engine_module, resolve_placement
-from corral.engines.bench_arguments import bench_words, left_out
-from corral.engines.perplexity_arguments import perplexity_words
-from corral.engines.variables import VARIABLES
+from corral.engines import engine_module, problems, resolve_placement
 from corral.export.env import split
 from corral.plan.host import Endpoint
 from tests.samples import ROOT
@@ -32,39 +29,35 @@ OF_IK = {
 def arguments(kind: EngineKind, made: Profile, gpus: int) -> dict[str, object]:
     """By program; words that need quotes have them."""
     module, placement = engine_module(kind), resolve_placement(made, gpus=gpus)
-    try:
-        argv = module.argv(
-            made,
-            program="/x/llama-server",
-            model="/x/model.gguf",
-            alias="small",
-            endpoint=Endpoint(socket="/x/s.sock")
-            if made.listen == "unix"
-            else Endpoint(address="127.0.0.1", port=8001),
-            key_file="/x/keys",
-            placement=placement,
-            chat_template_file="/x/t.jinja" if made.chat_template_file else None,
-        )
-    except KeyError as error:
-        return {"cannot": repr(error)}
+    socket = Endpoint(socket="/x/s.sock") if made.listen == "unix" else None
+    if impossible := problems(kind, made, gpus=gpus):
+        return {"problems": [list(problem) for problem in impossible]}
+    argv = module.argv(
+        made,
+        program="/x/llama-server",
+        model="/x/model.gguf",
+        alias="small",
+        endpoint=socket or Endpoint(address="127.0.0.1", port=8001),
+        key_file="/x/keys",
+        placement=placement,
+        chat_template_file="/x/t.jinja" if made.chat_template_file else None,
+    )
     fit = module.fit_argv(made, programs="/x", model="/x/model.gguf", placement=placement)
-    bench = bench_words(
-        made, placement, kind=kind, programs="/x", model="/x/model.gguf", repetitions=3
+    bench = module.bench_words(made, placement, programs="/x", model="/x/model.gguf", repetitions=3)
+    perplexity = module.perplexity_words(
+        made, placement, program="/x/p", model="/x/model.gguf", text="/x/text"
     )
-    perplexity = perplexity_words(
-        made, placement, kind=kind, program="/x/p", model="/x/model.gguf", text="/x/text"
-    )
-    variables, words = split(list(argv[1:]), VARIABLES[kind])
+    variables, words = split(list(argv[1:]), module.flags)
     return {
         "server": shlex.join(argv),
         "fit": shlex.join(fit) if fit else None,
         "bench": [[shlex.join(one.argv), one.repeat, one.lines] for one in bench],
-        "left out of bench": list(left_out(made, kind)),
+        "left out of bench": list(module.left_out(made)),
         "perplexity": shlex.join(perplexity),
         "variables": {name: variables[name] for name in sorted(variables)},
         "no variable": shlex.join(words),
         "keyed": list(module.keyed_routes(made)),
-        "problems": [list(problem) for problem in module.problems(made, gpus=gpus)],
+        "problems": [],
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
-from corral.engines import engine_module, resolve_placement
+from corral.engines import engine_module, problems, resolve_placement
 from corral.plan.host import Endpoint
 
 BASE: dict[str, Any] = {
@@ -74,5 +74,5 @@ def argv(
 
 def told(kind: EngineKind, gpus: int = 2, **changes: Any) -> str:
     """What an engine cannot do for a profile, in one string."""
-    found = engine_module(kind).problems(profile(**changes), gpus=gpus)
+    found = problems(kind, profile(**changes), gpus=gpus)
     return "; ".join(f"{what} -> {next_step}" for what, next_step in found)

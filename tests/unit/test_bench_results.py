@@ -21,7 +21,8 @@ def printed(program: str) -> list[str]:
 
 
 def read(program: str, *runs: list[str]) -> dict[tuple[str, int, int], Measure]:
-    measures = read_outputs([[f"/x/{program}"]], [runs], where="node-1/chat")
+    kind = "ik_llama.cpp" if "sweep" in program else "llama.cpp"
+    measures = read_outputs(kind, [[f"/x/{program}"]], [runs], where="node-1/chat")
     return {m.case: m for m in measures}
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
-from corral.engines.bench_arguments import BenchWords, Sizes, bench_words, left_out, sizes
+from corral.engines import engine_module
+from corral.engines.benchmark import BenchWords, Sizes, sizes
 from corral.plan.host import ResolvedPlacement
 from tests.samples import ROOT
 
@@ -29,8 +30,8 @@ def words(
     kind: EngineKind = "llama.cpp",
     repetitions: int = 5,
 ) -> tuple[BenchWords, ...]:
-    return bench_words(
-        one, placement, kind=kind, programs="/bin", model="/m.gguf", repetitions=repetitions
+    return engine_module(kind).bench_words(
+        one, placement, programs="/bin", model="/m.gguf", repetitions=repetitions
     )
 
 
@@ -121,9 +122,9 @@ def test_a_sweep_ends_with_a_whole_micro_batch(context: int, ubatch: int, swept:
 
 def test_what_the_programs_do_not_have_is_told() -> None:
     one = profile(mtp_draft_tokens=1, extra_flags=("--x",))
-    assert left_out(one, "llama.cpp") == ("mtp_draft_tokens", "extra_flags")
-    assert left_out(one, "ik_llama.cpp") == ("mtp_draft_tokens",)
-    assert left_out(profile(), "llama.cpp") == ()
+    assert engine_module("llama.cpp").left_out(one) == ("mtp_draft_tokens", "extra_flags")
+    assert engine_module("ik_llama.cpp").left_out(one) == ("mtp_draft_tokens",)
+    assert engine_module("llama.cpp").left_out(profile()) == ()
 
 
 def test_every_profile_of_the_catalog_can_be_measured() -> None:

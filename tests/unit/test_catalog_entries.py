@@ -209,6 +209,6 @@ def test_engines_are_pinned_to_commits_that_served() -> None:
         "ik_llama.cpp": "8337e4cd3861",
     }
     for engine in CATALOG.engines.values():
-        assert engine_module(engine.kind).PROGRAM in engine.targets
+        assert engine_module(engine.kind).program in engine.targets
         assert engine.cmake_options["GGML_RPC"] == "OFF"
         assert engine.cmake_options["GGML_NATIVE"] == "OFF"

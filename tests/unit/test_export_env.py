@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from corral.engines.variables import VARIABLES
+from corral.engines import engine_module
 from corral.export.env import split
 from corral.export.subject import Subject
 from tests.samples import CHAT, GPU, SOCKET
@@ -57,7 +57,7 @@ def test_an_environment_file_quotes_only_what_needs_it() -> None:
 
 def test_mainline_has_variables_for_all_but_a_few_flags() -> None:
     made = profile(**{**PORTABLE, "cpu_moe_layers": None})
-    variables, words = split(list(argv("llama.cpp", made))[1:], VARIABLES["llama.cpp"])
+    variables, words = split(list(argv("llama.cpp", made))[1:], engine_module("llama.cpp").flags)
     assert words == ["--threads-batch", "12", "--check-tensors"]
     assert variables["LLAMA_ARG_OVERRIDE_TENSOR"] == "exps=CPU,attn=CPU"
     assert variables["LLAMA_ARG_CONT_BATCHING"] == "0"
@@ -67,14 +67,16 @@ def test_mainline_has_variables_for_all_but_a_few_flags() -> None:
 
 def test_rules_whose_order_counts_stay_in_their_order() -> None:
     made = profile(**PORTABLE)
-    variables, words = split(list(argv("llama.cpp", made))[1:], VARIABLES["llama.cpp"])
+    variables, words = split(list(argv("llama.cpp", made))[1:], engine_module("llama.cpp").flags)
     assert words[:4] == ["--n-cpu-moe", "5", "--override-tensor", "exps=CPU,attn=CPU"]
     assert not {"LLAMA_ARG_N_CPU_MOE", "LLAMA_ARG_OVERRIDE_TENSOR"} & variables.keys()
 
 
 def test_iks_switches_are_ones_and_its_flash_attention_is_a_word() -> None:
     made = profile(**PORTABLE)
-    variables, words = split(list(argv("ik_llama.cpp", made))[1:], VARIABLES["ik_llama.cpp"])
+    variables, words = split(
+        list(argv("ik_llama.cpp", made))[1:], engine_module("ik_llama.cpp").flags
+    )
     assert variables["LLAMA_ARG_MLOCK"] == "1"
     assert variables["LLAMA_ARG_ENDPOINT_METRICS"] == "1"
     assert variables["LLAMA_ARG_CONT_BATCHING"] == "0"

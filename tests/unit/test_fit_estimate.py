@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from corral.catalog.entries import EngineKind
+from corral.engines.ik_llama_cpp.engine import RUNTIME_BYTES
 from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import (
     CUDA_CONTEXT_BYTES,
     CUDA_POOLS_BYTES,
-    IK_BYTES,
     PROCESS_BYTES,
     Estimate,
     estimate,
@@ -67,7 +67,7 @@ def test_ik_llama_cpp_makes_room_for_the_logits_of_a_whole_batch() -> None:
 def test_cuda_takes_its_part_of_each_gpu_and_ik_llama_cpp_a_little_more() -> None:
     cuda = CUDA_CONTEXT_BYTES + CUDA_POOLS_BYTES
     assert [gpu.runtime_bytes for gpu in need(gpus=(1, 1)).gpus] == [cuda, cuda]
-    assert need(kind="ik_llama.cpp").gpus[0].runtime_bytes == cuda + IK_BYTES
+    assert need(kind="ik_llama.cpp").gpus[0].runtime_bytes == cuda + RUNTIME_BYTES
 
 
 def test_the_host_keeps_the_process_and_its_saved_prompts() -> None:

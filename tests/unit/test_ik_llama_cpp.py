@@ -8,8 +8,8 @@ import pytest
 
 from corral.catalog.entries import Engine
 from corral.catalog.profile import KvType
-from corral.engines import engine_module, ik_llama_cpp
-from corral.engines.base import flags_of
+from corral.engines import engine_module
+from corral.engines.flag_table import flags_of
 from tests.unit.engine_profiles import PORTABLE, argv, profile, told
 
 OWN: dict[str, Any] = {
@@ -178,7 +178,7 @@ def test_types_without_a_cpu_kernel_are_fine_on_the_gpu() -> None:
 
 
 def test_no_profile_can_say_a_flag_that_corral_sets_as_an_extra_flag() -> None:
-    taken = {flag for flags in ik_llama_cpp.TAKEN_FLAGS.values() for flag in flags}
+    taken = engine_module("ik_llama.cpp").flags.owners.keys()
     most = [
         profile(**{**PORTABLE, "extra_flags": []}),
         profile(**OWN),
@@ -219,7 +219,7 @@ def test_a_pair_beyond_the_default_gets_every_kernel(
     )
 
     def build(backend: str) -> list[str]:
-        return ik_llama_cpp.cmake_options(
+        return engine_module("ik_llama.cpp").cmake_options(
             engine, backend=backend, cuda_architectures="75", kv_pairs=frozenset(pairs)
         )
 

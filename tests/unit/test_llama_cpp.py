@@ -8,8 +8,8 @@ import pytest
 
 from corral.catalog.entries import Engine
 from corral.catalog.profile import KvType
-from corral.engines import llama_cpp
-from corral.engines.base import flags_of
+from corral.engines import engine_module
+from corral.engines.flag_table import flags_of
 from corral.plan.host import Endpoint
 from tests.unit.engine_profiles import PORTABLE, argv, profile, told
 
@@ -143,7 +143,7 @@ def test_extra_flags_may_have_negative_values() -> None:
 
 
 def test_no_profile_can_say_a_flag_that_corral_sets_as_an_extra_flag() -> None:
-    taken = {flag for flags in llama_cpp.TAKEN_FLAGS.values() for flag in flags}
+    taken = engine_module("llama.cpp").flags.owners.keys()
     most = [
         profile(**{**PORTABLE, "extra_flags": []}),
         profile(placement="experts-on-cpu"),
@@ -159,7 +159,7 @@ def test_flags_are_told_from_values() -> None:
 
 
 def build(*pairs: tuple[KvType, KvType], backend: str = "cuda") -> list[str]:
-    return llama_cpp.cmake_options(
+    return engine_module("llama.cpp").cmake_options(
         ENGINE, backend=backend, cuda_architectures="90", kv_pairs=frozenset(pairs)
     )
 

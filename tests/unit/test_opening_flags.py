@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from corral.catalog.entries import EngineKind
-from corral.engines.opening_flags import OPENINGS, REASONS
-from corral.engines.variables import VARIABLES
+from corral.engines import engine_module
+from corral.engines.llama.opening_flags import OPENINGS, REASONS
 from tests.unit.engine_profiles import argv, profile, told
 
 KINDS: tuple[EngineKind, ...] = ("llama.cpp", "ik_llama.cpp")
@@ -85,5 +85,5 @@ def test_a_name_has_one_reason() -> None:
 def test_corral_itself_opens_only_what_it_decides(kind: EngineKind) -> None:
     decided = {"--host", "--port", "--api-key-file"}
     assert set(argv(kind, profile())) & REASONS.keys() <= decided
-    known = VARIABLES[kind].valued
+    known = engine_module(kind).flags.variables.valued
     assert {flag for flag in known if flag in REASONS} <= decided

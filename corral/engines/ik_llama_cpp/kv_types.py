@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corral.catalog.profile import KvType, Profile
-from corral.engines.base import Problem
+from corral.engines.flag_table import Problem
 
 # ggml-cuda/fattn-vec-f16.cu. A pair without a kernel ends the server while it answers.
 BUILT_PAIRS: frozenset[tuple[KvType, KvType]] = frozenset(

@@ -1,0 +1,142 @@
+"""ik_llama.cpp: what its server can do for a profile, and how it is built.
+
+As of commit 8337e4cd3861 (2026-08-15), common/common.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import Any
+
+from corral.catalog.entries import Engine, EngineKind
+from corral.catalog.profile import Profile
+from corral.engines.base import KvPair, MemoryRules
+from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.flag_table import Problem
+from corral.engines.ik_llama_cpp import benchmark
+from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
+from corral.engines.ik_llama_cpp.flags import FLAGS, LOAD_MODES
+from corral.engines.ik_llama_cpp.kv_types import BUILT_PAIRS, kv_problems
+from corral.engines.llama.server import LlamaServer, gpu_problems, split_mode_problems
+from corral.plan.host import ResolvedPlacement
+
+_MIB = 1024**2
+# It held 90 to 250 MiB more than mainline in three settings on an H200.
+RUNTIME_BYTES = 256 * _MIB
+_SPLIT_MODES = ("none", "layer", "graph", "attn")
+# Modes that, of the architectures that Corral knows, only these have: for others the server goes on
+# with layer (llama.cpp, is_model_split_supported).
+_GRAPH_MODES, _GRAPH_ARCHITECTURES = ("graph", "attn"), ("glm4moe",)
+_CHOOSE_MAINLINE = 'choose engine = "llama.cpp"'
+
+
+class IkLlamaCpp(LlamaServer):
+    """The fork."""
+
+    kind: EngineKind = "ik_llama.cpp"
+    flags = FLAGS
+    # It keeps one copy of inputs, and makes room for the logits of a whole batch.
+    memory = MemoryRules(
+        runtime_bytes=RUNTIME_BYTES,
+        host_work_on_every_gpu=True,
+        logits_of_whole_batch=True,
+        divides_layer_counts=True,
+        split_architectures=dict.fromkeys(_GRAPH_MODES, _GRAPH_ARCHITECTURES),
+    )
+    # Public also with a key: /models, /v1/models, /api/tags and / (server.cpp).
+    variables_win = True
+
+    def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
+        """All that the engine cannot do for a profile on so many GPUs."""
+        return [
+            *_foreign_values(profile),
+            *kv_problems(profile, gpus),
+            *_companions(profile, gpus),
+            *gpu_problems(profile, gpus),
+            *FLAGS.extra_flag_problems(profile.extra_flags),
+        ]
+
+    def cmake_options(
+        self,
+        engine: Engine,
+        *,
+        backend: str,
+        cuda_architectures: str | None,
+        kv_pairs: Set[KvPair],
+    ) -> list[str]:
+        """``-D`` options of a build, sorted, so that equal builds have equal keys.
+
+        + kv_pairs: types of K and V on a GPU; those beyond the default need every kernel built
+        """
+        options = dict(engine.cmake_options)
+        if backend == "cuda":
+            options |= engine.cmake_options_cuda
+            options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"
+            if kv_pairs - BUILT_PAIRS:
+                options["GGML_CUDA_FA_ALL_QUANTS"] = "ON"
+        return [f"-D{name}={value}" for name, value in sorted(options.items())]
+
+    def fit_argv(
+        self,
+        profile: Profile,  # noqa: ARG002 - as the other engines have it
+        *,
+        programs: str,  # noqa: ARG002
+        model: str,  # noqa: ARG002
+        placement: ResolvedPlacement,  # noqa: ARG002
+    ) -> tuple[str, ...] | None:
+        """None: the engine has no program that counts its memory."""
+        return None
+
+    def bench_words(
+        self,
+        profile: Profile,
+        placement: ResolvedPlacement,
+        *,
+        programs: str,
+        model: str,
+        repetitions: int,
+    ) -> tuple[BenchWords, ...]:
+        """By llama-sweep-bench."""
+        return benchmark.bench_words(
+            profile, placement, programs=programs, model=model, repetitions=repetitions
+        )
+
+    def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
+        """What a line of it says. Raises KeyError."""
+        return benchmark.bench_samples(program, row)
+
+    def left_out(self, profile: Profile) -> tuple[str, ...]:
+        """Keys of a profile that the benchmark has not."""
+        return benchmark.left_out(profile)
+
+
+def _foreign_values(profile: Profile) -> Iterator[Problem]:
+    if profile.listen == "unix":
+        what = 'listen = "unix": ik_llama.cpp has no unix sockets'
+        yield Problem(what, f'set listen = "tcp", or {_CHOOSE_MAINLINE}')
+    yield from split_mode_problems(profile, _SPLIT_MODES, "llama.cpp", _CHOOSE_MAINLINE)
+    if profile.load_mode not in LOAD_MODES:
+        what = f'load_mode = "{profile.load_mode}" is llama.cpp\'s'
+        yield Problem(what, f"choose load_mode from {', '.join(LOAD_MODES)}, {_CHOOSE_MAINLINE}")
+    if profile.reasoning_budget is not None and profile.reasoning_budget > 0:
+        what = "reasoning_budget: ik_llama.cpp knows no number of tokens, only 0 and -1"
+        yield Problem(what, f"set reasoning_budget to 0 or -1, or {_CHOOSE_MAINLINE}")
+    if profile.chat_template and profile.chat_template not in BUILT_IN:
+        what = f'chat_template = "{profile.chat_template}" is not built into ik_llama.cpp'
+        yield Problem(what, f"choose from {', '.join(sorted(BUILT_IN))}")
+
+
+def _companions(profile: Profile, gpus: int) -> Iterator[Problem]:
+    """Keys that would be without effect, or stop the server, beside the others."""
+    if profile.runtime_repack and "mmap" in profile.load_mode:
+        what = f'runtime_repack cannot keep load_mode = "{profile.load_mode}"'
+        yield Problem(what, 'set load_mode = "none" or "mlock"')
+    if profile.split_mode_graph_scheduling and profile.split_mode != "graph":
+        what = 'split_mode_graph_scheduling needs split_mode = "graph"'
+        yield Problem(what, 'set split_mode = "graph", or remove split_mode_graph_scheduling')
+    if gpus == 1 and profile.split_mode in _GRAPH_MODES:
+        what = f'split_mode = "{profile.split_mode}" needs two GPUs or more, the instance has 1'
+        yield Problem(what, "give the instance more GPUs, or remove split_mode")
+
+
+ENGINE = IkLlamaCpp()

@@ -1,0 +1,118 @@
+"""What both engines do alike with a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
+from corral.engines.base import MemoryRules
+from corral.engines.benchmark import Case, Sample
+from corral.engines.flag_table import FlagTable, Problem, Settings
+from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
+from corral.plan.host import Endpoint, ResolvedPlacement
+
+# What published figures of perplexity are made with. The text must have twice as many tokens.
+_PERPLEXITY_TOKENS = "512"
+# Routes that are public also with a key are left out: /health and /v1/health of both.
+_KEYED_ROUTES = (
+    "GET /props",
+    "GET /slots",
+    "POST /v1/chat/completions",
+    "POST /v1/completions",
+    "POST /completion",
+    "POST /tokenize",
+)
+
+
+class LlamaServer:
+    """A llama-server and the programs beside it."""
+
+    kind: EngineKind
+    flags: FlagTable
+    memory: MemoryRules
+    program = "llama-server"
+    perplexity_program: str | None = "llama-perplexity"
+    variables_win: bool
+    more_keyed_routes: tuple[str, ...] = ()
+
+    def argv(
+        self,
+        profile: Profile,
+        *,
+        program: str,
+        model: str,
+        alias: str,
+        endpoint: Endpoint,
+        key_file: str,
+        placement: ResolvedPlacement,
+        chat_template_file: str | None,
+    ) -> tuple[str, ...]:
+        """The command line; ``model`` is the first shard."""
+        settings = Settings(
+            profile=profile,
+            placement=placement,
+            model=model,
+            alias=alias,
+            endpoint=endpoint,
+            key_file=key_file,
+            chat_template_file=chat_template_file,
+        )
+        return (program, *self.flags.words(settings), *profile.extra_flags)
+
+    def keyed_routes(self, profile: Profile) -> tuple[str, ...]:
+        """Routes, as ``METHOD path``, that must refuse a request without a key."""
+        metrics = ("GET /metrics",) if profile.metrics else ()
+        return (*self.more_keyed_routes, *_KEYED_ROUTES, *metrics)
+
+    def perplexity_words(
+        self,
+        profile: Profile,
+        placement: ResolvedPlacement,
+        *,
+        program: str,
+        model: str,
+        text: str,
+    ) -> tuple[str, ...]:
+        """One sequence at a time: a larger batch would hold several, and their caches."""
+        words = [program, "--model", model, "--file", text, "--ctx-size", _PERPLEXITY_TOKENS]
+        words += ["--batch-size", _PERPLEXITY_TOKENS, "--ubatch-size", _PERPLEXITY_TOKENS]
+        settings = Settings(profile=profile, placement=placement)
+        parts = (CACHE, ROPE, THREADS, DEVICES, LOADING, OWN)
+        return (*words, *self.flags.words(settings, *parts))
+
+
+def gpu_problems(profile: Profile, gpus: int) -> list[Problem]:
+    """Keys that name more GPUs than the instance has; ``gpus`` is 0 without any."""
+    problems = []
+    if gpus and profile.tensor_split and len(profile.tensor_split) > gpus:
+        what = f"tensor_split has {len(profile.tensor_split)} shares for {_count(gpus)}"
+        problems.append(Problem(what, "give a share for each GPU of the instance"))
+    if gpus and profile.main_gpu is not None and profile.main_gpu >= gpus:
+        what = f"main_gpu is {profile.main_gpu}, but the instance has {_count(gpus)}"
+        problems.append(Problem(what, "count from 0 within the instance's GPUs"))
+    return problems
+
+
+def split_mode_problems(
+    profile: Profile, known: Sequence[str], owner: str, choose: str
+) -> Iterator[Problem]:
+    """A mode that only the other engine has."""
+    if profile.split_mode and profile.split_mode not in known:
+        what = f'split_mode = "{profile.split_mode}" is {owner}\'s'
+        yield Problem(what, f"choose split_mode from {', '.join(known)}, or {choose}")
+
+
+def sampled(row: dict[str, Any], depth: str, sequences: int, prompt_depth: str) -> Iterator[Sample]:
+    """Lines that tell speeds of a prompt and of the generation behind it.
+
+    + depth, prompt_depth: fields that tell what came before each; "" is nothing
+    """
+    before = row[prompt_depth] if prompt_depth else 0
+    yield Sample(Case("prompt", before, sequences), row["pp"], [row["speed_pp"]])
+    yield Sample(Case("generation", row[depth], sequences), row["tg"], [row["speed_tg"]])
+
+
+def _count(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"

@@ -1,0 +1,130 @@
+"""Mainline llama.cpp: what its server can do for a profile, and how it is built.
+
+As of commit 0c1e57098bba (2026-10-01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import Any
+
+from corral.catalog.entries import Engine, EngineKind
+from corral.catalog.profile import KvType, Profile
+from corral.engines.base import KvPair, MemoryRules
+from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.flag_table import Problem, Settings
+from corral.engines.llama.rows import DEVICES, KV, LOADING
+from corral.engines.llama.server import LlamaServer, gpu_problems, split_mode_problems
+from corral.engines.llama_cpp import benchmark
+from corral.engines.llama_cpp.chat_templates import BUILT_IN
+from corral.engines.llama_cpp.flags import FLAGS
+from corral.plan.host import ResolvedPlacement
+
+# common/arg.cpp, kv_cache_types.
+_KV_TYPES: frozenset[KvType] = frozenset(
+    {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
+)
+# ggml-cuda/fattn.cu, ggml_cuda_fattn_kv_type_supported; f32 is converted and runs as f16.
+_CUDA_KV_TYPES = _KV_TYPES - {"iq4_nl"}
+# ggml/CMakeLists.txt, the default of GGML_CUDA_FA_QUANTS.
+_BUILT_PAIRS = frozenset({"f16-f16", "q4_0-q4_0", "q8_0-q8_0", "bf16-bf16"})
+_SPLIT_MODES = ("none", "layer", "row", "tensor")
+_CHOOSE_IK = 'choose engine = "ik_llama.cpp"'
+
+
+class LlamaCpp(LlamaServer):
+    """Mainline."""
+
+    kind: EngineKind = "llama.cpp"
+    flags = FLAGS
+    # llama_context's constructor. It computes all that lies on the host on the first GPU.
+    memory = MemoryRules(pipelines=True, one_latent_cache=True)
+    variables_win = False
+    # Beside the keyed ones only /health, /v1/health and the web page, which we switch off, answer
+    # without a key.
+    more_keyed_routes = ("GET /v1/models",)
+
+    def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
+        """All that the engine cannot do for a profile on so many GPUs."""
+        return [
+            *_kv_types(profile, gpus),
+            *split_mode_problems(profile, _SPLIT_MODES, "ik_llama.cpp", _CHOOSE_IK),
+            *_values(profile, gpus),
+            *gpu_problems(profile, gpus),
+            *FLAGS.extra_flag_problems(profile.extra_flags),
+        ]
+
+    def cmake_options(
+        self,
+        engine: Engine,
+        *,
+        backend: str,
+        cuda_architectures: str | None,
+        kv_pairs: Set[KvPair],
+    ) -> list[str]:
+        """``-D`` options of a build, sorted, so that equal builds have equal keys.
+
+        + kv_pairs: types of K and V on a GPU; a pair without a kernel is converted, which is slow
+        """
+        options = dict(engine.cmake_options)
+        if backend == "cuda":
+            options |= engine.cmake_options_cuda
+            options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"
+            pairs = {"-".join("f16" if t == "f32" else t for t in pair) for pair in kv_pairs}
+            if pairs - _BUILT_PAIRS:
+                options["GGML_CUDA_FA_QUANTS"] = ";".join(sorted(_BUILT_PAIRS | pairs))
+        return [f"-D{name}={value}" for name, value in sorted(options.items())]
+
+    def fit_argv(
+        self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
+    ) -> tuple[str, ...] | None:
+        """The engine's own count of what the same words about memory need; rows in MiB."""
+        words = [f"{programs}/llama-fit-params", "--fit-print", "on", "--model", model]
+        settings = Settings(profile=profile, placement=placement)
+        return (*words, *FLAGS.words(settings, *KV, DEVICES, LOADING))
+
+    def bench_words(
+        self,
+        profile: Profile,
+        placement: ResolvedPlacement,
+        *,
+        programs: str,
+        model: str,
+        repetitions: int,
+    ) -> tuple[BenchWords, ...]:
+        """By llama-bench, and by llama-batched-bench for several slots."""
+        return benchmark.bench_words(
+            profile, placement, programs=programs, model=model, repetitions=repetitions
+        )
+
+    def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
+        """What a line of one of them says. Raises KeyError."""
+        return benchmark.bench_samples(program, row)
+
+    def left_out(self, profile: Profile) -> tuple[str, ...]:
+        """Keys of a profile that the benchmark has not."""
+        return benchmark.left_out(profile)
+
+
+def _kv_types(profile: Profile, gpus: int) -> Iterator[Problem]:
+    on_gpu = gpus > 0 and profile.kv_on_gpu and profile.flash_attention
+    known = _CUDA_KV_TYPES if on_gpu else _KV_TYPES
+    for key in ("kv_type_k", "kv_type_v"):
+        kv_type = getattr(profile, key)
+        if kv_type not in known:
+            what = f'{key} = "{kv_type}" is not known to llama.cpp{" in CUDA" if on_gpu else ""}'
+            yield Problem(what, f"choose {key} from {', '.join(sorted(known))}")
+
+
+def _values(profile: Profile, gpus: int) -> Iterator[Problem]:
+    if profile.split_mode == "row" and gpus:
+        what = 'split_mode = "row": llama.cpp has no split buffers in CUDA any more'
+        yield Problem(what, 'set split_mode = "layer" or "tensor"')
+    if profile.split_mode == "tensor" and not profile.flash_attention:
+        yield Problem('split_mode = "tensor" needs flash attention', "set flash_attention = true")
+    if profile.chat_template and profile.chat_template not in BUILT_IN:
+        what = f'chat_template = "{profile.chat_template}" is not built into llama.cpp'
+        yield Problem(what, f"choose from {', '.join(sorted(BUILT_IN))}")
+
+
+ENGINE = LlamaCpp()

@@ -1,0 +1,72 @@
+"""Engines: one table of flags each, from which all that is known of a flag follows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
+from corral.engines import engine_module, kinds
+from corral.errors import CorralError
+from corral.project import read_catalog
+from tests.samples import ROOT
+
+KINDS = sorted(kinds())
+# Keys that no flag says: they are for planning, for the gate, or words of the server themselves.
+WITHOUT_FLAG = {
+    *("quant", "engine", "gpu_reserve_mib", "extra_flags", "listen"),
+    *("ready_timeout_seconds", "golden", "speed", "perplexity", "soak_seconds"),
+}
+
+
+def test_every_key_of_a_profile_is_a_flag_of_some_engine_or_none_at_all() -> None:
+    said = {key for kind in KINDS for key in engine_module(kind).flags.keys}
+    assert said | WITHOUT_FLAG == Profile.model_fields.keys()
+    assert not said & WITHOUT_FLAG
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spelling_belongs_to_one_row(kind: EngineKind) -> None:
+    rows = engine_module(kind).flags.rows
+    names = [name for row in rows for name in (row.name, *row.also)]
+    assert sorted(names) == sorted(set(names))
+    assert all(row.decided_by for row in rows)
+
+
+def catalog_with(folder: Path, file: str, old: str, new: str) -> Path:
+    shutil.copytree(ROOT / "catalog", folder / "catalog")
+    path = folder / "catalog" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return folder
+
+
+def test_an_unknown_kind_of_engine_names_its_file_and_the_nearest(tmp_path: Path) -> None:
+    file = "engines/llama.cpp.toml"
+    root = catalog_with(tmp_path, file, 'kind = "llama.cpp"', 'kind = "lama.cpp"')
+    with pytest.raises(CorralError) as caught:
+        read_catalog(root)
+    assert caught.value.where == f"catalog/{file}"
+    assert 'no kind of engine "lama.cpp" (did you mean "llama.cpp"?)' in caught.value.what
+
+
+def test_an_unknown_kind_is_a_mistake_of_those_that_use_it(tmp_path: Path) -> None:
+    file = "engines/llama.cpp.toml"
+    root = catalog_with(tmp_path, file, 'kind = "llama.cpp"', 'kind = "lama.cpp"')
+    catalog = read_catalog(root, tolerant=True)
+    assert catalog.engine("ik_llama.cpp", where="x").kind == "ik_llama.cpp"
+    with pytest.raises(CorralError, match='no kind of engine "lama.cpp"'):
+        catalog.engine("llama.cpp", where="x")
+
+
+def test_a_quant_for_an_unknown_kind_is_a_mistake_of_its_model(tmp_path: Path) -> None:
+    file = "models/glm-4.5-air-ik.toml"
+    root = catalog_with(tmp_path, file, 'engine = "ik_llama.cpp"', 'engine = "ik"')
+    with pytest.raises(CorralError, match=f"catalog/{file}: quants.*engine: there is no kind"):
+        read_catalog(root)
+    with pytest.raises(CorralError, match="there is no kind"):
+        read_catalog(root, tolerant=True).model("glm-4.5-air-ik", where="x")
