@@ -163,9 +163,8 @@ def second_day() -> Iterator[Chore]:
                 chores.declined_pool_key)  # fmt: skip
     yield Chore("declined-instance-key", "a server's own key, declined", "staged",
                 chores.declined_instance_key)  # fmt: skip
-    # Side by side it is one line more: a host refuses another port there.
-    yield Chore("port-in-place", "another port", "in place", work(**MOVED), IN_PLACE)
     for how, base in SWITCHES.items():
+        yield Chore(f"port-{_dashed(how)}", "another port", how, work(**MOVED), base)
         yield Chore(f"address-{_dashed(how)}", "another address", how, work(**OPEN), base)
         yield Chore(f"pool-key-{_dashed(how)}", "another key of the gateway at its servers", how,
                     chores.pool_key, base)  # fmt: skip
