@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from corral.host.state import HostState
-from corral.plan.host import HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 
 
 def serves(plan: InstancePlan, state: HostState, key_sha256: str | None) -> bool:

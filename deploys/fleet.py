@@ -12,7 +12,7 @@ from pyinfra.context import ctx_state
 
 from corral.inventory.hosts import Host, parse_host
 from corral.plan.gateway import GatewayPlan
-from corral.plan.host import ReleasePlan
+from corral.plan.release import ReleasePlan
 from corral.planning.builders import Build, builds
 from corral.planning.planner import Planner
 from corral.project import load_planner, project_root

@@ -15,7 +15,9 @@ from corral.gateway.change import refuse_lost_keys
 from corral.gateway.files import GatewayFiles, gateway_files
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
-from corral.plan.host import HostPlan, InstancePlan, ReleasePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
+from corral.plan.release import ReleasePlan
 from corral.project import helper_package, project_root
 from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from corral.remote.root import by_root

@@ -15,7 +15,8 @@ import click
 
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.plan.host import Endpoint, ResolvedPlacement
+from corral.plan.instance import Endpoint
+from corral.plan.placement import ResolvedPlacement
 
 _KEY = "measured"
 _READY_SECONDS = 120

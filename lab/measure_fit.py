@@ -25,7 +25,7 @@ from corral.fit.estimate import DRIVER_MIB, MIB, estimate
 from corral.fit.gguf import parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.place import place
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from corral.project import project_root, read_catalog
 from lab.gpu_server import ANSWER_TOKENS, PROMPT_TOKENS, ask, serving, vram_mib
 

@@ -19,7 +19,9 @@ from corral.errors import CorralError
 from corral.host.answers import MANIFEST
 from corral.host.reading import UnreadableError, read_answer, unreadable
 from corral.paths import HostPaths
-from corral.plan.host import HostPlan, InstancePlan, ReleasePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
+from corral.plan.release import ReleasePlan
 from corral.smoke_model.fixture import SmokeModel
 from corral.store.engine_archives import SUFFIX, Archive, ArchiveStore
 from operations import Commands, job, put_bytes, transfer

@@ -16,7 +16,8 @@ from pyinfra.api.state import State
 
 from corral.host.fit_verdict import Verdict, refusals
 from corral.host.reading import UnreadableError, read_answer
-from corral.plan.host import HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 from corral.sources.hub_token import operator_token
 from operations import Commands, job
 from operations.telling import complain, inform

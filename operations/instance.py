@@ -16,7 +16,8 @@ from corral.errors import CorralError
 from corral.host.activation_report import told
 from corral.host.checks import failures, subjects
 from corral.inventory.hosts import Host
-from corral.plan.host import HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 from corral.remote.job import Heard
 from corral.rollout.activation import Driver, Traffic
 from corral.store.api_keys import KeyFile

@@ -8,7 +8,7 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from corral.paths import HostPaths
-from corral.plan.host import ShardPlan
+from corral.plan.weights import ShardPlan
 from corral.sources.hub_token import operator_token
 from operations import Commands, job
 

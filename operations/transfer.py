@@ -13,7 +13,7 @@ from pyinfra.api.host import Host
 from corral.errors import CorralError
 from corral.host.answers import BUILT
 from corral.host.reading import as_answer
-from corral.plan.host import ReleasePlan
+from corral.plan.release import ReleasePlan
 from corral.schema import parse
 from corral.store.engine_archives import Archive, ArchiveStore
 from operations import job

@@ -16,7 +16,9 @@ from corral.engines.benchmark import BenchWords
 from corral.host.answers import BENCHMARKED
 from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
-from corral.plan.host import INSTANCE_FILES, HostPlan, InstancePlan, ReleasePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import INSTANCE_FILES, InstancePlan
+from corral.plan.release import ReleasePlan
 
 Where = Literal["beside", "stop"]
 

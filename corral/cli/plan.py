@@ -12,7 +12,8 @@ from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan
-from corral.plan.host import HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 from corral.planning.builders import Build, builds, differences
 from corral.project import load_planner, project_root
 from corral.store.engine_archives import ArchiveStore, archives_folder

@@ -9,7 +9,7 @@ from corral.catalog.profile import Profile
 from corral.engines import ik_llama_cpp, llama_cpp
 from corral.engines.base import Engine, KvPair, Problem
 from corral.errors import CorralError
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from corral.schema import did_you_mean
 
 __all__ = [

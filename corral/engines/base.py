@@ -11,7 +11,8 @@ from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
 from corral.engines.benchmark import BenchWords, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
-from corral.plan.host import Endpoint, ResolvedPlacement
+from corral.plan.instance import Endpoint
+from corral.plan.placement import ResolvedPlacement
 
 KvPair = tuple[KvType, KvType]
 

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from corral.catalog.profile import Profile
-from corral.plan.host import Endpoint, ResolvedPlacement
+from corral.plan.instance import Endpoint
+from corral.plan.placement import ResolvedPlacement
 
 # A flag starts with a dash and a letter; -1 is a value.
 _FLAG = re.compile(r"--?[a-zA-Z]")

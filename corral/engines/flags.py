@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from corral.engines.flag_table import flags_of
 from corral.errors import CorralError
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 
 
 def unknown_flags(argv: Iterable[str], known: Collection[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from corral.catalog.entries import EngineKind
-from corral.plan.host import InstancePlan, ReleasePlan
+from corral.plan.instance import InstancePlan
+from corral.plan.release import ReleasePlan
 from corral.schema import Frozen
 
 

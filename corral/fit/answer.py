@@ -17,7 +17,7 @@ from corral.fit.host import (
 )
 from corral.fit.model import ModelFile
 from corral.fit.place import place
-from corral.plan.host import DeviceNeed, ResolvedPlacement
+from corral.plan.placement import DeviceNeed, ResolvedPlacement
 from corral.schema import Frozen
 
 # Kept for the system and its other programs beside a server; a small host has fewer of them.

@@ -16,7 +16,7 @@ from functools import cache
 from itertools import accumulate
 
 from corral.catalog.profile import SplitMode
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 HOST = -1
 # common.h of llama.cpp: LLM_FFN_EXPS_REGEX, with the number of the block before it.

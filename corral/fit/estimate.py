@@ -21,7 +21,7 @@ from corral.fit.kv_cache import kv_bytes
 from corral.fit.model import ModelFile
 from corral.fit.shape import Shape
 from corral.fit.weights import largest_host_tensors_bytes, loaded, weights_bytes
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 MIB = 1024**2
 # What the driver keeps of a GPU's memory before any process: 615 MiB of an H200's 143771.

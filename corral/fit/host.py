@@ -14,7 +14,7 @@ from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import DRIVER_MIB, MIB, Need, estimate
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError, place
-from corral.plan.host import DeviceNeed, InstanceNeed, ResolvedPlacement
+from corral.plan.placement import DeviceNeed, InstanceNeed, ResolvedPlacement
 
 GpuName = int | str
 

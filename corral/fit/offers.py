@@ -9,7 +9,7 @@ from corral.catalog.profile import KvType, Profile
 from corral.fit.answer import Answer, Room, answer
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from corral.schema import Frozen
 
 _SMALLEST_CONTEXT_TOKENS = 4096

@@ -16,7 +16,7 @@ from corral.engines import engine_module
 from corral.fit.devices import Devices, block_of, devices, is_expert
 from corral.fit.estimate import MIB, estimate
 from corral.fit.model import ModelFile
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 _EXPERTS = "up|down|gate|gate_up"
 # What of one layer's experts may stay on the host when all of them need not.

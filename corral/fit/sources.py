@@ -13,7 +13,7 @@ from corral.errors import CorralError
 from corral.fit.headers import ShardSource, StoredHeader
 from corral.fit.model import ModelFile, model_file
 from corral.lock.lock_file import Lock, LockedFile, LockedModel, locked_shards
-from corral.plan.host import HeaderPlan, ShardPlan
+from corral.plan.weights import HeaderPlan, ShardPlan
 
 
 class HeaderSource(Protocol):

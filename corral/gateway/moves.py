@@ -11,7 +11,7 @@ from corral.gateway import control
 from corral.gateway.control import Installed, ServerState
 from corral.inventory.hosts import Host
 from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, place_of, reached_at, server_name
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.schema import Frozen
 
 # In HAProxy's words, behind an asterisk while the next check runs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from corral.plan.host import DeviceNeed
+from corral.plan.placement import DeviceNeed
 from corral.schema import Frozen
 
 

@@ -19,7 +19,8 @@ from corral.host.state import GpuHost, HostState
 from corral.inventory.hosts import HostSpec
 from corral.nvidia.apt import installing_files, keeping_files
 from corral.nvidia.driver import Case, driver_need, minimum
-from corral.plan.host import HostPlan, ReleasePlan
+from corral.plan.host import HostPlan
+from corral.plan.release import ReleasePlan
 from corral.schema import Frozen
 
 

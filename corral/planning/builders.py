@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from corral.inventory.hosts import Host
-from corral.plan.host import ReleasePlan
+from corral.plan.release import ReleasePlan
 from corral.schema import Frozen
 
 

@@ -7,7 +7,9 @@ import hashlib
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.errors import CorralError
-from corral.plan.host import GatePlan, PerplexityGate, ReleasePlan, ResolvedPlacement, SpeedGate
+from corral.plan.gate import GatePlan, PerplexityGate, SpeedGate
+from corral.plan.placement import ResolvedPlacement
+from corral.plan.release import ReleasePlan
 from corral.planning.request import Requested
 
 _SHORT_TOKENS = 512

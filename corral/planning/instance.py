@@ -14,14 +14,10 @@ from corral.errors import CorralError
 from corral.fit.host import Placed
 from corral.inventory.hosts import InstanceSpec
 from corral.paths import HostPaths, unit_name
-from corral.plan.host import (
-    ActivationPlan,
-    Endpoint,
-    InstancePlan,
-    ReleasePlan,
-    ResolvedPlacement,
-    ShardPlan,
-)
+from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan
+from corral.plan.placement import ResolvedPlacement
+from corral.plan.release import ReleasePlan
+from corral.plan.weights import ShardPlan
 from corral.planning.gate import plan_gate
 from corral.planning.request import Requested
 from corral.planning.spare import plan_spare

@@ -13,14 +13,9 @@ from pydantic import ValidationError
 
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
-from corral.plan.host import (
-    INSTANCE_FILES,
-    Endpoint,
-    HostPlan,
-    InstanceNeed,
-    InstancePlan,
-    ResolvedPlacement,
-)
+from corral.plan.host import HostPlan
+from corral.plan.instance import INSTANCE_FILES, Endpoint, InstancePlan
+from corral.plan.placement import InstanceNeed, ResolvedPlacement
 
 # Never believed, as commands act on them.
 _BY_NAME = {"name", "unit"}

@@ -17,7 +17,9 @@ from corral.lock.lock_file import Lock, locked_shards
 from corral.nvidia.decision import gpu_setup
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
-from corral.plan.host import HostPlan, ReleasePlan, ShardPlan
+from corral.plan.host import HostPlan
+from corral.plan.release import ReleasePlan
+from corral.plan.weights import ShardPlan
 from corral.planning.gateways import gateways
 from corral.planning.instance import InstancePlanner
 from corral.planning.release import plan_release

@@ -13,7 +13,7 @@ from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, locked_engine
 from corral.nvidia import versions
 from corral.paths import HostPaths
-from corral.plan.host import Patch, ReleasePlan, Toolchain
+from corral.plan.release import Patch, ReleasePlan, Toolchain
 from corral.planning.request import Backend, Requested
 
 _GIB = 1024**3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corral.plan.host import SparePlan
+from corral.plan.instance import SparePlan
 from corral.planning.unit import UnitValues, render_unit
 
 _SUFFIX = "-spare"

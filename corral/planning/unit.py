@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corral.plan.host import Endpoint
+from corral.plan.instance import Endpoint
 from corral.schema import Frozen
 from corral.templating import text_environment
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from corral.findings import Finding
 from corral.host.state import HostState
 from corral.nvidia.decision import decide
-from corral.plan.host import HostPlan, InstancePlan, ShardPlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
+from corral.plan.weights import ShardPlan
 from corral.preflight.gpus import bus_findings, gpu_findings
 from corral.preflight.memory import fit_findings
 

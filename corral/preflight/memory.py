@@ -12,7 +12,8 @@ from corral.findings import Finding
 from corral.fit.answer import LEAST_MAPPED_MIB, reserve_mib
 from corral.fit.estimate import DRIVER_MIB
 from corral.host.state import Gpu, GpuHost, HostState
-from corral.plan.host import HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 
 # Idle memory beside experts on the host is worth a word when it is this much.
 _IDLE_SHARE = 0.25

@@ -22,7 +22,8 @@ from corral.host.activation_report import Report
 from corral.host.answers import Foreseen, JobNews
 from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
-from corral.plan.host import INSTANCE_FILES, HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import INSTANCE_FILES, InstancePlan
 from corral.remote.asking import UnreachedError, fault
 from corral.remote.installed import ask, operator
 from corral.remote.job import REPLACED, Hear, News, follow

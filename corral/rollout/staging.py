@@ -18,7 +18,8 @@ from corral.files import writing
 from corral.host.answers import STATE
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
-from corral.plan.host import HostPlan, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 from corral.project import project_root
 from corral.remote.helper import call_helper, on_all
 from corral.store.api_keys import KeyFile, LostKeysError

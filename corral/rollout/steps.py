@@ -8,7 +8,7 @@ from typing import Any
 
 from corral.errors import CorralError
 from corral.host.activation_report import Report
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.planning.waves import Wave
 from corral.remote.helper import on_all
 from corral.rollout.activation import Driver, NoGateway, Traffic, history, kept_plan

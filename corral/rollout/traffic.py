@@ -14,7 +14,7 @@ from corral.gateway.control import Installed
 from corral.gateway.moves import Place
 from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan, server_name
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.planning.gateways import gateways_of, instance_keys
 from corral.planning.planner import Planner
 from corral.planning.waves import Pools

@@ -7,7 +7,7 @@ import pytest
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
-from corral.plan.host import Endpoint
+from corral.plan.instance import Endpoint
 from tests.lab.server_starts import Case, Started, start_each
 from tests.lab.workspace import CHECKOUT, Workspace
 

@@ -9,7 +9,7 @@ from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
 from corral.export.env import split
-from corral.plan.host import Endpoint
+from corral.plan.instance import Endpoint
 from tests.samples import ROOT
 from tests.unit.engine_profiles import PORTABLE, profile
 

@@ -7,7 +7,7 @@ from typing import Any
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
-from corral.plan.host import Endpoint
+from corral.plan.instance import Endpoint
 
 BASE: dict[str, Any] = {
     "model": "small",

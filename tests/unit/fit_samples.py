@@ -11,7 +11,7 @@ from corral.catalog.profile import Profile
 from corral.fit.gguf import Header, Tensor, Value, parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.shape import Shape
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from lab.model_headers import DEEPSEEK_V2_5, GLM_4_7, GLM_4_7_FLASH
 from tests.headers import made_header
 from tests.samples import ROOT

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from corral.plan.host import INSTANCE_FILES, HostPlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import INSTANCE_FILES
 from corral.project import load_planner
 from corral.remote import asking
 from lab.odd_host import Answer, OddHosts

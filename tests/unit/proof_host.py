@@ -15,7 +15,8 @@ from corral.fit.headers import HeaderStore
 from corral.host.fit_verdict import Verdict
 from corral.inventory.hosts import parse_host
 from corral.paths import HostPaths
-from corral.plan.host import DeviceNeed, HostPlan, InstanceNeed
+from corral.plan.host import HostPlan
+from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.project import helper_package, load_planner
 from corral.remote.helper_archive import archive
 from tests.samples import ROOT

@@ -12,7 +12,7 @@ from corral.errors import CorralError
 from corral.gateway.moves import Place
 from corral.host.activation_report import Report, told
 from corral.host.state import HostState, InstanceState
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.remote import job
 from corral.remote.asking import UnreachedError
 from corral.remote.job import Heard, News

@@ -11,7 +11,7 @@ from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.engines.benchmark import BenchWords, Sizes, sizes
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from tests.samples import ROOT
 
 ON_GPU = ResolvedPlacement(gpu_layers="all")

@@ -11,7 +11,7 @@ from corral.engines import engine_module
 from corral.inventory.hosts import load_inventory, parse_host
 from corral.lock.lock_file import Lock, LockedEngine, LockedFile, LockedModel
 from corral.paths import HOST_PATHS
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.planning.planner import Planner
 from tests.headers import MadeHeaders
 from tests.samples import ROOT

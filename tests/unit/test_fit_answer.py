@@ -13,7 +13,7 @@ from corral.fit.answer import HOST_RESERVE_MIB, Answer, Room, Row, answer, host_
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError
-from corral.plan.host import DeviceNeed
+from corral.plan.placement import DeviceNeed
 from tests.unit.fit_samples import (
     A100_MIB,
     AIR,

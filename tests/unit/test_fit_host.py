@@ -12,7 +12,7 @@ from corral.errors import CorralError
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.host import Candidate, GpuName, Placed, even_split, fit_host
 from corral.fit.model import ModelFile
-from corral.plan.host import DeviceNeed
+from corral.plan.placement import DeviceNeed
 from tests.unit.fit_samples import (
     A100_MIB,
     AIR,

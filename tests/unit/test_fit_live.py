@@ -12,7 +12,8 @@ from corral.cli.views.instances import Standing, status_table
 from corral.host.answers import FoundInstance
 from corral.host.state import GpuHost, GpuProcess
 from corral.inventory.hosts import Host
-from corral.plan.host import DeviceNeed, HostPlan, InstanceNeed
+from corral.plan.host import HostPlan
+from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.terminal import show
 from tests.gpu_samples import gpu, serving
 from tests.samples import CHAT, GPU, LONG, ROOT, plan

@@ -16,7 +16,7 @@ from corral.catalog.profile import Profile
 from corral.fit.devices import devices
 from corral.fit.estimate import Estimate, Need, estimate
 from corral.fit.kv_cache import kv_bytes
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from tests.unit.fit_samples import (
     AIR,
     DEEPSEEK,

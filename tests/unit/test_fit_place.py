@@ -13,7 +13,7 @@ from corral.catalog.profile import Profile
 from corral.fit.devices import HOST, devices
 from corral.fit.estimate import estimate
 from corral.fit.place import DoesNotFitError, place
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 from tests.unit.fit_samples import (
     AIR,
     DENSE,

@@ -9,7 +9,7 @@ import pytest
 from corral.errors import CorralError
 from corral.fit.headers import ShardSource, StoredHeader
 from corral.fit.sources import LockedModels, with_headers
-from corral.plan.host import ShardPlan
+from corral.plan.weights import ShardPlan
 from tests.headers import NoHub
 from tests.samples import REPO, REVISION, catalog, lock
 from tests.unit.fit_samples import AIR, header, model

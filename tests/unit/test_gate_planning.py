@@ -10,7 +10,8 @@ import pytest
 from corral.catalog.entries import Catalog
 from corral.catalog.gate import GoldenPrompt
 from corral.errors import CorralError
-from corral.plan.host import INSTANCE_FILES, GatePlan, InstancePlan
+from corral.plan.gate import GatePlan
+from corral.plan.instance import INSTANCE_FILES, InstancePlan
 from corral.planning.planner import Planner
 from corral.schema import parse
 from tests.samples import CHAT, GPU, host, planner

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from corral.catalog.profile import Profile
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.planning.planner import Planner
 from tests.samples import CHAT, GPU, LONG, host, lock, plan, planner
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from corral.plan.host import INSTANCE_FILES
+from corral.plan.instance import INSTANCE_FILES
 from corral.planning.kept import kept_plan, named_plan
 from tests.samples import CHAT, LONG, host, plan
 

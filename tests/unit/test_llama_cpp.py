@@ -10,7 +10,7 @@ from corral.catalog.entries import Engine
 from corral.catalog.profile import KvType
 from corral.engines import engine_module
 from corral.engines.flag_table import flags_of
-from corral.plan.host import Endpoint
+from corral.plan.instance import Endpoint
 from tests.unit.engine_profiles import PORTABLE, argv, profile, told
 
 ENGINE = Engine(

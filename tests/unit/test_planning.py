@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from corral.plan.host import HostPlan, InstancePlan, ResolvedPlacement
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
+from corral.plan.placement import ResolvedPlacement
 from corral.schema import Frozen
 from tests.samples import CHAT, COMMIT, GPU, LONG, REPO, REVISION, SOCKET, host, plan, planner
 

@@ -12,7 +12,9 @@ from corral.findings import Finding
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.host import Candidate, fit_host
 from corral.host.state import GpuProcess, HostState
-from corral.plan.host import DeviceNeed, HostPlan, InstanceNeed, InstancePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
+from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.preflight.memory import fit_findings
 from tests.gpu_samples import gpu, gpu_plan, serving
 from tests.samples import ROOT, bare

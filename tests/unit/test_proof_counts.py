@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.plan.host import DeviceNeed
+from corral.plan.placement import DeviceNeed
 from tests.unit.proof_host import CHAT, NEED, ON_GPUS, ProofHost, with_instances, with_need
 from tests.unit.running_hub import RunningHub
 

@@ -8,7 +8,7 @@ import pytest
 
 from corral.catalog.entries import Catalog, Platform
 from corral.errors import CorralError
-from corral.plan.host import ReleasePlan
+from corral.plan.release import ReleasePlan
 from corral.planning.planner import Planner
 from tests.samples import CHAT, DRIVERS, GPU, LONG, catalog, host, planner
 

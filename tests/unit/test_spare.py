@@ -9,7 +9,8 @@ import pytest
 
 from corral.errors import CorralError
 from corral.host.state import Listener
-from corral.plan.host import HostPlan, InstancePlan, SparePlan
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan, SparePlan
 from corral.preflight.checks import preflight
 from tests.samples import CHAT, GPU, LONG, NOW_SECONDS, SOCKET, bare, plan
 

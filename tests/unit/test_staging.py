@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.paths import HostPaths
-from corral.plan.host import INSTANCE_FILES, InstancePlan
+from corral.plan.instance import INSTANCE_FILES, InstancePlan
 from corral.remote.helper_archive import archive
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module

@@ -13,7 +13,7 @@ from corral.gateway import control
 from corral.gateway.control import Drained, ServerState
 from corral.gateway.moves import Place
 from corral.plan.gateway import GatewayPlan, Member, Pool
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.rollout import traffic
 from corral.rollout.traffic import Gateways
 from tests.samples import CHAT, host, plan, planner

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from corral.paths import HostPaths
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.planning.unit import escape
 from tests.samples import CHAT, GPU, SOCKET, host, planner
 

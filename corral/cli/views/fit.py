@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from corral.fit.answer import Answer, Row
 from corral.fit.offers import Offer
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 _BAR_CELLS = 50
 # Parts of a bar, in order: what they stand for.

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from corral.host.answers import FoundInstance, ShardCheck
 from corral.host.checks import Check
-from corral.plan.host import InstancePlan
+from corral.plan.instance import InstancePlan
 from corral.terminal import Rows, coloured
 
 

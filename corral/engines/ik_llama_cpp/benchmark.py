@@ -15,7 +15,7 @@ from corral.engines.flag_table import Settings
 from corral.engines.ik_llama_cpp.flags import FLAGS
 from corral.engines.llama.rows import DEVICES, KV, LOADING, OWN, THREADS
 from corral.engines.llama.server import sampled
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 # It pads its context to this.
 _CONTEXT_STEP_TOKENS = 256

@@ -18,7 +18,7 @@ from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
 from corral.engines.ik_llama_cpp.flags import FLAGS, LOAD_MODES
 from corral.engines.ik_llama_cpp.kv_types import BUILT_PAIRS, kv_problems
 from corral.engines.llama.server import LlamaServer, gpu_problems, split_mode_problems
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 _MIB = 1024**2
 # It held 90 to 250 MiB more than mainline in three settings on an H200.

@@ -11,7 +11,8 @@ from corral.engines.base import MemoryRules
 from corral.engines.benchmark import Case, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
 from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
-from corral.plan.host import Endpoint, ResolvedPlacement
+from corral.plan.instance import Endpoint
+from corral.plan.placement import ResolvedPlacement
 
 # What published figures of perplexity are made with. The text must have twice as many tokens.
 _PERPLEXITY_TOKENS = "512"

@@ -14,7 +14,7 @@ from corral.engines.flag_table import Settings
 from corral.engines.llama.rows import BATCHES, CACHE, DEVICES, KV, LOADING, THREADS
 from corral.engines.llama.server import sampled
 from corral.engines.llama_cpp.flags import FLAGS
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 # What --cpu-moe stands for (common.h, LLM_FFN_EXPS_REGEX); llama-bench has no such flag.
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"

@@ -18,7 +18,7 @@ from corral.engines.llama.server import LlamaServer, gpu_problems, split_mode_pr
 from corral.engines.llama_cpp import benchmark
 from corral.engines.llama_cpp.chat_templates import BUILT_IN
 from corral.engines.llama_cpp.flags import FLAGS
-from corral.plan.host import ResolvedPlacement
+from corral.plan.placement import ResolvedPlacement
 
 # common/arg.cpp, kv_cache_types.
 _KV_TYPES: frozenset[KvType] = frozenset(
