@@ -6,7 +6,7 @@ from functools import partial
 
 from corral.project import project_root
 from deploys import waves
-from deploys.fleet import gateways
+from deploys.run import fleet
 from deploys.target import Target
 from operations import gateway as gateway_operations
 
@@ -16,7 +16,7 @@ def gateway(target: Target) -> None:
 
     Every host of an inventory with a gateway has the operation: their order is the same then.
     """
-    if gateways():
+    if fleet().gateways:
         gateway_operations.generation(
             plan=target.plan, waiting=target.waiting_gateway(), asker=target.asker, name="Gateway"
         )
@@ -24,7 +24,7 @@ def gateway(target: Target) -> None:
 
 def switch_gateway(target: Target) -> None:
     """Switch to it, once the instances have changed; each of them moved with its own activation."""
-    if not gateways():
+    if not fleet().gateways:
         return
     waiting = target.waiting_gateway() is not None
     gateway_operations.switch(

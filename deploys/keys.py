@@ -7,7 +7,6 @@ from functools import cache
 from corral_shared.text import printable
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import State
-from pyinfra.context import ctx_state
 
 from corral.errors import CorralError
 from corral.host.state import HostState
@@ -17,28 +16,30 @@ from corral.keys.proof import check_document
 from corral.plan.host import HostPlan
 from corral.planning.gateways import instance_keys, needed_keys
 from corral.store.api_keys import KeyFile, make_missing
-from deploys.fleet import everyone, gateways
+from deploys.run import fleet, state
 
 
-def keys(this: Host, plan: HostPlan, state: HostState) -> dict[str, KeyFile]:
+def keys(this: Host, plan: HostPlan, found: HostState) -> dict[str, KeyFile]:
     """Instance name -> its keys; none for a host that does not tell what it has.
 
     Those of its gateway are in the store afterwards. Raises CorralError, of all lost keys at once.
     """
-    if not state.readable:
+    if not found.readable:
         return {}
 
-    def held(host: Host) -> frozenset[str]:
-        return names_in(state) if host.name == this.name else _asked(_state(), host.name)
+    everyone, gateways = fleet().everyone, fleet().gateways_of(this)
 
-    make_missing(needed_keys(this, everyone(), gateways()), held)
-    return {i.name: instance_keys(this, i.name, everyone(), gateways()) for i in plan.instances}
+    def held(host: Host) -> frozenset[str]:
+        return names_in(found) if host.name == this.name else _asked(state(), host.name)
+
+    make_missing(needed_keys(this, everyone, gateways), held)
+    return {i.name: instance_keys(this, i.name, everyone, gateways) for i in plan.instances}
 
 
 def proof(this: Host, plan: HostPlan) -> str:
     """The plan as checks take it, with digests of the store's keys. Raises PyinfraError."""
     try:
-        return check_document(this, plan, everyone(), gateways())
+        return check_document(this, plan, fleet().everyone, fleet().gateways_of(this))
     except CorralError as error:
         raise PyinfraError(printable(error)) from error
 
@@ -46,9 +47,4 @@ def proof(this: Host, plan: HostPlan) -> str:
 @cache
 def _asked(_: State, name: str) -> frozenset[str]:
     """Of a gateway in front of a host, once a run."""
-    return held_names(next(host for host in everyone() if host.name == name))
-
-
-def _state() -> State:
-    found: State = ctx_state.get()  # type: ignore[no-untyped-call]
-    return found
+    return held_names(next(host for host in fleet().everyone if host.name == name))

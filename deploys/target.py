@@ -24,8 +24,9 @@ from corral.remote.root import by_root
 from corral.store.api_keys import KeyFile
 from corral.store.engine_archives import ArchiveStore, archives_folder
 from deploys import waves
-from deploys.fleet import for_host, gateways, parsed, planner, tell
+from deploys.fleet import tell
 from deploys.keys import keys
+from deploys.run import fleet
 from facts.host import State
 from operations.asker import Asker
 
@@ -115,11 +116,8 @@ _AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_s
 def current_target() -> Target:
     """Plan the host that pyinfra prepares, and look at it once. A mistake stops the whole run."""
     try:
-        this = parsed(host)
-        plan = planner().plan_host(this)
-        plan = plan.model_copy(
-            update={"builds": for_host(this), "gateway": gateways().get(this.name)}
-        )
+        plan = fleet().plan(host.name)
+        this = fleet().host(host.name)
         state = _observed(this, plan)
         target = Target(
             host=this,

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from functools import cache
 
 from corral_shared.text import printable
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import State
-from pyinfra.context import ctx_state
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.planning.waves import Pools, Wave, waves
+from corral.planning.waves import Wave
 from corral.rollout.activation import Traffic
-from corral.rollout.traffic import traffic as traffic_of
-from deploys.fleet import parsed, planner
+from deploys.run import Run, failed, state, this_run
 from operations.telling import complain, warn
 
 # Each host goes its own way with these, so that no host waits for another's wave.
 _WITHOUT_STEPS = {"--no-wait", "--serial"}
-
-
-@dataclass
-class _Run:
-    """Told while pyinfra prepares; asked while it runs.
-
-    + told: hosts of this run; + left_out: those that had failed when the first wave was due
-    """
-
-    hosts: list[Host]
-    traffic: Traffic
-    pools: Pools
-    told: set[str] = field(default_factory=set)
-    waiting: set[str] = field(default_factory=set)
-    done: set[str] = field(default_factory=set)
-    left_out: frozenset[str] | None = None
-
-
-@cache
-def _run(of: State) -> _Run:
-    hosts = [parsed(host) for host in of.inventory]
-    return _Run(hosts, *traffic_of(hosts, planner(), warn))
-
-
-def _this_run() -> _Run:
-    return _run(_state())
-
-
-def _state() -> State:
-    found: State = ctx_state.get()  # type: ignore[no-untyped-call]
-    return found
 
 
 def numbers() -> range:
@@ -60,21 +26,21 @@ def numbers() -> range:
         raise PyinfraError(
             f"waves cannot be kept with {found[0]}\n  Next: run the deploy without it"
         )
-    run = _this_run()
     try:
-        return range(len(waves(run.hosts, run.pools)))
+        run = this_run()
+        return range(len(run.fleet.waves()))
     except CorralError as error:
         raise PyinfraError(printable(error)) from error
 
 
 def traffic() -> Traffic:
     """The gateways of this inventory."""
-    return _this_run().traffic
+    return this_run().traffic
 
 
 def tell(host: Host, *, waiting: bool) -> None:
     """Note whether a host has instances that do not serve what is planned."""
-    run = _this_run()
+    run = this_run()
     run.told.add(host.name)
     if waiting:
         run.waiting.add(host.name)
@@ -85,23 +51,23 @@ def is_turn(host: Host, number: int) -> bool:
 
     Only known once pyinfra has prepared. What stops a wave is said once.
     """
-    run = _this_run()
+    run = this_run()
     if run.left_out is None:
-        run.left_out = _failed()
-    due = waves(run.hosts, run.pools, run.waiting - run.left_out)
+        run.left_out = failed()
+    due = run.fleet.waves(run.waiting - run.left_out)
     if number >= len(due) or host.name not in due[number].hosts:
         return False
     if reason := _obstacle(run, host):
-        _say_once(_state(), f"{due[number].name} does not start: {reason}")
+        _say_once(state(), f"{due[number].name} does not start: {reason}")
         return False
-    _warn_once(_state(), due[number])
+    _warn_once(state(), due[number])
     return True
 
 
-def _obstacle(run: _Run, host: Host) -> str:
+def _obstacle(run: Run, host: Host) -> str:
     left_out = run.left_out or frozenset()
-    if failed := sorted(_failed() - left_out):
-        return f"{', '.join(failed)} failed. Next: mend that, then run the same deploy again"
+    if names := sorted(failed() - left_out):
+        return f"{', '.join(names)} failed. Next: mend that, then run the same deploy again"
     if left_out and not host.spec.without_failed:
         return (
             f"{', '.join(sorted(left_out))} failed before, or was not reached, and no service was "
@@ -123,25 +89,21 @@ def _warn_once(_: State, wave: Wave) -> None:
 
 def finish(host: Host) -> None:
     """Note that a host serves its plan now."""
-    _this_run().done.add(host.name)
+    this_run().done.add(host.name)
 
 
 def is_done(host: Host) -> bool:
     """Whether a host had nothing to change, or has changed."""
-    run = _this_run()
+    run = this_run()
     return host.name not in run.waiting or host.name in run.done
 
 
 def is_settled(server: str) -> bool:
     """Whether HOST/INSTANCE serves its plan, as far as this run knows."""
-    run, host = _this_run(), server.rpartition("/")[0]
+    run, host = this_run(), server.rpartition("/")[0]
     return host in run.told and (host not in run.waiting or host in run.done)
 
 
 def may_end(host: Host) -> bool:
     """Whether no host failed but those that are gone on without."""
-    return not _failed() or host.spec.without_failed
-
-
-def _failed() -> frozenset[str]:
-    return frozenset(host.name for host in _state().failed_hosts)
+    return not failed() or host.spec.without_failed

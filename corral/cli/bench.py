@@ -131,24 +131,22 @@ def _benchmarks(
     names: tuple[str, ...], inventory: Path | None, where: Where, repetitions: int
 ) -> list[list[Benchmark]]:
     """Those of one host together, as they run one after the other."""
-    planner = load_planner(project_root())
-    found = []
-    for host, chosen in select(names, inventory):
-        plan = planner.plan_host(host)
-        found.append(
-            [
-                Benchmark(
-                    host=host,
-                    plan=plan,
-                    instance=instance,
-                    profile=planner.catalog.profile(instance.profile, where=host.name),
-                    where=where,
-                    repetitions=repetitions,
-                )
-                for instance in chosen.instances
-            ]
-        )
-    return found
+    catalog = load_planner(project_root()).catalog
+    return [
+        [
+            Benchmark(
+                host=host,
+                plan=fleet.whole(host.name),
+                instance=instance,
+                profile=catalog.profile(instance.profile, where=host.name),
+                where=where,
+                repetitions=repetitions,
+            )
+            for instance in chosen.instances
+        ]
+        for fleet in select(names, inventory)
+        for host, chosen in fleet.pairs()
+    ]
 
 
 def _run_all(benchmarks: list[Benchmark], store: ResultStore) -> list[Result | CorralError]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import inventory_option, select
+from corral.cli.select import inventory_option, select_hosts
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
@@ -31,7 +31,7 @@ def export(name: str, form: str, output: Path | None, force: bool, inventory: Pa
 
 
 def _subject(name: str, inventory: Path | None) -> Subject:
-    found = [(plan, i) for _, plan in select((name,), inventory) for i in plan.instances]
+    found = [(plan, i) for _, plan in select_hosts((name,), inventory) for i in plan.instances]
     if len(found) != 1:
         names = " and ".join(f"{plan.host}/{i.name}" for plan, i in found) or "no instance"
         raise CorralError(name, f"names {names}", "name one as HOST/INSTANCE, or give -i INVENTORY")

@@ -16,6 +16,7 @@ from corral.gateway import control
 from corral.gateway.control import ServerState
 from corral.inventory.hosts import Host, Inventory
 from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, server_name
+from corral.planning.fleet import plan_fleet
 from corral.planning.gateways import gateways_of
 from corral.project import load_planner, project_root
 from corral.remote.helper import on_all
@@ -128,10 +129,9 @@ def _gateways(inventory: Path | None) -> tuple[Found, list[CorralError]]:
 
 def _plans(inventory: Inventory) -> tuple[dict[str, GatewayPlan], CorralError | None]:
     try:
-        for mistake in inventory.mistakes.values():
-            raise mistake
         planner = load_planner(project_root(), tolerant=True)
-        return planner.gateways(inventory.hosts), None
+        fleet = plan_fleet(inventory.hosts, planner, mistakes=inventory.mistakes)
+        return dict(fleet.whole_gateways()), None
     except CorralError as error:
         return {}, error
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import inventories, inventory_option, select
+from corral.cli.select import inventory_option, select, tell
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.planning.builders import Build, builds, differences
-from corral.project import load_planner, project_root
+from corral.planning.builders import differences
+from corral.planning.fleet import FleetPlan
 from corral.store.engine_archives import ArchiveStore, archives_folder
 from corral.terminal import say, say_json
 
@@ -26,15 +27,24 @@ from corral.terminal import say, say_json
 @inventory_option
 def plan(host: str, as_json: bool, inventory: Path | None) -> None:
     """Print what HOST will get: releases, shards, units and command lines."""
-    found = [(h, p) for h, p in select((host,), inventory) if h.name == host]
+    found = [fleet for fleet in select((host,), inventory) if host in fleet.names]
     if len(found) != 1:
         raise CorralError(host, f"{len(found)} hosts are called so", "give -i INVENTORY")
-    described, planned = found[0]
-    _check_flags(described, planned)
+    fleet = found[0]
+    planned = fleet.plan(host)
+    _check_flags(fleet.host(host), planned)
     if as_json:
         say_json(planned.model_dump(mode="json"))
     else:
-        say(describe(planned, _fleet(host, inventory)))
+        say(describe(planned, fleet.builds))
+    _tell_unread(fleet)
+
+
+def _tell_unread(fleet: FleetPlan) -> None:
+    """Hosts that a plan knows nothing of, each with its mistake."""
+    if names := ", ".join(fleet.unread):
+        say(f"who builds and who gets releases is said without {names}:", err=True)
+        tell(fleet.unread.values())
 
 
 def _check_flags(host: Host, plan: HostPlan) -> None:
@@ -44,15 +54,6 @@ def _check_flags(host: Host, plan: HostPlan) -> None:
     for instance in plan.instances:
         if archive := known[instance.release]:
             refuse_unknown_flags(instance, archive.flags, where=host.name)
-
-
-def _fleet(host: str, inventory: Path | None) -> dict[str, Build]:
-    """Who builds what in the inventory of a host."""
-    for one in inventories(inventory).read:
-        if host in (known.name for known in one.hosts):
-            planner = load_planner(project_root())
-            return builds(one.hosts, {known.name: planner.releases(known) for known in one.hosts})
-    return {}
 
 
 def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:

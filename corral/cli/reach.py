@@ -18,8 +18,8 @@ from corral.inventory.hosts import Host, Inventory
 from corral.keys.proof import check_document
 from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
+from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.planning.kept import kept_plan, named_plan
-from corral.planning.planner import Planner
 from corral.project import load_planner, project_root
 from corral.remote.helper import call_helper, on_all
 from corral.rollout.activation import Traffic
@@ -97,15 +97,25 @@ def as_kept(target: Target, *, plans_needed: bool = True) -> HostPlan:
     return kept_plan(target.host, {name: found[name].plan for name in target.names})
 
 
+def fleet_of(inventory: Inventory) -> FleetPlan:
+    """The plan of an inventory, whatever of the catalog is wrong that others use.
+
+    Raises CorralError.
+    """
+    planner = load_planner(project_root(), tolerant=True)
+    return plan_fleet(inventory.hosts, planner, mistakes=inventory.mistakes)
+
+
 def traffic_of(target: Target) -> Traffic:
     """What keeps requests from an instance of a host while it changes, its gateways' word if the
     inventory cannot be planned.
     """
-    hosts = target.inventory.hosts
-    if not target.inventory.mistakes:
-        with suppress(CorralError):
-            return traffic(hosts, load_planner(project_root(), tolerant=True), say)[0]
-    return traffic_as_found(hosts, say)
+    with suppress(CorralError):
+        fleet = fleet_of(target.inventory)
+        # Raises where one of them is not known, or not whole.
+        fleet.whole_gateways()
+        return traffic(fleet, say)
+    return traffic_as_found(target.inventory.hosts, say)
 
 
 @dataclass(frozen=True)
@@ -123,11 +133,10 @@ def planned(targets: Sequence[Target]) -> Planned:
     """Plans of hosts, one whose plan cannot be made beside the others."""
     plans: dict[str, HostPlan] = {}
     mistakes: dict[str, CorralError] = {}
-    try:
-        planner = load_planner(project_root(), tolerant=True)
-    except CorralError as error:
-        return Planned({}, {target.host.name: error for target in targets})
-    answers = on_all(lambda target: _plan(target, planner), targets)
+    fleets: dict[Path, FleetPlan | CorralError] = {}
+    for inventory in {target.inventory.path: target.inventory for target in targets}.values():
+        fleets[inventory.path] = _fleet(inventory)
+    answers = on_all(lambda target: _plan(target, fleets[target.inventory.path]), targets)
     for target, answer in zip(targets, answers, strict=True):
         if isinstance(answer, CorralError):
             mistakes[target.host.name] = answer
@@ -136,33 +145,28 @@ def planned(targets: Sequence[Target]) -> Planned:
     return Planned(plans, mistakes)
 
 
-def _plan(target: Target, planner: Planner) -> HostPlan | CorralError:
-    if mistake := target.inventory.mistakes.get(target.host.name):
-        return mistake
+def _fleet(inventory: Inventory) -> FleetPlan | CorralError:
     try:
-        plan = planner.plan_host(target.host)
-        gateways = planner.gateways(_whole(target)) if _is_gateway(target) else {}
+        return fleet_of(inventory)
     except CorralError as error:
         return error
-    kept = tuple(i for i in plan.instances if i.name in target.names)
-    return plan.model_copy(update={"instances": kept, "gateway": gateways.get(target.host.name)})
+
+
+def _plan(target: Target, fleet: FleetPlan | CorralError) -> HostPlan | CorralError:
+    if isinstance(fleet, CorralError):
+        return fleet
+    host = target.host.name
+    names = [f"{host}/{name}" for name in target.names]
+    try:
+        return fleet.select(names, gateways=[host] if target.whole else ()).plan(host)
+    except CorralError as error:
+        return error
 
 
 def with_keys(target: Target, plan: HostPlan) -> str:
     """A plan as checks take it, with what the store says of its keys. Raises CorralError."""
-    hosts, plans = target.inventory.hosts, {}
-    if any(host.data.get("gateway") for host in hosts):
-        hosts = _whole(target)
-        plans = load_planner(project_root(), tolerant=True).gateways(hosts)
+    hosts = target.inventory.hosts
+    if not any(host.data.get("gateway") for host in hosts):
+        return check_document(target.host, plan, hosts, {})
+    plans = fleet_of(target.inventory).gateways_of(target.host)
     return check_document(target.host, plan, hosts, plans)
-
-
-def _is_gateway(target: Target) -> bool:
-    return target.whole and target.host.spec.gateway is not None
-
-
-def _whole(target: Target) -> tuple[Host, ...]:
-    """All hosts of its inventory. Raises CorralError for a mistake: a gateway serves for all."""
-    for mistake in target.inventory.mistakes.values():
-        raise mistake
-    return target.inventory.hosts

@@ -120,7 +120,9 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
 def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     names = [f"{name}/{i.name}" for name in staged for i in hosts[name][1].instances]
-    if problems := Health(hosts, found.document).problems(names):
+    left_out = hosts.keys() - set(staged)
+    health, gateways = Health(found.checked, found.document), found.verified_gateways(left_out)
+    if problems := health.problems(names, gateways=gateways):
         raise CorralError("verification", "; ".join(problems), "`corral logs HOST/INSTANCE`")
     say(f"nothing to do: {len(names)} instances serve their plan, verified")
     sys.exit(CONVERGED)

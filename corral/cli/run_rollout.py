@@ -55,8 +55,11 @@ def run_course(
     try:
         holds.need(touched)
         save = partial(_save, journals)
-        health = Health(hosts, found.document)
-        means = Means(hosts, drive, health, holds.check, save, view, gateways)
+        verified = found.verified_gateways(begun.left_out)
+        means = Means(
+            hosts, drive, Health(found.checked, found.document), holds.check, save, view,
+            gateways, verified,
+        )  # fmt: skip
         with view if isinstance(view, LiveView) else nullcontext():
             ended = Course(begun, means, leave).run()
     except KeyboardInterrupt:

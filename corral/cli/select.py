@@ -10,9 +10,8 @@ import click
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory, read_inventory
-from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
-from corral.planning.planner import Planner
+from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
 from corral.terminal import say_error
@@ -91,29 +90,21 @@ def fleets(chosen: Path | None) -> list[list[Host]]:
     return [list(one.hosts) for one in found.read]
 
 
-def select(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
-    """Hosts with plans, narrowed to what ``names`` say: HOST, INSTANCE or HOST/INSTANCE.
+def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:
+    """What ``names`` say of each inventory: HOST, INSTANCE or HOST/INSTANCE.
 
     No name means every host, which needs an inventory to be chosen. Raises CorralError, also for
-    a mistake in an inventory of these hosts.
+    a mistake in a host that is meant.
     """
     found = named(names, chosen)
     planner = load_planner(project_root())
-    selected = []
-    for inventory in found.read:
-        wanted = {host.name: matching(host, names) for host in inventory.hosts}
-        if not any(wanted.values()):
-            continue
-        for mistake in inventory.mistakes.values():
-            raise mistake
-        gateways = _gateways(names, inventory.hosts, planner)
-        for host in inventory.hosts:
-            if wanted[host.name]:
-                plan = planner.plan_host(host)
-                kept = tuple(i for i in plan.instances if i.name in wanted[host.name])
-                changes = {"instances": kept, "gateway": gateways.get(host.name)}
-                selected.append((host, plan.model_copy(update=changes)))
-    return selected
+    whole = [plan_fleet(i.hosts, planner, mistakes=i.mistakes) for i in found.read]
+    return [part for part in (fleet.select(names) for fleet in whole) if part.hosts]
+
+
+def select_hosts(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
+    """The hosts of all inventories that ``names`` fit, with their plans. Raises CorralError."""
+    return [pair for fleet in select(names, chosen) for pair in fleet.pairs()]
 
 
 def named(names: tuple[str, ...], chosen: Path | None) -> Inventories:
@@ -149,16 +140,6 @@ def _unknown(name: str, found: Inventories) -> CorralError:
     known = {n for h in found.hosts for n in (h.name, *h.instance_names)}
     hint = did_you_mean(name.split("/")[-1], known)
     return CorralError(name, f"no such host or instance{hint}", "see inventories/")
-
-
-def _gateways(
-    names: tuple[str, ...], hosts: tuple[Host, ...], planner: Planner
-) -> dict[str, GatewayPlan]:
-    """Plans of the gateways that are named, or of all."""
-    if not any(host.spec.gateway and (not names or host.name in names) for host in hosts):
-        return {}
-    plans = planner.gateways(hosts)
-    return {name: plan for name, plan in plans.items() if not names or name in names}
 
 
 def _matches(name: str, host: Host, instance: str) -> bool:

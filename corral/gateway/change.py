@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from corral_shared.gateway_lines import Line, base, server_lines
+from corral_shared.gateway_lines import server_lines
 
 from corral.errors import CorralError
 from corral.gateway import control
@@ -14,13 +14,11 @@ from corral.gateway.control import Installed
 from corral.gateway.files import CONFIG, UPSTREAM, GatewayFiles, gateway_files
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, HostPaths
-from corral.plan.gateway import GatewayPlan, Member, Pool
+from corral.plan.gateway import GatewayPlan, Pool
+from corral.planning.gateway_between import Settled, plan_as_far
 from corral.schema import Frozen
 from corral.store.api_keys import keys_in
 from corral.store.gateway_keys import upstream_keys
-
-# Whether ``host/instance`` serves its plan, as far as is known.
-Settled = Callable[[str], bool]
 
 
 class GatewayChange(Frozen):
@@ -49,33 +47,7 @@ def change(
 
 def as_far(planned: GatewayPlan, now: Installed, settled: Settled) -> GatewayPlan:
     """The plan, with each server that has not changed yet where the gateway finds it now."""
-    known = server_lines(now.config)
-    pools = tuple(_as_far(pool, planned, known, settled) for pool in planned.pools)
-    return planned.model_copy(update={"pools": pools})
-
-
-def _as_far(pool: Pool, planned: GatewayPlan, known: list[Line], settled: Settled) -> Pool:
-    found: list[Member] = []
-    for member in pool.members:
-        found += [member] if settled(member.name) else _now(member, pool, known)
-    # One that changes its alias stays where its clients are until it has changed.
-    leaving = [m for other in planned.pools if other is not pool for m in other.members]
-    for member in leaving:
-        if not settled(member.name):
-            found += _now(member, pool, known)
-    # A pool that nobody knows yet has nobody to spare.
-    return pool.model_copy(update={"members": tuple(found) or pool.members})
-
-
-def _now(member: Member, pool: Pool, known: list[Line]) -> list[Member]:
-    """Where the gateway looks for a server; in two places while it moves."""
-    found = []
-    for line in known:
-        if line["pool"] == pool.name and base(line["server"]) == member.server:
-            address, _, port = line["place"].rpartition(":")
-            here = {"server": line["server"], "address": address.strip("[]"), "port": int(port)}
-            found.append(member.model_copy(update=here))
-    return found
+    return plan_as_far(planned, server_lines(now.config), settled)
 
 
 def shown_keys(

@@ -10,8 +10,9 @@ from corral_shared.gateway_lines import NEXT, Line, lines_of, server_lines
 from corral.gateway import control
 from corral.gateway.control import Installed, ServerState
 from corral.inventory.hosts import Host
-from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, place_of, reached_at, server_name
+from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, server_name
 from corral.plan.instance import InstancePlan
+from corral.planning.gateway import place_of, reached_at
 from corral.schema import Frozen
 
 # In HAProxy's words, behind an asterisk while the next check runs.

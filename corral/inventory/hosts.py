@@ -203,24 +203,35 @@ def read_inventory(path: Path) -> Inventory:
     hosts: list[Host] = []
     mistakes: dict[str, CorralError] = {}
     for name, data in host_data(path).items():
-        try:
-            hosts.append(parse_host(name, data, origin=str(path)))
-        except CorralError as error:
-            mistakes[name] = error
-            hosts += _reachable(name, data, origin=str(path))
+        host, mistake = read_host(name, data, origin=str(path))
+        hosts += [host] if host else []
+        mistakes |= {name: mistake} if mistake else {}
     return Inventory(path=path, hosts=tuple(hosts), mistakes=mistakes)
 
 
-def _reachable(name: str, data: dict[str, Any], *, origin: str) -> list[Host]:
+def read_host(
+    name: str, data: dict[str, Any], *, origin: str
+) -> tuple[Host | None, CorralError | None]:
+    """As ``parse_host``; beside a mistake, the host with what of it is right, to be reached.
+
+    None instead of a host whose very name cannot be used.
+    """
+    try:
+        return parse_host(name, data, origin=origin), None
+    except CorralError as error:
+        return _reachable(name, data, origin=origin), error
+
+
+def _reachable(name: str, data: dict[str, Any], *, origin: str) -> Host | None:
     """A host with a mistake in its data, with each key that is right for itself."""
     try:
         _refuse_name(name, origin, f"edit {origin}")
     except CorralError:
-        return []
+        return None
     right = {k: v for k, v in data.items() if k in HostSpec.model_fields and _is_right({k: v})}
     instances = [one for one in _dicts(data.get("instances")) if _is_right({"instances": [one]})]
     spec = HostSpec.model_validate({**right, "instances": instances})
-    return [Host(name=name, data=dict(data), spec=spec, origin=_file(origin))]
+    return Host(name=name, data=dict(data), spec=spec, origin=_file(origin))
 
 
 def _file(origin: str) -> str:

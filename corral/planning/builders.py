@@ -5,31 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from corral.inventory.hosts import Host
+from corral.plan.fleet import Build
 from corral.plan.release import ReleasePlan
-from corral.schema import Frozen
-
-
-class Build(Frozen):
-    """One release, built once for all who run it.
-
-    + candidates: hosts that may build it, the best first; + users: hosts that run it
-    + because: why the first candidate is the first
-    """
-
-    release: ReleasePlan
-    candidates: tuple[str, ...]
-    users: tuple[str, ...]
-    because: str
-
-    @property
-    def builder(self) -> str:
-        """Who builds it, unless that host fails."""
-        return self.candidates[0]
-
-    @property
-    def receivers(self) -> tuple[str, ...]:
-        """Hosts that get it as an archive."""
-        return tuple(name for name in self.users if name != self.builder)
 
 
 def builds(
@@ -103,3 +80,14 @@ def _option_pairs(ours: ReleasePlan, theirs: ReleasePlan) -> dict[str, tuple[str
 def _options(release: ReleasePlan) -> dict[str, str]:
     pairs = (option.removeprefix("-D").partition("=") for option in release.cmake_options)
     return {name: value for name, _, value in pairs}
+
+
+def built_by(host: Host, fleet: Mapping[str, Build]) -> tuple[ReleasePlan, ...]:
+    """Releases that a host is the first to build, fetched from where it fetches sources."""
+    return tuple(_fetched_by(host, b.release) for b in fleet.values() if b.builder == host.name)
+
+
+def _fetched_by(host: Host, release: ReleasePlan) -> ReleasePlan:
+    """A release of another host, with the source that this one is told to use."""
+    url = host.spec.engine_sources.get(release.engine, release.source_url)
+    return release.model_copy(update={"source_url": url})

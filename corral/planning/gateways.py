@@ -8,7 +8,8 @@ from corral.catalog.entries import Catalog
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import resolve_instance
 from corral.paths import HostPaths
-from corral.plan.gateway import GatewayPlan, Pool, gateway_plan
+from corral.plan.gateway import GatewayPlan, Pool
+from corral.planning.gateway import Known, gateway_plan
 from corral.store.api_keys import KeyFile, stored_keys
 from corral.store.gateway_keys import names, upstream_keys, upstream_name
 
@@ -31,9 +32,20 @@ def gateways(hosts: Sequence[Host], catalog: Catalog, paths: HostPaths) -> dict[
     """
     if not any(host.spec.gateway for host in hosts):
         return {}
-    named = aliases(hosts, catalog)
-    plans = {h.name: gateway_plan(h, hosts, named, folder=paths.gateway) for h in hosts}
+    known = Known(hosts=tuple(hosts), aliases=aliases(hosts, catalog))
+    plans = {h.name: gateway_plan(h, known, folder=paths.gateway) for h in hosts}
     return {name: plan for name, plan in plans.items() if plan}
+
+
+def pools(plans: Mapping[str, GatewayPlan]) -> dict[str, list[str]]:
+    """``ALIAS at GATEWAY`` -> the host of each member that gets requests."""
+    return {
+        f"{pool.alias} at {gateway}": [
+            member.name.rpartition("/")[0] for member in pool.members if member.weight
+        ]
+        for gateway, plan in plans.items()
+        for pool in plan.pools
+    }
 
 
 def gateways_of(member: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]) -> list[Host]:

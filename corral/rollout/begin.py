@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from corral.errors import CorralError
-from corral.inventory.hosts import Host, load_inventory
+from corral.inventory.hosts import Host, read_inventory
 from corral.keys.proof import check_document
-from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
+from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.gateways import gateways_of
+from corral.planning.kept import named_plan
 from corral.planning.waves import Pools, waves
 from corral.project import load_planner, project_root
 from corral.remote.installed import operator
@@ -60,53 +61,68 @@ class Fleet:
     asked_gateways: tuple[Pair, ...] = ()
     gateways: tuple[Pair, ...] = ()
 
+    @property
+    def checked(self) -> FleetPlan:
+        """All that a rollout verifies in the end, as it is planned."""
+        plans = {host.name: (host, plan) for host, plan in (*self.asked_gateways, *self.pairs)}
+        return fleet_of(tuple(plans.values()))
+
+    def verified_gateways(self, left_out: Collection[str]) -> tuple[str, ...]:
+        """Hosts whose gateway is as planned once a rollout converged.
+
+        One with servers on hosts that were left out is not; its own switch proved what it serves.
+        """
+        return tuple(
+            host.name
+            for host, plan in self.asked_gateways
+            if plan.gateway and plan.gateway.member_hosts.isdisjoint(left_out)
+        )
+
 
 def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
     """Read and plan an inventory. Raises CorralError, also for a host that is not in it.
 
     + say: told what a gateway could not do, while the fleet changes
     """
-    hosts = load_inventory(wanted.inventory)
-    names = {host.name for host in hosts}
+    inventory = read_inventory(wanted.inventory)
+    hosts = inventory.hosts
+    names = {*(host.name for host in hosts), *inventory.mistakes}
     for name in wanted.only:
         if name not in names:
             what = f"no such host in {wanted.inventory}{did_you_mean(name, names)}"
             raise CorralError(name, what, "name hosts of the inventory with --limit")
-    planner = load_planner(project_root())
-    named = [host for host in hosts if not wanted.only or host.name in wanted.only]
-    chosen = [host for host in named if host.spec.instances]
-    plans = planner.gateways(hosts)
-    asked = [
-        (host, planner.plan_host(host).model_copy(update={"gateway": plans[host.name]}))
-        for host in named
-        if host.name in plans
-    ]
-    if not chosen and not asked:
+    for name, mistake in inventory.mistakes.items():
+        if not wanted.only or name in wanted.only:
+            raise mistake
+    whole = plan_fleet(hosts, load_planner(project_root()), mistakes=inventory.mistakes)
+    named = whole.select(wanted.only)
+    asked = [(h, named.plan(h.name)) for h in named.hosts if h.spec.gateway]
+    pairs = [(h, named.plan(h.name)) for h in named.hosts if h.spec.instances]
+    if not pairs and not asked:
         what = "no host of it runs an instance, or is a gateway"
         raise CorralError(str(wanted.inventory), what, "describe instances there")
-    pairs = tuple((host, planner.plan_host(host)) for host in chosen)
 
     def document(host: Host, plan: HostPlan) -> str:
-        return check_document(host, plan, hosts, plans)
+        return check_document(host, plan, hosts, whole.gateways_of(host))
 
-    way = traffic(hosts, planner, say)
-    behind = {one.name for host in chosen for one in _in_front(host, hosts, plans)}
+    behind = {one.name for host, _ in pairs for one in _in_front(host, whole)}
     return Fleet(
-        hosts=tuple(hosts),
-        pairs=pairs,
-        traffic=way[0],
-        pools=way[1],
-        key_of=key_of(hosts, planner),
+        hosts=hosts,
+        pairs=tuple(pairs),
+        traffic=traffic(whole, say),
+        pools=whole.pools,
+        key_of=key_of(whole),
         document=document,
         asked_gateways=tuple(asked),
-        gateways=tuple((h, planner.plan_host(h)) for h in hosts if h.name in behind),
+        gateways=tuple((h, named_plan(h, ())) for h in hosts if h.name in behind),
     )
 
 
-def _in_front(host: Host, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]) -> list[Host]:
+def _in_front(host: Host, fleet: FleetPlan) -> list[Host]:
     """Gateways of the instances of a host."""
     names = [f"{host.name}/{spec.name}" for spec in host.spec.instances]
-    return [one for name in names for one in gateways_of(name, hosts, plans)]
+    plans = fleet.gateways_of(host)
+    return [one for name in names for one in gateways_of(name, fleet.everyone, plans)]
 
 
 def stage(

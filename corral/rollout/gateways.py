@@ -9,9 +9,10 @@ from typing import Protocol
 
 from corral.errors import CorralError
 from corral.gateway import control
-from corral.gateway.change import GatewayChange, Settled, change
+from corral.gateway.change import GatewayChange, change
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
+from corral.planning.gateway_between import Settled
 from corral.rollout.journal import GatewayStep
 
 Pair = tuple[Host, HostPlan]

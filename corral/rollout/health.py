@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from corral.errors import CorralError
 from corral.host.answers import CHECKS
 from corral.host.checks import failures
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
+from corral.planning.fleet import FleetPlan
 from corral.remote.asking import UnreachedError
 from corral.remote.helper import on_all
 from corral.remote.installed import ask
@@ -18,7 +19,6 @@ _PAUSE_SECONDS = 5
 # A link that is cut at the end of a soak may come back; after that, unknown counts as failed.
 _GRACE_SECONDS = 30
 
-Pair = tuple[Host, HostPlan]
 Document = Callable[[Host, HostPlan], str]
 
 
@@ -28,21 +28,29 @@ def without_keys(_: Host, plan: HostPlan) -> str:
 
 
 class Health:
-    """Asks hosts about their instances; ``hosts`` by name.
+    """Asks hosts of a fleet about their instances and gateways.
 
     + document: a plan as checks take it, with what the store says of its keys
     """
 
-    def __init__(self, hosts: Mapping[str, Pair], document: Document = without_keys) -> None:
-        self._hosts = hosts
+    def __init__(self, fleet: FleetPlan, document: Document = without_keys) -> None:
+        self._fleet = fleet
         self._document = document
 
-    def problems(self, names: Sequence[str], *, for_seconds: float = 0) -> list[str]:
+    def problems(
+        self, names: Sequence[str], *, gateways: Sequence[str] = (), for_seconds: float = 0
+    ) -> list[str]:
         """A sentence for each failed check of these HOST/INSTANCE; empty if all are well.
 
+        + gateways: hosts of which each alias is checked as well
         + for_seconds: asked again and again for so long; the first problem ends it.
         """
-        targets = [self._only(host, names) for host in dict.fromkeys(map(_host, names))]
+        if not names and not gateways:
+            return []
+        targets = self._fleet.select(names, gateways=gateways).pairs()
+        known = {f"{host.name}/{i.name}" for host, plan in targets for i in plan.instances}
+        if strangers := [name for name in names if name not in known]:
+            return [f"{name}: not checked: it is not planned" for name in strangers]
         end = time.monotonic() + for_seconds
         while True:
             answers = on_all(lambda pair: self._ask(*pair), targets)
@@ -52,12 +60,6 @@ class Health:
             if broken or left <= (-_GRACE_SECONDS if silent else 0):
                 return broken + silent
             time.sleep(min(_PAUSE_SECONDS, max(left, 1)))
-
-    def _only(self, host: str, names: Sequence[str]) -> Pair:
-        """A host with the plan of its named instances alone."""
-        found, plan = self._hosts[host]
-        wanted = tuple(i for i in plan.instances if f"{host}/{i.name}" in names)
-        return found, plan.model_copy(update={"instances": wanted})
 
     def _ask(self, host: Host, plan: HostPlan) -> tuple[list[str], bool]:
         """What is wrong on a host, and whether it was reached at all."""
@@ -70,7 +72,3 @@ class Health:
             return [f"{host.name}: {error.what}"], True
         told = failures(plan, rows)
         return [f"{host.name}/{line}" for line in told], True
-
-
-def _host(name: str) -> str:
-    return name.rpartition("/")[0]

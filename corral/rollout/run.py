@@ -34,6 +34,7 @@ class Means:
     + hosts: by name, all that it may touch; + driver: for a host, with who hears its news
     + health: of changed instances; + locks: raises CorralError when a host is not held any more
     + save: keeps the journal; + gateways: those that it may switch
+    + verified: hosts whose gateway is as planned once all is changed
     """
 
     hosts: Mapping[str, Pair]
@@ -43,6 +44,7 @@ class Means:
     save: Callable[[Rollout], None]
     view: View
     gateways: Gateways = field(default_factory=NoGateways)
+    verified: tuple[str, ...] = ()
 
 
 class Course:
@@ -164,7 +166,7 @@ class Course:
 
     def _verify(self, names: Sequence[str]) -> None:
         self._means.view.say("verifying")
-        if problems := self._means.health.problems(names):
+        if problems := self._means.health.problems(names, gateways=self._means.verified):
             raise Failed(f"verification: {'; '.join(problems)}")
 
     def _back(self) -> int:

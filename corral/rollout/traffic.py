@@ -15,9 +15,8 @@ from corral.gateway.moves import Place
 from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan, server_name
 from corral.plan.instance import InstancePlan
+from corral.planning.fleet import FleetPlan
 from corral.planning.gateways import gateways_of, instance_keys
-from corral.planning.planner import Planner
-from corral.planning.waves import Pools
 from corral.remote.asking import UnreachedError
 from corral.rollout.activation import NoGateway, Traffic
 from corral.store.api_keys import KeyFile
@@ -30,15 +29,12 @@ _RENEW_SECONDS = 15
 Say = Callable[[str], None]
 
 
-def traffic(hosts: Sequence[Host], planner: Planner, say: Say) -> tuple[Traffic, Pools]:
-    """What keeps requests from an instance while it changes, and who stands in for it.
+def traffic(fleet: FleetPlan, say: Say) -> Traffic:
+    """What keeps requests from an instance while it changes.
 
-    + hosts: all of one inventory; + say: told what a gateway could not do. Raises CorralError.
+    + say: told what a gateway could not do
     """
-    plans = planner.gateways(hosts)
-    if not plans:
-        return NoGateway(), {}
-    return Gateways(tuple(hosts), plans, say), _pools(plans)
+    return Gateways(fleet.everyone, fleet.gateways, say) if fleet.gateways else NoGateway()
 
 
 def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
@@ -47,21 +43,11 @@ def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
     return AskedGateways(tuple(hosts), {}, say) if found else NoGateway()
 
 
-def key_of(hosts: Sequence[Host], planner: Planner) -> Callable[[Host, str], KeyFile]:
+def key_of(fleet: FleetPlan) -> Callable[[Host, str], KeyFile]:
     """What gives the keys of an instance, those of its gateways among them."""
-    plans = planner.gateways(hosts)
-    return lambda host, instance: instance_keys(host, instance, hosts, plans)
-
-
-def _pools(plans: Mapping[str, GatewayPlan]) -> Pools:
-    """``ALIAS at GATEWAY`` -> the host of each member that gets requests."""
-    return {
-        f"{pool.alias} at {gateway}": [
-            member.name.rpartition("/")[0] for member in pool.members if member.weight
-        ]
-        for gateway, plan in plans.items()
-        for pool in plan.pools
-    }
+    return lambda host, instance: instance_keys(
+        host, instance, fleet.everyone, fleet.gateways_of(host)
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,12 +15,13 @@ from pyinfra.context import ctx_host, ctx_state
 AT_ONCE = {"fake_delay": 0, "fake_delay_jitter": 0}
 
 
-def connected(hosts: Mapping[str, Mapping[str, Any]]) -> State:
-    """A state with these hosts connected; each value is host data."""
+def connected(hosts: Mapping[str, Mapping[str, Any]], limit: Collection[str] = ()) -> State:
+    """A state with these hosts connected; each value is host data. ``limit``: as --limit."""
     names = [(f"@fake/{name}", dict(data)) for name, data in hosts.items()]
     inventory = Inventory((names, AT_ONCE))  # type: ignore[no-untyped-call]
     config = Config()  # type: ignore[no-untyped-call]
-    state = State(inventory, config, check_for_changes=False)
+    limited = [inventory.get_host(f"@fake/{name}") for name in limit] or None
+    state = State(inventory, config, initial_limit=limited, check_for_changes=False)
     connect_all(state)
     return state
 

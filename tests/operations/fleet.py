@@ -112,8 +112,8 @@ class Fleet:
             "fake_responses": {STATE: told, **scripted, **fine, **scripted},
         }
 
-    def connect(self) -> State:
-        return connected(self.hosts)
+    def connect(self, *limit: str) -> State:
+        return connected(self.hosts, limit)
 
     def deploy(self, connected_to: State | None = None) -> State:
         """Prepare and run deploy.py, as `pyinfra -y` does; files fetched from hosts are ARCHIVE."""

@@ -288,3 +288,17 @@ def test_weights_of_a_disk_that_is_gone_are_not_fetched_again(fleet: Fleet) -> N
     state = fleet.deploy()
     assert failed(state) == {"gone"}
     assert len(asked(state, "gone")) == 1
+
+
+def test_a_wrong_host_stops_a_deploy_of_it_and_none_of_another(fleet: Fleet) -> None:
+    for name in ("good", "bad"):
+        fleet.add(name, bare_host(fleet, name))
+    fleet.hosts["bad"]["gpu"] = 1
+    state = fleet.deploy(fleet.connect("good"))
+    assert failed(state) == set()
+    assert steps(state, "good")[-1] == "prune"
+    assert jobs(state, "good") == ["build"]
+    both = fleet.connect()
+    with pytest.raises(PyinfraError, match='unknown key "gpu"'):
+        fleet.deploy(both)
+    assert jobs(both, "good") == []

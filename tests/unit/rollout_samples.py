@@ -103,9 +103,13 @@ class FakeHealth:
 
     problems_of: dict[int, list[str]] = field(default_factory=dict)
     looks: list[tuple[Sequence[str], float]] = field(default_factory=list)
+    gateways: list[Sequence[str]] = field(default_factory=list)
 
-    def problems(self, names: Sequence[str], *, for_seconds: float = 0) -> list[str]:
+    def problems(
+        self, names: Sequence[str], *, gateways: Sequence[str] = (), for_seconds: float = 0
+    ) -> list[str]:
         self.looks.append((tuple(names), for_seconds))
+        self.gateways.append(tuple(gateways))
         return self.problems_of.get(len(self.looks) - 1, [])
 
 

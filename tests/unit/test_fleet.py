@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from corral.inventory.hosts import Host
-from corral.planning.builders import Build, builds, differences
+from corral.plan.fleet import Build
+from corral.planning.builders import builds, differences
 from tests.samples import CHAT, GPU, LONG, host, planner
 
 ADA: dict[str, Any] = {**GPU, "name": "NVIDIA L40S", "compute_capability": "8.9"}

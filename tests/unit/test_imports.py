@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from corral.plan.gateway import GatewayPlan, Member, Pool
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
+from corral.plan.release import ReleasePlan
 from tests.samples import ROOT
 
 OURS = {"corral", "deploys", "operations", "facts", "lab", "tests", "corral_host", "corral_shared"}
@@ -79,3 +83,33 @@ def test_inventories_hold_plain_values() -> None:
 def test_the_rule_sees_what_it_looks_for() -> None:
     text = "import pyinfra.api\nfrom deploys.base import base\ndef f():\n    import lab.cli\n"
     assert set(imported(text)) == {"pyinfra", "deploys", "lab"}
+
+
+PLANNED = {
+    field
+    for plan in (HostPlan, InstancePlan, ReleasePlan, GatewayPlan, Pool, Member)
+    for field in plan.model_fields
+}
+
+
+def changed_by_copy(text: str) -> Iterator[str]:
+    """Fields that a module changes by ``model_copy``, where they are written out."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "model_copy":
+            given = [node for key in node.keywords for node in ast.walk(key.value)]
+            written = [key for one in given if isinstance(one, ast.Dict) for key in one.keys]
+            yield from (str(key.value) for key in written if isinstance(key, ast.Constant))
+
+
+@pytest.mark.parametrize("part", ["corral", "deploys", "operations", "facts"])
+def test_a_plan_is_decided_in_planning_alone(part: str) -> None:
+    for path in modules(part):
+        inside = path.is_relative_to(ROOT / "corral" / "planning")
+        # What has these names without being a plan: of profiles and of estimates.
+        other = {"context_tokens_per_slot", "slots"} if "engines" in path.parts else set()
+        assert inside or not set(changed_by_copy(path.read_text())) & PLANNED - other, path
+
+
+def test_that_rule_sees_a_patch() -> None:
+    text = 'a.model_copy(update={"gateway": 1})\nb.model_copy(update={**c, "pools": 2})'
+    assert set(changed_by_copy(text)) == {"gateway", "pools"}

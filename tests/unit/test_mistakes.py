@@ -193,8 +193,19 @@ def test_status_shows_what_listens_beside_what_is_planned(corral: Corral) -> Non
     assert "not in the inventory" in stranger
 
 
-def test_a_plan_is_not_made_beside_a_mistake(corral: Corral) -> None:
+def test_a_plan_is_made_beside_the_mistake_of_another_host(corral: Corral) -> None:
+    before = corral("plan", "node-1").out
     edit(corral.root / "inventories/site.py", '("node-2", {', '("node-2", {"gpu": 1, ')
+    said = corral("plan", "node-1")
+    assert said.code == 0
+    assert "built on node-1 (the only host with this key)" in said.out
+    assert said.out.partition("shards,")[2] == before.partition("shards,")[2]
+    assert "said without node-2" in said.err
+    assert '"gpus"' in said.err
+
+
+def test_a_plan_is_not_made_of_a_host_with_a_mistake(corral: Corral) -> None:
+    edit(corral.root / "inventories/site.py", '("node-1", {', '("node-1", {"gpu": 1, ')
     said = corral("plan", "node-1")
     assert (said.code, said.out) == (1, "")
     assert '"gpus"' in said.err

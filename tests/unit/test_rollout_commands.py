@@ -134,7 +134,7 @@ def test_nothing_to_do_is_verified_and_ends_well(
 ) -> None:
     begin.planned = rollout("a").model_copy(update={"steps": (), "waves": ()})
     problems: list[str] = []
-    monkeypatch.setattr("corral.rollout.health.Health.problems", lambda *_: problems)
+    monkeypatch.setattr("corral.rollout.health.Health.problems", lambda *_, **__: problems)
     result = begin("-y")
     assert (result.exit_code, begin.ran) == (0, [])
     assert "nothing to do: 1 instances" in result.output

@@ -62,8 +62,9 @@ class Fleet:
         hosts = {name: pair(name) for name in ABC}
         health = cast(Health, self.health)
         means = Means(
-            hosts, self.driver.of, health, self.locks, self.saved.append, Silent(), self.gateways
-        )
+            hosts, self.driver.of, health, self.locks, self.saved.append, Silent(), self.gateways,
+            verified=("gw",),
+        )  # fmt: skip
         return Course(begun, means, leave).run()
 
 
@@ -74,6 +75,8 @@ def test_waves_follow_each_other_with_a_soak_between_and_a_verification_at_the_e
     assert fleet.driver.asked == ["activate a", "activate b", "activate c"]
     a, b, c = ("a/chat", "b/chat", "c/chat")
     assert fleet.health.looks == [((a,), 5), ((a, b), 5), ((a, b, c), 0)]
+    # A gateway is as planned once all of its servers are.
+    assert fleet.health.gateways == [(), (), ("gw",)]
     assert [r.name for r in ended.reports] == [a, b, c]
     assert ended.ended_at
 

@@ -15,8 +15,9 @@ from corral.cli.run_rollout import holding
 from corral.drift import unstaged, waiting
 from corral.errors import CorralError
 from corral.host.state import HostState
-from corral.inventory.hosts import Host
+from corral.inventory.hosts import Host, Inventory
 from corral.plan.host import HostPlan
+from corral.planning.fleet import fleet_of
 from corral.planning.waves import waves
 from corral.remote.asking import UnreachedError
 from corral.rollout import begin, health, locks, staging, steps
@@ -29,6 +30,7 @@ from corral.rollout.page import page
 from corral.rollout.staging import Member
 from corral.rollout.steps import changes
 from tests.samples import CHAT, ROOT, bare, host, planner, settled
+from tests.unit import gateway_samples
 from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
 
 HOLDS = (
@@ -327,7 +329,7 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
 
 
 def healthy(name: str = "a") -> Health:
-    return Health({name: pair(name)})
+    return Health(fleet_of([pair(name)]))
 
 
 def test_health_is_asked_again_until_the_soak_ends(helper: FakeHelper) -> None:
@@ -338,9 +340,64 @@ def test_health_is_asked_again_until_the_soak_ends(helper: FakeHelper) -> None:
 
 
 def test_health_compares_keys_with_the_store(helper: FakeHelper) -> None:
-    asked = Health({"a": pair("a")}, lambda host, _: json.dumps({"keys of": host.name}))
+    asked = Health(fleet_of([pair("a")]), lambda host, _: json.dumps({"keys of": host.name}))
     assert asked.problems(["a/chat"]) == []
     assert helper.texts == [{"keys of": "a"}]
+
+
+def at_a_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """An inventory with a gateway, as a rollout of all of it reads it; its keys are there."""
+    hosts = tuple(gateway_samples.fleet(tmp_path))
+    gateway_samples.make_keys(list(hosts))
+    read = Inventory(path=Path("i.py"), hosts=hosts)
+    monkeypatch.setattr(begin, "read_inventory", lambda _: read)
+    monkeypatch.setattr(begin, "load_planner", lambda _: planner())
+    return begin.fleet(Wanted(Path("i.py")), print)
+
+
+def test_a_rollout_verifies_each_alias_of_its_gateways(
+    helper: FakeHelper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = at_a_gateway(tmp_path, monkeypatch)
+    asked = Health(found.checked, found.document)
+    row = {"instance": "gateway small", "check": "members", "ok": True, "detail": ""}
+    helper.answers["check"] = [[row]]
+    assert asked.problems([], gateways=found.verified_gateways(())) == []
+    (document,) = helper.texts
+    assert [pool["alias"] for pool in document["gateway"]["pools"]] == ["small"]
+    assert {"clients-small", "upstream-small"} <= document["keys"]["digests"].keys() | {
+        name.replace("gateway-", "clients-") for name in document["keys"]["digests"]
+    }
+    helper.answers["check"] = [[{**row, "ok": False, "detail": "one/chat is down"}]]
+    told = ["gw/gateway small: members: one/chat is down"]
+    assert asked.problems([], gateways=["gw"]) == told
+    helper.answers["check"] = [[]]
+    assert asked.problems([], gateways=["gw"]) == ["gw/gateway small: not checked"]
+
+
+def test_a_gateway_of_servers_that_were_left_out_is_not_as_planned_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = at_a_gateway(tmp_path, monkeypatch)
+    assert found.verified_gateways({"shy"}) == ("gw",)
+    assert found.verified_gateways({"two"}) == ()
+
+
+def test_what_is_not_planned_is_not_well(helper: FakeHelper) -> None:
+    assert healthy().problems(["b/chat"]) == ["b/chat: not checked: it is not planned"]
+    assert helper.asked == []
+
+
+def test_a_rollout_of_some_hosts_is_not_stopped_by_another(tmp_path: Path) -> None:
+    inventory = tmp_path / "i.py"
+    inventory.write_text(
+        "chat = {'name': 'chat', 'profile': 'tiny-chat', 'port': 8001}\n"
+        "servers = [('a', {'instances': [chat]}), ('bad', {'instances': [chat], 'gpu': 1})]\n"
+    )
+    assert [h.name for h, _ in begin.fleet(Wanted(inventory, ("a",)), print).pairs] == ["a"]
+    for only in ((), ("bad",), ("a", "bad")):
+        with pytest.raises(CorralError, match='unknown key "gpu"'):
+            begin.fleet(Wanted(inventory, only), print)
 
 
 def test_the_first_failed_check_ends_a_soak(helper: FakeHelper) -> None:

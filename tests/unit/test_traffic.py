@@ -14,6 +14,8 @@ from corral.gateway.control import Drained, ServerState
 from corral.gateway.moves import Place
 from corral.plan.gateway import GatewayPlan, Member, Pool
 from corral.plan.instance import InstancePlan
+from corral.planning.fleet import plan_fleet
+from corral.planning.gateways import pools
 from corral.rollout import traffic
 from corral.rollout.traffic import Gateways
 from tests.samples import CHAT, host, plan, planner
@@ -260,11 +262,12 @@ def test_an_instance_behind_no_gateway_is_left_to_its_host(monkeypatch: pytest.M
 
 def test_members_without_weight_are_no_part_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
-    assert traffic._pools(gates.plans) == {"small at gw": ["a", "b"]}
+    assert pools(gates.plans) == {"small at gw": ["a", "b"]}
 
 
 def test_an_inventory_without_gateways_has_no_pools() -> None:
-    found, pools = traffic.traffic([host(CHAT)], planner(), print)
-    assert pools == {}
+    fleet = plan_fleet([host(CHAT)], planner())
+    assert fleet.pools == {}
+    found = traffic.traffic(fleet, print)
     with found.away("lab-1/chat", INSTANCE) as drained:
         assert drained is False
