@@ -45,7 +45,8 @@ def keys(
         return
     for instance in changed:
         was = {"was": seen.get(instance.name)} if seen else {}
-        target = json.dumps({"key_path": instance.key_path, **was, **named(asker)})
+        paths = {"key_path": instance.key_path, "unit_path": instance.unit_path}
+        target = json.dumps({**paths, **was, **named(asker)})
         yield StringCommand(
             "python3", "-I", QuoteString(helper), "key", QuoteString(target),
             _stdin=files[instance.name].text,

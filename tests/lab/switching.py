@@ -26,6 +26,7 @@ LEFT = f"""
 nft list tables | grep corral | grep -v served_by_corral
 ls -d {FOLDER}/*.json {FOLDER}/*.new | grep -v receipt.json
 find /etc/systemd/system -name '*guard*' -o -name '*spare*' -o -name '*.before' -o -name '*.next'
+ls -A /etc/corral/keys/.before 2>/dev/null
 ls /run/corral; systemctl list-units --plain --no-legend '*guard*' '*spare*'
 """
 _LOAD = """

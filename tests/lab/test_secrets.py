@@ -119,3 +119,20 @@ def test_a_key_in_an_argument_an_environment_a_file_or_the_journal_is_noticed(
     deployed_once.on("lab-1", "rm /var/lib/corral/careless")
     assert "/var/lib/corral/careless" in files
     assert int(lines) == int(lines_before) + 1
+
+
+def test_a_key_that_was_staged_and_declined_is_read_by_no_start(fleet: Workspace) -> None:
+    file, waits = HOLDERS[0], "/etc/corral/keys/.staged/tiny-long"
+    before = fleet.on("lab-1", f"cat {file}")
+    with canary(fleet) as key:
+        staged = fleet.deploy("--limit", "lab-1", "--data", "stage_only=true")
+        assert staged.returncode == 0, staged.stdout + staged.stderr
+        fleet.on("lab-1", "systemctl restart corral-tiny-long")
+        assert [fleet.on("lab-1", f"cat {path}") for path in HOLDERS] == [before, before]
+        assert fleet.on("lab-1", f"cat {waits}; stat --format %a {waits}") == f"{key}\n600"
+        assert fleet.corral("verify", "lab-1/tiny-long", *LAB).returncode == 1
+    deployed = fleet.deploy("--limit", "lab-1")
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert fleet.on("lab-1", f"cat {file}") == before
+    assert fleet.on("lab-1", f"ls -A {waits.rpartition('/')[0]}") == ""
+    assert fleet.corral("verify", "lab-1/tiny-long", *LAB).returncode == 0

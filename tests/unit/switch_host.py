@@ -50,10 +50,11 @@ class Killed(BaseException):
 
 @dataclass
 class Unit:
-    """A server that runs: the text of its unit when it was started, and which start that was."""
+    """A server that runs: its unit and its keys when it was started, and which start that was."""
 
     text: str
     invocation: str
+    keys: str
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Host:
         self.step(" ".join(words))
         if verb in ("restart", "start") and (self.units / unit).exists():
             text = (self.units / unit).read_text()
-            self.running[unit] = Unit(text, f"start-{next(self.starts)}")
+            self.running[unit] = Unit(text, f"start-{next(self.starts)}", self.keys())
         if verb == "kill" or (verb == "stop" and not (self.hung and unit == UNIT)):
             self.running.pop(unit, None)
         if verb == "enable":
@@ -164,11 +165,27 @@ class Host:
         """What holds the port, as long as something does."""
         return self.obstacles.pop(0) if self.obstacles else None
 
+    def keys(self) -> str:
+        """What a start of the server reads."""
+        return (self.root / "key").read_text()
+
+    def loaded(self, instance: dict[str, Any]) -> str | None:
+        """What a running server read when it was started."""
+        runs = self.running.get(instance["unit"])
+        return runs.keys if runs else None
+
+    def stage_keys(self, text: str) -> None:
+        """As a deploy does for an instance that has a unit."""
+        place = {"key_path": str(self.root / "key"), "unit_path": str(self.units / UNIT)}
+        helper_module("activation.staging").write_key(place, text)
+
     def serving(self) -> str | None:
-        """The generation of the server that runs, if it runs from the unit that is there."""
+        """The generation of the server that runs, if it runs from the files that are there."""
         runs = self.running.get(UNIT)
         path = self.units / UNIT
         if runs is None or not path.exists() or runs.text != path.read_text():
+            return None
+        if runs.keys != self.keys():
             return None
         found: str | None = helper_module("instance.unit_file").installed_generation(path)
         return found
@@ -179,6 +196,7 @@ class Host:
         found += [path.name for path in self.folder.rglob("*.new")]
         found += [path.name for path in self.folder.glob("*.json") if path.stem != "receipt"]
         found += sorted(self.tables)
+        found += [str(path) for path in (self.root / ".before").glob("*")]
         return found + [unit for unit in (*self.running, *self.enabled) if unit != UNIT]
 
     def plan(self, generation: str, how: str = "auto") -> dict[str, Any]:
@@ -243,7 +261,8 @@ class Host:
         self.running.clear()
         for unit in [unit for unit in self.enabled if "guard" not in unit]:
             if (self.units / unit).exists():
-                self.running[unit] = Unit((self.units / unit).read_text(), "of this boot")
+                text = (self.units / unit).read_text()
+                self.running[unit] = Unit(text, "of this boot", self.keys())
         if f"{GUARD}.service" in self.enabled and (self.units / f"{GUARD}.service").exists():
             MODULES["rollback"].guard(*self._guarded)
 
@@ -266,6 +285,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **ports: int) -> Host:
     host = Host(tmp_path, ports=ports)
     for folder in (host.units, host.folder, tmp_path / "run"):
         folder.mkdir(parents=True)
+    (tmp_path / "key").write_text("old")
+    (tmp_path / "key").chmod(0o600)
     for generation in ("a", "b"):
         host.stage(generation)
     host.serve("a")
@@ -274,8 +295,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **ports: int) -> Host:
         "wait_ready": host.wait_ready, "obstacle": lambda _: host.next_obstacle(),
         "before_start": lambda _: [], "keep_baseline": lambda *_: None,
         "drain": host.drain, "journal_tail": lambda _: "its last words",
-        "refuse_going_down": lambda: None, "RUN": tmp_path / "run",
-        "instance_state": lambda _: {
+        "refuse_going_down": lambda: None, "loaded": host.loaded, "RUN": tmp_path / "run",
+        "instance_state": lambda *_, **__: {
             "installed_generation": host.serving(), "active": "active", "serves": False,
         },
     }  # fmt: skip

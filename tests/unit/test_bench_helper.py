@@ -75,7 +75,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(
         bench,
         "instance_state",
-        lambda _: {"active": made.active, "sub": "dead", "serves": made.serves},
+        lambda *_, **__: {"active": made.active, "sub": "dead", "serves": made.serves},
     )
     monkeypatch.setattr(bench, "host_room", lambda *_: {"there": 2000})
     return made

@@ -241,7 +241,7 @@ def test_a_server_goes_on_if_it_is_the_one_that_passed_its_gate(
 ) -> None:
     (tmp_path / "receipt.json").write_text(json.dumps({"generation": "a", "invocation": proved}))
     monkeypatch.setattr(checks, "show", lambda *_: {"InvocationID": "this start"})
-    monkeypatch.setattr(checks, "instance_state", lambda _: {"differs": differs})
+    monkeypatch.setattr(checks, "instance_state", lambda *_, **__: {"differs": differs})
     monkeypatch.setattr(checks, "changed_parts", lambda _: ["golden"])
     instance = {"unit": "u", "folder": str(tmp_path)}
     tight = [row(10, 5, 10)]

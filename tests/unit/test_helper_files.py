@@ -53,8 +53,9 @@ def mode(path: Path) -> int:
 def test_a_key_file_is_roots_alone_and_whole(installed: Path, planned: HostPlan) -> None:
     path = Path(planned.instances[0].key_path)
     path.parent.mkdir(parents=True, mode=0o755)
+    paths = {"key_path": str(path), "unit_path": planned.instances[0].unit_path}
     for text in ("old\n", KEYS):
-        run(installed, "key", json.dumps({"key_path": str(path)}), stdin=text)
+        run(installed, "key", json.dumps(paths), stdin=text)
     assert path.read_text() == KEYS
     assert mode(path) == 0o600
     assert mode(path.parent) == 0o700

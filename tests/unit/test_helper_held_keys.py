@@ -37,6 +37,14 @@ def test_a_key_file_is_told_as_it_is(asked: dict[str, Any], tmp_path: Path) -> N
     assert held_keys.texts(asked)["instances"] == {"chat": f"{KEY}\n{OTHER}\n"}
 
 
+def test_keys_that_wait_for_an_activation_are_in_use_by_nobody(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "keys/chat").write_text(f"{KEY}\n")
+    helper_module("server.staged_keys").write(tmp_path / "keys/chat", f"{OTHER}\n")
+    assert held_keys.texts(asked)["instances"] == {"chat": f"{KEY}\n"}
+
+
 def test_an_instance_without_its_file_has_the_keys_that_its_server_was_started_with(
     asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

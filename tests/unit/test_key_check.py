@@ -20,6 +20,7 @@ from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
 
 key_check, held_keys = helper_module("checks.keys"), helper_module("server.held_keys")
+staged_keys = helper_module("server.staged_keys")
 OTHER = "another-0123456789-abcdefghij"
 
 
@@ -39,10 +40,10 @@ class Played:
 
     def deploy(self) -> None:
         """Put the store's keys of one and gw in place, and start everything with them."""
-        one, gw = self.hosts[0], self.hosts[3]
+        gw = self.hosts[3]
         (self.folder / "keys").mkdir()
         for name in ("chat", "long"):
-            text = instance_keys(one, name, self.hosts, self.plans).text
+            text = self.text_of(name)
             self.write(name, text)
             self.loaded[f"corral-{name}.service"] = text
         made = gateway_files(
@@ -76,12 +77,24 @@ class Played:
         text = files[int(number[0].removeprefix("#"))][1]
         return "\n".join(f"0x55d0c0ffee {line}" for line in text.splitlines())
 
-    def problems(self, number: int) -> dict[tuple[str, str], str]:
-        """(subject, check) -> detail of each failed row of a host."""
+    def text_of(self, name: str) -> str:
+        """What a deploy would put on the first host."""
+        return instance_keys(self.hosts[0], name, self.hosts, self.plans).text
+
+    def rows(self, number: int) -> list[dict[str, Any]]:
+        """What a host answers."""
         host = self.hosts[number]
         document = check_document(host, self.plan(host), self.hosts, self.plans)
-        rows = list(key_check.key_rows(json.loads(document)))
-        return {(row["instance"], row["check"]): row["detail"] for row in rows if not row["ok"]}
+        return list(key_check.key_rows(json.loads(document)))
+
+    def details(self, number: int) -> dict[tuple[str, str], str]:
+        """(subject, check) -> detail of each row of a host."""
+        return {(row["instance"], row["check"]): row["detail"] for row in self.rows(number)}
+
+    def problems(self, number: int) -> dict[tuple[str, str], str]:
+        """(subject, check) -> detail of each failed row of a host."""
+        failed = [row for row in self.rows(number) if not row["ok"]]
+        return {(row["instance"], row["check"]): row["detail"] for row in failed}
 
 
 @pytest.fixture
@@ -143,6 +156,29 @@ def test_a_server_that_runs_with_old_keys_or_not_at_all_is_told(played: Played) 
     assert "started with other keys" in found[("chat", "keys-loaded")]
     assert "not running" in found[("long", "keys-loaded")]
     assert len(found) == 2
+
+
+def test_keys_that_wait_for_their_activation_are_told_with_both_ways_on(played: Played) -> None:
+    played.deploy()
+    before = (played.folder / "keys/chat").read_text()
+    store(played, 0, "chat", f"{OTHER}\n")
+    staged_keys.write(played.folder / "keys/chat", played.text_of("chat"))
+    told = played.problems(0)
+    assert set(told) == {("chat", "keys-stored")}
+    waits = played.folder / "keys/.staged/chat"
+    for part in (f"whose keys wait in {waits}", "Next: deploy", "`corral keys adopt one/chat --"):
+        assert part in told[("chat", "keys-stored")]
+    assert (played.folder / "keys/chat").read_text() == before
+
+
+def test_keys_of_another_store_that_wait_are_told_and_harm_nobody(played: Played) -> None:
+    played.deploy()
+    staged_keys.write(played.folder / "keys/chat", f"{OTHER}\n")
+    assert played.problems(0) == {}
+    detail = played.details(0)[("chat", "keys-stored")]
+    assert f"others wait in {played.folder}/keys/.staged/chat" in detail
+    staged_keys.forget(played.folder / "keys/chat")
+    assert "wait" not in played.details(0)[("chat", "keys-stored")]
 
 
 def test_a_file_that_others_can_read_or_that_is_gone_is_told(played: Played) -> None:

@@ -35,7 +35,8 @@ def activate(spec, by, run=None):
     """Switch to a staged generation; gives the report, which a fault carries as well.
 
     ``run``: the id of the job's run, by which its report is told from others.
-    ``spec``: host, paths, instance, instances, releases, shards, drained, confirm, rollout.
+    ``spec``: host, paths, instance, instances, releases, shards, drained, confirm, rollout; and
+    rekeyed, which is False where keys that wait go on waiting.
     """
     instance = spec["instance"]
     report = record.new_report(spec, instance["name"], instance["generation"], by)
@@ -74,7 +75,7 @@ def with_lock(spec, report):
             held_until_the_end.enter_context(held(activate_lock(state), report["by"], doing))
             refuse_other_rollout(state, spec["rollout"])
         rollback.settle_held(instance["folder"])
-        found = instance_state(instance)
+        found = instance_state(instance, rekeyed=spec.get("rekeyed", True))
         report["from"] = found["installed_generation"]
         report["serving"] = report["from"] if found["active"] == "active" else None
         if found["serves"]:
@@ -112,6 +113,7 @@ def new_task(spec, report, before):
         "from": report["from"], "to": instance["generation"], "how": report["how"], "kept": False,
         "boot_id": boot_id(), "invocation": invocation(instance),
         "before": before, "after": instance, "onward": onward, "report": report,
+        "rekeyed": spec.get("rekeyed", True),
     }  # fmt: skip
 
 

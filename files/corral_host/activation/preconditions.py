@@ -163,7 +163,7 @@ def decide(spec, before, rows):
     wanted = spec["instance"]["activation"]["how"]
     # A server that is down has no clients to spare a gap.
     serves = show(spec["instance"]["unit"], "ActiveState")["ActiveState"] == "active"
-    if serves and may_go_on(spec["instance"], rows):
+    if serves and may_go_on(spec["instance"], rows, spec.get("rekeyed", True)):
         return GOES_ON
     if not serves or wanted == "in-place" or (wanted == "auto" and spec["drained"]):
         return "in place"
@@ -177,13 +177,13 @@ def decide(spec, before, rows):
     return "in place" if obstacle else "side by side"
 
 
-def may_go_on(instance, rows):
+def may_go_on(instance, rows, rekeyed=True):
     """Whether only what surrounds its server differs; the server is the one that passed its gate.
 
     Another one may have been started from a file that was edited. ``rows``: of its proof, as
-    perplexity is measured beside it.
+    perplexity is measured beside it; ``rekeyed``: whether keys that wait will be put in place.
     """
-    differs = set(instance_state(instance)["differs"])
+    differs = set(instance_state(instance, rekeyed=rekeyed)["differs"])
     if not differs or differs - AROUND_IT:
         return False
     if "perplexity" in changed_parts(instance) and not all(map(holds_two, rows)):

@@ -23,6 +23,7 @@ def step_back(spec, by, run=None):
             "instances": [plan, *neighbours(folder)],
             "releases": [release_of(plan)],
             "shards": [shard_of(path) for path in plan["shards"]],
+            "rekeyed": False,
         },
         by,
         run,

@@ -11,6 +11,8 @@ from corral_host.checks import baseline
 from corral_host.checks.gate import PROOF, gate
 from corral_host.instance import history
 from corral_host.packets import redirect, reserve_switch
+from corral_host.server import staged_keys
+from corral_host.server.held_keys import loaded, read
 from corral_host.system.commands import FAULTS, say, show
 from corral_host.system.holding import activate_lock, boot_id, held
 
@@ -162,4 +164,7 @@ def is_untouched(task):
         return False
     if task["boot_id"] == boot_id():
         return now["InvocationID"] == task["invocation"]
-    return unit.exists() and unit.read_text() == switch.text_before(task)
+    if not unit.exists() or unit.read_text() != switch.text_before(task):
+        return False
+    # This boot may have started it with the new keys, whoever put the old ones back since.
+    return loaded(task["after"]) == read(staged_keys.path_before(task))

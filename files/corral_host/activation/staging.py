@@ -1,10 +1,12 @@
 """Put an api-key file or a generation on the host. Touches no service."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from corral_host.instance.state import private_digest
 from corral_host.instance.stored_plan import stage_plan
+from corral_host.server import staged_keys
 from corral_host.system.commands import HostError, write_atomic
 from corral_host.system.holding import refuse_other_asker
 from corral_host.system.modes import FOLDER, open_folder
@@ -13,15 +15,20 @@ from corral_host.system.modes import FOLDER, open_folder
 def write_key(instance, keys):
     """Root's alone from the first byte: 0600 in 0700.
 
-    ``instance``: key_path; asker, see holding.py; was: the digest that the controller saw. Raises
-    HostError where somebody else's rollout is at work, or put other keys there meanwhile.
+    ``instance``: key_path, unit_path; asker, see holding.py; was: the digest that the controller
+    saw. Of an instance that may be started any time they wait for its activation. Raises HostError
+    where somebody else's rollout is at work, or put other keys there meanwhile.
     """
     refuse_other_asker(instance.get("asker"))
     refuse_unseen(instance, keys)
     folder = Path(instance["key_path"]).parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    write_atomic(instance["key_path"], keys, mode=0o600)
+    if os.path.exists(instance["unit_path"]) and os.path.exists(instance["key_path"]):
+        staged_keys.write(instance["key_path"], keys)
+    else:
+        write_atomic(instance["key_path"], keys, mode=0o600)
+        staged_keys.forget(instance["key_path"])
 
 
 def refuse_unseen(instance, keys):
@@ -29,7 +36,8 @@ def refuse_unseen(instance, keys):
 
     A file that others can read has no digest: it is written in any case.
     """
-    path, found = instance["key_path"], private_digest(instance["key_path"])
+    path = staged_keys.due_path(instance["key_path"])
+    found = private_digest(path)
     seen = (None, instance.get("was", found), hashlib.sha256(keys.encode()).hexdigest())
     if found not in seen:
         raise HostError(

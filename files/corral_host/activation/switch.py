@@ -9,6 +9,7 @@ from corral_host.activation import watchdog
 from corral_host.activation.drain import drain
 from corral_host.instance.state import installed_generation
 from corral_host.packets import redirect, reserve_switch
+from corral_host.server import staged_keys
 from corral_host.system.commands import FAULTS, output, quiet, show, sync, write_atomic
 
 # Beside a unit, where systemd takes them for no unit.
@@ -30,6 +31,7 @@ def prepare(task):
 
     The guard first: an activation that is written down is never without one.
     """
+    staged_keys.clear(task)
     watchdog.write(task)
     output("systemctl", "daemon-reload")
     watchdog.arm(task)
@@ -41,6 +43,8 @@ def prepare(task):
         write_atomic(f"{unit}{BEFORE}", text_of(task, task["from"]))
     staged = Path(task["folder"]) / "generations" / task["to"] / "unit"
     write_atomic(f"{unit}{NEXT}", staged.read_text())
+    # Last, as a server that is started again from here on reads them.
+    staged_keys.put(task)
     if task["how"] == "side by side":
         spare = task["after"]["activation"]["spare"]
         write_atomic(spare["unit_path"], spare["unit_text"])
@@ -57,7 +61,8 @@ def put(task):
 
 
 def put_back(task):
-    """The unit of before, in one rename; None if somebody did that already."""
+    """Keys and unit of before, each in one rename, unless somebody did that already."""
+    staged_keys.put_back(task)
     unit = task["unit_path"]
     try:
         os.replace(f"{unit}{BEFORE}", unit)
@@ -103,6 +108,7 @@ def end(unit):
 def withdraw(task):
     """A unit that served nothing before goes altogether."""
     end(task["unit"])
+    staged_keys.put_back(task)
     quiet("disable", "--quiet", task["unit"])
     Path(task["unit_path"]).unlink(missing_ok=True)
 
@@ -129,6 +135,7 @@ def clear_rules(task):
 def clear_files(task):
     for suffix in (BEFORE, NEXT):
         Path(f"{task['unit_path']}{suffix}").unlink(missing_ok=True)
+    staged_keys.clear(task)
 
 
 def clear_spare(task):

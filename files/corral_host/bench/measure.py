@@ -73,7 +73,7 @@ def refuse_unready(spec, instance):
                 f"{name}: release {release['key']} has no {Path(program).name}. Next: add it to "
                 f"targets in catalog/engines/{release['engine']}.toml, then deploy the host"
             )
-    state = instance_state(instance)
+    state = instance_state(instance, rekeyed=False)
     if state["active"] != "active":
         raise HostError(
             f"{name} does not run ({state['active']}, {state['sub']}). "

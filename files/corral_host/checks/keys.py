@@ -9,6 +9,7 @@ import os
 import re
 
 from corral_host.gateway.socket import ask
+from corral_host.server import staged_keys
 from corral_host.server.held_keys import CLIENTS, METRICS, UPSTREAM, gateway_keys, loaded, read
 from corral_host.system.commands import FAULTS
 
@@ -21,7 +22,8 @@ def key_rows(plan):
     if "keys" not in plan:
         return
     for instance in plan["instances"]:
-        yield row(instance["name"], STORED, stored, plan, instance)
+        note = others_wait(instance["key_path"])
+        yield row(instance["name"], STORED, stored, plan, instance, note=note)
         yield row(instance["name"], LOADED, runs_with, instance)
     gateway = plan.get("gateway") or {"pools": []}
     for pool in gateway["pools"]:
@@ -30,13 +32,15 @@ def key_rows(plan):
         yield row(subject, LOADED, gateway_runs_with, gateway["folder"], pool)
 
 
-def row(subject, check, one, *arguments):
+def row(subject, check, one, *arguments, note=""):
+    """``note``: what is to be said where nothing stands against it."""
     try:
         problem = one(*arguments)
     except FAULTS as fault:
         problem = f"{type(fault).__name__}: {fault}"
     good = {STORED: "those of the controller's store", LOADED: "those of the host's file"}[check]
-    return {"instance": subject, "check": check, "ok": not problem, "detail": problem or good}
+    detail = problem or f"{good}{note}"
+    return {"instance": subject, "check": check, "ok": not problem, "detail": detail}
 
 
 def digest(salt, text):
@@ -48,9 +52,28 @@ def stored(plan, instance):
     """What stands against: the host's file is the store's, and root's alone."""
     name, path = f"{plan['host']}/{instance['name']}", instance["key_path"]
     problem = compared(plan["keys"], instance["name"], name, read(path), path)
+    if problem and the_stores_wait(plan["keys"], instance):
+        return (
+            f"{path} has other keys than the store of this controller, whose keys wait in "
+            f"{staged_keys.staged_path(path)} for the next activation. Next: deploy, which puts "
+            f"them in place; or {ADOPT.format(name=name)}, and no activation comes"
+        )
     if not problem and os.stat(path).st_mode & 0o077:
         return f"{path} can be read by others. Next: run the deploy again"
     return problem
+
+
+def the_stores_wait(keys, instance):
+    waiting = read(staged_keys.staged_path(instance["key_path"]))
+    wanted = keys["digests"].get(instance["name"])
+    return bool(waiting and wanted) and hmac.compare_digest(digest(keys["salt"], waiting), wanted)
+
+
+def others_wait(key_path):
+    if not staged_keys.waits(key_path):
+        return ""
+    path = staged_keys.staged_path(key_path)
+    return f"; others wait in {path}, and go with the next deploy from this store"
 
 
 def compared(keys, key, name, text, place):

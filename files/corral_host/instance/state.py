@@ -13,6 +13,7 @@ from corral_host.instance.unit_file import (
     installed_generation,
     is_staged_as_planned,
 )
+from corral_host.server import staged_keys
 from corral_host.server.held_keys import has_keys
 from corral_host.system.commands import digest_or_none, read_json, sha256_of, show
 
@@ -29,13 +30,17 @@ PROGRAM = "its program was replaced since it started"
 GATE = "its gate changed"
 # llama.cpp and ik_llama.cpp read their key file once, when they parse their arguments.
 KEYS = "its keys were replaced since it started"
+NEW_KEYS = "its keys are to be replaced"
 
 
-def instance_state(instance):
+def instance_state(instance, *, rekeyed=True):
+    """``rekeyed``: whether keys that wait for its activation are part of what it shall be."""
     folder = Path(instance["folder"])
     receipt = read_json(folder / "receipt.json") or {}
     unit = show(instance["unit"], *UNIT_PROPERTIES)
     differs = [*differences(instance, receipt, unit), *of_process(instance, unit)]
+    if not rekeyed:
+        differs = [what for what in differs if what != NEW_KEYS]
     return {
         "active": unit["ActiveState"],
         "sub": unit["SubState"],
@@ -44,7 +49,7 @@ def instance_state(instance):
         "since": unit["ActiveEnterTimestamp"],
         "installed_generation": installed_generation(instance["unit_path"]),
         "proved_generation": receipt.get("generation"),
-        "key_sha256": private_digest(instance["key_path"]),
+        "key_sha256": private_digest(staged_keys.due_path(instance["key_path"])),
         "has_keys": has_keys(instance),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
         and is_staged(instance),
@@ -90,11 +95,12 @@ def of_process(instance, unit):
 
 def replaced(instance, pid):
     """Whether a server runs a program, or read keys, that were replaced since it started."""
-    program = os.readlink(f"/proc/{pid}/exe")
+    program, path = os.readlink(f"/proc/{pid}/exe"), instance["key_path"]
     keys = digest_or_none(f"/proc/{pid}/root/run/credentials/{instance['unit']}/api-keys")
     found = {
         PROGRAM: program.endswith(" (deleted)"),
-        KEYS: keys != digest_or_none(instance["key_path"]),
+        KEYS: keys != digest_or_none(path),
+        NEW_KEYS: staged_keys.waits(path) and keys != digest_or_none(staged_keys.staged_path(path)),
     }
     return [what for what, differs in found.items() if differs]
 

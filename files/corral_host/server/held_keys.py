@@ -32,7 +32,10 @@ def has_keys(instance):
 
 
 def text_of(instance):
-    """What its next start reads; where that file is gone, what its server was started with."""
+    """What its next start reads, not what waits for an activation (staged_keys.py).
+
+    Where that file is gone, what its server was started with.
+    """
     return read(instance["key_path"]) or loaded(instance)
 
 
