@@ -51,9 +51,13 @@ def call_helper(
 
 
 # The first line of standard error that is not of ssh(1) or sudo: until it comes the command has not
-# begun, and what is said is why.
+# begun, and what is said is why. Who is not root would see half a journal, without a word.
 _BEGUN = "corral: begun"
-_BEGIN = ("sh", "-c", f'echo "{_BEGUN}" >&2; exec "$0" "$@"')
+_BEGIN = (
+    "sh", "-c",
+    'if test "$(id -u)" != 0; then echo "the login is not root, but user $(id -un)" >&2; exit 1; '
+    f'fi; echo "{_BEGUN}" >&2; exec "$0" "$@"',
+)  # fmt: skip
 
 
 def run_on(host: Host, words: list[str]) -> int:

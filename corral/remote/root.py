@@ -12,11 +12,11 @@ from typing import Any
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 
-# What these programs say where they want a password, or refuse; the last is of the helper that
-# runs as somebody else (files/corral_host/__main__.py).
+# What these programs say where they want a password, or refuse; the last is of the helper, or of
+# another command, that would run as somebody else (files/corral_host/__main__.py, remote.py).
 _REFUSALS = re.compile(
     r"^(?:(?:sh: [0-9]+: |Password: )?(?:sudo|sudo-rs|doas|dzdo|su): .+"
-    r"|.+ is not in the sudoers file.*|the helper is not root, but .+)$",
+    r"|.+ is not in the sudoers file.*|the (?:helper|login) is not root, but .+)$",
     re.MULTILINE,
 )
 

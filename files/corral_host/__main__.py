@@ -81,7 +81,7 @@ WITH_DOCUMENT = {
     "gateway-settle": ("gateway.change", "settle"),
 }
 # To others they would tell half of it, without a word.
-ROOT_ALONE = ("instances",)
+ROOT_ALONE = ("instances", "check", "ready", "held-keys", "keys", "gateway", "gateway-installed")
 
 
 def module(name):
@@ -111,7 +111,7 @@ def main(arguments):
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
         if command in ROOT_ALONE and os.geteuid() != 0:
-            raise PermissionError("whose sockets are whose is shown to root alone")
+            raise PermissionError("what runs, and with which keys, is shown to root alone")
         if command in WITH_DOCUMENT:
             name, function = WITH_DOCUMENT[command]
             answer = getattr(module(name), function)(document(rest))

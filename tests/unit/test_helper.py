@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from corral.paths import HostPaths
 from corral.plan.host import HostPlan
 from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from tests.samples import CHAT, ROOT, host, planner
+from tests.unit.helper_modules import helper_module
 
 PACKAGE = ROOT / "files" / "corral_host"
 
@@ -107,6 +109,18 @@ def test_the_state_of_this_machine_is_a_host_state(planned: HostPlan) -> None:
     assert [shard.proved for shard in state.shards.values()] == [False]
     assert set(state.instances) <= {"nobody-has-this"}
     assert not [found for found in state.instances.values() if found.pid or found.staged]
+
+
+def test_who_is_not_root_is_told_nothing_by_halves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = helper_module("__main__")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for command in ("instances", "check", "ready", "held-keys", "keys", "gateway"):
+        assert main.main([command, "{}"]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith("the helper is not root, but user 1000: ")
 
 
 def test_looking_at_a_host_leaves_nothing_on_it(planned: HostPlan, tmp_path: Path) -> None:

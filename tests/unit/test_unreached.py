@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from corral.remote.unreached import unreached
 from corral.rollout.locks import Holds
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, host, plan
+from tests.unit.helper_modules import program
 from tests.unit.odd_fleet import odd_hosts
 from tests.unit.test_cli import Corral, corral, edit
 
@@ -125,10 +128,35 @@ def test_what_a_command_says_before_its_link_is_cut_is_printed(
     assert (shown.out, shown.err) == ("out\n", "Debian GNU/Linux\na line\nConnection closed\n")
 
 
-def test_a_command_runs_with_its_words(hosts: OddHosts, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Say which user commands run as."""
+
+    def log_in(number: int) -> None:
+        program(tmp_path / "bin", "id", f'if [ "$1" = -u ]; then echo {number}; else echo ops; fi')
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    return log_in
+
+
+def test_a_command_runs_with_its_words(
+    hosts: OddHosts, logged_in: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged_in(0)
     hosts.says("lab-1", Answer(run_by=("sh", "-c")))
     assert run_on(host(CHAT), ["sh", "-c", 'echo "$1" >&2; exit 7', "sh", "it's $HOME"]) == 7
     assert capsys.readouterr().err == "it's $HOME\n"
+
+
+def test_a_command_of_who_is_not_root_is_not_begun(
+    hosts: OddHosts, logged_in: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged_in(1000)
+    hosts.says("lab-1", Answer(run_by=("sh", "-c")))
+    with pytest.raises(CorralError, match="but user ops") as caught:
+        run_on(host(CHAT), ["echo", "half a journal"])
+    assert '"_sudo": True' in caught.value.next_step
+    assert capsys.readouterr().out == ""
 
 
 def test_a_lock_that_is_not_taken_says_why(hosts: OddHosts) -> None:
