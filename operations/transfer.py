@@ -19,6 +19,8 @@ from corral.store.engine_archives import Archive, ArchiveStore
 from operations import job
 from operations.telling import inform
 
+# pyinfra's keys of who a login becomes.
+BECOMES = ("_sudo", "_sudo_user", "_doas", "_doas_user", "_dzdo", "_dzdo_user", "_su_user")
 _NEXT = "Next: see that the disk has room, then run the same deploy again"
 
 
@@ -76,10 +78,28 @@ def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
     inform(f"{archive.engine} {archive.key}: sending {size_mib} MiB", host)
     # Another deploy may send the same archive while a job reads what was there first.
     source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
-    if not _told(host, path, lambda: host.put_file(source, partial, **job.arguments(host))):
+    how, passed = job.arguments(host), _passed(host, partial)
+    if not _told(host, path, lambda: host.put_file(source, partial, passed, **how)):
+        _clear(host, passed)
         return False
     rename = StringCommand("mv", "-T", QuoteString(partial), QuoteString(path))
     return host.run_shell_command(rename, **job.arguments(host))[0]
+
+
+def _passed(host: Host, path: str) -> str | None:
+    """Where pyinfra puts a file on its way, for a login that becomes root by a program."""
+    how = job.arguments(host)
+    becomes = any(how.get(key) for key in BECOMES)
+    return str(host.get_temp_filename(path)) if becomes else None
+
+
+def _clear(host: Host, passed: str | None) -> None:
+    """What pyinfra leaves there when it fails: as large as an archive, and no deploy finds it."""
+    if passed is None:
+        return
+    as_login = {name: value for name, value in job.arguments(host).items() if name not in BECOMES}
+    remove = StringCommand("rm", "-f", QuoteString(passed))
+    _told(host, passed, lambda: host.run_shell_command(remove, **as_login)[0])
 
 
 def _told(host: Host, path: str, move: Callable[[], bool]) -> bool:

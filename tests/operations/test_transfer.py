@@ -12,6 +12,7 @@ from paramiko import SSHException
 from pyinfra.connectors.fake import FakeConnector
 
 from corral.store.engine_archives import Archive, ArchiveStore
+from operations import job
 from operations.transfer import bring_home, send
 from tests.operations.fakes import asked, prepared
 from tests.samples import CHAT, plan
@@ -101,6 +102,26 @@ def test_an_archive_is_sent_from_the_store(tmp_path: Path) -> None:
     assert first[0] == second[0] == str(store.path(archive))
     assert first[1] != second[1]
     assert commands[1:] == [f"mv -T {first[1]} /there", f"mv -T {second[1]} /there"]
+
+
+@pytest.mark.parametrize("fault", [None, OSError(28, "No space left on device")])
+def test_what_a_sudo_users_transfer_leaves_on_its_way_is_removed(
+    fault: OSError | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(engine=RELEASE.engine, key=RELEASE.key, manifest={"flags": []}, size_bytes=1,
+                      sha256="0" * 64)  # fmt: skip
+    monkeypatch.setattr(job, "arguments", lambda _: {"_sudo": True, "_timeout": 5})
+    with (
+        prepared() as host,
+        patch.object(host, "get_temp_filename", return_value="/tmp/on-its-way"),
+        patch.object(FakeConnector, "put_file", side_effect=fault, return_value=False) as put,
+        patch.object(host, "run_shell_command", return_value=(True, None)) as ran,
+    ):
+        assert not send(ArchiveStore(tmp_path), archive, host, "/there")
+    assert put.call_args.args[2] == "/tmp/on-its-way"
+    ((command,), how) = ran.call_args
+    # By whom it was put there, which needs no sudo.
+    assert (str(command), how) == ("rm -f /tmp/on-its-way", {"_timeout": 5})
 
 
 def test_an_archive_that_another_deploy_took_first_is_fine_if_it_is_the_same(
