@@ -21,6 +21,7 @@ from operations.telling import inform
 
 # pyinfra's keys of who a login becomes.
 BECOMES = ("_sudo", "_sudo_user", "_doas", "_doas_user", "_dzdo", "_dzdo_user", "_su_user")
+ROOT_NAMED = (("_sudo_user", "root"), ("_doas_user", "root"), ("_dzdo_user", "root"))
 _NEXT = "Next: see that the disk has room, then run the same deploy again"
 
 
@@ -78,12 +79,17 @@ def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
     inform(f"{archive.engine} {archive.key}: sending {size_mib} MiB", host)
     # Another deploy may send the same archive while a job reads what was there first.
     source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
-    how, passed = job.arguments(host), _passed(host, partial)
+    how, passed = _to_root(job.arguments(host)), _passed(host, partial)
     if not _told(host, path, lambda: host.put_file(source, partial, passed, **how)):
         _clear(host, passed)
         return False
     rename = StringCommand("mv", "-T", QuoteString(partial), QuoteString(path))
     return host.run_shell_command(rename, **job.arguments(host))[0]
+
+
+def _to_root(how: dict[str, Any]) -> dict[str, Any]:
+    """Who becomes root by default need not be named: pyinfra would run setfacl, which many lack."""
+    return {key: value for key, value in how.items() if (key, value) not in ROOT_NAMED}
 
 
 def _passed(host: Host, path: str) -> str | None:

@@ -110,7 +110,8 @@ def test_what_a_sudo_users_transfer_leaves_on_its_way_is_removed(
 ) -> None:
     archive = Archive(engine=RELEASE.engine, key=RELEASE.key, manifest={"flags": []}, size_bytes=1,
                       sha256="0" * 64)  # fmt: skip
-    monkeypatch.setattr(job, "arguments", lambda _: {"_sudo": True, "_timeout": 5})
+    becomes = {"_sudo": True, "_sudo_user": "root", "_timeout": 5}
+    monkeypatch.setattr(job, "arguments", lambda _: becomes)
     with (
         prepared() as host,
         patch.object(host, "get_temp_filename", return_value="/tmp/on-its-way"),
@@ -119,6 +120,8 @@ def test_what_a_sudo_users_transfer_leaves_on_its_way_is_removed(
     ):
         assert not send(ArchiveStore(tmp_path), archive, host, "/there")
     assert put.call_args.args[2] == "/tmp/on-its-way"
+    # With another user pyinfra would need setfacl there.
+    assert put.call_args.kwargs == {"_sudo": True, "_timeout": 5}
     ((command,), how) = ran.call_args
     # By whom it was put there, which needs no sudo.
     assert (str(command), how) == ("rm -f /tmp/on-its-way", {"_timeout": 5})
