@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from corral_shared.gateway_lines import NEXT, Line, lines_of, server_lines
+from pydantic import ValidationError, field_validator
 
 from corral.gateway import control
 from corral.gateway.control import Installed, ServerState
@@ -26,6 +28,11 @@ class Place(Frozen):
     address: str | None
     port: int | None
 
+    @field_validator("address")
+    @classmethod
+    def _numeric(cls, address: str | None) -> str | None:
+        return address and str(ip_address(address))
+
 
 def planned_place(instance: InstancePlan) -> Place:
     """Where its plan puts it."""
@@ -36,11 +43,13 @@ def planned_place(instance: InstancePlan) -> Place:
 def kept_place(plan: dict[str, Any]) -> Place | None:
     """Where a plan that a host keeps put it; None for one that does not say."""
     end = plan.get("endpoint")
-    if not isinstance(end, dict) or not isinstance(plan.get("alias"), str):
+    if not isinstance(end, dict):
         return None
-    return Place.model_validate(
-        {"alias": plan["alias"], "address": end.get("address"), "port": end.get("port")}
-    )
+    found = {"alias": plan.get("alias"), "address": end.get("address"), "port": end.get("port")}
+    try:
+        return Place.model_validate(found)
+    except ValidationError:
+        return None
 
 
 def expect(

@@ -206,7 +206,13 @@ class AskedGateways(Gateways):
         """As with plans, of gateways whose own data have no mistake."""
         for gateway in self._gateways():
             if not gateway.spec.gateway:
-                self.say(f"{gateway.name} is not told of {server}: there is a mistake in its data")
+                command = (
+                    f"pyinfra {gateway.origin or 'INVENTORY'} deploy.py --limit {gateway.name}"
+                )
+                self.say(
+                    f"{gateway.name} is not told of {server}: there is a mistake in its data. "
+                    f"Next: mend that, then `{command}`"
+                )
         return super().expect(server, place)
 
     def _around(self, server: str, place: Place | None) -> list[Host]:

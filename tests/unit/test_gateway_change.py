@@ -225,11 +225,29 @@ def test_gateways_that_cannot_be_planned_follow_as_well(there: There) -> None:
 def test_a_gateway_with_a_mistake_of_its_own_is_left_as_it_is(there: There) -> None:
     said: list[str] = []
     broken = there.gateway.spec.model_copy(update={"gateway": None})
-    hosts = [*there.hosts[:-1], there.gateway.model_copy(update={"spec": broken})]
+    changed = {"spec": broken, "origin": "inventories/mine.py"}
+    hosts = [*there.hosts[:-1], there.gateway.model_copy(update=changed)]
     found = traffic_as_found(hosts, said.append)
     assert not found.expect("one/chat", HERE.model_copy(update={"port": 9001}))
     assert there.placed == []
-    assert said == ["gw is not told of one/chat: there is a mistake in its data"]
+    assert said == [
+        "gw is not told of one/chat: there is a mistake in its data. "
+        "Next: mend that, then `pyinfra inventories/mine.py deploy.py --limit gw`"
+    ]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        None, {"address": "not an address", "port": 1}, {"address": "10.0.0.1", "port": "many"},
+        {"address": ["10.0.0.1"], "port": 1},
+    ],
+)  # fmt: skip
+def test_a_kept_plan_that_says_nothing_readable_moves_nobody(end: Any) -> None:
+    assert moves.kept_place({"alias": "small", "endpoint": end}) is None
+    assert moves.kept_place({"alias": 1, "endpoint": {"address": None, "port": None}}) is None
+    good = {"alias": "small", "endpoint": {"address": "0.0.0.0", "port": 8001, "socket": None}}
+    assert moves.kept_place(good) == HERE
 
 
 def test_a_server_that_the_gateway_does_not_reach_any_more_has_no_line(there: There) -> None:
