@@ -12,6 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := python3-venv openssh-client openssl aria2 curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
 export PYINFRA_PROGRESS := off
+# What Python compiled is kept, whatever the caller says: each run of tests would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 # Whole files to each worker, which has a lab of its own. Lab tests wait more than they work, so that
 # there are more labs than cores.
 CORES := --numprocesses 2 --dist loadfile

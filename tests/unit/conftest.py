@@ -14,15 +14,24 @@ import pytest
 from hypothesis import settings
 
 from lab import hub
+from tests.once import parsed_and_compiled_once
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 from tests.unit.running_hub import RunningHub
 
 # The same examples in each run: a test that fails after a change fails because of that change.
-# `pytest --hypothesis-profile=random` tries others.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("random")
+# `pytest --hypothesis-profile=random` tries others. How long one takes is the machine's business.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def once() -> Iterator[None]:
+    """Catalogs and templates are read a thousand times, and nearly always the same ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        parsed_and_compiled_once(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

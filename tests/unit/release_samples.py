@@ -159,11 +159,18 @@ def assemble(spec: dict[str, Any], engine: Engine, staging: Path, **made: Any) -
 
 
 def install(spec: dict[str, Any], engine: Engine, **made: Any) -> Path:
-    """A release in its place, as a build leaves it; gives its folder."""
+    """A release in its place, as a build leaves it; gives its folder.
+
+    Programs and libraries of each kind are assembled once.
+    """
     folders, done = helper_module("system.folders"), helper_module("release.manifest")
     folder = Path(spec["folder"])
+    kind = hashlib.sha256(repr((spec["targets"], sorted(made.items()))).encode()).hexdigest()[:16]
+    assembled = engine.folder / f"assembled-{kind}"
+    if not assembled.exists():
+        assemble(spec, engine, assembled, **made)
     with folders.staging_for(folder) as staging:
-        assemble(spec, engine, staging, **made)
+        shutil.copytree(assembled, staging, dirs_exist_ok=True)
         proof = {"smoke": "24 tokens on CPU", "devices": []}
         found = {"compiler": "c++ 12", "c_library": "2.36", "cuda": None}
         document = done.manifest(
