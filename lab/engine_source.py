@@ -55,6 +55,7 @@ def ensure(folder: Path) -> None:
         for engine, source in SOURCES.items():
             if not _repository(folder, engine).is_dir():
                 _make(folder, engine, source)
+            _pack(_repository(folder, engine))
 
 
 def bump(folder: Path, engine: str) -> str:
@@ -77,6 +78,12 @@ def _make(folder: Path, engine: str, source: Source) -> None:
     partial.mkdir()
     source.make(partial).rename(_repository(folder, engine))
     shutil.rmtree(partial)
+
+
+def _pack(repository: Path) -> None:
+    """One pack, once: of loose objects git makes a new one for each fetch, which takes seconds."""
+    if not any(repository.glob("objects/pack/*.pack")):
+        git(repository, "repack", "-a", "-d", "--quiet")
 
 
 def _bump(repository: Path, source: Source) -> str:

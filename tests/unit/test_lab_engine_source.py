@@ -70,6 +70,18 @@ def test_a_repository_is_made_once(tmp_path: Path, source: Callable[..., None]) 
     assert [path.name for path in tmp_path.iterdir()] == [f"{ENGINE}.git"]
 
 
+def test_a_repository_is_one_pack_also_one_of_an_earlier_version(
+    tmp_path: Path, source: Callable[..., None]
+) -> None:
+    (tmp_path / "made").mkdir()
+    committed(tmp_path / "made").rename(tmp_path / f"{ENGINE}.git")
+    source(committed)
+    engine_source.ensure(tmp_path)
+    counts = git(tmp_path / f"{ENGINE}.git", "count-objects", "-v").splitlines()
+    assert {"count: 0", "packs: 1"} <= set(counts)
+    assert git(tmp_path / f"{ENGINE}.git", "rev-parse", "master").strip() == COMMIT
+
+
 def test_two_calls_at_once_make_it_once(tmp_path: Path, source: Callable[..., None]) -> None:
     made: list[Path] = []
 
