@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_HOSTS = (
-    "import json, sys; from pathlib import Path; from corral.inventory import load_inventory;"
-    "print(json.dumps([[h.name, h.data] for h in load_inventory(Path(sys.argv[1]))]))"
-)
+from corral.inventory.hosts import load_inventory
 
 
 def copy(checkout: Path, path: Path, inventory: str, **data: Any) -> None:
@@ -26,8 +23,17 @@ def copy(checkout: Path, path: Path, inventory: str, **data: Any) -> None:
     # Hidden files are what commands left there.
     shutil.copytree(checkout, path, ignore=shutil.ignore_patterns(".*"))
     done = subprocess.run(
-        [sys.executable, "-c", _HOSTS, inventory], cwd=checkout, check=True, capture_output=True,
-        text=True, env={**os.environ, "PYTHONPATH": str(checkout)},
+        [sys.executable, "-m", "lab.clones", inventory], cwd=checkout, check=True,
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(checkout)},
     )  # fmt: skip
     hosts = [(name, {**found, **data}) for name, found in json.loads(done.stdout)]
     (path / inventory).write_text(f"servers = {hosts!r}\n")
+
+
+def main(inventory: Path) -> None:
+    """Print the hosts of an inventory with their data: it is run in the checkout itself."""
+    print(json.dumps([[host.name, host.data] for host in load_inventory(inventory)]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -20,7 +20,7 @@ _DAY_SECONDS = 24 * 3600
 _KEPT_SECONDS = 30 * _DAY_SECONDS
 # Engine and key of each release of the lab's hosts.
 _WANTED = (
-    "import json; from pathlib import Path; from corral.inventory import load_inventory;"
+    "import json; from pathlib import Path; from corral.inventory.hosts import load_inventory;"
     "from corral.project import load_planner, project_root;"
     "planner, hosts = load_planner(project_root()), load_inventory(Path('inventories/lab.py'));"
     "print(json.dumps([[r.engine, r.key] for host in hosts for r in planner.releases(host)]))"
