@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Literal
+
+from corral_shared import welch
 
 from corral.bench.result import Measure, Result, by_depth
 from corral.engines.benchmark import Case, Test
@@ -14,13 +14,6 @@ from corral.errors import CorralError
 from corral.schema import Frozen
 
 Verdict = Literal["a", "b", "none", "unknown"]
-
-# Student's t for an interval of 95% on both sides, by degrees of freedom.
-_DEGREES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 40, 60, 120)
-_T = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.179, 2.145, 2.120, 2.101, 2.086, 2.060, 2.042, 2.021, 2.000, 1.980),
-)
 
 
 class Side(Frozen):
@@ -98,23 +91,8 @@ def side(samples: Sequence[float]) -> Side:
 
 
 def welch_margin(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Half of the 95% interval of the difference of two means; None with less than two samples.
-
-    Degrees of freedom are Welch's and Satterthwaite's; between two of the table the wider holds.
-    """
-    if min(len(a), len(b)) < 2:
-        return None
-    errors = [statistics.variance(samples) / len(samples) for samples in (a, b)]
-    total = sum(errors)
-    if total == 0:
-        return 0.0
-    parts = zip(errors, (a, b), strict=True)
-    degrees = total**2 / sum(error**2 / (len(samples) - 1) for error, samples in parts)
-    return _t(degrees) * math.sqrt(total)
-
-
-def _t(degrees: float) -> float:
-    return _T[max(0, bisect.bisect_right(_DEGREES, degrees) - 1)]
+    """Half of the 95% interval of the difference of two means; None with less than two samples."""
+    return None if min(len(a), len(b)) < 2 else welch.margin(a, b)
 
 
 def _verdict(difference: float, margin: float | None) -> Verdict:

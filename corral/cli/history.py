@@ -11,10 +11,10 @@ import click
 
 from corral.cli.reach import Target, reach, reach_one
 from corral.cli.select import inventory_option
+from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
 from corral.host.activation_report import Report, told
 from corral.host.answers import PINNED, Pinned
-from corral.host.gate_report import gate_table
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.remote.helper import on_all

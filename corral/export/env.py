@@ -6,9 +6,8 @@ from pathlib import Path
 
 from corral.engines import engine_module
 from corral.engines.flag_table import FlagTable
-from corral.export.quoting import joined, quote
 from corral.export.subject import Subject
-from corral.export.templates import render
+from corral.export.templates import joined, quote, render
 
 
 def env(subject: Subject, templates: Path) -> str:

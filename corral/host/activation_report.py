@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from corral.host.gate_report import Row
 from corral.names import FileName, HostName
 from corral.schema import Frozen
 
@@ -18,6 +17,19 @@ class PhaseTime(Frozen):
 
     phase: str
     seconds: float
+
+
+class Row(Frozen):
+    """One part of a gate (files/corral_host/instance/gate_rows.py).
+
+    + ok: None for a part that was not asked after another failed
+    """
+
+    part: str
+    ok: bool | None
+    figure: str
+    limit: str
+    detail: str
 
 
 class Report(Frozen):

@@ -130,7 +130,7 @@ def main(arguments):
         elif command == "guard":
             answer = module("activation.rollback").guard(*rest[:2])
         elif command == "hold":
-            module("system.holding").hold(first_line(rest))
+            module("system.locks").hold(first_line(rest))
             return 0
         elif command in ("run", "settle"):
             return getattr(module("jobs"), command)(rest[0])

@@ -22,8 +22,8 @@ from corral_host.activation.start_again import GoingDownError
 from corral_host.bench.measure import bench, settle_bench
 from corral_host.instance.history import instance_folder
 from corral_host.nvidia.drivers import set_up
+from corral_host.release.archive import install
 from corral_host.release.build import build, repack
-from corral_host.release.install import install
 from corral_host.release.limits import build_properties
 from corral_host.system.commands import (
     FAULTS,
@@ -35,7 +35,7 @@ from corral_host.system.commands import (
     show,
     write_atomic,
 )
-from corral_host.system.lock_files import lock_file
+from corral_host.system.locks import lock_file
 from corral_host.weights.fetch import fetch
 
 JOBS = Path("/var/lib/corral/jobs")

@@ -30,7 +30,7 @@ MODULES = {
         "checks.gate",
         "activation.watchdog",
         "instance.history",
-        "system.holding",
+        "system.locks",
         "activation.in_place",
         "packets.redirect",
         "activation.side_by_side",
@@ -227,7 +227,7 @@ class Host:
         """As if this generation had been activated long ago."""
         (self.units / UNIT).write_text((self.folder / f"generations/{generation}/unit").read_text())
         (self.folder / "current").symlink_to(f"generations/{generation}")
-        with MODULES["holding"].held(self.root / "state/locks/activate.lock", "anna", "serving it"):
+        with MODULES["locks"].held(self.root / "state/locks/activate.lock", "anna", "serving it"):
             pass
         self.systemctl("enable", UNIT)
         self.systemctl("start", UNIT)

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
-from corral.host.gate_report import Row, gate_table
+from corral.host.activation_report import Row
 from corral.host.reading import read_answer
 from corral.inventory.hosts import Host
 from tests.samples import CHAT, LONG, host, plan

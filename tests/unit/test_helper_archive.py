@@ -21,7 +21,6 @@ from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
 archive = helper_module("release.archive")
-installing = helper_module("release.install")
 HostError = helper_module("system.commands").HostError
 
 
@@ -55,7 +54,7 @@ def nothing_in(folder: Path) -> bool:
 
 
 def test_what_is_unpacked_is_what_was_packed(spec: dict[str, Any], packed: dict[str, Any]) -> None:
-    answer = installing.install(packed)
+    answer = archive.install(packed)
     there, here = Path(packed["folder"]), Path(spec["folder"])
     assert tree(there) == tree(here)
     assert answer["manifest"] == json.loads((here / "manifest.json").read_text())
@@ -108,7 +107,7 @@ def test_an_archive_with_a_flipped_byte_is_refused_and_removed(packed: dict[str,
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(HostError, match="sha256(?s:.*)nothing was installed"):
-        installing.install(packed)
+        archive.install(packed)
     assert not path.exists()
     assert not Path(packed["folder"]).parent.exists()
 
@@ -169,7 +168,7 @@ def test_anything_but_plain_files_is_refused(
     packed: dict[str, Any], tmp_path: Path, change: Change
 ) -> None:
     with pytest.raises(HostError, match="not a plain file inside of it"):
-        installing.install(bundle(packed, change))
+        archive.install(bundle(packed, change))
     assert not Path(packed["folder"]).exists()
     assert not list(tmp_path.rglob("outside"))
     assert nothing_in(Path(packed["folder"]).parent)
@@ -185,7 +184,7 @@ def refused(packed: dict[str, Any], tmp_path: Path, why: str) -> None:
     """A HostError with what to do, and nothing is left but the archive."""
     before = sorted(path for path in tmp_path.rglob("*") if "outside" in path.name)
     with pytest.raises(HostError, match=f"(?s){why}.*Next: ") as caught:
-        installing.install(packed)
+        archive.install(packed)
     assert "\x1b" not in str(caught.value)
     assert not Path(packed["folder"]).exists()
     assert nothing_in(Path(packed["folder"]).parent)
@@ -240,7 +239,7 @@ def test_without_a_manifest_at_hand_there_is_a_limit_too(
 def test_what_the_manifest_says_is_enough(packed: dict[str, Any], spec: dict[str, Any]) -> None:
     told = json.loads((Path(spec["folder"]) / "manifest.json").read_text())["size_bytes"]
     packed["archive"]["unpacked_bytes"] = told
-    installing.install(packed)
+    archive.install(packed)
 
 
 def test_a_release_that_the_disk_has_no_room_for_is_not_begun(
@@ -301,7 +300,7 @@ def test_modes_and_owners_of_an_archive_do_not_count(packed: dict[str, Any]) -> 
         for entry in old:
             entry.mode, entry.uid, entry.gid = 0o7777, 1234, 1234
             new.addfile(entry, old.extractfile(entry))
-    installing.install(compressed(packed, changed.getvalue()))
+    archive.install(compressed(packed, changed.getvalue()))
     files = [path for path in Path(packed["folder"]).rglob("*") if path.is_file()]
     assert files
     for path in files:
@@ -325,13 +324,13 @@ def test_an_archive_with_an_odd_manifest_is_refused(
 
 def test_what_is_no_archive_is_told(packed: dict[str, Any]) -> None:
     with pytest.raises(HostError, match="is no archive of a release"):
-        installing.install(compressed(packed, b"no archive" * 100))
+        archive.install(compressed(packed, b"no archive" * 100))
 
 
 def test_the_archive_of_another_release_is_refused(packed: dict[str, Any]) -> None:
     other = {**packed, "key": "c0ffee-cpu-2", "folder": packed["folder"] + "2"}
     with pytest.raises(HostError, match="holds another release than llama.cpp c0ffee-cpu-2"):
-        installing.install(other)
+        archive.install(other)
 
 
 def test_a_native_release_for_other_features_is_refused(
@@ -340,14 +339,14 @@ def test_a_native_release_for_other_features_is_refused(
     older = {"model": "Older", "flags": ["sse2"]}
     monkeypatch.setattr(helper_module("release.whole"), "cpu", lambda: older)
     with pytest.raises(HostError, match="features that this one lacks"):
-        installing.install({**packed, "native": True})
+        archive.install({**packed, "native": True})
     assert not Path(packed["folder"]).exists()
 
 
 def test_a_release_that_does_not_answer_here_is_not_installed(packed: dict[str, Any]) -> None:
     Path(packed["smoke_model"]["path"]).write_bytes(b"rot")
     with pytest.raises(HostError, match="the model of the smoke run"):
-        installing.install(packed)
+        archive.install(packed)
     assert nothing_in(Path(packed["folder"]).parent)
     # The archive was right: the next attempt needs no other.
     assert Path(packed["archive"]["path"]).exists()
@@ -355,11 +354,11 @@ def test_a_release_that_does_not_answer_here_is_not_installed(packed: dict[str, 
 
 def test_an_installed_release_is_left_alone(packed: dict[str, Any]) -> None:
     archived = Path(packed["archive"]["path"]).read_bytes()
-    installing.install(packed)
+    archive.install(packed)
     server = Path(packed["folder"]) / "bin" / "llama-server"
     before = server.stat().st_ino
     Path(packed["archive"]["path"]).write_bytes(archived)
-    assert installing.install(packed)["manifest"]["key"] == packed["key"]
+    assert archive.install(packed)["manifest"]["key"] == packed["key"]
     assert server.stat().st_ino == before
     assert not Path(packed["archive"]["path"]).exists()
 

@@ -20,7 +20,7 @@ checks, confirming, attempt = (
     for one in ("activation.preconditions", "activation.confirm", "activation.record")
 )
 guard, history, holding = (
-    helper_module(name) for name in ("activation.watchdog", "instance.history", "system.holding")
+    helper_module(name) for name in ("activation.watchdog", "instance.history", "system.locks")
 )
 start_again, jobs = helper_module("activation.start_again"), helper_module("jobs")
 HostError = helper_module("system.commands").HostError

@@ -19,7 +19,7 @@ from tests.unit.release_samples import Engine
 
 build, users = helper_module("release.build"), helper_module("release.build_user")
 unprivileged = helper_module("system.unprivileged")
-locks = helper_module("system.locks")
+locks = helper_module("release.locks")
 HostError = helper_module("system.commands").HostError
 
 pytestmark = pytest.mark.usefixtures("public")
@@ -136,7 +136,7 @@ def test_an_absent_release_cannot_be_packed(spec: dict[str, Any]) -> None:
 
 HOLD = """
 import json, sys
-from corral_host.system import locks
+from corral_host.release import locks
 spec = json.load(sys.stdin)
 with locks.one_build(spec):
     print(locks.build_lock(spec).read_text(), flush=True)

@@ -19,7 +19,7 @@ from tests.unit.release_samples import Engine
 build, users, taking = (
     helper_module(name) for name in ("release.build", "release.build_user", "release.taking")
 )
-libraries, locks = helper_module("release.libraries"), helper_module("system.locks")
+libraries, locks = helper_module("release.libraries"), helper_module("release.locks")
 unprivileged = helper_module("system.unprivileged")
 HostError = helper_module("system.commands").HostError
 
@@ -186,9 +186,9 @@ def test_a_loader_s_odd_words_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_one_build_at_a_time_on_a_host_whatever_its_cache(spec: dict[str, Any]) -> None:
     with locks.one_build(spec):
-        path = helper_module("system.lock_files").lock_path(spec["state"], "build")
-        with helper_module("system.lock_files").lock_file(path) as lock:
-            assert not helper_module("system.lock_files").take(lock, 2, 0)
+        path = helper_module("system.locks").lock_path(spec["state"], "build")
+        with helper_module("system.locks").lock_file(path) as lock:
+            assert not helper_module("system.locks").take(lock, 2, 0)
             assert spec["key"] in path.read_text()
 
 

@@ -19,10 +19,10 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-locks, holding, bench = (
-    helper_module(name) for name in ("system.locks", "system.holding", "bench.measure")
+release_locks, locks, bench = (
+    helper_module(name) for name in ("release.locks", "system.locks", "bench.measure")
 )
-lock_files, header_files = helper_module("system.lock_files"), helper_module("weights.headers")
+header_files = helper_module("weights.headers")
 gateway, jobs, way_back = (
     helper_module(name) for name in ("gateway.control", "jobs", "activation.rollback")
 )
@@ -63,9 +63,10 @@ def take_all(state: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     before = os.umask(0)
     try:
         for lock in (
-            locks.one_build(release), locks.changing_releases(release), locks.pruning(state),
-            holding.held(holding.activate_lock(state), "anna", "activating"),
-            holding.held(holding.rollout_lock(state), "anna", "rolling out"),
+            release_locks.one_build(release), release_locks.changing_releases(release),
+            release_locks.pruning(state),
+            locks.held(locks.activate_lock(state), "anna", "activating"),
+            locks.held(locks.rollout_lock(state), "anna", "rolling out"),
             bench.only_one({"state": state, "instance": "chat"}),
             header_files.proof_folder({"state": state}), gateway.changing(),
         ):  # fmt: skip
@@ -129,12 +130,12 @@ if os.geteuid() == 0:
 
 @pytest.mark.parametrize("what", OBSTACLES)
 def test_what_is_no_lock_file_of_ours_is_refused(what: str, tmp_path: Path) -> None:
-    path = holding.activate_lock(tmp_path)
+    path = locks.activate_lock(tmp_path)
     path.parent.mkdir()
     OBSTACLES[what](path)
     with (
         pytest.raises(HostError, match=r"activate.lock: not used for locks, .*Next: "),
-        lock_files.lock_file(path),
+        locks.lock_file(path),
     ):
         pytest.fail("it was used")
 
@@ -143,17 +144,17 @@ def test_a_folder_that_is_a_link_or_somebody_elses_is_refused(tmp_path: Path) ->
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "locks").symlink_to("elsewhere")
     with pytest.raises(HostError, match="locks: not used for locks"):
-        holding.holder_of(holding.activate_lock(tmp_path))
+        locks.holder_of(locks.activate_lock(tmp_path))
     if os.geteuid() == 0:
         (tmp_path / "locks").unlink()
         (tmp_path / "elsewhere").rename(tmp_path / "locks")
         os.chown(tmp_path / "locks", NOBODY, NOBODY)
         with pytest.raises(HostError, match="belongs to user 65534"):
-            holding.holder_of(holding.activate_lock(tmp_path))
+            locks.holder_of(locks.activate_lock(tmp_path))
 
 
 def holder(**changes: Any) -> str:
-    return json.dumps({"by": "anna", "doing": "at it", **holding.myself(), **changes})
+    return json.dumps({"by": "anna", "doing": "at it", **locks.myself(), **changes})
 
 
 UNBELIEVED = {
@@ -166,24 +167,24 @@ UNBELIEVED = {
 
 @pytest.mark.parametrize("text", UNBELIEVED.values(), ids=UNBELIEVED)
 def test_who_cannot_be_believed_is_somebody(text: str, tmp_path: Path) -> None:
-    path = holding.activate_lock(tmp_path)
-    with lock_files.lock_file(path) as lock:
+    path = locks.activate_lock(tmp_path)
+    with locks.lock_file(path) as lock:
         path.write_text(text, errors="surrogateescape")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert holding.holder_of(path) == {}
-        assert holding.told(path).startswith("somebody is at work on this host since just now")
+        assert locks.holder_of(path) == {}
+        assert locks.told(path).startswith("somebody is at work on this host since just now")
         path.write_text(holder())
-        assert holding.holder_of(path)["by"] == "anna"
-    assert holding.holder_of(path) is None
+        assert locks.holder_of(path)["by"] == "anna"
+    assert locks.holder_of(path) is None
 
 
 def test_who_only_looks_stands_in_nobodys_way(tmp_path: Path) -> None:
-    path = holding.activate_lock(tmp_path)
-    with lock_files.lock_file(path) as looking:
+    path = locks.activate_lock(tmp_path)
+    with locks.lock_file(path) as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
-        with holding.held(path, "ben", "activating"):
-            assert holding.holder_of(path)["by"] == "ben"
+        with locks.held(path, "ben", "activating"):
+            assert locks.holder_of(path)["by"] == "ben"
 
 
 def test_a_lock_without_room_for_words_is_held(
@@ -192,14 +193,14 @@ def test_a_lock_without_room_for_words_is_held(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    path = holding.activate_lock(tmp_path)
-    with holding.held(path, "anna", "activating"):
+    path = locks.activate_lock(tmp_path)
+    with locks.held(path, "anna", "activating"):
         pass
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with holding.held(path, "ben", "activating"):
+        with locks.held(path, "ben", "activating"):
             # Not what the one before said.
-            assert holding.holder_of(path) == {}
+            assert locks.holder_of(path) == {}
 
 
 @pytest.mark.parametrize("journal", [True, False])
@@ -212,10 +213,10 @@ def test_settling_waits_with_a_limit_and_says_for_whom(
     if journal:
         (folder / "activating.json").write_text(json.dumps(task))
     monkeypatch.setattr(way_back, "SETTLE_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(holding, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(locks, "LOOK_SECONDS", 0)
     monkeypatch.setattr(way_back.switch, "quiet", lambda *_: None)
     with (
-        holding.held(holding.activate_lock(tmp_path), "anna", "activating long"),
+        locks.held(locks.activate_lock(tmp_path), "anna", "activating long"),
         pytest.raises(HostError, match="anna is activating long"),
     ):
         way_back.guard(str(folder), str(tmp_path))

@@ -15,7 +15,7 @@ from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
 prune, releases = helper_module("release.prune"), helper_module("release.releases")
-locks = helper_module("system.locks")
+locks = helper_module("release.locks")
 HostError = helper_module("system.commands").HostError
 
 

@@ -112,7 +112,7 @@ def test_files_of_an_earlier_helper_still_settle(host: Host) -> None:
 def test_a_refused_revert_carries_its_own_run(host: Host) -> None:
     spec = {**host.spec("b"), "instance": "chat", "to": "a"}
     run = started(host, kind="revert", spec=spec)
-    holding = helper_module("system.holding")
+    holding = helper_module("system.locks")
     with holding.held(holding.activate_lock(host.root / "state"), "ben", "activating long"):
         assert jobs.run(NAME) == 1
     assert (poll()["answer"]["run"], poll()["answer"]["outcome"]) == (run, "refused")

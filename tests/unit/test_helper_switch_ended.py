@@ -27,7 +27,7 @@ def killed_at(number: int, host: Host, end: str) -> bool:
         activate(host.spec("b"), "anna")
     except Killed:
         if end == "reboot":
-            MODULES["holding"].BOOT_ID.write_text("another boot\n")
+            MODULES["locks"].BOOT_ID.write_text("another boot\n")
             host.reboot()
             # Before it is enabled a guard does nothing, and the next activation writes it anew.
             for path in host.units.glob(f"{GUARD}.*"):
@@ -54,7 +54,7 @@ def test_killed_at_any_step_old_or_new_serve_whole(
         with monkeypatch.context() as patch:
             folder = tmp_path_factory.mktemp("host")
             (folder / "boot").write_text("a boot\n")
-            patch.setattr(MODULES["holding"], "BOOT_ID", folder / "boot")
+            patch.setattr(MODULES["locks"], "BOOT_ID", folder / "boot")
             host = play(folder, patch, b=port)
             choose(patch, how)
             goes_on = killed_at(number, host, end)

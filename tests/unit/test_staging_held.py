@@ -17,7 +17,7 @@ from tests.samples import plan as plan_of
 from tests.unit.helper_modules import helper_module
 
 holding, staging, gateway_change = map(
-    helper_module, ("system.holding", "activation.staging", "gateway.change")
+    helper_module, ("system.locks", "activation.staging", "gateway.change")
 )
 HostError = helper_module("system.commands").HostError
 OURS, THEIRS = "first-0123456789-abcdefghij\n", "second-0123456789-abcdefghij\n"

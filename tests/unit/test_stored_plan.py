@@ -162,7 +162,6 @@ def test_a_gate_that_changed_alone_is_run_and_stored_without_a_restart(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose(monkeypatch, "without a restart")
-    gate_change = helper_module("instance.gate_change")
     server, asked = host.running[UNIT], []
 
     def gate(instance: dict[str, Any], parts: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -173,15 +172,15 @@ def test_a_gate_that_changed_alone_is_run_and_stored_without_a_restart(
 
     for name in ("as_it_runs", "rollback"):
         monkeypatch.setattr(MODULES[name], "gate", gate)
-    assert gate_change.changed_parts(planned(host, "a", [])) == []
-    assert gate_change.changed_parts(planned(host, "a", RIGHT)) == ["golden"]
+    assert stored_plan.changed_parts(planned(host, "a", [])) == []
+    assert stored_plan.changed_parts(planned(host, "a", RIGHT)) == ["golden"]
     # One that was never kept has passed no gate.
-    assert gate_change.changed_parts(planned(host, "b", RIGHT)) == []
+    assert stored_plan.changed_parts(planned(host, "b", RIGHT)) == []
     assert switched(host, "a", WRONG) == "reverted"
     assert kept_golden(host, "a") == []
     assert switched(host, "a", RIGHT) == "kept"
     assert kept_golden(host, "a") == RIGHT
-    assert gate_change.changed_parts(planned(host, "a", RIGHT)) == []
+    assert stored_plan.changed_parts(planned(host, "a", RIGHT)) == []
     assert set(asked) == {MODULES["gate"].PROOF}
     longer = planned(host, "a", RIGHT)
     longer["gate"] |= {"soak_seconds": 9, "speed": {"runs": 3}}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
-from corral.host.activation_report import Report
-from corral.host.gate_report import Row, gate_table
+from corral.host.activation_report import Report, Row
 from corral.remote.job import News
 from corral.rollout.journal import Rollout
 from corral.rollout.page import page

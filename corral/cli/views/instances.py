@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from corral.host.activation_report import Row
 from corral.host.answers import FoundInstance, ShardCheck
 from corral.host.checks import Check
 from corral.plan.instance import InstancePlan
-from corral.terminal import Rows, coloured
+from corral.terminal import Rows, coloured, plain
+
+_GATE_MARKS = {True: coloured("ok", "green"), False: coloured("FAILED", "red"), None: plain("-")}
 
 
 def checks_table(results: Mapping[str, list[Check]]) -> Rows:
@@ -20,6 +23,14 @@ def checks_table(results: Mapping[str, list[Check]]) -> Rows:
         for c in checks:
             detail = short(c.detail) if c.check == "reach" else c.detail
             table.add(host, c.instance, c.check, _mark(c.ok), detail)
+    return table
+
+
+def gate_table(rows: Sequence[Row]) -> Rows:
+    """One row for each part of a gate, in the order in which they were asked."""
+    table = Rows("part", "", "figure", "limit", "detail")
+    for row in rows:
+        table.add(row.part, _GATE_MARKS[row.ok], row.figure, row.limit, row.detail)
     return table
 
 

@@ -19,7 +19,7 @@ from corral_host.checks.gate import journal_tail, keep_baseline
 from corral_host.instance import history
 from corral_host.instance.state import instance_state
 from corral_host.system.commands import FAULTS, HostError, say, show
-from corral_host.system.holding import activate_lock, boot_id, held, refuse_other_rollout
+from corral_host.system.locks import activate_lock, boot_id, held, refuse_other_rollout
 
 HOWS = {
     "first": in_place.switch_to,

@@ -4,7 +4,7 @@ from corral_host.activation import switch
 from corral_host.activation.record import phase
 from corral_host.activation.steps import prepare
 from corral_host.checks.gate import PROOF, before_start, gate
-from corral_host.instance.gate_change import changed_parts
+from corral_host.instance.stored_plan import changed_parts
 
 # Parts of a gate that take long -> their key of the plan. Only what changed is measured again.
 LONG = {"speed": "speed", "soak": "soak_seconds"}

@@ -6,9 +6,9 @@ from corral_host.activation.journal import RECEIPT
 from corral_host.bench.measure import marker
 from corral_host.fit.prove import verdict
 from corral_host.instance import unit_changes
-from corral_host.instance.gate_change import changed_parts
 from corral_host.instance.history import plan_of
 from corral_host.instance.state import DISABLED, EDITED, GATE, generation_is_whole, instance_state
+from corral_host.instance.stored_plan import changed_parts
 from corral_host.instance.unit_changes import STALE
 from corral_host.instance.unit_file import installed_generation
 from corral_host.nvidia import nvidia_smi

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from corral_host.system.commands import HostError, read_json, say, write_atomic
-from corral_host.system.holding import boot_id
+from corral_host.system.locks import boot_id
 
 RUN = Path("/run/corral")
 

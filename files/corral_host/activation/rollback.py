@@ -14,7 +14,7 @@ from corral_host.packets import redirect, reserve_switch
 from corral_host.server import staged_keys
 from corral_host.server.held_keys import loaded, read
 from corral_host.system.commands import FAULTS, say, show
-from corral_host.system.holding import activate_lock, boot_id, held
+from corral_host.system.locks import activate_lock, boot_id, held
 
 # An activation of another instance has the lock for minutes, one with a long soak for hours. What
 # waits tells who has it, gives up, and the guard comes again: it is never a wait without a word.

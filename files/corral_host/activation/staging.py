@@ -8,14 +8,14 @@ from corral_host.instance.state import private_digest
 from corral_host.instance.stored_plan import stage_plan
 from corral_host.server import staged_keys
 from corral_host.system.commands import HostError, write_atomic
-from corral_host.system.holding import refuse_other_asker
+from corral_host.system.locks import refuse_other_asker
 from corral_host.system.modes import FOLDER, open_folder
 
 
 def write_key(instance, keys):
     """Root's alone from the first byte: 0600 in 0700.
 
-    ``instance``: key_path, unit_path; asker, see holding.py; was: the digest that the controller
+    ``instance``: key_path, unit_path; asker, see locks.py; was: the digest that the controller
     saw. Of an instance that may be started any time they wait for its activation. Raises HostError
     where somebody else's rollout is at work, or put other keys there meanwhile.
     """
@@ -49,7 +49,7 @@ def refuse_unseen(instance, keys):
 def stage(instance):
     """A generation: the plan that it was made from, then the unit, which makes it count.
 
-    ``instance``: an InstancePlan, with asker, see holding.py. Raises HostError for another rollout.
+    ``instance``: an InstancePlan, with asker, see locks.py. Raises HostError for another rollout.
     """
     refuse_other_asker(instance.pop("asker", None))
     folder = Path(instance["folder"]) / "generations" / instance["generation"]

@@ -15,7 +15,7 @@ from corral_host.instance.state import instance_state
 from corral_host.nvidia import nvidia_smi
 from corral_host.release.whole import release_is_whole
 from corral_host.system.commands import FAULTS, HostError, output, say, write_atomic
-from corral_host.system.lock_files import lock_file, lock_path, read, take, write
+from corral_host.system.locks import lock_file, lock_path, read, take, write
 
 
 def bench(spec):

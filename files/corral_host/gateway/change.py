@@ -30,7 +30,7 @@ from corral_host.gateway.generations import (
 )
 from corral_host.gateway.socket import running_generation, servers
 from corral_host.system.commands import HostError, output, point, read_json, write_atomic
-from corral_host.system.holding import refuse_other_asker
+from corral_host.system.locks import refuse_other_asker
 
 # Longer than a switch, its proof and a switch back take.
 PROOF_SECONDS = 180
@@ -42,7 +42,7 @@ def stage(document):
     """Put a generation beside the one that runs, once HAProxy finds it valid. Touches no service.
 
     ``document``: folder of all generations; generation, the id of this one; files, name -> text;
-    asker, see holding.py. Raises HostError, also while somebody else's rollout holds this host.
+    asker, see locks.py. Raises HostError, also while somebody else's rollout holds this host.
     """
     refuse_other_asker(document.get("asker"))
     root, new = Path(document["folder"]), document["generation"]

@@ -11,7 +11,7 @@ from corral_shared.gateway_lines import base
 
 from corral_host.gateway.socket import order, running_generation, save, servers, workers
 from corral_host.system.commands import HostError, output, show
-from corral_host.system.lock_files import lock_file
+from corral_host.system.locks import lock_file
 
 # Not in the folder of its sockets, which goes with HAProxy.
 LOCK = "/run/corral/locks/gateway.lock"

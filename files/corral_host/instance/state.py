@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 
 from corral_host.instance import unit_changes
-from corral_host.instance.gate_change import changed_parts
 from corral_host.instance.gate_rows import gate_plan
-from corral_host.instance.stored_plan import is_staged
+from corral_host.instance.stored_plan import changed_parts, is_staged
 from corral_host.instance.unit_file import (
     ENABLED,
     edited_files,

@@ -51,6 +51,18 @@ def was_kept(instance):
     )
 
 
+def changed_parts(instance):
+    """Keys of the planned gate that the same generation, kept last, did not pass with yet.
+
+    They are no reason to restart it.
+    """
+    stored = read_json(plan_path(instance["folder"], instance["generation"]))
+    if stored is None or not was_kept(instance):
+        return []
+    old, new = gate_plan(stored), gate_plan(instance)
+    return sorted(key for key in new if old.get(key) != new[key])
+
+
 def as_kept(instance):
     """The text of the plan of a generation that passed the gate of ``instance``."""
     stored = read_json(plan_path(instance["folder"], instance["generation"])) or {}

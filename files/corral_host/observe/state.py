@@ -13,7 +13,7 @@ from corral_host.packets.reserve import is_reserved
 from corral_host.release.releases import unused_releases
 from corral_host.release.whole import cpu, release_is_whole
 from corral_host.system.commands import HostError, digest_or_none, find_program
-from corral_host.system.holding import rollout_here
+from corral_host.system.locks import rollout_here
 from corral_host.system.modes import closed
 from corral_host.system.processes import listeners
 from corral_host.weights.models_root import (

@@ -13,6 +13,7 @@ from corral_host.release.archive import pack
 from corral_host.release.build_user import SOURCE, build_home, objects_folder, work_folder
 from corral_host.release.libraries import wanted_libraries
 from corral_host.release.limits import parallel
+from corral_host.release.locks import changing_releases, one_build
 from corral_host.release.manifest import finish, manifest, now, prove
 from corral_host.release.programs import bare_environment, flags
 from corral_host.release.sources import check_out
@@ -21,7 +22,6 @@ from corral_host.release.toolchain import check_toolchain, toolkit_libraries
 from corral_host.release.whole import release_is_whole
 from corral_host.system.commands import PROGRAMS, HostError, say
 from corral_host.system.folders import staging_for
-from corral_host.system.locks import changing_releases, one_build
 from corral_host.system.unprivileged import as_owner_of
 
 LAUNCHERS = tuple(f"-DCMAKE_{name}_COMPILER_LAUNCHER=ccache" for name in ("C", "CXX", "CUDA"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from corral_host.release.archive import SUFFIX
 from corral_host.release.build_user import SOURCE
+from corral_host.release.locks import pruning
 from corral_host.release.releases import release_folders, unused_releases, wanted
 from corral_host.system.folders import REMOVED, remove
-from corral_host.system.locks import pruning
 
 QUIET_SECONDS = 600
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from corral_host.system.commands import HostError
-from corral_host.system.lock_files import lock_file, take
+from corral_host.system.locks import lock_file, take
 
 USERS = range(65520, 65533)
 # One that is always the same, as what it owns stays from one build to the next.

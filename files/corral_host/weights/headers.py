@@ -13,7 +13,7 @@ from pathlib import Path
 from corral_shared.text import printable_line
 
 from corral_host.system.commands import HostError, say
-from corral_host.system.lock_files import lock_file, lock_path
+from corral_host.system.locks import lock_file, lock_path
 from corral_host.weights import hub
 from corral_host.weights.fetch import PATIENCE_SECONDS, REFUSALS, ask_hub, refuse_status
 from corral_host.weights.receipts import shard_is_proved

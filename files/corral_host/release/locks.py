@@ -1,0 +1,66 @@
+"""Locks of builds and releases, that the death of their holder frees."""
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from corral_host.system.commands import HostError, say
+from corral_host.system.locks import lock_file, lock_path, read, take, write
+
+
+@contextlib.contextmanager
+def one_build(release):
+    """One build at a time for all that share a compiler cache, and on each host.
+
+    Says whom it waits for.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in (build_lock(release), lock_path(release["state"], "build")):
+            stack.enter_context(held_by_build(path, release))
+        yield
+
+
+@contextlib.contextmanager
+def held_by_build(path, release):
+    with lock_file(path) as lock:
+        wait_for(lock)
+        since = time.strftime("%H:%M:%S", time.gmtime())
+        write(
+            lock, f"{release['engine']} {release['key']} on {os.uname().nodename}, "
+            f"process {os.getpid()}, since {since} UTC",
+        )  # fmt: skip
+        yield
+        write(lock, "")
+
+
+def build_lock(release):
+    """With the cache, as more than one host may share it."""
+    return Path(release["compiler_cache"]) / "locks" / "corral-build.lock"
+
+
+def wait_for(lock):
+    if not take(lock, fcntl.LOCK_EX, 0):
+        say(f"waiting for another build: {read(lock) or 'just starting'}")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def changing_releases(release):
+    """While a release is built, installed or packed, nothing is pruned."""
+    with lock_file(lock_path(release["state"], "releases")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def pruning(state):
+    """Raises HostError while a job changes releases."""
+    with lock_file(lock_path(state, "releases")) as lock:
+        if not take(lock, fcntl.LOCK_EX, 0):
+            raise HostError(
+                "nothing was pruned: a release is being built or installed here. "
+                "Next: run this again when that is done"
+            )
+        yield
