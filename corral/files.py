@@ -54,8 +54,14 @@ def new_file(path: Path, *, next_step: str, mode: int = 0o644) -> Iterator[Binar
     with writing(path, next_step=next_step), _temporary(path, mode) as (temporary, file):
         yield file
         _flush(file)
-        temporary.replace(path)
-        sync(path.parent)
+        _rename(temporary, path)
+
+
+def put_in_place(whole: Path, path: Path, *, next_step: str) -> None:
+    """Give a file that is whole its name, as `new_file` does. Raises CorralError."""
+    with writing(path, next_step=next_step):
+        sync(whole)
+        _rename(whole, path)
 
 
 def make_folder(path: Path, *, next_step: str, mode: int = 0o755) -> None:
@@ -136,6 +142,11 @@ def _temporary(path: Path, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _rename(whole: Path, path: Path) -> None:
+    whole.replace(path)
+    sync(path.parent)
 
 
 def _flush(file: BinaryIO) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from platformdirs.unix import Unix
+
 from corral.schema import Frozen
 
 
@@ -50,12 +52,38 @@ def unit_name(instance: str) -> str:
 
 HOST_PATHS = HostPaths()
 
-
-def default_archives_folder() -> Path:
-    """Archives of engine releases on the controller; outside the repository."""
-    return Path.home() / ".local" / "share" / "corral" / "engines"
+# The XDG Base Directory Specification 0.8 on every system: folders are where they always were.
+_USER = Unix("corral")
 
 
 def default_keys_folder() -> Path:
     """The api-key store on the controller; outside the repository."""
-    return Path.home() / ".config" / "corral" / "keys"
+    return _where_it_was(_USER.user_config_path / "keys", ".config/corral/keys")
+
+
+def default_archives_folder() -> Path:
+    """Archives of engine releases on the controller; outside the repository."""
+    return _where_it_was(_USER.user_data_path / "engines", ".local/share/corral/engines")
+
+
+def default_results_folder() -> Path:
+    """Results of `corral bench`."""
+    return _USER.user_data_path / "bench"
+
+
+def default_rollouts_folder() -> Path:
+    """Journals of rollouts."""
+    return _USER.user_state_path / "rollouts"
+
+
+def default_headers_folder() -> Path:
+    """Headers of weights that were fetched."""
+    return _USER.user_cache_path / "headers"
+
+
+def _where_it_was(folder: Path, before: str) -> Path:
+    """A folder, unless it is not there and the one of versions that ignored XDG variables is."""
+    known = Path.home() / before
+    if known == folder or folder.exists():
+        return folder
+    return known if known.exists() else folder

@@ -8,9 +8,9 @@ from pathlib import Path
 from corral.catalog.entries import Catalog, load_catalog
 from corral.engines import kinds
 from corral.errors import CorralError
-from corral.fit.headers import HeaderStore, default_headers_folder
+from corral.fit.headers import HeaderStore
 from corral.lock.lock_file import read_lock
-from corral.paths import HOST_PATHS
+from corral.paths import HOST_PATHS, default_headers_folder
 from corral.planning.planner import Planner
 from corral.schema import did_you_mean
 

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from corral.files import write_atomic
+from lab.layout import ROOM
+
 FILE_NAME = "faults.json"
 
 Kind = Literal[
@@ -83,9 +86,7 @@ def parse(text: bytes) -> tuple[Rule, ...]:
 def faults(root: Path, *rules: Rule) -> Iterator[None]:
     """Apply `rules` to the hub that serves `root`, in place of any others, until the block ends."""
     path = root / FILE_NAME
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(_RULES.dump_json(rules, exclude_none=True))
-    partial.replace(path)
+    write_atomic(path, _RULES.dump_json(rules, exclude_none=True), next_step=ROOM)
     try:
         yield
     finally:

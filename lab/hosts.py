@@ -6,9 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+from corral.files import write_atomic
 from lab import cgroups, disks, host_files, network, processes, ssh
 from lab.descriptions import host_spec
-from lab.layout import Layout
+from lab.layout import ROOM, Layout
 
 _COMPILER_CACHE_ON_HOST = "/var/cache/corral/ccache"
 _SUPERVISOR = (sys.executable, "-m", "lab.supervisor")
@@ -41,10 +42,8 @@ def recorded(layout: Layout) -> list[int]:
 
 def record(layout: Layout, numbers: list[int]) -> None:
     """Write the lab's record."""
-    partial = layout.record_file.with_suffix(".partial")
     fields = {"checkout": str(layout.checkout), "hosts": numbers}
-    partial.write_text(json.dumps(fields, indent=1))
-    partial.rename(layout.record_file)
+    write_atomic(layout.record_file, json.dumps(fields, indent=1), next_step=ROOM)
 
 
 def present(layout: Layout) -> list[int]:

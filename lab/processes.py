@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from corral.errors import CorralError
+from corral.files import write_atomic
+from lab.layout import ROOM
 
 _START_TIMEOUT_SECONDS = 10
 _STOP_TIMEOUT_SECONDS = 3
@@ -108,9 +110,7 @@ def _become(path: Path, argv: list[str]) -> None:
     if ticks is None:
         raise ProcessLookupError(pid)
     record = Record(pid, ticks, _boot_id(), tuple(argv))
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(record), indent=1))
-    partial.rename(path)
+    write_atomic(path, json.dumps(asdict(record), indent=1), next_step=ROOM)
     os.execvp(argv[0], argv)  # noqa: S606  (a list, without a shell)
 
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from corral.errors import CorralError
+from corral.files import write_atomic
 from lab.commands import run
-from lab.layout import Layout
+from lab.layout import ROOM, Layout
 
 _BOOT_TIMEOUT_SECONDS = 90
 _PAUSE_SECONDS = 0.2
@@ -34,9 +35,9 @@ def ensure_host_key(layout: Layout, n: int) -> Path:
 def write_client_files(layout: Layout, hosts: list[int]) -> None:
     """config and known_hosts for these hosts, by name and by address."""
     known = [f"{_names(layout, n)} {_public(layout.ssh / f'host-{n}')}\n" for n in hosts]
-    layout.known_hosts.write_text("".join(known))
+    write_atomic(layout.known_hosts, "".join(known), next_step=ROOM)
     named = [f"Host {layout.host_name(n)}\n  HostName {layout.address(n)}\n" for n in hosts]
-    layout.ssh_config.write_text("".join(named) + _common(layout))
+    write_atomic(layout.ssh_config, "".join(named) + _common(layout), next_step=ROOM)
 
 
 def command(layout: Layout, n: int, *words: str) -> list[str]:

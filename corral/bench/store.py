@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,14 +26,6 @@ class Pending(Frozen):
 
     spec_sha256: str
     before: str | None
-
-
-def default_results_folder() -> Path:
-    """Below XDG_DATA_HOME, else below ``~/.local/share``."""
-    # Relative paths there are to be ignored (XDG Base Directory Specification 0.8).
-    named = Path(os.environ.get("XDG_DATA_HOME", ""))
-    data = named if named.is_absolute() else Path.home() / ".local" / "share"
-    return data / "corral" / "bench"
 
 
 class ResultStore:

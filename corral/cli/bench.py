@@ -13,10 +13,11 @@ from corral.bench.compare import compare as compare_results
 from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
 from corral.bench.run import Benchmark, Where, run
-from corral.bench.store import ResultStore, default_results_folder
+from corral.bench.store import ResultStore
 from corral.cli.select import inventory_option, select
 from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.errors import CorralError
+from corral.paths import default_results_folder
 from corral.project import load_planner, project_root
 from corral.remote.helper import on_all
 from corral.terminal import say, say_json, show

@@ -16,7 +16,7 @@ from corral.cli.views.fit import answer_lines, offer_lines
 from corral.engines import refuse_impossible, resolve_placement
 from corral.errors import CorralError
 from corral.fit.answer import Answer, Room, answer
-from corral.fit.headers import HeaderStore, default_headers_folder
+from corral.fit.headers import HeaderStore
 from corral.fit.offers import Offer, offers
 from corral.fit.place import DoesNotFitError
 from corral.fit.sources import LockedModels
@@ -25,6 +25,7 @@ from corral.host.answers import GPUS
 from corral.host.state import GpuHost
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import read_lock
+from corral.paths import default_headers_folder
 from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.remote.helper import call_helper

@@ -10,6 +10,7 @@ import click
 from corral.cli.run_rollout import holding, run_course
 from corral.cli.views.rollout import duration, gateway_table, plan_table, total_seconds
 from corral.errors import CorralError
+from corral.paths import default_rollouts_folder
 from corral.remote.installed import operator
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
 from corral.rollout.health import Health
@@ -18,7 +19,6 @@ from corral.rollout.journal import (
     Journals,
     OnFailure,
     Rollout,
-    default_state_folder,
     new_id,
     now,
 )
@@ -27,7 +27,7 @@ from corral.rollout.pruning import prune
 from corral.terminal import say, show
 
 state_option = click.option(
-    "--state", "folder", type=click.Path(path_type=Path), default=default_state_folder,
+    "--state", "folder", type=click.Path(path_type=Path), default=default_rollouts_folder,
     help="Journals  [default: ~/.local/state/corral/rollouts]",
 )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,16 +11,7 @@ from corral.files import make_folder, write_atomic
 from corral.fit.header_file import StoredHeader, decode, encode
 from corral.fit.ranges import ShardSource, fetch_headers
 
-__all__ = ["HeaderStore", "ShardSource", "StoredHeader", "default_headers_folder"]
-
-
-def default_headers_folder() -> Path:
-    """Where the controller keeps headers: below XDG_CACHE_HOME, else below ``~/.cache``."""
-    # Relative paths there are to be ignored (XDG Base Directory Specification 0.8).
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    cache = named if named.is_absolute() else Path.home() / ".cache"
-    return cache / "corral" / "headers"
-
+__all__ = ["HeaderStore", "ShardSource", "StoredHeader"]
 
 _AGAIN = "make room there"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -120,13 +119,6 @@ def new_id() -> str:
 def now() -> str:
     """UTC, for people."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def default_state_folder() -> Path:
-    """Below XDG_STATE_HOME, else below ``~/.local/state``."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    state = named if named.is_absolute() else Path.home() / ".local" / "state"
-    return state / "corral" / "rollouts"
 
 
 class Journals:

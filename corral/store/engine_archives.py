@@ -17,7 +17,15 @@ from corral_shared.text import printable_line
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from corral.errors import CorralError
-from corral.files import make_folder, new_file, read_small, reading, sync, write_atomic, writing
+from corral.files import (
+    make_folder,
+    new_file,
+    put_in_place,
+    read_small,
+    reading,
+    write_atomic,
+    writing,
+)
 from corral.inventory.hosts import Host
 from corral.names import FileName
 from corral.paths import default_archives_folder
@@ -139,10 +147,7 @@ class ArchiveStore:
         try:
             if _sha256(received) != archive.sha256:
                 raise _changed(archive)
-            with writing(self.path(archive), next_step=_ROOM):
-                sync(received)
-                received.replace(self.path(archive))
-                sync(received.parent)
+            put_in_place(received, self.path(archive), next_step=_ROOM)
         finally:
             received.unlink(missing_ok=True)
         self._describe(archive)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.layout import Layout
+from corral.files import write_atomic
+from lab.layout import ROOM, Layout
 
 GATEWAY_PORT = 8000
 Keys = dict[str, Any]
@@ -32,6 +33,4 @@ def wanted_file(layout: Layout) -> Path:
 
 def want(layout: Layout, wanted: Wanted) -> None:
     """Write what the next command of Corral's shall work towards."""
-    partial = wanted_file(layout).with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(wanted)))
-    partial.rename(wanted_file(layout))
+    write_atomic(wanted_file(layout), json.dumps(asdict(wanted)), next_step=ROOM)

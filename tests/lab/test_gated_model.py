@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.fit.headers import default_headers_folder
+from corral.paths import default_headers_folder
 from lab import hub
 from lab.faults import Rule
 from tests.lab.observed import MODELS, digests, locked_shards

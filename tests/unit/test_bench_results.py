@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from corral.bench.result import Measure, read_outputs
-from corral.bench.store import Pending, ResultStore, default_results_folder
+from corral.bench.store import Pending, ResultStore
 from corral.errors import CorralError
+from corral.paths import default_results_folder
 from tests.samples import ROOT
 from tests.unit.bench_samples import result
 

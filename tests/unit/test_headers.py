@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from corral.fit.gguf import parse_header
-from corral.fit.headers import HeaderStore, ShardSource, default_headers_folder
+from corral.fit.headers import HeaderStore, ShardSource
+from corral.paths import default_headers_folder
 from tests.fuzz.gguf_files import ARRAY, BOOL, FLOAT32, STRING, UINT32, File, Key, placed, write
 from tests.unit.ranged_server import RangedServer, Served, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub

@@ -18,6 +18,7 @@ from corral.plan.host import HostPlan
 from corral.remote.helper_archive import archive
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module
+from tests.unit.small_disks import fill_up
 
 modes, tools, folders = (
     helper_module(name) for name in ("system.modes", "system.commands", "system.folders")
@@ -125,6 +126,17 @@ def test_a_file_has_the_mode_that_is_asked_for(tmp_path: Path) -> None:
     tools.write_atomic(tmp_path / "unit", "text")
     tools.write_atomic(tmp_path / "key", "text", mode=0o600)
     assert (mode(tmp_path / "unit"), mode(tmp_path / "key")) == (0o644, 0o600)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools.write_atomic(tmp_path / "unit", "as before")
+    fill_up(monkeypatch)
+    with pytest.raises(OSError, match="No space"):
+        tools.write_atomic(tmp_path / "unit", "new")
+    assert (tmp_path / "unit").read_text() == "as before"
+    assert list(tmp_path.iterdir()) == [tmp_path / "unit"]
 
 
 def test_a_release_is_open_before_another_user_tries_it(

@@ -11,6 +11,7 @@ from rich.pretty import pretty_repr
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.paths import default_archives_folder, default_keys_folder
 from corral.store.api_keys import KeyFile, ensure_keys, key_path, keys_in, read_keys
 from tests.samples import CHAT, host
 
@@ -66,7 +67,32 @@ def test_the_store_is_outside_the_repository_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     assert key_path(host(CHAT), "chat") == tmp_path / ".config/corral/keys/lab-1/chat"
+
+
+def test_the_store_is_where_it_was_also_for_who_names_another_folder_of_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home, settings = tmp_path / "home", tmp_path / "settings"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(settings))
+    named, before = settings / "corral/keys", home / ".config/corral/keys"
+    assert default_keys_folder() == named
+    before.mkdir(parents=True)
+    assert default_keys_folder() == before, "the keys that servers use lie there"
+    named.mkdir(parents=True)
+    assert default_keys_folder() == named
+    monkeypatch.setenv("XDG_CONFIG_HOME", "not/absolute")
+    assert default_keys_folder() == before
+
+
+def test_archives_are_where_they_were_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert default_archives_folder() == tmp_path / "data/corral/engines"
+    (tmp_path / ".local/share/corral/engines").mkdir(parents=True)
+    assert default_archives_folder() == tmp_path / ".local/share/corral/engines"
 
 
 def test_comments_blank_lines_and_several_keys_are_allowed(tmp_path: Path) -> None:

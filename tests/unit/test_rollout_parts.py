@@ -16,6 +16,7 @@ from corral.drift import unstaged, waiting
 from corral.errors import CorralError
 from corral.host.state import HostState
 from corral.inventory.hosts import Host, Inventory
+from corral.paths import default_rollouts_folder
 from corral.plan.host import HostPlan
 from corral.planning.fleet import fleet_of
 from corral.planning.waves import waves
@@ -24,7 +25,7 @@ from corral.rollout import begin, health, locks, staging, steps
 from corral.rollout.activation import NoGateway
 from corral.rollout.begin import Fleet, Wanted
 from corral.rollout.health import Health
-from corral.rollout.journal import Journals, default_state_folder, new_id
+from corral.rollout.journal import Journals, new_id
 from corral.rollout.locks import Holds, fleet_lock
 from corral.rollout.page import page
 from corral.rollout.staging import Member
@@ -166,9 +167,9 @@ def test_ids_sort_by_time_and_the_folder_is_where_state_belongs(
 ) -> None:
     assert new_id() != new_id()
     monkeypatch.setenv("XDG_STATE_HOME", "/s")
-    assert default_state_folder() == Path("/s/corral/rollouts")
+    assert default_rollouts_folder() == Path("/s/corral/rollouts")
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
-    assert default_state_folder() == Path.home() / ".local/state/corral/rollouts"
+    assert default_rollouts_folder() == Path.home() / ".local/state/corral/rollouts"
 
 
 def test_what_is_not_there_is_told_and_what_is_there_waits_for_its_switch() -> None:

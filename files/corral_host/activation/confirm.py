@@ -3,7 +3,7 @@
 import time
 
 from corral_host.activation.record import RUN, job_name
-from corral_host.system.commands import HostError
+from corral_host.system.commands import HostError, write_atomic
 
 PAUSE_SECONDS = 0.2
 
@@ -28,7 +28,7 @@ def confirmed_file(instance):
 def await_confirmation(instance, generation, limit_seconds):
     """Raises HostError when nobody confirms within the limit."""
     forget(instance)
-    waiting_file(instance).write_text(generation)
+    write_atomic(waiting_file(instance), generation)
     deadline = time.monotonic() + limit_seconds
     while not confirmed_file(instance).exists():
         if time.monotonic() > deadline and withdraw(instance):

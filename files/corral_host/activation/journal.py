@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from corral_host.instance.stored_plan import as_kept, plan_path
-from corral_host.system.commands import read_json, sync, write_atomic
+from corral_host.system.commands import read_json, rename, sync, write_atomic
 
 JOURNAL = "activating.json"
 RECEIPT = "receipt.json"
@@ -64,8 +64,7 @@ def put_in_place(task):
     folder = Path(task["folder"])
     for path in (*(folder / name for name in (*new_links(task), RECEIPT)), kept_plan(task)):
         if os.path.lexists(f"{path}{NEW}"):
-            os.replace(f"{path}{NEW}", path)
-            sync(path.parent)
+            rename(f"{path}{NEW}", path)
 
 
 def kept_plan(task):

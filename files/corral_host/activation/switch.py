@@ -1,6 +1,5 @@
 """The steps of a switch: unit files by one rename, servers started and stopped."""
 
-import os
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from corral_host.activation.drain import drain
 from corral_host.instance.state import installed_generation
 from corral_host.packets import redirect, reserve_switch
 from corral_host.server import staged_keys
-from corral_host.system.commands import FAULTS, output, quiet, show, sync, write_atomic
+from corral_host.system.commands import FAULTS, output, quiet, rename, show, sync, write_atomic
 
 # Beside a unit, where systemd takes them for no unit.
 BEFORE = ".before"
@@ -54,8 +53,7 @@ def prepare(task):
 def put(task):
     """The new unit, in one rename."""
     unit = task["unit_path"]
-    os.replace(f"{unit}{NEXT}", unit)
-    sync(Path(unit).parent)
+    rename(f"{unit}{NEXT}", unit)
     output("systemctl", "daemon-reload")
     output("systemctl", "enable", "--quiet", task["unit"])
 
@@ -65,7 +63,7 @@ def put_back(task):
     staged_keys.put_back(task)
     unit = task["unit_path"]
     try:
-        os.replace(f"{unit}{BEFORE}", unit)
+        rename(f"{unit}{BEFORE}", unit)
     except FileNotFoundError:
         if installed_generation(unit) != task["from"]:
             write_atomic(unit, text_before(task))

@@ -16,7 +16,7 @@ from corral_host.release.locks import changing_releases
 from corral_host.release.manifest import check_contents, describe, finish, manifest_of, prove
 from corral_host.release.releases import MANIFEST, RECEIPT
 from corral_host.release.whole import release_is_whole, suits_this_cpu
-from corral_host.system.commands import CHUNK_BYTES, HostError, read_json, say, sync
+from corral_host.system.commands import CHUNK_BYTES, HostError, read_json, rename, say
 from corral_host.system.folders import staging_for
 
 SUFFIX = ".tar.zst"
@@ -48,10 +48,9 @@ def pack(release):
         with open(partial, "wb") as file:
             compress(folder, file)
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        rename(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    sync(path.parent)
     return {"archive": {"path": str(path), **describe(path)}, "manifest": manifest}
 
 

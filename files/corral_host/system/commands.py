@@ -95,14 +95,25 @@ def write_atomic(path, text, mode=0o644):
     # Of a writer that died before a reboot, with this very number.
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "w") as file:
-        # The umask took what it hides.
-        os.fchmod(handle, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(path.parent)
+    try:
+        with os.fdopen(handle, "w") as file:
+            # The umask took what it hides.
+            os.fchmod(handle, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def rename(whole, path):
+    """Give a file, link or folder its name; on the disk before anything that follows.
+
+    ``whole``: complete, and its bytes on the disk.
+    """
+    os.replace(whole, path)
+    sync(Path(path).parent)
 
 
 def point(link, target):
@@ -111,7 +122,7 @@ def point(link, target):
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     temporary.symlink_to(target)
-    os.replace(temporary, link)
+    rename(temporary, link)
 
 
 def show(unit, *properties):

@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 
-from corral_host.system.commands import HostError, sync
+from corral_host.system.commands import HostError, rename, sync
 from corral_host.system.modes import open_folder
 
 STAGING = ".staging-"
@@ -40,8 +40,7 @@ def staging_for(final):
 def put_in_place(staging, final):
     """One rename; a damaged folder in that place goes first, as a whole."""
     remove(final)
-    os.replace(staging, final)
-    sync(final.parent)
+    rename(staging, final)
 
 
 def remove(folder):

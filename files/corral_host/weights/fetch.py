@@ -12,7 +12,7 @@ from pathlib import Path
 from corral_shared.names import weights_path_problem
 from corral_shared.text import printable_line
 
-from corral_host.system.commands import HostError, say, sha256_of, sync, write_atomic
+from corral_host.system.commands import HostError, rename, say, sha256_of, sync, write_atomic
 from corral_host.weights import hub
 from corral_host.weights.models_root import crossing, mark, refuse, root_fault, unwanted
 from corral_host.weights.receipts import arrived_bytes, receipt_path, shard_is_proved, staging_path
@@ -104,8 +104,7 @@ def fetch_shard(shard, staged):
             f"{shard['url']} serves other bytes than the lock"
         )
     sync(staged)
-    os.replace(staged, path)
-    sync(path.parent)
+    rename(staged, path)
     found = {"sha256": found, "size_bytes": size, "mtime_ns": path.stat().st_mtime_ns}
     write_atomic(receipt_path(shard), json.dumps({**found, "url": shard["url"]}, indent=2) + "\n")
 
