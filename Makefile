@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := --numprocesses 2 --dist loadfile
 LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock clean
+.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock examples clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -79,6 +79,13 @@ chaos: setup lab-possible
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 	  --generate-hashes --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+# After a change of the catalog, the example inventory or the lock file that is for everybody: the
+# tests read copies, so that what is adapted in a checkout fails none of them.
+examples:
+	@rm -r tests/data/examples/catalog
+	@cp -r catalog corral.lock tests/data/examples/
+	@cp inventories/prod.py tests/data/examples/inventories/
 
 clean:
 	@if [ -x $(BIN)/corral ]; then $(BIN)/corral lab down; fi

@@ -17,6 +17,8 @@ from corral.planning.planner import PACKAGES, Planner
 from tests.headers import MadeHeaders
 
 ROOT = Path(__file__).resolve().parent.parent
+# A checkout with the examples as they are shipped, whatever was made of them in this one.
+EXAMPLES = ROOT / "tests" / "data" / "examples"
 GIB = 1024**3
 COMMIT = "c0" * 20
 REVISION = "ab" * 20

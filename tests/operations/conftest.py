@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.operations.fleet import Fleet
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     return Fleet(tmp_path / "keys", tmp_path / "archives")

@@ -35,7 +35,7 @@ from corral.store.api_keys import ensure_keys
 from deploys import keys
 from tests.operations import fakes
 from tests.operations.fakes import AT_ONCE, connected
-from tests.samples import ROOT, bare, settled
+from tests.samples import EXAMPLES, ROOT, bare, settled
 
 INSTANCES: list[dict[str, Any]] = [
     {"name": "chat", "profile": "tiny-chat", "port": 8001},
@@ -74,7 +74,7 @@ class Fleet:
 
     def plan(self, name: str) -> HostPlan:
         host = parse_host(f"@fake/{name}", self.data())
-        return load_planner(ROOT).plan_host(host)
+        return load_planner(EXAMPLES).plan_host(host)
 
     def key(self, name: str, instance: str) -> str:
         return ensure_keys(parse_host(f"@fake/{name}", self.data()), instance).first

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples import ROOT
+from tests.samples import EXAMPLES, ROOT
 
 SITE = 'servers = [("@fake/one", {"fake_delay": 0}), ("@fake/two", {"fake_delay": 0})]\n'
 DEPLOY = "from pyinfra.operations import server\nserver.shell(name='Do it', commands=['true'])\n"
@@ -27,8 +27,9 @@ def pyinfra(site: Path, *words: str) -> tuple[int, str]:
     named = [str(site / word) if word in made else word for word in words]
     done = subprocess.run(
         [sys.executable, "-m", "pyinfra", *named],
-        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        env={"PATH": "/usr/bin:/bin", "PYINFRA_PROGRESS": "off", "HOME": str(site)},
+        cwd=EXAMPLES, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "PYINFRA_PROGRESS": "off", "HOME": str(site),
+             "PYTHONPATH": f"{ROOT}:{ROOT / 'files'}"},
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

@@ -17,7 +17,7 @@ from corral.store.api_keys import make_missing
 from operations import gateway
 from tests.operations.fakes import commands, prepared, stdin, text
 from tests.operations.fleet import INSTANCES, Fleet, settled_host, steps
-from tests.samples import ROOT, plan
+from tests.samples import EXAMPLES, ROOT, plan
 
 CANARY = "canary-0123456789-abcdefghij"
 HELPER = "/usr/local/lib/corral/corral_host.pyz"
@@ -42,7 +42,7 @@ def test_the_files_of_a_generation_travel_on_standard_input_only() -> None:
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     found = Fleet(tmp_path / "keys", tmp_path / "archives")
     found.add("server", settled_host(found, "server"))
     opened = [{**one, "address": "0.0.0.0"} for one in INSTANCES]
@@ -77,7 +77,7 @@ def test_a_gateway_is_touched_only_where_another_generation_runs(
 def generation(fleet: Fleet) -> str:
     """The planned one."""
     hosts = [parse_host(f"@fake/{name}", data) for name, data in fleet.hosts.items()]
-    planner = load_planner(ROOT)
+    planner = load_planner(EXAMPLES)
     plans = planner.gateways(hosts)
     make_missing(needed_keys(hosts[-1], hosts, plans), lambda _: frozenset())
     found = plans["@fake/gw"]

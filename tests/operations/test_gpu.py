@@ -19,7 +19,7 @@ from tests.gpu_samples import VERSION, bare_cards, gpu_plan, serving
 from tests.gpu_samples import gpu as card
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.operations.fleet import Fleet, bare_host, failed, steps
-from tests.samples import GPU, ROOT, bare
+from tests.samples import EXAMPLES, GPU, bare
 
 PLANNED = gpu_plan()
 ALLOWED = gpu_plan(allow_reboot=True)
@@ -115,7 +115,7 @@ class GpuFleet(Fleet):
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuFleet:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     return GpuFleet(tmp_path / "keys", tmp_path / "archives")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from corral.host.state import RolloutHere
 from tests.operations.fleet import Fleet, asked, bare_host, failed, steps
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
 ANNAS = RolloutHere(by="anna", since="10:00", rollout="r1")
 
@@ -16,7 +16,7 @@ ANNAS = RolloutHere(by="anna", since="10:00", rollout="r1")
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """One host that a rollout holds, and one that it does not."""
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     found = Fleet(tmp_path / "keys", tmp_path / "archives")
     found.add("held", bare_host(found, "held", rollout=ANNAS))
     found.add("free", bare_host(found, "free"))

@@ -10,7 +10,7 @@ from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
 from corral.export.env import split
 from corral.plan.instance import Endpoint
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 from tests.unit.engine_profiles import PORTABLE, profile
 
 KINDS: tuple[EngineKind, ...] = ("llama.cpp", "ik_llama.cpp")
@@ -63,7 +63,7 @@ def arguments(kind: EngineKind, made: Profile, gpus: int) -> dict[str, object]:
 
 def main() -> None:
     """Print what the test compares with."""
-    profiles = dict(load_catalog(ROOT / "catalog").profiles)
+    profiles = dict(load_catalog(EXAMPLES / "catalog").profiles)
     profiles["all that both have"] = profile(**PORTABLE)
     profiles["all that ik_llama.cpp has"] = profile(**{**PORTABLE, **OF_IK})
     found = {

@@ -17,13 +17,13 @@ from corral.lock.lock_file import Lock, LockedFile, LockedModel, write_lock
 from lab import hub
 from lab.hub_store import Store
 from lab.model_headers import GLM_4_7_FLASH, write_header
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 from tests.unit.fit_samples import AIR, DENSE, SHARED_DATA
 from tests.unit.hub_layouts import declared_digests
 from tests.unit.running_hub import RunningHub
 from tests.unit.test_cli import Corral, Said
 
-SHIPPED = load_catalog(ROOT / "catalog")
+SHIPPED = load_catalog(EXAMPLES / "catalog")
 _REVISION = "ab" * 20
 _FLASH = ("glm-4.7-flash", "UD-Q4_K_XL")
 # Model and quant -> where its repository has it, the real header, the size of the whole file.
@@ -120,7 +120,7 @@ class Fit:
         if mine.is_symlink():
             mine.unlink()
             mine.mkdir()
-            for file in (ROOT / "catalog" / folder).iterdir():
+            for file in (EXAMPLES / "catalog" / folder).iterdir():
                 (mine / file.name).symlink_to(file)
         (mine / name).write_text(text)
 
@@ -134,7 +134,7 @@ def fit_in(
 ) -> Fit:
     """The catalog as it is, and another lock."""
     (folder / "catalog").mkdir()
-    for part in (ROOT / "catalog").iterdir():
+    for part in (EXAMPLES / "catalog").iterdir():
         (folder / "catalog" / part.name).symlink_to(part)
     (folder / "deploy.py").touch()
     (folder / "inventories").mkdir()

@@ -19,7 +19,7 @@ from corral.plan.host import HostPlan
 from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.project import helper_package, load_planner
 from corral.remote.helper_archive import archive
-from tests.samples import ROOT
+from tests.samples import EXAMPLES, ROOT
 
 CHAT: dict[str, Any] = {"name": "chat", "profile": "tiny-chat", "port": 8001}
 SHARDED: dict[str, Any] = {**CHAT, "quant": "F16"}
@@ -64,7 +64,9 @@ class ProofHost:
         paths = HostPaths(engines=str(self.root / "engines"), state=str(self.root / "state"))
         changes = {"paths": paths, "headers": HeaderStore(self.root / "headers")}
         here = {"hub_url": self.hub_url, **data, "instances": list(instances)}
-        return load_planner(ROOT).model_copy(update=changes).plan_host(parse_host("lab-1", here))
+        return (
+            load_planner(EXAMPLES).model_copy(update=changes).plan_host(parse_host("lab-1", here))
+        )
 
     def gpus(self, *free_mib: int) -> None:
         """GPUs 0, 1, ... of 40960 MiB with so much free; nobody holds any of it."""

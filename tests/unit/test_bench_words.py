@@ -12,7 +12,7 @@ from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.engines.benchmark import BenchWords, Sizes, sizes
 from corral.plan.placement import ResolvedPlacement
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
 ON_GPU = ResolvedPlacement(gpu_layers="all")
 ON_CPU = ResolvedPlacement(gpu_layers=0)
@@ -128,7 +128,7 @@ def test_what_the_programs_do_not_have_is_told() -> None:
 
 
 def test_every_profile_of_the_catalog_can_be_measured() -> None:
-    catalog = load_catalog(ROOT / "catalog")
+    catalog = load_catalog(EXAMPLES / "catalog")
     for one in catalog.profiles.values():
         kind = catalog.engines[one.engine].kind
         programs = {command.argv[0] for command in words(one, kind=kind)}

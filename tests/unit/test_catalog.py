@@ -9,9 +9,9 @@ import pytest
 
 from corral.catalog.entries import Catalog, load_catalog
 from corral.errors import CorralError
-from tests.samples import ROOT, catalog
+from tests.samples import EXAMPLES, catalog
 
-SHIPPED = ROOT / "catalog"
+SHIPPED = EXAMPLES / "catalog"
 PROFILE = "profiles/tiny-chat.toml"
 MODEL = "models/tiny-glm-moe.toml"
 

@@ -14,10 +14,10 @@ from corral.paths import HOST_PATHS
 from corral.plan.instance import InstancePlan
 from corral.planning.planner import Planner
 from tests.headers import MadeHeaders
-from tests.samples import ROOT
+from tests.samples import EXAMPLES, ROOT
 
-CATALOG = load_catalog(ROOT / "catalog")
-PROD = {host.name: host for host in load_inventory(ROOT / "inventories" / "prod.py")}
+CATALOG = load_catalog(EXAMPLES / "catalog")
+PROD = {host.name: host for host in load_inventory(EXAMPLES / "inventories" / "prod.py")}
 A100 = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"}
 # So much memory that what a profile says is all that counts.
 ONE = {**A100, "memory_mib": 1_000_000}

@@ -14,7 +14,7 @@ import pytest
 from corral.cli import main
 from corral.lock.lock_file import write_lock
 from corral.plan.host import HostPlan
-from tests.samples import ROOT, lock
+from tests.samples import EXAMPLES, ROOT, lock
 
 SITE = """
 chat = {"name": "chat", "profile": "tiny-chat", "port": 8001}
@@ -54,9 +54,9 @@ def corral(
 ) -> Corral:
     """In a copy of the checkout with one inventory of two hosts."""
     for folder in ("catalog", "templates"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+        shutil.copytree(EXAMPLES / folder, tmp_path / folder)
     for file in ("deploy.py", "corral.lock"):
-        shutil.copy(ROOT / file, tmp_path / file)
+        shutil.copy(EXAMPLES / file, tmp_path / file)
     (tmp_path / "inventories").mkdir()
     (tmp_path / "inventories" / "site.py").write_text(SITE)
     return Corral(tmp_path, capsys, monkeypatch)
@@ -91,7 +91,7 @@ def test_plan_shows_a_person_what_a_host_will_get(corral: Corral) -> None:
 def test_plan_of_a_lab_host_is_json_that_reads_back(
     corral: Corral, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_home = Corral(ROOT, corral.capsys, monkeypatch)
+    at_home = Corral(EXAMPLES, corral.capsys, monkeypatch)
     said = at_home("plan", "lab-1", "--json", "-i", "inventories/lab.py")
     planned = HostPlan.model_validate_json(said.out)
     assert (said.code, said.err, planned.host) == (0, "", "lab-1")

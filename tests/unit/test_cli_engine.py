@@ -17,7 +17,7 @@ from corral.errors import CorralError
 from corral.host.reading import read_answer
 from corral.inventory.hosts import Host
 from corral.store.engine_archives import Archive, ArchiveStore
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 from tests.unit.test_archives import BYTES, KEY, archive
 
 LAB = "inventories/lab.py"
@@ -33,7 +33,7 @@ ROW = {
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
 
 
 @pytest.fixture

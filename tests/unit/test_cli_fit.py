@@ -10,7 +10,7 @@ import pytest
 
 from corral.fit.answer import Answer
 from corral.fit.offers import Offer
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models
 from tests.unit.test_cli import assert_one_message
 
@@ -193,7 +193,7 @@ def test_a_profile_may_be_asked_of_another_model_or_engine(fit: Fit) -> None:
 
 def changed(profile: str, old: str, new: str) -> str:
     """A profile of the catalog with something else in it."""
-    text = (ROOT / "catalog" / "profiles" / f"{profile}.toml").read_text()
+    text = (EXAMPLES / "catalog" / "profiles" / f"{profile}.toml").read_text()
     assert old in text
     return text.replace(old, new)
 

@@ -19,9 +19,9 @@ from corral.nvidia import versions
 from corral.nvidia.apt import installing_files, keeping_files
 from corral.preflight.checks import SUPPORTED
 from tests.gpu_samples import SOURCE
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
-DRIVERS = load_catalog(ROOT / "catalog").drivers
+DRIVERS = load_catalog(EXAMPLES / "catalog").drivers
 
 
 def test_every_supported_distribution_has_an_entry() -> None:
@@ -38,7 +38,7 @@ def test_the_pinned_driver_serves_the_pinned_toolkit(name: str) -> None:
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_source_names_its_own_distribution(name: str) -> None:
-    file = ROOT / "catalog" / "drivers" / f"{name}.toml"
+    file = EXAMPLES / "catalog" / "drivers" / f"{name}.toml"
     source = tomllib.loads(file.read_text())["source"]
     word = {"debian-13": "trixie"}.get(name, name.replace("-", "").replace(".", ""))
     assert word in f"{source['uri']} {source.get('suite', '')}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.cli import main
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
 SITE = """
 chat = {"name": "chat", "profile": "tiny-chat", "port": 8001}
@@ -23,9 +23,9 @@ servers = [("node-1", {"instances": [chat, long]}), ("node-2", {"instances": [ch
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with one inventory of two hosts, and nothing known of any header."""
     for folder in ("catalog", "templates"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+        shutil.copytree(EXAMPLES / folder, tmp_path / folder)
     for file in ("deploy.py", "corral.lock"):
-        shutil.copy(ROOT / file, tmp_path / file)
+        shutil.copy(EXAMPLES / file, tmp_path / file)
     (tmp_path / "inventories").mkdir()
     (tmp_path / "inventories" / "site.py").write_text(SITE)
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ from corral.errors import CorralError
 from corral.lock import resolve
 from corral.lock.lock_file import Lock, LockedModel, read_lock, write_lock
 from corral.sources.hub import HubRevision
-from tests.samples import CHAT, ROOT, host, planner
+from tests.samples import CHAT, EXAMPLES, host, planner
 from tests.unit.helper_modules import helper_module
 
 fetching = helper_module("weights.fetch")
@@ -32,7 +32,7 @@ def hub_says(path: object, size: object = 1, sha256: object = SHA256) -> HubRevi
 
 
 def lock_of(said: HubRevision) -> Any:
-    model = load_catalog(ROOT / "catalog").models["tiny-glm-moe"]
+    model = load_catalog(EXAMPLES / "catalog").models["tiny-glm-moe"]
     quant = sorted(model.quants)[0]
     everything = model.quants[quant].model_copy(update={"files": "*"})
     model = model.model_copy(update={"quants": {quant: everything}})

@@ -76,7 +76,7 @@ def test_the_helper_needs_nothing_but_python() -> None:
 
 
 def test_inventories_hold_plain_values() -> None:
-    for path in modules("inventories"):
+    for path in modules("tests/data/examples/inventories"):
         assert set(imported(path.read_text())) <= {"lab"}, path
 
 

@@ -11,7 +11,7 @@ from corral.errors import CorralError
 from corral.inventory.hosts import load_inventory, parse_host
 from corral.lock.lock_file import Lock
 from corral.project import load_planner
-from tests.samples import CHAT, GPU, LONG, ROOT, planner
+from tests.samples import CHAT, EXAMPLES, GPU, LONG, planner
 from tests.samples import host as sample_host
 
 
@@ -160,12 +160,12 @@ def test_a_mistake_in_a_file_names_the_file_and_the_host(tmp_path: Path) -> None
 def test_the_production_example_loads_and_says_what_to_lock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     hosts = load_inventory(Path("inventories/prod.py"))
     names = ["desk-01", "desk-02", "gpu-01", "gpu-02", "rtx8000-01", "cpu-01", "gw-01"]
     assert [host.name for host in hosts] == names
     assert {host.data["ssh_strict_host_key_checking"] for host in hosts} == {"yes"}
-    planner = load_planner(ROOT)
+    planner = load_planner(EXAMPLES)
     assert [len(pool.members) for pool in planner.gateways(hosts)["gw-01"].pools] == [2, 2]
     engines_only = planner.model_copy(update={"lock": Lock(engines=planner.lock.engines)})
     with pytest.raises(CorralError) as caught:

@@ -15,10 +15,10 @@ from lab import engine_source, ik_source
 from lab.engine_source import SOURCES, Source
 from lab.layout import Layout
 from lab.source_tools import Distribution, bare_repository
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
 ENGINE, FILE = "an-engine", "server/server.cpp"
-CATALOG = load_catalog(ROOT / "catalog")
+CATALOG = load_catalog(EXAMPLES / "catalog")
 # Of the tree below, by the lab's author at the lab's time.
 COMMIT = "fbcf266bb1ef7a8685729b7bf98f7688066b347a"
 

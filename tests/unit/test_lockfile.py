@@ -19,7 +19,7 @@ from corral.lock.lock_file import (
     wanted_by,
     write_lock,
 )
-from tests.samples import CHAT, LONG, ROOT, catalog, host, lock
+from tests.samples import CHAT, EXAMPLES, LONG, catalog, host, lock
 
 WANTED = Wanted(engines=frozenset({"llama.cpp"}), quants=frozenset({("small", "Q8_0")}))
 
@@ -104,8 +104,8 @@ def test_bytes_do_not_depend_on_the_order_of_entries(tmp_path: Path) -> None:
 
 
 def test_the_committed_lock_is_as_corral_would_write_it(tmp_path: Path) -> None:
-    write_lock(tmp_path / "corral.lock", read_lock(ROOT / "corral.lock"))
-    assert (tmp_path / "corral.lock").read_bytes() == (ROOT / "corral.lock").read_bytes()
+    write_lock(tmp_path / "corral.lock", read_lock(EXAMPLES / "corral.lock"))
+    assert (tmp_path / "corral.lock").read_bytes() == (EXAMPLES / "corral.lock").read_bytes()
 
 
 def test_an_absent_file_is_an_empty_lock(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from facts.gpu import Gpus
 from facts.host import State
 from facts.instance import Checks
 from lab.odd_host import Answer, OddHosts
-from tests.samples import CHAT, ROOT, host, plan
+from tests.samples import CHAT, EXAMPLES, ROOT, host, plan
 
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "fish") if shutil.which(shell)]
 WORDS = ["", "-x", "two words", "$HOME", "`id`", "it's", r"back\slash", r"\\", r"\'", "a\nb",
@@ -69,7 +69,7 @@ def test_no_command_of_pyinfras_has_what_fish_reads_otherwise() -> None:
 
 @pytest.fixture
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     found = OddHosts(tmp_path / "odd")
     monkeypatch.setenv("PATH", found.path)
     return found
@@ -98,7 +98,7 @@ def test_nothing_is_imported_from_the_login_folder(
     (home / "sitecustomize.py").write_text("print('imported from PYTHONPATH')")
     monkeypatch.setenv("PYTHONPATH", str(home))
     document, shape = plan(CHAT).to_helper(), answers.STATE
-    monkeypatch.setattr("corral.remote.helper.project_root", lambda: ROOT)
+    monkeypatch.setattr("corral.remote.helper.project_root", lambda: EXAMPLES)
     monkeypatch.chdir(home)
     assert call_helper(host(CHAT), "state", document, shape).readable
 

@@ -11,7 +11,7 @@ import pytest
 from corral.cli.select import inventories
 from corral.inventory.hosts import read_inventory
 from lab.odd_host import Answer, OddHosts
-from tests.samples import ROOT
+from tests.samples import EXAMPLES, ROOT
 from tests.unit.odd_fleet import good, kept_document, odd_hosts
 from tests.unit.test_cli import SITE, Corral, Said, corral, edit
 
@@ -227,9 +227,9 @@ def test_examples_are_read_when_they_are_named(
 
 
 def test_the_production_inventory_is_an_example_until_it_names_hosts() -> None:
-    path = ROOT / "inventories/prod.py"
+    path = EXAMPLES / "inventories/prod.py"
     assert read_inventory(path).is_example
-    assert not read_inventory(ROOT / "inventories/lab.py").is_example
+    assert not read_inventory(EXAMPLES / "inventories/lab.py").is_example
 
 
 @pytest.mark.parametrize("address", ["gpu-01.example.org.uk", "10.0.0.1", "myexample.com"])

@@ -17,7 +17,7 @@ from corral.plan.instance import InstancePlan
 from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.preflight.memory import fit_findings
 from tests.gpu_samples import gpu, gpu_plan, serving
-from tests.samples import ROOT, bare
+from tests.samples import EXAMPLES, bare
 from tests.samples import serving as instance_serving
 from tests.unit.fit_samples import A100_MIB, AIR, model, placement
 
@@ -209,7 +209,7 @@ def test_a_small_host_with_more_weights_than_memory_is_told() -> None:
 
 def air_with_experts_on_cpu() -> InstancePlan:
     """GLM-4.5-Air as catalog/profiles/glm-4.5-air-experts-on-cpu.toml has it: 73 GB mapped."""
-    shipped = load_catalog(ROOT / "catalog").profile("glm-4.5-air-experts-on-cpu", where="")
+    shipped = load_catalog(EXAMPLES / "catalog").profile("glm-4.5-air-experts-on-cpu", where="")
     candidate = Candidate(
         name="air",
         label="profile p",

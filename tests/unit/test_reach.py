@@ -14,7 +14,7 @@ from corral.remote import asking
 from corral.remote.bounded import Ended
 from corral.remote.helper import call_helper
 from corral.remote.ssh import ssh_command
-from tests.samples import CHAT, LONG, ROOT, host, plan
+from tests.samples import CHAT, EXAMPLES, LONG, host, plan
 
 SSH: dict[str, Any] = {
     "ssh_hostname": "10.0.0.7",
@@ -48,7 +48,7 @@ def test_remote_words_stay_words_and_sudo_is_used_where_asked() -> None:
 
 def answering(monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str = "") -> None:
     ended = Ended(code, out.encode(), err.encode())
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES)
     monkeypatch.setattr(asking, "run_within", lambda *_, **__: ended)
 
 

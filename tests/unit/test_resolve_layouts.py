@@ -20,10 +20,10 @@ from corral.lock.shards import shard_set_problem
 from corral.project import load_planner
 from lab import hub
 from tests.headers import MadeHeaders
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 from tests.unit.hub_layouts import LAYOUTS, declared_digests, write_hole, write_layouts
 
-SHIPPED = load_catalog(ROOT / "catalog")
+SHIPPED = load_catalog(EXAMPLES / "catalog")
 SHARD_COUNTS = {
     ("glm-4.5-air", "UD-Q4_K_XL"): 2,
     ("glm-4.5-air-ik", "IQ4_KSS"): 2,
@@ -63,7 +63,7 @@ def project(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The catalog and the production example as they are; only the hub is another."""
     folder = tmp_path / "project"
     for part in ("catalog", "inventories", "templates"):
-        shutil.copytree(ROOT / part, folder / part)
+        shutil.copytree(EXAMPLES / part, folder / part)
     (folder / "inventories" / "lab.py").unlink()
     (folder / "deploy.py").touch()
     (folder / "group_data").mkdir()
@@ -124,7 +124,7 @@ def test_the_production_example_is_locked_and_every_host_is_planned(project: Pat
 
 
 def test_without_a_lock_entry_a_plan_says_what_to_run(project: Path) -> None:
-    shutil.copy(ROOT / "corral.lock", project)
+    shutil.copy(EXAMPLES / "corral.lock", project)
     error = CliRunner().invoke(cli, ["plan", "gpu-01", "-i", "inventories/prod.py"]).exception
     assert isinstance(error, CorralError)
     assert error.where == "gpu-01/glm-4.7-q2"
