@@ -113,11 +113,10 @@ def follow(
 def _finish(host: Host, name: str, news: JobNews) -> bool:
     if news.ok:
         return True
-    reason = str(news.error)
-    if "Next:" not in reason:
-        log = f"/var/lib/corral/jobs/{name}/log"
-        reason += f"\n  Next: mend that, then run the same deploy again (all of it: {log} there)"
-    report(host, [f"{name} failed. Its last lines:", *news.tail, *reason.split("\n")])
+    found, log = news.wrong, f"/var/lib/corral/jobs/{name}/log"
+    step = found.next_step or f"mend that, then run the same deploy again (all of it: {log} there)"
+    said = [*found.what.split("\n"), f"  Next: {step}"]
+    report(host, [f"{name} failed. Its last lines:", *news.tail, *said])
     return False
 
 

@@ -9,6 +9,8 @@ from corral_shared.text import printable, without_documents
 from pyinfra import logger
 from pyinfra.api.host import Host
 
+from corral.host.fault import FAULT_LINE
+
 # Colours that pyinfra gives its own lines.
 _COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
@@ -38,10 +40,15 @@ def _fit(text: str) -> str:
 
 
 class _Printable(logging.Filter):
-    """For what pyinfra itself repeats of a command that failed; its colours stay."""
+    """For what pyinfra itself repeats of a command that failed; its colours stay.
+
+    The line with the parts of a fault is for programs: its text was written beside it.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         parts = _COLOUR.split(record.getMessage())
+        if FAULT_LINE in record.getMessage():
+            return False
         told = [part if _COLOUR.fullmatch(part) else _fit(part) for part in parts]
         record.msg, record.args = "".join(told), ()
         return True

@@ -71,10 +71,9 @@ def _progress(tail: Sequence[str]) -> str:
 def _answer(news: JobNews, where: str) -> dict[str, Any]:
     if news.ok:
         return news.answer or {}
-    reason = str(news.error)
-    if reason.startswith(_ENDED_ALONE):
+    if news.wrong.what.startswith(_ENDED_ALONE):
         raise CorralError(where, f"{_ENDED_ALONE} (killed, or a reboot)", _AGAIN)
-    raise _error(where, reason)
+    raise news.wrong.error(where, f"mend that, then {_AGAIN}")
 
 
 def _ask(host: Host, helper: str, words: list[str], shape: TypeAdapter[T], text: str = "") -> T:
@@ -84,11 +83,3 @@ def _ask(host: Host, helper: str, words: list[str], shape: TypeAdapter[T], text:
         what = f"connection lost ({error.reason}); a benchmark that runs there goes on"
         step = f"{_AGAIN}: it joins, or fetches the result"
         raise CorralError(host.name, what, step) from error
-
-
-def _error(where: str, text: str) -> CorralError:
-    """The helper says what comes next in its own last sentence, if it does."""
-    what, _, next_step = text.partition(" Next: ")
-    what = what.removeprefix(f"{where}: ").removeprefix(f"{where} ")
-    next_step, _, more = next_step.partition("\n")
-    return CorralError(where, f"{what}\n{more}".strip(), next_step or f"mend that, then {_AGAIN}")

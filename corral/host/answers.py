@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from corral.host.activation_report import Report
 from corral.host.checks import Check
+from corral.host.fault import Fault, fault_of_text
 from corral.host.state import GpuHost, HostState
 from corral.names import MOMENT
 from corral.schema import Frozen
@@ -99,11 +100,19 @@ class Phase(Told):
 class Foreseen(Told):
     """How an activation would go as things are now.
 
-    + how: None where something stands against it: obstacles
+    + how: None where something stands against it: faults
+    + obstacles: the same as texts, all that a helper of an earlier version gives
     """
 
     how: str | None
     obstacles: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def against(self) -> str:
+        """What stands against it, in one line."""
+        faults = self.faults or tuple(map(fault_of_text, self.obstacles))
+        return ". ".join(fault.what for fault in faults)
 
 
 class JobNews(Told):
@@ -112,11 +121,13 @@ class JobNews(Told):
     + run: which start of a job of that name; + offset: bytes of its log; + tail: its last lines
     + unsettled: its activation is begun and not ended; a helper of an earlier version does not say
     + unsettled_run: whose activation that is, this run's or an earlier one's
+    + fault: why it failed; error: the same as text, all that a helper of an earlier version gives
     """
 
     running: bool
     ok: bool
     error: str | None = ""
+    fault: Fault | None = None
     answer: dict[str, Any] | None = None
     offset: int
     tail: tuple[str, ...]
@@ -124,6 +135,11 @@ class JobNews(Told):
     unsettled: bool = True
     run: str | None = None
     unsettled_run: str | None = None
+
+    @property
+    def wrong(self) -> Fault:
+        """Why it failed."""
+        return self.fault or fault_of_text(str(self.error))
 
     @property
     def last_line(self) -> str:

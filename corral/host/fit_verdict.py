@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from corral.host.fault import Fault
 from corral.plan.placement import DeviceNeed
 from corral.schema import Frozen
 
@@ -63,6 +64,7 @@ class Verdict(Frozen):
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
     message: str = ""
+    fault: Fault | None = None
 
     def lines(self) -> list[str]:
         """A line for each device and each note."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from corral_shared.text import without_documents
 from pydantic import TypeAdapter
 
 from corral.errors import CorralError
+from corral.host.fault import read_fault
 from corral.host.reading import UnreadableError, read_answer, unreadable
 from corral.inventory.hosts import Host
 from corral.remote.bounded import Ended, SilentError, TooMuchError, run_within
@@ -24,10 +24,8 @@ _LONGER_SECONDS = {
     "state": 300, "instances": 300, "gpus": 300, "check": 900, "releases": 900, "prune": 1800,
     "rehash": 24 * 3600,
 }  # fmt: skip
-_TRACEBACK = "Traceback (most recent call last):"
-_SHOWN_CHARACTERS = 16 * 1024
 
-__all__ = ["UnreachedError", "ask_helper", "fault"]
+__all__ = ["UnreachedError", "ask_helper"]
 
 T = TypeVar("T")
 
@@ -52,15 +50,16 @@ def ask_helper(
     """
     limit = seconds or _LONGER_SECONDS.get(command, _SECONDS)
     ended = _run(host, words, sent, limit)
-    said = ended.err.decode(errors="replace").strip()[:_SHOWN_CHARACTERS]
+    out, said = ended.out.decode(errors="replace"), ended.err.decode(errors="replace").strip()
     if ended.code == SSH_FAILED:
         raise unreached(host, said)
     if ended.code != 0 and (error := refused(host, said)):
         raise error
     if ended.code != 0:
-        raise fault(host.name, said or f"exit code {ended.code}", otherwise)
+        found = read_fault(out, said or f"exit code {ended.code}")
+        raise found.error(host.name, otherwise)
     try:
-        return read_answer(shape, ended.out.decode(errors="replace"))
+        return read_answer(shape, out)
     except UnreadableError as error:
         if secret:
             hidden = UnreadableError("it holds secrets, and is not shown")
@@ -78,13 +77,3 @@ def _run(host: Host, words: list[str], sent: str, seconds: float) -> Ended:
     except OSError as error:
         step = f"see that `{ssh_command(host, [])[0]}` can be run here"
         raise CorralError(host.name, str(error), step) from error
-
-
-def fault(where: str, text: str, otherwise: str = "") -> CorralError:
-    """The helper's words as an error; it says what comes next in its own last sentence."""
-    if _TRACEBACK in text:
-        # Of Python; its last line says what it is about.
-        text = f"its helper failed: {text.strip().splitlines()[-1]}"
-    what, _, next_step = without_documents(text).partition("Next: ")
-    what = what.strip().removeprefix(f"{where}: ")
-    return CorralError(where, what, next_step.strip() or otherwise or "mend that, then ask again")

@@ -24,7 +24,7 @@ from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
-from corral.remote.asking import UnreachedError, fault
+from corral.remote.asking import UnreachedError
 from corral.remote.installed import ask, operator
 from corral.remote.job import REPLACED, Hear, News, follow
 
@@ -240,7 +240,7 @@ class Driver:
         name = f"{self.host.name}/{instance.name}"
         if news.answer:
             return self._own(instance, as_answer(answers.REPORT, news.answer, where=name))
-        told, deadline = str(news.error), time.monotonic() + longest_seconds(instance)
+        told, deadline = news.wrong.text, time.monotonic() + longest_seconds(instance)
         while told.startswith(_WITHOUT_RESULT) and time.monotonic() < deadline:
             try:
                 if found := kept():
@@ -251,7 +251,7 @@ class Driver:
             except CorralError as error:
                 self.hear(instance.name, News(detail=error.what))
             time.sleep(_PAUSE_SECONDS)
-        raise fault(name, told)
+        raise news.wrong.error(name)
 
     def _own(self, instance: InstancePlan, report: Report) -> Report:
         """A rollout counts by the names in reports: no host reports on another one."""

@@ -10,8 +10,9 @@ import subprocess
 import time
 
 from corral.errors import CorralError
+from corral.host.fault import read_fault
 from corral.inventory.hosts import Host
-from corral.remote.asking import SSH_FAILED, fault
+from corral.remote.asking import SSH_FAILED
 from corral.remote.root import refused
 from corral.remote.unreached import unreached
 
@@ -85,7 +86,8 @@ class Held:
             raise error
         if code in _NO_HELPER:
             raise NoHelperError(host.name, text, f"deploy {host.name}")
-        raise fault(host.name, text or f"the lock was not taken ({code})")
+        # Both streams come as one: the answer is its last line, what is for people before it.
+        raise read_fault(text, text or f"the lock was not taken ({code})").error(host.name)
 
     def _heard(self, host: Host, deadline: float) -> bytes:
         """Some more bytes; none at the end. Raises UnreachedError after the deadline."""

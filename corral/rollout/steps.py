@@ -66,8 +66,7 @@ def _how(instance: InstancePlan, before: str | None, driver: Driver) -> tuple[st
     except CorralError as error:
         return "", f"{_asked_for(instance, before)}; not foreseen: {error.what}"
     if found.how is None:
-        obstacle = ". ".join(found.obstacles).partition(" Next: ")[0].rstrip(".")
-        return "", f"{_asked_for(instance, before)}; refused as things are now: {obstacle}"
+        return "", f"{_asked_for(instance, before)}; refused as things are now: {found.against}"
     return found.how, f"{found.how}, drained at its gateway" if drained else found.how
 
 

@@ -1,4 +1,5 @@
 """Usage: corral_host.pyz COMMAND [ARGUMENT]. PLAN is a HostPlan as JSON; answers are JSON.
+A command that fails ends with 1, and its answer is {"fault": {where, what, next_step}}.
 
 PLAN, RELEASE, PATHS, NAMED, ROLLOUT and QUESTION are documents. They are read from standard input,
 as an argument is at most 128 KiB long; a short one may be the argument.
@@ -46,7 +47,7 @@ import json
 import os
 import sys
 
-from corral_host.system.commands import HostError
+from corral_host.system.commands import HostError, as_fault
 from corral_host.system.modes import hide_nothing
 
 # Commands that take a document -> their module and function; only the asked-for one is imported, as
@@ -102,7 +103,14 @@ def parsed(text):
     try:
         return json.loads(text)
     except ValueError as fault:
-        raise HostError(f"its document is no JSON ({fault}). Next: see what was sent") from fault
+        raise HostError(f"its document is no JSON ({fault})", "see what was sent") from fault
+
+
+def failed(fault):
+    """For people on standard error; on the answer's line, in parts, for the controller."""
+    print(fault, file=sys.stderr)
+    print(f"\n{json.dumps({'fault': as_fault(fault)})}")
+    return 1
 
 
 def main(arguments):
@@ -137,13 +145,11 @@ def main(arguments):
         else:
             raise HostError(f"unknown command {command}\n{__doc__}")
     except HostError as fault:
-        print(fault, file=sys.stderr)
-        return 1
+        return failed(fault)
     except PermissionError as fault:
         if os.geteuid() == 0:
             raise
-        print(f"the helper is not root, but user {os.geteuid()}: {fault}", file=sys.stderr)
-        return 1
+        return failed(HostError(f"the helper is not root, but user {os.geteuid()}: {fault}"))
     # On a line of its own, whatever start-up files of a shell said before.
     print(f"\n{json.dumps(answer)}")
     return 0

@@ -5,7 +5,6 @@ knows its result and its report. Those of earlier versions have none.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -29,9 +28,11 @@ from corral_host.system.commands import (
     FAULTS,
     TAIL_LINES,
     HostError,
+    as_fault,
     output,
     read_json,
     say,
+    sentence,
     show,
     write_atomic,
 )
@@ -39,7 +40,9 @@ from corral_host.system.locks import lock_file
 from corral_host.weights.fetch import fetch
 
 JOBS = Path("/var/lib/corral/jobs")
-NO_RESULT = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
+NO_RESULT = HostError(
+    "it ended without a result (killed, or a reboot)", "run the same deploy again"
+)
 POLL_SECONDS = 5
 # What systemd calls the token that a job is lent.
 CREDENTIAL = "hub-token"
@@ -85,8 +88,8 @@ def join(name, job):
     if running.get("spec") != job["spec"]:
         raise HostError(
             f"{name}: another one is running here, asked for by {running.get('by', 'somebody')} at "
-            f"{running.get('at', 'an unknown time')}. Next: wait for it "
-            f"(journalctl -fu {job_unit(name)}), then run the deploy again"
+            f"{running.get('at', 'an unknown time')}",
+            f"wait for it (journalctl -fu {job_unit(name)}), then run the deploy again",
         )
     return {"joined": True, "by": running.get("by"), "run": running.get("run")}
 
@@ -153,7 +156,8 @@ def poll(name, offset):
         "run": run_id,
         "running": alive and not result,
         "ok": bool(result and result["ok"]),
-        "error": result["error"] if result else NO_RESULT,
+        "error": result["error"] if result else str(NO_RESULT),
+        "fault": result.get("fault") if result else as_fault(NO_RESULT),
         "answer": result.get("answer") if result else None,
         "offset": size,
         "tail": tail(log),
@@ -193,19 +197,17 @@ def tail(log):
 
 def run(name):
     job = read_json(JOBS / name / "job.json")
-    error, answer = "", None
+    fault, answer = None, None
     try:
         answer = work(job)
-    except GoingDownError as fault:
+    except GoingDownError as error:
         # No result: after the boot there is one.
-        say(str(fault))
+        say(str(error))
         return 1
-    except HostError as fault:
-        error, answer = str(fault), fault.answer
-    except OSError as fault:
-        error = reason(fault)
-    write_result(name, job, error, answer)
-    return 1 if error else 0
+    except (HostError, OSError) as error:
+        fault, answer = as_fault(error), getattr(error, "answer", None)
+    write_result(name, job, fault, answer)
+    return 1 if fault else 0
 
 
 def work(job):
@@ -217,16 +219,11 @@ def work(job):
     return KINDS[kind](spec)
 
 
-def write_result(name, job, error, answer):
-    result = {"ok": not error, "error": error, "answer": answer, "run": job.get("run")}
-    write_atomic(JOBS / name / "result.json", json.dumps(result))
-
-
-def reason(fault):
-    text = f"{fault.strerror or fault} ({fault.filename})" if fault.filename else str(fault)
-    if fault.errno == errno.ENOSPC:
-        return f"{text}. Next: free space there, run the same deploy again"
-    return text
+def write_result(name, job, fault, answer):
+    """``error`` is the fault as text, for controllers of earlier versions."""
+    error = sentence(fault["what"], fault["next_step"]) if fault else ""
+    result = {"ok": not fault, "error": error, "fault": fault, "answer": answer}
+    write_atomic(JOBS / name / "result.json", json.dumps({**result, "run": job.get("run")}))
 
 
 def settle(name):
@@ -236,16 +233,16 @@ def settle(name):
     if job and job["kind"] in SWITCHES:
         report = settled(switched_folder(job), job["spec"]["paths"]["units"])
         if report:
-            error = "" if report["outcome"] == "kept" else report["reason"]
+            fault = None if report["outcome"] == "kept" else as_fault(HostError(report["reason"]))
             say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
             # What an earlier job had left is settled as well, and is no result of this one.
             if report.get("run") == job.get("run"):
-                write_result(name, job, error, report)
+                write_result(name, job, fault, report)
     elif job and job["kind"] == "bench":
         outcome = settle_bench(job["spec"])
         if outcome:
-            say(outcome)
-            write_result(name, job, outcome, None)
+            say(str(outcome))
+            write_result(name, job, as_fault(outcome), None)
 
 
 def settled(folder, units):

@@ -54,6 +54,10 @@ def test_what_pyinfra_repeats_of_a_failed_command_is_text(
     with prepared() as host:
         print_host_combined_output(host, CommandOutput(lines))
     assert_text("\n".join(caplog.messages))
+    lines = [OutputLine("stdout", '{"fault": {"what": "for programs"}}')]
+    with prepared() as host:
+        print_host_combined_output(host, CommandOutput(lines))
+    assert "for programs" not in "\n".join(caplog.messages)
     logger.error("\x1b[31mred\x1b[0m")
     assert "\x1b[31mred\x1b[0m" in "\n".join(caplog.messages)
 

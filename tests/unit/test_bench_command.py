@@ -148,7 +148,7 @@ def test_a_failed_run_is_told_with_what_comes_next(there: FakeHost, tmp_path: Pa
     with pytest.raises(CorralError) as error:
         measured(ResultStore(tmp_path))
     assert str(error.value) == (
-        "lab-1/chat: does not run (failed).\n  Next: `corral start lab-1/chat`"
+        "lab-1/chat: does not run (failed)\n  Next: `corral start lab-1/chat`"
     )
     there.error = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
     with pytest.raises(CorralError, match="ended without a result.*\n  Next: ask again"):

@@ -259,7 +259,7 @@ def test_a_killed_benchmark_is_settled_by_starting_its_server(machine: Machine) 
     assert machine.commands == []
     (machine.root / "benching.json").write_text("{}")
     told = "the benchmark was interrupted; chat was started again"
-    assert bench.settle_bench(spec).startswith(told)
+    assert str(bench.settle_bench(spec)).startswith(told)
     assert machine.commands[0] == "stop corral-bench-chat.service"
     assert machine.commands[-1] == "start corral-chat.service"
     assert bench.settle_bench(spec) is None
@@ -268,7 +268,7 @@ def test_a_killed_benchmark_is_settled_by_starting_its_server(machine: Machine) 
 def test_a_server_that_cannot_be_started_again_is_told(machine: Machine) -> None:
     program(machine.root / "bin", "systemctl", 'case "$1" in start) echo no >&2; exit 1;; esac')
     (machine.root / "benching.json").write_text("{}")
-    assert "chat IS DOWN: systemctl start" in bench.settle_bench(machine.spec())
+    assert "chat IS DOWN: systemctl start" in str(bench.settle_bench(machine.spec()))
     assert (machine.root / "benching.json").exists()
 
 

@@ -79,7 +79,7 @@ def test_what_an_earlier_job_left_is_settled_and_is_no_result_of_this_one(host: 
     assert (poll()["run"], poll()["unsettled"], poll()["unsettled_run"]) == (second, False, first)
     jobs.settle(NAME)
     news = poll()
-    assert (news["answer"], news["error"]) == (None, jobs.NO_RESULT)
+    assert (news["answer"], news["error"]) == (None, str(jobs.NO_RESULT))
     assert (news["unsettled"], news["unsettled_run"]) == (False, None)
     (report,) = helper_module("instance.history").history({"state": str(host.root / "state")})
     assert (report["run"], report["outcome"]) == (first, "reverted")
@@ -96,7 +96,7 @@ def test_a_result_of_another_run_is_none(host: Host) -> None:
     started(host)
     result = {"ok": True, "error": "", "answer": {}, "run": "another"}
     (jobs.JOBS / NAME / "result.json").write_text(json.dumps(result))
-    assert (poll()["ok"], poll()["error"]) == (False, jobs.NO_RESULT)
+    assert (poll()["ok"], poll()["error"]) == (False, str(jobs.NO_RESULT))
 
 
 def test_files_of_an_earlier_helper_still_settle(host: Host) -> None:

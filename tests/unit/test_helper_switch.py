@@ -125,17 +125,23 @@ def test_how_an_activation_would_go_is_told_and_nothing_is_touched(
 ) -> None:
     foresee = MODULES["activate"].foresee
     choose(monkeypatch, "side by side")
-    assert foresee(played.spec("b")) == {"how": "side by side", "obstacles": []}
-    monkeypatch.setattr(
-        MODULES["preconditions"], "findings", lambda _: (["no room", "no port"], [])
-    )
-    assert foresee(played.spec("b")) == {"how": None, "obstacles": ["no room", "no port"]}
+    assert foresee(played.spec("b")) == {"how": "side by side", "obstacles": [], "faults": []}
+    found = [HostError("no room", "stop another"), OSError("no port")]
+    monkeypatch.setattr(MODULES["preconditions"], "findings", lambda _: (found, []))
+    assert foresee(played.spec("b")) == {
+        "how": None,
+        "obstacles": ["no room. Next: stop another", "no port"],
+        "faults": [
+            {"where": "", "what": "no room", "next_step": "stop another"},
+            {"where": "", "what": "no port", "next_step": ""},
+        ],
+    }
 
     def fault(_: object) -> None:
         raise HostError("no way back")
 
     monkeypatch.setattr(MODULES["preconditions"], "served_before", fault)
-    assert foresee(played.spec("b")) == {"how": None, "obstacles": ["no way back"]}
+    assert foresee(played.spec("b"))["obstacles"] == ["no way back"]
     assert played.steps == []
     assert whole(played) == "a"
 

@@ -18,7 +18,7 @@ from corral_host.activation.steps import RefusedError
 from corral_host.checks.gate import journal_tail, keep_baseline
 from corral_host.instance import history
 from corral_host.instance.state import instance_state
-from corral_host.system.commands import FAULTS, HostError, say, show
+from corral_host.system.commands import FAULTS, HostError, as_fault, say, show
 from corral_host.system.locks import activate_lock, boot_id, held, refuse_other_rollout
 
 HOWS = {
@@ -56,15 +56,19 @@ def activate(spec, by, run=None):
 def foresee(spec):
     """How an activation would go, as things are now; changes nothing.
 
-    ``how`` is None where something stands against it: ``obstacles``.
+    ``how`` is None where something stands against it: ``faults``, and as texts, for controllers
+    of earlier versions, ``obstacles``.
     """
     try:
         before = preconditions.served_before(spec["instance"])
-        texts, rows = preconditions.findings(spec)
-        how = None if texts else preconditions.decide(spec, before, rows)
+        faults, rows = preconditions.findings(spec)
+        how = None if faults else preconditions.decide(spec, before, rows)
     except FAULTS as fault:
-        how, texts = None, [str(fault)]
-    return {"how": how, "obstacles": texts}
+        how, faults = None, [fault]
+    return {
+        "how": how, "obstacles": [str(one) for one in faults],
+        "faults": [as_fault(one) for one in faults],
+    }  # fmt: skip
 
 
 def with_lock(spec, report):
@@ -89,9 +93,9 @@ def with_lock(spec, report):
 def checked(spec, report):
     """What is going to be done. Raises HostError with all that stands against it."""
     before = preconditions.served_before(spec["instance"])
-    texts, rows = preconditions.findings(spec)
-    if texts:
-        raise HostError("\n".join(texts))
+    faults, rows = preconditions.findings(spec)
+    if faults:
+        raise HostError("\n".join(map(str, faults)))
     how = preconditions.decide(spec, before, rows)
     report.update(how=how, **{"from": before and before["generation"]})
     return new_task(spec, report, before)

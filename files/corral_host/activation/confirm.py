@@ -57,8 +57,8 @@ def confirm(instance, generation):
     except FileNotFoundError:
         found = "none"
     raise HostError(
-        f"{instance}: generation {generation} waits for no confirmation (waiting: {found}). "
-        "Next: `corral history` tells how the activation ended"
+        f"{instance}: generation {generation} waits for no confirmation (waiting: {found})",
+        "`corral history` tells how the activation ended",
     )
 
 

@@ -16,7 +16,7 @@ from corral_host.packets import redirect
 from corral_host.release.manifest import check_contents
 from corral_host.release.releases import MANIFEST
 from corral_host.release.whole import release_is_whole
-from corral_host.system.commands import FAULTS, HostError, read_json, show
+from corral_host.system.commands import FAULTS, HostError, read_json, show, what_is_wrong
 from corral_host.system.processes import listeners
 from corral_host.weights.headers import proof_folder
 from corral_host.weights.receipts import receipt_path, shard_is_proved
@@ -48,11 +48,11 @@ def served_before(instance):
         if not active:
             # It serves nothing and could not: there is nothing to lose.
             return None
-        what = str(fault).partition(" Next: ")[0].rstrip(".")
         raise HostError(
             f"{instance['name']}: no way back, as generation {old}, which serves, could not be "
-            f"started again: {what}. Next: put that back; or stop the instance and deploy again, "
-            "which then is without a way back"
+            f"started again: {what_is_wrong(fault)}",
+            "put that back; or stop the instance and deploy again, "
+            "which then is without a way back",
         ) from fault
     return before
 
@@ -67,43 +67,43 @@ def refuse_broken(plan):
     for path in plan["shards"]:
         receipt = read_json(receipt_path({"path": path}))
         if not receipt or not shard_is_proved({"path": path, "sha256": receipt["sha256"]}):
-            raise HostError(f"{path} is missing or not proved. Next: deploy it again")
+            raise HostError(f"{path} is missing or not proved", "deploy it again")
 
 
 def refuse_changed_release(folder):
     manifest = read_json(folder / MANIFEST)
     if manifest is None:
-        raise HostError(f"{folder} is not a whole release. Next: {AGAIN}")
+        raise HostError(f"{folder} is not a whole release", AGAIN)
     check_contents(folder, manifest)
 
 
 def findings(spec):
-    """What stands against the new generation, as texts; and the rows of the proof that it fits."""
-    texts, rows = [], []
+    """What stands against the new generation, as faults; and the rows of the proof that it fits."""
+    faults, rows = [], []
     for check in (refuse_incomplete, refuse_changed_unit, refuse_taken_port, refuse_benchmark):
         try:
             check(spec)
         except FAULTS as fault:
-            texts.append(str(fault))
+            faults.append(fault)
     try:
         rows = room(spec)
     except FAULTS as fault:
-        texts.append(str(fault))
-    return texts, rows
+        faults.append(fault)
+    return faults, rows
 
 
 def refuse_incomplete(spec):
     instance = spec["instance"]
     name, generation = instance["name"], instance["generation"]
     if not generation_is_whole(Path(instance["folder"]) / "generations" / generation, instance):
-        raise HostError(f"{name}: generation {generation} is not here. Next: run the deploy again")
+        raise HostError(f"{name}: generation {generation} is not here", "run the deploy again")
     release = next(one for one in spec["releases"] if one["key"] == instance["release"])
     if not release_is_whole(release):
-        raise HostError(f"{name}: release {release['key']} is not whole. Next: {AGAIN}")
+        raise HostError(f"{name}: release {release['key']} is not whole", AGAIN)
     refuse_changed_release(Path(release["folder"]))
     missing = [one["path"] for one in spec["shards"] if not shard_is_proved(one)]
     if missing:
-        raise HostError(f"{name}: {', '.join(missing)}: missing or not proved. Next: {AGAIN}")
+        raise HostError(f"{name}: {', '.join(missing)}: missing or not proved", AGAIN)
 
 
 def refuse_changed_unit(spec):
@@ -117,8 +117,8 @@ def refuse_taken_port(spec):
     if holder and holder["unit"] != instance["unit"]:
         raise HostError(
             f"{instance['name']}: port {instance['endpoint']['port']} is taken by "
-            f"{holder['unit'] or holder['program']} (pid {holder['pid']}). "
-            "Next: stop it on the host, or give the instance another port"
+            f"{holder['unit'] or holder['program']} (pid {holder['pid']})",
+            "stop it on the host, or give the instance another port",
         )
 
 
@@ -129,7 +129,7 @@ def holder_of(endpoint):
 def refuse_benchmark(spec):
     if marker(spec["instance"]).exists():
         raise HostError(
-            f"{spec['instance']['name']} is being measured. Next: wait for the benchmark's end"
+            f"{spec['instance']['name']} is being measured", "wait for the benchmark's end"
         )
 
 
@@ -146,7 +146,7 @@ def room(spec):
     if not found["ok"]:
         held = [name for row in found["rows"] for name in row["room"]["strangers"]]
         seen = f" (there: {', '.join(held)})" if held else ""
-        raise HostError(f"{found['message']}{seen}")
+        raise HostError(f"{found['fault']['what']}{seen}", found["fault"]["next_step"])
     return found["rows"]
 
 
@@ -171,8 +171,8 @@ def decide(spec, before, rows):
     if obstacle and wanted == "side-by-side":
         name = spec["instance"]["name"]
         raise HostError(
-            f"{name}: no switch side by side: {obstacle}. "
-            'Next: mend that, or set "activation": "auto" for the instance'
+            f"{name}: no switch side by side: {obstacle}",
+            'mend that, or set "activation": "auto" for the instance',
         )
     return "in place" if obstacle else "side by side"
 

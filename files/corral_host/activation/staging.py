@@ -41,8 +41,8 @@ def refuse_unseen(instance, keys):
     seen = (None, instance.get("was", found), hashlib.sha256(keys.encode()).hexdigest())
     if found not in seen:
         raise HostError(
-            f"{path}: somebody else put keys there a moment ago. Next: run the same deploy again, "
-            "which tells whose they are"
+            f"{path}: somebody else put keys there a moment ago",
+            "run the same deploy again, which tells whose they are",
         )
 
 

@@ -5,7 +5,7 @@ import errno
 from corral_host.activation import switch
 from corral_host.activation.confirm import await_confirmation
 from corral_host.activation.record import phase
-from corral_host.system.commands import FAULTS, HostError
+from corral_host.system.commands import FAULTS, HostError, what_is_wrong
 
 
 class RefusedError(HostError):
@@ -21,7 +21,8 @@ def prepare(task):
         step = "free space there, run the same deploy again" if full else "mend that, deploy again"
         raise RefusedError(
             f"{task['instance']}: nothing was switched, as the way back could not be prepared: "
-            f"{fault}. Next: {step}"
+            f"{what_is_wrong(fault)}",
+            step,
         ) from fault
 
 

@@ -14,7 +14,15 @@ from corral_host.fit.memory import gpu_room, host_need, host_room, total
 from corral_host.instance.state import instance_state
 from corral_host.nvidia import nvidia_smi
 from corral_host.release.whole import release_is_whole
-from corral_host.system.commands import FAULTS, HostError, output, say, write_atomic
+from corral_host.system.commands import (
+    FAULTS,
+    HostError,
+    as_fault,
+    output,
+    say,
+    what_is_wrong,
+    write_atomic,
+)
 from corral_host.system.locks import lock_file, lock_path, read, take, write
 
 
@@ -53,8 +61,8 @@ def only_one(spec):
     with lock_file(lock_path(spec["state"], "bench")) as lock:
         if not take(lock, fcntl.LOCK_EX, 0):
             raise HostError(
-                f"a benchmark of {read(lock).strip() or 'another instance'} runs on this host. "
-                "Next: wait for it, then ask again"
+                f"a benchmark of {read(lock).strip() or 'another instance'} runs on this host",
+                "wait for it, then ask again",
             )
         write(lock, spec["instance"])
         yield
@@ -64,25 +72,26 @@ def refuse_unready(spec, instance):
     name, release = f"{spec['host']}/{instance['name']}", spec["release"]
     if not release_is_whole(release):
         raise HostError(
-            f"{name}: release {release['key']} of {release['engine']} is not installed. "
-            "Next: deploy the host, then ask again"
+            f"{name}: release {release['key']} of {release['engine']} is not installed",
+            "deploy the host, then ask again",
         )
     for program in {command["argv"][0] for command in spec["commands"]}:
         if not os.access(program, os.X_OK):
             raise HostError(
-                f"{name}: release {release['key']} has no {Path(program).name}. Next: add it to "
-                f"targets in catalog/engines/{release['engine']}.toml, then deploy the host"
+                f"{name}: release {release['key']} has no {Path(program).name}",
+                "add it to "
+                f"targets in catalog/engines/{release['engine']}.toml, then deploy the host",
             )
     state = instance_state(instance, rekeyed=False)
     if state["active"] != "active":
         raise HostError(
-            f"{name} does not run ({state['active']}, {state['sub']}). "
-            f"Next: `corral start {name}`, or deploy the host, then ask again"
+            f"{name} does not run ({state['active']}, {state['sub']})",
+            f"`corral start {name}`, or deploy the host, then ask again",
         )
     if not state["serves"]:
         raise HostError(
-            f"{name} does not serve its planned generation {instance['generation']}. "
-            "Next: deploy the host, then ask again"
+            f"{name} does not serve its planned generation {instance['generation']}",
+            "deploy the host, then ask again",
         )
 
 
@@ -91,8 +100,8 @@ def refuse_beside(spec, instance):
     short = shortages(spec, instance)
     if short:
         raise HostError(
-            f"{spec['host']}/{instance['name']}: no room beside the server: {'; '.join(short)}. "
-            "Next: give --stop, which stops the server meanwhile and starts it again"
+            f"{spec['host']}/{instance['name']}: no room beside the server: {'; '.join(short)}",
+            "give --stop, which stops the server meanwhile and starts it again",
         )
 
 
@@ -128,16 +137,23 @@ def stopped(instance):
         failure = fault
     down = bring_back(instance)
     if failure or down:
-        raise HostError("\n".join(str(one) for one in (failure, down) if one)) from failure
+        wrong = [one for one in (failure, down) if one]
+        raise HostError("\n".join(map(what_is_wrong, wrong)), step_of(wrong)) from failure
+
+
+def step_of(faults):
+    """The next step of the first that names one."""
+    return next((step for one in faults if (step := as_fault(one)["next_step"])), "")
 
 
 def bring_back(instance):
-    """Start the server again and prove it; what is wrong with it, or None."""
+    """Start the server again and prove it; the fault where it does not serve, or None."""
     try:
         start_again(instance)
         gate(instance, PROOF)
     except FAULTS as fault:
-        return f"{instance['name']} was stopped for this and IS DOWN: {fault}"
+        what = f"{instance['name']} was stopped for this and IS DOWN: {what_is_wrong(fault)}"
+        return HostError(what, as_fault(fault)["next_step"])
     marker(instance).unlink()
     say(f"{instance['name']} serves again")
     return None
@@ -155,16 +171,21 @@ def start_again(instance):
 
 
 def settle_bench(spec):
-    """Start a server whose benchmark is gone without doing so; tells it, or None."""
+    """Start a server whose benchmark is gone without doing so; a fault that tells it, or None."""
     instance = chosen(spec)
     if not marker(instance).exists():
         return None
     try:
         start_again(instance)
     except HostError as fault:
-        return f"the benchmark was interrupted, and {instance['name']} IS DOWN: {fault}"
+        return HostError(
+            f"the benchmark was interrupted, and {instance['name']} IS DOWN: {fault.what}",
+            fault.next_step,
+        )
     marker(instance).unlink()
-    return f"the benchmark was interrupted; {instance['name']} was started again. Next: ask again"
+    return HostError(
+        f"the benchmark was interrupted; {instance['name']} was started again", "ask again"
+    )
 
 
 def marker(instance):

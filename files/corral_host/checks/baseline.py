@@ -43,7 +43,8 @@ def kept(instance):
         name = instance["name"]
         raise HostError(
             f"{path} is damaged ({type(fault).__name__}: {fault}), so that nobody knows how fast "
-            f"{name} was. Next: `corral baseline HOST/{name} --forget`, then deploy again"
+            f"{name} was",
+            f"`corral baseline HOST/{name} --forget`, then deploy again",
         ) from fault
     return found
 

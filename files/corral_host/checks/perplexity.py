@@ -47,7 +47,7 @@ def measured(instance, plan):
     program = plan["argv"][0]
     for path in (program, plan["text_path"]):
         if not os.access(path, os.R_OK):
-            raise HostError(f"{path} is missing. Next: deploy the host again, which puts it there")
+            raise HostError(f"{path} is missing", "deploy the host again, which puts it there")
     seconds = instance["ready_timeout_seconds"] + READING_SECONDS
     done = subprocess.run(
         [*transient(instance, seconds), *plan["argv"]],

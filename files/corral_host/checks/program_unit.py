@@ -68,8 +68,8 @@ def run_program(instance, argv, in_place):
     lines = [*said, *told]
     if in_place and show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
         raise HostError(
-            f"{instance['name']} was started while it was measured, so the figures are of no use. "
-            "Next: ask again while nobody starts or deploys it"
+            f"{instance['name']} was started while it was measured, so the figures are of no use",
+            "ask again while nobody starts or deploys it",
         )
     if program.returncode != 0:
         raise HostError(

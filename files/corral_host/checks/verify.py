@@ -12,7 +12,7 @@ from corral_host.nvidia import nvidia_smi
 from corral_host.packets import reserve
 from corral_host.server.http import call, chat, first_key
 from corral_host.system import kernel
-from corral_host.system.commands import FAULTS, HostError, show
+from corral_host.system.commands import FAULTS, HostError, sentence, show
 from corral_host.system.processes import open_sockets, sockets
 
 HANGS = "no answer in time"
@@ -82,7 +82,7 @@ def check_drop_ins(instance):
     """Its unit file alone says what runs."""
     unit = instance["unit"]
     if files := unit_changes.strange_files(unit, instance["unit_path"]):
-        return "drop-ins", False, unit_changes.told(unit, files)
+        return "drop-ins", False, sentence(*unit_changes.told(unit, files))
     main_pid(instance)
     stale = show(unit, "NeedDaemonReload")["NeedDaemonReload"] == "yes"
     detail = "its files changed since systemd read them" if stale else "none"

@@ -3,7 +3,7 @@
 from corral_host.fit import llama_fit_params
 from corral_host.fit.memory import find, gpu_room, host_room, is_mapped, total
 from corral_host.nvidia import nvidia_smi
-from corral_host.system.commands import HostError
+from corral_host.system.commands import HostError, as_fault
 from corral_host.weights import hub
 from corral_host.weights.headers import proof_folder, put
 from corral_host.weights.receipts import shard_is_proved
@@ -41,7 +41,7 @@ def prove(document):
                 if not one["serves"]
             ]
     except OSError as fault:
-        raise HostError(f"no room for a proof: {fault}\n  Next: mend that, deploy again") from fault
+        raise HostError(f"no room for a proof: {fault}", "mend that, deploy again") from fault
 
 
 def verdict(instance, others, shards, folder, smi):
@@ -51,16 +51,20 @@ def verdict(instance, others, shards, folder, smi):
         rows += gpu_rows(instance, tool, others, smi)
         rows.append(host_row(instance, tool, others, notes))
         refuse_shortage(instance, rows)
-        message = ""
+        found, message = None, ""
     except (HostError, OSError) as fault:
-        what, _, next_step = str(fault).replace("\n", " ").partition(" Next: ")
-        message = f"{instance['name']}: {what}\n  Next: {next_step or AGAIN}"
+        found = as_fault(fault)
+        what = found["what"].replace("\n", " ")
+        found["what"] = f"{instance['name']}: {what}"
+        found["next_step"] = found["next_step"] or AGAIN
+        message = f"{found['what']}\n  Next: {found['next_step']}"
     return {
         "instance": instance["name"],
         "ok": not message,
         "rows": rows,
         "notes": notes,
         "message": message,
+        "fault": found,
     }
 
 
@@ -69,8 +73,7 @@ def count(instance, shards, folder, smi, notes):
     unknown = instance["need"]["unknown"]
     if not all(shard["header"] or shard_is_proved(shard) for shard in shards):
         raise HostError(
-            f"fit not proved: {unknown}. Next: run the same deploy again once the hub can be "
-            "reached"
+            f"fit not proved: {unknown}", "run the same deploy again once the hub can be reached"
         )
     if instance["fit_argv"] is None:
         notes.append(f"{instance['engine']} has no llama-fit-params: counted from the header")
@@ -105,8 +108,8 @@ def gpu_rows(instance, tool, others, smi):
         seen = tool.get(f"CUDA{number}") if tool else None
         if tool and not seen and must_be_seen(instance, number, plan):
             raise HostError(
-                f"llama-fit-params sees no CUDA{number}, so the server would not use GPU {gpu}. "
-                "Next: see that nvidia-smi lists it and that the driver fits the release's toolkit"
+                f"llama-fit-params sees no CUDA{number}, so the server would not use GPU {gpu}",
+                "see that nvidia-smi lists it and that the driver fits the release's toolkit",
             )
         parts = combined(instance, plan, seen, min)
         room = gpu_room(gpu, instance, others, smi)
@@ -181,7 +184,7 @@ def refuse_shortage(instance, rows):
     advice = 'choose placement = "auto", a smaller context or a smaller quant'
     if all(one["device"] == "host memory" for one in short):
         advice = "choose a smaller context, fewer slots or a smaller prompt_cache_mib"
-    raise HostError(f"{'; '.join(map(shortage, short))}. Next: {advice} (`{command}`)")
+    raise HostError("; ".join(map(shortage, short)), f"{advice} (`{command}`)")
 
 
 def shortage(one):

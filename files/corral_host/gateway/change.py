@@ -99,7 +99,7 @@ def switched(document, prove, *, keeps_old=False):
     except HostError as fault:
         told = back(document, old)
         settled(root, old)
-        raise HostError(f"{fault}\n{told}") from fault
+        raise HostError(f"{fault.what}\n{told}", fault.next_step) from fault
     if keeps_old and old not in (None, new):
         point(root / PREVIOUS, old)
     settled(root, new)
@@ -168,7 +168,7 @@ def revert_change(document):
         root = Path(document["folder"])
         now, before = current(root), previous(root)
         if before is None:
-            raise HostError("this gateway keeps no generation before. Next: deploy it as it was")
+            raise HostError("this gateway keeps no generation before", "deploy it as it was")
         files = {path.name: path.read_text() for path in (root / before).iterdir()}
         files[CONFIG] = with_places(files[CONFIG], (root / now / CONFIG).read_text())
         new = renamed(document, before, files, lambda _: [])

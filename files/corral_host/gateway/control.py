@@ -72,7 +72,8 @@ def weigh(question):
         if question["weight"] == 0 and (pool := last_of(found)):
             raise HostError(
                 f"{question['server']} is the last server of {pool} that serves, and keeps its "
-                "weight. Next: bring another one back first"
+                "weight",
+                "bring another one back first",
             )
         change(question, found, f"weight {question['weight']}")
     return {"weight": known(question["server"])[0]["weight"]}

@@ -110,7 +110,7 @@ def back(document, old):
         try:
             switch(document, old)
         except HostError as fault:
-            return f"{log}\nGOING BACK FAILED, the gateway may be down: {fault}"
+            return f"{log}\nGOING BACK FAILED, the gateway may be down: {fault.what}"
         return f"{log}\nGeneration {old} serves again."
     output("systemctl", "stop", UNIT)
     drop_in_path(document["units"]).unlink()

@@ -36,7 +36,7 @@ def ask(command, worker=CURRENT):
             return b"".join(parts).decode().strip()
         except OSError as error:
             raise HostError(
-                f"HAProxy does not answer ({error}). Next: systemctl status haproxy, there"
+                f"HAProxy does not answer ({error})", "systemctl status haproxy, there"
             ) from error
 
 

@@ -54,8 +54,8 @@ def before(folder):
         return Path(os.readlink(folder / "previous")).name
     except FileNotFoundError as fault:
         raise HostError(
-            f"{folder.name}: no generation before this one is known here. "
-            "Next: name one that `corral history` lists"
+            f"{folder.name}: no generation before this one is known here",
+            "name one that `corral history` lists",
         ) from fault
 
 
@@ -71,8 +71,8 @@ def plan_of(folder, generation):
     if plan is None or not (folder / "generations" / generation / "unit").is_file():
         here = sorted(path.name for path in folder.glob("generations/*"))
         raise HostError(
-            f"{folder.name}: generation {generation} is not whole here. "
-            f"Next: choose one of {', '.join(here) or 'none'}, or deploy it again"
+            f"{folder.name}: generation {generation} is not whole here",
+            f"choose one of {', '.join(here) or 'none'}, or deploy it again",
         )
     # Keys that plans of earlier versions do not have.
     nothing = {"golden": [], "speed": None, "perplexity": None, "soak_seconds": 0}
@@ -85,9 +85,9 @@ def pin(document):
     folder, name = instance_folder(document), document["name"]
     plan_of(folder, document["generation"])
     if name in KEPT_LINKS or not name.replace("-", "").isalnum():
-        raise HostError(f"{name!r} is no name for a pin. Next: use letters, digits and dashes")
+        raise HostError(f"{name!r} is no name for a pin", "use letters, digits and dashes")
     if (folder / name).exists() and not (folder / name).is_symlink():
-        raise HostError(f"{name!r} is a folder of the instance. Next: choose another name")
+        raise HostError(f"{name!r} is a folder of the instance", "choose another name")
     point(folder / name, f"generations/{document['generation']}")
     return {"pinned": document["generation"], "name": name}
 
@@ -96,9 +96,7 @@ def unpin(document):
     """Forget a name. Raises HostError if there is none."""
     path = instance_folder(document) / document["name"]
     if document["name"] in KEPT_LINKS or not path.is_symlink():
-        raise HostError(
-            f"{path.parent.name} has no pin {path.name}. Next: `corral show` lists them"
-        )
+        raise HostError(f"{path.parent.name} has no pin {path.name}", "`corral show` lists them")
     pinned = Path(os.readlink(path)).name
     with contextlib.suppress(FileNotFoundError):
         path.unlink()

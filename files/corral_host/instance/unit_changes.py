@@ -128,22 +128,24 @@ def refuse(instance):
     spare = instance["activation"]["spare"]
     for one in filter(None, (instance, spare)):
         if files := strange_files(one["unit"], one["unit_path"]):
-            raise HostError(f"{instance['name']}: {told(one['unit'], files)}")
+            what, next_step = told(one["unit"], files)
+            raise HostError(f"{instance['name']}: {what}", next_step)
     if names := manager_variables(instance):
         raise HostError(
             f"{instance['name']}: systemd would give its server {', '.join(names)}, which no plan "
-            f"sets. Next: on the host `systemctl unset-environment {' '.join(names)}`, look for "
-            "DefaultEnvironment= in /etc/systemd, then run the same deploy again"
+            "sets",
+            f"on the host `systemctl unset-environment {' '.join(names)}`, look for "
+            "DefaultEnvironment= in /etc/systemd, then run the same deploy again",
         )
 
 
 def told(unit, files):
-    """One sentence, and what takes the files away."""
+    """What changes a unit, and what takes the files away."""
     own = [path for path in files if f"/{unit}.d/" in path]
     others = " ".join(path for path in files if path not in own)
     steps = [f"`systemctl revert {unit}`"] if own else []
     steps += [f"`rm {others} && systemctl daemon-reload`"] if others else []
     return (
-        f"{unit} is changed by {', '.join(files)}. Next: on the host {' and '.join(steps)}, then "
-        "run the same deploy again"
+        f"{unit} is changed by {', '.join(files)}",
+        f"on the host {' and '.join(steps)}, then run the same deploy again",
     )

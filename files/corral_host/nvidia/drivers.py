@@ -69,8 +69,9 @@ def fetch_key(url, wanted, target):
         raise HostError(f"{url}: {error}") from error
     if found != wanted:
         raise HostError(
-            f"{url} holds the key {found}, not {wanted}. Next: ask its publisher which is right; "
-            "the pinned one is key_fingerprint in catalog/drivers/"
+            f"{url} holds the key {found}, not {wanted}",
+            "ask its publisher which is right; "
+            "the pinned one is key_fingerprint in catalog/drivers/",
         )
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, text)
@@ -85,8 +86,8 @@ def download(url):
             loud(*limited, "download-file", url, fetched)
         except HostError as error:
             raise HostError(
-                f"{url}: {error} (a key has {MOST_BYTES} bytes at most). "
-                "Next: see that the host reaches it, then run the same deploy again"
+                f"{url}: {error} (a key has {MOST_BYTES} bytes at most)",
+                "see that the host reaches it, then run the same deploy again",
             ) from error
         with open(fetched, "rb") as file:
             return file.read(MOST_BYTES + 1)
@@ -99,8 +100,8 @@ def refuse_another(name, pinned):
     candidate = next((w[1] for w in words if len(w) == 2 and w[0] == "Candidate:"), "(none)")
     if not fnmatchcase(candidate.split(":")[-1], pinned):
         raise HostError(
-            f"{name} {pinned} is pinned, the host's package sources have {candidate}. "
-            "Next: pin a version that they have in catalog/drivers/"
+            f"{name} {pinned} is pinned, the host's package sources have {candidate}",
+            "pin a version that they have in catalog/drivers/",
         )
 
 

@@ -46,9 +46,8 @@ def checked_key(data):
 
 def refused(why):
     return HostError(
-        f"not an armored public key that Corral takes: {why}. "
-        "Next: see what key_url in catalog/drivers/ serves; its publisher tells address and "
-        "fingerprint"
+        f"not an armored public key that Corral takes: {why}",
+        "see what key_url in catalog/drivers/ serves; its publisher tells address and fingerprint",
     )
 
 

@@ -203,6 +203,6 @@ def lay(text):
     done = ask(text)
     if done.returncode:
         raise HostError(
-            f"the ports of this host's servers could not be reserved: {done.stderr.strip()}. "
-            "Next: mend that, then run the same deploy again"
+            f"the ports of this host's servers could not be reserved: {done.stderr.strip()}",
+            "mend that, then run the same deploy again",
         )

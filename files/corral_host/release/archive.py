@@ -23,7 +23,7 @@ SUFFIX = ".tar.zst"
 PARTIAL = ".partial"
 COMPRESS = ("zstd", "--quiet", "-T0", "-9", "--stdout")
 EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
-ROOM = "Next: see that there is room, run it again"
+ROOM = "see that there is room, run it again"
 # A release for CUDA has up to 3 GB; more than this is none, whoever says so.
 MOST_BYTES = 16 * 1024**3
 MOST_FILES = 10_000
@@ -105,8 +105,9 @@ def check_digest(archive):
         raise HostError(
             f"{path.name}: {found['size_bytes']} bytes with sha256 {found['sha256'][:16]}... "
             f"arrived, not {wanted['size_bytes']} with {wanted['sha256'][:16]}.... It was removed, "
-            "nothing was installed. Next: run the deploy again; if it repeats, the archive that "
-            "the controller keeps is damaged: `corral engine list` names it"
+            "nothing was installed",
+            "run the deploy again; if it repeats, the archive that "
+            "the controller keeps is damaged: `corral engine list` names it",
         )
 
 
@@ -116,8 +117,8 @@ def install_archive(release):
         if release["native"] and not suits_this_cpu(manifest):
             raise HostError(
                 f"{release['engine']} {release['key']} was built for a processor with features "
-                f"that this one lacks ({manifest['found']['cpu']['model']}). "
-                "Next: build it here, or portable"
+                f"that this one lacks ({manifest['found']['cpu']['model']})",
+                "build it here, or portable",
             )
         finish(release, staging, manifest, prove(release, staging))
 
@@ -135,11 +136,11 @@ def unpack(release, staging):
             take_all(pipe, staging, most_bytes)
     except (tarfile.TarError, ValueError) as error:
         raise HostError(
-            f"{path} is no archive of a release: {printable_line(error)}. "
-            "Next: `corral engine import` a sound one, or build it"
+            f"{path} is no archive of a release: {printable_line(error)}",
+            "`corral engine import` a sound one, or build it",
         ) from error
     except OSError as error:
-        raise HostError(f"unpacking {path} failed: {error.strerror}. {ROOM}") from error
+        raise HostError(f"unpacking {path} failed: {error.strerror}", ROOM) from error
     finally:
         zstd.stdout.close()
         said = zstd.communicate()[1]
@@ -158,8 +159,8 @@ def room_for(release, staging):
     if told > free:
         raise HostError(
             f"{staging.parent}: disk full; nothing was installed. {release['engine']} "
-            f"{release['key']} has {told >> 20} MiB, and {free >> 20} MiB left there are too few. "
-            "Next: free space there, then run the same deploy again"
+            f"{release['key']} has {told >> 20} MiB, and {free >> 20} MiB left there are too few",
+            "free space there, then run the same deploy again",
         )
     return (told or MOST_BYTES) + MANIFEST_BYTES
 
@@ -235,7 +236,8 @@ def read_manifest(release, staging):
     if {name: manifest.get(name) for name in wanted} != wanted:
         raise HostError(
             f"{release['archive']['path']} holds another release than {release['engine']} "
-            f"{release['key']}. Next: `corral engine import` the right one, or build it"
+            f"{release['key']}",
+            "`corral engine import` the right one, or build it",
         )
     check_contents(staging, manifest)
     return manifest
@@ -244,4 +246,4 @@ def read_manifest(release, staging):
 def check(zstd, said, doing):
     if zstd.returncode != 0:
         reason = said.decode(errors="replace").strip()
-        raise HostError(f"{doing} failed: {reason}. {ROOM}")
+        raise HostError(f"{doing} failed: {reason}", ROOM)

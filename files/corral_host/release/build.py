@@ -60,8 +60,8 @@ def repack(release):
     with changing_releases(release):
         if not release_is_whole(release):
             raise HostError(
-                f"{release['engine']} {release['key']} is not installed here. "
-                "Next: run the deploy again"
+                f"{release['engine']} {release['key']} is not installed here",
+                "run the deploy again",
             )
         return pack(release)
 
@@ -131,7 +131,8 @@ def told(release, command, environment, home):
         remedy = next(text for sign, text in REMEDIES.items() if sign in reason)
         raise HostError(
             f"{release['engine']} {release['key']} could not be built: {reason}. Nothing was "
-            f"installed. Next: {remedy}"
+            "installed",
+            remedy,
         )
 
 

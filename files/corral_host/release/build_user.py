@@ -74,7 +74,8 @@ def end_build_user():
         if time.monotonic() > deadline:
             raise HostError(
                 f"processes {', '.join(map(str, left))} of the user of builds {BUILD_USER} do not "
-                f"end. Next: see `ps -u {BUILD_USER}`, run the deploy again"
+                "end",
+                f"see `ps -u {BUILD_USER}`, run the deploy again",
             )
         end_all(BUILD_USER)
         time.sleep(0.02)

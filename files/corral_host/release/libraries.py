@@ -45,7 +45,7 @@ def understood(program, line):
     """Name and path. A program may name a loader of its own, which says whatever it likes."""
     found = RESOLVED.match(line)
     if not found:
-        raise HostError(f"ldd {program} said {printable_line(line)[:200]!r}. {NEXT}")
+        raise HostError(f"ldd {program} said {printable_line(line)[:200]!r}. {OWN}", NEXT)
     return found.groups()
 
 
@@ -64,7 +64,8 @@ def wanted_libraries(built, toolkit, home):
         wanted.update(resolved(program, beside=toolkit, **as_owner_of(home)))
     for name, path in wanted.items():
         if path == NOT_FOUND:
-            raise HostError(f"{name}, which the build linked, is not found by the loader. {NEXT}")
+            what = f"{name}, which the build linked, is not found by the loader. {OWN}"
+            raise HostError(what, NEXT)
     return sorted(wanted.items())
 
 
@@ -76,12 +77,13 @@ def prove_self_contained(release_folder, home):
     for program in sorted((release_folder / "bin").iterdir()):
         for name, path in resolved(program, **as_owner_of(home)).items():
             if path == NOT_FOUND:
-                raise HostError(f"{program.name}: {name} is not found. {NEXT}")
+                raise HostError(f"{program.name}: {name} is not found. {OWN}", NEXT)
             if (release_folder / "lib").resolve() not in Path(path).resolve().parents:
-                raise HostError(f"{program.name}: {name} comes from {path}. {NEXT}")
+                raise HostError(f"{program.name}: {name} comes from {path}. {OWN}", NEXT)
 
 
+OWN = "A release runs from its own folder alone"
 NEXT = (
-    "A release runs from its own folder alone. Next: see cmake_options of the engine "
+    "see cmake_options of the engine "
     "(CMAKE_INSTALL_RPATH and CMAKE_EXE_LINKER_FLAGS), run the deploy again"
 )

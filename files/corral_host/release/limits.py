@@ -28,7 +28,8 @@ def room_mib():
     if room < COMPILER_MIB:
         raise HostError(
             f"{memory['available_mib']} MiB of memory are available, too little to build beside "
-            "what runs here. Next: stop something, or mark another host as builder"
+            "what runs here",
+            "stop something, or mark another host as builder",
         )
     return room
 

@@ -60,7 +60,7 @@ def pruning(state):
     with lock_file(lock_path(state, "releases")) as lock:
         if not take(lock, fcntl.LOCK_EX, 0):
             raise HostError(
-                "nothing was pruned: a release is being built or installed here. "
-                "Next: run this again when that is done"
+                "nothing was pruned: a release is being built or installed here",
+                "run this again when that is done",
             )
         yield

@@ -59,9 +59,9 @@ def devices_of(release, staging, environment, log):
     found = listed_devices(server(staging), environment) if mainline else logged_devices(log)
     if not found:
         raise HostError(
-            f"{release['engine']}: nvidia-smi lists GPUs, the server's CUDA back end finds none. "
-            "Next: `corral plan` tells whether driver and toolkit fit; its words:\n"
-            + "\n".join(log.splitlines()[:20])
+            f"{release['engine']}: nvidia-smi lists GPUs, the server's CUDA back end finds none; "
+            "its words:\n" + "\n".join(log.splitlines()[:20]),
+            "`corral plan` tells whether driver and toolkit fit",
         )
     return found
 

@@ -69,8 +69,8 @@ def prove_version(program, commit, environment):
     found = VERSION.search(said)
     if code != 0 or not found or not commit.startswith(found.group(1)):
         raise HostError(
-            f"{program} --version does not name commit {commit[:12]}: {' '.join(said.split())}. "
-            "Next: see that the source is that of the commit, run the deploy again"
+            f"{program} --version does not name commit {commit[:12]}: {' '.join(said.split())}",
+            "see that the source is that of the commit, run the deploy again",
         )
 
 

@@ -54,7 +54,8 @@ def generations(paths):
             if plan is None:
                 raise HostError(
                     f"{generation}/plan.json is unreadable, so that nobody knows which release it "
-                    "uses. Next: run a deploy, which writes it again, or remove that generation"
+                    "uses",
+                    "run a deploy, which writes it again, or remove that generation",
                 )
             yield plan["argv"][0], f"{instance.name} ({name})"
 

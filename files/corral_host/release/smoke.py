@@ -19,6 +19,7 @@ from corral_host.system.commands import (
     HostError,
     digest_or_none,
     say,
+    what_is_wrong,
     write_atomic,
 )
 from corral_host.system.unprivileged import as_owner_of, give
@@ -46,7 +47,7 @@ def smoke(release, folder, environment):
             tokens = answered(instance, key)
         except FAULTS as fault:
             raise HostError(
-                f"the smoke run of {release['engine']} failed: {fault}. {tail(log)}"
+                f"the smoke run of {release['engine']} failed: {what_is_wrong(fault)}. {tail(log)}"
             ) from fault
     return f"{tokens} tokens on {name(gpu)}", log.read_text(errors="replace")
 
@@ -54,8 +55,8 @@ def smoke(release, folder, environment):
 def checked_model(model):
     if digest_or_none(model["path"]) != model["sha256"]:
         raise HostError(
-            f"{model['path']}, the model of the smoke run, is absent or another than planned. "
-            "Next: run the deploy again, which puts it there"
+            f"{model['path']}, the model of the smoke run, is absent or another than planned",
+            "run the deploy again, which puts it there",
         )
     return model["path"]
 

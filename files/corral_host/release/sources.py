@@ -79,15 +79,16 @@ def fetch(git, url, release):
     reason = " ".join(fetched.stderr.split())
     if "No space left on device" in reason:
         folder = release["state"]
-        raise HostError(f"{folder}: disk full. Next: free space there, run the deploy again")
+        raise HostError(f"{folder}: disk full", "free space there, run the deploy again")
     if is_reachable(git, url):
         raise HostError(
-            f"{engine}: {url} has no commit {commit}, or does not give it: {reason}. "
-            "Next: see the engine's commit in the catalog, then `corral lock`"
+            f"{engine}: {url} has no commit {commit}, or does not give it: {reason}",
+            "see the engine's commit in the catalog, then `corral lock`",
         )
     raise HostError(
-        f"{engine}: {url} cannot be reached for commit {commit}: {reason}. Next: see that this "
-        "host reaches that server, or name another in engine_sources of the inventory"
+        f"{engine}: {url} cannot be reached for commit {commit}: {reason}",
+        "see that this "
+        "host reaches that server, or name another in engine_sources of the inventory",
     )
 
 
@@ -104,7 +105,8 @@ def apply(git, patch, release):
     if applied.returncode != 0:
         raise HostError(
             f"{release['engine']}: {patch['name']} does not apply to {release['commit'][:12]}: "
-            f"{' '.join(applied.stderr.split())}. Next: mend the patch, or drop it from the catalog"
+            f"{' '.join(applied.stderr.split())}",
+            "mend the patch, or drop it from the catalog",
         )
 
 

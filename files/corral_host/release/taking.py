@@ -78,5 +78,6 @@ def refused(release, path, why):
     shown = printable_line(Path(path))
     return HostError(
         f"{release['engine']} {release['key']}: its build left {shown}, which {why}. Nothing was "
-        "installed. Next: see what the engine's commit and patches do, run the deploy again"
+        "installed",
+        "see what the engine's commit and patches do, run the deploy again",
     )

@@ -39,8 +39,8 @@ def check_programs(release):
     missing = [name for name in NEEDED if not find_program(name)]
     if missing:
         raise HostError(
-            f"{release['engine']}: {', '.join(missing)} cannot be found here. Nothing was built. "
-            "Next: run the deploy again, which installs what a build needs"
+            f"{release['engine']}: {', '.join(missing)} cannot be found here. Nothing was built",
+            "run the deploy again, which installs what a build needs",
         )
 
 
@@ -54,8 +54,8 @@ def check_versions(release):
     if wrong:
         raise HostError(
             f"{release['engine']}: this host would build another release than the planned one: "
-            f"{'; '.join(wrong)}. Nothing was built. "
-            f"Next: see that this host is {planned['platform']}, or mark another host as builder"
+            f"{'; '.join(wrong)}. Nothing was built",
+            f"see that this host is {planned['platform']}, or mark another host as builder",
         )
 
 
@@ -77,8 +77,9 @@ def find_nvcc(release):
         told = ", ".join(f"{path} is {version or 'broken'}" for path, version in here.items())
         raise HostError(
             f"{release['engine']}: nvcc of the CUDA toolkit {wanted} is missing here "
-            f"({told or 'there is none at all'}). Nothing was built. Next: install the package "
-            f"cuda-toolkit-{wanted.replace('.', '-')}, or mark another host as builder"
+            f"({told or 'there is none at all'}). Nothing was built",
+            "install the package "
+            f"cuda-toolkit-{wanted.replace('.', '-')}, or mark another host as builder",
         )
     check_architectures(release, nvcc)
     return nvcc
@@ -114,8 +115,9 @@ def check_architectures(release, nvcc):
         raise HostError(
             f"{release['engine']}: nvcc {nvcc_version(nvcc)} ({nvcc}) cannot build for compute "
             f"capability {', '.join(f'{a[:-1]}.{a[-1]}' for a in unknown)}; it knows "
-            f"{', '.join(sorted(known, key=int))}. Nothing was built. Next: a CUDA toolkit that "
-            "knows these GPUs (see `corral plan`), or leave them out of the inventory"
+            f"{', '.join(sorted(known, key=int))}. Nothing was built",
+            "a CUDA toolkit that "
+            "knows these GPUs (see `corral plan`), or leave them out of the inventory",
         )
 
 

@@ -71,4 +71,4 @@ def read(path):
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return None
     except UnicodeDecodeError as fault:
-        raise HostError(f"{path} is not text. Next: look at it on the host") from fault
+        raise HostError(f"{path} is not text", "look at it on the host") from fault

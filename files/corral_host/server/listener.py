@@ -43,7 +43,7 @@ def listener_behind(link):
 
 def refuse_process(unit, pid):
     if pid not in processes_of(unit):
-        raise HostError(told(unit, "its socket", pid))
+        raise HostError(*told(unit, "its socket", pid))
 
 
 def refuse_inodes(unit, link):
@@ -54,7 +54,7 @@ def refuse_inodes(unit, link):
         # A connection that is being accepted is nobody's for a moment.
         time.sleep(LOOK_SECONDS * (look < LOOKS - 1))
     inode = min(ends - mine, default=None)
-    raise HostError(told(unit, f"port {link.getpeername()[1]}", holder(inode)))
+    raise HostError(*told(unit, f"port {link.getpeername()[1]}", holder(inode)))
 
 
 def ends_of(link):
@@ -131,12 +131,13 @@ def told(unit, where, pid):
     if pid == 0:
         return (
             f"{where} of {unit} is held by no process that can be seen, or nobody listens any "
-            f"more: no key was sent. Next: on the host, {again}, then ask again"
+            "more: no key was sent",
+            f"on the host, {again}, then ask again",
         )
     return (
         f"{where} of {unit} is answered by {described(pid)}, which is no process of it: no key "
-        f"was sent. Next: on the host, find out why that runs and stop it (`kill {pid}`), then "
-        f"{again}"
+        "was sent",
+        f"on the host, find out why that runs and stop it (`kill {pid}`), then {again}",
     )
 
 

@@ -1,6 +1,7 @@
 """Small tools that the other modules share."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,12 +18,43 @@ PROGRESS_BYTES = 64 * CHUNK_BYTES
 
 
 class HostError(Exception):
-    """A fault to report in one paragraph; the exit code is 1.
+    """A fault that a person can act on; the exit code is 1.
 
+    ``what``: what is wrong; ``next_step``: what to type or change next, empty where whoever asked
+    knows it better; ``where``: such as an instance, empty for the host itself.
     ``answer``: what a job has to tell beside it.
     """
 
     answer = None
+
+    def __init__(self, what, next_step="", where=""):
+        super().__init__(sentence(what, next_step))
+        self.what, self.next_step, self.where = what, next_step, where
+
+
+def sentence(what, next_step):
+    """A fault and its next step as one text, for logs, reports and people on the host."""
+    if not next_step:
+        return what
+    return f"{what}\n  Next: {next_step}" if "\n" in what else f"{what}. Next: {next_step}"
+
+
+def as_fault(error):
+    """What is wrong, as a document: the controller reads its parts and not its text."""
+    if isinstance(error, HostError):
+        return {"where": error.where, "what": error.what, "next_step": error.next_step}
+    if isinstance(error, OSError):
+        what = f"{error.strerror or error} ({error.filename})" if error.filename else str(error)
+        full = "free space there, run the same deploy again"
+        return {
+            "where": "", "what": what, "next_step": full if error.errno == errno.ENOSPC else ""
+        }  # fmt: skip
+    return {"where": "", "what": f"{type(error).__name__}: {error}", "next_step": ""}
+
+
+def what_is_wrong(error):
+    """A fault without its next step, to stand in the sentence of another one."""
+    return error.what if isinstance(error, HostError) else str(error)
 
 
 # What a server's answer, a file or a command can go wrong with; anything else is a bug.

@@ -29,8 +29,8 @@ def staging_for(final):
         if fault.errno != errno.ENOSPC:
             raise
         raise HostError(
-            f"{final.parent}: disk full; nothing was installed. "
-            "Next: free space there, run the same deploy again"
+            f"{final.parent}: disk full; nothing was installed",
+            "free space there, run the same deploy again",
         ) from fault
     finally:
         if staging.exists():

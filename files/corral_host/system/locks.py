@@ -100,7 +100,7 @@ def telling(path):
 
 def refused(path, why):
     return HostError(
-        f"{path}: not used for locks, {why}. Next: see who put it there, remove it, ask again"
+        f"{path}: not used for locks, {why}", "see who put it there, remove it, ask again"
     )
 
 
@@ -145,7 +145,7 @@ def held(path, by, doing, *, wait_seconds=0, **more):
     """Hold a lock and say in it who does what. Raises HostError that names another holder."""
     with lock_file(path) as lock:
         if not got(lock, path, wait_seconds):
-            raise HostError(f"{told(path)}. Next: wait for it, then ask again")
+            raise HostError(told(path), "wait for it, then ask again")
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write(lock, json.dumps({"by": by, "since": since, **myself(), "doing": doing, **more}))
         yield
@@ -213,7 +213,7 @@ def refuse_other_rollout(state, rollout):
     path = rollout_lock(state)
     holder = holder_of(path)
     if holder is not None and holder.get("rollout") != rollout:
-        raise HostError(f"{told(path)}. Next: wait until that rollout ends, or end it")
+        raise HostError(told(path), "wait until that rollout ends, or end it")
 
 
 def refuse_other_asker(asker):

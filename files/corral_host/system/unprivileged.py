@@ -49,8 +49,8 @@ def free_user():
                 yield user
                 return
     raise HostError(
-        f"every user from {USERS[0]} to {USERS[-1]} has a process or a job. "
-        "Next: see `ps -eo uid,pid,args`, end what is left of other releases, deploy again"
+        f"every user from {USERS[0]} to {USERS[-1]} has a process or a job",
+        "see `ps -eo uid,pid,args`, end what is left of other releases, deploy again",
     )
 
 

@@ -69,14 +69,15 @@ def refuse_elsewhere(shard, paths):
         problem = "leads out of the models folder"
     if problem:
         raise HostError(
-            f"{printable_line(path)}: its place in {models} {problem}. Nothing was fetched. "
-            "Next: `corral lock`, read the diff of corral.lock"
+            f"{printable_line(path)}: its place in {models} {problem}. Nothing was fetched",
+            "`corral lock`, read the diff of corral.lock",
         )
     # Each line of aria2's input that begins with a space is an option.
     if not hub.ADDRESS.fullmatch(shard["url"]) or not SHA256.fullmatch(shard["sha256"]):
         raise HostError(
             f"{printable_line(shard['url'])}: not an address and digest to fetch by. Nothing was "
-            "fetched. Next: see hub_url of the inventory, then `corral lock`"
+            "fetched",
+            "see hub_url of the inventory, then `corral lock`",
         )
 
 
@@ -99,9 +100,8 @@ def fetch_shard(shard, staged):
         staged.unlink()
         raise HostError(
             f"{path.name}: the hub sent {size} bytes with sha256 {found[:16]}..., the lock says "
-            f"{shard['size_bytes']} bytes with {shard['sha256'][:16]}.... Nothing was replaced. "
-            "Next: run the deploy again; if it repeats, "
-            f"{shard['url']} serves other bytes than the lock"
+            f"{shard['size_bytes']} bytes with {shard['sha256'][:16]}.... Nothing was replaced",
+            f"run the deploy again; if it repeats, {shard['url']} serves other bytes than the lock",
         )
     sync(staged)
     rename(staged, path)
@@ -126,13 +126,14 @@ def ask_hub(shard):
     if revision and revision != shard["revision"]:
         raise HostError(
             f"{shard['url']}: the hub answers revision {printable_line(revision[:12])}, the lock "
-            f"says {shard['revision'][:12]}. Nothing was fetched. "
-            "Next: `corral lock`, or another hub_url"
+            f"says {shard['revision'][:12]}. Nothing was fetched",
+            "`corral lock`, or another hub_url",
         )
     if size and size.strip() != str(shard["size_bytes"]):
         raise HostError(
             f"{shard['url']}: the hub says {printable_line(size[:24])} bytes, the lock says "
-            f"{shard['size_bytes']}. Nothing was fetched. Next: `corral lock`, or another hub_url"
+            f"{shard['size_bytes']}. Nothing was fetched",
+            "`corral lock`, or another hub_url",
         )
 
 
@@ -143,7 +144,7 @@ def refuse_status(shard, status, refusals=REFUSALS):
     step = "see that the repository has this file and lets this host read it"
     if shard.get("gated") and status in (401, 403):
         step = "set HF_TOKEN where you deploy from, of an account that was let in, deploy again"
-    raise HostError(f"{shard['url']}: the hub answers {status}. Nothing was fetched. Next: {step}")
+    raise HostError(f"{shard['url']}: the hub answers {status}. Nothing was fetched", step)
 
 
 def place_of(shard):
@@ -160,7 +161,8 @@ def place_of(shard):
     if not (place or "").startswith("https://"):
         raise HostError(
             f"{shard['url']}: the hub sends this host to no storage that is reached by https. "
-            "Nothing was fetched. Next: a mirror of yours: set hub_url"
+            "Nothing was fetched",
+            "a mirror of yours: set hub_url",
         )
     return place
 
@@ -176,17 +178,15 @@ def download(shard, staged):
         if code == 0:
             return
         if code == ARIA2_DISK_FULL:
-            raise HostError(
-                f"{staged.parent}: disk full. Next: free space there, run the deploy again"
-            )
+            raise HostError(f"{staged.parent}: disk full", "free space there, run the deploy again")
         arrived = arrived_bytes(staged)
         if arrived - had >= LEAST_BYTES:
             had, since = arrived, time.monotonic()
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise HostError(
                 f"{shard['url']}: {max(arrived - had, 0)} bytes arrived in {PATIENCE_SECONDS} s; "
-                "what came before is kept. "
-                "Next: see that this host reaches the hub, run the deploy again"
+                "what came before is kept",
+                "see that this host reaches the hub, run the deploy again",
             )
         say(f"download stopped at {percent(arrived, shard['size_bytes'])}, asking the hub again")
         time.sleep(PAUSE_SECONDS)
@@ -223,7 +223,8 @@ def transfer(shard, place, staged):
         forget(staged)
         raise HostError(
             f"{shard['url']}: the hub sends more than the {shard['size_bytes']} bytes of the lock. "
-            "Nothing was kept. Next: `corral lock`, or another hub_url"
+            "Nothing was kept",
+            "`corral lock`, or another hub_url",
         )
     return running.returncode
 

@@ -55,8 +55,8 @@ def put(shard, folder):
     used = path.stat().st_blocks * 512
     if used > shard["header"]["size_bytes"] + BLOCKS_BYTES:
         raise HostError(
-            f"{folder}: its file system keeps no holes, {used} bytes were taken for a header. "
-            "Next: mount one that does there, such as ext4 or xfs"
+            f"{folder}: its file system keeps no holes, {used} bytes were taken for a header",
+            "mount one that does there, such as ext4 or xfs",
         )
     return path
 
@@ -70,8 +70,8 @@ def fetch_header(shard):
     if found != shard["header"]["sha256"]:
         raise HostError(
             f"{shard['url']}: the hub sent a header with sha256 {found[:16]}..., planned was "
-            f"{shard['header']['sha256'][:16]}.... Nothing was fetched. "
-            "Next: run the deploy again; if it repeats, the hub serves other bytes to this host"
+            f"{shard['header']['sha256'][:16]}.... Nothing was fetched",
+            "run the deploy again; if it repeats, the hub serves other bytes to this host",
         )
     return data
 
@@ -86,8 +86,8 @@ def patiently(shard):
             problem = printable_line(error) or type(error).__name__
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise HostError(
-                f"{shard['url']}: no byte arrived for {PATIENCE_SECONDS} s ({problem}). "
-                "Next: see that this host reaches the hub, run the deploy again"
+                f"{shard['url']}: no byte arrived for {PATIENCE_SECONDS} s ({problem})",
+                "see that this host reaches the hub, run the deploy again",
             )
         say(f"the header of {Path(shard['path']).name} did not arrive: {problem}")
         time.sleep(PAUSE_SECONDS)
@@ -113,13 +113,14 @@ def refuse_another_file(shard, answer):
     if answer.status != 206:
         raise HostError(
             f"{shard['url']}: the hub serves no ranges, a header was answered with "
-            f"{answer.status}. Nothing was fetched. Next: another hub_url, which serves them"
+            f"{answer.status}. Nothing was fetched",
+            "another hub_url, which serves them",
         )
     span = answer.headers.get("Content-Range", "")
     total = span.rpartition("/")[2]
     if not span.startswith("bytes 0-") or total != str(shard["size_bytes"]):
         raise HostError(
             f"{shard['url']}: the hub says {printable_line(total[:24]) or 'nothing of'} bytes, "
-            f"the lock says {shard['size_bytes']}. Nothing was fetched. "
-            "Next: `corral lock`, or another hub_url"
+            f"the lock says {shard['size_bytes']}. Nothing was fetched",
+            "`corral lock`, or another hub_url",
         )

@@ -139,7 +139,7 @@ def crossing(path, paths):
 def refuse(found):
     """Raises HostError for a problem that one of these functions found."""
     if found:
-        raise HostError(f"{found[0]}. Nothing was fetched. Next: {found[1]}")
+        raise HostError(f"{found[0]}. Nothing was fetched", found[1])
 
 
 def mark(paths):
