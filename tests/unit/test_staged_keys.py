@@ -111,7 +111,7 @@ def test_a_way_back_that_dies_at_any_step_after_a_boot_goes_on_with_the_keys_of_
         with monkeypatch.context() as patch:
             folder = tmp_path_factory.mktemp("host")
             (folder / "boot").write_text("a boot\n")
-            patch.setattr(MODULES["holding"], "BOOT_ID", folder / "boot")
+            patch.setattr(MODULES["locks"], "BOOT_ID", folder / "boot")
             host = play(folder, patch)
             host.stage_keys("new")
             choose(patch, how)
@@ -176,7 +176,7 @@ def killed_at(number: int, host: Host, end: str) -> bool:
         activate(host.spec("b"), "anna")
     except Killed:
         if end == "reboot":
-            MODULES["holding"].BOOT_ID.write_text("another boot\n")
+            MODULES["locks"].BOOT_ID.write_text("another boot\n")
             host.reboot()
             for path in host.units.glob(f"{GUARD}.*"):
                 path.unlink()
@@ -196,7 +196,7 @@ def test_killed_at_any_step_each_generation_has_its_keys(
         with monkeypatch.context() as patch:
             folder = tmp_path_factory.mktemp("host")
             (folder / "boot").write_text("a boot\n")
-            patch.setattr(MODULES["holding"], "BOOT_ID", folder / "boot")
+            patch.setattr(MODULES["locks"], "BOOT_ID", folder / "boot")
             host = play(folder, patch)
             host.stage_keys("new")
             choose(patch, how)
