@@ -12,7 +12,7 @@ from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
 from corral.errors import CorralError
 from corral.project import read_catalog
-from tests.samples import ROOT
+from tests.samples import EXAMPLES
 
 KINDS = sorted(kinds())
 # Keys that no flag says: they are for planning, for the gate, or words of the server themselves.
@@ -37,7 +37,7 @@ def test_a_spelling_belongs_to_one_row(kind: EngineKind) -> None:
 
 
 def catalog_with(folder: Path, file: str, old: str, new: str) -> Path:
-    shutil.copytree(ROOT / "catalog", folder / "catalog")
+    shutil.copytree(EXAMPLES / "catalog", folder / "catalog")
     path = folder / "catalog" / file
     text = path.read_text()
     assert old in text
