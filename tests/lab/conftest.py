@@ -6,34 +6,56 @@ With pytest-xdist one lab a worker, each in a copy of the checkout of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from lab import requirements
 from lab.layout import GATEWAY
+from tests.lab import order
 from tests.lab.engine_cache import releases_at_hand
 from tests.lab.extra_host import remove_host
 from tests.lab.workspace import Workspace
 
+STOPWATCH = order.Stopwatch()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers must find the same order, and are told it by who starts them."""
+    node.workerinput["seconds"] = order.kept()
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers take the long files first, so that none has one left when the others have ended."""
     if is_worker(config):
-        items.sort(key=lambda item: (-item.path.stat().st_size, str(item.path)))
+        order.longest_first(items, config.workerinput["seconds"])  # type: ignore[attr-defined]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    STOPWATCH.note(report)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Labs of workers that were interrupted do not stay."""
-    if not is_worker(session.config):
-        for workspace in Workspace.of_workers():
-            if workspace.layout.state.exists():
-                workspace.corral("lab", "down")
+    if not has_workers(session.config):
+        return
+    for workspace in Workspace.of_workers():
+        if workspace.layout.state.exists():
+            workspace.corral("lab", "down")
+    whole = not session.config.getoption("keyword")
+    if whole and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        STOPWATCH.keep()
 
 
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is one of pytest-xdist's."""
     return hasattr(config, "workerinput")
+
+
+def has_workers(config: pytest.Config) -> bool:
+    """Whether this process has started workers."""
+    return bool(config.getoption("numprocesses", 0)) and not is_worker(config)
 
 
 @pytest.fixture(scope="session")
