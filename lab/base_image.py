@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from corral.planning.planner import PACKAGES as DEPLOYED_PACKAGES
 from lab import apt, locks
 from lab.apt import Sources
 from lab.commands import run
@@ -21,6 +23,8 @@ PACKAGES = (
     "ca-certificates",
     "python3",
 )
+# With what a deploy installs on every host, for who deploys many labs: half a minute a host.
+PROVISIONED = (*PACKAGES, *sorted({*DEPLOYED_PACKAGES} - {*PACKAGES}))
 # Timers that would work on their own in a host that lives for minutes.
 _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
 # A third fewer files to unpack, and to copy for each host.
@@ -33,35 +37,35 @@ _TIED_TO_CALLER = (
 )
 
 
-def ensure(cache: Path) -> Path:
+def ensure(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
     """The complete base image's folder, built when it is not in the cache."""
     sources = apt.debian_sources()
-    image = cache / _digest(sources)
+    image = cache / _digest(sources, packages)
     with locks.wait_for_others(cache / "lock", "building a base image"):
         for leftover in cache.glob("*.partial"):
             shutil.rmtree(leftover)
         if not image.exists():
-            _build(image, sources)
+            _build(image, sources, packages)
     return image
 
 
-def is_ready(cache: Path) -> bool:
+def is_ready(cache: Path, packages: Sequence[str] = PACKAGES) -> bool:
     """Whether `ensure` has nothing to build."""
-    return (cache / _digest(apt.debian_sources())).exists()
+    return (cache / _digest(apt.debian_sources(), packages)).exists()
 
 
-def _digest(sources: Sources) -> str:
-    recipe = [*_argv(Path("ROOT"), []), sources.lines, sources.stanzas]
+def _digest(sources: Sources, packages: Sequence[str]) -> str:
+    recipe = [*_argv(Path("ROOT"), [], packages), sources.lines, sources.stanzas]
     return hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
 
 
-def _argv(root: Path, sources: list[Path]) -> list[str]:
+def _argv(root: Path, sources: list[Path], packages: Sequence[str]) -> list[str]:
     masked = " ".join(_MASKED)
     return [
         "mmdebstrap",
         "--quiet",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         '--aptopt=Acquire::Languages "none"',
@@ -75,7 +79,7 @@ def _argv(root: Path, sources: list[Path]) -> list[str]:
     ]
 
 
-def _build(image: Path, sources: Sources) -> None:
+def _build(image: Path, sources: Sources, packages: Sequence[str]) -> None:
     partial = image.with_suffix(".partial")
     partial.mkdir()
     root = partial / "root"
@@ -85,7 +89,7 @@ def _build(image: Path, sources: Sources) -> None:
             files.append(partial / name)
             files[-1].write_text(text)
     run(
-        [*_TIED_TO_CALLER, *_argv(root, files)],
+        [*_TIED_TO_CALLER, *_argv(root, files, packages)],
         where="the lab's base image",
         next_step="check that this machine reaches its Debian mirror (`apt-get update`)",
         timeout_seconds=_BUILD_TIMEOUT_SECONDS,

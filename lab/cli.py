@@ -28,9 +28,10 @@ def lab() -> None:
     help="At least this many; hosts that run stay.",
 )  # fmt: skip
 @click.option("--gateway", is_flag=True, help="And one more, a gateway in front of them.")
-def up(count: int, gateway: bool) -> None:
+@click.option("--provisioned", is_flag=True, help="With the packages that a deploy installs.")
+def up(count: int, gateway: bool, provisioned: bool) -> None:
     """Make and boot hosts, their network, a stand-in hub and the engine's source."""
-    lifecycle.up(this_lab(), count, click.echo, gateway=gateway)
+    lifecycle.up(this_lab(), count, click.echo, gateway=gateway, provisioned=provisioned)
 
 
 @lab.command()

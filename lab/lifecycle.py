@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +26,13 @@ from lab.layout import GATEWAY, Layout
 Tell = Callable[[str], None]
 
 
-def up(layout: Layout, count: int, tell: Tell, *, gateway: bool = False) -> None:
+def up(
+    layout: Layout, count: int, tell: Tell, *, gateway: bool = False, provisioned: bool = False
+) -> None:
     """Bring the lab to at least this many running hosts; hosts that run stay.
 
     + gateway: and the host that inventories/lab.py makes the gateway
+    + provisioned: those that are made now have the packages that a deploy installs
     """
     requirements.require()
     with locks.refuse_others(layout.lock_file, "corral lab up"):
@@ -41,7 +44,8 @@ def up(layout: Layout, count: int, tell: Tell, *, gateway: bool = False) -> None
         unproved = [n for n in numbers if not _proved(layout, n)]
         with ThreadPoolExecutor() as beside:
             served = beside.submit(services.prepare, layout)
-            _boot(layout, numbers, tell)
+            packages = base_image.PROVISIONED if provisioned else base_image.PACKAGES
+            _boot(layout, numbers, packages, tell)
             with _step(tell, f"hub at {layout.hub_url}, engine source at {layout.git_url}"):
                 served.result()
                 services.start(layout)
@@ -87,11 +91,11 @@ def _proved(layout: Layout, n: int) -> bool:
     return n in hosts.recorded(layout) and hosts.running(layout, n)
 
 
-def _boot(layout: Layout, numbers: list[int], tell: Tell) -> None:
+def _boot(layout: Layout, numbers: list[int], packages: Sequence[str], tell: Tell) -> None:
     off = [n for n in numbers if not hosts.running(layout, n)]
-    how = "from the cache" if base_image.is_ready(layout.base_cache) else "built"
+    how = "from the cache" if base_image.is_ready(layout.base_cache, packages) else "built"
     with _step(tell, f"base image, {how}"):
-        base = base_image.ensure(layout.base_cache)
+        base = base_image.ensure(layout.base_cache, packages)
 
     def one(n: int) -> None:
         hosts.make(layout, n, base)

@@ -60,12 +60,12 @@ def has_workers(config: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session")
 def bare_lab() -> Iterator[Workspace]:
-    """Three booted hosts, as they come."""
+    """Three booted hosts; tests/lab/test_rebuild.py deploys one that has no packages yet."""
     missing = requirements.missing()
     assert not missing, f"lab tests need {missing}: run `make setup` as root"
     workspace = Workspace.make()
     workspace.corral("lab", "down")
-    up = workspace.corral("lab", "up", "--hosts", "3")
+    up = workspace.corral("lab", "up", "--hosts", "3", "--provisioned")
     assert up.returncode == 0, up.stdout + up.stderr
     yield workspace
     down = workspace.corral("lab", "down")
