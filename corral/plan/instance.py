@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from corral.catalog.entries import EngineKind
 from corral.plan.gate import GatePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
 from corral.schema import Frozen
@@ -66,6 +67,7 @@ class InstancePlan(Frozen):
     generation: str
     folder: str
     key_path: str
+    kind: EngineKind
     argv: tuple[str, ...]
     environment: dict[str, str] = {}
     endpoint: Endpoint

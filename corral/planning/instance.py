@@ -55,6 +55,7 @@ class InstancePlanner(Frozen):
             generation=generation,
             folder=self._folder(asked),
             key_path=values.key_path,
+            kind=asked.kind,
             argv=values.argv,
             environment=values.environment,
             endpoint=values.endpoint,

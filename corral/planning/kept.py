@@ -64,8 +64,8 @@ def _nothing(name: str) -> dict[str, Any]:
     return {
         "name": name, "unit": unit, "unit_path": f"{HOST_PATHS.units}/{unit}", "unit_text": "",
         "generation": "", "folder": f"{HOST_PATHS.instances}/{name}",
-        "key_path": f"{HOST_PATHS.keys}/{name}", "argv": (), "endpoint": Endpoint(), "alias": "",
-        "profile": "", "model": "", "quant": "", "release": "", "shards": (),
+        "key_path": f"{HOST_PATHS.keys}/{name}", "kind": "", "argv": (), "endpoint": Endpoint(),
+        "alias": "", "profile": "", "model": "", "quant": "", "release": "", "shards": (),
         "context_tokens_per_slot": 0, "slots": 0, "gpus": (), "placement":
         ResolvedPlacement(gpu_layers=0), "need": InstanceNeed(), "fit_argv": None,
         "chat_template": None, "chat_template_path": None, "metrics": False, "keyed_routes": (),

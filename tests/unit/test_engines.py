@@ -13,6 +13,7 @@ from corral.engines import engine_module, kinds
 from corral.errors import CorralError
 from corral.project import read_catalog
 from tests.samples import EXAMPLES
+from tests.unit.helper_modules import helper_module
 
 KINDS = sorted(kinds())
 # Keys that no flag says: they are for planning, for the gate, or words of the server themselves.
@@ -70,3 +71,18 @@ def test_a_quant_for_an_unknown_kind_is_a_mistake_of_its_model(tmp_path: Path) -
         read_catalog(root)
     with pytest.raises(CorralError, match="there is no kind"):
         read_catalog(root, tolerant=True).model("glm-4.5-air-ik", where="x")
+
+
+def test_the_helper_has_every_kind_of_the_controller_and_says_so_of_others() -> None:
+    engines = helper_module("engines")
+    assert engines.ENGINES.keys() == set(KINDS)
+    assert all(engines.of({"kind": kind}).kind == kind for kind in KINDS)
+    with pytest.raises(
+        helper_module("system.commands").HostError, match=r"no engine of kind x\. Next: deploy"
+    ):
+        engines.of({"kind": "x"})
+
+
+def test_a_plan_that_was_kept_before_plans_named_a_kind_is_a_llama_servers() -> None:
+    assert helper_module("engines").of({"kind": ""}).program == "bin/llama-server"
+    assert helper_module("engines").of({}).program == "bin/llama-server"

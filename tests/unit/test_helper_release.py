@@ -18,6 +18,7 @@ from tests.unit.release_samples import COMMIT, Engine, install, release
 done = helper_module("release.manifest")
 libraries = helper_module("release.libraries")
 programs = helper_module("release.programs")
+llama = helper_module("engines.llama.programs")
 HostError = helper_module("system.commands").HostError
 
 MAINLINE = "version: 0.5.0-dev (build 1, commit c0ffee0)"
@@ -73,23 +74,27 @@ def test_only_the_c_library_and_the_driver_stay_the_hosts(name: str, kept: bool)
     assert libraries.is_of_the_host(name) is kept
 
 
+def named(folder: Path, environment: dict[str, str]) -> None:
+    programs.prove_version({"kind": "llama.cpp", "commit": COMMIT}, folder, environment)
+
+
 @pytest.mark.parametrize("version", [MAINLINE, IK])
 def test_both_engines_name_their_commit(engine: Engine, tmp_path: Path, version: str) -> None:
-    program = engine.make(tmp_path / "server", version=version)
+    engine.make(tmp_path / "bin" / "llama-server", version=version)
     with programs.bare_environment() as environment:
-        programs.prove_version(program, COMMIT, environment)
+        named(tmp_path, environment)
 
 
 @pytest.mark.parametrize(
     "version", ["version: 1 (deadbeef)", "version: 1 (c0ffee)", "c0ffee00", "version: (unknown)"]
 )
 def test_another_commit_is_refused(engine: Engine, tmp_path: Path, version: str) -> None:
-    program = engine.make(tmp_path / "server", version=version)
+    engine.make(tmp_path / "bin" / "llama-server", version=version)
     with (
         programs.bare_environment() as environment,
         pytest.raises(HostError, match=f"does not name commit {COMMIT[:12]}"),
     ):
-        programs.prove_version(program, COMMIT, environment)
+        named(tmp_path, environment)
 
 
 LISTED = {"--ctx-size", "--help", "--list-devices", "--model", "--version", "-c", "-h"}
@@ -121,7 +126,7 @@ def test_flags_are_those_of_help_and_iks_unlisted_ones(
     ],
 )
 def test_a_line_of_help_gives_its_flags(line: str, expected: str) -> None:
-    listed, _ = programs.flags_of_help(line)
+    listed, _ = llama.flags_of_help(line)
     assert listed == set(expected.split())
 
 

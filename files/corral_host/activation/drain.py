@@ -1,10 +1,11 @@
 """Wait until a server has answered all that it was asked."""
 
 import contextlib
-import json
 import time
+from functools import partial
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.server.http import call, loaded_key
 from corral_host.system.commands import FAULTS, show
 
@@ -68,21 +69,8 @@ def established(rows, port):
 def processing(server):
     """Requests that a server works on or keeps waiting, in its own words; None if it says none."""
     with contextlib.suppress(*FAULTS):
-        return by_metrics(server) if server["metrics"] else by_slots(server)
+        return engines.of(server).in_flight(server, partial(ask, server))
     return None
-
-
-def by_metrics(server):
-    lines = ask(server, "/metrics").splitlines()
-    values = dict(line.split() for line in lines if line and not line.startswith("#"))
-    parts = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
-    return int(sum(float(values[part]) for part in parts))
-
-
-def by_slots(server):
-    """Mainline says is_processing, ik_llama.cpp a state."""
-    slots = json.loads(ask(server, "/slots"))
-    return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
 
 
 def ask(server, path):

@@ -4,19 +4,15 @@ Measured before the server starts: weights and server would not fit beside each 
 """
 
 import os
-import re
 import shlex
 import subprocess
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.checks.program_unit import NOT_OURS, PROPERTIES, TRIES, last
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.system.commands import HostError, say
 
-# Of both engines (perplexity.cpp); ik_llama.cpp names chunks and context before the equals sign.
-ESTIMATE = re.compile(r"Final estimate: PPL[^=\n]*(?:=\d+ )?= (\S+) \+/- (\S+)")
-# What it prints of each piece of the text as it reads.
-CHUNK = re.compile(r"\[\d+\]\S+,")
 # Beyond the time to load: the longest text that anybody should wait for.
 READING_SECONDS = 1800
 
@@ -32,15 +28,15 @@ def perplexity(instance):
 
 def estimate(instance, plan):
     """The text is read once more where the end of what the program said is lost."""
+    engine, program = engines.of(instance), Path(plan["argv"][0]).name
     for _ in range(TRIES):
         text = measured(instance, plan)
-        found = ESTIMATE.search(text)
-        if found:
-            return found.groups()
-        if not CHUNK.search(text):
+        if found := engine.perplexity(text):
+            return found
+        if not engine.read_text(text):
             break
-        say("llama-perplexity read the text and printed no estimate")
-    raise HostError(f"llama-perplexity gave no estimate:\n{last(text.splitlines())}")
+        say(f"{program} read the text and printed no estimate")
+    raise HostError(f"{program} gave no estimate:\n{last(text.splitlines())}")
 
 
 def measured(instance, plan):
@@ -55,7 +51,7 @@ def measured(instance, plan):
     )  # fmt: skip
     if done.returncode != 0:
         raise HostError(
-            f"llama-perplexity failed with exit code {done.returncode}, within {seconds} s. "
+            f"{Path(program).name} failed with exit code {done.returncode}, within {seconds} s. "
             f"Its last lines:\n{last(done.stdout.splitlines())}"
         )
     return done.stdout

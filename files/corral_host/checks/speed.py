@@ -1,15 +1,16 @@
 """Tokens per second of a server, by its own timings, against the baseline of its profile here."""
 
-import json
 import math
 import secrets
 import statistics
+from functools import partial
 
+from corral_host import engines
 from corral_host.checks import baseline
 from corral_host.checks.probes import refuse_other
 from corral_host.checks.welch import KEPT, OPEN, SLOWER, is_narrow, verdict
 from corral_host.instance.gate_rows import gate_plan, row
-from corral_host.server.asking import ask, limit_seconds
+from corral_host.server.asking import ROUTE_SECONDS, ask, limit_seconds
 from corral_host.server.http import first_key
 from corral_host.system.commands import HostError
 
@@ -20,8 +21,6 @@ WORDS = (
     *("little", "hundred", "quiet", "market", "silver", "engine", "morning", "yellow", "captain"),
     *("island", "teacher", "across", "forest", "number", "simple", "orange", "doctor", "between"),
 )
-# The server's figure -> ours.
-TIMINGS = {"prompt_per_second": "prompt", "predicted_per_second": "generation"}
 
 
 def speed(instance):
@@ -87,30 +86,20 @@ def share(new, old):
 
 def measure(instance, tokens, generated):
     """Tokens per second of one prompt that no cache knows, and of what follows it."""
-    body = {
-        "prompt": prompt(instance, tokens), "n_predict": generated, "temperature": 0,
-        "ignore_eos": True, "cache_prompt": False,
-    }  # fmt: skip
-    seconds = limit_seconds(generated, tokens)
-    code, text = ask(instance, "POST /completion", body, first_key(instance), seconds)
+    words = [secrets.choice(WORDS) for _ in range(tokens)]
+    found = engines.of(instance).speeds(
+        partial(answered, instance), words, tokens, generated, limit_seconds
+    )
+    return {name: checked(per_second) for name, per_second in found.items()}
+
+
+def answered(instance, route, body, seconds=ROUTE_SECONDS):
+    code, text = ask(instance, route, body, first_key(instance), seconds)
     refuse_other(code, text)
-    timings = json.loads(text).get("timings")
-    if not timings:
-        raise HostError("the server tells no timings")
-    if timings["prompt_n"] < tokens:
-        raise HostError(f"{timings['prompt_n']} of {tokens} tokens were read, the rest was cached")
-    return {name: checked(timings[field]) for field, name in TIMINGS.items()}
+    return text
 
 
 def checked(per_second):
     if not (per_second and math.isfinite(per_second) and per_second > 0):
         raise HostError(f"the server tells {per_second} tokens/s")
     return per_second
-
-
-def prompt(instance, tokens):
-    """Random words as so many tokens of the model's own."""
-    content = " ".join(secrets.choice(WORDS) for _ in range(tokens))
-    code, text = ask(instance, "POST /tokenize", {"content": content}, first_key(instance))
-    refuse_other(code, text)
-    return json.loads(text)["tokens"][:tokens]

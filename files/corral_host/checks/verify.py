@@ -3,8 +3,10 @@
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.checks.keys import key_rows
 from corral_host.gateway.probes import check_gateway
 from corral_host.instance import unit_changes, unit_file
@@ -150,9 +152,11 @@ def check_model(instance):
 
 
 def check_slots(instance):
-    properties = json.loads(keyed(instance, "/props"))
-    context = properties["default_generation_settings"]["n_ctx"]
-    slots = properties["total_slots"]
+    """Where the server tells them."""
+    found = engines.of(instance).slots(partial(keyed, instance))
+    if found is None:
+        return "slots", True, "not told by this engine"
+    slots, context = found
     ok = [slots, context] == [instance["slots"], instance["context_tokens_per_slot"]]
     return "slots", ok, f"{slots} slots of {context} tokens"
 

@@ -1,6 +1,6 @@
 """Prove that instances fit on this host, with the engine's own count, before weights are here."""
 
-from corral_host.fit import llama_fit_params
+from corral_host import engines
 from corral_host.fit.memory import find, gpu_room, host_room, is_mapped, total
 from corral_host.nvidia import nvidia_smi
 from corral_host.system.commands import HostError, as_fault
@@ -69,23 +69,25 @@ def verdict(instance, others, shards, folder, smi):
 
 
 def count(instance, shards, folder, smi, notes):
-    """Rows of llama-fit-params; None where the plan's own count must do, which a note explains."""
+    """Rows of the engine's own count; None where the plan's must do, which a note explains."""
     unknown = instance["need"]["unknown"]
     if not all(shard["header"] or shard_is_proved(shard) for shard in shards):
         raise HostError(
             f"fit not proved: {unknown}", "run the same deploy again once the hub can be reached"
         )
     if instance["fit_argv"] is None:
-        notes.append(f"{instance['engine']} has no llama-fit-params: counted from the header")
+        tool = engines.of(instance).fit_tool or "program that counts memory"
+        notes.append(f"{instance['engine']} has no {tool}: counted from the header")
         notes.extend([f"known in part: {unknown}"] if unknown else [])
         return None
     if crowded(instance, smi):
-        notes.append("too little is free for llama-fit-params itself: counted from the header")
+        tool = engines.of(instance).fit_tool
+        notes.append(f"too little is free for {tool} itself: counted from the header")
         return None
     home = folder / instance["name"]
     home.mkdir()
     paths = [put(shard, home) for shard in shards]
-    return llama_fit_params.ask(instance, paths[0])
+    return engines.of(instance).counted_memory(instance, paths[0])
 
 
 def crowded(instance, smi):
@@ -108,7 +110,8 @@ def gpu_rows(instance, tool, others, smi):
         seen = tool.get(f"CUDA{number}") if tool else None
         if tool and not seen and must_be_seen(instance, number, plan):
             raise HostError(
-                f"llama-fit-params sees no CUDA{number}, so the server would not use GPU {gpu}",
+                f"{engines.of(instance).fit_tool} sees no CUDA{number}, so the server would not "
+                f"use GPU {gpu}",
                 "see that nvidia-smi lists it and that the driver fits the release's toolkit",
             )
         parts = combined(instance, plan, seen, min)
@@ -145,10 +148,10 @@ def host_row(instance, tool, others, notes):
 
 
 def combined(instance, plan, seen, of_compute):
-    """The larger of two exact counts. llama-fit-params counts logits for a whole batch, a server
-    makes one for each slot: on GPUs the smaller bound holds.
+    """The larger of two exact counts. The engine's program counts logits for a whole batch, a
+    server makes one for each slot: on GPUs the smaller bound holds.
 
-    An MTP block has KV and compute of its own, which llama-fit-params leaves out.
+    An MTP block has KV and compute of its own, which that program leaves out.
     """
     if seen is None:
         return dict(plan)

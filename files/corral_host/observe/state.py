@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.gateway.generations import gateway_state
 from corral_host.instance.state import instance_state
 from corral_host.nvidia.gpu import gpu_host
@@ -43,7 +44,7 @@ def state(plan):
         "systemd": systemd,
         "missing_packages": missing_packages(plan["packages"]),
         "missing_commands": [name for name in plan["commands"] if not find_program(name)],
-        "engine_config_file": os.path.exists("/etc/llama.cpp/config.ini"),
+        "engine_config_file": any(map(os.path.exists, engines.config_files())),
         "helper_sha256": digest_or_none(paths["helper"]),
         "filesystems": {
             "engines": filesystem(paths["engines"]),

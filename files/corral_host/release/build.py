@@ -84,7 +84,7 @@ def build_release(release):
 
 
 def known_flags(release, staging, toolkit):
-    with bare_environment(toolkit) as environment:
+    with bare_environment(toolkit, release) as environment:
         return flags(release, staging, environment)
 
 

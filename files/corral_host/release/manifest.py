@@ -7,15 +7,9 @@ import time
 from pathlib import Path
 
 from corral_host.nvidia import nvidia_smi
+from corral_host.release import programs
 from corral_host.release.libraries import prove_self_contained
-from corral_host.release.programs import (
-    MAINLINE,
-    bare_environment,
-    listed_devices,
-    logged_devices,
-    prove_version,
-    server,
-)
+from corral_host.release.programs import bare_environment
 from corral_host.release.releases import MANIFEST, RECEIPT
 from corral_host.release.smoke import smoke
 from corral_host.system.commands import HostError, read_json, say, sha256_of, write_atomic
@@ -38,9 +32,9 @@ def prove(release, staging, toolkit=()):
     Gives what goes into the receipt. Raises HostError with what is wrong.
     """
     open_release(staging)
-    with bare_environment(toolkit) as environment:
+    with bare_environment(toolkit, release) as environment:
         prove_self_contained(staging, environment["HOME"])
-        prove_version(server(staging), release["commit"], environment)
+        programs.prove_version(release, staging, environment)
         say("smoke run with a tiny model")
         told, log = smoke(release, staging, environment)
         devices = devices_of(release, staging, environment, log)
@@ -55,8 +49,7 @@ def devices_of(release, staging, environment, log):
     if not nvidia_smi.ask()["gpus"]:
         say("no GPU here: whether the back end finds one is proved on the hosts that have them")
         return []
-    mainline = release["kind"] == MAINLINE
-    found = listed_devices(server(staging), environment) if mainline else logged_devices(log)
+    found = programs.devices(release, staging, environment, log)
     if not found:
         raise HostError(
             f"{release['engine']}: nvidia-smi lists GPUs, the server's CUDA back end finds none; "

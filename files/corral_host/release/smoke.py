@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -10,8 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.nvidia import nvidia_smi
-from corral_host.release.programs import server
 from corral_host.server.http import call, chat, health
 from corral_host.system.commands import (
     FAULTS,
@@ -28,19 +27,19 @@ READY_SECONDS = 120
 END_SECONDS = 10
 GPU_MIB = 1024
 TOKENS = 24
-THREADS = 4
 
 
 def smoke(release, folder, environment):
     """Run the server of ``folder``; gives what it answered, as told, and its log."""
+    engine = engines.of(release)
     gpu = free_gpu() if release["backend"] == "cuda" else None
     home = Path(environment["HOME"])
-    model = own_copy(checked_model(release["smoke_model"]), home)
+    model = own_copy(checked_model(release["smoke_model"]), home / engine.smoke_model)
     endpoint = {"socket": None, "address": "127.0.0.1", "port": free_port()}
     instance = {"endpoint": endpoint, "alias": "smoke"}
     key, log = secrets.token_urlsafe(32), home / "log"
     give_key(home, key)
-    argv = words(server(folder), model, home / "key", endpoint, gpu)
+    argv = engine.smoke_words(engine.server(folder), model, home / "key", endpoint, bool(gpu))
     with running(argv, {**environment, **visible(gpu)}, log) as process:
         try:
             wait_ready(process, instance)
@@ -61,10 +60,10 @@ def checked_model(model):
     return model["path"]
 
 
-def own_copy(model, home):
+def own_copy(model, copy):
     """Other users have no way into the folder of archives."""
-    copy = shutil.copyfile(model, home / "model.gguf")
-    give(copy, home)
+    shutil.copyfile(model, copy)
+    give(copy, copy.parent)
     return copy
 
 
@@ -98,16 +97,6 @@ def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-def words(program, model, key_file, endpoint, gpu):
-    """Flags that both engines know."""
-    return [
-        str(program), "--model", str(model), "--alias", "smoke", "--api-key-file", str(key_file),
-        "--host", endpoint["address"], "--port", str(endpoint["port"]), "--jinja",
-        "--ctx-size", "512", "--parallel", "1", "--n-gpu-layers", "99" if gpu else "0",
-        "--threads", str(min(THREADS, os.cpu_count() or 1)),
-    ]  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -1,0 +1,33 @@
+"""Engines: a module or folder a kind of them. Other rooms ask ``of``, and know no kind."""
+
+from corral_host.engines.llama import IkLlamaCpp, LlamaCpp
+from corral_host.system.commands import HostError
+
+ENGINES = {}
+# Plans that were kept before plans named a kind; both of that time are asked alike.
+UNNAMED = "llama.cpp"
+
+
+def register(engine):
+    """Make an engine known under its kind."""
+    ENGINES[engine.kind] = engine
+
+
+register(LlamaCpp())
+register(IkLlamaCpp())
+
+
+def config_files():
+    """Files that would change what servers do beside their command line."""
+    return [path for engine in ENGINES.values() for path in engine.config_files]
+
+
+def of(document):
+    """The engine of an instance's plan or of a release, by its ``kind``. Raises HostError."""
+    kind = document.get("kind") or UNNAMED
+    if kind in ENGINES:
+        return ENGINES[kind]
+    raise HostError(
+        f"the helper knows no engine of kind {kind}",
+        "deploy from the checkout that has it, which brings its helper",
+    )

@@ -1,0 +1,115 @@
+"""llama.cpp and ik_llama.cpp: llama-server, and the programs beside it."""
+
+import json
+import os
+import re
+
+from corral_host.engines.base import Engine
+from corral_host.engines.llama import fit_params, programs
+from corral_host.system.commands import HostError
+
+# Of both engines (perplexity.cpp); ik_llama.cpp names chunks and context before the equals sign.
+ESTIMATE = re.compile(r"Final estimate: PPL[^=\n]*(?:=\d+ )?= (\S+) \+/- (\S+)")
+# What it prints of each piece of the text as it reads.
+CHUNK = re.compile(r"\[\d+\]\S+,")
+# The server's figure -> ours.
+TIMINGS = {"prompt_per_second": "prompt", "predicted_per_second": "generation"}
+IN_FLIGHT = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
+SMOKE_THREADS = 4
+
+
+class LlamaServer(Engine):
+    """What both have."""
+
+    program = "bin/llama-server"
+    environment = {"GGML_NO_BACKTRACE": "1"}
+    smoke_model = "model.gguf"
+    fit_tool = "llama-fit-params"
+
+    def prove_version(self, program, release, run):
+        programs.prove_version(program, release["commit"], run)
+
+    def smoke_words(self, program, model, key_file, endpoint, gpu):
+        """Flags that both engines know."""
+        return [
+            str(program), "--model", str(model), "--alias", "smoke",
+            "--api-key-file", str(key_file),
+            "--host", endpoint["address"], "--port", str(endpoint["port"]), "--jinja",
+            "--ctx-size", "512", "--parallel", "1", "--n-gpu-layers", "99" if gpu else "0",
+            "--threads", str(min(SMOKE_THREADS, os.cpu_count() or 1)),
+        ]  # fmt: skip
+
+    def slots(self, get):
+        properties = json.loads(get("/props"))
+        return properties["total_slots"], properties["default_generation_settings"]["n_ctx"]
+
+    def in_flight(self, instance, get):
+        if instance["metrics"]:
+            lines = get("/metrics").splitlines()
+            values = dict(line.split() for line in lines if line and not line.startswith("#"))
+            return int(sum(float(values[part]) for part in IN_FLIGHT))
+        # Mainline says is_processing, ik_llama.cpp a state.
+        slots = json.loads(get("/slots"))
+        return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
+
+    def speeds(self, ask, words, tokens, generated, limit):
+        prompt = self.prompt(ask, words, tokens)
+        body = {
+            "prompt": prompt, "n_predict": generated, "temperature": 0, "ignore_eos": True,
+            "cache_prompt": False,
+        }  # fmt: skip
+        answer = ask("POST /completion", body, limit(generated, tokens))
+        timings = json.loads(answer).get("timings")
+        if not timings:
+            raise HostError("the server tells no timings")
+        if timings["prompt_n"] < tokens:
+            raise HostError(
+                f"{timings['prompt_n']} of {tokens} tokens were read, the rest was cached"
+            )
+        return {name: timings[field] for field, name in TIMINGS.items()}
+
+    def prompt(self, ask, words, tokens):
+        """Random words as so many tokens of the model's own."""
+        return json.loads(ask("POST /tokenize", {"content": " ".join(words)}))["tokens"][:tokens]
+
+    def perplexity(self, said):
+        found = ESTIMATE.search(said)
+        return found and found.groups()
+
+    def read_text(self, said):
+        return bool(CHUNK.search(said))
+
+    def counted_memory(self, instance, model):
+        return fit_params.ask(instance, model)
+
+
+class LlamaCpp(LlamaServer):
+    """Mainline."""
+
+    kind = "llama.cpp"
+    config_files = ("/etc/llama.cpp/config.ini",)
+
+    def flags(self, program, run):
+        """Those of --help, which is whole."""
+        return sorted(programs.listed_flags(program, run)[0])
+
+    def devices(self, program, run, log):  # noqa: ARG002
+        return programs.listed_devices(run)
+
+
+class IkLlamaCpp(LlamaServer):
+    """The fork."""
+
+    kind = "ik_llama.cpp"
+
+    def flags(self, program, run):
+        """Its --help leaves out --alias, and on the CPU all of GPUs.
+
+        So it is asked for each word of its own whether it is a flag.
+        """
+        listed, removed = programs.listed_flags(program, run)
+        unlisted = programs.words_of(program) - listed - removed
+        return sorted(listed | {word for word in unlisted if programs.takes(word, run)})
+
+    def devices(self, program, run, log):  # noqa: ARG002
+        return programs.logged_devices(log)
