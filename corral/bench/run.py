@@ -13,6 +13,7 @@ from corral.bench.store import Pending, ResultStore
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.engines.benchmark import BenchWords
+from corral.errors import CorralError
 from corral.host.answers import BENCHMARKED
 from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
@@ -54,14 +55,19 @@ class Benchmark:
 
     @property
     def commands(self) -> tuple[BenchWords, ...]:
-        """Command lines on the host."""
-        return engine_module(self.release.kind).bench_words(
+        """Command lines on the host. Raises CorralError where the engine has none."""
+        found = engine_module(self.release.kind).bench_words(
             self.profile,
             self.instance.placement,
             programs=f"{self.release.folder}/bin",
             model=self.instance.shards[0],
             repetitions=self.repetitions,
         )
+        if not found:
+            what = f"cannot be measured: {self.release.kind} has no benchmark program"
+            step = f"`corral verify {self.host.name}` tells whether it serves"
+            raise CorralError(self.name, what, step)
+        return found
 
     def spec(self) -> dict[str, Any]:
         """What the job works from (files/corral_host/bench/measure.py)."""

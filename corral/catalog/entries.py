@@ -6,6 +6,8 @@ catalog/patches/, catalog/references/.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,32 +15,75 @@ from typing import TypeVar
 
 from corral_shared.hub import HUGGING_FACE
 from corral_shared.text import printable_line
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from corral.catalog.drivers import DriverSource
 from corral.catalog.profile import Profile
 from corral.errors import CorralError
-from corral.names import GitReference, GitUrl, Repository, safe_file_name
+from corral.names import FileName, GitReference, GitUrl, Repository, safe_file_name
 from corral.schema import Frozen, did_you_mean, parse
 
 EngineKind = str
 """A folder of corral/engines/, by the name that its engine has there."""
 
 
+class Wheel(Frozen):
+    """One file of a Python environment."""
+
+    file: FileName
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0, lt=2**40)
+
+
+class PythonEnvironment(Frozen):
+    """A release that is a Python environment: the host's interpreter and wheels, each pinned."""
+
+    url: str = Field(
+        pattern=r"^(https?|file)://[^\s?#]+$", description="folder in which hosts find the wheels"
+    )
+    wheels: tuple[Wheel, ...] = Field(min_length=1)
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides the bytes; where they are fetched from does not."""
+        text = json.dumps([[wheel.file, wheel.sha256] for wheel in self.wheels])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Engine(Frozen):
-    """A server program, built from a pinned commit. File: catalog/engines/<name>.toml."""
+    """A server program. File: catalog/engines/<name>.toml.
+
+    Either built from a pinned commit, or a Python environment: ``python``.
+    """
 
     kind: EngineKind
-    repository: GitUrl = Field(description="git URL that production clones")
+    python: PythonEnvironment | None = None
+    repository: GitUrl = Field(default="", description="git URL that production clones")
     commit: GitReference = Field(
-        description="40 hex digits, or a tag or branch that `corral lock` resolves"
+        default="", description="40 hex digits, or a tag or branch that `corral lock` resolves"
     )
     cmake_options: dict[str, str] = Field(default_factory=dict)
     cmake_options_cuda: dict[str, str] = Field(default_factory=dict)
     patches: tuple[str, ...] = Field(default=(), description="files of catalog/patches/, in order")
-    targets: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = ()
     minimum_driver: str = Field(default="0", description="NVIDIA's, of a build for CUDA")
     minimum_toolkit: str = Field(default="0", description="CUDA's, of a build for CUDA")
+
+    @property
+    def pinned(self) -> str:
+        """What the lock file is for: a commit as the catalog names it, or the wheels' digest."""
+        return self.python.sha256 if self.python else self.commit
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Engine:
+        of_build = ("repository", "commit", "targets")
+        missing = [key for key in of_build if not getattr(self, key)]
+        extra = [*of_build, "cmake_options", "cmake_options_cuda", "patches"]
+        if self.python is None and missing:
+            raise ValueError("; ".join(f'key "{key}" is missing' for key in missing))
+        if self.python and (given := [key for key in extra if getattr(self, key)]):
+            raise ValueError(f"{', '.join(given)}: a Python environment is not built")
+        return self
 
 
 class Platform(Frozen):

@@ -15,10 +15,10 @@ _KEYS = "/run/secrets/api-keys"
 def compose(subject: Subject, templates: Path) -> str:
     """A compose file that runs the host's own release, weights and keys in a container."""
     instance, endpoint = subject.instance, subject.instance.endpoint
-    argv = subject.argv(api_key_file=_KEYS)
+    argv = subject.argv(keys=_KEYS)
     if endpoint.port:
         # The address of the plan is the host's; inside, the container has its own.
-        argv = subject.argv(api_key_file=_KEYS, host="0.0.0.0")  # noqa: S104
+        argv = subject.argv(keys=_KEYS, address="0.0.0.0")  # noqa: S104
     return render(
         "export-compose.yaml.j2",
         templates,

@@ -12,7 +12,7 @@ from corral.export.templates import joined, quote, render
 
 def env(subject: Subject, templates: Path) -> str:
     """A file for ``EnvironmentFile=`` and for ``set -a; . FILE``."""
-    argv = subject.argv(api_key_file=subject.instance.key_path)
+    argv = subject.argv(keys=subject.instance.key_path)
     variables, words = split(argv[1:], engine_module(subject.kind).flags)
     variables = {**subject.environment, **variables}
     return render(
@@ -22,6 +22,7 @@ def env(subject: Subject, templates: Path) -> str:
         program=argv[0],
         variables={name: quote(value) for name, value in variables.items()},
         words=quote(joined(words)),
+        variables_win=engine_module(subject.kind).variables_win,
     )
 
 

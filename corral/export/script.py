@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from corral.engines import engine_module
 from corral.export.subject import Subject
 from corral.export.templates import render
 
@@ -28,10 +29,10 @@ def script(subject: Subject, templates: Path) -> str:
 
 def _lines(subject: Subject) -> list[str]:
     """Flags with their values, a line each; what the script's variables say is left to them."""
-    words = [shlex.quote(word) for word in subject.argv()]
+    words, says = [shlex.quote(word) for word in subject.argv()], engine_module(subject.kind).says
     words[0] = '"$program"'
-    words[words.index("--model") + 1] = '"$model"'
-    words[words.index("--api-key-file") + 1] = '"$keys"'
+    words[words.index(says["model"]) + 1] = '"$model"'
+    words[words.index(says["keys"]) + 1] = '"$keys"'
     lines: list[str] = []
     for word in words:
         if lines and not word.startswith("-") and lines[-1].startswith("--"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corral.catalog.entries import EngineKind
+from corral.engines import engine_module
 from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
 from corral.schema import Frozen
@@ -32,10 +33,13 @@ class Subject(Frozen):
         return "LimitMEMLOCK=infinity" in self._lines
 
     def argv(self, **values: str) -> list[str]:
-        """The command line, with other values for some of its flags: ``api_key_file="/x"``."""
-        words = list(self.instance.argv)
-        for name, value in values.items():
-            words[words.index(f"--{name.replace('_', '-')}") + 1] = value
+        """The command line, with other values for what some of its flags say: ``keys="/x"``.
+
+        + values: by what is said, see ``Engine.says``
+        """
+        words, says = list(self.instance.argv), engine_module(self.kind).says
+        for what, value in values.items():
+            words[words.index(says[what]) + 1] = value
         return words
 
     @property

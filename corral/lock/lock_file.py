@@ -180,10 +180,10 @@ def _engine_problem(lock: Lock, name: str, engine: Engine) -> str | None:
     entry = lock.engines.get(name)
     if entry is None:
         return f"corral.lock has no entry for engine {name}"
-    if entry.requested != engine.commit:
+    if entry.requested != engine.pinned:
         return (
             f"corral.lock is stale: engine {name} was locked for {entry.requested}, "
-            f"the catalog asks for {engine.commit}"
+            f"the catalog asks for {engine.pinned}"
         )
     return None
 

@@ -36,6 +36,10 @@ def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
     models = {name: entry for name, entry in lock.models.items() if name in catalog.models}
     for name in sorted(wanted.engines):
         engine = catalog.engines[name]
+        if engine.python:
+            # Its entry in the catalog names each byte already.
+            engines[name] = LockedEngine(requested=engine.pinned, commit=engine.pinned[:40])
+            continue
         engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
     for name, hub_url in sorted(_hubs(hosts, catalog).items()):
         models[name] = _resolve_model(name, catalog.models[name], hub_url)

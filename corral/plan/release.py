@@ -24,10 +24,21 @@ class Patch(Frozen):
     text: str
 
 
+class WheelPlan(Frozen):
+    """A wheel to fetch, and what its bytes must be."""
+
+    url: str
+    file: str
+    sha256: str
+    size_bytes: int
+
+
 class ReleasePlan(Frozen):
     """One engine release: where it comes from, how it is built, where it ends up.
 
     + key: covers all that decides the bytes; + native: for the processor of its host alone
+    + wheels: of a Python environment, which is fetched and not built: it has no cmake options, no
+    targets and no patches, and its commit is a digest of the wheels
     """
 
     engine: str
@@ -39,6 +50,7 @@ class ReleasePlan(Frozen):
     backend: Literal["cpu", "cuda"]
     cmake_options: tuple[str, ...]
     targets: tuple[str, ...]
+    wheels: tuple[WheelPlan, ...] = ()
     toolchain: Toolchain
     native: bool = False
     folder: str

@@ -35,7 +35,7 @@ def plan_gate(
     _refuse_long(asked)
     return GatePlan(
         golden=profile.golden,
-        speed=_speed(profile, placement),
+        speed=_speed(profile, placement) if engine_module(asked.kind).tells_speed else None,
         perplexity=_perplexity(asked, release, model, placement, generation_folder),
         soak_seconds=profile.soak_seconds,
     )

@@ -12,7 +12,6 @@ from typing import Any
 from corral.engines import engine_module
 from corral.errors import CorralError
 from corral.fit.host import Placed
-from corral.inventory.hosts import InstanceSpec
 from corral.paths import HostPaths, unit_name
 from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan
 from corral.plan.placement import ResolvedPlacement
@@ -82,7 +81,7 @@ class InstancePlanner(Frozen):
             keyed_routes=engine_module(asked.kind).keyed_routes(profile),
             uses_gpu=asked.wants_gpu,
             ready_timeout_seconds=profile.ready_timeout_seconds or _ready_timeout_seconds(shards),
-            activation=self._activation(asked.spec, values, generation),
+            activation=self._activation(asked, values, generation),
             gate=plan_gate(
                 asked,
                 release,
@@ -105,14 +104,14 @@ class InstancePlanner(Frozen):
             texts[str(self._template_path(asked, generation))] = asked.chat_template
         return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
-    def _activation(
-        self, spec: InstanceSpec, values: UnitValues, generation: str
-    ) -> ActivationPlan:
+    def _activation(self, asked: Requested, values: UnitValues, generation: str) -> ActivationPlan:
+        spec = asked.spec
         return ActivationPlan(
             how=spec.activation,
             spare=plan_spare(
                 values,
                 port=spec.planned_spare_port,
+                says=engine_module(asked.kind).says,
                 generation=generation,
                 units=self.paths.units,
                 templates=self.templates,
@@ -153,6 +152,7 @@ class InstancePlanner(Frozen):
             host_gpus=asked.host.spec.gpus.count if asked.host.spec.gpus else 0,
             locks_memory="mlock" in asked.profile.load_mode,
             open_to_network=_open_to_network(endpoint),
+            engine_environment=dict(module.environment),
         )
 
     def _generation(

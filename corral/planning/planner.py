@@ -9,7 +9,7 @@ from corral_shared.names import quoted_path
 from pydantic import ConfigDict, SkipValidation
 
 from corral.catalog.entries import Catalog
-from corral.engines import resolve_placement
+from corral.engines import engine_module, resolve_placement
 from corral.fit.host import Candidate, Placed, fit_host
 from corral.fit.sources import HeaderSource, Weights, with_headers
 from corral.inventory.hosts import Host
@@ -141,6 +141,8 @@ class Planner(Frozen):
             )
             for file in files
         ]
+        if not engine_module(asked.kind).reads_gguf:
+            return Weights(tuple(shards), None, f"{asked.kind} reads no GGUF header")
         return with_headers(shards, self.headers)
 
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from corral_shared.names import quoted_path
+
 from corral.catalog.entries import Catalog, Engine
 from corral.engines import KvPair, engine_module
 from corral.errors import CorralError
@@ -13,7 +15,7 @@ from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, locked_engine
 from corral.nvidia import versions
 from corral.paths import HostPaths
-from corral.plan.release import Patch, ReleasePlan, Toolchain
+from corral.plan.release import Patch, ReleasePlan, Toolchain, WheelPlan
 from corral.planning.request import Backend, Requested
 
 _GIB = 1024**3
@@ -40,6 +42,8 @@ def plan_release(
         for file in engine.patches
     )
     toolchain = _toolchain(host, catalog, engine, backend)
+    own_url = engine.python.url if engine.python else engine.repository
+    url = host.spec.engine_sources.get(name, own_url)
     options = _cmake_options(asked, neighbours, engine)
     decides_bytes = {
         "engine": name,
@@ -61,14 +65,22 @@ def plan_release(
         key=key,
         commit=commit,
         patches=patches,
-        source_url=host.spec.engine_sources.get(name, engine.repository),
+        source_url=url,
         backend=backend,
         cmake_options=options,
         targets=engine.targets,
+        wheels=_wheels(engine, url),
         toolchain=toolchain,
         native=host.spec.native_build,
         folder=f"{paths.engines}/{name}/{key}",
         scratch_bytes=_SCRATCH_BYTES[backend],
+    )
+
+
+def _wheels(engine: Engine, url: str) -> tuple[WheelPlan, ...]:
+    wheels = engine.python.wheels if engine.python else ()
+    return tuple(
+        WheelPlan(url=f"{url.rstrip('/')}/{quoted_path(w.file)}", **w.model_dump()) for w in wheels
     )
 
 
@@ -106,6 +118,8 @@ def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
 def _cmake_options(
     asked: Requested, neighbours: Sequence[Requested], engine: Engine
 ) -> tuple[str, ...]:
+    if engine.python:
+        return ()
     found = engine_module(asked.kind).cmake_options(
         engine,
         backend=asked.backend,

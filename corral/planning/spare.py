@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from corral.plan.instance import SparePlan
@@ -16,17 +17,23 @@ def spare_unit(instance: str) -> str:
 
 
 def plan_spare(
-    values: UnitValues, *, port: int | None, generation: str, units: str, templates: Path
+    values: UnitValues,
+    *,
+    port: int | None,
+    says: Mapping[str, str],
+    generation: str,
+    units: str,
+    templates: Path,
 ) -> SparePlan | None:
     """What changes in a second server: its unit, its port, where its keys reach it.
 
     + port: the spare one; None for an instance that listens on a unix socket, which has no spare
-    + units: the folder of unit files
+    + says: the engine's flags for port and keys; + units: the folder of unit files
     """
     if port is None or values.endpoint.port is None:
         return None
     unit = spare_unit(values.instance)
-    own = {"--port": str(port), "--api-key-file": f"/run/credentials/{unit}/api-keys"}
+    own = {says["port"]: str(port), says["keys"]: f"/run/credentials/{unit}/api-keys"}
     argv = list(values.argv)
     for flag, value in own.items():
         argv[argv.index(flag) + 1] = value

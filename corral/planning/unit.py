@@ -24,11 +24,12 @@ class UnitValues(Frozen):
     host_gpus: int
     locks_memory: bool
     open_to_network: bool
+    engine_environment: dict[str, str]
 
     @property
     def environment(self) -> dict[str, str]:
         """Variables of the server, and no others; ``%C`` is systemd's folder of caches."""
-        found = {"GGML_NO_BACKTRACE": "1"}
+        found = dict(self.engine_environment)
         if self.gpus:
             # The numbers of nvidia-smi; CUDA itself would put the fastest first.
             found["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -128,6 +128,7 @@ def release(folder: Path, **changes: Any) -> dict[str, Any]:
         "backend": "cpu",
         "cmake_options": ["-DCMAKE_BUILD_TYPE=Release"],
         "targets": ["llama-server"],
+        "wheels": [],
         "toolchain": {
             "platform": "debian-12",
             "compiler": toolchain.compiler_version().split(".")[0],

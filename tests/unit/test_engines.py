@@ -18,7 +18,7 @@ from tests.unit.helper_modules import helper_module
 KINDS = sorted(kinds())
 # Keys that no flag says: they are for planning, for the gate, or words of the server themselves.
 WITHOUT_FLAG = {
-    *("quant", "engine", "gpu_reserve_mib", "extra_flags", "listen"),
+    *("quant", "engine", "placement", "gpu_reserve_mib", "extra_flags", "listen"),
     *("ready_timeout_seconds", "golden", "speed", "perplexity", "soak_seconds"),
 }
 

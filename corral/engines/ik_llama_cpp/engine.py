@@ -76,17 +76,6 @@ class IkLlamaCpp(LlamaServer):
                 options["GGML_CUDA_FA_ALL_QUANTS"] = "ON"
         return [f"-D{name}={value}" for name, value in sorted(options.items())]
 
-    def fit_argv(
-        self,
-        profile: Profile,  # noqa: ARG002 - as the other engines have it
-        *,
-        programs: str,  # noqa: ARG002
-        model: str,  # noqa: ARG002
-        placement: ResolvedPlacement,  # noqa: ARG002
-    ) -> tuple[str, ...] | None:
-        """None: the engine has no program that counts its memory."""
-        return None
-
     def bench_words(
         self,
         profile: Profile,

@@ -146,7 +146,7 @@ ROWS = (
     ),
     Flag(
         "--n-gpu-layers",
-        ("placement", "gpu_layers"),
+        ("gpu_layers",),
         lambda s: s.placement.gpu_layers,
         "LLAMA_ARG_N_GPU_LAYERS",
         also=("-ngl", "--gpu-layers"),
@@ -156,8 +156,7 @@ ROWS = (
     Flag("--fit", owner=_PLACEMENT, part=DEVICES),
     Flag(
         "--cpu-moe",
-        ("placement",),
-        lambda s: s.on_gpu and s.placement.experts_on_cpu,
+        value=lambda s: s.on_gpu and s.placement.experts_on_cpu,
         also=("-cmoe",),
         owner=_PLACEMENT,
         part=DEVICES,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
-from corral.engines.base import MemoryRules
 from corral.engines.benchmark import Case, Sample
-from corral.engines.flag_table import FlagTable, Problem, Settings
+from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
+from corral.engines.plain import PlainEngine
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
@@ -27,15 +27,21 @@ _KEYED_ROUTES = (
 )
 
 
-class LlamaServer:
+class LlamaServer(PlainEngine):
     """A llama-server and the programs beside it."""
 
     kind: EngineKind
-    flags: FlagTable
-    memory: MemoryRules
     program = "llama-server"
     perplexity_program: str | None = "llama-perplexity"
-    variables_win: bool
+    says: Mapping[str, str] = {  # noqa: RUF012
+        "model": "--model",
+        "keys": "--api-key-file",
+        "address": "--host",
+        "port": "--port",
+    }
+    environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
+    reads_gguf = True
+    tells_speed = True
     more_keyed_routes: tuple[str, ...] = ()
 
     def argv(

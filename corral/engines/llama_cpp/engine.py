@@ -39,7 +39,6 @@ class LlamaCpp(LlamaServer):
     flags = FLAGS
     # llama_context's constructor. It computes all that lies on the host on the first GPU.
     memory = MemoryRules(pipelines=True, one_latent_cache=True)
-    variables_win = False
     # Beside the keyed ones only /health, /v1/health and the web page, which we switch off, answer
     # without a key.
     more_keyed_routes = ("GET /v1/models",)

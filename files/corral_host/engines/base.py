@@ -17,6 +17,7 @@ class Engine:
     + environment: variables of every program of a release that the helper starts
     + smoke_model: name of the model's file for a smoke run
     + config_files: which its programs would read beside their command line
+    + reads_gguf: whether its memory can be counted before its weights are here
     + fit_tool: the program that counts memory, for people; "" where there is none
     """
 
@@ -25,6 +26,7 @@ class Engine:
     environment = {}
     smoke_model = "model"
     config_files = ()
+    reads_gguf = False
     fit_tool = ""
 
     def server(self, folder):

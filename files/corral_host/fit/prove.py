@@ -71,6 +71,9 @@ def verdict(instance, others, shards, folder, smi):
 def count(instance, shards, folder, smi, notes):
     """Rows of the engine's own count; None where the plan's must do, which a note explains."""
     unknown = instance["need"]["unknown"]
+    if not engines.of(instance).reads_gguf:
+        notes.append(f"not counted, its gate proves that it fits: {unknown}")
+        return None
     if not all(shard["header"] or shard_is_proved(shard) for shard in shards):
         raise HostError(
             f"fit not proved: {unknown}", "run the same deploy again once the hub can be reached"

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from corral_host.release import python_environment
 from corral_host.release.archive import pack
 from corral_host.release.build_user import SOURCE, build_home, objects_folder, work_folder
 from corral_host.release.libraries import wanted_libraries
@@ -67,6 +68,21 @@ def repack(release):
 
 
 def build_release(release):
+    if release.get("wheels"):
+        fetch_release(release)
+    else:
+        compile_and_install(release)
+
+
+def fetch_release(release):
+    """A Python environment: nothing is compiled, and nothing of it runs before its proof."""
+    began = time.monotonic()
+    with staging_for(Path(release["folder"])) as staging:
+        found = python_environment.make(release, staging)
+        install_proved(release, staging, found, began)
+
+
+def compile_and_install(release):
     began = time.monotonic()
     found, nvcc = check_toolchain(release)
     source, objects = work_folder(release) / SOURCE, objects_folder(release)
@@ -77,10 +93,14 @@ def build_release(release):
         assemble(release, objects / "bin", made, toolkit, home)
     with staging_for(Path(release["folder"])) as staging:
         take(release, made, staging)
-        receipt = prove(release, staging, toolkit)
-        known = {"found": found, "flags": known_flags(release, staging, toolkit), **receipt}
-        times = {"built_at": now(), "build_seconds": round(time.monotonic() - began)}
-        finish(release, staging, manifest(release, staging, **known, **times), receipt)
+        install_proved(release, staging, found, began, toolkit)
+
+
+def install_proved(release, staging, found, began, toolkit=()):
+    receipt = prove(release, staging, toolkit)
+    known = {"found": found, "flags": known_flags(release, staging, toolkit), **receipt}
+    times = {"built_at": now(), "build_seconds": round(time.monotonic() - began)}
+    finish(release, staging, manifest(release, staging, **known, **times), receipt)
 
 
 def known_flags(release, staging, toolkit):

@@ -24,6 +24,7 @@ class LlamaServer(Engine):
     program = "bin/llama-server"
     environment = {"GGML_NO_BACKTRACE": "1"}
     smoke_model = "model.gguf"
+    reads_gguf = True
     fit_tool = "llama-fit-params"
 
     def prove_version(self, program, release, run):

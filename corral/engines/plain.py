@@ -1,0 +1,76 @@
+"""An engine with nothing beside its server: no build, no benchmark, no count of its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from corral.catalog.entries import Engine as EngineEntry
+from corral.catalog.profile import Profile
+from corral.engines.base import KvPair, MemoryRules
+from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.flag_table import FlagTable
+from corral.plan.placement import ResolvedPlacement
+
+# ruff: noqa: ARG002 - what an engine has of these, it says itself
+
+
+class PlainEngine:
+    """What `corral.engines.base.Engine` asks for and an engine may not have."""
+
+    flags: FlagTable
+    memory = MemoryRules()
+    perplexity_program: str | None = None
+    variables_win = False
+    environment: Mapping[str, str] = {}  # noqa: RUF012
+    reads_gguf = False
+    tells_speed = False
+
+    def fit_argv(
+        self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
+    ) -> tuple[str, ...] | None:
+        """None: no program counts its memory."""
+        return None
+
+    def cmake_options(
+        self,
+        engine: EngineEntry,
+        *,
+        backend: str,
+        cuda_architectures: str | None,
+        kv_pairs: Set[KvPair],
+    ) -> list[str]:
+        """None: it is not built."""
+        return []
+
+    def bench_words(
+        self,
+        profile: Profile,
+        placement: ResolvedPlacement,
+        *,
+        programs: str,
+        model: str,
+        repetitions: int,
+    ) -> tuple[BenchWords, ...]:
+        """None: it cannot be measured."""
+        return ()
+
+    def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
+        """Raises KeyError: there is no such program."""
+        raise KeyError(program)
+
+    def left_out(self, profile: Profile) -> tuple[str, ...]:
+        """Nothing is measured, so nothing is left out."""
+        return ()
+
+    def perplexity_words(
+        self,
+        profile: Profile,
+        placement: ResolvedPlacement,
+        *,
+        program: str,
+        model: str,
+        text: str,
+    ) -> tuple[str, ...]:
+        """Raises KeyError: there is no such program."""
+        raise KeyError(program)

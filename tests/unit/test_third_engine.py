@@ -1,0 +1,243 @@
+"""An engine of another kind: its release is a Python environment, its flags and routes its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+import zipfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from corral import engines
+from corral.bench.run import Benchmark
+from corral.catalog.entries import Engine
+from corral.catalog.profile import Profile
+from corral.errors import CorralError
+from corral.export import FORMS
+from corral.export.subject import Subject
+from corral.lock.lock_file import LockedEngine
+from corral.lock.resolve import resolve
+from corral.plan.host import HostPlan
+from corral.planning.planner import Planner
+from tests.samples import ROOT, catalog, host, lock
+from tests.samples import planner as sample_planner
+from tests.third_engine import echo, wheel
+from tests.unit import helper_hosts as hosts
+from tests.unit.helper_modules import helper_module
+
+build, tools = helper_module("release.build"), helper_module("system.commands")
+environment = helper_module("release.python_environment")
+URL = "https://wheels.example.com/echo"
+ASKED: dict[str, Any] = {"name": "echo", "profile": "echo", "port": 8001}
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line on each side."""
+    ours, theirs = vars(engines)["_ENGINES"], helper_module("engines").ENGINES
+    monkeypatch.setitem(ours, "echo", echo.ENGINE)
+    monkeypatch.setitem(theirs, "echo", import_module("tests.third_engine.helper").Echo())
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    return wheel.make(tmp_path)
+
+
+def entry(made: Path, url: str = URL) -> Engine:
+    return Engine.model_validate(tomllib.loads(wheel.catalog_entry(made, url)))
+
+
+def planner(made: Path, *, url: str = URL, **changes: Any) -> Planner:
+    engine, known = entry(made, url), catalog()
+    data = {**tomllib.loads(wheel.PROFILE), "model": "small", **changes}
+    profiles = {**known.profiles, "echo": Profile.model_validate(data)}
+    wider = known.model_copy(
+        update={"engines": {**known.engines, "echo": engine}, "profiles": profiles}
+    )
+    locked = LockedEngine(requested=engine.pinned, commit=engine.pinned[:40])
+    pins = lock().model_copy(update={"engines": {**lock().engines, "echo": locked}})
+    return sample_planner().model_copy(update={"catalog": wider, "lock": pins})
+
+
+def plan(made: Path, **changes: Any) -> HostPlan:
+    return planner(made, **changes).plan_host(host(ASKED))
+
+
+def test_its_command_line_is_of_its_own_flags(made: Path) -> None:
+    (instance,), (release,) = plan(made).instances, plan(made).releases
+    assert instance.kind == release.kind == "echo"
+    assert instance.argv == (
+        *(f"{release.folder}/bin/python", "-I", "-m", "echo_engine"),
+        *("--weights", instance.shards[0], "--name", "small"),
+        *("--listen", "127.0.0.1", "--port", "8001"),
+        *("--keys", "/run/credentials/corral-echo.service/api-keys"),
+        *("--context", "1024", "--slots", "2"),
+    )
+    assert instance.environment == {"PYTHONDONTWRITEBYTECODE": "1"}
+    assert instance.gate.speed is None
+    assert instance.fit_argv is None
+    assert instance.need.unknown == "echo reads no GGUF header"
+
+
+def test_its_release_is_wheels_and_nothing_that_is_built(made: Path) -> None:
+    (release,) = plan(made).releases
+    assert [one.url for one in release.wheels] == [f"{URL}/{wheel.NAME}"]
+    assert (release.cmake_options, release.targets, release.patches) == ((), (), ())
+    assert release.key.startswith(entry(made).pinned[:12])
+
+
+def test_other_wheels_are_another_release_and_another_place_is_not(
+    made: Path,
+) -> None:
+    key = plan(made).releases[0].key
+    elsewhere = planner(made, url="https://mirror.example.com").releases(host(ASKED))
+    assert [release.key for release in elsewhere] == [key]
+    with zipfile.ZipFile(made, "a") as archive:
+        archive.writestr("more.py", "")
+    assert plan(made).releases[0].key != key
+
+
+def test_a_key_that_it_has_no_flag_for_names_the_engines_that_have(made: Path) -> None:
+    with pytest.raises(CorralError, match=r"threads is llama\.cpp and ik_llama\.cpp's"):
+        plan(made, threads=4)
+
+
+def test_it_cannot_be_measured_and_says_so(made: Path) -> None:
+    chosen = planner(made)
+    found = chosen.plan_host(host(ASKED))
+    benchmark = Benchmark(
+        host=host(ASKED),
+        plan=found,
+        instance=found.instances[0],
+        profile=chosen.catalog.profiles["echo"],
+        where="beside",
+        repetitions=1,
+    )
+    with pytest.raises(CorralError, match="cannot be measured: echo has no benchmark program"):
+        benchmark.spec()
+
+
+def test_perplexity_is_refused(made: Path) -> None:
+    chosen = planner(made, perplexity={"text": "words.txt", "limit": 9})
+    texts = chosen.catalog.model_copy(update={"references": {"words.txt": "some words"}})
+    with pytest.raises(CorralError, match="asks for perplexity, echo cannot tell it"):
+        chosen.model_copy(update={"catalog": texts}).plan_host(host(ASKED))
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_it_is_exported_with_its_own_flags(made: Path, form: str) -> None:
+    found = plan(made)
+    subject = Subject(
+        host="lab-1", instance=found.instances[0], release=found.releases[0], kind="echo"
+    )
+    text = FORMS[form](subject, ROOT / "templates")
+    assert ("ECHO_CONTEXT=1024" if form == "env" else "--context") in text
+    assert "LLAMA" not in text.replace("LLAMA_ARG_* would", "")
+
+
+def test_its_lock_entry_needs_nobody_to_be_asked(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pins, known = lock(), planner(made).catalog
+    locked = vars(import_module("corral.lock.resolve"))
+    monkeypatch.setitem(locked, "_resolve_model", lambda *_: pins.models["small"])
+    found = resolve(pins, known, [host(ASKED)])
+    digest = entry(made).pinned
+    assert found.engines["echo"] == LockedEngine(requested=digest, commit=digest[:40])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"repository": "https://git.example.com/x"}, "a Python environment is not built"),
+        ({"python": None}, 'key "repository" is missing; key "commit" is missing'),
+    ],
+)
+def test_an_engine_is_built_or_an_environment_and_not_both(
+    made: Path, changes: dict[str, Any], said: str
+) -> None:
+    data = tomllib.loads(wheel.catalog_entry(made, URL))
+    with pytest.raises(ValidationError, match=said):
+        Engine.model_validate({**data, **changes})
+
+
+@pytest.fixture
+def spec(made: Path, tmp_path: Path) -> dict[str, Any]:
+    """A release for the helper, whose wheel is on this machine."""
+    model = tmp_path / "tiny.gguf"
+    model.write_bytes(b"GGUF")
+    (release,) = plan(made, url=tmp_path.as_uri()).releases
+    return {
+        **release.model_dump(mode="json"),
+        "folder": str(tmp_path / "engines" / "echo" / release.key),
+        "state": str(tmp_path / "state"),
+        "compiler_cache": str(tmp_path / "ccache"),
+        "smoke_model": {"path": str(model), "sha256": hashlib.sha256(b"GGUF").hexdigest()},
+    }
+
+
+@as_root
+@pytest.mark.usefixtures("public")
+def test_the_helper_makes_its_environment_and_tries_it(
+    spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.build_host(monkeypatch)
+    answer = build.build(spec)
+    manifest, folder = answer["manifest"], Path(spec["folder"])
+    assert manifest["smoke"].endswith("tokens on CPU")
+    assert manifest["flags"] == sorted(
+        ["-I", "-m", "--help", "--version", "--weights", "--name", "--keys", "--listen"]
+        + ["--port", "--context", "--slots"]
+    )
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("bin", "installed.json", "lib", "manifest.json", "pyvenv.cfg"),
+    ]
+    assert not list(folder.rglob("*.whl"))
+    assert helper_module("release.whole").release_is_whole(spec)
+
+
+@pytest.mark.usefixtures("public")
+def test_a_wheel_with_other_bytes_is_refused(spec: dict[str, Any], made: Path) -> None:
+    content = bytearray(made.read_bytes())
+    content[-1] ^= 1
+    made.write_bytes(content)
+    with pytest.raises(tools.HostError, match=r"other bytes than the catalog names.*\. Next: "):
+        environment.make(spec, Path(spec["state"]))
+    made.write_bytes(bytes(content) + b"more")
+    with pytest.raises(tools.HostError, match="other bytes"):
+        environment.make(spec, Path(spec["state"]) / "again")
+
+
+def test_a_wheel_that_is_not_there_is_named(spec: dict[str, Any], made: Path) -> None:
+    made.unlink()
+    with pytest.raises(tools.HostError, match=f"{wheel.NAME} cannot be fetched.*engine_sources"):
+        environment.make(spec, Path(spec["state"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../../outside.py", "no release has"),
+        ("/etc/outside", "no release has"),
+        ("echo_engine-1.0.data/scripts/x", "which goes elsewhere"),
+        ("echo_engine.py", "cannot be unpacked"),
+    ],
+)
+def test_a_wheel_puts_nothing_anywhere_else(
+    spec: dict[str, Any], made: Path, name: str, said: str
+) -> None:
+    with zipfile.ZipFile(made, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(name), "x")
+    content = made.read_bytes()
+    one = {**spec["wheels"][0], "size_bytes": len(content)}
+    one["sha256"] = hashlib.sha256(content).hexdigest()
+    with pytest.raises(tools.HostError, match=said):
+        environment.make({**spec, "wheels": [one]}, Path(spec["state"]))
+    assert not list(Path("/etc").glob("outside*"))
