@@ -17,7 +17,6 @@ from pyinfra.api.state import State
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.host.answers import MANIFEST
-from corral.host.reading import UnreadableError, read_answer, unreadable
 from corral.paths import HostPaths
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
@@ -25,6 +24,7 @@ from corral.plan.release import ReleasePlan
 from corral.smoke_model.fixture import SmokeModel
 from corral.store.engine_archives import SUFFIX, Archive, ArchiveStore
 from operations import Commands, job, put_bytes, transfer
+from operations.connection import helper_on
 
 
 @dataclass(frozen=True)
@@ -191,19 +191,11 @@ def check_flags(
     """Ask each release for what it knows; False for an instance with other flags."""
     wanted = {instance.release for instance in waiting}
     for release in (release for release in plan.releases if release.key in wanted):
-        command = StringCommand("python3", "-I", QuoteString(plan.paths.helper), "manifest")
-        asked = {**job.arguments(host), "_stdin": json.dumps({"folder": release.folder})}
-        ok, output = host.run_shell_command(command, **asked)
-        if not ok:
-            job.report(host, output.stderr.splitlines())
-            return False
+        document = json.dumps({"folder": release.folder})
         try:
-            known = read_answer(MANIFEST, output.stdout).flags
+            known = helper_on(host, plan.paths.helper).ask(["manifest"], MANIFEST, document).flags
             for instance in (one for one in waiting if one.release == release.key):
                 refuse_unknown_flags(instance, known, where=host.name)
-        except UnreadableError as error:
-            job.report(host, str(unreadable(host.name, error)).splitlines())
-            return False
         except CorralError as error:
             job.report(host, str(error).splitlines())
             return False

@@ -6,23 +6,22 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from paramiko import SSHException
 from pydantic import TypeAdapter
 from pyinfra import host
 from pyinfra.api import operation
-from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.errors import CorralError
 from corral.host.fit_verdict import Verdict, refusals
-from corral.host.reading import UnreadableError, read_answer
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.sources.hub_token import operator_token
-from operations import Commands, job
+from operations import Commands
+from operations.connection import helper_on
 from operations.telling import complain, inform
 
-_SILENT = ["the proof was killed", "  Next: run the same deploy again"]
 _VERDICTS = TypeAdapter(list[Verdict])
 
 
@@ -45,20 +44,13 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
 
     + document: a plan with ``waiting``, the names of instances to prove.
     """
-    command = StringCommand("python3", "-I", QuoteString(helper), "prove")
     # Not in the arguments, which are shown.
     gated = any(shard["gated"] for shard in document.get("shards", ()))
     sent = json.dumps({**document, "token": operator_token() if gated else None})
     try:
-        ok, output = host.run_shell_command(command, **{**job.arguments(host), "_stdin": sent})
-    except (OSError, SSHException, EOFError):
-        return _fail(host, ["connection lost", "  Next: run the same deploy again"])
-    if not ok:
-        return _fail(host, output.stderr.splitlines() or _SILENT)
-    try:
-        verdicts = read_answer(_VERDICTS, output.stdout)
-    except UnreadableError as error:
-        return _fail(host, [f"the helper's verdicts are not readable: {error}"])
+        verdicts = helper_on(host, helper).ask(["prove"], _VERDICTS, sent)
+    except CorralError as error:
+        return _fail(host, str(error).splitlines())
     for line in (line for verdict in verdicts for line in verdict.lines()):
         inform(line, host)
     return _fail(host, refusals(verdicts, document["waiting"]))

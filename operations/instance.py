@@ -18,7 +18,7 @@ from corral.host.checks import failures, subjects
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.remote.job import Heard
+from corral.remote.progress import Heard
 from corral.rollout.activation import Driver, Traffic
 from corral.store.api_keys import KeyFile
 from facts.instance import Checks

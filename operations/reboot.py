@@ -13,7 +13,8 @@ from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from operations import Commands, job
+from operations import Commands
+from operations.connection import arguments
 from operations.telling import complain, inform
 
 LIMIT_SECONDS = 1800
@@ -64,7 +65,7 @@ def _wait(host: Host, before: str, began: float) -> bool:
 def _ask(host: Host, command: StringCommand) -> str | None:
     """What a command says; None where the host does not answer, or the command failed."""
     try:
-        ok, output = host.run_shell_command(command, **job.arguments(host))
+        ok, output = host.run_shell_command(command, **arguments(host))
     except (OSError, SSHException, EOFError):
         return None
     return output.stdout.strip() if ok else None

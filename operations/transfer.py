@@ -17,6 +17,7 @@ from corral.plan.release import ReleasePlan
 from corral.schema import parse
 from corral.store.engine_archives import Archive, ArchiveStore
 from operations import job
+from operations.connection import arguments
 from operations.telling import inform
 
 # pyinfra's keys of who a login becomes.
@@ -41,7 +42,7 @@ def bring_home(
 
     def fetch() -> bool:
         try:
-            ok = host.get_file(path, str(received), **job.arguments(host))
+            ok = host.get_file(path, str(received), **arguments(host))
         except FileNotFoundError:
             # Another deploy joined the same job, and was the first to take its archive.
             if store.find(release.engine, release.key) == archive:
@@ -58,7 +59,7 @@ def bring_home(
         received.unlink(missing_ok=True)
     inform(f"{release.engine} {release.key} is in the store", host)
     remove = StringCommand("rm", "-f", QuoteString(path))
-    return host.run_shell_command(remove, **job.arguments(host))[0]
+    return host.run_shell_command(remove, **arguments(host))[0]
 
 
 def _described(release: ReleasePlan, host: Host, answer: dict[str, Any]) -> tuple[str, Archive]:
@@ -79,12 +80,12 @@ def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
     inform(f"{archive.engine} {archive.key}: sending {size_mib} MiB", host)
     # Another deploy may send the same archive while a job reads what was there first.
     source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
-    how, passed = _to_root(job.arguments(host)), _passed(host, partial)
+    how, passed = _to_root(arguments(host)), _passed(host, partial)
     if not _told(host, path, lambda: host.put_file(source, partial, passed, **how)):
         _clear(host, passed)
         return False
     rename = StringCommand("mv", "-T", QuoteString(partial), QuoteString(path))
-    return host.run_shell_command(rename, **job.arguments(host))[0]
+    return host.run_shell_command(rename, **arguments(host))[0]
 
 
 def _to_root(how: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _to_root(how: dict[str, Any]) -> dict[str, Any]:
 
 def _passed(host: Host, path: str) -> str | None:
     """Where pyinfra puts a file on its way, for a login that becomes root by a program."""
-    how = job.arguments(host)
+    how = arguments(host)
     becomes = any(how.get(key) for key in BECOMES)
     return str(host.get_temp_filename(path)) if becomes else None
 
@@ -103,7 +104,7 @@ def _clear(host: Host, passed: str | None) -> None:
     """What pyinfra leaves there when it fails: as large as an archive, and no deploy finds it."""
     if passed is None:
         return
-    as_login = {name: value for name, value in job.arguments(host).items() if name not in BECOMES}
+    as_login = {name: value for name, value in arguments(host).items() if name not in BECOMES}
     remove = StringCommand("rm", "-f", QuoteString(passed))
     _told(host, passed, lambda: host.run_shell_command(remove, **as_login)[0])
 

@@ -3,64 +3,66 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from corral.errors import CorralError
 from corral.host import answers
-from corral.host.answers import JobNews
+from corral.host.answers import JobNews, Started
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.project import helper_package, project_root
-from corral.remote import installed
-from corral.remote.asking import UnreachedError
-from corral.remote.helper import call_helper
+from corral.remote.client import installed_helper, travelling_helper
 from corral.remote.helper_archive import archive
+from corral.remote.progress import News
+from corral.remote.unreached import UnreachedError
 
 _ENDED_ALONE = "it ended without a result"
 _AGAIN = "ask again with the same command"
 
 Say = Callable[[str], None]
-T = TypeVar("T")
 
 
 def refuse_other_helper(host: Host, plan: HostPlan) -> None:
     """Jobs run the helper that is installed. Raises CorralError when it is not this checkout's."""
-    state = call_helper(host, "state", plan.to_helper(), answers.STATE)
+    state = travelling_helper(host).ask(["state"], answers.STATE, plan.to_helper())
     ours = hashlib.sha256(archive(helper_package(project_root()))).hexdigest()
     if state.helper_sha256 != ours:
         what = "the helper there is another version's" if state.helper_sha256 else "is not deployed"
         raise CorralError(host.name, what, "deploy the host, then ask again")
 
 
-def start(host: Host, helper: str, name: str, spec: dict[str, Any]) -> str | None:
-    """Start a job; gives who started it when the same one runs already. Raises CorralError."""
-    by = installed.operator()
-    job = {"kind": "bench", "spec": spec, "by": by, "at": datetime.now(UTC).isoformat()}
-    answer = _ask(host, helper, ["start", name], answers.STARTED, json.dumps(job))
-    return (answer.by or "somebody") if answer.joined else None
+def start(host: Host, helper: str, name: str, spec: dict[str, Any]) -> Started:
+    """Start a job, or join the same one that somebody else started. Raises CorralError."""
+    with _cut_link_told(host):
+        return installed_helper(host, helper).start(name, "bench", spec)
 
 
 def poll(host: Host, helper: str, name: str, offset: int) -> JobNews:
     """News of a job, after a little while. Raises CorralError."""
-    return _ask(host, helper, ["poll", name, str(offset)], answers.NEWS)
+    with _cut_link_told(host):
+        return installed_helper(host, helper).poll(name, offset)
 
 
-def follow(host: Host, helper: str, name: str, *, where: str, say: Say) -> dict[str, Any]:
-    """Wait for the answer of a job and tell its progress. Raises CorralError when it failed."""
-    offset, last = 0, ""
-    while True:
-        news = poll(host, helper, name, offset)
-        if not news.running:
-            return _answer(news, where)
-        offset, line = news.offset, _progress(news.tail)
+def follow(
+    host: Host, helper: str, name: str, *, run: str | None, where: str, say: Say
+) -> dict[str, Any]:
+    """Wait for the answer of a job and tell its progress. Raises CorralError when it failed.
+
+    + run: its id, None where the helper gave none; + where: the instance
+    """
+    last = ""
+
+    def hear(news: News) -> None:
+        nonlocal last
+        line = _progress(news.tail)
         if line and line != last:
             say(line)
             last = line
+
+    with _cut_link_told(host):
+        return _answer(installed_helper(host, helper).follow(name, hear=hear, run=run), where)
 
 
 def _progress(tail: Sequence[str]) -> str:
@@ -76,9 +78,11 @@ def _answer(news: JobNews, where: str) -> dict[str, Any]:
     raise news.wrong.error(where, f"mend that, then {_AGAIN}")
 
 
-def _ask(host: Host, helper: str, words: list[str], shape: TypeAdapter[T], text: str = "") -> T:
+@contextmanager
+def _cut_link_told(host: Host) -> Iterator[None]:
+    """Raises CorralError that says what goes on there, in place of UnreachedError."""
     try:
-        return installed.ask(host, helper, words, shape, text)
+        yield
     except UnreachedError as error:
         what = f"connection lost ({error.reason}); a benchmark that runs there goes on"
         step = f"{_AGAIN}: it joins, or fetches the result"

@@ -131,6 +131,8 @@ def _answer(benchmark: Benchmark, store: ResultStore, say: job.Say) -> dict[str,
         say("fetching the result of the one that ended meanwhile")
         return dict(there)
     store.expect(host.name, benchmark.instance.name, Pending(spec_sha256=digest, before=before))
-    by = job.start(host, helper, name, spec)
-    say(f"joining the one that {by} started" if by else "started; it goes on without this command")
-    return job.follow(host, helper, name, where=benchmark.name, say=say)
+    started = job.start(host, helper, name, spec)
+    by = started.by or "somebody"
+    joined = f"joining the one that {by} started"
+    say(joined if started.joined else "started; it goes on without this command")
+    return job.follow(host, helper, name, run=started.run, where=benchmark.name, say=say)

@@ -15,7 +15,8 @@ from corral.errors import CorralError
 from corral.host.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.remote.helper import call_helper, on_all
+from corral.remote.client import travelling_helper
+from corral.remote.run import on_all
 from corral.terminal import Rows, coloured, say, say_json, show
 
 Target = tuple[Host, HostPlan]
@@ -48,7 +49,7 @@ def _kept(target: Target) -> Answer:
     """The rows of a host, or the reason why there are none, as text."""
     host, plan = target
     try:
-        return call_helper(host, "baselines", plan.to_helper(), BASELINES)
+        return travelling_helper(host).ask(["baselines"], BASELINES, plan.to_helper())
     except CorralError as error:
         return str(error)
 
@@ -57,7 +58,7 @@ def _forget(target: Target) -> Answer:
     """What a host forgot, or the reason why it did not, as text."""
     host, plan = target
     try:
-        return call_helper(host, "forget", plan.to_helper(), FORGOTTEN)
+        return travelling_helper(host).ask(["forget"], FORGOTTEN, plan.to_helper())
     except CorralError as error:
         return str(error)
 

@@ -19,7 +19,7 @@ from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.errors import CorralError
 from corral.paths import default_results_folder
 from corral.project import load_planner, project_root
-from corral.remote.helper import on_all
+from corral.remote.run import on_all
 from corral.terminal import say, say_json, show
 
 plot_option = click.option(

@@ -13,7 +13,8 @@ from corral.errors import CorralError
 from corral.host.answers import RELEASES, InstalledRelease
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, default_archives_folder
-from corral.remote.helper import call_helper, on_all
+from corral.remote.client import travelling_helper
+from corral.remote.run import on_all
 from corral.schema import did_you_mean
 from corral.store.engine_archives import Archive, ArchiveStore
 from corral.terminal import say, say_json, show
@@ -102,7 +103,7 @@ def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:
 def _releases(host: Host) -> list[InstalledRelease] | str:
     """The helper's rows, or the reason why there are none, as text."""
     try:
-        return call_helper(host, "releases", HOST_PATHS.model_dump_json(), RELEASES)
+        return travelling_helper(host).ask(["releases"], RELEASES, HOST_PATHS.model_dump_json())
     except CorralError as error:
         return str(error)
 

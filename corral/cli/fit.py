@@ -28,7 +28,7 @@ from corral.lock.lock_file import read_lock
 from corral.paths import default_headers_folder
 from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root, read_catalog
-from corral.remote.helper import call_helper
+from corral.remote.client import travelling_helper
 from corral.remote.ssh import typed_command
 from corral.terminal import say, say_json
 
@@ -170,7 +170,7 @@ def _host(name: str, inventory: Path | None) -> Host:
 
 def _ask(host: Host) -> GpuHost:
     """The GPUs of a host. Raises CorralError when it cannot be asked, or shows none of its own."""
-    found = call_helper(host, "gpus", "{}", GPUS)
+    found = travelling_helper(host).ask(["gpus"], GPUS, "{}")
     if host.spec.gpus and not found.gpus:
         problem = found.problem or "nvidia-smi shows no GPU"
         raise CorralError(host.name, problem, f"see `{typed_command(host)} nvidia-smi`")

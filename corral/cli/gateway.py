@@ -19,7 +19,7 @@ from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, server_name
 from corral.planning.fleet import plan_fleet
 from corral.planning.gateways import gateways_of
 from corral.project import load_planner, project_root
-from corral.remote.helper import on_all
+from corral.remote.run import on_all
 from corral.schema import did_you_mean
 from corral.terminal import Rows, coloured, say, say_json, show
 

@@ -17,8 +17,8 @@ from corral.host.activation_report import Report, told
 from corral.host.answers import PINNED, Pinned
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.remote.helper import on_all
-from corral.remote.installed import ask
+from corral.remote.client import installed_helper
+from corral.remote.run import on_all
 from corral.rollout.activation import history as history_of
 from corral.rollout.activation import kept_plan
 from corral.rollout.steps import changes
@@ -87,7 +87,8 @@ def _named(command: str, target: str, inventory: Path | None, **words: str) -> P
     if len(plan.instances) != 1:
         raise CorralError(target, f"is {len(plan.instances)} instances", "write HOST/INSTANCE")
     document = {"paths": plan.paths.model_dump(), "instance": plan.instances[0].name, **words}
-    return ask(host, plan.paths.helper, [command], PINNED, json.dumps(document))
+    client = installed_helper(host, plan.paths.helper)
+    return client.ask([command], PINNED, json.dumps(document))
 
 
 def _asked(name: str, inventory: Path | None) -> list[Target]:

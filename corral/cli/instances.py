@@ -29,7 +29,8 @@ from corral.host.checks import Check, subjects
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
-from corral.remote.helper import call_helper, on_all, run_on
+from corral.remote.client import travelling_helper
+from corral.remote.run import on_all, run_on
 from corral.terminal import say, say_json, show
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
@@ -138,7 +139,7 @@ def _ask(
     """The helper's answer, or the reason why there is none, as text."""
     host, plan = target
     try:
-        return call_helper(host, command, plan.to_helper(), shape)
+        return travelling_helper(host).ask([command], shape, plan.to_helper())
     except CorralError as error:
         return str(error)
 
@@ -146,7 +147,7 @@ def _ask(
 def _check(target: tuple[Host, HostPlan], documents: Mapping[str, str]) -> list[Check] | str:
     host, _ = target
     try:
-        return call_helper(host, "check", documents[host.name], CHECKS)
+        return travelling_helper(host).ask(["check"], CHECKS, documents[host.name])
     except CorralError as error:
         return str(error)
 

@@ -21,7 +21,8 @@ from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.planning.kept import kept_plan, named_plan
 from corral.project import load_planner, project_root
-from corral.remote.helper import call_helper, on_all
+from corral.remote.client import travelling_helper
+from corral.remote.run import on_all
 from corral.rollout.activation import Traffic
 from corral.rollout.traffic import traffic, traffic_as_found
 from corral.terminal import say
@@ -80,7 +81,11 @@ def mistakes_of(targets: Sequence[Target]) -> list[CorralError]:
 
 def found_on(target: Target) -> dict[str, FoundInstance]:
     """All instances that a host keeps, also such as nobody asked for. Raises CorralError."""
-    return call_helper(target.host, "instances", HOST_PATHS.model_dump_json(), FOUND).instances
+    return (
+        travelling_helper(target.host)
+        .ask(["instances"], FOUND, HOST_PATHS.model_dump_json())
+        .instances
+    )
 
 
 def as_kept(target: Target, *, plans_needed: bool = True) -> HostPlan:

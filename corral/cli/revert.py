@@ -17,9 +17,9 @@ from corral.host.answers import FoundInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.plan.host import HostPlan
 from corral.planning.kept import kept_plan
-from corral.remote.helper import on_all
-from corral.remote.installed import operator
-from corral.remote.job import News
+from corral.remote.client import current_operator
+from corral.remote.progress import News
+from corral.remote.run import on_all
 from corral.rollout.activation import Driver, NoGateway
 from corral.rollout.begin import Fleet
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
@@ -91,11 +91,11 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         gateways=gateways,
         asked_gateways=tuple(pair for pair in gateways if pair[0].name in changed),
     )
-    with fleet_lock(journals.folder, inventory, by=operator(), since=now()):
+    with fleet_lock(journals.folder, inventory, by=current_operator(), since=now()):
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
             say(f"{name} serves something else by now, and is left as it is")
-        back = {"failure": f"taken back by {operator()}", "on_failure": "revert"}
+        back = {"failure": f"taken back by {current_operator()}", "on_failure": "revert"}
         with holding(fleet, rollout.id) as holds:
             ended = run_course(rollout.model_copy(update=back), fleet, journals, holds, leave)
     return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)

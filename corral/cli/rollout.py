@@ -11,7 +11,7 @@ from corral.cli.run_rollout import holding, run_course
 from corral.cli.views.rollout import duration, gateway_table, plan_table, total_seconds
 from corral.errors import CorralError
 from corral.paths import default_rollouts_folder
-from corral.remote.installed import operator
+from corral.remote.client import current_operator
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
 from corral.rollout.health import Health
 from corral.rollout.journal import (
@@ -66,7 +66,7 @@ def rollout(
         raise CorralError("corral rollout", "there is no terminal to ask on", "give -y")
     journals = Journals(folder)
     wanted = Wanted(inventory, only, soak, on_failure, without_failed)
-    with fleet_lock(folder, inventory, by=operator(), since=now()):
+    with fleet_lock(folder, inventory, by=current_operator(), since=now()):
         if resume:
             begun = unfinished(journals, inventory, soak_seconds=soak)
             found = fleet(Wanted(inventory, begun.only), say)

@@ -9,8 +9,8 @@ from functools import partial
 
 from corral.cli.views.rollout import outcome_table
 from corral.project import project_root
-from corral.remote.installed import operator
-from corral.remote.job import News
+from corral.remote.client import current_operator
+from corral.remote.progress import News
 from corral.rollout.activation import Driver
 from corral.rollout.begin import Fleet
 from corral.rollout.gateways import PlannedGateways
@@ -27,7 +27,7 @@ def holding(found: Fleet, rollout: str) -> Holds:
     """Hold all hosts of a fleet, and the gateways in front of them, where that can be."""
     return Holds(
         (),
-        by=operator(),
+        by=current_operator(),
         rollout=rollout,
         also=(*found.pairs, *found.gateways, *found.asked_gateways),
     )

@@ -17,7 +17,8 @@ from corral.gateway.moves import kept_place, may_serve
 from corral.host.answers import ANYTHING
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.remote.helper import call_helper, run_on
+from corral.remote.client import travelling_helper
+from corral.remote.run import run_on
 from corral.rollout.pausing import Away, Gateways
 from corral.terminal import say
 
@@ -153,7 +154,7 @@ def _not_ready(target: Target) -> str:
     try:
         plan = as_kept(target)
         seconds = _ready_seconds(plan)
-        call_helper(target.host, "ready", plan.to_helper(), ANYTHING, seconds=seconds)
+        travelling_helper(target.host).ask(["ready"], ANYTHING, plan.to_helper(), seconds=seconds)
     except CorralError as error:
         return str(error)
     return ""

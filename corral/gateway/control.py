@@ -15,7 +15,7 @@ from corral.host.answers import ANYTHING, Told
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
 from corral.plan.gateway import GatewayPlan, server_name
-from corral.remote.helper import call_helper
+from corral.remote.client import travelling_helper
 
 DRAIN_SECONDS = 60
 
@@ -208,7 +208,8 @@ def _asker(rollout: str | None) -> dict[str, Any]:
 def _tell(gateway: Host, command: str, details: dict[str, Any], shape: TypeAdapter[T]) -> T:
     paths = {"folder": HOST_PATHS.gateway, "units": HOST_PATHS.units, "helper": HOST_PATHS.helper}
     text = json.dumps({**paths, **details})
-    return call_helper(gateway, command, text, shape, seconds=_ANSWER_SECONDS)
+    client = travelling_helper(gateway)
+    return client.ask([command], shape, text, seconds=_ANSWER_SECONDS)
 
 
 def _ask(
@@ -218,4 +219,5 @@ def _ask(
         "do": what, "folder": HOST_PATHS.gateway, "helper": HOST_PATHS.helper, **details,
     }  # fmt: skip
     seconds = _ANSWER_SECONDS + wait_seconds
-    return call_helper(gateway, "gateway", json.dumps(question), shape, seconds=seconds)
+    client = travelling_helper(gateway)
+    return client.ask(["gateway"], shape, json.dumps(question), seconds=seconds)

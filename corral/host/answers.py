@@ -110,9 +110,9 @@ class Foreseen(Told):
 
     @property
     def against(self) -> str:
-        """What stands against it, in one line."""
+        """The first thing that stands against it."""
         faults = self.faults or tuple(map(fault_of_text, self.obstacles))
-        return ". ".join(fault.what for fault in faults)
+        return faults[0].what if faults else "it does not say why"
 
 
 class JobNews(Told):

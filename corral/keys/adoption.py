@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.keys.on_hosts import HeldKeys, held_keys, own_keys
-from corral.remote.helper import on_all
+from corral.remote.run import on_all
 from corral.schema import Frozen
 from corral.store.api_keys import find_keys, keep_keys, key_path, keys_in, read_keys
 from corral.store.gateway_keys import UPSTREAM

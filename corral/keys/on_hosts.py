@@ -13,7 +13,7 @@ from corral.host.answers import Told
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, unit_name
-from corral.remote.helper import call_helper
+from corral.remote.client import travelling_helper
 from corral.store.api_keys import keys_in
 
 
@@ -45,12 +45,12 @@ def names_in(state: HostState) -> frozenset[str]:
 
 def held_names(host: Host) -> frozenset[str]:
     """The same, asked of the host. Raises CorralError."""
-    return call_helper(host, "held-keys", _document(host), _NAMES).names
+    return travelling_helper(host).ask(["held-keys"], _NAMES, _document(host)).names
 
 
 def held_keys(host: Host) -> HeldKeys:
     """All keys that a host has. Raises CorralError."""
-    return call_helper(host, "keys", _document(host), _KEYS, secret=True)
+    return travelling_helper(host).ask(["keys"], _KEYS, _document(host), secret=True)
 
 
 def own_keys(text: str, of_gateways: list[str]) -> list[str]:

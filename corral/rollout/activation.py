@@ -24,16 +24,16 @@ from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
-from corral.remote.asking import UnreachedError
-from corral.remote.installed import ask, operator
-from corral.remote.job import REPLACED, Hear, News, follow
+from corral.remote.client import REPLACED, HelperClient, current_operator, installed_helper
+from corral.remote.progress import Hear, News
+from corral.remote.unreached import UnreachedError
 
 # For golden prompts, speed, and all that has no limit of its own in the plan.
 _GATE_SECONDS = 600
 # In a revert, for a port that is taken or a cable that is out: see
 # files/corral_host/activation/start_again.py.
 _OBSTACLE_SECONDS = 300
-_WITHOUT_RESULT = ("it ended without a result", REPLACED)
+_WITHOUT_RESULT = ("it ended without a result", REPLACED.what)
 _PAUSE_SECONDS = 3
 
 
@@ -121,8 +121,7 @@ class Driver:
         """
         drained = self.traffic.may_be_away(f"{self.host.name}/{instance.name}", instance)
         text = json.dumps({**_spec(self.plan, instance), **self._how(drained)})
-        helper = self.plan.paths.helper
-        return ask(self.host, helper, ["foresee"], answers.FORESEEN, text), drained
+        return self._helper.ask(["foresee"], answers.FORESEEN, text), drained
 
     def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
         """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.
@@ -171,27 +170,20 @@ class Driver:
         """The report of a job; + place: where its gateways must find it, None if it stays."""
         job = f"activate-{instance.name}"
         before = self._newest(instance)
-        run = self._start(job, kind, spec)
+        run = self._helper.start(job, kind, spec).run
         patience, waited = longest_seconds(instance), _Waited()
         try:
-            news = follow(
-                self.host, self.plan.paths.helper, job,
-                run=run, patience_seconds=patience, hear=self._listener(instance, place, waited),
-            )  # fmt: skip
+            hear = self._listener(instance, place, waited)
+            news = self._helper.follow(job, hear=hear, run=run, patience_seconds=patience)
         except UnreachedError as error:
             raise self._silent(instance, error) from error
         kept = partial(self._kept, instance, run, before)
         report = self._report(instance, news, kept, run, spec.get("to", instance.generation))
         return report if report.ok else waited.told(report)
 
-    def _start(self, job: str, kind: str, spec: dict[str, Any]) -> str | None:
-        """The id of the run; a helper of an earlier version gives none."""
-        document = {
-            "kind": kind, "spec": spec, "by": operator(), "at": datetime.now(UTC).isoformat()
-        }  # fmt: skip
-        words = ["start", job]
-        text = json.dumps(document)
-        return ask(self.host, self.plan.paths.helper, words, answers.STARTED, text).run
+    @property
+    def _helper(self) -> HelperClient:
+        return installed_helper(self.host, self.plan.paths.helper)
 
     def _listener(self, instance: InstancePlan, place: Place | None, waited: _Waited) -> Hear:
         name = f"{self.host.name}/{instance.name}"
@@ -212,7 +204,7 @@ class Driver:
     def _confirm(self, instance: InstancePlan, generation: str) -> None:
         words = ["confirm", instance.name, generation]
         try:
-            ask(self.host, self.plan.paths.helper, words, answers.ANYTHING)
+            self._helper.ask(words, answers.ANYTHING)
         except CorralError as error:
             # Cut: asked again with the next news. Refused: nothing waits any more, and the report
             # says what became of it.
@@ -265,15 +257,14 @@ class Driver:
         self, instance: InstancePlan, run: str | None, to: str | None, why: str
     ) -> Report:
         """Of an activation that ended before it had written down that it would touch anything."""
-        helper, document = self.plan.paths.helper, self.plan.to_helper()
-        state = ask(self.host, helper, ["state"], answers.STATE, document)
+        state = self._helper.ask(["state"], answers.STATE, self.plan.to_helper())
         found = state.instances.get(instance.name)
         if found is None:
             raise CorralError(self.host.name, f"does not tell of {instance.name}", "deploy it")
         now = found.installed_generation
         report = {
             "host": self.host.name, "instance": instance.name, "at": datetime.now(UTC).isoformat(),
-            "by": operator(), "rollout": self.rollout, "run": run, "from": now, "to": to,
+            "by": current_operator(), "rollout": self.rollout, "run": run, "from": now, "to": to,
             "outcome": "refused", "serving": now if found.active == "active" else None,
             "reason": f"nothing was touched: {why}",
         }  # fmt: skip
@@ -291,7 +282,7 @@ class Driver:
 def history(host: Host, plan: HostPlan) -> list[Report]:
     """Reports of all instances of a host, newest first. Raises CorralError."""
     paths = plan.paths.model_dump_json()
-    return ask(host, plan.paths.helper, ["history"], answers.REPORTS, paths)
+    return installed_helper(host, plan.paths.helper).ask(["history"], answers.REPORTS, paths)
 
 
 def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str | None) -> dict[str, Any]:
@@ -302,8 +293,8 @@ def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str | None)
     Raises CorralError where it is not whole there.
     """
     document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
-    text = json.dumps(document)
-    return ask(host, plan.paths.helper, ["generation"], answers.KEPT, text).plan.model_dump()
+    client = installed_helper(host, plan.paths.helper)
+    return client.ask(["generation"], answers.KEPT, json.dumps(document)).plan.model_dump()
 
 
 def longest_seconds(instance: InstancePlan) -> int:

@@ -15,7 +15,7 @@ from corral.planning.gateways import gateways_of
 from corral.planning.kept import named_plan
 from corral.planning.waves import Pools, waves
 from corral.project import load_planner, project_root
-from corral.remote.installed import operator
+from corral.remote.client import current_operator
 from corral.rollout.activation import NoGateway, Traffic
 from corral.rollout.gateways import PlannedGateways, settled_hosts
 from corral.rollout.health import Document, without_keys
@@ -160,7 +160,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     return Rollout(
         id=rollout,
         inventory=str(wanted.inventory.resolve()),
-        by=operator(),
+        by=current_operator(),
         began_at=now(),
         only=wanted.only,
         soak_seconds=soak,

@@ -11,9 +11,9 @@ from corral.host.checks import failures
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan
-from corral.remote.asking import UnreachedError
-from corral.remote.helper import on_all
-from corral.remote.installed import ask
+from corral.remote.client import installed_helper
+from corral.remote.run import on_all
+from corral.remote.unreached import UnreachedError
 
 _PAUSE_SECONDS = 5
 # A link that is cut at the end of a soak may come back; after that, unknown counts as failed.
@@ -65,7 +65,7 @@ class Health:
         """What is wrong on a host, and whether it was reached at all."""
         try:
             document = self._document(host, plan)
-            rows = ask(host, plan.paths.helper, ["check"], CHECKS, document)
+            rows = installed_helper(host, plan.paths.helper).ask(["check"], CHECKS, document)
         except UnreachedError as error:
             return [f"{host.name}: {error.what}"], False
         except CorralError as error:

@@ -17,10 +17,9 @@ from corral.errors import CorralError
 from corral.files import make_folder, writing
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.remote.asking import UnreachedError
-from corral.remote.helper import on_all
-from corral.remote.ssh import ssh_command
-from corral.rollout.held import Held, NoHelperError
+from corral.remote.lease import Lease, NoHelperError
+from corral.remote.run import on_all
+from corral.remote.unreached import UnreachedError
 
 # The host lets go when it heard nothing for a minute.
 _SECONDS_BETWEEN_SIGNS = 15
@@ -82,7 +81,7 @@ class Holds:
         self._hosts = hosts
         self._also = also
         self._holder = {"by": by, "rollout": rollout}
-        self._open: dict[str, Held] = {}
+        self._open: dict[str, Lease] = {}
         self._ended = threading.Event()
         self._signs = threading.Thread(target=self._give_signs, daemon=True)
 
@@ -121,8 +120,7 @@ class Holds:
 
     def _take(self, host: Host, plan: HostPlan) -> None:
         spec = {"paths": plan.paths.model_dump(), **self._holder}
-        words = ["python3", "-I", plan.paths.helper, "hold"]
-        self._open[host.name] = Held(host, ssh_command(host, words), json.dumps(spec))
+        self._open[host.name] = Lease(host, plan.paths.helper, json.dumps(spec))
 
     def _try(self, host: Host, plan: HostPlan) -> None:
         with suppress(NoHelperError, UnreachedError):

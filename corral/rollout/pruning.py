@@ -8,8 +8,8 @@ from corral.errors import CorralError
 from corral.host.answers import REMOVED
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.remote.helper import on_all
-from corral.remote.installed import ask
+from corral.remote.client import installed_helper
+from corral.remote.run import on_all
 
 Pair = tuple[Host, HostPlan]
 
@@ -22,7 +22,8 @@ def prune(pairs: Sequence[Pair]) -> list[str]:
 def _prune(pair: Pair) -> str:
     host, plan = pair
     try:
-        removed = ask(host, plan.paths.helper, ["prune"], REMOVED, plan.to_helper())
+        client = installed_helper(host, plan.paths.helper)
+        removed = client.ask(["prune"], REMOVED, plan.to_helper())
     except CorralError as error:
         return f"{host.name}: {error.what}; the next deploy removes what is unused"
     return f"{host.name}: removed, as nothing uses it: {', '.join(removed)}" if removed else ""

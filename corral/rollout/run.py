@@ -11,9 +11,9 @@ from corral.host.activation_report import Report
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.planning.waves import Wave
-from corral.remote.asking import UnreachedError
-from corral.remote.helper import on_all
-from corral.remote.job import News
+from corral.remote.progress import News
+from corral.remote.run import on_all
+from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import Driver
 from corral.rollout.gateways import Gateways, NoGateways, settled_hosts
 from corral.rollout.health import Health

@@ -21,7 +21,8 @@ from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.project import project_root
-from corral.remote.helper import call_helper, on_all
+from corral.remote.client import travelling_helper
+from corral.remote.run import on_all
 from corral.store.api_keys import KeyFile, LostKeysError
 
 KeyOf = Callable[[Host, str], KeyFile]
@@ -86,7 +87,7 @@ def look(hosts: Sequence[tuple[Host, HostPlan]], key_of: KeyOf) -> list[Member]:
 def _member(host: Host, plan: HostPlan, key_of: KeyOf) -> Member:
     try:
         keys = {i.name: key_of(host, i.name).sha256 for i in plan.instances}
-        state = call_helper(host, "state", plan.to_helper(), STATE)
+        state = travelling_helper(host).ask(["state"], STATE, plan.to_helper())
     except LostKeysError as error:
         return Member(host, plan, HostState(), f"{error.what}: {error.next_step}")
     except CorralError as error:

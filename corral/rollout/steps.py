@@ -10,7 +10,7 @@ from corral.errors import CorralError
 from corral.host.activation_report import Report
 from corral.plan.instance import InstancePlan
 from corral.planning.waves import Wave
-from corral.remote.helper import on_all
+from corral.remote.run import on_all
 from corral.rollout.activation import Driver, NoGateway, Traffic, history, kept_plan
 from corral.rollout.journal import Step
 from corral.rollout.staging import Member

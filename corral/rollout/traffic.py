@@ -17,7 +17,7 @@ from corral.plan.gateway import GatewayPlan, server_name
 from corral.plan.instance import InstancePlan
 from corral.planning.fleet import FleetPlan
 from corral.planning.gateways import gateways_of, instance_keys
-from corral.remote.asking import UnreachedError
+from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import NoGateway, Traffic
 from corral.store.api_keys import KeyFile
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from corral.host.activation_report import Report, told
-from corral.remote.job import Heard, News
+from corral.remote.progress import Heard, News
 from corral.rollout.journal import Rollout, Step
 from corral.terminal import Rows, coloured, plain
 

@@ -21,16 +21,14 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.util import load_deploy_file  # type: ignore[import-untyped]
 
 from corral.engines.flag_table import flags_of
-from corral.host.reading import read_answer
 from corral.host.state import HostState
-from corral.inventory.hosts import Host as CorralHost
 from corral.inventory.hosts import parse_host
 from corral.plan.host import HostPlan
 from corral.project import helper_package, load_planner
-from corral.remote import job
-from corral.remote.asking import UnreachedError
+from corral.remote.bounded import Ended
 from corral.remote.helper_archive import archive
-from corral.rollout import activation
+from corral.remote.transport import SshTransport
+from corral.remote.unreached import UnreachedError
 from corral.store.api_keys import ensure_keys
 from deploys import keys
 from tests.operations import fakes
@@ -98,6 +96,7 @@ class Fleet:
             **{f" poll activate-{i['name']}": kept(name, i["name"]) for i in INSTANCES},
             " poll build-": json.dumps({**ENDED, "answer": BUILT}),
             " poll ": json.dumps(ENDED),
+            " start ": '{"joined": false}',
             " manifest": json.dumps({"flags": self.flags(name)}),
             " check": json.dumps(rows),
             " prove": json.dumps(proved),
@@ -139,15 +138,15 @@ def kept(host: str, instance: str, **changes: Any) -> str:
 def asking(state: State) -> Iterator[None]:
     """What the driver of activations asks by ssh(1), asked of the fake hosts."""
 
-    def ask(host: CorralHost, helper: str, words: list[str], shape: Any, text: str = "") -> Any:
-        fake = state.inventory.get_host(host.name)
-        command = StringCommand("python3", "-I", helper, *words)
-        ok, output = fake.run_shell_command(command, _stdin=text)
+    def run(way: SshTransport, words: list[str], sent: str, *, seconds: float) -> Ended:
+        assert seconds
+        fake = state.inventory.get_host(way.name)
+        ok, output = fake.run_shell_command(StringCommand(*words), _stdin=sent)
         if not ok:
-            raise UnreachedError(host.name, "not reached", "mend the link")
-        return read_answer(shape, output.stdout or '{"joined": false}')
+            raise UnreachedError(way.name, "not reached", "mend the link")
+        return Ended(0, (output.stdout or '{"joined": false}').encode(), b"")
 
-    with patch.object(activation, "ask", ask), patch.object(job, "ask", ask):
+    with patch.object(SshTransport, "run", run):
         yield
 
 

@@ -12,7 +12,7 @@ import pytest
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES
 from corral.project import load_planner
-from corral.remote import asking
+from corral.remote import client
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host
 from tests.unit.test_cli import Corral, Said
@@ -52,8 +52,8 @@ def odd_hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
     """Hosts that are given up after two seconds."""
     found = OddHosts(folder)
     monkeypatch.setenv("PATH", found.path)
-    monkeypatch.setattr(asking, "_SECONDS", 2)
-    monkeypatch.setattr(asking, "_LONGER_SECONDS", {})
+    monkeypatch.setattr(client, "_SECONDS", 2)
+    monkeypatch.setattr(client, "_LONGER_SECONDS", {})
     return found
 
 

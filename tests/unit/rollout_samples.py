@@ -15,7 +15,7 @@ from corral.host.reading import read_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.planning.waves import Wave
-from corral.remote.asking import UnreachedError
+from corral.remote.unreached import UnreachedError
 from corral.rollout.journal import OnFailure, Rollout, Step
 from tests.samples import CHAT, host, planner
 
@@ -129,7 +129,7 @@ class FakeHelper:
     asked: list[list[str]] = field(default_factory=list)
     texts: list[Any] = field(default_factory=list)
 
-    def ask(self, _: object, __: str, words: list[str], shape: Any, text: str = "") -> Any:
+    def ask(self, words: list[str], shape: Any, text: str = "", **_: object) -> Any:
         self.asked.append(words)
         if text:
             self.texts.append(json.loads(text))

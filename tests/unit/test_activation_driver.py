@@ -13,10 +13,9 @@ from corral.gateway.moves import Place
 from corral.host.activation_report import Report, told
 from corral.host.state import HostState, InstanceState
 from corral.plan.instance import InstancePlan
-from corral.remote import job
-from corral.remote.asking import UnreachedError
-from corral.remote.job import Heard, News
-from corral.rollout import activation
+from corral.remote.client import HelperClient
+from corral.remote.progress import Heard, News
+from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import Driver, longest_seconds
 from tests.samples import CHAT, LONG, host, planner
 from tests.unit.rollout_samples import OLD, FakeHelper, report
@@ -46,8 +45,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
         "confirm": [{"confirmed": True}],
     }  # fmt: skip
     helper = FakeHelper(answers)
-    monkeypatch.setattr(activation, "ask", helper.ask)
-    monkeypatch.setattr(job, "ask", helper.ask)
+    monkeypatch.setattr(HelperClient, "ask", helper.ask)
     monkeypatch.setattr("time.sleep", lambda _: None)
     return helper
 

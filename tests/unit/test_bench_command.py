@@ -19,10 +19,12 @@ from corral.cli import cli
 from corral.errors import CorralError
 from corral.host.reading import read_answer
 from corral.host.state import HostState
-from corral.remote import asking
+from corral.remote import transport
 from corral.remote.bounded import Ended
+from corral.remote.client import HelperClient
 from tests.samples import CHAT, host, plan, planner
 from tests.unit.bench_samples import measure, result
+from tests.unit.fake_client import travelling
 
 ROW = '{"n_prompt": 0, "n_gen": 128, "n_depth": 0, "samples_ts": [10.0, 11.0]}'
 BATCHED = '{"pl": 2, "pp": 512, "tg": 128, "speed_pp": 20.0, "speed_tg": 21.0}'
@@ -42,7 +44,7 @@ class FakeHost:
     starts: int = 0
     ends: Callable[[dict[str, Any]], None] = field(default=lambda _: None)
 
-    def ask(self, _host: object, _helper: str, words: list[str], shape: Any, text: str = "") -> Any:
+    def ask(self, words: list[str], shape: Any, text: str = "", **_: object) -> Any:
         return read_answer(shape, json.dumps(self._answer(words, text)))
 
     def _answer(self, words: list[str], text: str) -> Any:
@@ -68,7 +70,7 @@ class FakeHost:
 def there(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     made = FakeHost()
     made.ends = lambda _: made.done()
-    monkeypatch.setattr(job, "_ask", made.ask)
+    monkeypatch.setattr(HelperClient, "ask", made.ask)
     monkeypatch.setattr(job, "refuse_other_helper", lambda *_: None)
     return made
 
@@ -166,7 +168,7 @@ def test_a_host_that_does_not_answer_is_told(
     monkeypatch: pytest.MonkeyPatch, code: int, told: str
 ) -> None:
     ended = Ended(code, b"", b"Broken pipe\n")
-    monkeypatch.setattr(asking, "run_within", lambda *_, **__: ended)
+    monkeypatch.setattr(transport, "run_within", lambda *_, **__: ended)
     with pytest.raises(CorralError, match=told):
         job.poll(host(CHAT), "/h.pyz", "bench-chat", 0)
 
@@ -175,7 +177,8 @@ def test_a_host_that_does_not_answer_is_told(
 def test_a_host_without_this_helper_is_refused(
     monkeypatch: pytest.MonkeyPatch, sha256: str | None, what: str
 ) -> None:
-    monkeypatch.setattr(job, "call_helper", lambda *_: HostState(helper_sha256=sha256))
+    state = HostState(helper_sha256=sha256)
+    monkeypatch.setattr(job, "travelling_helper", travelling(lambda *_: state))
     with pytest.raises(CorralError, match=f"{what}\n  Next: deploy the host"):
         job.refuse_other_helper(host(CHAT), plan(CHAT))
 

@@ -17,6 +17,7 @@ from corral.host.activation_report import Row
 from corral.host.reading import read_answer
 from corral.inventory.hosts import Host
 from tests.samples import CHAT, LONG, host, plan
+from tests.unit.fake_client import travelling
 
 KEPT = {
     "profile": "chat", "gpus": [0, 1], "lengths": [512], "generated_tokens": 64,
@@ -42,8 +43,8 @@ def run(monkeypatch: pytest.MonkeyPatch, answer: Any, *words: str) -> tuple[Resu
             raise answer
         return read_answer(shape, json.dumps(answer))
 
-    monkeypatch.setattr(module, "select", lambda *_: [(host(CHAT, LONG), plan(CHAT, LONG))])
-    monkeypatch.setattr(module, "call_helper", call)
+    monkeypatch.setattr(module, "select_hosts", lambda *_: [(host(CHAT, LONG), plan(CHAT, LONG))])
+    monkeypatch.setattr(module, "travelling_helper", travelling(call))
     return CliRunner().invoke(module.baseline, ["lab-1", *words]), asked
 
 

@@ -18,6 +18,7 @@ from corral.host.reading import read_answer
 from corral.inventory.hosts import Host
 from corral.store.engine_archives import Archive, ArchiveStore
 from tests.samples import EXAMPLES
+from tests.unit.fake_client import travelling
 from tests.unit.test_archives import BYTES, KEY, archive
 
 LAB = "inventories/lab.py"
@@ -61,7 +62,9 @@ def test_releases_of_hosts_are_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
         return read_answer(shape, json.dumps([ROW, {**ROW, "users": [], "installed_at": None}]))
 
     # The package has the command under the same name.
-    monkeypatch.setattr(import_module("corral.cli.engine"), "call_helper", answers)
+    monkeypatch.setattr(
+        import_module("corral.cli.engine"), "travelling_helper", travelling(answers)
+    )
     done = run("engine", "list", "-i", LAB)
     assert done.exit_code == 1
     assert sorted(asked) == ["lab-1 releases", "lab-2 releases", "lab-3 releases"]

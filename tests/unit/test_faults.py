@@ -11,7 +11,7 @@ import pytest
 from corral.errors import CorralError
 from corral.host.answers import ANYTHING, Foreseen, JobNews
 from corral.host.fault import Fault, fault_of_text, read_fault
-from corral.remote.helper import call_helper
+from corral.remote.client import travelling_helper
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, host
 from tests.unit.helper_modules import helper_module
@@ -24,9 +24,9 @@ LINE = json.dumps({"fault": PARTS})
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer) -> CorralError:
     hosts: OddHosts = odd_hosts(tmp_path / "odd", monkeypatch)
     hosts.says("lab-1", answer)
-    monkeypatch.setattr("corral.remote.helper.project_root", lambda: ROOT)
+    monkeypatch.setattr("corral.remote.client.project_root", lambda: ROOT)
     with pytest.raises(CorralError) as caught:
-        call_helper(host(CHAT), "check", "{}", ANYTHING)
+        travelling_helper(host(CHAT)).ask(["check"], ANYTHING, "{}")
     return caught.value
 
 
@@ -74,7 +74,7 @@ def test_news_of_a_failed_job_are_read_in_parts_and_as_text() -> None:
 
 def test_what_stands_against_an_activation_is_shown_without_next_steps() -> None:
     texts = ("no room. Next: stop one", "no port")
-    assert Foreseen(how=None, obstacles=texts).against == "no room. no port"
+    assert Foreseen(how=None, obstacles=texts).against == "no room"
     assert Foreseen(how=None, obstacles=texts, faults=(Fault(**PARTS),)).against == PARTS["what"]
 
 

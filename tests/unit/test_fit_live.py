@@ -17,6 +17,7 @@ from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.terminal import show
 from tests.gpu_samples import gpu, serving
 from tests.samples import CHAT, GPU, LONG, ROOT, plan
+from tests.unit.fake_client import travelling
 from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models
 from tests.unit.helper_modules import helper_module
 from tests.unit.test_cli import assert_one_message
@@ -79,7 +80,7 @@ PROCESSES = (held("corral-air.service", 15000), held("", 5000))
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
     found = Hosts()
-    monkeypatch.setattr("corral.cli.fit.call_helper", found.call)
+    monkeypatch.setattr("corral.cli.fit.travelling_helper", travelling(found.call))
     return found
 
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from corral.host import answers
 from corral.project import helper_package
-from corral.remote.helper import call_helper
+from corral.remote.client import installed_helper, travelling_helper
 from corral.remote.helper_archive import BOOTSTRAP, archive
-from corral.remote.installed import ask
 from corral.remote.ssh import quoted, ssh_command
 from facts.gpu import Gpus
 from facts.host import State
@@ -78,12 +77,12 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_both_helpers_answer_past_a_noisy_start(odd: OddHosts, tmp_path: Path, shell: str) -> None:
     odd.says("lab-1", Answer(noise=NOISE, run_by=(shell, "-c")))
-    found = call_helper(host(CHAT), "state", plan(CHAT).to_helper(), answers.STATE)
+    found = travelling_helper(host(CHAT)).ask(["state"], answers.STATE, plan(CHAT).to_helper())
     assert found.readable
     helper = tmp_path / "corral_host.pyz"
     helper.write_bytes(archive(helper_package(ROOT)))
     text = plan(CHAT).to_helper()
-    assert ask(host(CHAT), str(helper), ["state"], answers.STATE, text).readable
+    assert installed_helper(host(CHAT), str(helper)).ask(["state"], answers.STATE, text).readable
     assert all(line.startswith("python3 -I ") for line in odd.asked("lab-1"))
 
 
@@ -98,9 +97,9 @@ def test_nothing_is_imported_from_the_login_folder(
     (home / "sitecustomize.py").write_text("print('imported from PYTHONPATH')")
     monkeypatch.setenv("PYTHONPATH", str(home))
     document, shape = plan(CHAT).to_helper(), answers.STATE
-    monkeypatch.setattr("corral.remote.helper.project_root", lambda: EXAMPLES)
+    monkeypatch.setattr("corral.remote.client.project_root", lambda: EXAMPLES)
     monkeypatch.chdir(home)
-    assert call_helper(host(CHAT), "state", document, shape).readable
+    assert travelling_helper(host(CHAT)).ask(["state"], shape, document).readable
 
 
 def test_sudo_is_quoted_as_well() -> None:

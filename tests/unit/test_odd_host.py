@@ -16,10 +16,10 @@ from pydantic import TypeAdapter
 from corral.errors import CorralError
 from corral.host import answers
 from corral.host.reading import UnreadableError, read_answer
-from corral.remote.asking import UnreachedError
-from corral.remote.installed import ask
-from corral.remote.job import follow
-from corral.rollout import held, locks
+from corral.remote import lease
+from corral.remote.client import installed_helper
+from corral.remote.unreached import UnreachedError
+from corral.rollout import locks
 from corral.rollout.locks import Holds
 from corral.rollout.staging import look
 from corral.store.api_keys import KeyFile
@@ -118,30 +118,31 @@ def test_the_looks_of_a_rollout_go_on_past_an_odd_host(hosts: OddHosts) -> None:
 def test_a_silent_host_counts_as_not_reached(hosts: OddHosts) -> None:
     hosts.says("lab-1", ODD["silence"])
     with pytest.raises(UnreachedError, match="no answer within 2 s"):
-        ask(host(CHAT), "/h.pyz", ["poll", "x", "0"], answers.NEWS)
+        installed_helper(host(CHAT), "/h.pyz").poll("x", 0)
 
 
 def test_a_job_that_is_followed_ends_with_the_error_of_an_odd_host(
     hosts: OddHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts.says("lab-1", ODD["a list"])
-    monkeypatch.setattr("corral.remote.job.ERRORS_SECONDS", 0)
+    monkeypatch.setattr("corral.remote.client.ERRORS_SECONDS", 0)
+    client = installed_helper(host(CHAT), "/h")
     with pytest.raises(CorralError, match="not readable"):
-        follow(host(CHAT), "/h", "x", run=None, patience_seconds=9, hear=lambda _: None)
+        client.follow("x", patience_seconds=9, hear=lambda _: None)
 
 
 @pytest.mark.parametrize("odd", ["null", "nothing", "too much", "silence", "refused", "not UTF-8"])
 def test_a_lock_that_an_odd_host_does_not_hold_is_not_held(
     hosts: OddHosts, monkeypatch: pytest.MonkeyPatch, odd: str
 ) -> None:
-    monkeypatch.setattr(held, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(lease, "ANSWER_SECONDS", 1)
     hosts.says("lab-1", ODD[odd])
     with pytest.raises(CorralError, match="^lab-1: "):
         Holds([(host(CHAT), plan(CHAT))], by="ann", rollout="r").__enter__()
 
 
 def test_a_host_that_never_lets_go_is_cut(hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "_END_SECONDS", 0.1)
     monkeypatch.setattr(locks, "_SECONDS_BETWEEN_SIGNS", 0.1)
     noise = b"Welcome to lab-1!\n"
     hosts.says("lab-1", Answer(b'{"held": true}\n', noise=noise, stays_seconds=FOREVER))

@@ -10,9 +10,9 @@ import pytest
 from corral.errors import CorralError
 from corral.host.answers import ANYTHING
 from corral.host.checks import Check, failures
-from corral.remote import asking
+from corral.remote import transport
 from corral.remote.bounded import Ended
-from corral.remote.helper import call_helper
+from corral.remote.client import travelling_helper
 from corral.remote.ssh import ssh_command
 from tests.samples import CHAT, EXAMPLES, LONG, host, plan
 
@@ -49,7 +49,7 @@ def test_remote_words_stay_words_and_sudo_is_used_where_asked() -> None:
 def answering(monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str = "") -> None:
     ended = Ended(code, out.encode(), err.encode())
     monkeypatch.chdir(EXAMPLES)
-    monkeypatch.setattr(asking, "run_within", lambda *_, **__: ended)
+    monkeypatch.setattr(transport, "run_within", lambda *_, **__: ended)
 
 
 def test_the_machine_itself_needs_no_ssh() -> None:
@@ -60,7 +60,7 @@ def test_the_machine_itself_needs_no_ssh() -> None:
 
 def test_the_helper_answers_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, 0, '{"ready": ["chat"]}\n')
-    assert call_helper(host(CHAT), "ready", "{}", ANYTHING) == {"ready": ["chat"]}
+    assert travelling_helper(host(CHAT)).ask(["ready"], ANYTHING, "{}") == {"ready": ["chat"]}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_host_that_gives_no_answer_is_named(
 ) -> None:
     answering(monkeypatch, code, out, err)
     with pytest.raises(CorralError, match=said) as caught:
-        call_helper(host(CHAT), "check", "{}", ANYTHING)
+        travelling_helper(host(CHAT)).ask(["check"], ANYTHING, "{}")
     assert caught.value.where == "lab-1"
 
 

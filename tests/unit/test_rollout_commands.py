@@ -21,7 +21,8 @@ from corral.host.activation_report import Report
 from corral.host.answers import FoundInstance
 from corral.host.state import HostState
 from corral.inventory.hosts import Inventory
-from corral.rollout import activation, pruning
+from corral.remote.client import HelperClient
+from corral.rollout import activation
 from corral.rollout.begin import Fleet
 from corral.rollout.journal import Journals, Rollout
 from corral.rollout.staging import Member
@@ -155,7 +156,7 @@ def test_a_converged_rollout_removes_what_nothing_uses_any_more(
 ) -> None:
     cut = CorralError("b", "not reached", "wait")
     hosts = FakeHelper({"prune": [["/opt/corral/engines/e/old"], []]})
-    monkeypatch.setattr(pruning, "ask", hosts.ask)
+    monkeypatch.setattr(HelperClient, "ask", hosts.ask)
     assert begin("-y").exit_code == 10
     assert hosts.asked == []
     begin.exit_code = 0
@@ -196,8 +197,7 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
         monkeypatch.setattr(module, "reach", lambda *_: [target("a")])
     monkeypatch.setattr(history_module, "reach_one", lambda *_: target("a"))
     monkeypatch.setattr(revert_module, "as_kept", lambda *_, **__: pair("a")[1])
-    monkeypatch.setattr(activation, "ask", made.ask)
-    monkeypatch.setattr(history_module, "ask", made.ask)
+    monkeypatch.setattr(HelperClient, "ask", made.ask)
     return made
 
 

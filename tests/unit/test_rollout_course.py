@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from corral.errors import CorralError
-from corral.remote.asking import UnreachedError
+from corral.remote.unreached import UnreachedError
 from corral.rollout.health import Health
 from corral.rollout.journal import Rollout
 from corral.rollout.run import Course, Means

@@ -20,7 +20,7 @@ from corral.paths import default_rollouts_folder
 from corral.plan.host import HostPlan
 from corral.planning.fleet import fleet_of
 from corral.planning.waves import waves
-from corral.remote.asking import UnreachedError
+from corral.remote.unreached import UnreachedError
 from corral.rollout import begin, health, locks, staging, steps
 from corral.rollout.activation import NoGateway
 from corral.rollout.begin import Fleet, Wanted
@@ -63,7 +63,7 @@ def as_host(monkeypatch: pytest.MonkeyPatch, script: str, log: Path) -> list[lis
         asked.append(words)
         return [sys.executable, "-c", script, str(log)]
 
-    monkeypatch.setattr(locks, "ssh_command", command)
+    monkeypatch.setattr("corral.remote.lease.ssh_command", command)
     return asked
 
 
@@ -256,7 +256,7 @@ def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
     old = {**new, "quant": "F16", "argv": argv}
     helper = FakeHelper({"history": [[report("a")]], "generation": [{"plan": old}]})
     helper.answers["foresee"] = [{"how": "in place"}]
-    monkeypatch.setattr("corral.rollout.activation.ask", helper.ask)
+    monkeypatch.setattr("corral.remote.client.HelperClient.ask", helper.ask)
     state = settled(plan, {"chat": "k"})
     before = state.instances["chat"].model_copy(update={"installed_generation": OLD})
     state = state.model_copy(update={"instances": {"chat": before}})
@@ -298,7 +298,7 @@ def test_a_step_goes_as_its_host_decides(
 
     found, plan = pair("a")
     helper = FakeHelper({"history": [[report("a")]], "foresee": [answer]})
-    monkeypatch.setattr("corral.rollout.activation.ask", helper.ask)
+    monkeypatch.setattr("corral.remote.client.HelperClient.ask", helper.ask)
     state = settled(plan, {"chat": "k"})
     differs = ("its keys were replaced since it started",)
     now = state.instances["chat"].model_copy(update={"differs": differs, "serves": False})
@@ -324,7 +324,7 @@ ROW = {"instance": "chat", "check": "health", "detail": "503"}
 @pytest.fixture
 def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
     made = FakeHelper({"check": [[{**ROW, "ok": True}]]})
-    monkeypatch.setattr(health, "ask", made.ask)
+    monkeypatch.setattr("corral.remote.client.HelperClient.ask", made.ask)
     monkeypatch.setattr("time.sleep", lambda _: None)
     return made
 

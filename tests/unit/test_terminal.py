@@ -15,7 +15,7 @@ from rich.console import Console
 from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
 from corral.host.activation_report import Report, Row
-from corral.remote.job import News
+from corral.remote.progress import News
 from corral.rollout.journal import Rollout
 from corral.rollout.page import page
 from corral.rollout.staging import run_pyinfra

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
-from corral.remote.asking import UnreachedError
-from corral.remote.helper import run_on
+from corral.remote.run import run_on
 from corral.remote.ssh import typed_command
-from corral.remote.unreached import unreached
+from corral.remote.unreached import UnreachedError, unreached
 from corral.rollout.locks import Holds
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, host, plan
@@ -216,21 +215,21 @@ def test_root_is_reached_by_all_that_the_data_says() -> None:
 
 def test_an_error_of_the_host_itself_is_none_of_its_login(hosts: OddHosts) -> None:
     from corral.host.answers import ANYTHING
-    from corral.remote.installed import ask
+    from corral.remote.client import installed_helper
 
     hosts.says("lab-1", Answer(err=b"chat: no such key. Next: deploy it\n", code=1))
     with pytest.raises(CorralError, match="no such key") as caught:
-        ask(host(CHAT), "/h.pyz", ["poll"], ANYTHING)
+        installed_helper(host(CHAT), "/h.pyz").ask(["poll"], ANYTHING)
     assert caught.value.next_step == "deploy it"
 
 
 def test_no_message_is_a_document_or_a_traceback(hosts: OddHosts) -> None:
     from corral.host.answers import ANYTHING
-    from corral.remote.installed import ask
+    from corral.remote.client import installed_helper
 
     document = '{"instances": ' + "[1]" * 5000
     told = f"Traceback (most recent call last):\n  File x\nPermissionError: 13 {document}\n"
     hosts.says("lab-1", Answer(err=told.encode(), code=1))
     with pytest.raises(CorralError, match="^lab-1: its helper failed: PermissionError") as caught:
-        ask(host(CHAT), "/h.pyz", ["poll"], ANYTHING)
+        installed_helper(host(CHAT), "/h.pyz").ask(["poll"], ANYTHING)
     assert len(str(caught.value)) < 500

@@ -1,4 +1,4 @@
-"""Reach hosts with the system's ssh: with a helper that travels, or any command."""
+"""Run any command on a host with this terminal, and work on many hosts at once."""
 
 from __future__ import annotations
 
@@ -8,46 +8,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TypeVar
 
-from pydantic import TypeAdapter
-
 from corral.inventory.hosts import Host
-from corral.project import helper_package, project_root
-from corral.remote.asking import SSH_FAILED, ask_helper
-from corral.remote.helper_archive import BOOTSTRAP, encoded
 from corral.remote.root import refused
 from corral.remote.ssh import ssh_command
-from corral.remote.unreached import see_that_ssh_works, unreached
+from corral.remote.transport import SSH_FAILED
+from corral.remote.unreached import unreached
 from corral.terminal import Held, pass_on, say
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def call_helper(
-    host: Host,
-    command: str,
-    document: str,
-    shape: TypeAdapter[T],
-    *,
-    seconds: float | None = None,
-    secret: bool = False,
-) -> T:
-    """Run the helper of this checkout on a host and give its answer. Raises CorralError.
-
-    The helper travels on standard input: a host with an older one, or none, answers as well.
-    + document: JSON, which follows it there; + seconds: for the answer, where the usual is not it
-    + secret: no message shows what came
-    """
-    return ask_helper(
-        host,
-        ["python3", "-I", "-c", BOOTSTRAP, command],
-        f"{encoded(helper_package(project_root()))}\n{document}",
-        shape,
-        command=command,
-        seconds=seconds,
-        secret=secret,
-        otherwise=f"{see_that_ssh_works(host)}, or deploy the host",
-    )
 
 
 # The first line of standard error that is not of ssh(1) or sudo: until it comes the command has not

@@ -12,8 +12,9 @@ import time
 from corral.errors import CorralError
 from corral.host.fault import read_fault
 from corral.inventory.hosts import Host
-from corral.remote.asking import SSH_FAILED
 from corral.remote.root import refused
+from corral.remote.ssh import ssh_command
+from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
 
 # Until the host says that it is held, or why not; the same to let go.
@@ -31,12 +32,17 @@ class NoHelperError(CorralError):
     """Nothing of Corral's is on a host yet: no lock can be held, and there is nothing to keep."""
 
 
-class Held:
-    """Taken when it is made. Raises CorralError of the host when it cannot be."""
+class Lease:
+    """The helper's `hold`, for as long as this connection lasts and gives signs of life.
 
-    def __init__(self, host: Host, command: list[str], document: str) -> None:
+    + helper: path of the installed one; + document: who holds, for which rollout
+
+    Taken when it is made. Raises CorralError of the host when it cannot be.
+    """
+
+    def __init__(self, host: Host, helper: str, document: str) -> None:
         self._process = subprocess.Popen(
-            command, bufsize=0,
+            ssh_command(host, ["python3", "-I", helper, "hold"]), bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
