@@ -526,7 +526,7 @@ def test_new_keys_of_a_member_fail_no_request_and_go_as_planned(
         with one_more_key(lab):
             ((name, (step, report)),) = rolled_out(lab, tmp_path / "one").items()
         assert name == SERVERS[0]
-        assert step["changes"] == ["its keys were replaced since it started"]
+        assert step["changes"] == ["its keys are to be replaced"]
         assert step["how"] == f"{report['how']}, drained at its gateway"
         assert report["how"] == "in place"
         assert lab.pid("lab-1", "tiny-chat") not in (0, running)
