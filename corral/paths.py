@@ -50,6 +50,12 @@ def unit_name(instance: str) -> str:
     return f"corral-{instance}.service"
 
 
+def credential_path(unit: str) -> str:
+    """Where the process of a unit reads its api keys, which LoadCredential= puts there."""
+    # The specifier %d, written out.
+    return f"/run/credentials/{unit}/api-keys"
+
+
 HOST_PATHS = HostPaths()
 
 # The XDG Base Directory Specification 0.8 on every system: folders are where they always were.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from corral.engines import engine_module
 from corral.export.subject import Subject
 from corral.export.templates import render
 
@@ -29,10 +28,13 @@ def script(subject: Subject, templates: Path) -> str:
 
 def _lines(subject: Subject) -> list[str]:
     """Flags with their values, a line each; what the script's variables say is left to them."""
-    words, says = [shlex.quote(word) for word in subject.argv()], engine_module(subject.kind).says
-    words[0] = '"$program"'
-    words[words.index(says["model"]) + 1] = '"$model"'
-    words[words.index(says["keys"]) + 1] = '"$keys"'
+    instance = subject.instance
+    variables = {
+        instance.argv[0]: '"$program"',
+        instance.shards[0]: '"$model"',
+        instance.credential_path: '"$keys"',
+    }
+    words = [variables.get(word) or shlex.quote(word) for word in instance.argv]
     lines: list[str] = []
     for word in words:
         if lines and not word.startswith("-") and lines[-1].startswith("--"):

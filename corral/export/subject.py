@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from corral.catalog.entries import EngineKind
-from corral.engines import engine_module
 from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
 from corral.schema import Frozen
@@ -30,18 +29,11 @@ class Subject(Frozen):
     @property
     def locks_memory(self) -> bool:
         """Whether the unit may lock the weights in memory."""
-        return "LimitMEMLOCK=infinity" in self._lines
+        return self.instance.locks_memory
 
-    def argv(self, **values: str) -> list[str]:
-        """The command line, with other values for what some of its flags say: ``keys="/x"``.
-
-        + values: by what is said, see ``Engine.says``
-        """
-        words, says = list(self.instance.argv), engine_module(self.kind).says
-        for what, value in values.items():
-            words[words.index(says[what]) + 1] = value
-        return words
-
-    @property
-    def _lines(self) -> list[str]:
-        return self.instance.unit_text.splitlines()
+    def argv(self, *, keys: str, address: str | None = None) -> list[str]:
+        """The command line, with other keys, and perhaps another address to listen on."""
+        others = {self.instance.credential_path: keys}
+        if address:
+            others[str(self.instance.endpoint.address)] = address
+        return [others.get(word, word) for word in self.instance.argv]

@@ -44,12 +44,21 @@ class ActivationPlan(Frozen):
 
     + how: auto decides on the host, from what fits; + spare: None for a unix socket
     + confirm_seconds: for the controller to confirm a gated generation, else it is reverted
+    + limit_seconds, side_by_side_limit_seconds: longer than all of it may take, its revert
+      included; then the host settles it. 0 in plans of versions that did not say
     """
 
     how: Literal["auto", "in-place", "side-by-side"] = "auto"
     spare: SparePlan | None = None
     drain_seconds: int = 60
     confirm_seconds: int = 120
+    limit_seconds: int = 0
+    side_by_side_limit_seconds: int = 0
+
+    @property
+    def longest_seconds(self) -> int:
+        """The longest that it may take, whichever way the host decides."""
+        return max(self.limit_seconds, self.side_by_side_limit_seconds)
 
 
 class InstancePlan(Frozen):
@@ -57,6 +66,13 @@ class InstancePlan(Frozen):
 
     + environment: variables that its unit sets, as they stand there (``%C`` is /var/cache)
     + file_sha256: of each file that Corral writes for its start, by path; not of its keys
+    + credential_path: where the server's process reads its keys, as its arguments say
+    + release_folder: of the engine release that it runs; + engine: that engine's name
+    + weights_mapped: weights are mapped from their files, and may leave memory again
+    + locks_memory: the unit may lock them there
+    + drafts_tokens: what drafts tokens has KV cache and compute buffers of its own
+
+    Of these, plans of versions before they were part of a plan have none: "" or the default.
     """
 
     name: str
@@ -67,6 +83,7 @@ class InstancePlan(Frozen):
     generation: str
     folder: str
     key_path: str
+    credential_path: str = ""
     kind: EngineKind
     argv: tuple[str, ...]
     environment: dict[str, str] = {}
@@ -75,7 +92,9 @@ class InstancePlan(Frozen):
     profile: str
     model: str
     quant: str
+    engine: str = ""
     release: str
+    release_folder: str = ""
     shards: tuple[str, ...]
     context_tokens_per_slot: int
     slots: int
@@ -88,6 +107,9 @@ class InstancePlan(Frozen):
     metrics: bool
     keyed_routes: tuple[str, ...]
     uses_gpu: bool
+    weights_mapped: bool = True
+    locks_memory: bool = False
+    drafts_tokens: bool = False
     ready_timeout_seconds: int
     gate: GatePlan = GatePlan()
     reference_text: str | None = None

@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.errors import CorralError
 from corral.fit.host import Placed
-from corral.paths import HostPaths, unit_name
-from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan
+from corral.inventory.hosts import InstanceSpec
+from corral.paths import HostPaths, credential_path, unit_name
+from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan, SparePlan
 from corral.plan.placement import ResolvedPlacement
 from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.gate import plan_gate
+from corral.planning.limits import limited
 from corral.planning.request import Requested
-from corral.planning.spare import plan_spare
 from corral.planning.unit import UnitValues, render_unit
 from corral.schema import Frozen
 
 GIB = 1024**3
+# Of the name of a spare server, in its unit and its folders.
+_SPARE = "-spare"
 
 
 class InstancePlanner(Frozen):
@@ -45,6 +49,15 @@ class InstancePlanner(Frozen):
         values = self._unit_values(asked, release, shards[0], placement, generation)
         unit_path = self.paths.unit_file(asked.spec.name)
         unit_text = self._render(values, generation)
+        model, ready = shards[0].path, _ready_seconds(profile, shards)
+        gate = plan_gate(
+            asked,
+            release,
+            model=model,
+            placement=placement,
+            generation_folder=self._generation_folder(asked, generation),
+        )
+        spare = self._spare(asked, release, shards[0], placement, generation)
         return InstancePlan(
             name=asked.spec.name,
             unit=unit_name(asked.spec.name),
@@ -54,6 +67,7 @@ class InstancePlanner(Frozen):
             generation=generation,
             folder=self._folder(asked),
             key_path=values.key_path,
+            credential_path=credential_path(unit_name(asked.spec.name)),
             kind=asked.kind,
             argv=values.argv,
             environment=values.environment,
@@ -62,7 +76,9 @@ class InstancePlanner(Frozen):
             profile=asked.spec.profile,
             model=asked.model,
             quant=asked.quant,
+            engine=release.engine,
             release=release.key,
+            release_folder=release.folder,
             shards=tuple(shard.path for shard in shards),
             context_tokens_per_slot=profile.context_tokens_per_slot,
             slots=profile.slots,
@@ -72,7 +88,7 @@ class InstancePlanner(Frozen):
             fit_argv=engine_module(asked.kind).fit_argv(
                 profile,
                 programs=f"{release.folder}/bin",
-                model=shards[0].path,
+                model=model,
                 placement=placement,
             ),
             chat_template=asked.chat_template,
@@ -80,15 +96,12 @@ class InstancePlanner(Frozen):
             metrics=profile.metrics,
             keyed_routes=engine_module(asked.kind).keyed_routes(profile),
             uses_gpu=asked.wants_gpu,
-            ready_timeout_seconds=profile.ready_timeout_seconds or _ready_timeout_seconds(shards),
-            activation=self._activation(asked, values, generation),
-            gate=plan_gate(
-                asked,
-                release,
-                model=shards[0].path,
-                placement=placement,
-                generation_folder=self._generation_folder(asked, generation),
-            ),
+            weights_mapped=profile.load_mode == "mmap",
+            locks_memory=values.locks_memory,
+            drafts_tokens=bool(profile.mtp_draft_tokens),
+            ready_timeout_seconds=ready,
+            activation=limited(_activation(asked.spec, spare), ready_seconds=ready, gate=gate),
+            gate=gate,
             reference_text=asked.reference,
         )
 
@@ -104,20 +117,27 @@ class InstancePlanner(Frozen):
             texts[str(self._template_path(asked, generation))] = asked.chat_template
         return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
-    def _activation(self, asked: Requested, values: UnitValues, generation: str) -> ActivationPlan:
-        spec = asked.spec
-        return ActivationPlan(
-            how=spec.activation,
-            spare=plan_spare(
-                values,
-                port=spec.planned_spare_port,
-                says=engine_module(asked.kind).says,
-                generation=generation,
-                units=self.paths.units,
-                templates=self.templates,
-            ),
-            drain_seconds=spec.drain_seconds,
-            confirm_seconds=spec.confirm_seconds,
+    def _spare(
+        self,
+        asked: Requested,
+        release: ReleasePlan,
+        first_shard: ShardPlan,
+        placement: ResolvedPlacement,
+        generation: str,
+    ) -> SparePlan | None:
+        """The same server once more on a spare port; None where it listens on a unix socket."""
+        port = asked.spec.planned_spare_port
+        if port is None or self._endpoint(asked).port is None:
+            return None
+        values = self._unit_values(
+            asked, release, first_shard, placement, generation, spare_port=port
+        )
+        return SparePlan(
+            unit=unit_name(values.instance),
+            unit_path=self.paths.unit_file(values.instance),
+            unit_text=self._render(values, generation),
+            argv=values.argv,
+            endpoint=values.endpoint,
         )
 
     def _unit_values(
@@ -127,8 +147,12 @@ class InstancePlanner(Frozen):
         first_shard: ShardPlan,
         placement: ResolvedPlacement,
         generation: str,
+        *,
+        spare_port: int | None = None,
     ) -> UnitValues:
-        endpoint = self._endpoint(asked)
+        name, endpoint = asked.spec.name, self._endpoint(asked)
+        if spare_port:
+            name, endpoint = f"{name}{_SPARE}", Endpoint(address=endpoint.address, port=spare_port)
         module = engine_module(asked.kind)
         argv = module.argv(
             asked.profile,
@@ -136,14 +160,13 @@ class InstancePlanner(Frozen):
             model=first_shard.path,
             alias=asked.profile.alias or asked.model,
             endpoint=endpoint,
-            # Where LoadCredential= puts it: the specifier %d, written out.
-            key_file=f"/run/credentials/{unit_name(asked.spec.name)}/api-keys",
+            key_file=credential_path(unit_name(name)),
             placement=placement,
             chat_template_file=self._template_path(asked, generation),
         )
         return UnitValues(
             host=asked.host.name,
-            instance=asked.spec.name,
+            instance=name,
             profile=asked.spec.profile,
             argv=argv,
             key_path=self.paths.key_file(asked.spec.name),
@@ -192,8 +215,19 @@ class InstancePlanner(Frozen):
         return Endpoint(address=spec.address, port=spec.port)
 
 
-def _ready_timeout_seconds(shards: Sequence[ShardPlan]) -> int:
-    """Five minutes, and twenty seconds for each GiB to be read."""
+def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:
+    return ActivationPlan(
+        how=spec.activation,
+        spare=spare,
+        drain_seconds=spec.drain_seconds,
+        confirm_seconds=spec.confirm_seconds,
+    )
+
+
+def _ready_seconds(profile: Profile, shards: Sequence[ShardPlan]) -> int:
+    """Five minutes, and twenty seconds for each GiB to be read, unless the profile says."""
+    if profile.ready_timeout_seconds:
+        return profile.ready_timeout_seconds
     return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
 
 

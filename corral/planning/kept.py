@@ -16,6 +16,7 @@ from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, Endpoint, InstancePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
+from corral.planning.limits import limited
 
 # Never believed, as commands act on them.
 _BY_NAME = {"name", "unit"}
@@ -56,7 +57,12 @@ def _instance(name: str, document: Mapping[str, Any]) -> InstancePlan:
         except ValidationError:
             continue
         values[key] = document[key]
-    return InstancePlan.model_validate(values)
+    found = InstancePlan.model_validate(values)
+    if found.activation.limit_seconds:
+        return found
+    # Kept by a version that decided it twice, on the host and here.
+    limits = limited(found.activation, ready_seconds=found.ready_timeout_seconds, gate=found.gate)
+    return found.model_copy(update={"activation": limits})
 
 
 def _nothing(name: str) -> dict[str, Any]:

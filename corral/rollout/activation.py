@@ -28,11 +28,6 @@ from corral.remote.client import REPLACED, HelperClient, current_operator, insta
 from corral.remote.progress import Hear, News
 from corral.remote.unreached import UnreachedError
 
-# For golden prompts, speed, and all that has no limit of its own in the plan.
-_GATE_SECONDS = 600
-# In a revert, for a port that is taken or a cable that is out: see
-# files/corral_host/activation/start_again.py.
-_OBSTACLE_SECONDS = 300
 _WITHOUT_RESULT = ("it ended without a result", REPLACED.what)
 _PAUSE_SECONDS = 3
 
@@ -171,7 +166,7 @@ class Driver:
         job = f"activate-{instance.name}"
         before = self._newest(instance)
         run = self._helper.start(job, kind, spec).run
-        patience, waited = longest_seconds(instance), _Waited()
+        patience, waited = instance.activation.longest_seconds, _Waited()
         try:
             hear = self._listener(instance, place, waited)
             news = self._helper.follow(job, hear=hear, run=run, patience_seconds=patience)
@@ -232,7 +227,7 @@ class Driver:
         name = f"{self.host.name}/{instance.name}"
         if news.answer:
             return self._own(instance, as_answer(answers.REPORT, news.answer, where=name))
-        told, deadline = news.wrong.text, time.monotonic() + longest_seconds(instance)
+        told, deadline = news.wrong.text, time.monotonic() + instance.activation.longest_seconds
         while told.startswith(_WITHOUT_RESULT) and time.monotonic() < deadline:
             try:
                 if found := kept():
@@ -295,14 +290,6 @@ def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str | None)
     document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
     client = installed_helper(host, plan.paths.helper)
     return client.ask(["generation"], answers.KEPT, json.dumps(document)).plan.model_dump()
-
-
-def longest_seconds(instance: InstancePlan) -> int:
-    """How long an activation of it may take, its revert included."""
-    ways = instance.activation
-    once = instance.ready_timeout_seconds + _GATE_SECONDS + instance.gate.soak_seconds
-    waits = 2 * ways.drain_seconds + ways.confirm_seconds + _OBSTACLE_SECONDS
-    return 2 * once + waits
 
 
 def _spec(plan: HostPlan, instance: InstancePlan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from corral.plan.instance import InstancePlan
 from corral.remote.client import HelperClient
 from corral.remote.progress import Heard, News
 from corral.remote.unreached import UnreachedError
-from corral.rollout.activation import Driver, longest_seconds
+from corral.rollout.activation import Driver
 from tests.samples import CHAT, LONG, host, planner
 from tests.unit.rollout_samples import OLD, FakeHelper, report
 
@@ -146,7 +146,7 @@ def test_a_host_that_stays_silent_is_told_of_with_what_it_will_do(
     with pytest.raises(CorralError, match="goes on by itself") as caught:
         Driver(HOST, PLAN).activate(CHAT_PLAN)
     assert "nobody confirms within 120 s" in caught.value.what
-    assert clock.now >= longest_seconds(CHAT_PLAN)
+    assert clock.now >= CHAT_PLAN.activation.longest_seconds
 
 
 def test_patience_begins_anew_with_each_answer(
@@ -154,7 +154,7 @@ def test_patience_begins_anew_with_each_answer(
 ) -> None:
     cuts = [one for _ in range(5) for one in (CUT, news("gate"))]
     there.answers["poll"] = [*cuts, ended(report("a"))]
-    monkeypatch.setattr("time.monotonic", Clock(longest_seconds(CHAT_PLAN) / 4))
+    monkeypatch.setattr("time.monotonic", Clock(CHAT_PLAN.activation.longest_seconds / 4))
     assert Driver(HOST, PLAN).activate(CHAT_PLAN).ok
 
 

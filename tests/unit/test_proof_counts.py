@@ -73,8 +73,7 @@ def test_weights_that_the_engine_repacks_are_not_mapped(host: ProofHost) -> None
 
 def test_a_draft_block_computes_beside_what_the_engine_counts(host: ProofHost) -> None:
     plan = with_need(host.plan({**CHAT, "gpus": [0]}, **ON_GPUS), NEED)
-    argv = (*plan.instances[0].argv, "--spec-type", "draft-mtp")
-    plan = with_instances(plan, argv=argv)
+    plan = with_instances(plan, drafts_tokens=True)
     host.gpus(40000, 40000)
     for compute_mib, counted_mib in ((1500, 1500), (500, 900)):
         host.tool(plan, f"CUDA0 1 1 {compute_mib} \nHost 1 1 1 ")

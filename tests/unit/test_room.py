@@ -100,23 +100,6 @@ def test_in_main_memory_mapped_weights_of_others_take_nothing(
     assert room.host_room(instance("me"), [locked])["there"] == 20000 + 300 - 9000
 
 
-@pytest.mark.parametrize(
-    ("argv", "mapped"),
-    [
-        (["--load-mode", "mmap"], True),
-        (["--load-mode", "none"], False),
-        (["--load-mode", "mmap+mlock"], False),
-        (["--ctx-size", "1"], True),
-        (["--no-mmap"], False),
-        (["--mlock"], False),
-    ],
-)
-def test_how_weights_are_loaded_is_read_from_the_command_line(
-    room: Any, argv: list[str], mapped: bool
-) -> None:
-    assert room.is_mapped({"argv": argv}) is mapped
-
-
 def status(**kib: int) -> str:
     lines = [f"{name}:\t{value} kB" for name, value in {"VmLck": 0, **kib}.items()]
     return "\n".join(["Name:\tllama-server", *lines, "Threads:\t3"])

@@ -13,6 +13,7 @@ from corral_host.instance.unit_changes import STALE
 from corral_host.instance.unit_file import installed_generation
 from corral_host.nvidia import nvidia_smi
 from corral_host.packets import redirect
+from corral_host.plans.fields import engine, release_folder
 from corral_host.release.manifest import check_contents
 from corral_host.release.releases import MANIFEST
 from corral_host.release.whole import release_is_whole
@@ -63,7 +64,7 @@ def receipt(folder):
 
 def refuse_broken(plan):
     """A generation that is on this host: its release byte by byte, its weights by receipt."""
-    refuse_changed_release(Path(plan["argv"][0]).parent.parent)
+    refuse_changed_release(release_folder(plan))
     for path in plan["shards"]:
         receipt = read_json(receipt_path({"path": path}))
         if not receipt or not shard_is_proved({"path": path, "sha256": receipt["sha256"]}):
@@ -151,9 +152,8 @@ def room(spec):
 
 
 def placed(instance, spec):
-    engine = Path(instance["argv"][0]).parent.parent.parent.name
     serves = not set(instance_state(instance)["differs"]) - AROUND_IT
-    return {**instance, "host": spec["host"], "engine": engine, "serves": serves}
+    return {**instance, "host": spec["host"], "engine": engine(instance), "serves": serves}
 
 
 def decide(spec, before, rows):

@@ -1,9 +1,8 @@
 """The operator's revert: to a generation that this host has, from what is on it alone."""
 
-from pathlib import Path
-
 from corral_host.activation.activate import activate
 from corral_host.instance.history import before, instance_folder, plan_of
+from corral_host.plans.fields import release_folder
 from corral_host.release.releases import MANIFEST
 from corral_host.system.commands import read_json
 from corral_host.weights.receipts import receipt_path
@@ -37,7 +36,7 @@ def neighbours(folder):
 
 
 def release_of(plan):
-    folder = Path(plan["argv"][0]).parent.parent
+    folder = release_folder(plan)
     manifest = read_json(folder / MANIFEST) or {}
     return {"key": plan["release"], "folder": str(folder), "engine": manifest.get("engine")}
 

@@ -6,6 +6,7 @@ The timer fires when the job is stuck; the unit also runs at boot, after a reboo
 import sys
 from pathlib import Path
 
+from corral_host.plans import fields
 from corral_host.system.commands import output, quiet, write_atomic
 
 # Beside what the plan allows for: commands of systemd, a gate's requests, writing things down.
@@ -53,6 +54,11 @@ def guard_paths(units, instance):
 
 def limit_seconds(task):
     """Longer than all that an activation and its revert may take."""
+    return fields.limit_seconds(task["after"], task["how"]) or limit_of_earlier(task)
+
+
+def limit_of_earlier(task):
+    """The same for a generation that was staged before its plan said so."""
     after, measured = task["after"], task["after"]["gate"]
     gate = GATE_SECONDS + measured["soak_seconds"]
     gate += MEASURED_SECONDS * sum(1 for part in ("speed", "perplexity") if measured[part])

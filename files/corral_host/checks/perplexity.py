@@ -4,13 +4,13 @@ Measured before the server starts: weights and server would not fit beside each 
 """
 
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
 from corral_host import engines
 from corral_host.checks.program_unit import NOT_OURS, PROPERTIES, TRIES, last
 from corral_host.instance.gate_rows import gate_plan, row
+from corral_host.plans.fields import environment
 from corral_host.system.commands import HostError, say
 
 # Beyond the time to load: the longest text that anybody should wait for.
@@ -58,19 +58,12 @@ def measured(instance, plan):
 
 
 def transient(instance, seconds):
-    """A unit of its own, with the variables of the staged one; it ends with the job."""
+    """A unit of its own, with the variables of the server; it ends with the job."""
     name = instance["name"]
     job = f"corral-job-activate-{name}.service"
     properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", f"RuntimeMaxSec={seconds}"]
     words = [f"--property={value}" for value in properties]
-    words += [f"--setenv={pair}" for pair in environment(instance)]
+    variables = environment(instance).items()
+    words += [f"--setenv={name}={value}" for name, value in variables if name != NOT_OURS]
     unit = f"--unit=corral-perplexity-{name}.service"
     return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *words, "--"]
-
-
-def environment(instance):
-    folder = Path(instance["folder"]) / "generations" / instance["generation"]
-    lines = (folder / "unit").read_text().splitlines()
-    given = [line.partition("=")[2] for line in lines if line.startswith("Environment=")]
-    pairs = [pair for words in given for pair in shlex.split(words)]
-    return [pair for pair in pairs if pair.partition("=")[0] != NOT_OURS]

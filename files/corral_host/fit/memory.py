@@ -7,6 +7,7 @@ instances of the host still have to take.
 import contextlib
 from pathlib import Path
 
+from corral_host.plans.fields import weights_mapped
 from corral_host.system import kernel
 from corral_host.system.commands import HostError, show
 
@@ -73,20 +74,12 @@ def gpu_need(instance, gpu, smi):
 
 def host_need(instance):
     need = instance["need"]["host"]
-    return total(need) - (need["weights_mib"] if is_mapped(instance) else 0) if need else 0
+    return total(need) - (need["weights_mib"] if weights_mapped(instance) else 0) if need else 0
 
 
 def total(need):
     parts = ("weights_mib", "kv_mib", "compute_mib", "runtime_mib")
     return sum(need[part] for part in parts)
-
-
-def is_mapped(instance):
-    """Whether the weights are mapped from their files, and may leave memory again."""
-    argv = instance["argv"]
-    if "--load-mode" in argv:
-        return argv[argv.index("--load-mode") + 1] == "mmap"
-    return not {"--no-mmap", "--mlock"} & set(argv)
 
 
 def held_by_unit(unit):

@@ -1,8 +1,9 @@
 """Prove that instances fit on this host, with the engine's own count, before weights are here."""
 
 from corral_host import engines
-from corral_host.fit.memory import find, gpu_room, host_room, is_mapped, total
+from corral_host.fit.memory import find, gpu_room, host_room, total
 from corral_host.nvidia import nvidia_smi
+from corral_host.plans.fields import drafts_tokens, weights_mapped
 from corral_host.system.commands import HostError, as_fault
 from corral_host.weights import hub
 from corral_host.weights.headers import proof_folder, put
@@ -135,7 +136,7 @@ def host_row(instance, tool, others, notes):
     seen = tool["Host"] if tool else None
     plan = instance["need"]["host"] or NOTHING
     parts = combined(instance, plan, seen, max)
-    mapped = parts["weights_mib"] if is_mapped(instance) else 0
+    mapped = parts["weights_mib"] if weights_mapped(instance) else 0
     if mapped and seen:
         # What the engine does not count as mapped it repacks, into memory of its own.
         mapped = min(mapped, seen["weights_mib"])
@@ -160,7 +161,7 @@ def combined(instance, plan, seen, of_compute):
         return dict(plan)
     if instance["need"]["unknown"]:
         return {**seen, "runtime_mib": plan["runtime_mib"]}
-    pick = max if "--spec-type" in instance["argv"] else of_compute
+    pick = max if drafts_tokens(instance) else of_compute
     return {
         "weights_mib": max(seen["weights_mib"], plan["weights_mib"]),
         "kv_mib": max(seen["kv_mib"], plan["kv_mib"]),

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from corral_host.plans.fields import release_folder
 from corral_host.system.commands import HostError, read_json
 
 MANIFEST = "manifest.json"
@@ -40,14 +41,14 @@ def size_of(folder):
 def users(paths):
     """Folder of a release -> generations that would run from it, and processes that do."""
     found = {}
-    for program, user in [*generations(paths), *processes()]:
-        if Path(paths["engines"]) in Path(program).parents:
-            found.setdefault(str(Path(program).parent.parent), []).append(user)
+    for folder, user in [*generations(paths), *processes()]:
+        if Path(paths["engines"]) in folder.parents:
+            found.setdefault(str(folder), []).append(user)
     return found
 
 
 def generations(paths):
-    """Program and name of every generation that a link or an unfinished activation names."""
+    """Release folder and name of every generation that a link or an unfinished activation names."""
     for instance in sorted(Path(paths["state"]).glob("instances/*")):
         for name, generation in named_generations(instance):
             plan = read_json(generation / "plan.json")
@@ -57,7 +58,7 @@ def generations(paths):
                     "uses",
                     "run a deploy, which writes it again, or remove that generation",
                 )
-            yield plan["argv"][0], f"{instance.name} ({name})"
+            yield release_folder(plan), f"{instance.name} ({name})"
 
 
 def named_generations(instance):
@@ -70,14 +71,15 @@ def named_generations(instance):
 
 
 def processes():
-    """Programs that run; of a replaced one the kernel says ``(deleted)``."""
+    """Folders whose ``bin`` has a program that runs, replaced or not."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             program = os.readlink(process / "exe")
         except OSError:
             # It ended meanwhile, or belongs to the kernel.
             continue
-        yield program, f"pid {process.name}"
+        # Of a replaced program the kernel says ``(deleted)``, behind its name.
+        yield Path(program).parent.parent, f"pid {process.name}"
 
 
 def unused_releases(plan):

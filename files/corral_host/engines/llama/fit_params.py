@@ -23,8 +23,8 @@ TOLD_LINES = 4
 
 def ask(instance, model):
     """MiB by device and part, for the instance's own words with another path to the model."""
-    argv = list(instance["fit_argv"])
-    argv[argv.index("--model") + 1] = str(model)
+    first = instance["shards"][0]
+    argv = [str(model) if word == first else word for word in instance["fit_argv"]]
     for _ in range(TRIES):
         done = run(argv, environment(instance, model.parent))
         if done.returncode == 0 or TOLD in done.stderr:

@@ -1,0 +1,41 @@
+"""How long an activation may take before its host settles it. Pure.
+
+The host arms a timer with this, and the controller listens for as long.
+"""
+
+from __future__ import annotations
+
+from corral.plan.gate import GatePlan
+from corral.plan.instance import ActivationPlan
+
+# Requests of a gate, and of one that measures tokens per second.
+_GATE_SECONDS = 180
+_SPEED_SECONDS = 900
+# A text for perplexity, beside the time to load.
+_READING_SECONDS = 1800
+# A program that took the port, or a cable that was pulled, are waited for so long in a revert.
+_OBSTACLE_SECONDS = 300
+# Commands of systemd, writing things down.
+_MARGIN_SECONDS = 60
+# Of servers: the new one and, if it fails, the old one; side by side the new one twice.
+_STARTS, _STARTS_SIDE_BY_SIDE = 2, 3
+
+
+def limited(plan: ActivationPlan, *, ready_seconds: int, gate: GatePlan) -> ActivationPlan:
+    """The same with its limits: longer than all that an activation and its revert may take.
+
+    + ready_seconds: for one start of the server
+    """
+    each = ready_seconds + _gate_seconds(gate, ready_seconds)
+    waits = 2 * plan.drain_seconds + plan.confirm_seconds + _OBSTACLE_SECONDS + _MARGIN_SECONDS
+    limits = {
+        "limit_seconds": _STARTS * each + waits,
+        "side_by_side_limit_seconds": _STARTS_SIDE_BY_SIDE * each + waits,
+    }
+    return plan.model_copy(update=limits)
+
+
+def _gate_seconds(gate: GatePlan, ready_seconds: int) -> int:
+    speed = _SPEED_SECONDS if gate.speed else 0
+    perplexity = ready_seconds + _READING_SECONDS if gate.perplexity else 0
+    return _GATE_SECONDS + gate.soak_seconds + speed + perplexity
