@@ -28,7 +28,7 @@ if target.is_root:
     models(target)
     instances(target)  # staged, nothing restarted
     gateway(target)  # staged as well
-    if not target.host.spec.stage_only:
+    if not target.host.options.stage_only:
         activate(target)
         switch_gateway(target)
         verify(target)

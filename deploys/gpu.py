@@ -15,10 +15,14 @@ def gpu(target: Target) -> None:
     plan = target.plan
     if plan.gpus is None:
         inform(f"[{host.name}] no GPUs in the inventory: no driver is touched")
-    decision = decide(plan, target.state)
+    allow_reboot = target.host.options.allow_reboot
+    decision = decide(plan, target.state, allow_reboot=allow_reboot)
     gpu_operations.drivers(plan=plan, decision=decision, name="GPU driver and toolkit")
     if plan.gpus is None:
         return
     changes = decision.driver_changes
-    gpu_operations.restart(plan=plan, driver_changes=changes, name="Driver restart", _serial=True)
+    gpu_operations.restart(
+        plan=plan, driver_changes=changes, allow_reboot=allow_reboot, name="Driver restart",
+        _serial=True,
+    )  # fmt: skip
     gpu_operations.ready(plan=plan, driver_changes=changes, name="GPUs answer")

@@ -35,6 +35,7 @@ def _findings(target: Target) -> list[Finding]:
         target.plan,
         target.state,
         now_seconds=time.time(),
-        rollout=target.host.spec.rollout,
+        rollout=target.host.options.rollout,
+        allow_reboot=target.host.options.allow_reboot,
         has_token=has_token,
     )

@@ -88,7 +88,7 @@ class Target:
     @property
     def asker(self) -> Asker:
         """Who puts things there."""
-        return Asker(state=self.plan.paths.state, rollout=self.host.spec.rollout)
+        return Asker(state=self.plan.paths.state, rollout=self.host.options.rollout)
 
     def waiting_instances(self) -> list[InstancePlan]:
         """Instances that do not serve their planned generation with their current keys."""

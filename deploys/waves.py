@@ -68,7 +68,7 @@ def _obstacle(run: Run, host: Host) -> str:
     left_out = run.left_out or frozenset()
     if names := sorted(failed() - left_out):
         return f"{', '.join(names)} failed. Next: mend that, then run the same deploy again"
-    if left_out and not host.spec.without_failed:
+    if left_out and not host.options.without_failed:
         return (
             f"{', '.join(sorted(left_out))} failed before, or was not reached, and no service was "
             "touched. Next: mend that, or go on without with `--data without_failed=true`"
@@ -106,4 +106,4 @@ def is_settled(server: str) -> bool:
 
 def may_end(host: Host) -> bool:
     """Whether no host failed but those that are gone on without."""
-    return not failed() or host.spec.without_failed
+    return not failed() or host.options.without_failed

@@ -35,16 +35,17 @@ def drivers(plan: HostPlan, *, decision: GpuDecision) -> Commands:
 
 
 @operation()
-def restart(plan: HostPlan, *, driver_changes: bool) -> Commands:
+def restart(plan: HostPlan, *, driver_changes: bool, allow_reboot: bool = False) -> Commands:
     """Reboot a host whose installed driver is not the one that runs, and wait for it.
 
-    + driver_changes: whether this deploy changed the driver. Give ``_serial=True``: one at a time.
+    + driver_changes: whether this deploy changed the driver; + allow_reboot: whether it may reboot
+    the host. Give ``_serial=True``: one at a time.
     """
     found = _changed(plan, driver_changes)
     if found is None or not reboot_pending(found):
         host.noop("the installed driver is the one that runs")
         return
-    if not plan.gpu_setup or not plan.gpu_setup.allow_reboot:
+    if not allow_reboot:
         yield from _stop([reboot_needed(plan, found)])
         return
     yield from reboot.reboot(reboot_needed(plan, found).what)

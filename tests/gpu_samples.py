@@ -75,9 +75,7 @@ def toolkit(version: str | None) -> Toolkit:
     return Toolkit(path=f"/usr/local/cuda-{version}/bin/nvcc", version=version, used=True)
 
 
-def gpu_plan(
-    *, allow_reboot: bool = False, needs: EngineNeeds | None = None, **sources: DriverSource | None
-) -> HostPlan:
+def gpu_plan(*, needs: EngineNeeds | None = None, **sources: DriverSource | None) -> HostPlan:
     """A host with two A100 that builds for CUDA; ``debian_12=None``: the catalog has no entry."""
     given = {name.replace("_", "-"): source for name, source in sources.items()}
     known = {name: source for name, source in {SYSTEM: SOURCE, **given}.items() if source}
@@ -85,7 +83,6 @@ def gpu_plan(
         sources=known,
         toolkit="12.8",
         engines=(needs or EngineNeeds(release="llama.cpp c0c0"),),
-        allow_reboot=allow_reboot,
     )
     planned = plan(CHAT, gpus=GPU)
     return planned.model_copy(update={"gpu_setup": setup, "builds": planned.releases})
@@ -108,10 +105,12 @@ def old_driver(**changes: Any) -> GpuHost:
     return serving(**{"gpus": listed, "driver": found, **changes})
 
 
-def decided(host: GpuHost, planned: HostPlan | None = None, **changes: Any) -> GpuDecision:
+def decided(
+    host: GpuHost, planned: HostPlan | None = None, *, allow_reboot: bool = False, **changes: Any
+) -> GpuDecision:
     """What is decided about a host, with ``changes`` to the rest of its state."""
     asked = planned or gpu_plan()
-    return decide(asked, bare(asked, gpu_host=host, **changes))
+    return decide(asked, bare(asked, gpu_host=host, **changes), allow_reboot=allow_reboot)
 
 
 def finding(decision: GpuDecision) -> tuple[str, str]:

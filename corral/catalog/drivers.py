@@ -83,5 +83,4 @@ class GpuSetup(Frozen):
     sources: dict[str, DriverSource]
     toolkit: str | None
     engines: tuple[EngineNeeds, ...] = ()
-    allow_reboot: bool = False
     files: tuple[str, ...] = FILES

@@ -14,7 +14,9 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from corral.errors import CorralError
 from corral.inventory.connection import problem
 from corral.inventory.gateway import GatewaySpec
+from corral.inventory.policy import PolicyKeys
 from corral.inventory.pyinfra_files import host_data
+from corral.inventory.run_options import RunOptions
 from corral.names import GitUrl, HostName, HubUrl, safe_host_name
 from corral.schema import Frozen, parse
 
@@ -84,7 +86,7 @@ class InstanceSpec(Frozen):
 
 
 class HostSpec(Frozen):
-    """Corral's keys in the data of a host."""
+    """Corral's keys in the data of a host that are about the host itself."""
 
     instances: tuple[InstanceSpec, ...] = ()
     gpus: GpuSpec | None = None
@@ -107,16 +109,6 @@ class HostSpec(Frozen):
         default=None,
         description="where gateways reach its servers that listen on all addresses; ssh_hostname",
     )
-    allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
-    canary: bool = Field(default=False, description="changes before all others")
-    waves: tuple[int | str, ...] = Field(
-        default=(1, "20%", "100%"), description="hosts changed after each wave, or their share"
-    )
-    min_serving: int = Field(default=1, ge=0, description="members that each alias keeps")
-    soak_seconds: int = Field(default=60, ge=0, description="between the waves of a rollout")
-    stage_only: bool = Field(default=False, description="touch no service; by --data")
-    rollout: str | None = Field(default=None, description="that stages; by --data")
-    without_failed: bool = Field(default=False, description="go on without hosts; by --data")
 
     @field_validator("member_address")
     @classmethod
@@ -128,12 +120,15 @@ class Host(Frozen):
     """A host of an inventory: its name, how to reach it, and what Corral shall put there.
 
     Its keys and benchmark results are kept in folders of that name on the controller.
+    + policy: what its data says of the whole fleet; + options: what this run is asked for
     + origin: the file that describes it; "" where that is not known
     """
 
     name: HostName
     data: dict[str, Any]
     spec: HostSpec
+    policy: PolicyKeys = PolicyKeys()
+    options: RunOptions = RunOptions()
     origin: str = ""
 
     @property
@@ -144,6 +139,10 @@ class Host(Frozen):
         return tuple(dict.fromkeys([*(i.name for i in self.spec.instances), *right]))
 
 
+# Corral's keys in host data, by what they are about.
+_KEYS: tuple[type[Frozen], ...] = (HostSpec, PolicyKeys, RunOptions)
+
+
 def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory") -> Host:
     """Take Corral's keys out of host data and validate them; ``origin`` names the file.
 
@@ -152,15 +151,18 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
     next_step = f"edit {origin}"
     _refuse_name(name, origin, next_step)
     where = f"{origin}: {name}"
-    known = set(HostSpec.model_fields)
+    known = {key for keys in _KEYS for key in keys.model_fields}
     for key in data:
         if what := problem(key, known):
             raise CorralError(where, what, next_step)
-    own = {key: value for key, value in data.items() if key in known}
-    spec = parse(HostSpec, own, where=where, next_step=next_step)
+    spec = parse(HostSpec, _of(HostSpec, data), where=where, next_step=next_step)
+    policy = parse(PolicyKeys, _of(PolicyKeys, data), where=where, next_step=next_step)
+    options = parse(RunOptions, _of(RunOptions, data), where=where, next_step=next_step)
     _refuse_twins(spec, where, next_step)
     _refuse_absent_gpus(spec, where, next_step)
-    return Host(name=name, data=dict(data), spec=spec, origin=_file(origin))
+    return Host(
+        name=name, data=dict(data), spec=spec, policy=policy, options=options, origin=_file(origin)
+    )
 
 
 class Inventory(Frozen):
@@ -228,19 +230,34 @@ def _reachable(name: str, data: dict[str, Any], *, origin: str) -> Host | None:
         _refuse_name(name, origin, f"edit {origin}")
     except CorralError:
         return None
-    right = {k: v for k, v in data.items() if k in HostSpec.model_fields and _is_right({k: v})}
-    instances = [one for one in _dicts(data.get("instances")) if _is_right({"instances": [one]})]
-    spec = HostSpec.model_validate({**right, "instances": instances})
-    return Host(name=name, data=dict(data), spec=spec, origin=_file(origin))
+    instances = [
+        one for one in _dicts(data.get("instances")) if _is_right(HostSpec, {"instances": [one]})
+    ]
+    return Host(
+        name=name,
+        data=dict(data),
+        spec=HostSpec.model_validate({**_right(HostSpec, data), "instances": instances}),
+        policy=PolicyKeys.model_validate(_right(PolicyKeys, data)),
+        options=RunOptions.model_validate(_right(RunOptions, data)),
+        origin=_file(origin),
+    )
+
+
+def _of(keys: type[Frozen], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key in keys.model_fields}
+
+
+def _right(keys: type[Frozen], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: v for key, v in _of(keys, data).items() if _is_right(keys, {key: v})}
 
 
 def _file(origin: str) -> str:
     return origin if origin.endswith(".py") else ""
 
 
-def _is_right(data: Mapping[str, Any]) -> bool:
+def _is_right(keys: type[Frozen], data: Mapping[str, Any]) -> bool:
     try:
-        HostSpec.model_validate(data)
+        keys.model_validate(data)
     except ValidationError:
         return False
     return True

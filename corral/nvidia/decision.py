@@ -67,18 +67,21 @@ def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan])
         sources=catalog.drivers,
         toolkit=next((release.toolchain.cuda_toolkit for release in built), None),
         engines=tuple(_needs(catalog, release) for release in built),
-        allow_reboot=spec.allow_reboot,
     )
 
 
-def decide(plan: HostPlan, state: HostState) -> GpuDecision:
-    """What a host needs so that its planned GPUs serve; a host without GPUs needs nothing."""
+def decide(plan: HostPlan, state: HostState, *, allow_reboot: bool = False) -> GpuDecision:
+    """What a host needs so that its planned GPUs serve; a host without GPUs needs nothing.
+
+    + allow_reboot: whether this run may reboot it
+    """
     if plan.gpu_setup is None or plan.gpus is None:
         return GpuDecision()
     system = f"{state.os_id}-{state.os_version}"
     case = Case(
         plan=plan, setup=plan.gpu_setup, gpus=plan.gpus, host=state.gpu_host, system=system,
         source=plan.gpu_setup.sources.get(system), digests=state.gpu_host.files,
+        allow_reboot=allow_reboot,
     )  # fmt: skip
     toolkit = _toolkit_need(case)
     driver = driver_need(case, minimum(case, toolkit.release))

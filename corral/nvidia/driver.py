@@ -26,6 +26,7 @@ class Case:
     system: str
     source: DriverSource | None
     digests: dict[str, str]
+    allow_reboot: bool = False
 
     @property
     def running(self) -> str | None:
@@ -103,7 +104,7 @@ def _upgrade(case: Case, least: Minimum, fault: str) -> DriverNeed:
         return DriverNeed(findings=(Finding(what=what, next_step=step),))
     if case.running is None:
         return DriverNeed(install=True, load=True)
-    if not case.setup.allow_reboot:
+    if not case.allow_reboot:
         what = f"{fault}. {case.plan.host} must reboot for another{_names_down(case.plan)}"
         return DriverNeed(findings=(Finding(what=what, next_step=ALLOW_REBOOT),))
     return DriverNeed(install=True, reboot=True)
@@ -111,7 +112,7 @@ def _upgrade(case: Case, least: Minimum, fault: str) -> DriverNeed:
 
 def _replace(case: Case) -> DriverNeed:
     """The libraries on the disk are not those of the loaded module."""
-    if case.setup.allow_reboot:
+    if case.allow_reboot:
         return DriverNeed(reboot=True)
     return DriverNeed(findings=(reboot_needed(case.plan, case.host),))
 

@@ -1,9 +1,22 @@
-"""What the hosts of a fleet share: who builds which release, and in what order they change."""
+"""What the hosts of a fleet share: who builds which release, and how they change."""
 
 from __future__ import annotations
 
 from corral.plan.release import ReleasePlan
 from corral.schema import Frozen
+
+
+class FleetPolicy(Frozen):
+    """How the hosts of a fleet change.
+
+    + waves: hosts changed after each wave, counted or as a share; + canaries: hosts that are first
+    + min_serving: members that each alias keeps; + soak_seconds: between the waves of a rollout
+    """
+
+    waves: tuple[int | str, ...] = (1, "20%", "100%")
+    min_serving: int = 1
+    soak_seconds: int = 60
+    canaries: frozenset[str] = frozenset()
 
 
 class Build(Frozen):

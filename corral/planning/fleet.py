@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.plan.fleet import Build
+from corral.plan.fleet import Build, FleetPolicy
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
 from corral.planning.builders import built_by
 from corral.planning.gateways import pools
 from corral.planning.planner import Planner
 from corral.planning.shared import Mistakes, Shared
-from corral.planning.waves import Pools, Wave, waves
+from corral.planning.waves import Pools, Wave, fleet_policy, waves
 
 Pair = tuple[Host, HostPlan]
 
@@ -131,7 +131,22 @@ class FleetPlan:
 
     def waves(self, changing: Collection[str] | None = None) -> tuple[Wave, ...]:
         """Who changes when; see ``corral.planning.waves``. Raises CorralError."""
-        return waves(self.everyone, self.pools, changing)
+        return waves(self.serving, self.policy, self.pools, changing)
+
+    @property
+    def policy(self) -> FleetPolicy:
+        """How the whole fleet changes. Raises CorralError where its hosts disagree."""
+        return fleet_policy(self._right)
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """All hosts of the inventory that run instances, but those with a mistake in their data."""
+        return tuple(host.name for host in self._right if host.spec.instances)
+
+    @property
+    def _right(self) -> list[Host]:
+        wrong = self.shared.mistakes if self.shared else {}
+        return [host for host in self.everyone if host.name not in wrong]
 
 
 def plan_fleet(

@@ -39,7 +39,7 @@ class Shared:
     ) -> None:
         self._hosts = tuple(hosts)
         self._planner = planner
-        self._mistakes = dict(mistakes)
+        self.mistakes = dict(mistakes)
         self._reached = reached
 
     @property
@@ -60,7 +60,7 @@ class Shared:
     @cached_property
     def _releases(self) -> tuple[dict[str, Any], Mistakes]:
         taking_part = [h for h in self._hosts if self._reached is None or h.name in self._reached]
-        return _each(taking_part, self._planner.releases, self._mistakes)
+        return _each(taking_part, self._planner.releases, self.mistakes)
 
     @property
     def gateways(self) -> Mapping[str, GatewayPlan]:
@@ -116,12 +116,12 @@ class Shared:
         def of(host: Host) -> dict[str, str]:
             return aliases([host], self._planner.catalog)
 
-        found, mistakes = _each(self._hosts, of, self._mistakes)
+        found, mistakes = _each(self._hosts, of, self.mistakes)
         # Also of hosts whose very name cannot be used.
-        return found, {**self._mistakes, **mistakes}
+        return found, {**self.mistakes, **mistakes}
 
     def _is_gateway(self, host: Host) -> bool:
-        wrong = host.name in self._mistakes and bool(host.data.get("gateway"))
+        wrong = host.name in self.mistakes and bool(host.data.get("gateway"))
         return wrong or host.spec.gateway is not None
 
     @cached_property
@@ -139,7 +139,7 @@ class Shared:
         def of(host: Host) -> GatewayPlan | None:
             if self._is_gateway(host) and host.spec.gateway is None:
                 # Nobody knows of what.
-                raise self._mistakes[host.name]
+                raise self.mistakes[host.name]
             return gateway_plan(host, known, folder=self._planner.paths.gateway)
 
         plans, mistakes = _each(self._hosts, of, {})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.plan.fleet import FleetPolicy
 from corral.schema import Frozen
 
 # Alias -> the host of each of its members, as a gateway serves them; a host once for each.
@@ -27,8 +28,7 @@ class Wave(Frozen):
 
 @dataclass(frozen=True)
 class _Rules:
-    sizes: tuple[int | str, ...]
-    min_serving: int
+    policy: FleetPolicy
     pools: Pools
 
     def allow(self, chosen: Sequence[str]) -> bool:
@@ -44,50 +44,67 @@ class _Rules:
         left = len(members) - len(away)
         if away and left == 0:
             return f"{alias} is served by nobody while {', '.join(sorted(away))} changes in place"
-        if away and left < self.min_serving:
-            return f"{alias} keeps {left} members, fewer than min_serving = {self.min_serving}"
+        least = self.policy.min_serving
+        if away and left < least:
+            return f"{alias} keeps {left} members, fewer than min_serving = {least}"
         if len(away) > 1 and away == set(members):
             return f"all hosts of {alias} change at once"
         return ""
 
 
-def waves(
-    hosts: Sequence[Host], pools: Pools, changing: Collection[str] | None = None
-) -> tuple[Wave, ...]:
-    """Who changes when, in the order of the inventory; only hosts that run instances do.
+def fleet_policy(hosts: Sequence[Host]) -> FleetPolicy:
+    """The policy of a fleet, from those of its hosts that run instances.
 
-    ``waves`` of the inventory counts hosts that are changed once a wave is done, canaries among
+    Raises CorralError for hosts that disagree, and for sizes of waves that make no sense.
+    """
+    able = [host for host in hosts if host.spec.instances]
+    if not able:
+        return FleetPolicy()
+    _refuse_differences(able)
+    said = able[0].policy
+    _refuse_bad_sizes(said.waves, able[0].name)
+    return FleetPolicy(
+        waves=said.waves,
+        min_serving=said.min_serving,
+        soak_seconds=said.soak_seconds,
+        canaries=frozenset(host.name for host in able if host.policy.canary),
+    )
+
+
+def waves(
+    names: Sequence[str],
+    policy: FleetPolicy,
+    pools: Pools,
+    changing: Collection[str] | None = None,
+) -> tuple[Wave, ...]:
+    """Who changes when, in the order of the inventory.
+
+    ``waves`` of the policy counts hosts that are changed once a wave is done, canaries among
     them: (1, "20%", "100%") of ten hosts is 1, then 1 more, then 8. Shares are rounded up. What is
     left after the last size is one more wave. ``canary`` hosts come first, whatever the sizes say.
     Hosts behind one alias never change all at once, and ``min_serving`` members stay: hosts that
     would break that wait for a later wave, and where nothing else is possible change alone.
 
+    + names: of the hosts that run instances
     + changing: names of the hosts that have something to do; all if None. Never more waves than
       all hosts need, so that a deploy can prepare them before it knows.
-    Raises CorralError for sizes that make no sense.
     """
-    able = [host for host in hosts if host.spec.instances]
-    if not able:
-        return ()
-    spec = able[0].spec
-    _refuse_differences(able)
-    _refuse_bad_sizes(spec.waves, able[0].name)
-    rules = _Rules(spec.waves, spec.min_serving, pools)
-    everyone = _cut(able, rules)
+    rules = _Rules(policy, pools)
+    everyone = _cut(names, rules)
     if changing is None:
         return everyone
-    some = _cut([host for host in able if host.name in changing], rules)
+    some = _cut([name for name in names if name in changing], rules)
     return some if len(some) <= len(everyone) else _narrowed(everyone, changing, rules)
 
 
-def _cut(hosts: Sequence[Host], rules: _Rules) -> tuple[Wave, ...]:
-    left = [host.name for host in hosts if not host.spec.canary]
-    canaries = [host.name for host in hosts if host.spec.canary]
+def _cut(names: Sequence[str], rules: _Rules) -> tuple[Wave, ...]:
+    left = [name for name in names if name not in rules.policy.canaries]
+    canaries = [name for name in names if name in rules.policy.canaries]
     groups: list[list[str]] = []
     while canaries:
         groups.append(_take(canaries, len(canaries), rules))
-    for size in rules.sizes:
-        room = _count(size, len(hosts)) - sum(map(len, groups))
+    for size in rules.policy.waves:
+        room = _count(size, len(names)) - sum(map(len, groups))
         if left and room > 0:
             groups.append(_take(left, room, rules))
     while left:
@@ -126,7 +143,7 @@ def _refuse_differences(hosts: Sequence[Host]) -> None:
     first = hosts[0]
     for host in hosts:
         for key in ("waves", "min_serving"):
-            if getattr(host.spec, key) != getattr(first.spec, key):
+            if getattr(host.policy, key) != getattr(first.policy, key):
                 what = f'"{key}" is another than for {first.name}'
                 step = f'set "{key}" once for all hosts of the inventory'
                 raise CorralError(host.name, what, step)

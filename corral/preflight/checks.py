@@ -29,11 +29,13 @@ def preflight(
     *,
     now_seconds: float,
     rollout: str | None = None,
+    allow_reboot: bool = False,
     has_token: bool = False,
 ) -> list[Finding]:
     """All findings at once; go when none of them stops.
 
     + now_seconds: the controller's clock; + rollout: for which this is asked, if for one
+    + allow_reboot: whether this run may reboot the host
     + has_token: whether the controller has one for gated models
     """
     commands = list(_commands(state))
@@ -52,7 +54,7 @@ def preflight(
         *_disk(plan, state),
         *_ports(plan, state),
         *_engine_config(state),
-        *_drivers(plan, state),
+        *_drivers(plan, state, allow_reboot),
         *fit_findings(plan, state),
     ]
 
@@ -203,9 +205,9 @@ def _engine_config(state: HostState) -> Iterator[Finding]:
         )
 
 
-def _drivers(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+def _drivers(plan: HostPlan, state: HostState, allow_reboot: bool) -> Iterator[Finding]:
     """What a deploy cannot mend; nvidia-smi is listened to once its driver is the right one."""
-    decision = decide(plan, state)
+    decision = decide(plan, state, allow_reboot=allow_reboot)
     yield from decision.findings
     if decision.driver_changes:
         yield from bus_findings(plan, state.gpu_host)

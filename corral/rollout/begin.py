@@ -9,6 +9,7 @@ from pathlib import Path
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, read_inventory
 from corral.keys.proof import check_document
+from corral.plan.fleet import FleetPolicy
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.gateways import gateways_of
@@ -47,7 +48,8 @@ class Wanted:
 class Fleet:
     """The hosts of an inventory; ``pairs`` are those that serve and that were asked for.
 
-    + traffic, pools: its gateways; + key_of: the keys of an instance of a host
+    + traffic, pools: its gateways; + serving: all hosts that run instances, which ``policy`` is of
+    + key_of: the keys of an instance of a host
     + document: a plan as checks take it, with what the store says of its keys
     + asked_gateways: that were asked for; + gateways: those in front of ``pairs``
     """
@@ -56,6 +58,8 @@ class Fleet:
     pairs: tuple[Pair, ...]
     traffic: Traffic = field(default_factory=NoGateway)
     pools: Pools = field(default_factory=dict)
+    serving: tuple[str, ...] = ()
+    policy: FleetPolicy = FleetPolicy()
     key_of: Callable[[Host, str], KeyFile] = stored_keys
     document: Document = without_keys
     asked_gateways: tuple[Pair, ...] = ()
@@ -111,6 +115,8 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
         pairs=tuple(pairs),
         traffic=traffic(whole, say),
         pools=whole.pools,
+        serving=whole.serving,
+        policy=whole.policy,
         key_of=key_of(whole),
         document=document,
         asked_gateways=tuple(asked),
@@ -152,11 +158,10 @@ def stage(
 def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
     """What would change; without steps and gateways nothing does. Raises CorralError."""
     changing = {member.host.name for member in staged if member.waiting}
-    due = waves(found.hosts, found.pools, changing)
-    first = (found.pairs or found.asked_gateways)[0][0].spec
+    due = waves(found.serving, found.policy, found.pools, changing)
     changing_gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", rollout)
     ready = [member.host.name for member in staged]
-    soak = first.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
+    soak = found.policy.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
     return Rollout(
         id=rollout,
         inventory=str(wanted.inventory.resolve()),

@@ -22,7 +22,6 @@ from tests.operations.fleet import Fleet, bare_host, failed, steps
 from tests.samples import EXAMPLES, GPU, bare
 
 PLANNED = gpu_plan()
-ALLOWED = gpu_plan(allow_reboot=True)
 HELPER = PLANNED.paths.helper
 MISMATCH = serving(driver=Driver(module_version="535.183.01", library_version=VERSION))
 
@@ -43,12 +42,12 @@ def test_a_missing_driver_is_installed_as_one_job() -> None:
 
 
 def executed(operation: Any, plan: HostPlan, host: GpuHost | None, *, changes: bool = True,
-             ) -> tuple[list[PyinfraCommand], list[str]]:  # fmt: skip
+             **asked_for: bool) -> tuple[list[PyinfraCommand], list[str]]:  # fmt: skip
     """What an operation yields while a deploy runs, and what it asked of the host."""
     answer: Any = {"success": False} if host is None else host.model_dump_json()
     with prepared({" gpus": answer}) as fake:
         fake.state.is_executing = True
-        return commands(operation, plan, driver_changes=changes), asked(fake)
+        return commands(operation, plan, driver_changes=changes, **asked_for), asked(fake)
 
 
 @pytest.mark.parametrize("operation", [gpu.restart, gpu.ready])
@@ -64,11 +63,11 @@ def test_before_the_driver_changes_nobody_asks(operation: Any) -> None:
 
 
 def test_a_host_whose_new_driver_runs_does_not_reboot() -> None:
-    assert executed(gpu.restart, ALLOWED, serving())[0] == []
+    assert executed(gpu.restart, PLANNED, serving(), allow_reboot=True)[0] == []
 
 
 def test_a_host_whose_new_driver_does_not_run_reboots_where_it_may() -> None:
-    ((command,), _) = executed(gpu.restart, ALLOWED, MISMATCH)
+    ((command,), _) = executed(gpu.restart, PLANNED, MISMATCH, allow_reboot=True)
     assert "_reboot" in text(command)
     assert "loaded NVIDIA module is 535.183.01" in text(command)
     assert "chat will be down meanwhile" in text(command)

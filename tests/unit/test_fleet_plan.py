@@ -9,6 +9,8 @@ import pytest
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, read_host
+from corral.inventory.run_options import RunOptions
+from corral.plan.fleet import FleetPolicy
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.planner import Planner
@@ -161,3 +163,27 @@ def test_a_host_is_planned_once_and_only_when_it_is_asked_for(
     found.plan("b")
     found.select(["b/chat"]).plan("b")
     assert asked == ["b"]
+
+
+def test_a_policy_is_that_of_the_hosts_that_can_be_read() -> None:
+    hosts = [host(CHAT, name=name, waves=(2,), soak_seconds=7) for name in ("a", "b", "c")]
+    found = beside_a_mistake([*hosts, host(name="gw")], canary=True)
+    assert found.policy == FleetPolicy(waves=(2,), soak_seconds=7)
+    assert [wave.hosts for wave in found.waves()] == [("a", "b"), ("c",)]
+
+
+def test_what_one_run_is_asked_for_is_no_part_of_a_plan() -> None:
+    asked: dict[str, Any] = {
+        "stage_only": "true",
+        "without_failed": "yes",
+        "allow_reboot": True,
+        "rollout": "r",
+    }
+    found = host(CHAT, **asked)
+    assert found.options == RunOptions(
+        stage_only=True, without_failed=True, allow_reboot=True, rollout="r"
+    )
+    assert planner().plan_host(found) == planner().plan_host(host(CHAT))
+    assert planner().plan_host(host(CHAT, canary=True)) == planner().plan_host(host(CHAT))
+    with pytest.raises(CorralError, match="stage_only"):
+        host(CHAT, stage_only="perhaps")

@@ -81,7 +81,7 @@ def test_a_driver_too_old_for_the_toolkit_waits_for_leave_to_reboot() -> None:
 
 
 def test_with_leave_a_driver_too_old_is_replaced() -> None:
-    decision = decided(old_driver(), gpu_plan(allow_reboot=True))
+    decision = decided(old_driver(), allow_reboot=True)
     assert decision.install == (SOURCE.driver,)
     assert decision.driver_changes
     assert not decision.load_modules
@@ -120,7 +120,7 @@ def test_a_driver_off_its_pin_is_brought_back() -> None:
     source: DriverSource = SOURCE.model_copy(update={"driver": pinned})
     what, _ = finding(decided(serving(), gpu_plan(debian_12=source)))
     assert f"nvidia-open {VERSION}-1 is installed, 575.57.08-1 is pinned" in what
-    allowed = decided(serving(), gpu_plan(allow_reboot=True, debian_12=source))
+    allowed = decided(serving(), gpu_plan(debian_12=source), allow_reboot=True)
     assert allowed.install == (pinned,)
 
 
@@ -143,7 +143,7 @@ def test_a_library_that_is_not_the_modules_needs_a_reboot(host: GpuHost) -> None
     assert what.startswith(f"reboot needed: the loaded NVIDIA module is {VERSION}, the libraries")
     assert "chat will be down meanwhile" in what
     assert step == ALLOW_REBOOT
-    allowed = decided(host, gpu_plan(allow_reboot=True))
+    allowed = decided(host, allow_reboot=True)
     assert allowed.driver_changes
     assert allowed.install == ()
 

@@ -17,8 +17,9 @@ from corral.errors import CorralError
 from corral.host.state import HostState
 from corral.inventory.hosts import Host, Inventory
 from corral.paths import default_rollouts_folder
+from corral.plan.fleet import FleetPolicy
 from corral.plan.host import HostPlan
-from corral.planning.fleet import fleet_of
+from corral.planning.fleet import fleet_of, plan_fleet
 from corral.planning.waves import waves
 from corral.remote.unreached import UnreachedError
 from corral.rollout import begin, health, locks, staging, steps
@@ -260,13 +261,17 @@ def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
     state = settled(plan, {"chat": "k"})
     before = state.instances["chat"].model_copy(update={"installed_generation": OLD})
     state = state.model_copy(update={"instances": {"chat": before}})
-    (step,) = steps.steps([Member(found, plan, state, "", plan.instances)], waves([found], {}))
+    (step,) = steps.steps(
+        [Member(found, plan, state, "", plan.instances)], waves(["a"], FleetPolicy(), {})
+    )
     assert (step.from_generation, step.to_generation) == (OLD, generation("a"))
     assert step.changes[0] == "quant F16 -> Q8_0"
     assert "--parallel unset -> 2" in step.changes
     assert (step.how, step.estimated_seconds) == ("in place", 2)
     helper.answers["history"], helper.answers["generation"] = [[]], [CorralError("a", "no", "x")]
-    (step,) = steps.steps([Member(found, plan, state, "", plan.instances)], waves([found], {}))
+    (step,) = steps.steps(
+        [Member(found, plan, state, "", plan.instances)], waves(["a"], FleetPolicy(), {})
+    )
     assert step.changes == ("unknown: the old plan is not readable there",)
     assert step.estimated_seconds == plan.instances[0].ready_timeout_seconds
 
@@ -304,7 +309,7 @@ def test_a_step_goes_as_its_host_decides(
     now = state.instances["chat"].model_copy(update={"differs": differs, "serves": False})
     state = state.model_copy(update={"instances": {"chat": now}})
     member = Member(found, plan, state, "", plan.instances)
-    (step,) = steps.steps([member], waves([found], {}), Behind())
+    (step,) = steps.steps([member], waves(["a"], FleetPolicy(), {}), Behind())
     assert step.changes == differs
     assert step.how == how
     assert step.estimated_seconds == (seconds or plan.instances[0].ready_timeout_seconds)
@@ -450,6 +455,8 @@ def test_waves_are_of_the_hosts_that_change(monkeypatch: pytest.MonkeyPatch) -> 
     pairs: list[tuple[Host, HostPlan]] = [(h, planner().plan_host(h)) for h in hosts]
     staged = [Member(h, p, HostState(), "", p.instances if h.name != "a" else ()) for h, p in pairs]
     monkeypatch.setattr(begin, "steps", lambda *_: ())
-    made = begin.plan(Wanted(Path("i.py")), Fleet(tuple(hosts), tuple(pairs)), staged, "r")
+    whole = plan_fleet(hosts, planner())
+    found = Fleet(tuple(hosts), tuple(pairs), serving=whole.serving, policy=whole.policy)
+    made = begin.plan(Wanted(Path("i.py")), found, staged, "r")
     assert [wave.hosts for wave in made.waves] == [("b",), ("c",)]
     assert made.soak_seconds == 7

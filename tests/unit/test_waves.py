@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.planning.waves import Wave, waves
+from corral.planning.waves import Pools, Wave, fleet_policy
+from corral.planning.waves import waves as waves_of
 from tests.samples import CHAT, host
 
 NAMES = [f"gpu-{n}" for n in range(1, 11)]
@@ -18,6 +20,13 @@ NAMES = [f"gpu-{n}" for n in range(1, 11)]
 
 def fleet(names: list[str] = NAMES, canaries: tuple[str, ...] = (), **data: Any) -> list[Host]:
     return [host(CHAT, name=name, canary=name in canaries, **data) for name in names]
+
+
+def waves(
+    hosts: list[Host], pools: Pools, changing: Collection[str] | None = None
+) -> tuple[Wave, ...]:
+    serving = [host.name for host in hosts if host.spec.instances]
+    return waves_of(serving, fleet_policy(hosts), pools, changing)
 
 
 def sizes(found: tuple[Wave, ...]) -> list[int]:
@@ -131,7 +140,7 @@ def test_every_changing_host_is_in_one_wave_and_no_rule_is_broken_silently(
         assert not wave.warnings or len(wave.hosts) == 1
         for members in pools.values():
             left = len(members) - len(set(members) & set(wave.hosts))
-            kept = left >= hosts[0].spec.min_serving and (left or not members)
+            kept = left >= hosts[0].policy.min_serving and (left or not members)
             assert kept or len(wave.hosts) == 1 or not set(members) & set(wave.hosts)
 
 
@@ -141,7 +150,7 @@ def test_canaries_are_done_before_anybody_else_begins(
     made: tuple[list[Host], dict[str, list[str]], set[str]],
 ) -> None:
     hosts, pools, changing = made
-    canaries = {host.name for host in hosts if host.spec.canary}
+    canaries = {host.name for host in hosts if host.policy.canary}
     kinds = [{name in canaries for name in wave.hosts} for wave in waves(hosts, pools, changing)]
     flat = [kind for wave in kinds for kind in sorted(wave, reverse=True)]
     assert all(len(wave) == 1 for wave in kinds)
