@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := --numprocesses 2 --dist loadfile
 LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock examples clean
+.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock reference examples clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -79,6 +79,10 @@ chaos: setup lab-possible
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 	  --generate-hashes --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+# After a change of a key in corral/catalog or corral/inventory, or of an engine's flags.
+reference: setup
+	@$(BIN)/python -m tests.reference
 
 # After a change of the catalog, the example inventory or the lock file that is for everybody: the
 # tests read copies, so that what is adapted in a checkout fails none of them.

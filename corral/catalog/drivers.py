@@ -27,16 +27,26 @@ Word = Annotated[str, Field(pattern=r"^\S+$")]
 class AptSource(Frozen):
     """A package repository beside those that the host has."""
 
-    uri: str = Field(pattern=r"^https?://\S+$")
+    uri: str = Field(pattern=r"^https?://\S+$", description="where apt fetches from")
     suite: Word = Field(default="/", description='"/" for a repository without suites')
-    components: tuple[Word, ...] = ()
+    components: tuple[Word, ...] = Field(
+        default=(), description="none for a repository without suites"
+    )
     keyring: str | None = Field(
         default=None,
         pattern=r"^/\S+\.(asc|gpg)$",
         description="on the host, from the distribution",
     )
-    key_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    key_fingerprint: str | None = Field(default=None, pattern="^[0-9A-F]{40}$")
+    key_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="where the repository's signing key is fetched",
+    )
+    key_fingerprint: str | None = Field(
+        default=None,
+        pattern="^[0-9A-F]{40}$",
+        description="of that key, 40 hex digits, as its publisher tells it",
+    )
 
     @model_validator(mode="after")
     def _signed(self) -> AptSource:
@@ -51,8 +61,11 @@ class AptSource(Frozen):
 class PinnedPackages(Frozen):
     """Packages in a pinned version: exact, or a branch such as 580.*"""
 
-    version: str = Field(pattern=r"^[0-9][0-9A-Za-z_.:+~*-]*$")
-    packages: tuple[str, ...] = Field(min_length=1)
+    version: str = Field(
+        pattern=r"^[0-9][0-9A-Za-z_.:+~*-]*$",
+        description="as apt pins it: whole, or with a * at its end",
+    )
+    packages: tuple[str, ...] = Field(min_length=1, description="names that are installed")
     pins: tuple[str, ...] = Field(default=(), description="more of apt_preferences(5)'s Package:")
 
 
@@ -60,8 +73,8 @@ class DriverSource(Frozen):
     """One distribution. File: catalog/drivers/<id>-<version>.toml, as /etc/os-release says."""
 
     source: AptSource | None = Field(default=None, description="unset: what the host has")
-    driver: PinnedPackages
-    toolkit: PinnedPackages
+    driver: PinnedPackages = Field(description="packages of the driver")
+    toolkit: PinnedPackages = Field(description="packages of the CUDA toolkit")
     toolkit_release: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="what its nvcc says")
 
     @property

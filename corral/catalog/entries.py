@@ -30,9 +30,9 @@ EngineKind = str
 class Wheel(Frozen):
     """One file of a Python environment."""
 
-    file: FileName
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size_bytes: int = Field(gt=0, lt=2**40)
+    file: FileName = Field(description="its name in that folder")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the whole file")
+    size_bytes: int = Field(gt=0, lt=2**40, description="of the whole file")
 
 
 class PythonEnvironment(Frozen):
@@ -41,7 +41,7 @@ class PythonEnvironment(Frozen):
     url: str = Field(
         pattern=r"^(https?|file)://[^\s?#]+$", description="folder in which hosts find the wheels"
     )
-    wheels: tuple[Wheel, ...] = Field(min_length=1)
+    wheels: tuple[Wheel, ...] = Field(min_length=1, description="all that is unpacked there")
 
     @property
     def sha256(self) -> str:
@@ -56,16 +56,24 @@ class Engine(Frozen):
     Either built from a pinned commit, or a Python environment: ``python``.
     """
 
-    kind: EngineKind
-    python: PythonEnvironment | None = None
+    kind: EngineKind = Field(description="which engine of Corral's it is")
+    python: PythonEnvironment | None = Field(
+        default=None, description="instead of a build: what follows, up to targets, is then unset"
+    )
     repository: GitUrl = Field(default="", description="git URL that production clones")
     commit: GitReference = Field(
         default="", description="40 hex digits, or a tag or branch that `corral lock` resolves"
     )
-    cmake_options: dict[str, str] = Field(default_factory=dict)
-    cmake_options_cuda: dict[str, str] = Field(default_factory=dict)
+    cmake_options: dict[str, str] = Field(
+        default_factory=dict, description="-D options of every build"
+    )
+    cmake_options_cuda: dict[str, str] = Field(
+        default_factory=dict, description="more of them for CUDA"
+    )
     patches: tuple[str, ...] = Field(default=(), description="files of catalog/patches/, in order")
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...] = Field(
+        default=(), description="cmake targets that are built and installed"
+    )
     minimum_driver: str = Field(default="0", description="NVIDIA's, of a build for CUDA")
     minimum_toolkit: str = Field(default="0", description="CUDA's, of a build for CUDA")
 
@@ -106,11 +114,11 @@ class Quant(Frozen):
 class Model(Frozen):
     """A model on the hub. File: catalog/models/<name>.toml."""
 
-    repo: Repository
+    repo: Repository = Field(description="organisation/name on the hub")
     revision: GitReference = Field(default="main", description="branch, tag or commit to lock")
     gated: bool = Field(default=False, description="the hub gives it to known users only")
-    train_context_tokens: int = Field(gt=0)
-    quants: dict[str, Quant] = Field(min_length=1)
+    train_context_tokens: int = Field(gt=0, description="the longest context it was trained with")
+    quants: dict[str, Quant] = Field(min_length=1, description="by name: files that are one model")
 
     def needs_token(self, hub_url: str) -> bool:
         """Whether a hub is sent the operator's token: the one that gave it, for gated models."""
@@ -123,7 +131,9 @@ class Gpu(Frozen):
     names: tuple[str, ...] = Field(min_length=1, description="patterns of nvidia-smi's names")
     short_names: tuple[str, ...] = Field(min_length=1, description='what people type: "A100 40GB"')
     memory_mib: int = Field(gt=0, description="memory.total of nvidia-smi")
-    compute_capability: str = Field(pattern=r"^[0-9]+\.[0-9]$")
+    compute_capability: str = Field(
+        pattern=r"^[0-9]+\.[0-9]$", description='such as "8.0" for an A100'
+    )
 
     def is_called(self, name: str) -> bool:
         """Whether ``name`` is one of its names; case and spaces do not count."""

@@ -16,11 +16,15 @@ class GoldenPrompt(Frozen):
     thoughts before it
     """
 
-    prompt: str = Field(min_length=1)
+    prompt: str = Field(min_length=1, description="sent as a user's message, at temperature 0")
     max_tokens: int = Field(gt=0, description="enough to think, where the model does")
-    exact: str | None = None
-    require: tuple[str, ...] = ()
-    forbid: tuple[str, ...] = ()
+    exact: str | None = Field(default=None, description="the whole reply")
+    require: tuple[str, ...] = Field(
+        default=(), description="regular expressions that the reply or the thoughts before it match"
+    )
+    forbid: tuple[str, ...] = Field(
+        default=(), description="regular expressions that neither matches"
+    )
 
     @field_validator("require", "forbid")
     @classmethod
@@ -36,14 +40,14 @@ class GoldenPrompt(Frozen):
 class Speed(Frozen):
     """Tokens/s of a new generation against the baseline that the host keeps for the profile."""
 
-    off: bool = False
+    off: bool = Field(default=False, description="measure nothing")
     epsilon: float = Field(default=0.1, ge=0, lt=1, description="the share that may be lost")
     runs: int = Field(default=3, ge=2, description="at each length")
     max_runs: int = Field(default=10, description="while the spread leaves the answer open")
     prompt_tokens: tuple[int, ...] = Field(
         default=(), description="lengths that matter; short and a quarter of the context if unset"
     )
-    generated_tokens: int = Field(default=64, ge=2)
+    generated_tokens: int = Field(default=64, ge=2, description="for each measured reply")
 
     @model_validator(mode="after")
     def _consistent(self) -> Speed:

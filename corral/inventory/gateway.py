@@ -28,7 +28,7 @@ Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
 class AliasSpec(Frozen):
     """The port of one alias, and shares of its servers where they are not equal."""
 
-    port: int = Field(gt=0, lt=65536)
+    port: int = Field(gt=0, lt=65536, description="where clients ask for it")
     weights: dict[str, Weight] = Field(
         default_factory=dict, description='"host/instance" -> 0 to 100; 100 if unset'
     )
@@ -37,9 +37,16 @@ class AliasSpec(Frozen):
 class GatewaySpec(Frozen):
     """One OpenAI-compatible address for each alias, in front of its instances."""
 
-    aliases: dict[str, AliasSpec]
+    aliases: dict[str, AliasSpec] = Field(
+        description="by the name in the API: instances that serve it are behind its port"
+    )
     address: str = Field(default="127.0.0.1", description="address to listen on")
-    metrics_port: int | None = Field(default=8404, gt=0, lt=65536, description="None: no metrics")
+    metrics_port: int | None = Field(
+        default=8404,
+        gt=0,
+        lt=65536,
+        description="of HAProxy's own metrics, for Prometheus; None: none",
+    )
     tls_certificate: str | None = Field(
         default=None, description="PEM with chain and key, on the controller"
     )

@@ -30,8 +30,8 @@ _NAME = re.compile(INSTANCE_NAME)
 class GpuSpec(Frozen):
     """The GPUs that a host is described to have."""
 
-    name: str
-    count: int = Field(gt=0)
+    name: str = Field(description="what nvidia-smi calls it")
+    count: int = Field(gt=0, description="how many of them")
     compute_capability: str = Field(
         pattern=r"^[0-9]+\.[0-9]$", description='such as "8.0" for an A100'
     )
@@ -41,8 +41,11 @@ class GpuSpec(Frozen):
 class InstanceSpec(Frozen):
     """One running server: a profile on a port of a host."""
 
-    name: str = Field(pattern=INSTANCE_NAME)
-    profile: str
+    name: str = Field(
+        pattern=INSTANCE_NAME,
+        description="letters, digits, dots and dashes: part of its unit's name",
+    )
+    profile: str = Field(description="an entry of catalog/profiles/")
     port: int | None = Field(default=None, gt=0, lt=65536, description="unset for a unix socket")
     address: str = Field(default="127.0.0.1", description="address to listen on")
     model: str | None = Field(default=None, description="instead of the profile's")
@@ -51,7 +54,11 @@ class InstanceSpec(Frozen):
     spare_port: int | None = Field(
         default=None, gt=0, lt=65536, description="for a switch side by side; port + 10000 if unset"
     )
-    activation: Literal["auto", "in-place", "side-by-side"] = "auto"
+    activation: Literal["auto", "in-place", "side-by-side"] = Field(
+        default="auto",
+        description='"side-by-side": the new server is ready on spare_port before the old one '
+        'stops; "auto": so where the memory of the host and of its GPUs has room for both',
+    )
     drain_seconds: int = Field(default=60, ge=0, description="for requests in flight to end")
     confirm_seconds: int = Field(default=120, gt=0, description="for the controller to confirm")
     gpus: tuple[int | str, ...] = Field(
@@ -88,8 +95,8 @@ class InstanceSpec(Frozen):
 class HostSpec(Frozen):
     """Corral's keys in the data of a host that are about the host itself."""
 
-    instances: tuple[InstanceSpec, ...] = ()
-    gpus: GpuSpec | None = None
+    instances: tuple[InstanceSpec, ...] = Field(default=(), description="servers of the host")
+    gpus: GpuSpec | None = Field(default=None, description="none if unset")
     platform: str = Field(default="debian-12", description="its distribution: catalog/platforms/")
     cuda_toolkit: str | None = Field(
         default=None,
@@ -99,11 +106,18 @@ class HostSpec(Frozen):
     builder: bool = Field(default=False, description="builds engines for hosts of its platform")
     native_build: bool = Field(default=False, description="for its own processor; never shipped")
     memory_gib: int | None = Field(default=None, gt=0, description="host memory")
-    backend: str | None = Field(default=None, pattern="^(cuda|cpu)$")
-    hub_url: HubUrl = HUGGING_FACE
+    backend: str | None = Field(
+        default=None, pattern="^(cuda|cpu)$", description='"cuda" where there are GPUs, if unset'
+    )
+    hub_url: HubUrl = Field(default=HUGGING_FACE, description="where weights are fetched from")
     engine_sources: dict[str, GitUrl] = Field(default_factory=dict, description="engine -> git URL")
-    keys_folder: str | None = Field(default=None, description="on the controller")
-    archives_folder: str | None = Field(default=None, description="on the controller")
+    keys_folder: str | None = Field(
+        default=None, description="API keys on the controller; ~/.config/corral/keys if unset"
+    )
+    archives_folder: str | None = Field(
+        default=None,
+        description="releases on the controller; ~/.local/share/corral/engines if unset",
+    )
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
     member_address: str | None = Field(
         default=None,
