@@ -82,7 +82,7 @@ def test_a_plan_without_headers_proves_nothing(host: ProofHost) -> None:
     plan = without_headers(host.plan(CHAT), "http://hub: the hub does not answer")
     host.tool(plan)
     assert host.prove(plan)[0].message == (
-        "chat: fit not proved: http://hub: the hub does not answer.\n"
+        "chat: fit not proved: http://hub: the hub does not answer\n"
         "  Next: run the same deploy again once the hub can be reached"
     )
 

@@ -31,7 +31,12 @@ def held(tmp_path: Path) -> Iterator[str]:
 
 
 def put_key(folder: str, rollout: str | None) -> None:
-    place = {"key_path": f"{folder}/keys/chat", "asker": {"state": folder, "rollout": rollout}}
+    unit = f"{folder}/corral-chat.service"
+    place = {
+        "key_path": f"{folder}/keys/chat",
+        "unit_path": unit,
+        "asker": {"state": folder, "rollout": rollout},
+    }
     staging.write_key(place, OURS)
 
 
@@ -125,17 +130,17 @@ def test_keys_that_somebody_put_there_a_moment_ago_are_not_overwritten(
     there: str | None, was: str | None, written: bool, tmp_path: Path
 ) -> None:
     """``was``: what the controller saw when it looked."""
-    path = tmp_path / "keys" / "chat"
+    path, unit = tmp_path / "keys" / "chat", str(tmp_path / "corral-chat.service")
     if there:
-        staging.write_key({"key_path": str(path)}, there)
+        staging.write_key({"key_path": str(path), "unit_path": unit}, there)
     seen = None
     if was:
-        staging.write_key({"key_path": str(tmp_path / "seen/x")}, was)
+        staging.write_key({"key_path": str(tmp_path / "seen/x"), "unit_path": unit}, was)
         seen = staging.private_digest(tmp_path / "seen/x")
     if written:
-        staging.write_key({"key_path": str(path), "was": seen}, OURS)
+        staging.write_key({"key_path": str(path), "unit_path": unit, "was": seen}, OURS)
         assert path.read_text() == OURS
     else:
         with pytest.raises(HostError, match="somebody else put keys there"):
-            staging.write_key({"key_path": str(path), "was": seen}, OURS)
+            staging.write_key({"key_path": str(path), "unit_path": unit, "was": seen}, OURS)
         assert path.read_text() == there
