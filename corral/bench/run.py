@@ -60,7 +60,7 @@ class Benchmark:
             self.profile,
             self.instance.placement,
             programs=f"{self.release.folder}/bin",
-            model=self.instance.shards[0],
+            model=self.instance.model_path,
             repetitions=self.repetitions,
         )
         if not found:

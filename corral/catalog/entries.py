@@ -11,7 +11,7 @@ import json
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from corral_shared.hub import HUGGING_FACE
 from corral_shared.text import printable_line
@@ -104,11 +104,22 @@ class Platform(Frozen):
     c_library: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="version of its C library")
 
 
+FileKind = Literal["weights", "config"]
+
+
 class Quant(Frozen):
-    """One quant of a model: a pattern over the paths in its repository."""
+    """One quant of a model: patterns over the paths in its repository."""
 
     files: str = Field(description='such as "UD-Q4_K_XL/*.gguf"')
+    config: tuple[str, ...] = Field(
+        default=(), description="patterns of small files that an engine reads beside the weights"
+    )
     engine: EngineKind | None = Field(default=None, description="the only kind that can read it")
+
+    @property
+    def patterns(self) -> str:
+        """All of them, as the lock file notes what it was asked for."""
+        return " ".join((self.files, *self.config))
 
 
 class Model(Frozen):

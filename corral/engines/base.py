@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,7 +46,6 @@ class Engine(Protocol):
     + flags: of its server; + memory: see MemoryRules; + program: its server's file in ``bin``
     + perplexity_program: its name, None where the engine cannot tell perplexity
     + variables_win: whether a variable wins over the same flag on the command line
-    + says: what the flags for "model", "keys", "address" and "port" are, each with a value
     + environment: variables of its server's unit, and no others; + reads_gguf: whether corral.fit
     can count its memory from the headers of its model; + tells_speed: whether the gate can measure
     tokens/s by the server's own timings
@@ -58,13 +57,15 @@ class Engine(Protocol):
     program: str
     perplexity_program: str | None
     variables_win: bool
-    says: Mapping[str, str]
     environment: Mapping[str, str]
     reads_gguf: bool
     tells_speed: bool
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
         """All that the engine cannot do for a profile on so many GPUs, 0 without any."""
+
+    def model_path(self, files: Sequence[str]) -> str:
+        """What the server is given to load; ``files``: all of the model, weights first."""
 
     def argv(
         self,

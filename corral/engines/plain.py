@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import PurePosixPath
 from typing import Any
 
 from corral.catalog.entries import Engine as EngineEntry
@@ -25,6 +26,10 @@ class PlainEngine:
     environment: Mapping[str, str] = {}  # noqa: RUF012
     reads_gguf = False
     tells_speed = False
+
+    def model_path(self, files: Sequence[str]) -> str:
+        """The folder of the first file."""
+        return str(PurePosixPath(files[0]).parent)
 
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement

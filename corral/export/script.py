@@ -18,7 +18,7 @@ def script(subject: Subject, templates: Path) -> str:
         templates,
         s=subject,
         program=shlex.quote(instance.argv[0]),
-        model=shlex.quote(instance.shards[0]),
+        model=shlex.quote(instance.model_path),
         keys=shlex.quote(instance.key_path),
         socket=shlex.quote(socket) if socket else None,
         environment=[f"{name}={shlex.quote(value)}" for name, value in subject.environment.items()],
@@ -31,7 +31,7 @@ def _lines(subject: Subject) -> list[str]:
     instance = subject.instance
     variables = {
         instance.argv[0]: '"$program"',
-        instance.shards[0]: '"$model"',
+        instance.model_path: '"$model"',
         instance.credential_path: '"$keys"',
     }
     words = [variables.get(word) or shlex.quote(word) for word in instance.argv]

@@ -23,11 +23,15 @@ _MOST_BYTES = 64 * 1024**2
 
 
 class LockedFile(Frozen):
-    """One shard: its path in the repository, and what its bytes must be."""
+    """One file of a model: its path in the repository, and what its bytes must be.
+
+    + kind: of weights unless it says another
+    """
 
     path: WeightsPath
     size_bytes: int = Field(gt=0, lt=MOST_FILE_BYTES)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    kind: Literal["config"] | None = None
 
 
 class LockedEngine(Frozen):
@@ -125,7 +129,8 @@ def read_lock(path: Path) -> Lock:
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Write it whole or not at all, in a stable order, one value a line. Raises CorralError."""
-    text = json.dumps(lock.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    data = lock.model_dump(mode="json", exclude_none=True)
+    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     write_atomic(path, text, next_step="make room there, then run `corral lock` again")
 
 
@@ -196,7 +201,7 @@ def _quant_problem(lock: Lock, name: str, quant: str, model: Model) -> str | Non
     if asked != locked:
         what = f"model {name} was locked for {locked}, the catalog asks for {asked}"
         return f"corral.lock is stale: {what}"
-    pattern = model.quants[quant].files
+    pattern = model.quants[quant].patterns
     before = entry.patterns.get(quant)
     if before != pattern:
         what = f"{name} {quant} was locked for {before}, the catalog asks for {pattern}"

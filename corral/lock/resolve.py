@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 
+from corral_shared.names import weights_path_problem
 from corral_shared.text import printable_line
 
 from corral.catalog.entries import Catalog, Engine, Model
@@ -21,7 +23,7 @@ from corral.lock.lock_file import (
 from corral.lock.shards import shard_set_problem
 from corral.schema import parse
 from corral.sources.git import commit_at
-from corral.sources.hub import HubFile, HubRevision, describe
+from corral.sources.hub import HubFile, HubRevision, content, describe
 
 _TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
 
@@ -90,11 +92,41 @@ def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:
         "repo": model.repo,
         "requested": model.revision,
         "revision": found.sha,
-        "patterns": {quant: entry.files for quant, entry in sorted(model.quants.items())},
-        "quants": {quant: _files(name, model, quant, found) for quant in sorted(model.quants)},
+        "patterns": {quant: entry.patterns for quant, entry in sorted(model.quants.items())},
+        "quants": {
+            quant: _all_files(name, model, quant, found, hub_url) for quant in sorted(model.quants)
+        },
     }
     where = f"catalog/models/{name}.toml: the hub's answer"
     return parse(LockedModel, data, where=where, next_step=_TRUSTED)
+
+
+def _all_files(
+    name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
+) -> tuple[LockedFile, ...]:
+    """Weights, and behind them what stands beside them."""
+    weights = _files(name, model, quant, revision)
+    return (*weights, *_config(name, model, quant, revision, hub_url))
+
+
+def _config(
+    name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
+) -> Iterator[LockedFile]:
+    """Small files: the hub tells no digest of most of them, so each is read once."""
+    where = f"catalog/models/{name}.toml: quants.{quant}.config"
+    for pattern in model.quants[quant].config:
+        matching = {f.rfilename for f in revision.siblings if fnmatch(f.rfilename, pattern)}
+        if not matching:
+            what = f"{model.repo} has no file that matches {pattern}"
+            raise CorralError(where, what, "correct the pattern")
+        for path in sorted(matching):
+            if problem := weights_path_problem(path):
+                what = f"the hub's answer: {printable_line(path)!r} {problem}"
+                raise CorralError(where, what, _TRUSTED)
+            data = content(model, hub_url, revision.sha, path, where=where)
+            digest = hashlib.sha256(data).hexdigest()
+            told = {"path": path, "size_bytes": len(data), "sha256": digest, "kind": "config"}
+            yield parse(LockedFile, told, where=f"{where}: the hub's answer", next_step=_TRUSTED)
 
 
 def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[LockedFile, ...]:

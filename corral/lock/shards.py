@@ -1,11 +1,16 @@
-"""Shard sets: files whose names say that they are parts of one model (llama.cpp's gguf-split)."""
+"""Shard sets: files whose names say that they are parts of one model.
+
+Named by llama.cpp's gguf-split, and by the hub's own library for safetensors.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
+_SHARD = re.compile(
+    r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.(?P<suffix>gguf|safetensors)"
+)
 _TOLD = 3
 
 
@@ -23,7 +28,7 @@ def shard_set_problem(paths: Sequence[str]) -> str | None:
 
 def _set_of(path: str) -> str:
     found = _SHARD.fullmatch(path)
-    return f"{found['stem']}-*-of-{found['count']}.gguf" if found else path
+    return f"{found['stem']}-*-of-{found['count']}.{found['suffix']}" if found else path
 
 
 def _expected(path: str) -> list[str]:
@@ -32,7 +37,9 @@ def _expected(path: str) -> list[str]:
     if not found:
         return [path]
     numbers = range(1, int(found["count"]) + 1)
-    return [f"{found['stem']}-{number:05}-of-{found['count']}.gguf" for number in numbers]
+    return [
+        f"{found['stem']}-{number:05}-of-{found['count']}.{found['suffix']}" for number in numbers
+    ]
 
 
 def _list(names: Sequence[str]) -> str:

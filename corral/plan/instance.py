@@ -67,6 +67,7 @@ class InstancePlan(Frozen):
     + environment: variables that its unit sets, as they stand there (``%C`` is /var/cache)
     + file_sha256: of each file that Corral writes for its start, by path; not of its keys
     + credential_path: where the server's process reads its keys, as its arguments say
+    + shards: all files of the model, weights first; + model_path: what the server is given to load
     + release_folder: of the engine release that it runs; + engine: that engine's name
     + weights_mapped: weights are mapped from their files, and may leave memory again
     + locks_memory: the unit may lock them there
@@ -96,6 +97,7 @@ class InstancePlan(Frozen):
     release: str
     release_folder: str = ""
     shards: tuple[str, ...]
+    model_path: str = ""
     context_tokens_per_slot: int
     slots: int
     gpus: tuple[int | str, ...]

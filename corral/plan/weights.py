@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral.catalog.entries import FileKind
 from corral.schema import Frozen
 
 
@@ -13,9 +14,10 @@ class HeaderPlan(Frozen):
 
 
 class ShardPlan(Frozen):
-    """One file of weights: where it comes from, where it goes, what its bytes must be.
+    """One file of a model: where it comes from, where it goes, what its bytes must be.
 
-    ``header`` is None when the hub could not be asked for it.
+    ``header`` is None when the hub could not be asked for it, and for what has no GGUF header.
+    + kind: weights, or what stands beside them, such as a configuration and a tokenizer
     + gated: the hub gives it to who has the operator's token; that itself stands in no plan
     """
 
@@ -26,3 +28,4 @@ class ShardPlan(Frozen):
     sha256: str
     header: HeaderPlan | None = None
     gated: bool = False
+    kind: FileKind = "weights"

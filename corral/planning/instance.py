@@ -45,11 +45,12 @@ class InstancePlanner(Frozen):
     ) -> InstancePlan:
         """All of an instance. Raises CorralError for an endpoint or a gate that cannot be."""
         profile, placement = asked.profile, placed.placement
+        model = _model_path(asked, shards)
         generation = self._generation(asked, release, shards, placement)
-        values = self._unit_values(asked, release, shards[0], placement, generation)
+        values = self._unit_values(asked, release, model, placement, generation)
         unit_path = self.paths.unit_file(asked.spec.name)
         unit_text = self._render(values, generation)
-        model, ready = shards[0].path, _ready_seconds(profile, shards)
+        ready = _ready_seconds(profile, shards)
         gate = plan_gate(
             asked,
             release,
@@ -57,7 +58,7 @@ class InstancePlanner(Frozen):
             placement=placement,
             generation_folder=self._generation_folder(asked, generation),
         )
-        spare = self._spare(asked, release, shards[0], placement, generation)
+        spare = self._spare(asked, release, model, placement, generation)
         return InstancePlan(
             name=asked.spec.name,
             unit=unit_name(asked.spec.name),
@@ -80,6 +81,7 @@ class InstancePlanner(Frozen):
             release=release.key,
             release_folder=release.folder,
             shards=tuple(shard.path for shard in shards),
+            model_path=model,
             context_tokens_per_slot=profile.context_tokens_per_slot,
             slots=profile.slots,
             gpus=asked.gpus,
@@ -121,7 +123,7 @@ class InstancePlanner(Frozen):
         self,
         asked: Requested,
         release: ReleasePlan,
-        first_shard: ShardPlan,
+        model: str,
         placement: ResolvedPlacement,
         generation: str,
     ) -> SparePlan | None:
@@ -129,9 +131,7 @@ class InstancePlanner(Frozen):
         port = asked.spec.planned_spare_port
         if port is None or self._endpoint(asked).port is None:
             return None
-        values = self._unit_values(
-            asked, release, first_shard, placement, generation, spare_port=port
-        )
+        values = self._unit_values(asked, release, model, placement, generation, spare_port=port)
         return SparePlan(
             unit=unit_name(values.instance),
             unit_path=self.paths.unit_file(values.instance),
@@ -144,7 +144,7 @@ class InstancePlanner(Frozen):
         self,
         asked: Requested,
         release: ReleasePlan,
-        first_shard: ShardPlan,
+        model: str,
         placement: ResolvedPlacement,
         generation: str,
         *,
@@ -157,7 +157,7 @@ class InstancePlanner(Frozen):
         argv = module.argv(
             asked.profile,
             program=f"{release.folder}/bin/{module.program}",
-            model=first_shard.path,
+            model=model,
             alias=asked.profile.alias or asked.model,
             endpoint=endpoint,
             key_file=credential_path(unit_name(name)),
@@ -186,7 +186,8 @@ class InstancePlanner(Frozen):
         placement: ResolvedPlacement,
     ) -> str:
         """Sixteen hex digits over all that makes a server this one: unit, weights, template."""
-        unnamed = self._render(self._unit_values(asked, release, shards[0], placement, ""), "")
+        model = _model_path(asked, shards)
+        unnamed = self._render(self._unit_values(asked, release, model, placement, ""), "")
         return _digest([unnamed, [shard.sha256 for shard in shards], asked.chat_template])[:16]
 
     def _folder(self, asked: Requested) -> str:
@@ -213,6 +214,10 @@ class InstancePlanner(Frozen):
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)
+
+
+def _model_path(asked: Requested, shards: Sequence[ShardPlan]) -> str:
+    return engine_module(asked.kind).model_path([shard.path for shard in shards])
 
 
 def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:

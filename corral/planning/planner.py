@@ -138,6 +138,7 @@ class Planner(Frozen):
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
                 gated=self.catalog.models[asked.model].needs_token(hub),
+                kind=file.kind or "weights",
             )
             for file in files
         ]

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from corral_shared.hub import HUGGING_FACE
+from corral_shared.names import quoted_path
 from corral_shared.text import printable_line
 from httpx2 import Client, HTTPError, InvalidURL, Response
 from huggingface_hub.errors import (
@@ -84,10 +85,33 @@ def describe(name: str, model: Model, hub_url: str) -> HubRevision:
     return _checked(model, hub_url, response, where)
 
 
+def content(model: Model, hub_url: str, revision: str, path: str, *, where: str) -> bytes:
+    """A small file of a repository at a commit. Raises CorralError; ``where`` names who asks."""
+    shown = printable_line(path)
+    url = f"{hub_url.rstrip('/')}/{model.repo}/resolve/{revision}/{quoted_path(path)}"
+    try:
+        response = _read(model, hub_url, url)
+    except (HTTPError, InvalidURL, OSError, *_SHAPE) as error:
+        what = f"{hub_url} does not give {shown}: {printable_line(error) or type(error).__name__}"
+        step = "see that the hub can be reached, run `corral lock` again"
+        raise CorralError(where, what, step) from error
+    if response.status_code != 200:
+        what = f"{hub_url} answers {response.status_code} for {shown}"
+        raise CorralError(where, what, "correct the pattern, or see who may read the repository")
+    if not 0 < len(response.content) <= MOST_BYTES:
+        what = f"{shown} is empty, or larger than {MOST_BYTES >> 20} MiB"
+        raise CorralError(where, what, "name it in `files` if it holds weights, else leave it out")
+    return response.content
+
+
 def _ask(model: Model, hub_url: str) -> Response:
-    """The answer with as much of its body as is read at most, and a byte more."""
     revision = quote(model.revision, safe="")
     url = f"{hub_url.rstrip('/')}/api/models/{model.repo}/revision/{revision}?blobs=true"
+    return _read(model, hub_url, url)
+
+
+def _read(model: Model, hub_url: str, url: str) -> Response:
+    """The answer with as much of its body as is read at most, and a byte more."""
     headers: dict[str, str] = build_hf_headers(token=model.needs_token(hub_url))
     # Compressed, a few kilobytes become gigabytes.
     headers["Accept-Encoding"] = "identity"

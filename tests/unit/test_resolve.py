@@ -14,7 +14,7 @@ import pytest
 from corral.catalog.entries import Catalog, Engine, Model
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import Lock, stale, wanted_by
+from corral.lock.lock_file import Lock, read_lock, stale, wanted_by, write_lock
 from corral.lock.resolve import resolve
 from lab import hub
 from lab.faults import Rule, faults
@@ -25,6 +25,9 @@ FILES = {
     "F16/Small-F16-00002-of-00002.gguf": b"second half",
     "F16/Small-F16-00001-of-00002.gguf": b"first half",
     "README.md": b"not weights",
+    "FP8/config.json": b'{"model_type": "glm4_moe"}',
+    "FP8/tokenizer.json": b"{}",
+    "FP8/generation_config.json": b"",
 }
 
 
@@ -81,6 +84,42 @@ def test_sizes_digests_and_revision_come_from_the_hub(url: str) -> None:
 def test_shards_come_in_the_order_of_their_numbers(url: str) -> None:
     shards = resolve(Lock(), catalog(), users(url)).models["small"].quants["F16"]
     assert [shard.size_bytes for shard in shards] == [len(b"first half"), len(b"second half")]
+
+
+WITH_CONFIG = {
+    "Q8_0": {"files": "Q8_0/*.gguf", "config": ["FP8/config.json", "FP8/tok*.json"]},
+}
+
+
+def test_files_beside_the_weights_are_locked_by_what_is_in_them(url: str, tmp_path: Path) -> None:
+    known = with_model(quants=WITH_CONFIG)
+    locked = resolve(Lock(), known, users(url))
+    shard, *beside = locked.models["small"].quants["Q8_0"]
+    assert shard.kind is None
+    assert [(file.path, file.kind) for file in beside] == [
+        ("FP8/config.json", "config"),
+        ("FP8/tokenizer.json", "config"),
+    ]
+    for file in beside:
+        assert file.size_bytes == len(FILES[file.path])
+        assert file.sha256 == hashlib.sha256(FILES[file.path]).hexdigest()
+    assert stale(locked, known, wanted_by(users(url), known)) == []
+    assert stale(locked, catalog(), wanted_by(users(url), catalog()))
+    write_lock(tmp_path / "corral.lock", locked)
+    assert read_lock(tmp_path / "corral.lock") == locked
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [("FP8/absent*", "no file that matches FP8/absent*"), ("FP8/gen*", "is empty, or larger")],
+)
+def test_a_file_beside_the_weights_that_cannot_be_locked_is_named(
+    url: str, pattern: str, said: str
+) -> None:
+    quants = {"Q8_0": {"files": "Q8_0/*.gguf", "config": [pattern]}}
+    error = refusal(with_model(quants=quants), url)
+    assert error.where == "catalog/models/small.toml: quants.Q8_0.config"
+    assert said in error.what
 
 
 def test_the_result_is_current_and_resolving_again_changes_nothing(url: str) -> None:

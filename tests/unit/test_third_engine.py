@@ -24,7 +24,7 @@ from corral.lock.lock_file import LockedEngine
 from corral.lock.resolve import resolve
 from corral.plan.host import HostPlan
 from corral.planning.planner import Planner
-from tests.samples import ROOT, catalog, host, lock
+from tests.samples import REPO, REVISION, ROOT, catalog, host, lock
 from tests.samples import planner as sample_planner
 from tests.third_engine import echo, wheel
 from tests.unit import helper_hosts as hosts
@@ -73,9 +73,11 @@ def plan(made: Path, **changes: Any) -> HostPlan:
 def test_its_command_line_is_of_its_own_flags(made: Path) -> None:
     (instance,), (release,) = plan(made).instances, plan(made).releases
     assert instance.kind == release.kind == "echo"
+    folder = f"/var/lib/corral/models/{REPO}/{REVISION}"
+    assert instance.shards == (f"{folder}/Q8_0/Small-Q8_0.gguf",)
     assert instance.argv == (
         *(f"{release.folder}/bin/python", "-I", "-m", "echo_engine"),
-        *("--weights", instance.shards[0], "--name", "small"),
+        *("--weights", f"{folder}/Q8_0", "--name", "small"),
         *("--listen", "127.0.0.1", "--port", "8001"),
         *("--keys", "/run/credentials/corral-echo.service/api-keys"),
         *("--context", "1024", "--slots", "2"),

@@ -33,16 +33,14 @@ class LlamaServer(PlainEngine):
     kind: EngineKind
     program = "llama-server"
     perplexity_program: str | None = "llama-perplexity"
-    says: Mapping[str, str] = {  # noqa: RUF012
-        "model": "--model",
-        "keys": "--api-key-file",
-        "address": "--host",
-        "port": "--port",
-    }
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
     reads_gguf = True
     tells_speed = True
     more_keyed_routes: tuple[str, ...] = ()
+
+    def model_path(self, files: Sequence[str]) -> str:
+        """The first shard: the server finds the others by its name."""
+        return files[0]
 
     def argv(
         self,

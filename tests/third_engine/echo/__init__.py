@@ -35,12 +35,6 @@ class Echo(PlainEngine):
     kind: EngineKind = "echo"
     flags = FLAGS
     program = "python"
-    says: Mapping[str, str] = {
-        "model": "--weights",
-        "keys": "--keys",
-        "address": "--listen",
-        "port": "--port",
-    }
     environment: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1"}
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
