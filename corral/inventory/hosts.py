@@ -32,8 +32,10 @@ class GpuSpec(Frozen):
 
     name: str = Field(description="what nvidia-smi calls it")
     count: int = Field(gt=0, description="how many of them")
-    compute_capability: str = Field(
-        pattern=r"^[0-9]+\.[0-9]$", description='such as "8.0" for an A100'
+    compute_capability: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+\.[0-9]$",
+        description='such as "8.0" for an A100; catalog/gpus/ knows, if unset',
     )
     memory_mib: int | None = Field(default=None, gt=0, description="catalog/gpus/ knows, if unset")
 
@@ -105,7 +107,11 @@ class HostSpec(Frozen):
     )
     builder: bool = Field(default=False, description="builds engines for hosts of its platform")
     native_build: bool = Field(default=False, description="for its own processor; never shipped")
-    memory_gib: int | None = Field(default=None, gt=0, description="host memory")
+    memory_gib: int | None = Field(
+        default=None,
+        gt=0,
+        description="host memory; plans are refused that need more of it, and preflight compares",
+    )
     backend: str | None = Field(
         default=None, pattern="^(cuda|cpu)$", description='"cuda" where there are GPUs, if unset'
     )

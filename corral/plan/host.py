@@ -22,6 +22,7 @@ _ALL_FILES: dict[str, Any] = {
 class HostPlan(Frozen):
     """Everything decided for one host; nothing downstream decides it again.
 
+    + memory_gib: of the host, as it is described
     + builds: releases that this host builds for the fleet, its own among them (corral.fleet)
     + gateway: what it serves for other hosts (corral.gateway.fleet)
     """
@@ -31,6 +32,7 @@ class HostPlan(Frozen):
     paths: HostPaths
     packages: tuple[str, ...]
     commands: tuple[str, ...]
+    memory_gib: int | None = None
     gpus: GpuSpec | None
     gpu_setup: GpuSetup | None = None
     releases: tuple[ReleasePlan, ...]

@@ -21,7 +21,9 @@ from corral.plan.host import HostPlan
 from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.gateways import gateways
+from corral.planning.gpus import with_capability
 from corral.planning.instance import InstancePlanner
+from corral.planning.memory import refuse_full_memory
 from corral.planning.release import plan_release
 from corral.planning.request import Requested, request
 from corral.schema import Frozen
@@ -59,6 +61,7 @@ class Planner(Frozen):
 
     def plan_host(self, host: Host) -> HostPlan:
         """Decide everything for one host. Raises CorralError for what does not fit together."""
+        host = with_capability(host, self.catalog)
         releases: dict[str, ReleasePlan] = {}
         shards: dict[str, ShardPlan] = {}
         instances = []
@@ -72,12 +75,14 @@ class Planner(Frozen):
             releases[release.key] = release
             shards |= {shard.path: shard for shard in weights}
             instances.append(planner.plan(asked, release, weights, placed[asked.spec.name]))
+        refuse_full_memory(host, instances)
         return HostPlan(
             host=host.name,
             platform=host.spec.platform,
             paths=self.paths,
             packages=_packages(host),
             commands=COMMANDS,
+            memory_gib=host.spec.memory_gib,
             gpus=host.spec.gpus,
             gpu_setup=gpu_setup(host.spec, self.catalog, releases.values()),
             releases=tuple(releases.values()),
@@ -91,6 +96,7 @@ class Planner(Frozen):
 
     def releases(self, host: Host) -> tuple[ReleasePlan, ...]:
         """The engine releases of one host, without asking for any header. Raises CorralError."""
+        host = with_capability(host, self.catalog)
         requests = [request(host, spec, self.catalog) for spec in host.spec.instances]
         planned = [self._plan_release(asked, requests) for asked in requests]
         return tuple({release.key: release for release in planned}.values())

@@ -133,7 +133,8 @@ def _cmake_options(
 
 def _cuda_architectures(host: Host) -> str | None:
     """``80`` for compute capability 8.0, as CMAKE_CUDA_ARCHITECTURES wants it."""
-    return host.spec.gpus.compute_capability.replace(".", "") if host.spec.gpus else None
+    capability = host.spec.gpus.compute_capability if host.spec.gpus else None
+    return capability.replace(".", "") if capability else None
 
 
 def _kv_pairs(requests: Sequence[Requested], engine: str) -> frozenset[KvPair]:

@@ -17,6 +17,8 @@ from corral.plan.instance import InstancePlan
 
 # Idle memory beside experts on the host is worth a word when it is this much.
 _IDLE_SHARE = 0.25
+# Firmware and the kernel itself keep some of what is built in.
+_LEAST_MEMORY = 0.9
 
 
 def fit_findings(plan: HostPlan, state: HostState) -> list[Finding]:
@@ -24,6 +26,7 @@ def fit_findings(plan: HostPlan, state: HostState) -> list[Finding]:
     host = state.gpu_host
     return [
         *_unknown(plan, state),
+        *_described(plan, host),
         *(finding for gpu in host.gpus for finding in _gpu(plan, host, gpu)),
         *_memory(plan, host),
     ]
@@ -38,6 +41,17 @@ def _unknown(plan: HostPlan, state: HostState) -> Iterator[Finding]:
                 next_step="if the deploy stops at the fit proof, mend that first",
                 stops=False,
             )
+
+
+def _described(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
+    """The plan was made for a host with more memory than is there."""
+    found_mib, described = host.memory.total_mib, plan.memory_gib
+    if found_mib and described and found_mib < described * 1024 * _LEAST_MEMORY:
+        yield Finding(
+            what=f"the host has {_gib(found_mib)} of memory, memory_gib = {described} is described",
+            next_step="correct memory_gib in the inventory, or look for memory that is missing",
+            stops=False,
+        )
 
 
 def _gpu(plan: HostPlan, host: GpuHost, gpu: Gpu) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from corral.engines import resolve_placement
 from corral.findings import Finding
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.host import Candidate, fit_host
-from corral.host.state import GpuProcess, HostState
+from corral.host.state import GpuProcess, HostState, Memory
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.placement import DeviceNeed, InstanceNeed
@@ -42,6 +42,17 @@ def instance(name: str = "chat", *gpus: DeviceNeed, **changes: Any) -> InstanceP
         **changes,
     }
     return sample.model_copy(update=fields)
+
+
+@pytest.mark.parametrize(("total_mib", "told"), [(125_000, False), (100_000, True), (0, False)])
+def test_less_memory_than_is_described_is_a_word(total_mib: int, told: bool) -> None:
+    plan = gpu_plan().model_copy(update={"memory_gib": 128, "instances": ()})
+    findings = fit_findings(plan, state(plan, memory=Memory(total_mib=total_mib)))
+    assert [(f.what, f.stops) for f in findings] == (
+        [("the host has 97.7 GiB of memory, memory_gib = 128 is described", False)] if told else []
+    )
+    undescribed = plan.model_copy(update={"memory_gib": None})
+    assert fit_findings(undescribed, state(plan, memory=Memory(total_mib=total_mib))) == []
 
 
 def planned(*instances: InstancePlan) -> HostPlan:
