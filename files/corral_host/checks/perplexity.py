@@ -8,9 +8,8 @@ import subprocess
 from pathlib import Path
 
 from corral_host import engines
-from corral_host.checks.program_unit import NOT_OURS, PROPERTIES, TRIES, last
+from corral_host.checks.program_unit import PROPERTIES, TRIES, last, settings
 from corral_host.instance.gate_rows import gate_plan, row
-from corral_host.plans.fields import environment
 from corral_host.system.commands import HostError, say
 
 # Beyond the time to load: the longest text that anybody should wait for.
@@ -63,7 +62,6 @@ def transient(instance, seconds):
     job = f"corral-job-activate-{name}.service"
     properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", f"RuntimeMaxSec={seconds}"]
     words = [f"--property={value}" for value in properties]
-    variables = environment(instance).items()
-    words += [f"--setenv={name}={value}" for name, value in variables if name != NOT_OURS]
+    words += settings(instance)
     unit = f"--unit=corral-perplexity-{name}.service"
     return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *words, "--"]

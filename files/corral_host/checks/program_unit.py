@@ -1,13 +1,13 @@
 """Run a benchmark program in a unit of its own, with the variables of the server's unit."""
 
 import os
-import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from corral_host.fit.memory import find
 from corral_host.nvidia import nvidia_smi
+from corral_host.plans.fields import environment
 from corral_host.system.commands import TAIL_LINES, HostError, say, show
 
 # Of a unit that measures; where a folder can be written, ik_llama.cpp leaves its log.
@@ -97,14 +97,15 @@ def transient(instance, in_place):
     job = f"corral-job-bench-{instance['name']}.service"
     properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", *(() if in_place else BESIDE)]
     words = [f"--property={value}" for value in properties]
-    words += [f"--setenv={pair}" for pair in environment(instance["unit"])]
+    words += settings(instance)
     unit = f"--unit={bench_unit(instance['name'])}"
     return ["systemd-run", "--pipe", "--wait", "--collect", unit, *words, "--"]
 
 
-def environment(unit):
-    pairs = shlex.split(show(unit, "Environment").get("Environment", ""))
-    return [pair for pair in pairs if pair.partition("=")[0] != NOT_OURS]
+def settings(instance):
+    """Options of systemd-run: the variables of the instance's server."""
+    variables = environment(instance).items()
+    return [f"--setenv={name}={value}" for name, value in variables if name != NOT_OURS]
 
 
 def cpu_name():
