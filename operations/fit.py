@@ -17,9 +17,10 @@ from corral.errors import CorralError
 from corral.host.fit_verdict import Verdict, refusals
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.remote.unreached import UnreachedError
 from corral.sources.hub_token import operator_token
 from operations import Commands
-from operations.connection import helper_on
+from operations.connection import AGAIN, helper_on
 from operations.telling import complain, inform
 
 _VERDICTS = TypeAdapter(list[Verdict])
@@ -49,6 +50,8 @@ def prove(state: State, host: Host, helper: str, document: dict[str, Any]) -> bo
     sent = json.dumps({**document, "token": operator_token() if gated else None})
     try:
         verdicts = helper_on(host, helper).ask(["prove"], _VERDICTS, sent)
+    except UnreachedError:
+        return _fail(host, ["connection lost, or the proof was killed", f"  Next: {AGAIN}"])
     except CorralError as error:
         return _fail(host, str(error).splitlines())
     for line in (line for verdict in verdicts for line in verdict.lines()):

@@ -12,7 +12,7 @@ from paramiko import SSHException
 from pyinfra.connectors.fake import FakeConnector
 
 from corral.store.engine_archives import Archive, ArchiveStore
-from operations import job
+from operations import transfer
 from operations.transfer import bring_home, send
 from tests.operations.fakes import asked, prepared
 from tests.samples import CHAT, plan
@@ -111,7 +111,7 @@ def test_what_a_sudo_users_transfer_leaves_on_its_way_is_removed(
     archive = Archive(engine=RELEASE.engine, key=RELEASE.key, manifest={"flags": []}, size_bytes=1,
                       sha256="0" * 64)  # fmt: skip
     becomes = {"_sudo": True, "_sudo_user": "root", "_timeout": 5}
-    monkeypatch.setattr(job, "arguments", lambda _: becomes)
+    monkeypatch.setattr(transfer, "arguments", lambda _: becomes)
     with (
         prepared() as host,
         patch.object(host, "get_temp_filename", return_value="/tmp/on-its-way"),
