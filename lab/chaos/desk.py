@@ -77,7 +77,8 @@ class Desk:
     def corral(self, *words: str, code: int = 0, says: str = "") -> Done:
         """Another command of Corral's."""
         done = self.fleet.clone.corral(*words, "-i", INVENTORY)
-        return self.judged(words[0], done, code=code, says=says)
+        name = " ".join(word for word in words if word not in self.servers and word[0] != "-")
+        return self.judged(name, done, code=code, says=says)
 
     def judged(self, name: str, done: Done, *, code: int = 0, says: str = "") -> Done:
         """Note a command and what is wrong about its end."""

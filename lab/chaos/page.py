@@ -24,7 +24,8 @@ def main(file: Path) -> None:
 def headline(document: dict[str, Any]) -> str:
     """Which commit, how, when, and whether it is all."""
     setting, played = document["setting"], sum(len(document[kind]) for kind in KINDS)
-    missing = sorted(_all(setting) - {row["name"] for kind in KINDS for row in document[kind]})
+    names = _all(setting)
+    missing = sorted(names - {row["name"] for kind in KINDS for row in document[kind]})
     rows = [*document["chores"], *document["scenarios"]]
     broken = [row["name"] for row in rows if row["wrong"]]
     behind = "behind a gateway" if setting["gateway"] else "without a gateway"
@@ -32,7 +33,7 @@ def headline(document: dict[str, Any]) -> str:
     lines = [
         f"Commit {setting['commit']}, {setting['servers']} servers {behind}, changes by"
         f" {setting['by']}; begun {', '.join(document['sittings'])}.",
-        f"{played} played; {rest}.",
+        f"{played} of {len(names)} played; {rest}.",
         f"Rule broken by: {', '.join(broken) or 'none'}.",
     ]
     return "\n".join(lines)
