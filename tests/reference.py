@@ -18,6 +18,8 @@ from corral.catalog.entries import Engine, Gpu, Model, Platform
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
 from corral.inventory.hosts import HostSpec
+from corral.inventory.policy import PolicyKeys
+from corral.inventory.run_options import RunOptions
 from corral.schema import Frozen
 from tests.samples import ROOT
 
@@ -97,7 +99,7 @@ def _inventory() -> str:
         f"{_MADE}Corral's keys in the data of a host, of a group or of all hosts "
         "(`group_data/all.py`). Beside them stand pyinfra's own, such as `ssh_hostname` and "
         "`_sudo`. `[]` is one of a list, `<name>` one of a table.\n\n"
-    ) + _table(list(keys(HostSpec)))
+    ) + _table([*keys(HostSpec), *keys(PolicyKeys), *keys(RunOptions)])
 
 
 def _catalog() -> str:
