@@ -59,7 +59,7 @@ class Speed(Frozen):
 
 
 class Perplexity(Frozen):
-    """Perplexity on a text, by the engine's llama-perplexity, before the server starts."""
+    """Perplexity on a text, by a program of the engine, before the server starts."""
 
     text: str = Field(pattern=r"^[\w.-]+$", description="a file of catalog/references/")
     limit: float = Field(gt=1, description="the most that is kept")

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from corral.catalog.gate import GoldenPrompt, Perplexity, Speed
 from corral.schema import Frozen
 
-# What both engines know, and behind it what only ik_llama.cpp knows.
+# What all engines of GGUF know, and behind it what only one of them knows.
 KvType = Literal[
     "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "q6_0", "q8_KV"
 ]

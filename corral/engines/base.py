@@ -46,9 +46,9 @@ class Engine(Protocol):
     + flags: of its server; + memory: see MemoryRules; + program: its server's file in ``bin``
     + perplexity_program: its name, None where the engine cannot tell perplexity
     + variables_win: whether a variable wins over the same flag on the command line
-    + environment: variables of its server's unit, and no others; + reads_gguf: whether corral.fit
-    can count its memory from the headers of its model; + tells_speed: whether the gate can measure
-    tokens/s by the server's own timings
+    + socket_name: of its unix socket; + environment: variables of its server's unit, and no others
+    + reads_gguf: whether corral.fit can count its memory from the headers of its model
+    + tells_speed: whether the gate can measure tokens/s by the server's own timings
     """
 
     kind: EngineKind
@@ -57,6 +57,7 @@ class Engine(Protocol):
     program: str
     perplexity_program: str | None
     variables_win: bool
+    socket_name: str
     environment: Mapping[str, str]
     reads_gguf: bool
     tells_speed: bool
@@ -96,8 +97,12 @@ class Engine(Protocol):
         backend: str,
         cuda_architectures: str | None,
         kv_pairs: Set[KvPair],
+        native: bool = False,
     ) -> list[str]:
-        """``-D`` options of a build, sorted, so that equal builds have equal keys."""
+        """``-D`` options of a build, sorted, so that equal builds have equal keys.
+
+        + native: for the processor that builds, and no other
+        """
 
     def bench_words(
         self,

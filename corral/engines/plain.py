@@ -23,6 +23,7 @@ class PlainEngine:
     memory = MemoryRules()
     perplexity_program: str | None = None
     variables_win = False
+    socket_name = "server.sock"
     environment: Mapping[str, str] = {}  # noqa: RUF012
     reads_gguf = False
     tells_speed = False
@@ -44,6 +45,7 @@ class PlainEngine:
         backend: str,
         cuda_architectures: str | None,
         kv_pairs: Set[KvPair],
+        native: bool = False,
     ) -> list[str]:
         """None: it is not built."""
         return []

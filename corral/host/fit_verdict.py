@@ -10,7 +10,7 @@ from corral.schema import Frozen
 
 
 class Counted(Frozen):
-    """What llama-fit-params counts for one device, rounded down."""
+    """What the engine's own program counts for one device, rounded down."""
 
     weights_mib: int
     kv_mib: int
@@ -31,13 +31,17 @@ class Room(Frozen):
 
 
 class Row(Frozen):
-    """One device: what counts, and where that is from; ``tool`` is None where it was not asked."""
+    """One device: what counts, and where that is from; ``tool`` is None where it was not asked.
+
+    + tool_name: the engine's program that counts
+    """
 
     device: str
     needs_mib: int
     there_mib: int
     counted: DeviceNeed
     tool: Counted | None
+    tool_name: str = "the engine"
     plan: DeviceNeed
     room: Room
 
@@ -49,7 +53,7 @@ class Row(Frozen):
         if self.tool:
             tool = self.tool
             counts = (
-                f"llama-fit-params {tool.weights_mib} + {tool.kv_mib} + {tool.compute_mib}, "
+                f"{self.tool_name} {tool.weights_mib} + {tool.kv_mib} + {tool.compute_mib}, "
                 f"{counts}"
             )
         parts = f"MiB of weights + KV + compute: {counts}; beside them {plan.runtime_mib}"

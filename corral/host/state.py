@@ -205,7 +205,7 @@ class HostState(Frozen):
     systemd: bool = False
     missing_packages: tuple[str, ...] = ()
     missing_commands: tuple[str, ...] = ()
-    engine_config_file: bool = False
+    engine_config_files: tuple[str, ...] = ()
     helper_sha256: str | None = None
     filesystems: dict[str, Filesystem] = {}
     models_root: ModelsRoot = ModelsRoot()

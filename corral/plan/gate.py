@@ -21,7 +21,7 @@ class SpeedGate(Frozen):
 
 
 class PerplexityGate(Frozen):
-    """Perplexity of the weights on a text, by ``llama-perplexity``.
+    """Perplexity of the weights on a text, by a program of the engine.
 
     + text: the file's name; + text_path: on the host; + limit: the most that is kept
     """

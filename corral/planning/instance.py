@@ -210,7 +210,8 @@ class InstancePlanner(Frozen):
             if spec.port is not None:
                 what = f"profile {spec.profile} listens on a unix socket, port {spec.port} is given"
                 raise CorralError(where, what, "remove the port, or choose another profile")
-            return Endpoint(socket=f"{self.paths.sockets}/corral-{spec.name}/llama.sock")
+            socket = engine_module(asked.kind).socket_name
+            return Endpoint(socket=f"{self.paths.sockets}/corral-{spec.name}/{socket}")
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)

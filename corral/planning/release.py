@@ -125,10 +125,9 @@ def _cmake_options(
         backend=asked.backend,
         cuda_architectures=_cuda_architectures(asked.host),
         kv_pairs=_kv_pairs(neighbours, asked.engine),
+        native=asked.host.spec.native_build,
     )
-    if not asked.host.spec.native_build:
-        return tuple(found)
-    return tuple("-DGGML_NATIVE=ON" if o.startswith("-DGGML_NATIVE=") else o for o in found)
+    return tuple(found)
 
 
 def _cuda_architectures(host: Host) -> str | None:

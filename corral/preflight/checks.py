@@ -198,9 +198,9 @@ def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:
 
 
 def _engine_config(state: HostState) -> Iterator[Finding]:
-    if state.engine_config_file:
+    for path in state.engine_config_files:
         yield Finding(
-            what="/etc/llama.cpp/config.ini exists and would change the flags of every server",
+            what=f"{path} exists and would change the flags of every server",
             next_step="move its settings into a profile, then remove it from the host",
         )
 

@@ -1,7 +1,7 @@
 """The api-key store on the controller: one file per instance, outside the repository.
 
 A key file holds one key a line; lines that start with ``#`` and blank lines are comments.
-llama-server trims nothing, and with no key in its file it answers everybody: both are caught here.
+A server trims nothing, and with no key in its file it answers everybody: both are caught here.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def read_keys(path: Path) -> KeyFile:
 
 
 def keys_in(text: str) -> list[str]:
-    """The keys of a file, as llama-server reads them."""
+    """The keys of a file, as the servers read them."""
     return [line for line in text.split("\n") if line and not line.startswith("#")]
 
 

@@ -111,7 +111,10 @@ def test_findings_stop_their_host_and_the_first_wave(fleet: Fleet) -> None:
 
 
 def test_all_findings_of_all_hosts_are_told(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
-    fleet.add("one", bare_host(fleet, "one", systemd=False, engine_config_file=True))
+    fleet.add(
+        "one",
+        bare_host(fleet, "one", systemd=False, engine_config_files=["/etc/llama.cpp/config.ini"]),
+    )
     fleet.add("two", bare_host(fleet, "two", architecture="riscv64"))
     fleet.add("good", settled_host(fleet, "good"))
     state = fleet.deploy()

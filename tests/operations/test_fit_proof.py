@@ -18,6 +18,7 @@ WAITING = PLANNED.instances[:1]
 NEED = {"weights_mib": 30720, "kv_mib": 2048, "compute_mib": 900, "runtime_mib": 736}
 TOOL = {"weights_mib": 30719, "kv_mib": 2047, "compute_mib": 1500}
 ROW = {
+    "tool_name": "llama-fit-params",
     "device": "GPU 0",
     "needs_mib": 34404,
     "there_mib": 40000,

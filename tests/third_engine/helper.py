@@ -17,6 +17,7 @@ class Echo(Engine):
 
     kind = "echo"
     program = "bin/python"
+    variables = ("ECHO_", "PYTHON")
 
     def prove_version(
         self, program: Path, release: dict[str, Any], run: Callable[..., Any]

@@ -51,7 +51,7 @@ ALONE: list[tuple[dict[str, Any], str]] = [
     ({"missing_commands": ("systemd-run",)}, "systemd-run is missing"),
     ({"time_seconds": NOW_SECONDS + 121}, "the clock is +121 s off"),
     ({"time_seconds": NOW_SECONDS - 3600}, "the clock is -3600 s off"),
-    ({"engine_config_file": True}, "/etc/llama.cpp/config.ini exists"),
+    ({"engine_config_files": ("/etc/llama.cpp/config.ini",)}, "/etc/llama.cpp/config.ini exists"),
     (
         {"listeners": {8001: {"pid": 77, "program": "nginx", "unit": "nginx.service"}}},
         "chat: port 8001 is taken by nginx.service",
@@ -81,7 +81,7 @@ def test_all_findings_come_at_once() -> None:
         time_seconds=0,
         filesystems={"engines": tiny, "state": tiny, "models": tiny},
         listeners={8001: {"pid": 1, "program": "x", "unit": ""}},
-        engine_config_file=True,
+        engine_config_files=("/etc/llama.cpp/config.ini",),
     )
     assert len(findings(planned, state)) == 10
 

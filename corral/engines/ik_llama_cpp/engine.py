@@ -17,7 +17,12 @@ from corral.engines.ik_llama_cpp import benchmark
 from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
 from corral.engines.ik_llama_cpp.flags import FLAGS, LOAD_MODES
 from corral.engines.ik_llama_cpp.kv_types import BUILT_PAIRS, kv_problems
-from corral.engines.llama.server import LlamaServer, gpu_problems, split_mode_problems
+from corral.engines.llama.server import (
+    LlamaServer,
+    common_options,
+    gpu_problems,
+    split_mode_problems,
+)
 from corral.plan.placement import ResolvedPlacement
 
 _MIB = 1024**2
@@ -63,12 +68,13 @@ class IkLlamaCpp(LlamaServer):
         backend: str,
         cuda_architectures: str | None,
         kv_pairs: Set[KvPair],
+        native: bool = False,
     ) -> list[str]:
         """``-D`` options of a build, sorted, so that equal builds have equal keys.
 
         + kv_pairs: types of K and V on a GPU; those beyond the default need every kernel built
         """
-        options = dict(engine.cmake_options)
+        options = common_options(engine.cmake_options, native=native)
         if backend == "cuda":
             options |= engine.cmake_options_cuda
             options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"

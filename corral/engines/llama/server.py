@@ -33,6 +33,7 @@ class LlamaServer(PlainEngine):
     kind: EngineKind
     program = "llama-server"
     perplexity_program: str | None = "llama-perplexity"
+    socket_name = "llama.sock"
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
     reads_gguf = True
     tells_speed = True
@@ -86,6 +87,12 @@ class LlamaServer(PlainEngine):
         settings = Settings(profile=profile, placement=placement)
         parts = (CACHE, ROPE, THREADS, DEVICES, LOADING, OWN)
         return (*words, *self.flags.words(settings, *parts))
+
+
+def common_options(options: Mapping[str, str], *, native: bool) -> dict[str, str]:
+    """Those of a catalog entry; one that says GGML_NATIVE has it switched on for a native build."""
+    own = {"GGML_NATIVE": "ON"} if native and "GGML_NATIVE" in options else {}
+    return {**options, **own}
 
 
 def gpu_problems(profile: Profile, gpus: int) -> list[Problem]:

@@ -14,7 +14,12 @@ from corral.engines.base import KvPair, MemoryRules
 from corral.engines.benchmark import BenchWords, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import DEVICES, KV, LOADING
-from corral.engines.llama.server import LlamaServer, gpu_problems, split_mode_problems
+from corral.engines.llama.server import (
+    LlamaServer,
+    common_options,
+    gpu_problems,
+    split_mode_problems,
+)
 from corral.engines.llama_cpp import benchmark
 from corral.engines.llama_cpp.chat_templates import BUILT_IN
 from corral.engines.llama_cpp.flags import FLAGS
@@ -60,12 +65,13 @@ class LlamaCpp(LlamaServer):
         backend: str,
         cuda_architectures: str | None,
         kv_pairs: Set[KvPair],
+        native: bool = False,
     ) -> list[str]:
         """``-D`` options of a build, sorted, so that equal builds have equal keys.
 
         + kv_pairs: types of K and V on a GPU; a pair without a kernel is converted, which is slow
         """
-        options = dict(engine.cmake_options)
+        options = common_options(engine.cmake_options, native=native)
         if backend == "cuda":
             options |= engine.cmake_options_cuda
             options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"

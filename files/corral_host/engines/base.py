@@ -16,6 +16,7 @@ class Engine:
     + kind: as plans name it; + program: the server's file, below the folder of a release
     + environment: variables of every program of a release that the helper starts
     + smoke_model: name of the model's file for a smoke run
+    + variables: how the names of those begin that a server or its libraries read
     + config_files: which its programs would read beside their command line
     + reads_gguf: whether its memory can be counted before its weights are here
     + fit_tool: the program that counts memory, for people; "" where there is none
@@ -24,6 +25,7 @@ class Engine:
     kind = ""
     program = ""
     environment = {}
+    variables = ()
     smoke_model = "model"
     config_files = ()
     reads_gguf = False

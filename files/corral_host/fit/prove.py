@@ -120,7 +120,7 @@ def gpu_rows(instance, tool, others, smi):
             )
         parts = combined(instance, plan, seen, min)
         room = gpu_room(gpu, instance, others, smi)
-        rows.append(row(f"GPU {gpu}", parts, room, seen, plan))
+        rows.append(row(instance, f"GPU {gpu}", parts, room, seen, plan))
     return rows
 
 
@@ -148,7 +148,7 @@ def host_row(instance, tool, others, notes):
             f"{gib(mapped)} of weights are mapped and {gib(left)} of memory is left for them: "
             "they will be read from disk again and again"
         )
-    return row("host memory", parts, room, seen, plan)
+    return row(instance, "host memory", parts, room, seen, plan)
 
 
 def combined(instance, plan, seen, of_compute):
@@ -170,13 +170,14 @@ def combined(instance, plan, seen, of_compute):
     }
 
 
-def row(device, parts, room, seen, plan):
+def row(instance, device, parts, room, seen, plan):
     return {
         "device": device,
         "needs_mib": total(parts),
         "there_mib": room["there"],
         "counted": parts,
         "tool": seen,
+        "tool_name": engines.of(instance).fit_tool,
         "plan": plan,
         "room": room,
     }

@@ -10,6 +10,7 @@ import re
 import time
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.system.commands import HostError, output, show
 
 # Where systemd looks for units and drop-ins (systemd.unit(5)), but for what a distribution ships.
@@ -22,10 +23,8 @@ SEARCHED = (
 # Some distributions ship a drop-in for all services there, such as another way to time out; its
 # packages may change any program as well.
 SHIPPED = ("/usr/lib/", "/lib/")
-# By these a server, its libraries, CUDA or the loader would do something else.
-MEANT = (
-    "LLAMA_", "GGML_", "MTMD_", "HF_", "HUGGING", "CUDA_", "LD_", "GLIBC_TUNABLES", "GCONV_PATH",
-)  # fmt: skip
+# By these CUDA or the loader would do something else, whatever the engine.
+MEANT = ("CUDA_", "LD_", "GLIBC_TUNABLES", "GCONV_PATH")
 # Where systemd's own settings are (systemd-system.conf(5)), and which of them give variables.
 CONFIGURED = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd")
 GIVEN = re.compile(r"^\s*(?:Default|Manager)Environment\s*=(.*)$", re.MULTILINE)
@@ -69,12 +68,17 @@ def is_same(path, other):
     return os.path.realpath(path) == os.path.realpath(other)
 
 
+def meant(instance):
+    """How the names of variables begin by which its server would do something else."""
+    return (*engines.of(instance).variables, *MEANT)
+
+
 def strange_variables(instance, pid):
     """Names of variables that a running server has, or lacks, against its plan, sorted."""
     found, planned = environment_of(pid), planned_environment(instance)
     if planned is None:
         return []
-    names = {name for name in found if name.startswith(MEANT)} | planned.keys()
+    names = {name for name in found if name.startswith(meant(instance))} | planned.keys()
     return sorted(name for name in names if found.get(name) != planned.get(name))
 
 
@@ -100,7 +104,7 @@ def manager_variables(instance):
     return sorted(
         name
         for name in names
-        if name.startswith(MEANT) and name not in (instance.get("environment") or {})
+        if name.startswith(meant(instance)) and name not in (instance.get("environment") or {})
     )
 
 

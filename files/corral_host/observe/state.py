@@ -44,7 +44,7 @@ def state(plan):
         "systemd": systemd,
         "missing_packages": missing_packages(plan["packages"]),
         "missing_commands": [name for name in plan["commands"] if not find_program(name)],
-        "engine_config_file": any(map(os.path.exists, engines.config_files())),
+        "engine_config_files": [one for one in engines.config_files() if os.path.exists(one)],
         "helper_sha256": digest_or_none(paths["helper"]),
         "filesystems": {
             "engines": filesystem(paths["engines"]),

@@ -23,6 +23,7 @@ class LlamaServer(Engine):
 
     program = "bin/llama-server"
     environment = {"GGML_NO_BACKTRACE": "1"}
+    variables = ("LLAMA_", "GGML_", "MTMD_", "HF_", "HUGGING")
     smoke_model = "model.gguf"
     reads_gguf = True
     fit_tool = "llama-fit-params"
