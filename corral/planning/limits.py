@@ -11,9 +11,10 @@ from corral.plan.instance import ActivationPlan
 # Requests of a gate, and of one that measures tokens per second.
 _GATE_SECONDS = 180
 _SPEED_SECONDS = 900
-# A text for perplexity, beside the time to load.
+# A text for perplexity, beside the time to load: files/corral_host/checks/perplexity.py.
 _READING_SECONDS = 1800
-# A program that took the port, or a cable that was pulled, are waited for so long in a revert.
+# A program that took the port, or a cable that was pulled, are waited for so long in a revert:
+# files/corral_host/activation/start_again.py.
 _OBSTACLE_SECONDS = 300
 # Commands of systemd, writing things down.
 _MARGIN_SECONDS = 60

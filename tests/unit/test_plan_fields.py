@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from corral.planning import limits
 from corral.planning.kept import kept_plan
 from tests.samples import CHAT, GPU, SOCKET, host, planner
 from tests.unit.helper_modules import helper_module
@@ -103,3 +104,13 @@ def test_a_kept_plan_of_before_has_the_limit_that_it_would_have_now() -> None:
     }
     # Its host arms what that version armed.
     assert watchdog.limit_seconds({"how": "in place", "after": old}) > 0
+
+
+def test_what_the_plan_allows_for_is_what_the_host_waits_for() -> None:
+    """Said on both sides, which share no module; the host's own limit is of plans of before."""
+    assert limits._READING_SECONDS == helper_module("checks.perplexity").READING_SECONDS
+    assert limits._OBSTACLE_SECONDS == helper_module("activation.start_again").OBSTACLE_SECONDS
+    plan = document(soak_seconds=9)
+    for how in ("in place", "side by side"):
+        task = {"how": how, "after": plan}
+        assert watchdog.limit_seconds(task) >= watchdog.limit_of_earlier(task)
