@@ -16,6 +16,7 @@ from corral.errors import CorralError
 from corral.host.answers import FoundInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.plan.host import HostPlan
+from corral.planning.fleet import fleet_of
 from corral.planning.kept import kept_plan
 from corral.remote.client import current_operator
 from corral.remote.progress import News
@@ -84,9 +85,10 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
     found = {target.host.name: a for target, a in zip(targets, answers, strict=True)}
     gateways = tuple((host, kept_plan(host, {})) for host in read.hosts if host.spec.gateway)
     changed = [step.host for step in rollout.gateways]
+    pairs = tuple(_pair(target, found[target.host.name]) for target in targets)
     fleet = Fleet(
-        hosts=read.hosts,
-        pairs=tuple(_pair(target, found[target.host.name]) for target in targets),
+        plan=fleet_of(pairs),
+        pairs=pairs,
         traffic=traffic_of(targets[0]) if targets else NoGateway(),
         gateways=gateways,
         asked_gateways=tuple(pair for pair in gateways if pair[0].name in changed),

@@ -9,12 +9,10 @@ from pathlib import Path
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, read_inventory
 from corral.keys.proof import check_document
-from corral.plan.fleet import FleetPolicy
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.gateways import gateways_of
 from corral.planning.kept import named_plan
-from corral.planning.waves import Pools, waves
 from corral.project import load_planner, project_root
 from corral.remote.client import current_operator
 from corral.rollout.activation import NoGateway, Traffic
@@ -46,20 +44,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The hosts of an inventory; ``pairs`` are those that serve and that were asked for.
+    """A fleet as a rollout works on it; ``pairs`` are hosts that serve and that were asked for.
 
-    + traffic, pools: its gateways; + serving: all hosts that run instances, which ``policy`` is of
+    + plan: of the whole inventory, for its waves; + traffic: its gateways
     + key_of: the keys of an instance of a host
     + document: a plan as checks take it, with what the store says of its keys
     + asked_gateways: that were asked for; + gateways: those in front of ``pairs``
     """
 
-    hosts: tuple[Host, ...]
+    plan: FleetPlan
     pairs: tuple[Pair, ...]
     traffic: Traffic = field(default_factory=NoGateway)
-    pools: Pools = field(default_factory=dict)
-    serving: tuple[str, ...] = ()
-    policy: FleetPolicy = FleetPolicy()
     key_of: Callable[[Host, str], KeyFile] = stored_keys
     document: Document = without_keys
     asked_gateways: tuple[Pair, ...] = ()
@@ -111,12 +106,9 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
 
     behind = {one.name for host, _ in pairs for one in _in_front(host, whole)}
     return Fleet(
-        hosts=hosts,
+        plan=whole,
         pairs=tuple(pairs),
         traffic=traffic(whole, say),
-        pools=whole.pools,
-        serving=whole.serving,
-        policy=whole.policy,
         key_of=key_of(whole),
         document=document,
         asked_gateways=tuple(asked),
@@ -158,10 +150,12 @@ def stage(
 def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
     """What would change; without steps and gateways nothing does. Raises CorralError."""
     changing = {member.host.name for member in staged if member.waiting}
-    due = waves(found.serving, found.policy, found.pools, changing)
+    due = found.plan.waves(changing)
     changing_gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", rollout)
     ready = [member.host.name for member in staged]
-    soak = found.policy.soak_seconds if wanted.soak_seconds is None else wanted.soak_seconds
+    soak = wanted.soak_seconds
+    if soak is None:
+        soak = found.plan.policy.soak_seconds
     return Rollout(
         id=rollout,
         inventory=str(wanted.inventory.resolve()),

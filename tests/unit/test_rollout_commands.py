@@ -21,6 +21,7 @@ from corral.host.activation_report import Report
 from corral.host.answers import FoundInstance
 from corral.host.state import HostState
 from corral.inventory.hosts import Inventory
+from corral.planning.fleet import fleet_of
 from corral.remote.client import HelperClient
 from corral.rollout import activation
 from corral.rollout.begin import Fleet
@@ -58,7 +59,7 @@ class Begin:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder, self.ran, self.exit_code = folder, list[Rollout](), 10
         self.planned = rollout("a", "b")
-        found = Fleet((), tuple(pair(name) for name in ("a", "b")))
+        found = Fleet(fleet_of([]), tuple(pair(name) for name in ("a", "b")))
         staged = [Member(*pair("a"), HostState())]
         monkeypatch.setattr(rollout_module, "fleet", lambda *_: found)
         monkeypatch.setattr(rollout_module, "stage", lambda *_: staged)

@@ -132,7 +132,7 @@ def test_a_rollout_holds_its_hosts_and_the_gateways_in_front_of_them(
 ) -> None:
     log = tmp_path / "log"
     asked = as_host(monkeypatch, HOLDS, log)
-    found = Fleet((), (pair("a"), pair("b")), gateways=(pair("gw"), pair("a")))
+    found = Fleet(fleet_of([]), (pair("a"), pair("b")), gateways=(pair("gw"), pair("a")))
     with holding(found, "r7"):
         assert len(asked) == 3
     assert log.read_text().count('"rollout": "r7"') == 3
@@ -215,7 +215,7 @@ def test_no_wave_starts_before_every_host_says_that_it_is_staged(
     wanted = Wanted(Path("i.py"), without_failed=without)
 
     def stage() -> list[Member]:
-        return begin.stage(wanted, Fleet((), ()), Path("log"), print)
+        return begin.stage(wanted, Fleet(fleet_of([]), ()), Path("log"), print)
 
     if staged is None:
         with pytest.raises(CorralError, match="no service was touched"):
@@ -456,7 +456,7 @@ def test_waves_are_of_the_hosts_that_change(monkeypatch: pytest.MonkeyPatch) -> 
     staged = [Member(h, p, HostState(), "", p.instances if h.name != "a" else ()) for h, p in pairs]
     monkeypatch.setattr(begin, "steps", lambda *_: ())
     whole = plan_fleet(hosts, planner())
-    found = Fleet(tuple(hosts), tuple(pairs), serving=whole.serving, policy=whole.policy)
+    found = Fleet(whole, tuple(pairs))
     made = begin.plan(Wanted(Path("i.py")), found, staged, "r")
     assert [wave.hosts for wave in made.waves] == [("b",), ("c",)]
     assert made.soak_seconds == 7
