@@ -23,8 +23,8 @@ class HostPlan(Frozen):
     """Everything decided for one host; nothing downstream decides it again.
 
     + memory_gib: of the host, as it is described
-    + builds: releases that this host builds for the fleet, its own among them (corral.fleet)
-    + gateway: what it serves for other hosts (corral.gateway.fleet)
+    + builds: releases that this host builds for the fleet, its own among them
+    + gateway: what it serves for other hosts; both are decided with the fleet (FleetPlan)
     """
 
     host: str
