@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import ssl
 import sys
@@ -31,6 +32,7 @@ from corral.store.api_keys import keys_in
 from lab.chaos.tally import Outcome, Reply
 
 TIMEOUT_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
 _PROMPT = "Say hello to number {}."
 
 # Every connection that a request opens, noted by the HTTP client while the request is made.
@@ -148,7 +150,7 @@ async def _note_connection(event: str, info: dict[str, Any]) -> None:  # noqa: A
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Load until SIGTERM or SIGINT."""
+    """Load until SIGTERM or SIGINT, or the end of whoever began it."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -158,8 +160,20 @@ async def run(options: argparse.Namespace) -> None:
         model=options.model,
         tokens=options.tokens,
     )
+    watching = asyncio.create_task(_stop_alone(stop))
     with options.out.open("w") as out:
         await load.run(options.per_second, stop, out)
+    await watching
+
+
+async def _stop_alone(stop: asyncio.Event) -> None:
+    """A hard day that is killed leaves nobody who would end its load."""
+    parent = os.getppid()
+    while not stop.is_set():
+        if os.getppid() != parent:
+            stop.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +22,7 @@ import pytest
 
 from lab.chaos import load
 from lab.chaos.tally import Outcome, Reply, read
+from tests.samples import ROOT
 
 KEY = "a-key-of-more-than-twenty-characters"
 Answer = Callable[["Server"], None]
@@ -193,3 +199,23 @@ def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
     line = json.dumps(asdict(reply))
     (tmp_path / "out").write_text(f"{line}\n{line[:20]}")
     assert read(tmp_path / "out") == [reply]
+
+
+def test_a_load_ends_with_whoever_began_it(tmp_path: Path) -> None:
+    """Which is killed here once requests are made: the pipe that only the load has left closes."""
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    words = ["--url", "http://127.0.0.1:1", "--model", "tiny", "--key-file", str(tmp_path / "key")]
+    load_words = [sys.executable, "-m", "lab.chaos.load", *words, "--out", str(tmp_path / "out")]
+    begin = f"import subprocess; subprocess.run({load_words!r})"
+    with subprocess.Popen(
+        [sys.executable, "-c", begin], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+    ) as parent:
+        try:
+            while not (tmp_path / "out").exists() or not (tmp_path / "out").read_text():
+                assert parent.poll() is None
+                time.sleep(0.05)
+            parent.kill()
+            assert parent.communicate(timeout=30)[0] == b""
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
