@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host.activation import confirm, record, rollback, watchdog
-from corral_host.activation import journal as tasks
+from corral_host.activation import confirm, journal, record, rollback, watchdog
 from corral_host.activation.activate import activate
 from corral_host.activation.revert import step_back
 from corral_host.activation.start_again import GoingDownError
@@ -179,13 +178,13 @@ def is_unsettled(name):
     job = read_json(JOBS / name / "job.json")
     if not job or job["kind"] not in SWITCHES:
         return False
-    return tasks.journal(switched_folder(job)).exists() and unsettled_run(name) == job.get("run")
+    return journal.journal(switched_folder(job)).exists() and unsettled_run(name) == job.get("run")
 
 
 def unsettled_run(name):
     """Whose activation of that instance is begun and not ended: its own, or an earlier one's."""
     job = read_json(JOBS / name / "job.json")
-    return tasks.run_of(switched_folder(job)) if job and job["kind"] in SWITCHES else None
+    return journal.run_of(switched_folder(job)) if job and job["kind"] in SWITCHES else None
 
 
 def tail(log):

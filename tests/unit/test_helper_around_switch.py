@@ -338,8 +338,8 @@ def test_the_guard_waits_longer_than_all_that_may_take_long() -> None:
     gate = {"soak_seconds": 100, "speed": None, "perplexity": None}
     times = {"drain_seconds": 1000, "confirm_seconds": 10000}
     after = {"gate": gate, "activation": times, "ready_timeout_seconds": 1}
-    quick = guard.limit_seconds({"how": "in place", "after": after})
+    quick = guard.limit_seconds(after, "in place")
     assert quick >= 2 * (1 + 100) + 2 * 1000 + 10000 + start_again.OBSTACLE_SECONDS
     slow = {**after, "gate": {**gate, "speed": {"runs": 3}}}
-    assert guard.limit_seconds({"how": "in place", "after": slow}) > quick
-    assert guard.limit_seconds({"how": "side by side", "after": after}) > quick
+    assert guard.limit_seconds(slow, "in place") > quick
+    assert guard.limit_seconds(after, "side by side") > quick

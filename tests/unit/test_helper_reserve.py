@@ -17,6 +17,7 @@ from tests.unit.helper_modules import helper_module
 
 reserve = helper_module("packets.reserve")
 reserve_switch = helper_module("packets.reserve_switch")
+Activation = helper_module("activation.activation").Activation
 check = helper_module("checks.verify")
 DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
 # In the new network: lay the rules, then let each user listen and see who gets a connection.
@@ -123,12 +124,11 @@ class Host:
         paths = {"keys": str(self.root / "etc" / "keys"), "units": str(self.root)}
         return {"paths": paths, "instances": [self.instance(port) for port in ports]}
 
-    def task(self, before: int, after: int) -> dict[str, Any]:
+    def task(self, before: int, after: int) -> Any:
         """An activation that moves it."""
-        return {
-            "before": self.instance(before), "after": self.instance(after),
-            "folder": str(self.folder), "keys": str(self.root / "etc" / "keys"),
-        }  # fmt: skip
+        paths = {"keys": str(self.root / "etc" / "keys")}
+        spec = {"instance": self.instance(after), "paths": paths}
+        return Activation(spec, {}, previous=self.instance(before))
 
     def instance(self, port: int | None) -> dict[str, Any]:
         spare = {"endpoint": {"port": port + 10000}} if port else None
@@ -193,8 +193,8 @@ def test_what_is_staged_takes_no_reserved_port_from_what_serves(played: Host) ->
     assert reserve.is_reserved(plan)
 
 
-def begin(task: dict[str, Any]) -> None:
-    task["reserves"] = reserve_switch.unreserved(task)
+def begin(task: Any) -> None:
+    task.reserves = reserve_switch.unreserved(task)
     reserve_switch.hold(task)
 
 

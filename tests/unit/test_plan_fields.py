@@ -78,7 +78,7 @@ def test_host_and_controller_have_one_limit() -> None:
     plan = document()
     how = {"in place": "limit_seconds", "side by side": "side_by_side_limit_seconds"}
     for name, key in how.items():
-        assert watchdog.limit_seconds({"how": name, "after": plan}) == plan["activation"][key]
+        assert watchdog.limit_seconds(plan, name) == plan["activation"][key]
     (instance,) = planner().plan_host(host(CHAT)).instances
     assert instance.activation.longest_seconds == plan["activation"]["side_by_side_limit_seconds"]
 
@@ -103,7 +103,7 @@ def test_a_kept_plan_of_before_has_the_limit_that_it_would_have_now() -> None:
         name: value for name, value in plan["activation"].items() if name != "spare"
     }
     # Its host arms what that version armed.
-    assert watchdog.limit_seconds({"how": "in place", "after": old}) > 0
+    assert watchdog.limit_seconds(old, "in place") > 0
 
 
 def test_what_the_plan_allows_for_is_what_the_host_waits_for() -> None:
@@ -112,5 +112,4 @@ def test_what_the_plan_allows_for_is_what_the_host_waits_for() -> None:
     assert limits._OBSTACLE_SECONDS == helper_module("activation.start_again").OBSTACLE_SECONDS
     plan = document(soak_seconds=9)
     for how in ("in place", "side by side"):
-        task = {"how": how, "after": plan}
-        assert watchdog.limit_seconds(task) >= watchdog.limit_of_earlier(task)
+        assert watchdog.limit_seconds(plan, how) >= watchdog.limit_of_earlier(plan, how)

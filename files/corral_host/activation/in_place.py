@@ -4,40 +4,39 @@ import time
 
 from corral_host.activation import switch
 from corral_host.activation.drain import drain
-from corral_host.activation.record import phase
 from corral_host.activation.steps import RefusedError, confirmed, prepare, still_in_flight
 from corral_host.checks.gate import before_start, gate, wait_ready
 from corral_host.packets import redirect
 
 
-def switch_to(task, spec, report):
+def switch_to(activation):
     """Raises HostError; RefusedError while the old server still serves."""
-    instance = spec["instance"]
-    prepare(task)
+    instance, report = activation.plan, activation.report
+    prepare(activation)
     began = time.monotonic()
-    if task["before"]:
-        with phase(report, "draining"):
-            empty(task, spec, report)
-        with phase(report, "stopping"):
-            switch.stop(task["unit"])
-    redirect.remove(task["instance"])
+    if activation.previous:
+        with activation.phase("draining"):
+            empty(activation)
+        with activation.phase("stopping"):
+            switch.stop(activation.unit)
+    redirect.remove(activation.name)
     report["gate"] = before_start(instance)
-    with phase(report, "starting"):
-        switch.put(task)
-        switch.start(task["unit"])
+    with activation.phase("starting"):
+        switch.put(activation)
+        switch.start(activation.unit)
         wait_ready(instance)
-    if task["before"]:
+    if activation.previous:
         report["gap_seconds"] = round(time.monotonic() - began, 2)
-    with phase(report, "gate"):
+    with activation.phase("gate"):
         report["gate"] += gate(instance)
-    confirmed(spec, report)
+    confirmed(activation)
 
 
-def empty(task, spec, report):
+def empty(activation):
     """No new requests, and those in flight end. A gateway sends none; else packet rules refuse."""
-    before, limit = task["before"], task["after"]["activation"]["drain_seconds"]
+    before, limit = activation.previous, activation.drain_seconds
     port = before["endpoint"]["port"]
-    if not spec["drained"] and (unusable := redirect.refuse(task["instance"], port)):
-        report["log"] = f"requests could not be kept away while draining: {unusable}\n"
+    if not activation.spec["drained"] and (unusable := redirect.refuse(activation.name, port)):
+        activation.report["log"] = f"requests could not be kept away while draining: {unusable}\n"
     if left := drain(before, limit):
-        raise RefusedError(still_in_flight(task, left, limit))
+        raise RefusedError(*still_in_flight(activation, left))

@@ -9,7 +9,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from corral_host.system.commands import HostError, read_json, say, write_atomic
+from corral_host.system.commands import read_json, say, write_atomic
 from corral_host.system.locks import boot_id
 
 RUN = Path("/run/corral")
@@ -19,14 +19,16 @@ def job_name(instance):
     return f"activate-{instance}"
 
 
-def new_report(spec, instance, generation, by):
-    """A report of which nothing happened yet."""
+def new_report(spec, by, run):
+    """A report of which nothing happened yet. ``run``: the id of the job's run."""
+    instance = spec["instance"]
     at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")  # noqa: UP017 - Python 3.10
     return {
-        "host": spec["host"], "instance": instance, "at": at.replace("+00:00", "Z"), "by": by,
-        "rollout": spec.get("rollout"), "from": None, "to": generation, "how": "none",
+        "host": spec["host"], "instance": instance["name"], "at": at.replace("+00:00", "Z"),
+        "by": by, "rollout": spec.get("rollout"), "from": None,
+        "to": instance["generation"], "how": "none",
         "outcome": "refused", "serving": None, "reason": "", "phases": [], "gate": [],
-        "revert_gate": [], "gap_seconds": None, "log": "", "boot_id": boot_id(),
+        "revert_gate": [], "gap_seconds": None, "log": "", "boot_id": boot_id(), "run": run,
     }  # fmt: skip
 
 
@@ -62,11 +64,3 @@ def phase_of(job):
 
 def forget_phase(job):
     phase_file(job).unlink(missing_ok=True)
-
-
-def failed(report, reason):
-    """The fault that carries a report."""
-    report["reason"] = reason
-    fault = HostError(reason)
-    fault.answer = report
-    return fault

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from corral_host.activation import confirm, record, switch
-from corral_host.activation import journal as tasks
+from corral_host.activation import confirm, journal, record, switch
 from corral_host.activation.drain import drain
 from corral_host.activation.start_again import refuse_going_down, start_again
 from corral_host.activation.watchdog import remove as remove_guard
@@ -23,13 +22,13 @@ SETTLE_WAIT_SECONDS = 600
 
 def settle(folder, units):
     """End an activation whose process is gone; gives its report, or None if there is none."""
-    task = tasks.load(folder)
-    if task is None:
+    activation = journal.load(folder)
+    if activation is None:
         remove_guard(units, Path(folder).name)
         return None
-    with settling(task["state"], task["instance"]):
+    with settling(activation.paths["state"], activation.name):
         report = settle_held(folder)
-    record.forget_phase(record.job_name(task["instance"]))
+    record.forget_phase(record.job_name(activation.name))
     return report
 
 
@@ -41,90 +40,94 @@ def settling(state, instance):
 
 def settle_held(folder):
     """The same, for who holds the lock."""
-    task = tasks.load(folder)
-    if task is None:
+    activation = journal.load(folder)
+    if activation is None:
         return None
-    confirm.forget(task["instance"])
-    if task["kept"]:
-        return end(task, task["report"])
-    return take_back(task, task["report"], "the activation was interrupted (killed, or a reboot)")
+    confirm.forget(activation.name)
+    if activation.kept:
+        return end(activation)
+    return take_back(activation, "the activation was interrupted (killed, or a reboot)")
 
 
 def guard(folder, units):
     """What the timer and the boot run: a job that is stuck ends, then its activation is settled."""
-    task = tasks.load(folder)
-    if task is None:
+    activation = journal.load(folder)
+    if activation is None:
         # Whoever is about to arm it again holds the lock.
         state, name = Path(folder).parents[1], Path(folder).name
         with settling(state, name):
-            if tasks.load(folder) is None:
+            if journal.load(folder) is None:
                 remove_guard(units, name)
         return {"settled": None}
-    switch.quiet("kill", "--signal=KILL", task["job"])
+    switch.quiet("kill", "--signal=KILL", activation.job_unit)
     report = settle(folder, units)
     if report:
         say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
     return {"settled": report}
 
 
-def take_back(task, report, reason, *, refused=False):
+def take_back(activation, reason, *, refused=False):
     """Undo an activation, prove what serves then, and write down how it went; gives the report."""
-    with record.phase(report, "reverting"):
-        outcome, told = undo(task, report)
-    left = [*switch.clear(task), *let_go(task, kept=False)]
+    report = activation.report
+    with activation.phase("reverting"):
+        outcome, told = undo(activation)
+    left = [*switch.clear(activation), *let_go(activation, kept=False)]
     report["outcome"] = "refused" if refused and outcome == "reverted" else outcome
     shown = f"`corral show {report['host']}/{report['instance']}` tells more"
     after = f"Next: mend that, then run the same deploy again; {shown}"
     report["reason"] = "\n".join([reason, f"{told}. {after}", *left])
-    write_down(task, report)
+    write_down(activation)
     return report
 
 
-def end(task, report):
+def end(activation):
     """What is left of an activation that was decided to be kept; gives the report."""
-    tasks.put_in_place(task)
-    left = [*switch.clear(task), *let_go(task, kept=True)]
-    report.update(outcome="kept", serving=task["to"])
+    report = activation.report
+    journal.put_in_place(activation)
+    left = [*switch.clear(activation), *let_go(activation, kept=True)]
+    report.update(outcome="kept", serving=activation.new)
     report["reason"] = "\n".join(filter(None, [report["reason"], *left]))
-    write_down(task, report)
-    say(f"generation {task['to']} of {task['instance']} is healthy")
+    write_down(activation)
+    say(f"generation {activation.new} of {activation.name} is healthy")
     return report
 
 
-def let_go(task, *, kept):
+def let_go(activation, *, kept):
     """Ports that nobody serves on any more; the next deploy does what cannot be done now."""
     try:
-        reserve_switch.let_go(task, kept)
+        reserve_switch.let_go(activation, kept)
     except FAULTS as fault:
         return [f"ports that nobody serves on are still reserved: {fault}"]
     return []
 
 
-def write_down(task, report):
+def write_down(activation):
     """The history, then the end of the activation; its guard outlives it by a moment."""
+    report = activation.report
     try:
-        history.record(task["folder"], report)
+        history.record(activation.folder, report)
     except OSError as fault:
         report["reason"] = f"{report['reason']}\nthe history could not be written: {fault}".strip()
-    baseline.drop(task["after"])
-    tasks.forget(task)
+    baseline.drop(activation.plan)
+    journal.forget(activation)
     try:
-        remove_guard(task["units"], task["instance"])
+        remove_guard(activation.paths["units"], activation.name)
     except FAULTS as fault:
-        say(f"the guard of {task['instance']} goes when it is due or at the next boot: {fault}")
+        say(f"the guard of {activation.name} goes when it is due or at the next boot: {fault}")
 
 
-def undo(task, report):
+def undo(activation):
     """Gives the outcome, and a sentence on it. Raises HostError while the host goes down."""
+    report = activation.report
     refuse_going_down()
-    if task["before"] is None:
-        switch.withdraw(task)
+    if activation.previous is None:
+        switch.withdraw(activation)
         report["serving"] = None
         return "reverted", "no generation served before: the unit was stopped and removed"
-    old, name = task["from"], task["instance"]
+    old, name = activation.old, activation.name
     try:
-        restore(task, report)
-        report["revert_gate"] = gate(task["before"], PROOF)
+        restore(activation)
+        report["revert_gate"] = gate(activation.previous, PROOF)
     except FAULTS as fault:
         refuse_going_down()
         report["serving"], report["revert_gate"] = None, getattr(fault, "rows", [])
@@ -133,38 +136,38 @@ def undo(task, report):
     return "reverted", f"Reverted: generation {old} serves again"
 
 
-def restore(task, report):
+def restore(activation):
     """The unit of before, and its server: left alone if it runs since before."""
-    alone = is_untouched(task)
-    switch.put_back(task)
+    alone = is_untouched(activation)
+    switch.put_back(activation)
     if alone:
         return
-    if task["how"] == "in place" and passed(report):
-        let_end(task)
-    start_again(task["before"])
+    if activation.how == "in place" and passed(activation.report):
+        let_end(activation)
+    start_again(activation.previous)
 
 
-def let_end(task):
+def let_end(activation):
     """What nobody confirmed may serve clients all the same: their requests are not cut off."""
-    after = task["after"]
-    redirect.refuse(task["instance"], after["endpoint"]["port"])
+    after = activation.plan
+    redirect.refuse(activation.name, after["endpoint"]["port"])
     drain(after, after["activation"]["drain_seconds"])
-    redirect.remove(task["instance"])
+    redirect.remove(activation.name)
 
 
 def passed(report):
     return bool(report["gate"]) and all(row["ok"] for row in report["gate"])
 
 
-def is_untouched(task):
+def is_untouched(activation):
     """Whether the server of before was never stopped, or was started by this boot as it was."""
-    unit = Path(task["unit_path"])
-    now = show(task["unit"], "ActiveState", "InvocationID")
+    unit = Path(activation.unit_path)
+    now = show(activation.unit, "ActiveState", "InvocationID")
     if now["ActiveState"] != "active":
         return False
-    if task["boot_id"] == boot_id():
-        return now["InvocationID"] == task["invocation"]
-    if not unit.exists() or unit.read_text() != switch.text_before(task):
+    if activation.boot_id == boot_id():
+        return now["InvocationID"] == activation.invocation
+    if not unit.exists() or unit.read_text() != switch.text_before(activation):
         return False
     # This boot may have started it with the new keys, whoever put the old ones back since.
-    return loaded(task["after"]) == read(staged_keys.path_before(task))
+    return loaded(activation.plan) == read(staged_keys.path_before(activation.plan["key_path"]))

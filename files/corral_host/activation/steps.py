@@ -4,7 +4,6 @@ import errno
 
 from corral_host.activation import switch
 from corral_host.activation.confirm import await_confirmation
-from corral_host.activation.record import phase
 from corral_host.system.commands import FAULTS, HostError, what_is_wrong
 
 
@@ -12,31 +11,32 @@ class RefusedError(HostError):
     """A fault before anything that serves was touched: the old server never stopped."""
 
 
-def prepare(task):
+def prepare(activation):
     """Raises RefusedError when the way back cannot be written, as with a full disk."""
     try:
-        switch.prepare(task)
+        switch.prepare(activation)
     except FAULTS as fault:
         full = isinstance(fault, OSError) and fault.errno == errno.ENOSPC
         step = "free space there, run the same deploy again" if full else "mend that, deploy again"
         raise RefusedError(
-            f"{task['instance']}: nothing was switched, as the way back could not be prepared: "
+            f"{activation.name}: nothing was switched, as the way back could not be prepared: "
             f"{what_is_wrong(fault)}",
             step,
         ) from fault
 
 
-def still_in_flight(task, left, limit_seconds):
+def still_in_flight(activation, left):
+    """What is wrong, and what to do."""
     return (
-        f"{task['instance']}: {left} requests were still in flight after {limit_seconds} s. "
-        "Next: try again at a quieter time, or set a longer drain_seconds for the instance"
+        f"{activation.name}: {left} requests were still in flight after "
+        f"{activation.drain_seconds} s",
+        "try again at a quieter time, or set a longer drain_seconds for the instance",
     )
 
 
-def confirmed(spec, report):
+def confirmed(activation):
     """The controller says over a new connection that it still reaches this host."""
-    if spec["confirm"]:
-        instance = spec["instance"]
-        limit = instance["activation"]["confirm_seconds"]
-        with phase(report, "confirm", instance["generation"]):
-            await_confirmation(instance["name"], instance["generation"], limit)
+    if activation.spec["confirm"]:
+        limit = activation.plan["activation"]["confirm_seconds"]
+        with activation.phase("confirm", activation.new):
+            await_confirmation(activation.name, activation.new, limit)

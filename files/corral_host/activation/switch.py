@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from corral_host.activation import journal as tasks
-from corral_host.activation import watchdog
+from corral_host.activation import journal, watchdog
+from corral_host.activation.activation import SIDE_BY_SIDE
 from corral_host.activation.drain import drain
 from corral_host.instance.state import installed_generation
 from corral_host.packets import redirect, reserve_switch
@@ -25,62 +25,63 @@ def spare_of(instance):
     return {**instance, **{name: spare[name] for name in ("unit", "unit_path", "argv", "endpoint")}}
 
 
-def prepare(task):
+def prepare(activation):
     """All that a switch and its revert will need, on the disk; nothing that serves is touched.
 
     The guard first: an activation that is written down is never without one.
     """
-    staged_keys.clear(task)
-    watchdog.write(task)
+    staged_keys.clear(activation.plan["key_path"])
+    watchdog.write(activation)
     output("systemctl", "daemon-reload")
-    watchdog.arm(task)
-    task["reserves"] = reserve_switch.unreserved(task)
-    tasks.save(task)
-    reserve_switch.hold(task)
-    unit = Path(task["unit_path"])
-    if task["from"]:
-        write_atomic(f"{unit}{BEFORE}", text_of(task, task["from"]))
-    staged = Path(task["folder"]) / "generations" / task["to"] / "unit"
+    watchdog.arm(activation)
+    activation.reserves = reserve_switch.unreserved(activation)
+    journal.save(activation)
+    reserve_switch.hold(activation)
+    unit = Path(activation.unit_path)
+    if activation.old:
+        write_atomic(f"{unit}{BEFORE}", text_of(activation, activation.old))
+    staged = Path(activation.folder) / "generations" / activation.new / "unit"
     write_atomic(f"{unit}{NEXT}", staged.read_text())
     # Last, as a server that is started again from here on reads them.
-    staged_keys.put(task)
-    if task["how"] == "side by side":
-        spare = task["after"]["activation"]["spare"]
+    if activation.rekeyed:
+        staged_keys.put(activation.plan["key_path"])
+    if activation.how == SIDE_BY_SIDE:
+        spare = activation.plan["activation"]["spare"]
         write_atomic(spare["unit_path"], spare["unit_text"])
         output("systemctl", "daemon-reload")
 
 
-def put(task):
+def put(activation):
     """The new unit, in one rename."""
-    unit = task["unit_path"]
+    unit = activation.unit_path
     rename(f"{unit}{NEXT}", unit)
     output("systemctl", "daemon-reload")
-    output("systemctl", "enable", "--quiet", task["unit"])
+    output("systemctl", "enable", "--quiet", activation.unit)
 
 
-def put_back(task):
+def put_back(activation):
     """Keys and unit of before, each in one rename, unless somebody did that already."""
-    staged_keys.put_back(task)
-    unit = task["unit_path"]
+    staged_keys.put_back(activation.plan["key_path"])
+    unit = activation.unit_path
     try:
         rename(f"{unit}{BEFORE}", unit)
     except FileNotFoundError:
-        if installed_generation(unit) != task["from"]:
-            write_atomic(unit, text_before(task))
+        if installed_generation(unit) != activation.old:
+            write_atomic(unit, text_before(activation))
     sync(Path(unit).parent)
     output("systemctl", "daemon-reload")
 
 
-def text_before(task):
+def text_before(activation):
     """The unit of before: as it was kept for the way back, else as it was staged."""
-    before = Path(f"{task['unit_path']}{BEFORE}")
-    return before.read_text() if before.exists() else text_of(task, task["from"])
+    before = Path(f"{activation.unit_path}{BEFORE}")
+    return before.read_text() if before.exists() else text_of(activation, activation.old)
 
 
-def text_of(task, generation):
+def text_of(activation, generation):
     """A unit as it was staged, which passed a gate; the installed one may be edited."""
-    staged = Path(task["folder"]) / "generations" / generation / "unit"
-    return (staged if staged.exists() else Path(task["unit_path"])).read_text()
+    staged = Path(activation.folder) / "generations" / generation / "unit"
+    return (staged if staged.exists() else Path(activation.unit_path)).read_text()
 
 
 def start(unit):
@@ -103,56 +104,56 @@ def end(unit):
     quiet("stop", unit)
 
 
-def withdraw(task):
+def withdraw(activation):
     """A unit that served nothing before goes altogether."""
-    end(task["unit"])
-    staged_keys.put_back(task)
-    quiet("disable", "--quiet", task["unit"])
-    Path(task["unit_path"]).unlink(missing_ok=True)
+    end(activation.unit)
+    staged_keys.put_back(activation.plan["key_path"])
+    quiet("disable", "--quiet", activation.unit)
+    Path(activation.unit_path).unlink(missing_ok=True)
 
 
-def clear(task):
+def clear(activation):
     """What a switch needed beside it goes. Needs no disk space.
 
     Gives what went wrong; each step is taken whatever became of the others.
     """
     wrong = []
-    steps = [clear_spare] if task["how"] == "side by side" else []
+    steps = [clear_spare] if activation.how == SIDE_BY_SIDE else []
     for step in (*steps, clear_rules, clear_files):
         try:
-            wrong.append(step(task))
+            wrong.append(step(activation))
         except FAULTS as fault:
             wrong.append(str(fault))
     return [one for one in wrong if one]
 
 
-def clear_rules(task):
-    redirect.remove(task["instance"])
+def clear_rules(activation):
+    redirect.remove(activation.name)
 
 
-def clear_files(task):
+def clear_files(activation):
     for suffix in (BEFORE, NEXT):
-        Path(f"{task['unit_path']}{suffix}").unlink(missing_ok=True)
-    staged_keys.clear(task)
+        Path(f"{activation.unit_path}{suffix}").unlink(missing_ok=True)
+    staged_keys.clear(activation.plan["key_path"])
 
 
-def clear_spare(task):
+def clear_spare(activation):
     """Requests that it still works on are waited for; gives what is to be said of the others."""
-    spare = spare_of(task["after"])
+    spare = spare_of(activation.plan)
     try:
-        cut = leave_spare(task, spare)
+        cut = leave_spare(activation, spare)
     finally:
         end(spare["unit"])
         quiet("reset-failed", spare["unit"])
         Path(spare["unit_path"]).unlink(missing_ok=True)
         output("systemctl", "daemon-reload")
-    limit = task["after"]["activation"]["drain_seconds"]
+    limit = activation.drain_seconds
     return f"{cut} requests took longer than {limit} s and were cut" if cut else None
 
 
-def leave_spare(task, spare):
+def leave_spare(activation, spare):
     """New connections reach the server itself again; those of before end, or are told to."""
-    way = task["instance"], task["onward"], redirect.LET_GO
+    way = activation.name, activation.onward, redirect.LET_GO
     redirect.lay(*way)
-    port, limit = spare["endpoint"]["port"], task["after"]["activation"]["drain_seconds"]
+    port, limit = spare["endpoint"]["port"], activation.drain_seconds
     return drain(spare, limit, close_kept=lambda: redirect.lay(*way, kept=(port,)))

@@ -6,6 +6,7 @@ The timer fires when the job is stuck; the unit also runs at boot, after a reboo
 import sys
 from pathlib import Path
 
+from corral_host.activation.activation import SIDE_BY_SIDE
 from corral_host.plans import fields
 from corral_host.system.commands import output, quiet, write_atomic
 
@@ -52,35 +53,37 @@ def guard_paths(units, instance):
     return Path(f"{base}.service"), Path(f"{base}.timer")
 
 
-def limit_seconds(task):
-    """Longer than all that an activation and its revert may take."""
-    return fields.limit_seconds(task["after"], task["how"]) or limit_of_earlier(task)
+def limit_seconds(plan, how):
+    """Longer than all that an activation to this plan and its revert may take."""
+    return fields.limit_seconds(plan, how) or limit_of_earlier(plan, how)
 
 
-def limit_of_earlier(task):
+def limit_of_earlier(plan, how):
     """The same for a generation that was staged before its plan said so."""
-    after, measured = task["after"], task["after"]["gate"]
+    measured = plan["gate"]
     gate = GATE_SECONDS + measured["soak_seconds"]
     gate += MEASURED_SECONDS * sum(1 for part in ("speed", "perplexity") if measured[part])
-    starts = 3 if task["how"] == "side by side" else 2
-    switch = after["activation"]
+    starts = 3 if how == SIDE_BY_SIDE else 2
+    switch = plan["activation"]
     waits = 2 * switch["drain_seconds"] + switch["confirm_seconds"] + OBSTACLE_SECONDS
-    return starts * (after["ready_timeout_seconds"] + gate) + waits + MARGIN_SECONDS
+    return starts * (plan["ready_timeout_seconds"] + gate) + waits + MARGIN_SECONDS
 
 
-def write(task):
+def write(activation):
     """Both units; `arm` starts them once systemd has read them."""
-    service, timer = guard_paths(task["units"], task["instance"])
+    service, timer = guard_paths(activation.paths["units"], activation.name)
     values = {
-        **task, "python": sys.executable, "limit_seconds": limit_seconds(task),
-        "retry_seconds": RETRY_SECONDS,
+        "instance": activation.name, "folder": activation.folder,
+        "units": activation.paths["units"], "helper": activation.paths["helper"],
+        "python": sys.executable, "retry_seconds": RETRY_SECONDS,
+        "limit_seconds": limit_seconds(activation.plan, activation.how),
     }  # fmt: skip
     write_atomic(service, SERVICE.format(**values))
     write_atomic(timer, TIMER.format(**values))
 
 
-def arm(task):
-    service, timer = guard_paths(task["units"], task["instance"])
+def arm(activation):
+    service, timer = guard_paths(activation.paths["units"], activation.name)
     # That of an earlier activation may still try: it would take this one for its own.
     quiet("stop", service.name)
     output("systemctl", "enable", "--quiet", service.name)

@@ -12,38 +12,39 @@ from corral_host.system.commands import write_atomic
 PORTS = re.compile(r"(chain answers \{.*?tcp sport != \{ )([\d, ]+)( \})", re.DOTALL)
 
 
-def unreserved(task):
+def unreserved(activation):
     """Ports of the new generation that are not reserved yet: those of a staged one are."""
-    return sorted(ports_of(task["after"]) - laid(rules_of(task)))
+    return sorted(ports_of(activation.plan) - laid(rules_of(activation)))
 
 
-def hold(task):
+def hold(activation):
     """Reserve them, before it listens."""
-    change(task, add=set(task["reserves"]))
+    change(activation, add=set(activation.reserves))
 
 
-def let_go(task, kept):
+def let_go(activation, kept):
     """What only the other generation needs: the old one's ports, or those that `hold` reserved."""
-    before = ports_of(task["before"]) if task["before"] else set()
-    after = ports_of(task["after"])
-    gone, stays = (before, after) if kept else (set(task.get("reserves", ())), before)
-    change(task, drop=gone - stays - served_here(Path(task["folder"]).parent))
+    before = ports_of(activation.previous) if activation.previous else set()
+    after = ports_of(activation.plan)
+    gone, stays = (before, after) if kept else (set(activation.reserves), before)
+    change(activation, drop=gone - stays - served_here(Path(activation.folder).parent))
 
 
-def change(task, add=frozenset(), drop=frozenset()):
+def change(activation, add=frozenset(), drop=frozenset()):
     """Nothing where no server has rules; the last ones go with a deploy."""
-    text = rules_of(task)
+    text = rules_of(activation)
     wanted = (laid(text) | add) - drop
     if laid(text) and wanted and laid(text) != wanted:
         numbers = ", ".join(map(str, sorted(wanted)))
         text = PORTS.sub(rf"\g<1>{numbers}\g<3>", text, count=1)
-        write_atomic(file_in(task["keys"]), text, mode=0o600)
+        write_atomic(file_in(activation.paths["keys"]), text, mode=0o600)
         lay(text)
 
 
-def rules_of(task):
+def rules_of(activation):
     """The text of all reserved ports; empty where there is none, or nobody says where."""
-    file = task.get("keys") and file_in(task["keys"])
+    keys = activation.paths.get("keys")
+    file = keys and file_in(keys)
     return file.read_text() if file and file.exists() else ""
 
 

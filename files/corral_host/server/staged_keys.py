@@ -53,11 +53,11 @@ def forget(key_path):
     staged_path(key_path).unlink(missing_ok=True)
 
 
-def put(task):
+def put(key_path):
     """In one rename, the file of before kept; the way back needs no disk space."""
-    active = Path(task["after"]["key_path"])
+    active = Path(key_path)
     staged, before = staged_path(active), before_path(active)
-    if not task.get("rekeyed") or not staged.exists():
+    if not staged.exists():
         return
     if active.exists():
         make(before.parent)
@@ -66,24 +66,24 @@ def put(task):
     sync(active.parent)
 
 
-def path_before(task):
+def path_before(key_path):
     """The file that the generation of before is started with."""
-    active = Path(task["after"]["key_path"])
+    active = Path(key_path)
     before = before_path(active)
     return before if before.exists() else active
 
 
-def put_back(task):
+def put_back(key_path):
     """The file of before; what is done already stays."""
-    active = Path(task["after"]["key_path"])
+    active = Path(key_path)
     if before_path(active).exists():
         os.replace(before_path(active), active)
         sync(active.parent)
 
 
-def clear(task):
+def clear(key_path):
     """Of an activation that ended: its way back is not that of the next one."""
-    before_path(task["after"]["key_path"]).unlink(missing_ok=True)
+    before_path(key_path).unlink(missing_ok=True)
 
 
 def make(folder):
