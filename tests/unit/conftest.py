@@ -57,7 +57,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def every_commit_is_there() -> Iterator[None]:
-    """The git server of these tests is asked nothing (tests/unit/test_git_source.py asks one)."""
+    """The git server of these tests is asked nothing (tests/unit/sources/test_git.py asks one)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("corral.sources.git._prove", lambda *_: None)
         yield

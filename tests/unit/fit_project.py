@@ -18,10 +18,10 @@ from lab import hub
 from lab.hub_store import Store
 from lab.model_headers import GLM_4_7_FLASH, write_header
 from tests.samples import EXAMPLES
+from tests.unit.cli.test_cli import Corral, Said
 from tests.unit.fit_samples import AIR, DENSE, SHARED_DATA
 from tests.unit.hub_layouts import declared_digests
 from tests.unit.running_hub import RunningHub
-from tests.unit.test_cli import Corral, Said
 
 SHIPPED = load_catalog(EXAMPLES / "catalog")
 _REVISION = "ab" * 20

@@ -15,7 +15,7 @@ from corral.project import load_planner
 from corral.remote import client
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host
-from tests.unit.test_cli import Corral, Said
+from tests.unit.cli.test_cli import Corral, Said
 
 SITE = """
 chat = {"name": "chat", "profile": "tiny-chat", "port": 8001, "address": "0.0.0.0"}

@@ -23,9 +23,9 @@ from corral.rollout.view import LineView, LiveView
 from corral.terminal import console
 from lab.odd_host import Answer, OddHosts
 from tests.samples import ROOT
+from tests.unit.cli.test_cli import Corral, Said, corral
 from tests.unit.odd_fleet import COMMANDS, OddFleet, good, odd_fleet, odd_hosts
 from tests.unit.rollout_samples import report, rollout
-from tests.unit.test_cli import Corral, Said, corral
 
 __all__ = ["corral"]
 
