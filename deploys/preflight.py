@@ -22,7 +22,7 @@ def preflight(target: Target) -> None:
     for advice in (finding for finding in found if not finding.stops):
         warn(f"[{host.name}] {advice.what}. Next: {advice.next_step}")
     findings = [finding for finding in found if finding.stops]
-    host_operations.preflight(findings=findings, name="Preflight: nothing stands against a deploy")
+    host_operations.preflight(findings=findings, name="Preflight: no blocking findings")
 
 
 def _findings(target: Target) -> list[Finding]:

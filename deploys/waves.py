@@ -47,7 +47,7 @@ def tell(host: Host, *, waiting: bool) -> None:
 
 
 def is_turn(host: Host, number: int) -> bool:
-    """Whether a host changes in this wave, and nothing stands against the wave.
+    """Whether a host changes in this wave, and nothing blocks the wave.
 
     Only known once pyinfra has prepared. What stops a wave is said once.
     """
@@ -67,11 +67,11 @@ def is_turn(host: Host, number: int) -> bool:
 def _obstacle(run: Run, host: Host) -> str:
     left_out = run.left_out or frozenset()
     if names := sorted(failed() - left_out):
-        return f"{', '.join(names)} failed. Next: mend that, then run the same deploy again"
+        return f"{', '.join(names)} failed. Next: fix that, then run the same deploy again"
     if left_out and not host.options.without_failed:
         return (
             f"{', '.join(sorted(left_out))} failed before, or was not reached, and no service was "
-            "touched. Next: mend that, or go on without with `--data without_failed=true`"
+            "touched. Next: fix that, or go on without with `--data without_failed=true`"
         )
     return ""
 

@@ -1,4 +1,4 @@
-"""Settings of the machine's kernel that labs raise while any is up, and then put back."""
+"""Settings of the machine's kernel that labs raise while any is up, and then restored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ensure(layout: Layout) -> None:
 
 
 def restore(layout: Layout) -> None:
-    """Put back what was there before the first lab, once this one is the last."""
+    """Restore what was there before the first lab, once this one is the last."""
     with _lock(layout):
         others = [p for p in layout.state_parent.iterdir() if p.is_dir() and p != layout.state]
         for name, (setting, _) in _SETTINGS.items():

@@ -174,7 +174,7 @@ def _sound(store: ArchiveStore, release: ReleasePlan) -> Archive:
     archive = store.find(release.engine, release.key)
     if archive is None:
         what = "the host that builds it did not deliver it (see above)"
-        raise CorralError(where, what, "mend that host, then run the same deploy again")
+        raise CorralError(where, what, "fix that host, then run the same deploy again")
     if not store.sound(archive):
         store.remove(archive)
         what = f"its archive in {store.folder} was damaged and is removed"

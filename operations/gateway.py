@@ -53,7 +53,7 @@ def generation(
 def switch(
     plan: HostPlan, *, waiting: bool, of: Host, settled: Callable[[str], bool], templates: Path
 ) -> Commands:
-    """Switch to the planned generation; the host takes back one whose aliases do not answer.
+    """Switch to the planned generation; the host reverts one whose aliases do not answer.
 
     + waiting: whether another one runs; + of: the host, as Corral reads it
     + settled: whether HOST/INSTANCE serves its plan, asked once all that change have changed

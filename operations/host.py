@@ -22,7 +22,7 @@ def preflight(findings: Sequence[Finding]) -> Commands:
     + findings: what corral.preflight found, all of it.
     """
     if not findings:
-        host.noop("nothing stands against a deploy")
+        host.noop("no blocking findings")
         return
     lines = [line for f in findings for line in (f.what, f"  Next: {f.next_step}")]
     yield from job.fail("\n".join(lines))

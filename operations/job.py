@@ -98,7 +98,7 @@ def _finish(host: Host, name: str, news: JobNews) -> bool:
     if news.ok:
         return True
     found, log = news.wrong, f"/var/lib/corral/jobs/{name}/log"
-    step = found.next_step or f"mend that, then {AGAIN} (all of it: {log} there)"
+    step = found.next_step or f"fix that, then {AGAIN} (all of it: {log} there)"
     said = [*found.what.split("\n"), f"  Next: {step}"]
     report(host, [f"{name} failed. Its last lines:", *news.tail, *said])
     return False

@@ -75,7 +75,7 @@ def _answer(news: JobNews, where: str) -> dict[str, Any]:
         return news.answer or {}
     if news.wrong.what.startswith(_ENDED_ALONE):
         raise CorralError(where, f"{_ENDED_ALONE} (killed, or a reboot)", _AGAIN)
-    raise news.wrong.error(where, f"mend that, then {_AGAIN}")
+    raise news.wrong.error(where, f"fix that, then {_AGAIN}")
 
 
 @contextmanager

@@ -173,15 +173,15 @@ class Catalog(Frozen):
     broken: dict[str, CorralError] = Field(default_factory=dict, exclude=True)
 
     def engine(self, name: str, *, where: str) -> Engine:
-        """The engine called ``name``; ``where`` names who asks. Raises CorralError."""
+        """The engine called ``name``; ``where`` names the caller. Raises CorralError."""
         return _pick("engine", self, self.engines, name, where)
 
     def model(self, name: str, *, where: str) -> Model:
-        """The model called ``name``; ``where`` names who asks. Raises CorralError."""
+        """The model called ``name``; ``where`` names the caller. Raises CorralError."""
         return _pick("model", self, self.models, name, where)
 
     def profile(self, name: str, *, where: str) -> Profile:
-        """The profile called ``name``; ``where`` names who asks. Raises CorralError."""
+        """The profile called ``name``; ``where`` names the caller. Raises CorralError."""
         return _pick("profile", self, self.profiles, name, where)
 
     def gpu(self, name: str, *, where: str) -> Gpu:
@@ -194,7 +194,7 @@ class Catalog(Frozen):
         raise CorralError(where, what, "name one of catalog/gpus/, or add a file there")
 
     def platform(self, name: str, *, where: str) -> Platform:
-        """The platform called ``name``; ``where`` names who asks. Raises CorralError."""
+        """The platform called ``name``; ``where`` names the caller. Raises CorralError."""
         return _pick("platform", self, self.platforms, name, where)
 
     def chat_template(self, file: str, *, where: str) -> str:

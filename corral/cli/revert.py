@@ -42,7 +42,7 @@ def revert(
     folder: Path,
     inventory: Path | None,
 ) -> None:
-    """Switch back, from what is on the hosts alone: gated, and taken back if it fails as well.
+    """Switch back, from what is on the hosts alone: gated, and reverted if it fails as well.
 
     Hosts one after the other, or a rollout's waves the last one first. Exit code 0: all serve what
     they were switched back to, 20: some do not.
@@ -76,7 +76,7 @@ def _host(target: Target, to: str | None) -> bool:
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
     if not rollout.to_take_back() and not rollout.gateways_to_revert():
-        say(f"rollout {rollout_id} has nothing to take back")
+        say(f"rollout {rollout_id} has nothing to revert")
         return 0
     inventory = Path(rollout.inventory)
     read = read_inventory(inventory)
@@ -97,7 +97,7 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
             say(f"{name} serves something else by now, and is left as it is")
-        back = {"failure": f"taken back by {current_operator()}", "on_failure": "revert"}
+        back = {"failure": f"reverted by {current_operator()}", "on_failure": "revert"}
         with holding(fleet, rollout.id) as holds:
             ended = run_course(rollout.model_copy(update=back), fleet, journals, holds, leave)
     return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)
@@ -131,7 +131,7 @@ def _pair(target: Target, found: Mapping[str, FoundInstance]) -> tuple[Host, Hos
 def _changed_again(
     rollout: Rollout, found: Mapping[str, Mapping[str, FoundInstance]]
 ) -> frozenset[str]:
-    """Of what shall be taken back: what does not serve what this rollout put there."""
+    """Of what shall be reverted: what does not serve what this rollout put there."""
     return frozenset(
         step.name
         for step in rollout.to_take_back()

@@ -42,7 +42,7 @@ state_option = click.option(
     type=click.Choice(["revert", "stop"]),
     default="revert",
     show_default=True,
-    help="Take back what was changed, or leave it.",
+    help="Revert what was changed, or leave it.",
 )
 @click.option("--without-failed", is_flag=True, help="Go on without hosts that are not staged.")
 @click.option("--resume", is_flag=True, help="Go on with the last one, which did not end.")
@@ -60,7 +60,7 @@ def rollout(
     """Change the hosts of INVENTORY to their plan, wave by wave.
 
     Everything is put on all hosts first; then the plan is shown and asked about. Exit code 0:
-    converged, 10: all taken back, 20: some hosts serve the new and some the old, 1: not begun.
+    converged, 10: all reverted, 20: some hosts serve the new and some the old, 1: not begun.
     """
     if not yes and not _has_terminal():
         raise CorralError("corral rollout", "there is no terminal to ask on", "give -y")

@@ -129,7 +129,7 @@ def need_for(
             gpu_memory_mib=memory_mib,
         )
     except UnknownDeviceError as error:
-        raise CorralError(where, str(error), "mend tensor_overrides in the profile") from error
+        raise CorralError(where, str(error), "fix tensor_overrides in the profile") from error
     except ValueError as error:
         what = f"the KV cache cannot be of these types: it has {error}"
         raise CorralError(where, what, "choose other kv_type_k and kv_type_v") from error

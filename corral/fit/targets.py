@@ -36,7 +36,7 @@ def host_rooms(host: Host, found: GpuHost, profile: str | None) -> list[Room]:
 
 def _room(gpu: Gpu, found: GpuHost, replaced_units: set[str]) -> Room:
     if gpu.memory_total_mib is None or gpu.memory_free_mib is None:
-        raise CorralError(f"GPU {gpu.index}", gpu.problem or "its memory is unknown", "mend it")
+        raise CorralError(f"GPU {gpu.index}", gpu.problem or "its memory is unknown", "fix it")
     own_mib = sum(
         process.used_mib or 0
         for process in found.processes

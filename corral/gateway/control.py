@@ -201,7 +201,7 @@ def revert(gateway: Host, *, rollout: str | None = None) -> None:
 
 
 def _asker(rollout: str | None) -> dict[str, Any]:
-    """Who asks, as a host has it that may be held for another rollout."""
+    """Current operator, as a host has it that may be held for another rollout."""
     return {"asker": {"state": HOST_PATHS.state, "rollout": rollout}}
 
 

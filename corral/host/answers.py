@@ -100,7 +100,7 @@ class Phase(Told):
 class Foreseen(Told):
     """How an activation would go as things are now.
 
-    + how: None where something stands against it: faults
+    + how: None where something blocks it: faults
     + obstacles: the same as texts, all that a helper of an earlier version gives
     """
 

@@ -12,7 +12,7 @@ from corral.errors import CorralError
 from corral.host.reading import UnreadableError, read_answer
 from corral.schema import Frozen
 
-_AGAIN = "mend that, then ask again"
+_AGAIN = "fix that, then ask again"
 _TRACEBACK = "Traceback (most recent call last):"
 # Helpers before this one wrote the next step as the last sentence of a text.
 _LAST_SENTENCE = re.compile(

@@ -89,7 +89,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _execute(path: Path) -> dict[str, Any]:
-    """Run a user's file. Whatever it raises is its author's to mend, so everything is caught."""
+    """Run a user's file. Whatever it raises is its author's to fix, so everything is caught."""
     try:
         return runpy.run_path(str(path))
     except CorralError:

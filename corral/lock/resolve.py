@@ -137,16 +137,16 @@ def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[
     where = f"catalog/models/{name}.toml: quants.{quant}.files"
     if not found:
         raise CorralError(
-            where, f"{model.repo} has no file that matches {pattern}", "mend the pattern"
+            where, f"{model.repo} has no file that matches {pattern}", "fix the pattern"
         )
     if problem := shard_set_problem([file.rfilename for file in found]):
         what = f"in {model.repo}, {pattern} {printable_line(problem)}"
-        raise CorralError(where, what, "mend the pattern, or choose a revision that is whole")
+        raise CorralError(where, what, "fix the pattern, or choose a revision that is whole")
     files = []
     for file in found:
         if file.lfs is None:
             what = f"the hub gives no sha256 for {printable_line(file.rfilename)}"
-            raise CorralError(where, what, "mend the pattern")
+            raise CorralError(where, what, "fix the pattern")
         files.append(_locked(file, where))
     return tuple(files)
 

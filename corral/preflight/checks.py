@@ -103,7 +103,7 @@ def _clock(state: HostState, now_seconds: float) -> Iterator[Finding]:
     if abs(skew) > CLOCK_SKEW_SECONDS:
         yield Finding(
             what=f"the clock is {skew:+d} s off this controller's",
-            next_step="timedatectl set-ntp true (on the host; or mend the controller's clock)",
+            next_step="timedatectl set-ntp true (on the host; or fix the controller's clock)",
         )
 
 
@@ -206,7 +206,7 @@ def _engine_config(state: HostState) -> Iterator[Finding]:
 
 
 def _drivers(plan: HostPlan, state: HostState, allow_reboot: bool) -> Iterator[Finding]:
-    """What a deploy cannot mend; nvidia-smi is listened to once its driver is the right one."""
+    """What a deploy cannot fix; nvidia-smi is listened to once its driver is the right one."""
     decision = decide(plan, state, allow_reboot=allow_reboot)
     yield from decision.findings
     if decision.driver_changes:

@@ -17,7 +17,7 @@ _LEAST_MEMORY = 0.9
 
 
 def gpu_findings(plan: HostPlan, host: GpuHost) -> list[Finding]:
-    """What stands against serving on the planned GPUs; empty for a host without any."""
+    """Findings that block serving on the planned GPUs; empty for a host without any."""
     if plan.gpus is None:
         return []
     return [
@@ -61,7 +61,7 @@ def _sets(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
             there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in host.gpus)
             yield Finding(
                 what=f"{instance.name}: GPU {gone} is not there; nvidia-smi shows {there}",
-                next_step="name another in the instance's gpus, or mend the host",
+                next_step="name another in the instance's gpus, or fix the host",
             )
 
 

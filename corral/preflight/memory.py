@@ -38,7 +38,7 @@ def _unknown(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         if instance.need.unknown and not (found and found.serves):
             yield Finding(
                 what=f"{instance.name}: what it needs is not known: {instance.need.unknown}",
-                next_step="if the deploy stops at the fit proof, mend that first",
+                next_step="if the deploy stops at the fit proof, fix that first",
                 stops=False,
             )
 

@@ -180,7 +180,7 @@ def job_document(kind: str, spec: dict[str, Any], *, token: str | None = None) -
 
 
 def current_operator() -> str:
-    """Who asks, for locks and journals."""
+    """Current operator (user@host), recorded in locks and journals."""
     return f"{getpass.getuser()} on {platform.node()}"
 
 

@@ -1,1 +1,1 @@
-"""A change of a whole fleet: planned, shown, waved, soaked, reported, taken back."""
+"""A change of a whole fleet: planned, shown, waved, soaked, reported, reverted."""

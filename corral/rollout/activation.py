@@ -187,7 +187,7 @@ class Driver:
             self.hear(instance.name, news)
             if news.phase != "confirm":
                 return
-            # What its gateways do not find waits, and is taken back at its limit.
+            # What its gateways do not find waits, and is reverted at its limit.
             waited.why = self.traffic.missing(name, place) if place else None
             if waited.why:
                 self.hear(instance.name, News(phase="confirm", detail=waited.why))
@@ -268,7 +268,7 @@ class Driver:
     def _silent(self, instance: InstancePlan, error: CorralError) -> CorralError:
         what = (
             f"{error.what}. It goes on by itself: a generation that nobody confirms within "
-            f"{instance.activation.confirm_seconds} s of its gate is taken back there"
+            f"{instance.activation.confirm_seconds} s of its gate is reverted there"
         )
         step = f"`corral history {self.host.name}` once it is reached; the same command goes on"
         return CorralError(f"{self.host.name}/{instance.name}", what, step)

@@ -141,7 +141,7 @@ def stage(
         refuse_unstaged(members, log)
     if code != 0 and not wanted.without_failed:
         what = f"pyinfra ended with exit code {code}; no service was touched"
-        raise CorralError("staging", what, f"see {log}, mend that, then ask again")
+        raise CorralError("staging", what, f"see {log}, fix that, then ask again")
     if not staged and not found.asked_gateways:
         refuse_unstaged(members, log)
     return staged

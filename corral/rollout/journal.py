@@ -90,7 +90,7 @@ class Rollout(Frozen):
         )
 
     def to_take_back(self) -> list[Step]:
-        """Steps that are done and not taken back, and that have something to go back to.
+        """Steps that are done and not reverted, and that have something to go back to.
 
         By the step and not by the report: of one that was kept while nobody listened a later
         report says only that nothing was to do.

@@ -91,7 +91,7 @@ class Gateways:
                 f"{error.what}, so nobody knows whether requests would fail without {own[0]}; "
                 "nothing was stopped"
             )
-            raise CorralError(gateway.name, what, f"mend that, or {self._forced}") from error
+            raise CorralError(gateway.name, what, f"fix that, or {self._forced}") from error
 
     def _drain(self, gateway: Host, away: Away, limit: int) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The course of a rollout: waves with soaks between them, verification, and the way back."""
+"""The course of a rollout: waves with soaks between them, verification, and the revert."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Means:
 class Course:
     """A rollout while it runs; ``rollout`` is its journal so far, saved after each step.
 
-    + leave: HOST/INSTANCEs that are not taken back, since they changed again meanwhile
+    + leave: HOST/INSTANCEs that are not reverted, since they changed again meanwhile
     """
 
     def __init__(self, rollout: Rollout, means: Means, leave: frozenset[str] = frozenset()) -> None:
@@ -170,7 +170,7 @@ class Course:
             raise Failed(f"verification: {'; '.join(problems)}")
 
     def _back(self) -> int:
-        """Take back what is done, the last wave first; gives the exit code."""
+        """Revert what is done, the last wave first; gives the exit code."""
         if self.rollout.on_failure == "revert":
             self._revert_gateways()
             for wave in reversed(self.rollout.waves):
@@ -194,7 +194,7 @@ class Course:
         return [step for step in self.rollout.to_take_back() if step.name not in self._leave]
 
     def _take_back(self, steps: Sequence[Step]) -> None:
-        """One after the other; one that fails keeps no other from being taken back."""
+        """One after the other; one that fails keeps no other from being reverted."""
         for step in steps:
             _, plan = self._means.hosts[step.host]
             instance = plan.instance(step.instance)

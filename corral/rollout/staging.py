@@ -111,5 +111,5 @@ def refuse_unstaged(members: Sequence[Member], log: Path) -> None:
     raise CorralError(
         "staging",
         f"{len(left)} of {len(members)} hosts are not staged; no service was touched\n{lines}",
-        f"see {log}, mend that and ask again, or go on without them with --without-failed",
+        f"see {log}, fix that and ask again, or go on without them with --without-failed",
     )

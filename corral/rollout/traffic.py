@@ -211,7 +211,7 @@ class AskedGateways(Gateways):
                 )
                 self.say(
                     f"{gateway.name} is not told of {server}: there is a mistake in its data. "
-                    f"Next: mend that, then `{command}`"
+                    f"Next: fix that, then `{command}`"
                 )
         return super().expect(server, place)
 

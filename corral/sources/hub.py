@@ -71,10 +71,10 @@ def describe(name: str, model: Model, hub_url: str) -> HubRevision:
         raise CorralError(f"{where}: repo", what, step) from error
     except RepositoryNotFoundError as error:
         what = f"{hub_url} has no repository {model.repo} (or it is private)"
-        raise CorralError(f"{where}: repo", what, "mend the name") from error
+        raise CorralError(f"{where}: repo", what, "fix the name") from error
     except RevisionNotFoundError as error:
         what = f"{model.repo} has no revision {model.revision}"
-        raise CorralError(f"{where}: revision", what, "mend the revision") from error
+        raise CorralError(f"{where}: revision", what, "fix the revision") from error
     except (HTTPError, InvalidURL, OSError) as error:
         what = f"{hub_url} does not answer: {printable_line(error) or type(error).__name__}"
         step = "see that the hub can be reached, run `corral lock` again"
@@ -86,7 +86,7 @@ def describe(name: str, model: Model, hub_url: str) -> HubRevision:
 
 
 def content(model: Model, hub_url: str, revision: str, path: str, *, where: str) -> bytes:
-    """A small file of a repository at a commit. Raises CorralError; ``where`` names who asks."""
+    """A small file of a repository at a commit. Raises CorralError; ``where`` names the caller."""
     shown = printable_line(path)
     url = f"{hub_url.rstrip('/')}/{model.repo}/resolve/{revision}/{quoted_path(path)}"
     try:

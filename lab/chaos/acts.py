@@ -95,15 +95,15 @@ def _for_a_while(n: int, phase: str, switch: Callable[[Layout, bool], None]) -> 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
         layout = stage.fleet.layout
-        mended = threading.Timer(CUT_SECONDS, lambda: switch(layout, True))
+        fixed = threading.Timer(CUT_SECONDS, lambda: switch(layout, True))
 
         def cut() -> None:
             switch(layout, False)
-            mended.start()
+            fixed.start()
 
         with phases.at(stage.fleet, n, phase, cut):
             yield
-        mended.join()
+        fixed.join()
 
     return make
 

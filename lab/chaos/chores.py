@@ -80,7 +80,7 @@ def declined_pool_key(desk: Desk) -> None:
 
 
 def declined_instance_key(desk: Desk) -> None:
-    """A new key of one server is staged and not wanted; the old one is taken back from its host."""
+    """A new key of one server is staged and not wanted; the old one is reverted from its host."""
     desk.corral("keys", "new", desk.server(1), "--replace")
     desk.decline()
     desk.agree(green=False)

@@ -142,7 +142,7 @@ def tampered_release(fleet: Fleet, n: int, folder: Path) -> Iterator[None]:
 
 
 def restart_plainly(fleet: Fleet, n: int, generation: str) -> None:
-    """What many do: the new unit in place of the old one, and a restart. No gate, no way back."""
+    """What many do: the new unit in place of the old one, and a restart. No gate, no revert."""
     staged = f"{FOLDER}/generations/{generation}/unit"
     put = f"cp {staged} /etc/systemd/system/{UNIT} && systemctl daemon-reload"
     fleet.on(n, f"{put} && systemctl restart --no-block {UNIT}")

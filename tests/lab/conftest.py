@@ -100,6 +100,6 @@ def converge(lab: Workspace) -> None:
 
 @pytest.fixture
 def fleet(deployed_once: Workspace) -> Iterator[Workspace]:
-    """A converged lab; whatever a test broke is mended after it by the plain command."""
+    """A converged lab; whatever a test broke is fixed after it by the plain command."""
     yield deployed_once
     converge(deployed_once)

@@ -107,7 +107,7 @@ class Switch:
         return self.ended()
 
     def revert(self, to: str | None = None) -> dict[str, Any]:
-        """The operator's way back, and its report."""
+        """The operator's revert, and its report."""
         kept = {name: self.new[name] for name in ("host", "paths")}
         asked = {"drained": False, "confirm": False, "rollout": None}
         self.start({**kept, "instance": NAME, "to": to, **asked}, kind="revert")

@@ -37,7 +37,7 @@ def test_one_changed_profile_value_restarts_exactly_its_instance(fleet: Workspac
 def test_a_key_file_that_others_could_read_is_private_again(fleet: Workspace) -> None:
     before = fleet.pid("lab-1", "tiny-chat")
     fleet.on("lab-1", "chmod 0644 /etc/corral/keys/tiny-chat")
-    mended = fleet.deploy()
-    assert mended.returncode == 0, mended.stdout + mended.stderr
+    fixed = fleet.deploy()
+    assert fixed.returncode == 0, fixed.stdout + fixed.stderr
     assert fleet.on("lab-1", "stat --format %a /etc/corral/keys/tiny-chat") == "600"
     assert fleet.pid("lab-1", "tiny-chat") == before

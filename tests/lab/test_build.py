@@ -161,3 +161,8 @@ def test_two_deploys_that_want_the_same_build_share_it(fleet: Workspace) -> None
     assert [done.returncode for done in both] == [0, 0], [said(done) for done in both]
     assert wrong_files(fleet, HOST) == []
     assert fleet.on(HOST, f"ls -A {RELEASES} | wc -l") == "1"
+
+
+@pytest.mark.usefixtures("story")
+def test_a_build_leaves_its_sources_and_nothing_else(deployed_once: Workspace) -> None:
+    assert deployed_once.on(HOST, f"ls /var/lib/corral/build/{ENGINE}").split() == ["source"]

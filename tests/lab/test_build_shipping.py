@@ -90,8 +90,8 @@ def test_a_flipped_bit_in_the_store_installs_nothing_and_is_mended(
     refused = fleet.deploy("--limit", RECEIVER)
     assert_refused(refused, "was damaged and is removed")
     assert seen(fleet, RECEIVER, INSTANCE) == before == ("", before[1])
-    mended = fleet.deploy(*BOTH)
-    assert mended.returncode == 0, said(mended)
+    fixed = fleet.deploy(*BOTH)
+    assert fixed.returncode == 0, said(fixed)
     assert (job(fleet, BUILDER), job(fleet, RECEIVER)) == ("pack", "install")
 
 

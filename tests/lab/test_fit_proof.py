@@ -35,7 +35,7 @@ def changing(fleet: Workspace) -> Iterator[Workspace]:
     fleet.on("lab-2", FORGET)
     with fleet.edited(INVENTORY, F16, Q8_0):
         yield fleet
-    # What serves keeps its weights: without them there is no way back from a change.
+    # What serves keeps its weights: without them there is no revert from a change.
     back = fleet.deploy("--limit", "lab-2")
     assert back.returncode == 0, said(back)
     fleet.on("lab-2", FORGET)

@@ -59,8 +59,8 @@ def measured(deployed_once: Workspace) -> Iterator[Workspace]:
     assert done.returncode == 0, said(done)
     yield deployed_once
     deployed_once.corral("baseline", INSTANCE, "--forget", *INVENTORY)
-    mended = deployed_once.deploy()
-    assert mended.returncode == 0, said(mended)
+    fixed = deployed_once.deploy()
+    assert fixed.returncode == 0, said(fixed)
 
 
 def test_a_real_server_passes_every_part_with_its_figure(measured: Workspace) -> None:

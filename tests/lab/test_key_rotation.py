@@ -1,4 +1,4 @@
-"""New keys of an instance: staged, declined, put in place, taken back; and what verify says."""
+"""New keys of an instance: staged, declined, put in place, reverted; and what verify says."""
 
 from __future__ import annotations
 

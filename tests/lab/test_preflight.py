@@ -1,4 +1,4 @@
-"""What stands against a deploy is found on all hosts at once, before any change on them."""
+"""Blocking findings are reported for all hosts at once, before any change on them."""
 
 from __future__ import annotations
 

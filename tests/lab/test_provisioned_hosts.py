@@ -163,9 +163,3 @@ def test_programs_need_their_own_libraries_and_the_c_library(deployed_once: Work
         }
         assert {"libgomp.so.1", "libstdc++.so.6"} <= own
         assert set(libraries) - own <= {"libc.so.6", "libm.so.6"}
-
-
-def test_a_build_leaves_its_sources_and_nothing_else(deployed_once: Workspace) -> None:
-    assert deployed_once.try_on("lab-1", "ls /var/lib/corral/build/llama.cpp").stdout.split() == [
-        "source"
-    ]

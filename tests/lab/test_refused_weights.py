@@ -73,7 +73,7 @@ def test_the_same_change_without_a_fault_is_deployed(fleet: Workspace) -> None:
     assert fleet.pid("lab-2", "tiny-f16") != before
     both = {**locked_shards(fleet, "F16"), **locked_shards(fleet, "Q8_0")}
     assert digests(fleet, "lab-2", MODELS, "*.gguf") == both
-    # What serves keeps its weights: without them there is no way back from a change.
+    # What serves keeps its weights: without them there is no revert from a change.
     back = fleet.deploy()
     assert back.returncode == 0, back.stdout + back.stderr
     fleet.on("lab-2", FORGET)

@@ -1,4 +1,4 @@
-"""`corral rollout` on real hosts: it converges, is taken back, is one at a time, and is resumed."""
+"""`corral rollout` on real hosts: it converges, is reverted, is one at a time, and is resumed."""
 
 from __future__ import annotations
 

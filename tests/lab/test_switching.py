@@ -213,12 +213,12 @@ def test_what_is_found_before_is_refused_and_touches_nothing(switch: Switch) -> 
         f"printf x >> {library}": f"truncate -s -1 {library}",
         f"mv {shard}.receipt.json /root": f"mv /root/*.receipt.json {shard}.receipt.json",
     }
-    for damage, mend in damages.items():
+    for damage, fix in damages.items():
         lab.on(HOST, damage)
         report = switch.revert()
-        lab.on(HOST, mend)
+        lab.on(HOST, fix)
         assert report["outcome"] == "refused", report
-        assert "no way back" in report["reason"] or "not" in report["reason"]
+        assert "no revert" in report["reason"] or "not" in report["reason"]
         assert switch.pid() == pid
     squatter = "systemd-run --quiet --unit=squatter python3 -m http.server 18002"
     lab.on(HOST, squatter)

@@ -142,11 +142,11 @@ def asking(state: State) -> Iterator[None]:
         assert seconds
         if "-c" in words:
             # Gateways are asked by a helper that travels: these are not reached.
-            raise UnreachedError(way.name, "not reached", "mend the link")
+            raise UnreachedError(way.name, "not reached", "fix the link")
         fake = state.inventory.get_host(way.name)
         ok, output = fake.run_shell_command(StringCommand(*words), _stdin=sent)
         if not ok:
-            raise UnreachedError(way.name, "not reached", "mend the link")
+            raise UnreachedError(way.name, "not reached", "fix the link")
         return Ended(0, (output.stdout or '{"joined": false}').encode(), b"")
 
     with patch.object(SshTransport, "run", run):

@@ -49,13 +49,13 @@ def test_what_only_root_can_read_is_opened() -> None:
 
 
 def test_findings_fail_without_touching_the_host() -> None:
-    findings = [Finding(what="a is wrong", next_step="mend a"), Finding(what="b", next_step="c")]
+    findings = [Finding(what="a is wrong", next_step="fix a"), Finding(what="b", next_step="c")]
     with prepared() as fake:
         (command,) = commands(host.preflight, findings)
         assert isinstance(command, FunctionCommand)
         assert command.function(fake.state, fake, *command.args, **command.kwargs) is False
         assert asked(fake) == []
-    for word in ("a is wrong", "Next: mend a", "b", "Next: c"):
+    for word in ("a is wrong", "Next: fix a", "b", "Next: c"):
         assert word in text(command)
 
 

@@ -49,7 +49,7 @@ def outcome_table(rollout: Rollout) -> Rows:
     for step in rollout.steps:
         last = [r for r in rollout.reports if r.name == step.name][-1:]
         back = [r for r in rollout.reverts if r.name == step.name][-1:]
-        told = [r.outcome for r in last] + [f"taken back: {r.outcome}" for r in back]
+        told = [r.outcome for r in last] + [f"reverted: {r.outcome}" for r in back]
         gaps = [f"{r.gap_seconds:.1f} s" for r in last if r.gap_seconds is not None]
         table.add(
             step.name, step.to_generation, ", ".join(told) or "not changed",

@@ -54,7 +54,7 @@ def activate(spec, by, run=None):
 def foresee(spec):
     """How an activation would go, as things are now; changes nothing.
 
-    ``how`` is None where something stands against it: ``faults``, and as texts, for controllers
+    ``how`` is None where something blocks it: ``faults``, and as texts, for controllers
     of earlier versions, ``obstacles``.
     """
     try:
@@ -90,7 +90,7 @@ def with_lock(activation):
 
 
 def decide(activation):
-    """How it is done, and from where. Raises HostError with all that stands against it."""
+    """How it is done, and from where. Raises HostError with all that blocks it."""
     before = preconditions.served_before(activation.plan)
     faults, rows = preconditions.findings(activation.spec)
     if faults:

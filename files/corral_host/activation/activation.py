@@ -89,7 +89,7 @@ class Activation:
         return f"corral-job-{record.job_name(self.name)}.service"
 
     def phase(self, name, detail=""):
-        """Time a part of it, and tell who asks meanwhile."""
+        """Time a part of it, and report the phase meanwhile."""
         return record.phase(self.report, name, detail)
 
     def failed(self, reason):

@@ -40,7 +40,7 @@ def save(activation):
 
 
 def decide_to_keep(activation):
-    """From here on the generation is kept, whatever happens; before, it is taken back.
+    """From here on the generation is kept, whatever happens; before, it is reverted.
 
     Raises OSError, as with a full disk: then nothing is decided.
     """

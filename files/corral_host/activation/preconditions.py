@@ -25,7 +25,7 @@ from corral_host.weights.receipts import receipt_path, shard_is_proved
 GOES_ON = "without a restart"
 # What can be put right around a server that goes on.
 AROUND_IT = {EDITED, DISABLED, STALE, GATE}
-AGAIN = "mend that, then run the same deploy again"
+AGAIN = "fix that, then run the same deploy again"
 
 
 def served_before(instance):
@@ -50,10 +50,9 @@ def served_before(instance):
             # It serves nothing and could not: there is nothing to lose.
             return None
         raise HostError(
-            f"{instance['name']}: no way back, as generation {old}, which serves, could not be "
-            f"started again: {what_is_wrong(fault)}",
-            "put that back; or stop the instance and deploy again, "
-            "which then is without a way back",
+            f"{instance['name']}: it could not be reverted, as generation {old}, which serves, "
+            f"could not be started again: {what_is_wrong(fault)}",
+            "put that back; or stop the instance and deploy again, which then cannot be reverted",
         ) from fault
     return before
 
@@ -172,7 +171,7 @@ def decide(spec, before, rows):
         name = spec["instance"]["name"]
         raise HostError(
             f"{name}: no switch side by side: {obstacle}",
-            'mend that, or set "activation": "auto" for the instance',
+            'fix that, or set "activation": "auto" for the instance',
         )
     return "in place" if obstacle else "side by side"
 
@@ -193,7 +192,7 @@ def may_go_on(instance, rows, rekeyed=True):
 
 
 def against_side_by_side(spec, before, rows):
-    """The first thing that stands against it, or None."""
+    """The first obstacle, or None."""
     instance = spec["instance"]
     spare = instance["activation"]["spare"]
     if spare is None:

@@ -34,7 +34,7 @@ def new_report(spec, by, run):
 
 @contextlib.contextmanager
 def phase(report, name, detail=""):
-    """Time a part of an activation, and tell who asks meanwhile."""
+    """Time a part of an activation, and report the phase meanwhile."""
     say(f"{report['instance']}: {name}{f' ({detail})' if detail else ''}")
     tell(report["instance"], {"name": name, "began": time.monotonic(), "detail": detail})
     began = time.monotonic()

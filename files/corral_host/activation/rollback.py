@@ -74,7 +74,7 @@ def take_back(activation, reason, *, refused=False):
     left = [*switch.clear(activation), *let_go(activation, kept=False)]
     report["outcome"] = "refused" if refused and outcome == "reverted" else outcome
     shown = f"`corral show {report['host']}/{report['instance']}` tells more"
-    after = f"Next: mend that, then run the same deploy again; {shown}"
+    after = f"Next: fix that, then run the same deploy again; {shown}"
     report["reason"] = "\n".join([reason, f"{told}. {after}", *left])
     write_down(activation)
     return report

@@ -12,14 +12,14 @@ class RefusedError(HostError):
 
 
 def prepare(activation):
-    """Raises RefusedError when the way back cannot be written, as with a full disk."""
+    """Raises RefusedError when the revert cannot be written, as with a full disk."""
     try:
         switch.prepare(activation)
     except FAULTS as fault:
         full = isinstance(fault, OSError) and fault.errno == errno.ENOSPC
-        step = "free space there, run the same deploy again" if full else "mend that, deploy again"
+        step = "free space there, run the same deploy again" if full else "fix that, deploy again"
         raise RefusedError(
-            f"{activation.name}: nothing was switched, as the way back could not be prepared: "
+            f"{activation.name}: nothing was switched, as the revert could not be prepared: "
             f"{what_is_wrong(fault)}",
             step,
         ) from fault

@@ -73,7 +73,7 @@ def put_back(activation):
 
 
 def text_before(activation):
-    """The unit of before: as it was kept for the way back, else as it was staged."""
+    """The unit of before: as it was kept for the revert, else as it was staged."""
     before = Path(f"{activation.unit_path}{BEFORE}")
     return before.read_text() if before.exists() else text_of(activation, activation.old)
 

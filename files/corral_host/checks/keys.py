@@ -49,7 +49,7 @@ def digest(salt, text):
 
 
 def stored(plan, instance):
-    """What stands against: the host's file is the store's, and root's alone."""
+    """What differs: the host's key file must be the store's, and root's alone."""
     name, path = f"{plan['host']}/{instance['name']}", instance["key_path"]
     problem = compared(plan["keys"], instance["name"], name, read(path), path)
     if problem and the_stores_wait(plan["keys"], instance):
@@ -93,7 +93,7 @@ def compared(keys, key, name, text, place):
 
 
 def runs_with(instance):
-    """What stands against: the server was started with the file that is there."""
+    """What differs: the server must have been started with the key file that is there."""
     running = loaded(instance)
     if running is None:
         return f"{instance['unit']} is not running"

@@ -13,7 +13,7 @@ PARTS = ("weights_mib", "kv_mib", "compute_mib", "runtime_mib")
 NOTHING = dict.fromkeys(PARTS, 0)
 # As many weights stay in memory on any host (corral/fit/answer.py).
 LEAST_MAPPED_MIB = 1024
-AGAIN = "mend that in the profile or on the host, then run the same deploy again"
+AGAIN = "fix that in the profile or on the host, then run the same deploy again"
 
 
 def prove(document):
@@ -42,7 +42,7 @@ def prove(document):
                 if not one["serves"]
             ]
     except OSError as fault:
-        raise HostError(f"no room for a proof: {fault}", "mend that, deploy again") from fault
+        raise HostError(f"no room for a proof: {fault}", "fix that, deploy again") from fault
 
 
 def verdict(instance, others, shards, folder, smi):

@@ -1,4 +1,4 @@
-"""Change a gateway: validated, switched to, proved as a client sees it, or put back.
+"""Change a gateway: validated, switched to, proved as a client sees it, or reverted.
 
 A generation that nobody has proved yet is marked as such. A timer of systemd's puts the one from
 before back when whoever switched does not come to the end.

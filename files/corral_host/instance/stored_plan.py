@@ -1,7 +1,7 @@
 """The plan beside a generation (plan.json): as staged, and once it was kept, as it was kept last.
 
 A gate is no part of a generation's identity: the same one may fail under one gate and be kept under
-another. A way back is proved against what lies here, so that only a kept plan replaces a kept one.
+another. A revert is proved against what lies here, so that only a kept plan replaces a kept one.
 """
 
 import json

@@ -204,5 +204,5 @@ def lay(text):
     if done.returncode:
         raise HostError(
             f"the ports of this host's servers could not be reserved: {done.stderr.strip()}",
-            "mend that, then run the same deploy again",
+            "fix that, then run the same deploy again",
         )

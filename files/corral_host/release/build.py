@@ -41,7 +41,7 @@ REMEDIES = {
     "compiled is kept",
     "Killed signal": "a compiler ran out of memory: stop something on this host, run the deploy "
     "again; what was compiled is kept",
-    "": "mend the engine's commit, patches or cmake_options, run the deploy again",
+    "": "fix the engine's commit, patches or cmake_options, run the deploy again",
 }
 
 

@@ -106,7 +106,7 @@ def apply(git, patch, release):
         raise HostError(
             f"{release['engine']}: {patch['name']} does not apply to {release['commit'][:12]}: "
             f"{' '.join(applied.stderr.split())}",
-            "mend the patch, or drop it from the catalog",
+            "fix the patch, or drop it from the catalog",
         )
 
 

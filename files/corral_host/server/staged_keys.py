@@ -54,7 +54,7 @@ def forget(key_path):
 
 
 def put(key_path):
-    """In one rename, the file of before kept; the way back needs no disk space."""
+    """In one rename, the file of before kept; the revert needs no disk space."""
     active = Path(key_path)
     staged, before = staged_path(active), before_path(active)
     if not staged.exists():

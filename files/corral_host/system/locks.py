@@ -219,7 +219,7 @@ def refuse_other_rollout(state, rollout):
 def refuse_other_asker(asker):
     """The same for who stages: a rollout's gate shall judge what that rollout put here.
 
-    ``asker``: state (a folder) and rollout; None where nobody says who asks.
+    ``asker``: state (a folder) and rollout; None where no operator is given.
     """
     if asker:
         refuse_other_rollout(asker["state"], asker["rollout"])

@@ -161,7 +161,7 @@ def test_a_failed_run_is_told_with_what_comes_next(there: FakeHost, tmp_path: Pa
     ("code", "told"),
     [
         (255, "connection lost .Broken pipe.*\n  Next: ask again with the same command: it joins"),
-        (1, "lab-1: Broken pipe\n  Next: mend that"),
+        (1, "lab-1: Broken pipe\n  Next: fix that"),
     ],
 )
 def test_a_host_that_does_not_answer_is_told(

@@ -292,7 +292,7 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
     assert result.exit_code == 0, result.output
     assert left == [frozenset({"b/chat"})]
     assert "b/chat serves something else by now" in result.output
-    assert begin.ran[0].failure.startswith("taken back by")
+    assert begin.ran[0].failure.startswith("reverted by")
 
 
 def test_a_rollout_over_a_host_that_the_inventory_lost_says_what_is_needed(
@@ -309,4 +309,4 @@ def test_a_rollout_that_changed_nothing_has_nothing_to_take_back(tmp_path: Path)
     Journals(tmp_path).save(rollout("a", exit_code=10))
     result = corral("revert", "--rollout", "r", "--state", str(tmp_path))
     assert result.exit_code == 0
-    assert "nothing to take back" in result.output
+    assert "nothing to revert" in result.output

@@ -232,7 +232,7 @@ def test_a_gateway_with_a_mistake_of_its_own_is_left_as_it_is(there: There) -> N
     assert there.placed == []
     assert said == [
         "gw is not told of one/chat: there is a mistake in its data. "
-        "Next: mend that, then `pyinfra inventories/mine.py deploy.py --limit gw`"
+        "Next: fix that, then `pyinfra inventories/mine.py deploy.py --limit gw`"
     ]
 
 

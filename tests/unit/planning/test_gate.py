@@ -108,8 +108,8 @@ def test_what_does_not_fit_into_a_slot_is_refused(chat: dict[str, Any], said: st
     ],
 )
 def test_a_golden_prompt_with_a_mistake_is_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(CorralError, match="mend it") as caught:
-        parse(GoldenPrompt, {**GOLDEN, **change}, where="here", next_step="mend it")
+    with pytest.raises(CorralError, match="fix it") as caught:
+        parse(GoldenPrompt, {**GOLDEN, **change}, where="here", next_step="fix it")
     assert said in caught.value.what
 
 

@@ -1,4 +1,4 @@
-"""The course of a rollout: what follows what, what is taken back, which exit code says so."""
+"""The course of a rollout: what follows what, what is reverted, which exit code says so."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FakeGateways:
         return self.changes
 
     def revert(self, name: str) -> None:
-        self.asked.append(f"put back {name}")
+        self.asked.append(f"revert {name}")
         if self.back_fault:
             raise self.back_fault
 
@@ -238,7 +238,7 @@ def test_a_gateway_that_takes_itself_back_takes_the_instances_back_too() -> None
 def test_what_fails_after_a_gateway_changed_puts_it_back_before_the_instances() -> None:
     fleet = Fleet(health=FakeHealth({0: ["a/chat: completion: 500"]}))
     ended = fleet.run(rollout("a", **AT_GATEWAY))
-    assert fleet.driver.asked[2:] == ["put back gw", f"revert a to {OLD}"]
+    assert fleet.driver.asked[2:] == ["revert gw", f"revert a to {OLD}"]
     assert (ended.exit_code, ended.gateways_reverted) == (10, ("gw",))
     failing = Fleet(health=FakeHealth({0: ["a/chat: completion: 500"]}))
     failing.gateways.back_fault = CorralError("gw", "not reached", "see it")

@@ -138,10 +138,10 @@ def test_how_an_activation_would_go_is_told_and_nothing_is_touched(
     }
 
     def fault(_: object) -> None:
-        raise HostError("no way back")
+        raise HostError("no revert")
 
     monkeypatch.setattr(MODULES["preconditions"], "served_before", fault)
-    assert foresee(played.spec("b"))["obstacles"] == ["no way back"]
+    assert foresee(played.spec("b"))["obstacles"] == ["no revert"]
     assert played.steps == []
     assert whole(played) == "a"
 

@@ -124,7 +124,7 @@ def test_an_unfinished_activation_is_settled_before_the_next(
     assert [(one["by"], one["outcome"]) for one in told] == [("ben", "kept"), ("anna", "reverted")]
 
 
-@pytest.mark.parametrize("since", [1, 2], ids=["before", "while it is taken back"])
+@pytest.mark.parametrize("since", [1, 2], ids=["before", "while it is reverted"])
 def test_at_a_shutdown_nothing_is_judged(
     since: int, played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def test_an_engine_that_refuses_the_model_is_quoted(host: ProofHost) -> None:
     assert verdict.message == (
         "chat: llama-fit-params failed (134): 0.1 E llama_init_from_model: model does not support "
         "different K and V | what():  failed to create llama_context\n"
-        "  Next: mend that in the profile or on the host, then run the same deploy again"
+        "  Next: fix that in the profile or on the host, then run the same deploy again"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which gate a way back is proved against: the one that its generation passed last."""
+"""Which gate a revert is proved against: the one that its generation passed last."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played:
     task = played.task(8001, 8051)
     begin(task)
     assert played.laid == [8001, 8051, 18001, 18051]
-    # Taken back, what was staged stays reserved.
+    # Reverted, what was staged stays reserved.
     reserve_switch.let_go(task, kept=False)
     assert played.laid == [8001, 8051, 18001, 18051]
     played.serve(8051)

@@ -79,10 +79,10 @@ def test_it_is_done_once(
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("/s/x.cpp:7:3: error: no such thing", "x.cpp:7:3: error.*Next: mend"),
+        ("/s/x.cpp:7:3: error: no such thing", "x.cpp:7:3: error.*Next: fix"),
         ("cc1plus: fatal error: out.o: No space left on device", "Next: free space"),
         ("c++: fatal error: Killed signal terminated program cc1plus", "ran out of memory"),
-        ("nvcc fatal   : Unsupported gpu architecture", "nvcc fatal.*Next: mend"),
+        ("nvcc fatal   : Unsupported gpu architecture", "nvcc fatal.*Next: fix"),
         ("ninja: build stopped", "cmake ended with exit code 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Keys that a host has, as its helper tells them: names for everybody, texts for who asks."""
+"""Keys that a host has, as its helper tells them: names for everybody, texts on request."""
 
 from __future__ import annotations
 
