@@ -36,6 +36,8 @@ KEYS = "/etc/corral/keys"
 ACTIVE, WAITS = f"{KEYS}/{NAME}", f"{KEYS}/.staged/{NAME}"
 LEFT = f"ls -A {KEYS}/.staged {KEYS}/.before 2>/dev/null | grep {NAME}"
 LOADED = f"/run/credentials/{UNIT}/api-keys"
+# For tables: a dumb terminal is taken for one of 80 columns.
+WIDE = {"TERM": "xterm", "COLUMNS": "300"}
 HANGS = "ExecStartPost=+/bin/kill -STOP $MAINPID"
 # The key of a request is read from standard input, so that no command line holds it.
 ASK = "curl --silent --output /dev/null --write-out '%{http_code}' --header @- "
@@ -75,11 +77,9 @@ def declined(lab: Workspace, state: Path) -> Done:
     """`corral rollout` on a terminal, answered with no."""
     words = ["rollout", INVENTORY, "--limit", HOST, "--state", str(state)]
     command = [str(lab._program("corral")), *words]
-    # Wide enough for its table.
-    line = f"stty cols 300 && {' '.join(command)}"
     return subprocess.run(
-        ["script", "--quiet", "--return", "--command", line, "/dev/null"], input="n\n",
-        cwd=lab.path, env=lab._environment() | {"TERM": "dumb"}, text=True,
+        ["script", "--quiet", "--return", "--command", " ".join(command), "/dev/null"], input="n\n",
+        cwd=lab.path, env=lab._environment() | WIDE, text=True,
         check=False, capture_output=True,
     )  # fmt: skip
 
