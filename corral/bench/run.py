@@ -55,19 +55,21 @@ class Benchmark:
 
     @property
     def commands(self) -> tuple[BenchWords, ...]:
-        """Command lines on the host. Raises CorralError where the engine has none."""
-        found = engine_module(self.release.kind).bench_words(
+        """Command lines on the host; none where the engine has no program for it."""
+        return engine_module(self.release.kind).bench_words(
             self.profile,
             self.instance.placement,
             programs=f"{self.release.folder}/bin",
             model=self.instance.model_path,
             repetitions=self.repetitions,
         )
-        if not found:
+
+    def refuse_unmeasurable(self) -> None:
+        """Raise CorralError where the engine has no program for it."""
+        if not self.commands:
             what = f"cannot be measured: {self.release.kind} has no benchmark program"
             step = f"`corral verify {self.host.name}` tells whether it serves"
             raise CorralError(self.name, what, step)
-        return found
 
     def spec(self) -> dict[str, Any]:
         """What the job works from (files/corral_host/bench/measure.py)."""
@@ -111,6 +113,7 @@ class Benchmark:
 
 def run(benchmark: Benchmark, store: ResultStore, say: job.Say) -> Result:
     """Measure, or join who does, or fetch what ended meanwhile; keep it. Raises CorralError."""
+    benchmark.refuse_unmeasurable()
     job.refuse_other_helper(benchmark.host, benchmark.plan)
     result = benchmark.result(_answer(benchmark, store, say))
     say(f"kept in {store.save(result)}")

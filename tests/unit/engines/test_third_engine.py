@@ -14,7 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from corral import engines
-from corral.bench.run import Benchmark
+from corral.bench.run import Benchmark, run
+from corral.bench.store import ResultStore
 from corral.catalog.entries import Engine
 from corral.catalog.profile import Profile
 from corral.errors import CorralError
@@ -111,7 +112,9 @@ def test_a_key_that_it_has_no_flag_for_names_the_engines_that_have(made: Path) -
         plan(made, threads=4)
 
 
-def test_it_cannot_be_measured_and_says_so(made: Path) -> None:
+def test_it_cannot_be_measured_and_says_so_before_the_host_is_asked(
+    made: Path, tmp_path: Path
+) -> None:
     chosen = planner(made)
     found = chosen.plan_host(host(ASKED))
     benchmark = Benchmark(
@@ -123,7 +126,7 @@ def test_it_cannot_be_measured_and_says_so(made: Path) -> None:
         repetitions=1,
     )
     with pytest.raises(CorralError, match="cannot be measured: echo has no benchmark program"):
-        benchmark.spec()
+        run(benchmark, ResultStore(tmp_path), print)
 
 
 def test_perplexity_is_refused(made: Path) -> None:
