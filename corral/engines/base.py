@@ -40,13 +40,29 @@ class MemoryRules:
     split_architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitNeeds:
+    """What the unit of an engine's server has beyond, or other than, the common one.
+
+    + restart: of systemd.service(5); + stop_seconds: for a server that ends its answers first
+    + system_calls, address_families: allowed beside the common ones; + open_files: its limit
+    """
+
+    restart: str = "on-failure"
+    stop_seconds: int = 60
+    system_calls: tuple[str, ...] = ()
+    address_families: tuple[str, ...] = ()
+    open_files: int | None = None
+
+
 class Engine(Protocol):
     """One kind of engine. ``kind`` is its name in catalog/engines/*.toml.
 
     + flags: of its server; + memory: see MemoryRules; + program: its server's file in ``bin``
     + perplexity_program: its name, None where the engine cannot tell perplexity
     + variables_win: whether a variable wins over the same flag on the command line
-    + socket_name: of its unix socket; + environment: variables of its server's unit, and no others
+    + unit_needs: see UnitNeeds; + socket_name: of its unix socket
+    + environment: variables of its server's unit, and no others
     + reads_gguf: whether corral.fit can count its memory from the headers of its model
     + tells_speed: whether the gate can measure tokens/s by the server's own timings
     """
@@ -57,6 +73,7 @@ class Engine(Protocol):
     program: str
     perplexity_program: str | None
     variables_win: bool
+    unit_needs: UnitNeeds
     socket_name: str
     environment: Mapping[str, str]
     reads_gguf: bool

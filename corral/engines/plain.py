@@ -8,7 +8,7 @@ from typing import Any
 
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.profile import Profile
-from corral.engines.base import KvPair, MemoryRules
+from corral.engines.base import KvPair, MemoryRules, UnitNeeds
 from corral.engines.benchmark import BenchWords, Sample
 from corral.engines.flag_table import FlagTable
 from corral.plan.placement import ResolvedPlacement
@@ -23,6 +23,7 @@ class PlainEngine:
     memory = MemoryRules()
     perplexity_program: str | None = None
     variables_win = False
+    unit_needs = UnitNeeds()
     socket_name = "server.sock"
     environment: Mapping[str, str] = {}  # noqa: RUF012
     reads_gguf = False

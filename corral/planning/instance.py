@@ -176,6 +176,7 @@ class InstancePlanner(Frozen):
             locks_memory="mlock" in asked.profile.load_mode,
             open_to_network=_open_to_network(endpoint),
             engine_environment=dict(module.environment),
+            needs=module.unit_needs,
         )
 
     def _generation(

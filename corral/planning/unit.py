@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from corral.engines.base import UnitNeeds
 from corral.plan.instance import Endpoint
 from corral.schema import Frozen
 from corral.templating import text_environment
@@ -25,6 +26,7 @@ class UnitValues(Frozen):
     locks_memory: bool
     open_to_network: bool
     engine_environment: dict[str, str]
+    needs: UnitNeeds
 
     @property
     def environment(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
+from corral.engines.base import UnitNeeds
 from corral.engines.flag_table import Flag, FlagTable, Problem, Settings
 from corral.engines.plain import PlainEngine
 from corral.plan.instance import Endpoint
@@ -35,6 +36,10 @@ class Echo(PlainEngine):
     kind: EngineKind = "echo"
     flags = FLAGS
     program = "python"
+    unit_needs = UnitNeeds(
+        restart="always", stop_seconds=20, open_files=4096,
+        system_calls=("sched_setscheduler",), address_families=("AF_NETLINK",),
+    )  # fmt: skip
     environment: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1"}
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:

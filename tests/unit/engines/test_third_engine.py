@@ -25,7 +25,7 @@ from corral.lock.lock_file import LockedEngine
 from corral.lock.resolve import resolve
 from corral.plan.host import HostPlan
 from corral.planning.planner import Planner
-from tests.samples import REPO, REVISION, ROOT, catalog, host, lock
+from tests.samples import CHAT, REPO, REVISION, ROOT, catalog, host, lock
 from tests.samples import planner as sample_planner
 from tests.third_engine import echo, wheel
 from tests.unit import helper_hosts as hosts
@@ -87,6 +87,23 @@ def test_its_command_line_is_of_its_own_flags(made: Path) -> None:
     assert instance.gate.speed is None
     assert instance.fit_argv is None
     assert instance.need.unknown == "echo reads no GGUF header"
+
+
+def test_its_unit_has_what_it_needs_and_the_others_have_it_not(made: Path) -> None:
+    lines = plan(made).instances[0].unit_text.splitlines()
+    for line in (
+        "Restart=always",
+        "TimeoutStopSec=20",
+        "LimitNOFILE=4096",
+        "SystemCallFilter=sched_setscheduler",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    ):
+        assert line in lines
+    taken, given = "SystemCallFilter=~@privileged @resources", "SystemCallFilter=sched_setscheduler"
+    assert lines.index(given) == lines.index(taken) + 1, "a later line is what counts"
+    common = sample_planner().plan_host(host(CHAT)).instances[0].unit_text.splitlines()
+    assert {"Restart=on-failure", "TimeoutStopSec=60"} < set(common)
+    assert not [line for line in common if "NOFILE" in line or "NETLINK" in line]
 
 
 def test_its_release_is_wheels_and_nothing_that_is_built(made: Path) -> None:
