@@ -60,7 +60,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not body.get("stream"):
             self.answer(200, json.dumps(self.choice("message", " ".join(words), len(words))))
             return
-        parts = [json.dumps(self.choice("delta", f"{word} ", 1)) for word in words]
+        pieces = [words[0], *(f" {word}" for word in words[1:])]
+        parts = [json.dumps(self.choice("delta", piece, 1)) for piece in pieces]
         events = "".join(f"data: {part}\n\n" for part in [*parts, "[DONE]"])
         self.answer(200, events, "text/event-stream")
 

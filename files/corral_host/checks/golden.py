@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from corral_host import engines
 from corral_host.checks.probes import CHAT, refuse_other
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.server.asking import SILENT_SECONDS, ask, limit_seconds, streamed
@@ -39,8 +40,8 @@ def asked(instance, prompt):
     """
     body = {
         "model": instance["alias"], "messages": [{"role": "user", "content": prompt["prompt"]}],
-        "max_tokens": prompt["max_tokens"], "temperature": 0, "top_k": 1, "stream": True,
-        "cache_prompt": False,
+        "max_tokens": prompt["max_tokens"], "temperature": 0, "stream": True,
+        **engines.of(instance).same_reply,
     }  # fmt: skip
     seconds = limit_seconds(prompt["max_tokens"])
     code, text = ask(instance, CHAT, body, first_key(instance), seconds, SILENT_SECONDS)

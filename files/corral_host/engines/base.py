@@ -17,6 +17,7 @@ class Engine:
     + environment: variables of every program of a release that the helper starts
     + smoke_model: name of the model's file for a smoke run
     + variables: how the names of those begin that a server or its libraries read
+    + same_reply: fields of a chat request that make each reply the same, beside temperature 0
     + config_files: which its programs would read beside their command line
     + reads_gguf: whether its memory can be counted before its weights are here
     + fit_tool: the program that counts memory, for people; "" where there is none
@@ -26,6 +27,7 @@ class Engine:
     program = ""
     environment = {}
     variables = ()
+    same_reply = {}
     smoke_model = "model"
     config_files = ()
     reads_gguf = False

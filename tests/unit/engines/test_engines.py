@@ -94,7 +94,7 @@ def test_a_plan_that_was_kept_before_plans_named_a_kind_is_a_llama_servers() -> 
 # Names of one kind of engine: its programs, its routes, its fields, its variables.
 OF_AN_ENGINE = re.compile(
     r"llama-(server|bench|batched|sweep|fit|perplexity)|llamacpp:|LLAMA_ARG|GGML_|/props|/slots"
-    r"|predicted_per_second|is_processing|llama\.cpp/config|--load-mode|--spec-type"
+    r"|predicted_per_second|is_processing|cache_prompt|llama\.cpp/config|--load-mode|--spec-type"
 )
 # Rooms that are about one: the engines' own, the tiny model, and what gateways let through.
 ROOMS = ("corral/engines/", "files/corral_host/engines/", "corral/smoke_model/")

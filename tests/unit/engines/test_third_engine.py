@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import subprocess
+import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,7 @@ from corral.lock.lock_file import LockedEngine
 from corral.lock.resolve import resolve
 from corral.plan.host import HostPlan
 from corral.planning.planner import Planner
+from tests.lab.waiting import wait_for
 from tests.samples import CHAT, REPO, REVISION, ROOT, catalog, host, lock
 from tests.samples import planner as sample_planner
 from tests.third_engine import echo, wheel
@@ -188,6 +194,57 @@ def test_an_engine_is_built_or_an_environment_and_not_both(
     data = tomllib.loads(wheel.catalog_entry(made, URL))
     with pytest.raises(ValidationError, match=said):
         Engine.model_validate({**data, **changes})
+
+
+@pytest.fixture
+def running(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    """The planned instance, answered by the server itself, with a key of its own."""
+    monkeypatch.setattr(helper_module("server.listener"), "refuse_stranger", lambda *_: None)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    (planned,) = planner(made).plan_host(host({**ASKED, "port": port})).instances
+    instance = {**planned.model_dump(mode="json"), "key_path": str(key)}
+    monkeypatch.setattr(helper_module("activation.drain"), "loaded_key", lambda _: "secret")
+    words = [*planned.argv[planned.argv.index("--weights") :]]
+    words[words.index("--weights") + 1] = str(tmp_path)
+    words[words.index("--keys") + 1] = str(key)
+    command = [sys.executable, str(wheel.SERVER), *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as server:
+        wait_for(lambda: helper_module("server.http").health(instance) == "200", "it is ready")
+        try:
+            yield instance
+        finally:
+            server.terminate()
+
+
+def test_its_answers_pass_the_checks_and_the_gate(running: dict[str, Any]) -> None:
+    verify, probes = helper_module("checks.verify"), helper_module("checks.probes")
+    for check in ("health", "keys", "model", "slots", "completion", "stream", "metrics"):
+        name, ok, detail = getattr(verify, f"check_{check}")(running)
+        assert (name, ok) == (check, True), detail
+    assert "not told by this engine" in verify.check_slots(running)[2]
+    for part in (probes.completion, probes.stream, probes.unkeyed):
+        found = part(running)
+        assert found["ok"], found
+    golden = helper_module("checks.golden").golden(running)
+    assert golden["ok"], golden
+
+
+def test_its_requests_in_flight_are_counted_by_itself(running: dict[str, Any]) -> None:
+    drain, http = helper_module("activation.drain"), helper_module("server.http")
+    assert drain.processing(running) == 0
+    body = {**http.chat(running), "messages": [{"role": "user", "content": "wait 5"}]}
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(http.call, running, "POST", "/v1/chat/completions", body, "secret")
+        wait_for(lambda: drain.processing(running) == 1, "the request is in flight")
+        assert answer.result()[0] == 200
+    assert drain.processing(running) == 0
+    assert drain.processing({**running, "kind": "llama.cpp"}) is None
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ class LlamaServer(Engine):
     environment = {"GGML_NO_BACKTRACE": "1"}
     variables = ("LLAMA_", "GGML_", "MTMD_", "HF_", "HUGGING")
     smoke_model = "model.gguf"
+    same_reply = {"top_k": 1, "cache_prompt": False}
     reads_gguf = True
     fit_tool = "llama-fit-params"
 
