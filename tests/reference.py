@@ -99,7 +99,12 @@ def _inventory() -> str:
         f"{_MADE}Corral's keys in the data of a host, of a group or of all hosts "
         "(`group_data/all.py`). Beside them stand pyinfra's own, such as `ssh_hostname` and "
         "`_sudo`. `[]` is one of a list, `<name>` one of a table.\n\n"
-    ) + _table([*keys(HostSpec), *keys(PolicyKeys), *keys(RunOptions)])
+        f"## The host\n\n{_table(list(keys(HostSpec)))}\n"
+        "## The fleet\n\nHow hosts change, one after the other.\n\n"
+        f"{_table(list(keys(PolicyKeys)))}\n"
+        "## One run of a deploy\n\nUsually given as `--data NAME=VALUE`.\n\n"
+        f"{_table(list(keys(RunOptions)))}"
+    )
 
 
 def _catalog() -> str:

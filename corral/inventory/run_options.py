@@ -13,7 +13,15 @@ class RunOptions(Frozen):
     + rollout: the id of the rollout that holds the hosts and stages on them, if one does
     """
 
-    stage_only: bool = Field(default=False, description="touch no service; by --data")
-    without_failed: bool = Field(default=False, description="go on without hosts; by --data")
-    allow_reboot: bool = Field(default=False, description="where a driver needs it; by --data")
-    rollout: str | None = Field(default=None, description="that stages; by --data")
+    stage_only: bool = Field(
+        default=False, description="put everything on the host, touch no service"
+    )
+    without_failed: bool = Field(
+        default=False, description="go on with the next wave where a host failed"
+    )
+    allow_reboot: bool = Field(
+        default=False, description="reboot the host where its driver needs it"
+    )
+    rollout: str | None = Field(
+        default=None, description="id of the rollout that this run stages for"
+    )

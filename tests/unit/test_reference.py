@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corral.catalog.profile import Profile
-from corral.inventory.hosts import HostSpec
+from corral.inventory.hosts import _KEYS
 from corral.schema import Frozen
 from tests import reference
 from tests.samples import ROOT
@@ -29,10 +29,14 @@ def test_there_is_no_other_page() -> None:
     assert {path.name for path in reference.FOLDER.iterdir()} == PAGES.keys()
 
 
-@pytest.mark.parametrize("schema", [Profile, HostSpec, *reference.CATALOG.values()])
+@pytest.mark.parametrize("schema", [Profile, *_KEYS, *reference.CATALOG.values()])
 def test_every_key_says_what_it_means(schema: type[Frozen]) -> None:
     silent = [key.path for key in reference.keys(schema) if not key.field.description]
     assert not silent
+
+
+def test_every_key_that_host_data_may_have_is_there() -> None:
+    assert {key for schema in _KEYS for key in schema.model_fields} <= rows("inventory.md").keys()
 
 
 def test_a_row_says_type_default_unit_and_engines() -> None:
