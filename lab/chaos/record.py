@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from corral.errors import CorralError
+from corral.files import write_atomic
 from lab.chaos.operators import By
+from lab.layout import ROOM
 
 Kind = Literal["chores", "scenarios", "controls"]
 KINDS: tuple[Kind, ...] = ("chores", "scenarios", "controls")
@@ -64,9 +66,7 @@ class Record:
     def add(self, kind: Kind, row: Any) -> None:
         """Note a row."""
         self.document[kind].append(asdict(row))
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.document, indent=1) + "\n")
-        partial.replace(self._path)
+        write_atomic(self._path, json.dumps(self.document, indent=1) + "\n", next_step=ROOM)
 
     @property
     def held(self) -> bool:

@@ -4,10 +4,9 @@
 called so, as names begin with a letter or a digit.
 """
 
-import os
 from pathlib import Path
 
-from corral_host.system.commands import sync, write_atomic
+from corral_host.system.commands import rename, write_atomic
 
 PRIVATE = 0o700
 FILE = 0o600
@@ -62,8 +61,7 @@ def put(key_path):
     if active.exists():
         make(before.parent)
         write_atomic(before, active.read_text(), mode=FILE)
-    os.replace(staged, active)
-    sync(active.parent)
+    rename(staged, active)
 
 
 def path_before(key_path):
@@ -77,8 +75,7 @@ def put_back(key_path):
     """The file of before; what is done already stays."""
     active = Path(key_path)
     if before_path(active).exists():
-        os.replace(before_path(active), active)
-        sync(active.parent)
+        rename(before_path(active), active)
 
 
 def clear(key_path):
