@@ -14,8 +14,8 @@ SYSTEM_PACKAGES := python3-venv openssh-client openssl aria2 curl git gnupg ipro
 export PYINFRA_PROGRESS := off
 # What Python compiled is kept, whatever the caller says: each run of tests would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
-# Whole files to each worker, which has a lab of its own. Lab tests wait more than they work, so that
-# there are more labs than cores.
+# Whole files to each worker, which has a lab of its own. Lab tests wait for hosts as well as work, so
+# that there are more labs than cores.
 CORES := --numprocesses 2 --dist loadfile
 LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
