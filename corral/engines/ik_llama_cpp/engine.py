@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
-from corral.catalog.entries import Engine, EngineKind
+from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines.base import KvPair, MemoryRules
 from corral.engines.benchmark import BenchWords, Sample
@@ -19,7 +19,6 @@ from corral.engines.ik_llama_cpp.flags import FLAGS, LOAD_MODES
 from corral.engines.ik_llama_cpp.kv_types import BUILT_PAIRS, kv_problems
 from corral.engines.llama.server import (
     LlamaServer,
-    common_options,
     gpu_problems,
     split_mode_problems,
 )
@@ -61,26 +60,9 @@ class IkLlamaCpp(LlamaServer):
             *FLAGS.extra_flag_problems(profile.extra_flags),
         ]
 
-    def cmake_options(
-        self,
-        engine: Engine,
-        *,
-        backend: str,
-        cuda_architectures: str | None,
-        kv_pairs: Set[KvPair],
-        native: bool = False,
-    ) -> list[str]:
-        """``-D`` options of a build, sorted, so that equal builds have equal keys.
-
-        + kv_pairs: types of K and V on a GPU; those beyond the default need every kernel built
-        """
-        options = common_options(engine.cmake_options, native=native)
-        if backend == "cuda":
-            options |= engine.cmake_options_cuda
-            options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"
-            if kv_pairs - BUILT_PAIRS:
-                options["GGML_CUDA_FA_ALL_QUANTS"] = "ON"
-        return [f"-D{name}={value}" for name, value in sorted(options.items())]
+    def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
+        """Types beyond the default need every kernel built."""
+        return {"GGML_CUDA_FA_ALL_QUANTS": "ON"} if kv_pairs - BUILT_PAIRS else {}
 
     def bench_words(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from corral.catalog.entries import EngineKind
+from corral.catalog.entries import Engine, EngineKind
 from corral.catalog.profile import Profile
+from corral.engines.base import KvPair
 from corral.engines.benchmark import Case, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
@@ -67,6 +68,30 @@ class LlamaServer(PlainEngine):
         )
         return (program, *self.flags.words(settings), *profile.extra_flags)
 
+    def cmake_options(
+        self,
+        engine: Engine,
+        *,
+        backend: str,
+        cuda_architectures: str | None,
+        kv_pairs: Set[KvPair],
+        native: bool = False,
+    ) -> list[str]:
+        """``-D`` options of a build, sorted, so that equal builds have equal keys.
+
+        + kv_pairs: types of K and V on a GPU, see ``kernel_options``
+        """
+        options = _common_options(engine.cmake_options, native=native)
+        if backend == "cuda":
+            options |= engine.cmake_options_cuda
+            options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"
+            options |= self.kernel_options(kv_pairs)
+        return [f"-D{name}={value}" for name, value in sorted(options.items())]
+
+    def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
+        """Options for attention kernels beyond the default ones; each engine says which."""
+        raise NotImplementedError
+
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:
         """Routes, as ``METHOD path``, that must refuse a request without a key."""
         metrics = ("GET /metrics",) if profile.metrics else ()
@@ -89,7 +114,7 @@ class LlamaServer(PlainEngine):
         return (*words, *self.flags.words(settings, *parts))
 
 
-def common_options(options: Mapping[str, str], *, native: bool) -> dict[str, str]:
+def _common_options(options: Mapping[str, str], *, native: bool) -> dict[str, str]:
     """Those of a catalog entry; one that says GGML_NATIVE has it switched on for a native build."""
     own = {"GGML_NATIVE": "ON"} if native and "GGML_NATIVE" in options else {}
     return {**options, **own}

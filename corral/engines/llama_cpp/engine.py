@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
-from corral.catalog.entries import Engine, EngineKind
+from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
 from corral.engines.base import KvPair, MemoryRules
 from corral.engines.benchmark import BenchWords, Sample
@@ -16,7 +16,6 @@ from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import DEVICES, KV, LOADING
 from corral.engines.llama.server import (
     LlamaServer,
-    common_options,
     gpu_problems,
     split_mode_problems,
 )
@@ -58,27 +57,12 @@ class LlamaCpp(LlamaServer):
             *FLAGS.extra_flag_problems(profile.extra_flags),
         ]
 
-    def cmake_options(
-        self,
-        engine: Engine,
-        *,
-        backend: str,
-        cuda_architectures: str | None,
-        kv_pairs: Set[KvPair],
-        native: bool = False,
-    ) -> list[str]:
-        """``-D`` options of a build, sorted, so that equal builds have equal keys.
-
-        + kv_pairs: types of K and V on a GPU; a pair without a kernel is converted, which is slow
-        """
-        options = common_options(engine.cmake_options, native=native)
-        if backend == "cuda":
-            options |= engine.cmake_options_cuda
-            options["CMAKE_CUDA_ARCHITECTURES"] = cuda_architectures or "native"
-            pairs = {"-".join("f16" if t == "f32" else t for t in pair) for pair in kv_pairs}
-            if pairs - _BUILT_PAIRS:
-                options["GGML_CUDA_FA_QUANTS"] = ";".join(sorted(_BUILT_PAIRS | pairs))
-        return [f"-D{name}={value}" for name, value in sorted(options.items())]
+    def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
+        """A pair without a kernel is converted, which is slow."""
+        pairs = {"-".join("f16" if t == "f32" else t for t in pair) for pair in kv_pairs}
+        if pairs <= _BUILT_PAIRS:
+            return {}
+        return {"GGML_CUDA_FA_QUANTS": ";".join(sorted(_BUILT_PAIRS | pairs))}
 
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
