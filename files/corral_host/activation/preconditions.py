@@ -78,7 +78,7 @@ def refuse_changed_release(folder):
 
 
 def findings(spec):
-    """What stands against the new generation, as faults; and the rows of the proof that it fits."""
+    """Reasons against the generation, as faults; and the rows of the proof that it fits."""
     faults, rows = [], []
     for check in (refuse_incomplete, refuse_changed_unit, refuse_taken_port, refuse_benchmark):
         try:

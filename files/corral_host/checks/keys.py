@@ -33,7 +33,7 @@ def key_rows(plan):
 
 
 def row(subject, check, one, *arguments, note=""):
-    """``note``: what is to be said where nothing stands against it."""
+    """``note``: what is said where no check fails."""
     try:
         problem = one(*arguments)
     except FAULTS as fault:

@@ -79,7 +79,7 @@ def put_back(key_path):
 
 
 def clear(key_path):
-    """Of an activation that ended: its way back is not that of the next one."""
+    """Of an activation that ended: its revert is not that of the next one."""
     before_path(key_path).unlink(missing_ok=True)
 
 
