@@ -40,9 +40,14 @@ class ServerState(Told):
     place: str = ""
 
     @property
+    def open(self) -> bool:
+        """Whether it gets requests while its checks pass."""
+        return self.admin == "ready" and self.weight > 0
+
+    @property
     def serves(self) -> bool:
         """Whether it gets requests."""
-        return self.up and self.admin == "ready" and self.weight > 0
+        return self.up and self.open
 
 
 class Drained(Told):

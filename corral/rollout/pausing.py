@@ -61,7 +61,7 @@ class Gateways:
         """
         away = Away(server, self.say)
         try:
-            with renewed(server, away.taken, self.say):
+            with renewed(server, lambda: tuple(away.taken), self.say):
                 for gateway in self.hosts:
                     self._drain(gateway, away, limit_seconds)
                 yield away
@@ -96,7 +96,8 @@ class Gateways:
     def _drain(self, gateway: Host, away: Away, limit: int) -> None:
         try:
             own = control.of_server(self._asked(gateway, [away.server]), away.server)
-            if not any(row.serves for row in own):
+            # Also one whose checks fail: they may pass again a moment before it stops.
+            if not any(row.open for row in own):
                 return
             away.taken.append(gateway)
             found = control.drain(

@@ -51,6 +51,27 @@ def key_of(fleet: FleetPlan) -> Callable[[Host, str], KeyFile]:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a gateway has for a server.
+
+    + open: requests, while its checks pass; + serves: requests now
+    + others: another server of its alias that serves
+    """
+
+    open: bool
+    serves: bool
+    others: bool
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A drain that lasts while a server changes; ``served``: it got requests before."""
+
+    gateway: Host
+    served: bool
+
+
+@dataclass(frozen=True)
 class Gateways:
     """All gateways of an inventory."""
 
@@ -66,11 +87,11 @@ class Gateways:
         clients are the host's matter. Gateways send requests again afterwards, whatever happened.
         Raises CorralError for a changed server that does not pass the checks of a gateway.
         """
-        taken: list[Host] = []
+        taken: list[Taken] = []
         wanted = instance.activation.how != "side-by-side"
         failing: list[str] = []
         try:
-            with renewed(server, taken, self.say):
+            with renewed(server, lambda: [one.gateway for one in taken], self.say):
                 yield wanted and self._take(server, instance, taken)
         finally:
             failing += self._give_back(taken, server)
@@ -143,7 +164,7 @@ class Gateways:
         name = server.rpartition("/")[0]
         return next(host for host in self.hosts if host.name == name)
 
-    def _take(self, server: str, instance: InstancePlan, taken: list[Host]) -> bool:
+    def _take(self, server: str, instance: InstancePlan, taken: list[Taken]) -> bool:
         """Whether no gateway sends the server anything; else none is changed."""
         limit = instance.activation.drain_seconds
         try:
@@ -165,31 +186,35 @@ class Gateways:
         if instance.activation.how == "side-by-side":
             return False
         try:
-            standings = [_standing(gateway, server) for gateway in self._before(server)]
+            found = [_standing(gateway, server) for gateway in self._before(server)]
         except CorralError:
             return False
-        return bool(standings) and all(others or not serves for serves, others in standings)
+        return bool(found) and all(one.others or not one.serves for one in found)
 
-    def _drain(self, gateway: Host, server: str, limit: int, taken: list[Host]) -> bool:
-        serves, others = _standing(gateway, server)
-        if not serves:
+    def _drain(self, gateway: Host, server: str, limit: int, taken: list[Taken]) -> bool:
+        now = _standing(gateway, server)
+        if not now.open:
             return True
-        if not others:
+        if now.serves and not now.others:
             return False
-        taken.append(gateway)
+        # Also one whose checks fail: they may pass again a moment before it stops.
+        taken.append(Taken(gateway, served=now.serves))
         control.drain(gateway, server, LEASE_SECONDS, limit_seconds=limit)
         return True
 
-    def _give_back(self, taken: Sequence[Host], server: str) -> list[str]:
-        """Names of the gateways whose checks the server does not pass."""
+    def _give_back(self, taken: Sequence[Taken], server: str) -> list[str]:
+        """Names of the gateways whose checks the server passed before, and does not any more."""
         failing = []
-        for gateway in taken:
+        for one in taken:
+            name = one.gateway.name
             try:
-                if not control.ready(gateway, server):
-                    failing.append(gateway.name)
+                if not one.served:
+                    control.release(one.gateway, server)
+                elif not control.ready(one.gateway, server):
+                    failing.append(name)
             except CorralError as error:
                 # The gateway does it by itself: who is cut off takes no capacity away for good.
-                ends = f"{gateway.name} sends it requests again within {LEASE_SECONDS} s"
+                ends = f"{name} sends it requests again within {LEASE_SECONDS} s"
                 self.say(f"{server}: {error.what}; {ends}")
         return failing
 
@@ -225,23 +250,25 @@ class AskedGateways(Gateways):
         return [host for host in self.hosts if host.data.get("gateway")]
 
 
-def _standing(gateway: Host, server: str) -> tuple[bool, bool]:
-    """Whether a gateway sends requests to a server, and whether to others of its alias."""
+def _standing(gateway: Host, server: str) -> Standing:
     states = control.state(gateway)
     own = control.of_server(states, server)
     pools = {one.pool for one in own}
-    others = any(one.serves and one.pool in pools and one not in own for one in states)
-    return any(one.serves for one in own), others
+    return Standing(
+        open=any(one.open for one in own),
+        serves=any(one.serves for one in own),
+        others=any(one.serves and one.pool in pools and one not in own for one in states),
+    )
 
 
 @contextmanager
-def renewed(server: str, taken: list[Host], say: Say) -> Iterator[None]:
-    """Renew the leases of a server's drains at all gateways in ``taken`` until the block ends."""
+def renewed(server: str, gateways: Callable[[], Sequence[Host]], say: Say) -> Iterator[None]:
+    """Renew the leases of a server's drains at ``gateways`` until the block ends."""
     over = threading.Event()
 
     def renew() -> None:
         while not over.wait(_RENEW_SECONDS):
-            for gateway in tuple(taken):
+            for gateway in gateways():
                 _renew(gateway, server, say)
 
     thread = threading.Thread(target=renew, daemon=True)

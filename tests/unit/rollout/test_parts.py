@@ -338,11 +338,17 @@ def healthy(name: str = "a") -> Health:
     return Health(fleet_of([pair(name)]))
 
 
-def test_health_is_asked_again_until_the_soak_ends(helper: FakeHelper) -> None:
+def test_health_is_asked_again_until_the_soak_ends(
+    helper: FakeHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert healthy().problems(["a/chat"]) == []
     assert len(helper.asked) == 1
-    assert healthy().problems(["a/chat"], for_seconds=0.05) == []
-    assert len(helper.asked) > 2
+    slept = [0.0]
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: sum(slept))
+    assert healthy().problems(["a/chat"], for_seconds=12) == []
+    assert slept == [0, 5, 5, 2]
+    assert len(helper.asked) == 5
 
 
 def test_health_compares_keys_with_the_store(helper: FakeHelper) -> None:

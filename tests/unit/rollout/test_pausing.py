@@ -117,12 +117,25 @@ def test_others_may_be_restarted_one_after_the_other(monkeypatch: pytest.MonkeyP
     fronts.gateways().refuse_last(["a/chat", "b/chat"], together=False)
 
 
-def test_one_that_serves_nobody_is_the_last_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    fronts = Fronts(monkeypatch, one=[server("a/chat", up=False), server("b/chat")])
+@pytest.mark.parametrize("kept_away", [{"admin": "drain"}, {"admin": "maint"}, {"weight": 0}])
+def test_what_an_operator_keeps_away_is_left_so(
+    monkeypatch: pytest.MonkeyPatch, kept_away: dict[str, Any]
+) -> None:
+    fronts = Fronts(monkeypatch, one=[server("a/chat", **kept_away), server("b/chat")])
     fronts.gateways().refuse_last(["a/chat"], together=True)
     with fronts.gateways().away("a/chat", 7):
         pass
     assert fronts.log == []
+
+
+def test_a_server_whose_checks_fail_is_drained_before_they_pass_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fronts = Fronts(monkeypatch, one=[server("a/chat", up=False), server("b/chat")])
+    fronts.gateways().refuse_last(["a/chat"], together=True)
+    with fronts.gateways().away("a/chat", 7):
+        pass
+    assert fronts.log == ["drain a/chat at one for 7 s", "release a/chat at one"]
 
 
 def test_requests_in_flight_keep_it_from_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

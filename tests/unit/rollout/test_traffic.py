@@ -62,7 +62,12 @@ class Gates:
 
         monkeypatch.setattr(control, "state", state)
         monkeypatch.setattr(control, "drain", drain)
+
+        def release(gateway: Any, name: str) -> None:
+            note("release", gateway, name)
+
         monkeypatch.setattr(control, "ready", ready)
+        monkeypatch.setattr(control, "release", release)
         members = tuple(
             Member(name=f"{h}/chat", server=f"{h}_chat", address=h, port=1, weight=w)
             for h, w in (("a", 100), ("b", 100), ("c", 0))
@@ -185,10 +190,24 @@ def wait_for(there: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_what_gets_no_requests_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    gates = Gates(monkeypatch, gw=[server("a/chat", up=False), server("b/chat")])
+@pytest.mark.parametrize("kept_away", [{"admin": "drain"}, {"admin": "maint"}, {"weight": 0}])
+def test_what_an_operator_keeps_away_is_left_so(
+    monkeypatch: pytest.MonkeyPatch, kept_away: dict[str, Any]
+) -> None:
+    away = server("a/chat").model_copy(update=kept_away)
+    gates = Gates(monkeypatch, gw=[away, server("b/chat")])
     assert gates.away() is True
     assert gates.log == ["changed"]
+
+
+@pytest.mark.parametrize("others", [[server("b/chat")], [server("b/chat", up=False)], []])
+def test_a_server_whose_checks_fail_is_drained_before_they_pass_again(
+    monkeypatch: pytest.MonkeyPatch, others: list[ServerState]
+) -> None:
+    gates = Gates(monkeypatch, gw=[server("a/chat", up=False), *others])
+    gates.passes = False
+    assert gates.away() is True
+    assert gates.log == ["drain a/chat at gw", "changed", "release a/chat at gw"]
 
 
 def test_a_switch_side_by_side_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
