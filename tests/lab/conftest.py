@@ -5,14 +5,14 @@ With pytest-xdist one lab a worker, each in a copy of the checkout of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
 from lab import requirements
 from lab.layout import GATEWAY
-from tests.lab import order
+from tests.lab import evidence, order
 from tests.lab.engine_cache import releases_at_hand
 from tests.lab.extra_host import remove_host
 from tests.lab.workspace import Workspace
@@ -33,6 +33,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     STOPWATCH.note(report)
+
+
+def pytest_runtest_setup() -> None:
+    evidence.forget()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure is read where it happened once, often on another machine."""
+    report = yield
+    if report.failed:
+        report.sections.append(("commands of the test", evidence.commands()))
+        for workspace in vars(item).get("funcargs", {}).values():
+            if isinstance(workspace, Workspace):
+                for host, text in evidence.journals(workspace.layout, call.start).items():
+                    report.sections.append((f"journal of {host}", text))
+                break
+    return report
 
 
 @pytest.hookimpl(trylast=True)

@@ -15,6 +15,7 @@ from tempfile import gettempdir
 from lab.edits import edited
 from lab.faults import Rule, faults
 from lab.layout import Layout
+from tests.lab import evidence
 
 Done = subprocess.CompletedProcess[str]
 
@@ -117,7 +118,9 @@ class Workspace:
         return {**os.environ, "PYTHONPATH": str(self.path), "PYINFRA_PROGRESS": "off"}
 
     def _run(self, command: list[str]) -> Done:
-        return subprocess.run(
+        done = subprocess.run(
             command, cwd=self.path, env=self._environment(), text=True, check=False,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_SECONDS,
         )  # fmt: skip
+        evidence.note(done)
+        return done
