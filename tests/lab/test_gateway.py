@@ -343,21 +343,35 @@ http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Stranger).serve_forever(
 """
 
 
+# The same, but it is still loading its model: so llama.cpp answers whoever asks for a completion.
+LOADING = STRANGER.replace(
+    "do_POST = do_GET",
+    """def do_POST(self):
+        print("HEARD", self.requestline, flush=True)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(b'{"error":{"code":503,"message":"Loading model"}}')""",
+)
+
+
 @contextmanager
-def stranger(lab: Workspace, host: str, unit: str, port: int) -> Iterator[None]:
+def stranger(
+    lab: Workspace, host: str, unit: str, port: int, *, name: str = "stranger", text: str = STRANGER
+) -> Iterator[None]:
     """A local user of a host has taken the port of a unit, which is down."""
-    lab.on(host, f"systemctl stop {unit}; cat > /run/stranger.py <<'END'{STRANGER}END")
-    run = "systemd-run --quiet --unit=stranger --uid=nobody --collect python3 -I /run/stranger.py"
+    lab.on(host, f"systemctl stop {unit}; cat > /run/{name}.py <<'END'{text}END")
+    run = f"systemd-run --quiet --unit={name} --uid=nobody --collect python3 -I /run/{name}.py"
     lab.on(host, f"{run} {port}; until ss -Htln sport = {port} | grep -q .; do sleep 0.1; done")
     try:
         yield
     finally:
-        lab.on(host, f"systemctl stop stranger; systemctl restart served-by-corral {unit}")
+        lab.on(host, f"systemctl stop {name}; systemctl restart served-by-corral {unit}")
 
 
-def heard(lab: Workspace, host: str = "lab-2") -> str:
+def heard(lab: Workspace, host: str = "lab-2", name: str = "stranger") -> str:
     """What the stranger heard in this test."""
-    return lab.on(host, "journalctl --unit=stranger --output=cat --no-pager | sed -n '/HEARD/p'")
+    return lab.on(host, f"journalctl --unit={name} --output=cat --no-pager | sed -n '/HEARD/p'")
 
 
 def test_whoever_takes_the_gateways_port_gets_nothing_of_its_clients(lab: Workspace) -> None:
@@ -384,6 +398,17 @@ def test_whoever_takes_a_servers_port_gets_neither_keys_nor_prompts(lab: Workspa
             "HEARD GET /v1/health"
         }
         assert "authorization" not in heard(lab).lower()
+
+
+def test_a_server_that_loads_its_model_costs_no_request(lab: Workspace) -> None:
+    """Its checks passed a moment ago; it says 503 before it reads a request."""
+    loading = {"name": "loading", "text": LOADING}
+    with stranger(lab, "lab-2", "corral-tiny-f16", 8001, **loading):
+        lab.on("lab-2", "nft delete table inet served_by_corral")
+        wait_for(lambda: serving(lab) == set(SERVERS), "its checks pass")
+        assert all(complete(client(lab)) for _ in range(9)), "asked anew elsewhere"
+        assert "HEARD POST" in heard(lab, name="loading")
+    wait_for(lambda: serving(lab) == set(SERVERS), "it is back")
 
 
 def test_a_rude_client_takes_no_server_from_others(lab: Workspace) -> None:

@@ -18,13 +18,14 @@ def switch_to(activation):
         with activation.phase("draining"):
             empty(activation)
         with activation.phase("stopping"):
+            switch.refuse_until_ready(activation)
             switch.stop(activation.unit)
-    redirect.remove(activation.name)
     report["gate"] = before_start(instance)
     with activation.phase("starting"):
         switch.put(activation)
         switch.start(activation.unit)
         wait_ready(instance)
+    redirect.remove(activation.name)
     if activation.previous:
         report["gap_seconds"] = round(time.monotonic() - began, 2)
     with activation.phase("gate"):

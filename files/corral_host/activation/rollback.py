@@ -142,9 +142,14 @@ def restore(activation):
     switch.put_back(activation)
     if alone:
         return
-    if activation.how == "in place" and passed(activation.report):
+    if activation.how != "in place":
+        start_again(activation.previous)
+        return
+    if passed(activation.report):
         let_end(activation)
+    switch.refuse_until_ready(activation)
     start_again(activation.previous)
+    redirect.remove(activation.name)
 
 
 def let_end(activation):

@@ -84,6 +84,16 @@ def text_of(activation, generation):
     return (staged if staged.exists() else Path(activation.unit_path)).read_text()
 
 
+def refuse_until_ready(activation):
+    """Who is refused a connection asks another server at once; one that loads would answer 503.
+
+    A gateway that drained this server may send it requests all the same: a lease ended too early,
+    or a reload came between. Without packet rules the server answers for itself.
+    """
+    ends = activation.previous["endpoint"], activation.plan["endpoint"]
+    redirect.refuse(activation.name, *(end["port"] for end in ends))
+
+
 def start(unit):
     quiet("reset-failed", unit)
     # What goes wrong is told by the gate, in the server's own words.

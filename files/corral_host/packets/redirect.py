@@ -54,11 +54,12 @@ def lay(name, onward=None, stage=None, *, refused=(), kept=()):
         raise HostError(f"packet rules for {name}: {done.stderr.strip()}")
 
 
-def refuse(name, port):
-    """No new requests to a port, None where there is none; gives why that cannot be, or None."""
-    obstacle = port and unusable(name)
-    if port and not obstacle:
-        lay(name, refused=(port,), kept=(port,))
+def refuse(name, *ports):
+    """No new requests to these ports, None for a unix socket; gives why that cannot be, or None."""
+    taken = tuple(dict.fromkeys(port for port in ports if port))
+    obstacle = unusable(name) if taken else None
+    if taken and not obstacle:
+        lay(name, refused=taken, kept=taken)
     return obstacle
 
 

@@ -236,6 +236,29 @@ def test_a_port_that_stays_taken_ends_the_wait_and_is_told(
     assert played.steps.count(f"restart {UNIT}") == 1 + starts
 
 
+@pytest.mark.parametrize("drained", [True, False])
+def test_in_place_nobody_is_let_in_before_a_server_is_ready(
+    drained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where it was nor where it will be, neither on the way there nor back."""
+    played = play(tmp_path, monkeypatch, b=8005)
+    choose(monkeypatch, "in place")
+    seen: list[tuple[str, list[str]]] = []
+
+    def watch() -> None:
+        step = played.steps[-1]
+        if step.startswith(("stop", "wait for", "gate")) and step.endswith(UNIT):
+            rules = played.rules if played.tables else ""
+            shut = [port for port in ("8001", "8005") if f"syn tcp dport {port} reject" in rules]
+            seen.append((step.removesuffix(f" {UNIT}"), shut))
+
+    played.watch, played.bad = watch, ("=b",)
+    refused(played, drained=drained)
+    there = [("stop", ["8001", "8005"]), ("wait for", ["8001", "8005"]), ("gate", [])]
+    back = [("stop --no-block", ["8001", "8005"]), *there]
+    assert seen == [*there, *back]
+
+
 def test_what_passed_and_is_not_kept_ends_its_requests_first(
     played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
