@@ -19,7 +19,6 @@ from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
-from corral.plan.release import ReleasePlan
 
 Where = Literal["beside", "stop"]
 
@@ -28,13 +27,13 @@ Where = Literal["beside", "stop"]
 class Benchmark:
     """One instance of a host, and how it shall be measured.
 
-    + plan: of the whole host; + where: beside the server, or with it stopped meanwhile
+    + plan: of the whole host, or what of it the host keeps
+    + where: beside the server, or with it stopped meanwhile
     """
 
     host: Host
     plan: HostPlan
     instance: InstancePlan
-    profile: Profile
     where: Where
     repetitions: int
 
@@ -49,17 +48,21 @@ class Benchmark:
         return f"bench-{self.instance.name}"
 
     @property
-    def release(self) -> ReleasePlan:
-        """What serves the instance, and is measured."""
-        return next(r for r in self.plan.releases if r.key == self.instance.release)
+    def profile(self) -> Profile:
+        """As it was when the instance was planned. Raises CorralError where nobody kept that."""
+        if self.instance.settings is None:
+            what = "the plan that is kept of it there does not say what its profile was"
+            step = "fix the mistake that keeps it from being planned, then deploy it"
+            raise CorralError(self.name, what, step)
+        return self.instance.settings
 
     @property
     def commands(self) -> tuple[BenchWords, ...]:
         """Command lines on the host; none where the engine has no program for it."""
-        return engine_module(self.release.kind).bench_words(
+        return engine_module(self.instance.kind).bench_words(
             self.profile,
             self.instance.placement,
-            programs=f"{self.release.folder}/bin",
+            programs=f"{self.instance.release_folder}/bin",
             model=self.instance.model_path,
             repetitions=self.repetitions,
         )
@@ -67,7 +70,7 @@ class Benchmark:
     def refuse_unmeasurable(self) -> None:
         """Raise CorralError where the engine has no program for it."""
         if not self.commands:
-            what = f"cannot be measured: {self.release.kind} has no benchmark program"
+            what = f"cannot be measured: {self.instance.kind} has no benchmark program"
             step = f"`corral verify {self.host.name}` tells whether it serves"
             raise CorralError(self.name, what, step)
 
@@ -81,7 +84,11 @@ class Benchmark:
             "state": self.plan.paths.state,
             "instance": self.instance.name,
             "instances": everyone,
-            "release": self.release.model_dump(mode="json"),
+            "release": {
+                "engine": self.instance.engine,
+                "key": self.instance.release,
+                "folder": self.instance.release_folder,
+            },
             "where": self.where,
             "commands": [words._asdict() for words in self.commands],
         }
@@ -94,10 +101,9 @@ class Benchmark:
             host=self.host.name,
             instance=self.instance.name,
             **told.model_dump(exclude={"outputs"}),
-            engine=self.release.engine,
-            kind=self.release.kind,
-            release=self.release.key,
-            commit=self.release.commit,
+            engine=self.instance.engine,
+            kind=self.instance.kind,
+            release=self.instance.release,
             model=self.instance.model,
             quant=self.instance.quant,
             profile=self.instance.profile,
@@ -106,8 +112,8 @@ class Benchmark:
             slots=self.instance.slots,
             repetitions=self.repetitions,
             commands=argvs,
-            left_out=engine_module(self.release.kind).left_out(self.profile),
-            measures=read_outputs(self.release.kind, argvs, told.outputs, where=self.name),
+            left_out=engine_module(self.instance.kind).left_out(self.profile),
+            measures=read_outputs(self.instance.kind, argvs, told.outputs, where=self.name),
         )
 
 

@@ -213,7 +213,7 @@ class Catalog(Frozen):
 def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
     """Read every file of the catalog. Raises CorralError naming file and key.
 
-    + tolerant: a mistake in an engine, a model or a profile is one of those that use it
+    + tolerant: a mistake in an engine, a model, a profile or a platform is one of those that use it
     """
     broken: dict[str, CorralError] | None = {} if tolerant else None
     return Catalog(
@@ -222,7 +222,7 @@ def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
         profiles=_load(folder / "profiles", Profile, broken),
         gpus=_load(folder / "gpus", Gpu),
         drivers=_load(folder / "drivers", DriverSource),
-        platforms=_load(folder / "platforms", Platform),
+        platforms=_load(folder / "platforms", Platform, broken),
         chat_templates=_texts(folder / "chat-templates", "*.jinja"),
         patches=_texts(folder / "patches", "*.patch"),
         references=_texts(folder / "references", "*"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from corral.cli.select import inventory_option, select_hosts
+from corral.cli.reach import reach
+from corral.cli.select import inventory_option
 from corral.errors import CorralError
 from corral.host.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
 from corral.inventory.hosts import Host
@@ -33,7 +34,7 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
 
     Exit code 1 when a baseline is damaged or a host cannot be asked.
     """
-    targets = select_hosts(names, inventory)
+    targets = [target.pair for target in reach(names, inventory)]
     answers = on_all(_forget if forget else _kept, targets)
     found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
     if as_json:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import click
 from corral.bench.compare import compare as compare_results
 from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
-from corral.bench.run import Benchmark, Where, run
+from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
-from corral.cli.select import inventory_option, select
+from corral.cli.reach import Planned, Target, as_kept, not_installed, planned, reach
+from corral.cli.select import inventory_option
 from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.errors import CorralError
+from corral.inventory.hosts import Host
 from corral.paths import default_results_folder
-from corral.project import load_planner, project_root
+from corral.plan.host import HostPlan
+from corral.plan.instance import InstancePlan
 from corral.remote.run import on_all
 from corral.terminal import say, say_json, show
 
@@ -32,6 +36,8 @@ results_option = click.option(
     default=default_results_folder,
     help="Where results are kept.  [default: ~/.local/share/corral/bench]",
 )
+
+Asked = tuple[Target, tuple[str, ...]]
 
 
 class _RunIsMeant(click.Group):
@@ -75,11 +81,14 @@ def run_command(
     """Run the engine's own benchmark with an instance's release, model and profile.
 
     It goes on when this command is killed; the same command again joins it, or fetches its result.
+    Where a mistake keeps a host from being planned, what is installed there is measured.
     """
     if picture:
         refuse_plot(picture)
-    wanted = _benchmarks(names, inventory, "stop" if stop else "beside", repetitions)
-    outcomes = on_all(lambda of_host: _run_all(of_host, ResultStore(folder)), wanted)
+    targets, store = _whole(reach(names, inventory)), ResultStore(folder)
+    made = planned([target for target, _ in targets])
+    how = partial(Benchmark, where="stop" if stop else "beside", repetitions=repetitions)
+    outcomes = on_all(lambda asked: _run_all(_benchmarks(asked, made, how), store), targets)
     results = [one for outcome in outcomes for one in outcome if isinstance(one, Result)]
     errors = [one for outcome in outcomes for one in outcome if isinstance(one, CorralError)]
     _show(results, as_json)
@@ -128,33 +137,54 @@ def compare_command(a: str, b: str, as_json: bool, picture: Path | None, folder:
     show(comparison_table(comparison))
 
 
-def _benchmarks(
-    names: tuple[str, ...], inventory: Path | None, where: Where, repetitions: int
-) -> list[list[Benchmark]]:
-    """Those of one host together, as they run one after the other."""
-    catalog = load_planner(project_root()).catalog
+def _whole(targets: Sequence[Target]) -> list[Asked]:
+    """Hosts with all their instances, beside which one is measured; and who was asked for.
+
+    Raises CorralError for a host without any.
+    """
+    for target in targets:
+        if not target.names:
+            raise CorralError(target.host.name, "has no instance", "name a host that has")
     return [
-        [
-            Benchmark(
-                host=host,
-                plan=fleet.whole(host.name),
-                instance=instance,
-                profile=catalog.profile(instance.profile, where=host.name),
-                where=where,
-                repetitions=repetitions,
-            )
-            for instance in chosen.instances
-        ]
-        for fleet in select(names, inventory)
-        for host, chosen in fleet.pairs()
+        (replace(target, names=target.host.instance_names, whole=False), target.names)
+        for target in targets
     ]
 
 
-def _run_all(benchmarks: list[Benchmark], store: ResultStore) -> list[Result | CorralError]:
+def _benchmarks(
+    asked: Asked, made: Planned, how: Callable[[Host, HostPlan, InstancePlan], Benchmark]
+) -> list[Benchmark | CorralError]:
+    """Those of one host together, as they run one after the other."""
+    target, names = asked
+    try:
+        plan = _plan(target, made)
+    except CorralError as error:
+        return [error]
+    found = {name: plan.instance(name) for name in names}
+    return [
+        how(target.host, plan, one) if one else not_installed(target.host, name)
+        for name, one in found.items()
+    ]
+
+
+def _plan(target: Target, made: Planned) -> HostPlan:
+    """Of a whole host; where none can be made, what is installed there. Raises CorralError."""
+    if plan := made.plans.get(target.host.name):
+        return plan
+    kept = as_kept(replace(target, names=()), whole=True)
+    say(f"{target.host.name} is measured as it is installed there, not as planned", err=True)
+    return kept
+
+
+def _run_all(
+    benchmarks: Sequence[Benchmark | CorralError], store: ResultStore
+) -> list[Result | CorralError]:
     """One after the other; one that fails does not keep the others from running."""
     outcomes: list[Result | CorralError] = []
     for benchmark in benchmarks:
         try:
+            if isinstance(benchmark, CorralError):
+                raise benchmark
             outcomes.append(run(benchmark, store, partial(_say, benchmark.name)))
         except CorralError as error:
             outcomes.append(error)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import inventory_option, select_hosts
+from corral.cli.select import inventory_option, matching, named, tell
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
 from corral.files import create_atomic, write_atomic
-from corral.project import project_root, read_catalog
-from corral.terminal import say_file
+from corral.inventory.hosts import Host, Inventory
+from corral.plan.host import HostPlan
+from corral.planning.fleet import plan_fleet
+from corral.project import load_planner, project_root
+from corral.terminal import say, say_file
 
 
 @click.command()
@@ -30,15 +33,39 @@ def export(name: str, form: str, output: Path | None, force: bool, inventory: Pa
         _write(output, text, mode=0o755 if form == "script" else 0o644, force=force)
 
 
-def _subject(name: str, inventory: Path | None) -> Subject:
-    found = [(plan, i) for _, plan in select_hosts((name,), inventory) for i in plan.instances]
+def _subject(name: str, chosen: Path | None) -> Subject:
+    found = [
+        (inventory, host, instance)
+        for inventory in named((name,), chosen).read
+        for host in inventory.hosts
+        for instance in host.instance_names
+        if instance in matching(host, (name,))
+    ]
     if len(found) != 1:
-        names = " and ".join(f"{plan.host}/{i.name}" for plan, i in found) or "no instance"
+        names = " and ".join(f"{host.name}/{one}" for _, host, one in found) or "no instance"
         raise CorralError(name, f"names {names}", "name one as HOST/INSTANCE, or give -i INVENTORY")
-    plan, instance = found[0]
-    release = next(release for release in plan.releases if release.key == instance.release)
-    engine = read_catalog(project_root()).engines[release.engine]
-    return Subject(host=plan.host, instance=instance, release=release, kind=engine.kind)
+    plan = _plan(*found[0])
+    instance = next(one for one in plan.instances if one.name == found[0][2])
+    release = next(one for one in plan.releases if one.key == instance.release)
+    return Subject(host=plan.host, instance=instance, release=release, kind=release.kind)
+
+
+def _plan(inventory: Inventory, host: Host, name: str) -> HostPlan:
+    """As a deploy plans it; where its neighbours cannot be planned, as if it was alone.
+
+    Raises CorralError.
+    """
+    planner = load_planner(project_root(), tolerant=True)
+    fleet = plan_fleet(inventory.hosts, planner, mistakes=inventory.mistakes)
+    try:
+        return fleet.select([f"{host.name}/{name}"]).plan(host.name)
+    except CorralError as error:
+        if host.name in inventory.mistakes:
+            raise
+        plan = planner.plan_alone(host, name)
+        say(f"{host.name}/{name} is shown as if it was alone on its host:", err=True)
+        tell([error])
+        return plan
 
 
 def _write(path: Path, text: str, *, mode: int, force: bool) -> None:

@@ -19,9 +19,10 @@ from corral.cli.reach import (
     planned,
     reach,
     reach_one,
+    tell_new,
     with_keys,
 )
-from corral.cli.select import inventory_option, tell
+from corral.cli.select import inventory_option
 from corral.cli.views.instances import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
 from corral.host.answers import CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
@@ -47,7 +48,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path | None) -> None:
     """Compare running instances with their plan; exit code 1 when a check fails."""
     asked = reach(names, inventory)
-    made = _planned(asked)
+    made = planned(asked)
     pairs = on_all(lambda target: _to_check(target, made), asked)
     targets = [pair for pair in pairs if not isinstance(pair, CorralError)]
     documents = _documents(asked, targets, made)
@@ -83,7 +84,7 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
 def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
     """Show what runs, as hosts tell; exit code 1 when it is not what is planned, and well."""
     targets = reach(names, inventory)
-    made = _planned(targets)
+    made = planned(targets)
     found = dict(zip([t.host.name for t in targets], on_all(_found, targets), strict=True))
     standings = [
         standing
@@ -171,19 +172,6 @@ def _rehash(targets: list[tuple[Host, HostPlan]]) -> dict[str, list[ShardCheck]]
     }
 
 
-def _planned(targets: list[Target]) -> Planned:
-    """Plans of hosts; mistakes are told."""
-    made = planned(targets)
-    _tell_new(made, known=mistakes_of(targets))
-    return made
-
-
-def _tell_new(made: Planned, *, known: Iterable[CorralError]) -> None:
-    """Tell mistakes, each once; ``known`` ones are told already."""
-    told = {str(mistake) for mistake in known}
-    tell({str(m): m for m in made.mistakes.values() if str(m) not in told}.values())
-
-
 def _documents(
     asked: list[Target], pairs: list[tuple[Host, HostPlan]], made: Planned
 ) -> dict[str, str]:
@@ -197,7 +185,7 @@ def _documents(
                 documents[host.name] = with_keys(targets[host.name], plan)
             except CorralError as error:
                 made.mistakes[host.name] = error
-    _tell_new(made, known=known)
+    tell_new(made, known=known)
     return documents
 
 

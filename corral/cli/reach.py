@@ -6,7 +6,7 @@ that is needed to look at it, stop it or revert it is how its host is reached.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,18 +88,25 @@ def found_on(target: Target) -> dict[str, FoundInstance]:
     )
 
 
-def as_kept(target: Target, *, plans_needed: bool = True) -> HostPlan:
+def as_kept(target: Target, *, plans_needed: bool = True, whole: bool = False) -> HostPlan:
     """The plan of the asked instances as the host keeps them.
 
     + plans_needed: else an instance of which no plan is kept is known by its name
+    + whole: with all other instances that it keeps
     Raises CorralError for one that was never installed there.
     """
     found = found_on(target)
     for name in target.names:
         if name not in found or (plans_needed and not found[name].plan):
-            where = f"{target.host.name}/{name}"
-            raise CorralError(where, "no generation of it is installed there", "deploy it")
-    return kept_plan(target.host, {name: found[name].plan for name in target.names})
+            raise not_installed(target.host, name)
+    others = [name for name, one in found.items() if whole and one.plan]
+    names = dict.fromkeys([*target.names, *others])
+    return kept_plan(target.host, {name: found[name].plan for name in names})
+
+
+def not_installed(host: Host, name: str) -> CorralError:
+    """Of an instance that was never kept there, or of which the plan is not readable."""
+    return CorralError(f"{host.name}/{name}", "no generation of it is installed there", "deploy it")
 
 
 def fleet_of(inventory: Inventory) -> FleetPlan:
@@ -135,7 +142,19 @@ class Planned:
 
 
 def planned(targets: Sequence[Target]) -> Planned:
-    """Plans of hosts, one whose plan cannot be made beside the others."""
+    """Plans of hosts, one whose plan cannot be made beside the others. Mistakes are told."""
+    made = _planned(targets)
+    tell_new(made, known=mistakes_of(targets))
+    return made
+
+
+def tell_new(made: Planned, *, known: Iterable[CorralError]) -> None:
+    """Tell mistakes, each once; ``known`` ones are told already."""
+    told = {str(mistake) for mistake in known}
+    tell({str(m): m for m in made.mistakes.values() if str(m) not in told}.values())
+
+
+def _planned(targets: Sequence[Target]) -> Planned:
     plans: dict[str, HostPlan] = {}
     mistakes: dict[str, CorralError] = {}
     fleets: dict[Path, FleetPlan | CorralError] = {}

@@ -10,7 +10,6 @@ import click
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory, read_inventory
-from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
@@ -97,14 +96,9 @@ def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:
     a mistake in a host that is meant.
     """
     found = named(names, chosen)
-    planner = load_planner(project_root())
+    planner = load_planner(project_root(), tolerant=True)
     whole = [plan_fleet(i.hosts, planner, mistakes=i.mistakes) for i in found.read]
     return [part for part in (fleet.select(names) for fleet in whole) if part.hosts]
-
-
-def select_hosts(names: tuple[str, ...], chosen: Path | None) -> list[tuple[Host, HostPlan]]:
-    """The hosts of all inventories that ``names`` fit, with their plans. Raises CorralError."""
-    return [pair for fleet in select(names, chosen) for pair in fleet.pairs()]
 
 
 def named(names: tuple[str, ...], chosen: Path | None) -> Inventories:

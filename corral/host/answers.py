@@ -148,13 +148,18 @@ class JobNews(Told):
 
 
 class Benchmarked(Told):
-    """The answer of a job `bench`; ``outputs``: lines of each repetition of each command."""
+    """The answer of a job `bench`.
+
+    + commit: of the release that was measured, as it says itself; "" from an earlier version
+    + outputs: lines of each repetition of each command
+    """
 
     began_at: Annotated[str, Field(pattern=MOMENT)]
     seconds: float
     where: Literal["beside", "stopped"]
     cpu: str
     gpus: tuple[str, ...]
+    commit: str = ""
     outputs: tuple[tuple[tuple[str, ...], ...], ...]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
 from corral.plan.gate import GatePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
 from corral.schema import Frozen
@@ -72,6 +73,7 @@ class InstancePlan(Frozen):
     + weights_mapped: weights are mapped from their files, and may leave memory again
     + locks_memory: the unit may lock them there
     + drafts_tokens: what drafts tokens has KV cache and compute buffers of its own
+    + settings: what its profile said, so that it can be measured whatever that says by now
 
     Of these, plans of versions before they were part of a plan have none: "" or the default.
     """
@@ -91,6 +93,7 @@ class InstancePlan(Frozen):
     endpoint: Endpoint
     alias: str
     profile: str
+    settings: Profile | None = None
     model: str
     quant: str
     engine: str = ""

@@ -64,10 +64,6 @@ class FleetPlan:
         kept = tuple(i for i in plan.instances if part is None or i.name in part.instances)
         return plan.model_copy(update={"instances": kept, "gateway": gateway})
 
-    def whole(self, name: str) -> HostPlan:
-        """All of a host, of which perhaps a part was selected. Raises CorralError."""
-        return replace(self, parts={}).plan(name)
-
     def pairs(self) -> list[Pair]:
         """All hosts with their plans. Raises CorralError at the first mistake."""
         return [(host, self.plan(host.name)) for host in self.hosts]

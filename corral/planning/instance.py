@@ -75,6 +75,7 @@ class InstancePlanner(Frozen):
             endpoint=values.endpoint,
             alias=profile.alias or asked.model,
             profile=asked.spec.profile,
+            settings=profile,
             model=asked.model,
             quant=asked.quant,
             engine=release.engine,

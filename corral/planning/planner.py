@@ -90,6 +90,12 @@ class Planner(Frozen):
             instances=tuple(instances),
         )
 
+    def plan_alone(self, host: Host, instance: str) -> HostPlan:
+        """A host as if it had no other instance. Raises CorralError."""
+        kept = tuple(one for one in host.spec.instances if one.name == instance)
+        spec = host.spec.model_copy(update={"instances": kept})
+        return self.plan_host(host.model_copy(update={"spec": spec}))
+
     def gateways(self, hosts: Sequence[Host]) -> dict[str, GatewayPlan]:
         """Host -> what it serves for others, for all hosts of one inventory. Raises CorralError."""
         return gateways(hosts, self.catalog, self.paths)

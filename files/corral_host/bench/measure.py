@@ -13,6 +13,7 @@ from corral_host.checks.program_unit import bench_unit, cpu_name, gpu_names, mea
 from corral_host.fit.memory import gpu_room, host_need, host_room, total
 from corral_host.instance.state import instance_state
 from corral_host.nvidia import nvidia_smi
+from corral_host.release.manifest import manifest_of
 from corral_host.release.whole import release_is_whole
 from corral_host.system.commands import (
     FAULTS,
@@ -29,8 +30,8 @@ from corral_host.system.locks import lock_file, lock_path, read, take, write
 def bench(spec):
     """Run the commands of ``spec``; gives their lines of JSON and what they ran on.
 
-    ``spec``: host, state, instance (a name), instances (of the whole host), release, where
-    (beside or stop), commands (of argv and repeat each).
+    ``spec``: host, state, instance (a name), instances (of the whole host), release (engine, key
+    and folder), where (beside or stop), commands (of argv and repeat each).
     """
     instance = chosen(spec)
     with only_one(spec):
@@ -38,6 +39,7 @@ def bench(spec):
         in_place = spec["where"] == "stop"
         if not in_place:
             refuse_beside(spec, instance)
+        commit = manifest_of(spec["release"])["commit"]
         began = time.time()
         with stopped(instance) if in_place else contextlib.nullcontext():
             outputs = [measure(instance, command, in_place) for command in spec["commands"]]
@@ -47,6 +49,7 @@ def bench(spec):
             "where": "stopped" if in_place else "beside",
             "cpu": cpu_name(),
             "gpus": gpu_names(instance),
+            "commit": commit,
             "outputs": outputs,
         }
 
@@ -90,7 +93,7 @@ def refuse_unready(spec, instance):
         )
     if not state["serves"]:
         raise HostError(
-            f"{name} does not serve its planned generation {instance['generation']}",
+            f"{name} does not serve generation {instance['generation']}",
             "deploy the host, then ask again",
         )
 

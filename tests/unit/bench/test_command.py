@@ -22,7 +22,7 @@ from corral.host.state import HostState
 from corral.remote import transport
 from corral.remote.bounded import Ended
 from corral.remote.client import HelperClient
-from tests.samples import CHAT, host, plan, planner
+from tests.samples import CHAT, host, plan
 from tests.unit.bench_samples import measure, result
 from tests.unit.fake_client import travelling
 
@@ -62,7 +62,7 @@ class FakeHost:
     def done(self, began_at: str = "2026-11-21T16:00:00Z") -> None:
         self.answer = {
             "began_at": began_at, "seconds": 1, "where": "beside", "cpu": "EPYC", "gpus": [],
-            "outputs": [[[ROW]], [[BATCHED]]],
+            "commit": "0c1e57", "outputs": [[[ROW]], [[BATCHED]]],
         }  # fmt: skip
 
 
@@ -77,8 +77,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 def benchmark() -> Benchmark:
     planned = plan(CHAT)
-    profile = planner().catalog.profile(CHAT["profile"], where="")
-    return Benchmark(host(CHAT), planned, planned.instances[0], profile, "beside", 5)
+    return Benchmark(host(CHAT), planned, planned.instances[0], "beside", 5)
 
 
 def measured(store: ResultStore, said: list[str] | None = None) -> Measured:
@@ -92,7 +91,8 @@ def test_a_result_is_kept_with_all_that_it_belongs_to(there: FakeHost, tmp_path:
     assert said == ["started; it goes on without this command", f"kept in {kept}"]
     assert Measured.model_validate_json(kept.read_text()) == found
     one = benchmark()
-    assert (found.release, found.generation) == (one.release.key, one.instance.generation)
+    assert (found.release, found.generation) == (one.instance.release, one.instance.generation)
+    assert found.commit == "0c1e57"
     assert [m.samples for m in found.measures] == [(10.0, 11.0), (20.0,), (21.0,)]
     assert there.starts == 1
     assert found.commands[0][0].endswith("/bin/llama-bench")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import json
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from corral.cli.reach import Target
 from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
 from corral.host.activation_report import Row
 from corral.host.reading import read_answer
-from corral.inventory.hosts import Host
-from tests.samples import CHAT, LONG, host, plan
+from corral.inventory.hosts import Host, Inventory
+from tests.samples import CHAT, LONG, host
 from tests.unit.fake_client import travelling
 
 KEPT = {
@@ -43,7 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, answer: Any, *words: str) -> tuple[Resu
             raise answer
         return read_answer(shape, json.dumps(answer))
 
-    monkeypatch.setattr(module, "select_hosts", lambda *_: [(host(CHAT, LONG), plan(CHAT, LONG))])
+    found = Target(host(CHAT, LONG), ("chat", "long"), Inventory(path=Path("x.py"), hosts=()))
+    monkeypatch.setattr(module, "reach", lambda *_: [found])
     monkeypatch.setattr(module, "travelling_helper", travelling(call))
     return CliRunner().invoke(module.baseline, ["lab-1", *words]), asked
 

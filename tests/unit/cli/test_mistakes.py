@@ -57,6 +57,8 @@ COMMANDS = {
     ("pin", "node-1/chat", "abc", "good"): "is kept as good",
     ("unpin", "node-1/chat", "good"): "is no longer kept as good",
     ("engine", "list", "node-1"): "b9999",
+    ("baseline", "node-1"): "50.0 generation at 512",
+    ("baseline", "node-1/chat", "--forget"): "node-1/chat: forgotten",
 }
 # These say with their exit code that something is not as it is planned, or not known to be.
 JUDGES = ("status", "verify")
@@ -87,6 +89,10 @@ def _answers(usual: dict[str, Answer], document: dict[str, Any]) -> dict[str, An
     checks = [{"instance": "chat", "check": "completion", "ok": True, "detail": ""}]
     release = {"engine": "llama.cpp", "key": "b9999", "size_bytes": 1, "installed_at": None,
                "users": []}  # fmt: skip
+    baseline = {
+        "profile": "tiny-chat", "gpus": [], "lengths": [512], "generated_tokens": 64,
+        "samples": {"generation at 512": [50, 50]}, "generation": "g", "at": "today",
+    }  # fmt: skip
     return {
         " instances": _answer({"instances": {"chat": runs, "long": runs}}),
         " check": _answer(checks),
@@ -94,6 +100,8 @@ def _answers(usual: dict[str, Answer], document: dict[str, Any]) -> dict[str, An
         " pin": _answer({"pinned": "abc", "name": "good"}),
         " unpin": _answer({"unpinned": "abc", "name": "good"}),
         " releases": _answer([release]),
+        " baselines": _answer([{"instance": "chat", "baseline": baseline, "problem": ""}]),
+        " forget": _answer({"forgotten": ["chat"]}),
         "journalctl": Answer(b"a line of the journal\n"),
         "systemctl": Answer(),
         **{key: usual[key] for key in (" history", " generation")},
@@ -117,6 +125,7 @@ def assert_shown(said: Said, shown: str, *mistake: str) -> None:
         *((words, "a key of a profile") for words in COMMANDS),
         *((words, mistake) for words in COMMANDS if words[0] in JUDGES for mistake in MISTAKES),
         *((("stop", "node-1/chat"), mistake) for mistake in MISTAKES),
+        *((("baseline", "node-1"), mistake) for mistake in MISTAKES),
     ],
 )
 def test_a_mistake_is_told_beside_what_hosts_say(

@@ -144,7 +144,6 @@ def test_it_cannot_be_measured_and_says_so_before_the_host_is_asked(
         host=host(ASKED),
         plan=found,
         instance=found.instances[0],
-        profile=chosen.catalog.profiles["echo"],
         where="beside",
         repetitions=1,
     )

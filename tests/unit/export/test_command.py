@@ -120,3 +120,67 @@ def test_anything_but_one_instance_is_one_message(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert f"{name}: {what}\n  Next: " in shown.err
+
+
+# Of others than node-1/long: file, old text, new text, and what is told of it.
+OTHERS = {
+    "data of another host": ("inventories/site.py", '("node-2", {', '("node-2", {"gpu": 1, ', ""),
+    "a profile of nobody": ("catalog/profiles/glm-4.7-q2.toml", "slots =", "slotz =", ""),
+    "a platform of nobody": ("catalog/platforms/ubuntu-22.04.toml", "compiler =", "compilr =", ""),
+    "an engine of nobody": ("catalog/engines/ik_llama.cpp.toml", "commit =", "comit =", ""),
+    "a profile of its neighbour": (
+        "catalog/profiles/tiny-chat.toml", "slots =", "slotz =", 'unknown key "slotz"',
+    ),
+    "an unknown profile of its neighbour": (
+        "inventories/site.py", '"profile": "tiny-chat"', '"profile": "tiny-cat"', '"tiny-cat"',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", OTHERS)
+def test_a_mistake_of_others_disables_nothing(
+    mistake: str,
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("node-1/long", "--as", "script")
+    assert corral_export(monkeypatch, *words) == 0
+    before = capsys.readouterr().out
+    file, old, new, told = OTHERS[mistake]
+    text = (checkout / file).read_text()
+    assert old in text
+    (checkout / file).write_text(text.replace(old, new, 1))
+    assert corral_export(monkeypatch, *words) == 0
+    shown = capsys.readouterr()
+    assert shown.out == before
+    assert told in shown.err
+    assert ("node-1/long is shown as if it was alone on its host:" in shown.err) == bool(told)
+    assert bool(shown.err) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("catalog/profiles/tiny-long.toml", "slots =", "slotz =", 'unknown key "slotz"'),
+        ("inventories/site.py", '("node-1", {', '("node-1", {"gpu": 1, ', 'unknown key "gpu"'),
+        ("inventories/site.py", "tiny-long", "tiny-lang", '"tiny-lang"'),
+        ("corral.lock", '"requested": "main"', '"requested": "v1"', "stale"),
+    ],
+)
+def test_its_own_mistake_is_one_message(
+    file: str,
+    old: str,
+    new: str,
+    told: str,
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (checkout / file).read_text()
+    assert old in text
+    (checkout / file).write_text(text.replace(old, new, 1))
+    assert corral_export(monkeypatch, "node-1/long", "--as", "env") == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n  Next: ")) == ("", 1)
+    assert told in shown.err

@@ -143,7 +143,6 @@ def test_a_gateway_is_part_of_its_host_and_not_of_its_instances() -> None:
     assert (instances(both.plan("gw")), both.plan("gw").gateway) == (["chat"], whole.gateways["gw"])
     assert both.select(["chat", "long"]).plan("gw").gateway is None
     assert instances(both.select(["gw"]).plan("gw")) == ["chat"]
-    assert both.whole("gw") == whole.plan("gw")
     assert fleet_of(whole.pairs()).select(["gw"]).plan("gw") == whole.plan("gw")
 
 

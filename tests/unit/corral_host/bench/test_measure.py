@@ -40,6 +40,7 @@ class Machine:
         self, where: str = "stop", *, script: str = "echo '{}'", lines: int = 1
     ) -> dict[str, Any]:
         (self.root / "release").mkdir(exist_ok=True)
+        (self.root / "release" / "manifest.json").write_text('{"commit": "c0ffee"}')
         program(self.root / "release" / "bin", "llama-bench", script)
         instance = {
             "name": "chat", "unit": "corral-chat.service", "folder": str(self.root),
@@ -84,7 +85,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def test_a_server_is_stopped_measured_and_back(machine: Machine) -> None:
     answer = bench.bench(machine.spec())
     assert answer["outputs"] == [[["{}"], ["{}"]]]
-    assert (answer["where"], answer["gpus"]) == ("stopped", [])
+    assert (answer["where"], answer["gpus"], answer["commit"]) == ("stopped", [], "c0ffee")
     assert [line for line in machine.commands if "bench" not in line] == [
         "stop corral-chat.service",
         "reset-failed corral-chat.service",
@@ -179,7 +180,7 @@ def test_an_instance_that_does_not_run_is_refused(machine: Machine, where: str) 
 
 def test_an_instance_that_is_not_as_planned_is_refused(machine: Machine) -> None:
     machine.serves = False
-    with pytest.raises(HostError, match="does not serve its planned generation g. Next: deploy"):
+    with pytest.raises(HostError, match="does not serve generation g. Next: deploy"):
         bench.bench(machine.spec())
 
 
