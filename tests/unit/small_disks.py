@@ -35,3 +35,5 @@ def small_disk(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+        # Also where a test has put something in the place of programs.
+        assert not folder.is_mount()

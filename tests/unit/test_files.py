@@ -282,9 +282,11 @@ def test_a_log_that_fills_the_disk_does_not_end_staging(
     def popen(_: object, **how: Any) -> subprocess.Popen[str]:
         return real([sys.executable, "-c", "[print('x' * 999) for _ in range(200)]"], **how)
 
-    monkeypatch.setattr(subprocess, "Popen", popen)
     said: list[str] = []
-    assert staging.run_pyinfra(Path("i.py"), (), disk / "log", said.append) == 0
+    # The disk goes by a program as well.
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", popen)
+        assert staging.run_pyinfra(Path("i.py"), (), disk / "log", said.append) == 0
     assert len(said) == 200
     assert (disk / "log").stat().st_size <= SIZE_KIB * 1024
 

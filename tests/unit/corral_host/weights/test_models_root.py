@@ -83,6 +83,7 @@ def bound(folder: Path, place: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+        assert not place.is_mount()
 
 
 def test_a_link_to_another_file_system_holds_the_weights(state: Path, tmp_path: Path) -> None:
