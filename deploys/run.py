@@ -75,7 +75,7 @@ def _run(of: State) -> Run:
         hosts += [found] if found else []
         mistakes |= {one.name: mistake} if mistake else {}
     reached = {host.name for host in of.inventory if host in of.activated_hosts}
-    planner = load_planner(project_root())
+    planner = load_planner(project_root(), tolerant=True)
     planned = plan_fleet(hosts, planner, mistakes=mistakes, reached=reached)
     return Run(planned, traffic(planned, warn))
 

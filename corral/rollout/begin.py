@@ -93,7 +93,8 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
     for name, mistake in inventory.mistakes.items():
         if not wanted.only or name in wanted.only:
             raise mistake
-    whole = plan_fleet(hosts, load_planner(project_root()), mistakes=inventory.mistakes)
+    planner = load_planner(project_root(), tolerant=True)
+    whole = plan_fleet(hosts, planner, mistakes=inventory.mistakes)
     named = whole.select(wanted.only)
     asked = [(h, named.plan(h.name)) for h in named.hosts if h.spec.gateway]
     pairs = [(h, named.plan(h.name)) for h in named.hosts if h.spec.instances]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from corral.rollout.locks import Holds, fleet_lock
 from corral.rollout.page import page
 from corral.rollout.staging import Member
 from corral.rollout.steps import changes
-from tests.samples import CHAT, ROOT, bare, host, planner, settled
+from tests.samples import CHAT, EXAMPLES, ROOT, bare, host, planner, settled
 from tests.unit import gateway_samples
 from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
 
@@ -363,7 +364,7 @@ def at_a_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     gateway_samples.make_keys(list(hosts))
     read = Inventory(path=Path("i.py"), hosts=hosts)
     monkeypatch.setattr(begin, "read_inventory", lambda _: read)
-    monkeypatch.setattr(begin, "load_planner", lambda _: planner())
+    monkeypatch.setattr(begin, "load_planner", lambda *_, **__: planner())
     return begin.fleet(Wanted(Path("i.py")), print)
 
 
@@ -409,6 +410,27 @@ def test_a_rollout_of_some_hosts_is_not_stopped_by_another(tmp_path: Path) -> No
     assert [h.name for h, _ in begin.fleet(Wanted(inventory, ("a",)), print).pairs] == ["a"]
     for only in ((), ("bad",), ("a", "bad")):
         with pytest.raises(CorralError, match='unknown key "gpu"'):
+            begin.fleet(Wanted(inventory, only), print)
+
+
+def test_a_rollout_of_some_hosts_is_not_stopped_by_a_profile_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("catalog", "templates"):
+        shutil.copytree(EXAMPLES / folder, tmp_path / folder)
+    for file in ("deploy.py", "corral.lock"):
+        shutil.copy(EXAMPLES / file, tmp_path / file)
+    profile = tmp_path / "catalog/profiles/tiny-long.toml"
+    profile.write_text(profile.read_text().replace("slots =", "slotz ="))
+    monkeypatch.chdir(tmp_path)
+    inventory = tmp_path / "i.py"
+    inventory.write_text(
+        "servers = [(name, {'instances': [{'name': 'x', 'profile': profile, 'port': 8001}]})\n"
+        "           for name, profile in (('a', 'tiny-chat'), ('bad', 'tiny-long'))]\n"
+    )
+    assert [h.name for h, _ in begin.fleet(Wanted(inventory, ("a",)), print).pairs] == ["a"]
+    for only in ((), ("bad",), ("a", "bad")):
+        with pytest.raises(CorralError, match='unknown key "slotz"'):
             begin.fleet(Wanted(inventory, only), print)
 
 
