@@ -60,7 +60,7 @@ WITH_DOCUMENT = {
     "check": ("checks.verify", "check"),
     "held-keys": ("server.held_keys", "held"),
     "keys": ("server.held_keys", "texts"),
-    "ready": ("checks.gate", "ready"),
+    "ready": ("checks.ready", "ready"),
     "baselines": ("checks.baseline", "baselines"),
     "forget": ("checks.baseline", "forget"),
     "rehash": ("weights.fetch", "rehash"),

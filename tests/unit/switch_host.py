@@ -28,6 +28,7 @@ MODULES = {
         "activation.preconditions",
         "activation.confirm",
         "checks.gate",
+        "checks.ready",
         "activation.watchdog",
         "instance.history",
         "system.locks",
@@ -133,7 +134,7 @@ class Host:
         """Dies at its start for as long as another program holds the port."""
         self.step(f"wait for {instance['unit']}")
         if self.obstacles:
-            raise MODULES["gate"].DiedError("the server died at start: couldn't bind")
+            raise MODULES["ready"].DiedError("the server died at start: couldn't bind")
 
     def nft(self, rules: str, *_: str) -> subprocess.CompletedProcess[str]:
         self.step("nft")

@@ -15,7 +15,8 @@ from corral_host.activation import (
 from corral_host.activation.activation import SIDE_BY_SIDE, Activation
 from corral_host.activation.start_again import GoingDownError
 from corral_host.activation.steps import RefusedError
-from corral_host.checks.gate import journal_tail, keep_baseline
+from corral_host.checks.gate import keep_baseline
+from corral_host.checks.ready import journal_tail
 from corral_host.instance import history
 from corral_host.instance.state import instance_state
 from corral_host.system.commands import FAULTS, HostError, as_fault, say, show

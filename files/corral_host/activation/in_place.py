@@ -5,7 +5,8 @@ import time
 from corral_host.activation import switch
 from corral_host.activation.drain import drain
 from corral_host.activation.steps import RefusedError, confirmed, prepare, still_in_flight
-from corral_host.checks.gate import before_start, gate, wait_ready
+from corral_host.checks.gate import before_start, gate
+from corral_host.checks.ready import wait_ready
 from corral_host.packets import redirect
 
 

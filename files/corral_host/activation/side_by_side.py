@@ -7,7 +7,8 @@ old one has stopped and the new one serves by itself.
 from corral_host.activation import switch
 from corral_host.activation.drain import drain
 from corral_host.activation.steps import confirmed, prepare, still_in_flight
-from corral_host.checks.gate import PROOF, before_start, gate, wait_ready
+from corral_host.checks.gate import PROOF, before_start, gate
+from corral_host.checks.ready import wait_ready
 from corral_host.packets import redirect
 from corral_host.system.commands import HostError
 

@@ -7,7 +7,7 @@ import time
 
 from corral_host.activation import switch
 from corral_host.activation.watchdog import OBSTACLE_SECONDS
-from corral_host.checks.gate import DiedError, wait_ready
+from corral_host.checks.ready import DiedError, wait_ready
 from corral_host.system.commands import HostError, say
 from corral_host.system.processes import listeners
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 from corral_host import engines
-from corral_host.checks.probes import CHAT, refuse_other
+from corral_host.checks.server_probes import CHAT, refuse_other
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.server.asking import SILENT_SECONDS, ask, limit_seconds, streamed
 from corral_host.server.http import first_key

@@ -1,78 +1,90 @@
-"""Parts of the gate that every server must pass: it answers, whole, with its key and not without.
+"""All probes of a running server: one list, from which gate and verify choose."""
 
-A part takes the instance and gives its row; a fault that it raises counts as failed.
-"""
-
-import json
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from corral_host.checks.verify import check_vram
+from corral_host.checks import server_probes, unit_probes
+from corral_host.checks.golden import golden
+from corral_host.checks.perplexity import perplexity
+from corral_host.checks.ready import wait_ready
+from corral_host.checks.speed import speed
 from corral_host.instance.gate_rows import gate_plan, row
-from corral_host.server.asking import ROUTE_SECONDS, ask, limit_seconds, reply_of, streamed
-from corral_host.server.http import chat, first_key, health
-from corral_host.system.commands import HostError
-
-CHAT = "POST /v1/chat/completions"
-# Between two answers while a server soaks.
-ROUND_SECONDS = 5
 
 
-def completion(instance):
-    began, body = time.monotonic(), chat(instance)
-    seconds = limit_seconds(body["max_tokens"])
-    code, text = ask(instance, CHAT, body, first_key(instance), seconds)
-    refuse_other(code, text)
-    reply = reply_of(json.loads(text)["choices"][0]["message"])
-    return answered("completion", began, seconds, reply)
+def always(_):
+    return True
 
 
-def stream(instance):
-    began, body = time.monotonic(), chat(instance, stream=True)
-    seconds = limit_seconds(body["max_tokens"])
-    code, text = ask(instance, CHAT, body, first_key(instance), seconds)
-    refuse_other(code, text)
-    return answered("stream", began, seconds, "".join(map(reply_of, streamed(text))))
+def on_gpu(instance):
+    return instance["uses_gpu"]
 
 
-def refuse_other(code, text):
-    if code != 200:
-        raise HostError(f"answered {code}: {text.strip()[:200]}")
+class Probe(NamedTuple):
+    """One check of a running server.
+
+    ``run``: takes the instance and gives a row; one that ``asks`` the server also takes how many
+    seconds an answer may take, as who looks at a server that is busy has more patience than a gate.
+    ``applies``: whether an instance's plan wants it. ``gate``, ``verify``: what it is called there,
+    empty where it is no part of that.
+    """
+
+    run: Callable[..., Any]
+    gate: str = ""
+    verify: str = ""
+    asks: bool = False
+    applies: Callable[[Any], Any] = always
 
 
-def answered(part, began, seconds, reply):
-    figure = f"{time.monotonic() - began:.1f} s"
-    return row(part, bool(reply.strip()), figure, f"{seconds:g} s", repr(reply[:60]))
+def seen(check):
+    """A check of the unit as a probe."""
 
+    def run(instance):
+        name, ok, found = check(instance)
+        return row(name, ok, found, "")
 
-def unkeyed(instance):
-    """Every route that a key protects refuses a request without one."""
-    codes = {}
-    for route in instance["keyed_routes"]:
-        body = chat(instance) if route.startswith("POST") else None
-        codes[route] = ask(instance, route, body)[0]
-    open_ones = [f"{route} answered {code}" for route, code in codes.items() if code != 401]
-    refused = f"{len(codes) - len(open_ones)} of {len(codes)} routes refuse"
-    limit = f"401 from each, in {ROUTE_SECONDS} s"
-    return row("unkeyed", not open_ones, refused, limit, ", ".join(open_ones))
+    return run
 
 
 def vram(instance):
-    _, ok, detail = check_vram(instance)
+    _, ok, found = unit_probes.check_vram(instance)
     planned = " or ".join(f"GPU {gpu}" for gpu in instance["gpus"]) or "any GPU"
-    return row("vram", ok, detail, f"memory of {planned}, of no other")
+    return row("vram", ok, found, f"memory of {planned}, of no other")
 
 
-def soak(instance):
-    """Healthy and answering for as long as the plan says, the last answer at its end."""
-    limit, began, answers = gate_plan(instance)["soak_seconds"], time.monotonic(), 0
-    while True:
-        code = health(instance)
-        if code != "200":
-            raise HostError(f"not healthy after {answers} answers: {code}")
-        one = completion(instance)
-        if not one["ok"]:
-            raise HostError(f"an empty completion after {answers} answers")
-        answers, seconds = answers + 1, time.monotonic() - began
-        if seconds >= limit:
-            return row("soak", True, f"{seconds:.0f} s, {answers} answers", f"{limit} s")
-        time.sleep(min(ROUND_SECONDS, limit - seconds))
+def ready(instance):
+    limit, began = instance["ready_timeout_seconds"], time.monotonic()
+    wait_ready(instance)
+    return row("ready", True, f"{time.monotonic() - began:.1f} s", f"{limit} s")
+
+
+# In the order in which verify shows them; a gate has an order of its own.
+PROBES = (
+    Probe(seen(unit_probes.check_process), verify="process"),
+    Probe(seen(unit_probes.check_unit), verify="unit"),
+    Probe(seen(unit_probes.check_drop_ins), verify="drop-ins"),
+    Probe(seen(unit_probes.check_environment), verify="environment"),
+    Probe(seen(unit_probes.check_enabled), verify="enabled"),
+    Probe(ready, gate="ready"),
+    Probe(server_probes.health, verify="health"),
+    Probe(server_probes.keys, gate="unkeyed", verify="keys", asks=True),
+    Probe(server_probes.model, verify="model", asks=True),
+    Probe(server_probes.slots, verify="slots", asks=True),
+    Probe(server_probes.completion, gate="completion", verify="completion", asks=True),
+    Probe(server_probes.stream, gate="stream", verify="stream", asks=True),
+    Probe(
+        server_probes.metrics, verify="metrics", asks=True,
+        applies=lambda instance: instance["metrics"],
+    ),
+    Probe(golden, gate="golden", applies=lambda instance: gate_plan(instance)["golden"]),
+    Probe(seen(unit_probes.check_listening), verify="listening"),
+    Probe(
+        seen(unit_probes.check_reserved), verify="reserved",
+        applies=lambda instance: instance["endpoint"]["port"],
+    ),
+    Probe(vram, gate="vram", verify="vram", applies=on_gpu),
+    Probe(seen(unit_probes.check_xid), verify="xid", applies=on_gpu),
+    Probe(perplexity, gate="perplexity", applies=lambda one: gate_plan(one)["perplexity"]),
+    Probe(speed, gate="speed", applies=lambda instance: gate_plan(instance)["speed"]),
+    Probe(server_probes.soak, gate="soak", applies=lambda one: gate_plan(one)["soak_seconds"]),
+)  # fmt: skip

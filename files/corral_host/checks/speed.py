@@ -7,7 +7,7 @@ from functools import partial
 
 from corral_host import engines
 from corral_host.checks import baseline
-from corral_host.checks.probes import refuse_other
+from corral_host.checks.server_probes import refuse_other
 from corral_host.checks.welch import KEPT, OPEN, SLOWER, is_narrow, verdict
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.server.asking import ROUTE_SECONDS, ask, limit_seconds

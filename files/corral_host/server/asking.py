@@ -10,6 +10,10 @@ SILENT_SECONDS = 60
 ROUTE_SECONDS = 10
 
 
+class NoAnswerError(HostError):
+    """A server took a request and gave no whole answer in time."""
+
+
 def limit_seconds(tokens, prompt_tokens=0):
     """How long so many tokens may take: the slowest that anybody serves takes half of it."""
     return 20 + 2 * tokens + prompt_tokens / 20
@@ -18,8 +22,8 @@ def limit_seconds(tokens, prompt_tokens=0):
 def ask(instance, route, body=None, key=None, seconds=ROUTE_SECONDS, silent_seconds=None):
     """Status and whole body of an answer; ``route``: as in ``POST /completion``.
 
-    Raises HostError after ``seconds`` in all or ``silent_seconds`` without a byte, and when it is
-    not the instance's unit that listens; else OSError.
+    Raises NoAnswerError after ``seconds`` in all or ``silent_seconds`` without a byte, HostError
+    when it is not the instance's unit that listens; else OSError.
     """
     method, path = route.split()
     silent = min(seconds, silent_seconds or seconds)
@@ -30,7 +34,7 @@ def ask(instance, route, body=None, key=None, seconds=ROUTE_SECONDS, silent_seco
     except TimeoutError as fault:
         is_silent = silent < seconds and not isinstance(fault, LateError)
         told = f"silent for {silent:g} s" if is_silent else f"no whole answer within {seconds:g} s"
-        raise HostError(f"{path}: {told}") from fault
+        raise NoAnswerError(f"{path}: {told}") from fault
     except OSError as fault:
         kind = type(fault.__cause__ or fault).__name__
         raise OSError(f"{path}: {kind} before the answer was whole") from fault

@@ -13,7 +13,9 @@ from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
 asking = helper_module("server.asking")
 gate = helper_module("checks.gate")
-parts = helper_module("checks.probes")
+parts = helper_module("checks.server_probes")
+ready = helper_module("checks.ready")
+unit_probes = helper_module("checks.unit_probes")
 
 CHAT = "/v1/chat/completions"
 RUNS = {
@@ -31,7 +33,7 @@ def does() -> Behaviour:
 def plan(
     does: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
-    monkeypatch.setattr(gate, "show", lambda *_: RUNS)
+    monkeypatch.setattr(ready, "show", lambda *_: RUNS)
     monkeypatch.setattr(parts, "ROUND_SECONDS", 0.01)
     monkeypatch.setattr(parts, "limit_seconds", lambda _: 0.3)
     with trial_server(does) as port:
@@ -139,7 +141,7 @@ def test_a_server_that_was_started_again_meanwhile_fails(
     plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = iter(["1", "1", "2"])
-    monkeypatch.setattr(gate, "show", lambda *_: {**RUNS, "InvocationID": next(starts)})
+    monkeypatch.setattr(ready, "show", lambda *_: {**RUNS, "InvocationID": next(starts)})
     reason, rows = failure(plan, "completion", "stream")
     assert "the server ended and was started again meanwhile" in reason
     assert [row["ok"] for row in rows] == [True, False]
@@ -173,7 +175,7 @@ def test_memory_of_a_gpu_is_asked_for_where_the_plan_says_so(
     plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan["uses_gpu"] = True
-    monkeypatch.setattr(parts, "check_vram", lambda _: ("vram", False, "pid 7 holds 0 MiB"))
+    monkeypatch.setattr(unit_probes, "check_vram", lambda _: ("vram", False, "pid 7 holds 0 MiB"))
     reason, rows = failure(plan, "vram")
     assert "vram pid 7 holds 0 MiB, limit memory of GPU 0 or GPU 1, of no other" in reason
     assert rows[0]["ok"] is False
@@ -187,8 +189,8 @@ def test_the_servers_last_words_are_in_the_reason(
     plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = {**RUNS, "ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "1"}
-    monkeypatch.setattr(gate, "show", lambda *_: dead)
-    monkeypatch.setattr(gate, "journal_tail", lambda _: "error: no such model")
+    monkeypatch.setattr(ready, "show", lambda *_: dead)
+    monkeypatch.setattr(ready, "journal_tail", lambda _: "error: no such model")
     reason, rows = failure(plan)
     assert reason.startswith("chat: the server died at start (exit-code, exit status 1)")
     assert "error: no such model" in reason

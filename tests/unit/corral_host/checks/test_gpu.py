@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-check = helper_module("checks.verify")
+check = helper_module("checks.unit_probes")
 GPUS: list[dict[str, Any]] = [
     {"index": n, "uuid": f"GPU-{n}", "pci": f"0000:0{n}:00.0"} for n in (0, 1)
 ]

@@ -13,6 +13,8 @@ from tests.unit.helper_modules import helper_module
 
 check = helper_module("checks.verify")
 server = helper_module("server.http")
+asking = helper_module("server.asking")
+probes = helper_module("checks.server_probes")
 
 
 class _Hanging(BaseHTTPRequestHandler):
@@ -48,8 +50,9 @@ def port() -> Iterator[int]:
 
 def test_the_rest_is_not_asked(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = server.connection
-    monkeypatch.setattr(server, "connection", lambda instance, _: quick(instance, 0.2))
-    monkeypatch.setattr(check, "first_key", lambda _: "key")
+    for module in (server, asking):
+        monkeypatch.setattr(module, "connection", lambda instance, _: quick(instance, 0.2))
+    monkeypatch.setattr(probes, "first_key", lambda _: "key")
     instance: dict[str, Any] = {
         "endpoint": {"socket": None, "address": "127.0.0.1", "port": port},
         "unit": "corral-none.service", "metrics": True, "uses_gpu": False, "alias": "m",

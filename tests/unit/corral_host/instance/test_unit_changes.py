@@ -14,7 +14,7 @@ from tests.samples import CHAT, host, planner
 from tests.unit.helper_modules import helper_module
 
 changes = helper_module("instance.unit_changes")
-check = helper_module("checks.verify")
+check = helper_module("checks.unit_probes")
 checks = helper_module("activation.preconditions")
 instances = helper_module("instance.state")
 unit_file = helper_module("instance.unit_file")

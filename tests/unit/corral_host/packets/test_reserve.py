@@ -18,7 +18,7 @@ from tests.unit.helper_modules import helper_module
 reserve = helper_module("packets.reserve")
 reserve_switch = helper_module("packets.reserve_switch")
 Activation = helper_module("activation.activation").Activation
-check = helper_module("checks.verify")
+check = helper_module("checks.unit_probes")
 DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
 # In the new network: lay the rules, then let each user listen and see who gets a connection.
 _TRIAL = """

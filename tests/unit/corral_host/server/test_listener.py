@@ -22,6 +22,7 @@ listener = helper_module("server.listener")
 server = helper_module("server.http")
 asking = helper_module("server.asking")
 check = helper_module("checks.verify")
+probes = helper_module("checks.server_probes")
 HostError = helper_module("system.commands").HostError
 UNIT = "corral-chat.service"
 # Listens, says where, accepts if asked to, and stays; with "gone" it stops listening after that.
@@ -216,7 +217,7 @@ def test_no_request_with_a_key_reaches_a_stranger(
     with pytest.raises(HostError, match=whole):
         asking.ask(thief, "POST /completion", {}, "secret")
     assert server.call(thief, "GET", "/health")[0] == 200
-    monkeypatch.setattr(check, "first_key", lambda _: "secret")
+    monkeypatch.setattr(probes, "first_key", lambda _: "secret")
     rows = {row["check"]: row for row in check.check_instance(thief)}
     for name in ("model", "slots", "completion", "stream", "metrics"):
         assert not rows[name]["ok"]

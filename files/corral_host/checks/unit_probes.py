@@ -1,0 +1,120 @@
+"""Probes that ask nothing of the server: its process, its unit, its socket, its GPUs.
+
+Each gives its name, whether all is well, and what was found.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from corral_host.instance import unit_changes, unit_file
+from corral_host.nvidia import nvidia_smi
+from corral_host.packets import reserve
+from corral_host.system import kernel
+from corral_host.system.commands import HostError, sentence, show
+from corral_host.system.processes import open_sockets, sockets
+
+
+def main_pid(instance):
+    pid = int(show(instance["unit"], "MainPID")["MainPID"])
+    if pid == 0:
+        raise HostError(f"{instance['unit']} is not running")
+    return pid
+
+
+def check_process(instance):
+    pid = main_pid(instance)
+    program = os.readlink(f"/proc/{pid}/exe")
+    argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    ok = program == instance["argv"][0] and argv == list(instance["argv"])
+    detail = f"pid {pid}, as planned" if ok else f"pid {pid} runs {program} {' '.join(argv[1:])}"
+    return "process", ok, detail
+
+
+def check_drop_ins(instance):
+    """Its unit file alone says what runs."""
+    unit = instance["unit"]
+    if files := unit_changes.strange_files(unit, instance["unit_path"]):
+        return "drop-ins", False, sentence(*unit_changes.told(unit, files))
+    main_pid(instance)
+    stale = show(unit, "NeedDaemonReload")["NeedDaemonReload"] == "yes"
+    detail = "its files changed since systemd read them" if stale else "none"
+    return "drop-ins", not stale, detail
+
+
+def check_environment(instance):
+    """Its variables are those of its unit: any other may change what it serves, and to whom."""
+    if coming := unit_changes.manager_variables(instance):
+        return "environment", False, f"systemd would give its next start {', '.join(coming)}"
+    names = unit_changes.strange_variables(instance, main_pid(instance))
+    detail = f"not as planned: {', '.join(names)}" if names else "as planned"
+    return "environment", not names, detail
+
+
+def check_unit(instance):
+    """What the next start would read is the planned generation, as Corral wrote it."""
+    path, planned = instance["unit_path"], instance["generation"]
+    installed = unit_file.installed_generation(path)
+    if installed != planned:
+        shown = f"generation {installed}" if installed else "no generation"
+        return "unit", False, f"{path} has {shown}, planned {planned}"
+    edited = ", ".join(unit_file.edited_files(instance))
+    detail = f"edited: {edited}; a deploy puts it back" if edited else f"generation {planned}"
+    return "unit", not edited, detail
+
+
+def check_enabled(instance):
+    """A boot starts it, and not its spare, which is there only while a switch goes on."""
+    state, spare = unit_file.unit_file_state(instance["unit"]), instance["activation"]["spare"]
+    told = [] if state == unit_file.ENABLED else [f"{instance['unit']} is {state or 'not there'}"]
+    if spare and unit_file.unit_file_state(spare["unit"]) == unit_file.ENABLED:
+        told.append(f"{spare['unit']} is enabled")
+    return "enabled", not told, ", ".join(told) or "starts at boot"
+
+
+def check_listening(instance):
+    pid = main_pid(instance)
+    mine = open_sockets(pid)
+    found = sorted(f"{address}:{port}" for address, port, inode in sockets(pid) if inode in mine)
+    end = instance["endpoint"]
+    planned = [] if end["socket"] else [f"{end['address']}:{end['port']}"]
+    where = ", ".join(found) or end["socket"]
+    return "listening", found == planned, f"on {where}, planned {planned or end['socket']}"
+
+
+def check_reserved(instance):
+    """While it is down, nobody else answers from its port."""
+    return ("reserved", *reserve.told(instance["endpoint"]["port"]))
+
+
+def check_vram(instance):
+    """Its own process holds memory of planned GPUs, and of no other."""
+    pid, smi = main_pid(instance), nvidia_smi.ask()
+    planned = planned_gpus(instance, smi["gpus"])
+    held = {p["gpu"]: p["used_mib"] for p in smi.get("processes", ()) if p["pid"] == pid}
+    names = {gpu["uuid"]: f"GPU {gpu['index']}" for gpu in smi["gpus"]}
+    # Some drivers in containers do not tell how much; that a process is listed says enough.
+    told = [f"{'some' if mib is None else mib} MiB of {names[gpu]}" for gpu, mib in held.items()]
+    ok = any(mib is None or mib > 0 for mib in held.values()) and set(held) <= set(planned)
+    return "vram", ok, f"pid {pid} holds {', '.join(told) or '0 MiB'}"
+
+
+def check_xid(instance):
+    """No error of its GPUs in the kernel log since it started."""
+    main_pid(instance)
+    entered = int(show(instance["unit"], "ActiveEnterTimestampMonotonic").popitem()[1]) / 1e6
+    started = time.time() - (time.monotonic() - entered)
+    log, gpus = kernel.xids(), nvidia_smi.ask()["gpus"]
+    if log["xids_unreadable"]:
+        raise HostError(f"the kernel log is unreadable: {log['xids_unreadable']}")
+    planned = planned_gpus(instance, gpus)
+    others = {gpu["pci"] for gpu in gpus if gpu["uuid"] not in planned}
+    since = [x for x in log["xids"] if x["time_seconds"] >= started and x["pci"] not in others]
+    told = ", ".join(f"Xid {xid['code']} of {xid['pci']}" for xid in since)
+    return "xid", not since, told or "none since it started"
+
+
+def planned_gpus(instance, gpus):
+    """Uuids of the GPUs that an instance may use; a plan that names none means all."""
+    named = instance["gpus"]
+    return [g["uuid"] for g in gpus if not named or g["index"] in named or g["uuid"] in named]
