@@ -18,7 +18,7 @@ from corral.host.checks import failures, subjects
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.remote.progress import Heard
+from corral.remote.progress import ProgressLines
 from corral.rollout.activation import Driver, Traffic
 from corral.store.api_keys import KeyFile
 from facts.instance import Checks
@@ -112,7 +112,9 @@ def _activate(
     finish: Callable[[], None],
 ) -> bool:
     """By ssh(1), a connection for each question: pyinfra's own is never opened again once cut."""
-    driver = Driver(job.reached(of, host), plan, traffic, hear=Heard(partial(job.say, host)))
+    driver = Driver(
+        job.reached(of, host), plan, traffic, on_progress=ProgressLines(partial(job.say, host))
+    )
     for instance in waiting:
         try:
             report = driver.activate(instance)

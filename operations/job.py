@@ -14,7 +14,7 @@ from corral.errors import CorralError
 from corral.host.answers import JobNews
 from corral.inventory.hosts import Host as CorralHost
 from corral.remote.client import job_document
-from corral.remote.progress import Heard
+from corral.remote.progress import ProgressLines
 from corral.remote.unreached import UnreachedError
 from operations import Commands
 from operations.connection import AGAIN, arguments, helper_on
@@ -82,9 +82,9 @@ def follow(
 
     + run: its id, where it is known.
     """
-    hear = partial(Heard(partial(say, host)), name)
+    on_progress = partial(ProgressLines(partial(say, host)), name)
     try:
-        news = helper_on(host, helper).follow(name, hear=hear, run=run)
+        news = helper_on(host, helper).follow(name, on_progress=on_progress, run=run)
     except UnreachedError:
         say(host, f"connection lost; {name} goes on there. Next: {AGAIN}")
         return False

@@ -15,7 +15,7 @@ from corral.plan.host import HostPlan
 from corral.project import helper_package, project_root
 from corral.remote.client import installed_helper, travelling_helper
 from corral.remote.helper_archive import archive
-from corral.remote.progress import News
+from corral.remote.progress import Progress
 from corral.remote.unreached import UnreachedError
 
 _ENDED_ALONE = "it ended without a result"
@@ -54,7 +54,7 @@ def follow(
     """
     last = ""
 
-    def hear(news: News) -> None:
+    def on_progress(news: Progress) -> None:
         nonlocal last
         line = _progress(news.tail)
         if line and line != last:
@@ -62,7 +62,9 @@ def follow(
             last = line
 
     with _cut_link_told(host):
-        return _answer(installed_helper(host, helper).follow(name, hear=hear, run=run), where)
+        return _answer(
+            installed_helper(host, helper).follow(name, on_progress=on_progress, run=run), where
+        )
 
 
 def _progress(tail: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from corral.plan.host import HostPlan
 from corral.planning.fleet import fleet_of
 from corral.planning.kept import kept_plan
 from corral.remote.client import current_operator
-from corral.remote.progress import News
+from corral.remote.progress import Progress
 from corral.remote.run import on_all
 from corral.rollout.activation import Driver, NoGateway
 from corral.rollout.begin import Fleet
@@ -60,11 +60,11 @@ def _host(target: Target, to: str | None) -> bool:
     """Whether all instances of a host are back; a report that says more is printed."""
     view, host = LineView(console(soft_wrap=True)), target.host
 
-    def hear(instance: str, news: News) -> None:
-        view.heard(f"{host.name}/{instance}", news)
+    def on_progress(instance: str, news: Progress) -> None:
+        view.on_progress(f"{host.name}/{instance}", news)
 
     plan = as_kept(target, plans_needed=False)
-    driver = Driver(host, plan, traffic_of(target), hear=hear)
+    driver = Driver(host, plan, traffic_of(target), on_progress=on_progress)
     good = True
     for instance in plan.instances:
         report = driver.revert(instance, to)

@@ -10,7 +10,7 @@ from functools import partial
 from corral.cli.views.rollout import outcome_table
 from corral.project import project_root
 from corral.remote.client import current_operator
-from corral.remote.progress import News
+from corral.remote.progress import Progress
 from corral.rollout.activation import Driver
 from corral.rollout.begin import Fleet
 from corral.rollout.gateways import PlannedGateways
@@ -49,8 +49,8 @@ def run_course(
     terminal = console()
     view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
-    def drive(pair: Pair, hear: Callable[[str, News], None]) -> Driver:
-        return Driver(*pair, found.traffic, begun.id, hear)
+    def drive(pair: Pair, on_progress: Callable[[str, Progress], None]) -> Driver:
+        return Driver(*pair, found.traffic, begun.id, on_progress)
 
     try:
         holds.need(touched)

@@ -25,7 +25,7 @@ from corral.inventory.hosts import Host
 from corral.project import helper_package, project_root
 from corral.remote.bounded import Ended
 from corral.remote.helper_archive import BOOTSTRAP, encoded
-from corral.remote.progress import Hear, News, news_of
+from corral.remote.progress import OnProgress, Progress, progress_of
 from corral.remote.transport import SshTransport
 from corral.remote.unreached import UnreachedError, see_that_ssh_works
 
@@ -119,11 +119,17 @@ class HelperClient:
         return self.ask(["poll", name, str(offset)], NEWS)
 
     def follow(
-        self, name: str, *, hear: Hear, run: str | None = None, patience_seconds: float = 0
+        self,
+        name: str,
+        *,
+        on_progress: OnProgress,
+        run: str | None = None,
+        patience_seconds: float = 0,
     ) -> JobNews:
         """The last news of a run of a job.
 
-        + hear: gets each news; + run: its id, None where the helper gave none
+        + on_progress: gets the progress with each answer
+        + run: its id, None where the helper gave none
 
         Once the news are those of another run, ours ended, and how is not in them. Raises the
         last error once the host was silent for ``patience_seconds``, or its helper failed for a
@@ -138,7 +144,7 @@ class HelperClient:
                 limit = patience_seconds if isinstance(error, UnreachedError) else ERRORS_SECONDS
                 if silent >= min(limit, patience_seconds):
                     raise
-                hear(News(detail=error.what, silent_seconds=silent))
+                on_progress(Progress(detail=error.what, silent_seconds=silent))
                 time.sleep(_PAUSE_SECONDS)
                 continue
             heard_at = time.monotonic()
@@ -147,7 +153,7 @@ class HelperClient:
             if not news.running:
                 return news
             offset = news.offset
-            hear(news_of(news))
+            on_progress(progress_of(news))
 
 
 def installed_helper(host: Host, path: str) -> HelperClient:

@@ -11,11 +11,11 @@ from corral.schema import Frozen
 SECONDS_BETWEEN_LINES = 5
 
 
-class News(Frozen):
-    """What is heard of a job while it runs; ``phase`` is empty between phases.
+class Progress(Frozen):
+    """How a job goes while it runs; ``phase`` is empty between phases.
 
     + detail: of the phase, such as the generation that waits to be confirmed
-    + silent_seconds: since the host was last heard; + line: the last of its log, tail: the last few
+    + silent_seconds: since the host last answered; + line: the last of its log, tail: the last few
     """
 
     phase: str = ""
@@ -26,27 +26,27 @@ class News(Frozen):
     tail: tuple[str, ...] = ()
 
 
-Hear = Callable[[News], None]
+OnProgress = Callable[[Progress], None]
 
 
-def news_of(news: JobNews) -> News:
+def progress_of(news: JobNews) -> Progress:
     """What the helper's `poll` gave, as it is passed on."""
     phase = news.phase or Phase()
-    return News(
+    return Progress(
         phase=phase.name, seconds=phase.seconds, detail=phase.detail, line=news.last_line,
         tail=news.tail,
     )  # fmt: skip
 
 
-class Heard:
-    """News as lines for a log: each phase once, then a line every few seconds."""
+class ProgressLines:
+    """Progress as lines for a log: each phase once, then a line every few seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._last: dict[str, tuple[str, str]] = {}
         self._next_at: dict[str, float] = {}
 
-    def __call__(self, name: str, news: News) -> None:
+    def __call__(self, name: str, news: Progress) -> None:
         phase, before = self._last.get(name, ("", ""))
         line, now = _line(news), time.monotonic()
         is_due = news.phase != phase or now >= self._next_at.get(name, 0)
@@ -56,7 +56,7 @@ class Heard:
             self._next_at[name] = now + SECONDS_BETWEEN_LINES
 
 
-def _line(news: News) -> str:
+def _line(news: Progress) -> str:
     if news.silent_seconds:
         return f"no answer for {news.silent_seconds:.0f} s; it goes on there ({news.detail})"
     if news.phase and (news.detail or news.line.endswith(f": {news.phase}")):

@@ -25,7 +25,7 @@ from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
 from corral.remote.client import REPLACED, HelperClient, current_operator, installed_helper
-from corral.remote.progress import Hear, News
+from corral.remote.progress import OnProgress, Progress
 from corral.remote.unreached import UnreachedError
 
 _WITHOUT_RESULT = ("it ended without a result", REPLACED.what)
@@ -90,14 +90,14 @@ class Driver:
     """How the activations of one host are driven.
 
     + host: with the keys of its data that say how it is reached
-    + hear: gets what is heard of each instance, by its name
+    + on_progress: gets the progress of each instance, by its name
     """
 
     host: Host
     plan: HostPlan
     traffic: Traffic = field(default_factory=NoGateway)
     rollout: str | None = None
-    hear: Callable[[str, News], None] = lambda *_: None
+    on_progress: Callable[[str, Progress], None] = lambda *_: None
 
     def activate(self, instance: InstancePlan) -> Report:
         """Switch to the planned generation. Raises CorralError when no report came of it."""
@@ -168,8 +168,10 @@ class Driver:
         run = self._helper.start(job, kind, spec).run
         patience, waited = instance.activation.longest_seconds, _Waited()
         try:
-            hear = self._listener(instance, place, waited)
-            news = self._helper.follow(job, hear=hear, run=run, patience_seconds=patience)
+            on_progress = self._listener(instance, place, waited)
+            news = self._helper.follow(
+                job, on_progress=on_progress, run=run, patience_seconds=patience
+            )
         except UnreachedError as error:
             raise self._silent(instance, error) from error
         kept = partial(self._kept, instance, run, before)
@@ -180,21 +182,21 @@ class Driver:
     def _helper(self) -> HelperClient:
         return installed_helper(self.host, self.plan.paths.helper)
 
-    def _listener(self, instance: InstancePlan, place: Place | None, waited: _Waited) -> Hear:
+    def _listener(self, instance: InstancePlan, place: Place | None, waited: _Waited) -> OnProgress:
         name = f"{self.host.name}/{instance.name}"
 
-        def hear(news: News) -> None:
-            self.hear(instance.name, news)
+        def on_progress(news: Progress) -> None:
+            self.on_progress(instance.name, news)
             if news.phase != "confirm":
                 return
             # What its gateways do not find waits, and is reverted at its limit.
             waited.why = self.traffic.missing(name, place) if place else None
             if waited.why:
-                self.hear(instance.name, News(phase="confirm", detail=waited.why))
+                self.on_progress(instance.name, Progress(phase="confirm", detail=waited.why))
             else:
                 self._confirm(instance, news.detail)
 
-        return hear
+        return on_progress
 
     def _confirm(self, instance: InstancePlan, generation: str) -> None:
         words = ["confirm", instance.name, generation]
@@ -203,7 +205,7 @@ class Driver:
         except CorralError as error:
             # Cut: asked again with the next news. Refused: nothing waits any more, and the report
             # says what became of it.
-            self.hear(instance.name, News(phase="confirm", detail=error.what))
+            self.on_progress(instance.name, Progress(phase="confirm", detail=error.what))
 
     def _newest(self, instance: InstancePlan) -> Report | None:
         name = f"{self.host.name}/{instance.name}"
@@ -234,9 +236,9 @@ class Driver:
                     return found
                 if not news.unsettled:
                     return self._untouched(instance, run, to, told)
-                self.hear(instance.name, News(detail="the host settles it"))
+                self.on_progress(instance.name, Progress(detail="the host settles it"))
             except CorralError as error:
-                self.hear(instance.name, News(detail=error.what))
+                self.on_progress(instance.name, Progress(detail=error.what))
             time.sleep(_PAUSE_SECONDS)
         raise news.wrong.error(name)
 

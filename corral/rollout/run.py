@@ -11,7 +11,7 @@ from corral.host.activation_report import Report
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.planning.waves import Wave
-from corral.remote.progress import News
+from corral.remote.progress import Progress
 from corral.remote.run import on_all
 from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import Driver
@@ -38,7 +38,7 @@ class Means:
     """
 
     hosts: Mapping[str, Pair]
-    driver: Callable[[Pair, Callable[[str, News], None]], Driver]
+    driver: Callable[[Pair, Callable[[str, Progress], None]], Driver]
     health: Health
     locks: Callable[[], None]
     save: Callable[[Rollout], None]
@@ -153,10 +153,10 @@ class Course:
         return self._driver(step.host).activate(instance)
 
     def _driver(self, host: str) -> Driver:
-        def hear(instance: str, news: News) -> None:
-            self._means.view.heard(f"{host}/{instance}", news)
+        def on_progress(instance: str, news: Progress) -> None:
+            self._means.view.on_progress(f"{host}/{instance}", news)
 
-        return self._means.driver(self._means.hosts[host], hear)
+        return self._means.driver(self._means.hosts[host], on_progress)
 
     def _soak(self, wave: Wave, names: Sequence[str]) -> None:
         seconds = self.rollout.soak_seconds

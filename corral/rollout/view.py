@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from corral.host.activation_report import Report, told
-from corral.remote.progress import Heard, News
+from corral.remote.progress import Progress, ProgressLines
 from corral.rollout.journal import Rollout, Step
 from corral.terminal import Rows, coloured, plain
 
@@ -25,8 +25,8 @@ class View(Protocol):
     def say(self, line: str) -> None:
         """A line about the whole."""
 
-    def heard(self, name: str, news: News) -> None:
-        """News of HOST/INSTANCE."""
+    def on_progress(self, name: str, news: Progress) -> None:
+        """Progress of HOST/INSTANCE."""
 
     def ended(self, report: Report) -> None:
         """An activation or a revert ended."""
@@ -37,12 +37,12 @@ class LineView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lines = Heard(self.say)
+        self._lines = ProgressLines(self.say)
 
     def say(self, line: str) -> None:
         self._console.print(plain(line), soft_wrap=True)
 
-    def heard(self, name: str, news: News) -> None:
+    def on_progress(self, name: str, news: Progress) -> None:
         self._lines(name, news)
 
     def ended(self, report: Report) -> None:
@@ -56,7 +56,7 @@ class LiveView:
     def __init__(self, console: Console, rollout: Rollout) -> None:
         self._steps = rollout.steps
         self._waves = {name: wave.name for wave in rollout.waves for name in wave.hosts}
-        self._news: dict[str, tuple[News, float]] = {}
+        self._news: dict[str, tuple[Progress, float]] = {}
         self._reports: dict[str, Report] = {}
         self._lines: list[str] = []
         self._lock = threading.Lock()
@@ -75,7 +75,7 @@ class LiveView:
         with self._lock:
             self._lines = [*self._lines, line][-_LINES_KEPT:]
 
-    def heard(self, name: str, news: News) -> None:
+    def on_progress(self, name: str, news: Progress) -> None:
         with self._lock:
             self._news[name] = (news, time.monotonic())
             self._reports.pop(name, None)

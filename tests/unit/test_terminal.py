@@ -15,7 +15,7 @@ from rich.console import Console
 from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
 from corral.host.activation_report import Report, Row
-from corral.remote.progress import News
+from corral.remote.progress import Progress
 from corral.rollout.journal import Rollout
 from corral.rollout.page import page
 from corral.rollout.staging import run_pyinfra
@@ -136,15 +136,15 @@ def test_a_rollout_that_is_watched() -> None:
     out = io.StringIO()
     terminal = console(file=out, width=200)
     live = LiveView(terminal, rollout("a"))
-    for news in (News(phase=EVIL, detail=EVIL), News(detail=EVIL, silent_seconds=3)):
-        live.heard("a/chat", news)
+    for news in (Progress(phase=EVIL, detail=EVIL), Progress(detail=EVIL, silent_seconds=3)):
+        live.on_progress("a/chat", news)
         terminal.print(live._draw())
     live.ended(evil_report())
     live.say(EVIL)
     terminal.print(live._draw())
     lines = LineView(terminal)
     lines.say(EVIL)
-    lines.heard("a/chat", News(phase="gate", line=EVIL))
+    lines.on_progress("a/chat", Progress(phase="gate", line=EVIL))
     lines.ended(evil_report())
     assert_text(out.getvalue())
 

@@ -128,7 +128,7 @@ def test_a_job_that_is_followed_ends_with_the_error_of_an_odd_host(
     monkeypatch.setattr("corral.remote.client.ERRORS_SECONDS", 0)
     client = installed_helper(host(CHAT), "/h")
     with pytest.raises(CorralError, match="not readable"):
-        client.follow("x", patience_seconds=9, hear=lambda _: None)
+        client.follow("x", patience_seconds=9, on_progress=lambda _: None)
 
 
 @pytest.mark.parametrize("odd", ["null", "nothing", "too much", "silence", "refused", "not UTF-8"])

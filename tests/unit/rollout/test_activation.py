@@ -14,7 +14,7 @@ from corral.host.activation_report import Report, told
 from corral.host.state import HostState, InstanceState
 from corral.plan.instance import InstancePlan
 from corral.remote.client import HelperClient
-from corral.remote.progress import Heard, News
+from corral.remote.progress import Progress, ProgressLines
 from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import Driver
 from tests.samples import CHAT, LONG, host, planner
@@ -130,9 +130,9 @@ def test_another_hosts_report_in_the_history_is_not_taken_for_the_new_one(
 
 
 def test_a_link_that_is_cut_is_ridden_out(there: FakeHelper) -> None:
-    heard: list[News] = []
+    heard: list[Progress] = []
     there.answers["poll"] = [news("gate"), CUT, CUT, ended(report("a"))]
-    driver = Driver(HOST, PLAN, hear=lambda _, one: heard.append(one))
+    driver = Driver(HOST, PLAN, on_progress=lambda _, one: heard.append(one))
     assert driver.activate(CHAT_PLAN).ok
     assert [bool(one.silent_seconds) for one in heard] == [False, True, True]
 
@@ -327,11 +327,11 @@ def test_a_gateway_is_asked_no_more_where_nothing_moved(there: FakeHelper) -> No
 
 
 def test_what_moves_is_confirmed_once_its_gateways_find_it(there: FakeHelper) -> None:
-    gateway, heard = Gateway(), list[News]()
+    gateway, heard = Gateway(), list[Progress]()
     gateway.misses = ["gw does not find it at b:2 yet (L4CON)"]
     waits = news("confirm", NEW)
     there.answers["poll"] = [waits, waits, ended(report("a"))]
-    driver = Driver(HOST, PLAN, gateway, hear=lambda _, one: heard.append(one))
+    driver = Driver(HOST, PLAN, gateway, on_progress=lambda _, one: heard.append(one))
     assert driver.activate(CHAT_PLAN).reason == ""
     assert there.commands() == ["history", "start", "poll", "poll", "confirm", "poll"]
     assert gateway.log.count("looked for a/chat on 8001") == 2
@@ -361,14 +361,14 @@ def test_what_stays_is_confirmed_without_a_word_of_its_gateways(there: FakeHelpe
 
 def test_a_log_has_each_phase_once_and_silence_as_such() -> None:
     said: list[str] = []
-    hear = Heard(said.append)
+    on_progress = ProgressLines(said.append)
     for one in (
-        News(phase="gate", line="chat: gate"),
-        News(phase="gate", line="gate of chat: golden"),
-        News(phase="confirm", detail="g1", line="chat: confirm (g1)"),
-        News(detail="cut", silent_seconds=12),
+        Progress(phase="gate", line="chat: gate"),
+        Progress(phase="gate", line="gate of chat: golden"),
+        Progress(phase="confirm", detail="g1", line="chat: confirm (g1)"),
+        Progress(detail="cut", silent_seconds=12),
     ):
-        hear("chat", one)
+        on_progress("chat", one)
     assert said == [
         "chat: gate",
         "chat: confirm: g1",

@@ -324,12 +324,18 @@ def test_a_poll_answers_at_once_when_the_controller_is_waited_for(
     looks: list[str] = []
     monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
     monkeypatch.setattr(jobs, "is_running", lambda _: True)
-    monkeypatch.setattr(jobs.time, "sleep", lambda _: looks.append("waited"))
-    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
+
+    def wait(_: float) -> None:
+        looks.append("waited")
+        monkeypatch.setattr(jobs, "POLL_SECONDS", -1)
+
+    monkeypatch.setattr(jobs.time, "sleep", wait)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 3600)
     confirming.waiting_file("chat").write_text("g1")
     jobs.poll("activate-other", 0)
     assert looks
     looks.clear()
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 3600)
     assert jobs.poll("activate-chat", 0)["running"]
     assert not looks
 
