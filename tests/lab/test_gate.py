@@ -65,7 +65,7 @@ def measured(deployed_once: Workspace) -> Iterator[Workspace]:
 
 def test_a_real_server_passes_every_part_with_its_figure(measured: Workspace) -> None:
     log = job_log(measured, HOST, f"activate-{NAME}")
-    for part in ("ready", "completion", "stream", "unkeyed", "golden", "speed", "soak"):
+    for part in ("ready", "completion", "stream", "keys", "golden", "speed", "soak"):
         assert f"gate of {NAME}: {part} " in log, log
     assert "golden 1 of 1, limit 1 of 1 replies" in log
     assert "limit none yet: these become it" in log

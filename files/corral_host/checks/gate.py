@@ -2,18 +2,18 @@
 
 from functools import partial
 
+from corral_host.checks import probes
 from corral_host.checks.baseline import keep_baseline
-from corral_host.checks.probes import PROBES
 from corral_host.checks.ready import invocation
 from corral_host.instance.gate_rows import GateFailed, not_asked, row, told
 from corral_host.system.commands import FAULTS, HostError, say
 
 __all__ = ["EVERYTHING", "PROOF", "GateFailed", "before_start", "gate", "keep_baseline"]
 
-PARTS = {probe.gate: probe for probe in PROBES if probe.gate}
+PARTS = {probe.name: probe for probe in probes.PROBES if probe.in_gate}
 # That an old generation serves again; the rest compares a new one with it.
-PROOF = ("ready", "completion", "stream", "unkeyed", "golden", "vram")
-EVERYTHING = (*PROOF, "speed", "soak")
+PROOF = probes.of_gate(probes.PROOF)
+EVERYTHING = probes.of_gate(probes.PROOF, probes.COMPARED)
 
 
 def gate(instance, parts=EVERYTHING):
@@ -34,12 +34,14 @@ def gate(instance, parts=EVERYTHING):
 
 def before_start(instance):
     """Rows of what is measured while the server is away. Raises GateFailed."""
-    if not applies(instance, "perplexity"):
-        return []
-    found, reason = attempt(PARTS["perplexity"].run, instance, "perplexity")
-    if not found["ok"]:
-        raise GateFailed(reason, [found])
-    return [found]
+    rows = []
+    for part in probes.of_gate(probes.BEFORE_START):
+        if applies(instance, part):
+            found, reason = attempt(PARTS[part].run, instance, part)
+            rows.append(found)
+            if not found["ok"]:
+                raise GateFailed(reason, rows)
+    return rows
 
 
 def applies(instance, part):

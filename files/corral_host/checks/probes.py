@@ -20,18 +20,24 @@ def on_gpu(instance):
     return instance["uses_gpu"]
 
 
+# What of a gate a probe belongs to: the proof that a generation serves, be it an old one again;
+# what compares a new one with what was; and what is measured while the server is away.
+PROOF, COMPARED, BEFORE_START = "proof", "compared", "before start"
+
+
 class Probe(NamedTuple):
     """One check of a running server.
 
     ``run``: takes the instance and gives a row; one that ``asks`` the server also takes how many
     seconds an answer may take, as who looks at a server that is busy has more patience than a gate.
-    ``applies``: whether an instance's plan wants it. ``gate``, ``verify``: what it is called there,
-    empty where it is no part of that.
+    ``applies``: whether an instance's plan wants it. ``in_gate``: PROOF, COMPARED or BEFORE_START,
+    empty where it is no part of a gate.
     """
 
+    name: str
     run: Callable[..., Any]
-    gate: str = ""
-    verify: str = ""
+    in_gate: str = ""
+    in_verify: bool = False
     asks: bool = False
     applies: Callable[[Any], Any] = always
 
@@ -58,33 +64,44 @@ def ready(instance):
     return row("ready", True, f"{time.monotonic() - began:.1f} s", f"{limit} s")
 
 
-# In the order in which verify shows them; a gate has an order of its own.
+# In the order in which a gate runs them and verify shows them.
 PROBES = (
-    Probe(seen(unit_probes.check_process), verify="process"),
-    Probe(seen(unit_probes.check_unit), verify="unit"),
-    Probe(seen(unit_probes.check_drop_ins), verify="drop-ins"),
-    Probe(seen(unit_probes.check_environment), verify="environment"),
-    Probe(seen(unit_probes.check_enabled), verify="enabled"),
-    Probe(ready, gate="ready"),
-    Probe(server_probes.health, verify="health"),
-    Probe(server_probes.keys, gate="unkeyed", verify="keys", asks=True),
-    Probe(server_probes.model, verify="model", asks=True),
-    Probe(server_probes.slots, verify="slots", asks=True),
-    Probe(server_probes.completion, gate="completion", verify="completion", asks=True),
-    Probe(server_probes.stream, gate="stream", verify="stream", asks=True),
+    Probe("process", seen(unit_probes.check_process), in_verify=True),
+    Probe("unit", seen(unit_probes.check_unit), in_verify=True),
+    Probe("drop-ins", seen(unit_probes.check_drop_ins), in_verify=True),
+    Probe("environment", seen(unit_probes.check_environment), in_verify=True),
+    Probe("enabled", seen(unit_probes.check_enabled), in_verify=True),
+    Probe("ready", ready, in_gate=PROOF),
+    Probe("health", server_probes.health, in_verify=True),
+    Probe("model", server_probes.model, in_verify=True, asks=True),
+    Probe("slots", server_probes.slots, in_verify=True, asks=True),
+    Probe("completion", server_probes.completion, in_gate=PROOF, in_verify=True, asks=True),
+    Probe("stream", server_probes.stream, in_gate=PROOF, in_verify=True, asks=True),
+    Probe("keys", server_probes.keys, in_gate=PROOF, in_verify=True, asks=True),
     Probe(
-        server_probes.metrics, verify="metrics", asks=True,
+        "metrics", server_probes.metrics, in_verify=True, asks=True,
         applies=lambda instance: instance["metrics"],
     ),
-    Probe(golden, gate="golden", applies=lambda instance: gate_plan(instance)["golden"]),
-    Probe(seen(unit_probes.check_listening), verify="listening"),
+    Probe("golden", golden, in_gate=PROOF, applies=lambda one: gate_plan(one)["golden"]),
+    Probe("listening", seen(unit_probes.check_listening), in_verify=True),
     Probe(
-        seen(unit_probes.check_reserved), verify="reserved",
+        "reserved", seen(unit_probes.check_reserved), in_verify=True,
         applies=lambda instance: instance["endpoint"]["port"],
     ),
-    Probe(vram, gate="vram", verify="vram", applies=on_gpu),
-    Probe(seen(unit_probes.check_xid), verify="xid", applies=on_gpu),
-    Probe(perplexity, gate="perplexity", applies=lambda one: gate_plan(one)["perplexity"]),
-    Probe(speed, gate="speed", applies=lambda instance: gate_plan(instance)["speed"]),
-    Probe(server_probes.soak, gate="soak", applies=lambda one: gate_plan(one)["soak_seconds"]),
+    Probe("vram", vram, in_gate=PROOF, in_verify=True, applies=on_gpu),
+    Probe("xid", seen(unit_probes.check_xid), in_verify=True, applies=on_gpu),
+    Probe(
+        "perplexity", perplexity, in_gate=BEFORE_START,
+        applies=lambda instance: gate_plan(instance)["perplexity"],
+    ),
+    Probe("speed", speed, in_gate=COMPARED, applies=lambda one: gate_plan(one)["speed"]),
+    Probe(
+        "soak", server_probes.soak, in_gate=COMPARED,
+        applies=lambda instance: gate_plan(instance)["soak_seconds"],
+    ),
 )  # fmt: skip
+
+
+def of_gate(*kinds):
+    """Names of the probes of a gate that are of these kinds, in order."""
+    return tuple(probe.name for probe in PROBES if probe.in_gate in kinds)

@@ -62,7 +62,7 @@ def keys(instance, seconds=None):
     open_ones = [f"{route} answered {code}" for route, code in codes.items() if code != 401]
     refused = f"{len(codes) - len(open_ones)} of {len(codes)} routes refuse"
     return row(
-        "unkeyed", not open_ones, refused, f"401 from each, in {seconds} s", ", ".join(open_ones)
+        "keys", not open_ones, refused, f"401 from each, in {seconds} s", ", ".join(open_ones)
     )
 
 

@@ -24,12 +24,12 @@ def check_instance(instance):
     """Every probe of one instance; one that cannot be made counts as failed."""
     silence = ""
     for probe in PROBES:
-        if not probe.verify or not probe.applies(instance):
+        if not probe.in_verify or not probe.applies(instance):
             continue
         # A server that hangs would keep each of them waiting in turn.
         asked = not (probe.asks and silence)
         row = attempt(probe, instance) if asked else failed(probe, f"not asked: {silence}")
-        if probe.verify == "health" and not row["ok"]:
+        if probe.name == "health" and not row["ok"]:
             silence = "not healthy"
         if probe.asks and row["detail"] == HANGS:
             silence = HANGS
@@ -43,8 +43,8 @@ def attempt(probe, instance):
         return failed(probe, HANGS)
     except (*FAULTS, TypeError, AttributeError) as error:
         return failed(probe, f"{type(error).__name__}: {error}")
-    return {"check": probe.verify, "ok": found["ok"], "detail": found["detail"] or found["figure"]}
+    return {"check": probe.name, "ok": found["ok"], "detail": found["detail"] or found["figure"]}
 
 
 def failed(probe, detail):
-    return {"check": probe.verify, "ok": False, "detail": detail}
+    return {"check": probe.name, "ok": False, "detail": detail}

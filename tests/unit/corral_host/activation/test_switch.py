@@ -141,7 +141,10 @@ def test_how_an_activation_would_go_is_told_and_nothing_is_touched(
         raise HostError("no revert")
 
     monkeypatch.setattr(MODULES["preconditions"], "served_before", fault)
-    assert foresee(played.spec("b"))["obstacles"] == ["no revert"]
+    assert foresee(played.spec("b")) == {
+        "how": None, "obstacles": ["no revert"],
+        "faults": [{"where": "", "what": "no revert", "next_step": ""}],
+    }  # fmt: skip
     assert played.steps == []
     assert whole(played) == "a"
 

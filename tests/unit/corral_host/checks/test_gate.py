@@ -49,7 +49,7 @@ def failure(plan: dict[str, Any], *asked: str) -> tuple[str, list[dict[str, Any]
 def test_a_server_that_answers_passes_with_figures_and_limits(plan: dict[str, Any]) -> None:
     plan["gate"]["soak_seconds"] = 1
     rows = gate.gate(plan)
-    assert [row["part"] for row in rows] == ["ready", "completion", "stream", "unkeyed", "soak"]
+    assert [row["part"] for row in rows] == ["ready", "completion", "stream", "keys", "soak"]
     assert all(row["ok"] is True and row["figure"] and row["limit"] for row in rows)
     assert rows[0]["limit"] == "5 s"
     assert rows[1]["limit"] == "0.3 s"
@@ -59,7 +59,7 @@ def test_a_server_that_answers_passes_with_figures_and_limits(plan: dict[str, An
 def test_a_plan_from_before_there_were_gates_is_proved(plan: dict[str, Any]) -> None:
     del plan["gate"]
     rows = gate.gate(plan)
-    assert [row["part"] for row in rows] == ["ready", "completion", "stream", "unkeyed"]
+    assert [row["part"] for row in rows] == ["ready", "completion", "stream", "keys"]
     assert gate.before_start(plan) == []
 
 

@@ -52,7 +52,7 @@ def test_the_rest_is_not_asked(port: int, monkeypatch: pytest.MonkeyPatch) -> No
     quick = server.connection
     for module in (server, asking):
         monkeypatch.setattr(module, "connection", lambda instance, _: quick(instance, 0.2))
-    monkeypatch.setattr(probes, "first_key", lambda _: "key")
+    monkeypatch.setattr(probes, "first_key", lambda _: None)
     instance: dict[str, Any] = {
         "endpoint": {"socket": None, "address": "127.0.0.1", "port": port},
         "unit": "corral-none.service", "metrics": True, "uses_gpu": False, "alias": "m",
@@ -60,8 +60,8 @@ def test_the_rest_is_not_asked(port: int, monkeypatch: pytest.MonkeyPatch) -> No
     }  # fmt: skip
     rows = {row["check"]: row for row in check.check_instance(instance)}
     assert rows["health"]["ok"]
-    assert rows["keys"]["detail"] == "no answer in time"
-    for name in ("model", "slots", "completion", "stream", "metrics"):
+    assert rows["model"]["detail"] == "no answer in time"
+    for name in ("slots", "completion", "stream", "keys", "metrics"):
         assert rows[name]["detail"] == "not asked: no answer in time"
         assert not rows[name]["ok"]
-    assert _Hanging.asked == ["/health", "/completion"]
+    assert _Hanging.asked == ["/health", "/v1/models"]

@@ -14,19 +14,30 @@ probes = helper_module("checks.probes")
 verify = helper_module("checks.verify")
 
 
-def test_every_part_of_a_gate_is_a_probe_of_the_list_once() -> None:
-    named = [probe.gate for probe in probes.PROBES if probe.gate]
-    assert sorted(named) == sorted((*gate.EVERYTHING, "perplexity"))
-    shown = [probe.verify for probe in probes.PROBES if probe.verify]
-    assert len(set(shown)) == len(shown)
-    assert all(probe.gate or probe.verify for probe in probes.PROBES)
+def test_a_probe_has_one_name_and_a_gate_or_verify_that_runs_it() -> None:
+    names = [probe.name for probe in probes.PROBES]
+    assert len(set(names)) == len(names)
+    assert all(probe.in_gate or probe.in_verify for probe in probes.PROBES)
+    kinds = {probe.in_gate for probe in probes.PROBES if probe.in_gate}
+    assert kinds == {probes.PROOF, probes.COMPARED, probes.BEFORE_START}
 
 
 def test_what_both_ask_is_the_same_probe() -> None:
-    both = {probe.gate: probe.verify for probe in probes.PROBES if probe.gate and probe.verify}
-    assert both == {
-        "unkeyed": "keys", "completion": "completion", "stream": "stream", "vram": "vram",
-    }  # fmt: skip
+    both = [probe.name for probe in probes.PROBES if probe.in_gate and probe.in_verify]
+    assert both == ["completion", "stream", "keys", "vram"]
+
+
+def test_a_gate_runs_its_probes_in_the_order_of_the_list() -> None:
+    proof = ("ready", "completion", "stream", "keys", "golden", "vram")
+    assert proof == gate.PROOF
+    assert (*proof, "speed", "soak") == gate.EVERYTHING
+
+
+@pytest.mark.parametrize("kind", [probes.PROOF, probes.COMPARED, probes.BEFORE_START])
+def test_a_new_probe_is_a_row_of_the_list(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = probes.Probe("new", lambda _: {}, in_gate=kind)
+    monkeypatch.setattr(probes, "PROBES", (*probes.PROBES, new))
+    assert probes.of_gate(kind)[-1] == "new"
 
 
 @pytest.mark.parametrize(
