@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import fleets, inventory_option
+from corral.cli.select import inventories, inventory_option, tell
 from corral.errors import CorralError
-from corral.inventory.hosts import Host
+from corral.inventory.hosts import Host, Inventory
 from corral.keys.adoption import Adopted, Wanted, adopt
 from corral.schema import did_you_mean
 from corral.store.api_keys import key_path, new_keys
@@ -44,13 +44,10 @@ def adopt_(names: tuple[str, ...], replace: bool, inventory: Path | None) -> Non
     if not names and inventory is None:
         step = "`corral keys adopt HOST/INSTANCE`, or -i INVENTORY"
         raise CorralError("corral keys adopt", "nothing named", step)
-    found = fleets(inventory)
-    _refuse_unknown(names, [host for hosts in found for host in hosts])
-    done: list[Adopted] = []
-    for hosts in found:
-        asked = [_wanted(host, names) for host in hosts]
-        wanted = [one for one in asked if one]
-        done += adopt(wanted, hosts, replace=replace) if wanted else []
+    found = inventories(inventory)
+    tell(found.mistakes)
+    _refuse_unknown(names, found.hosts)
+    done = [one for read in found.read for one in _adopt(read, names, replace=replace)]
     for one in done:
         told = "is in the store now" if one.changed else "is in the store already"
         say(f"{one.name}: {one.problem or told}", err=bool(one.problem))
@@ -65,18 +62,37 @@ def adopt_(names: tuple[str, ...], replace: bool, inventory: Path | None) -> Non
 @inventory_option
 def new(names: tuple[str, ...], replace: bool, inventory: Path | None) -> None:
     """Make a new key: every client of it needs it from the next deploy on."""
-    hosts = [host for found in fleets(inventory) for host in found]
-    pairs = [_pair(name, hosts) for name in names]
+    found = inventories(inventory)
+    tell(found.mistakes)
+    pairs = [_pair(name, found.hosts) for name in names]
+    for host, _ in pairs:
+        if mistake := found.of(host).mistakes.get(host.name):
+            # The folder of its keys may be what is wrong.
+            raise mistake
     for host, key in pairs:
         new_keys(host, key, replace=replace)
         say(f"{host.name}/{key}: a new key is in {key_path(host, key)}; deploy {host.name}")
+
+
+def _adopt(inventory: Inventory, names: Sequence[str], *, replace: bool) -> list[Adopted]:
+    """What became of keys of one inventory. A host with a mistake keeps no other from it.
+
+    Nothing of such a host is kept: which folder its keys belong into may be what is wrong.
+    """
+    asked = [_wanted(host, names) for host in inventory.hosts]
+    wanted = [one for one in asked if one]
+    right = [one for one in wanted if one.host.name not in inventory.mistakes]
+    done = adopt(right, inventory, replace=replace) if right else []
+    wrong = [inventory.mistakes[one.host.name] for one in wanted if one not in right]
+    told = [f"{mistake.what}. Next: {mistake.next_step}" for mistake in wrong]
+    return [*done, *(Adopted(name=m.where, problem=t) for m, t in zip(wrong, told, strict=True))]
 
 
 def _wanted(host: Host, names: Sequence[str]) -> Wanted | None:
     """What is named of a host, if anything; no names mean everything."""
     if not names or host.name in names:
         return Wanted(host=host)
-    own = [name for name in names if name in (spec.name for spec in host.spec.instances)]
+    own = [name for name in names if name in host.instance_names]
     pairs = [name.rpartition("/") for name in names]
     found = (*own, *(key for host_name, _, key in pairs if host_name == host.name))
     return Wanted(host=host, names=found) if found else None
@@ -101,12 +117,11 @@ def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:
 
 def _may_have(host: Host, key: str) -> bool:
     of_gateway = key.startswith((CLIENTS, UPSTREAM)) or key == METRICS
-    is_own = key in (spec.name for spec in host.spec.instances)
-    return is_own or (host.spec.gateway is not None and of_gateway)
+    return key in host.instance_names or (bool(host.data.get("gateway")) and of_gateway)
 
 
 def _unknown(name: str, hosts: Sequence[Host]) -> CorralError:
     known = [host.name for host in hosts]
-    known += [f"{host.name}/{spec.name}" for host in hosts for spec in host.spec.instances]
+    known += [f"{host.name}/{name}" for host in hosts for name in host.instance_names]
     what = f"no such host or instance{did_you_mean(name, known)}"
     return CorralError(name, what, "write HOST/INSTANCE, as in the inventory")

@@ -77,18 +77,6 @@ def all_hosts(chosen: Path | None) -> list[Host]:
     return found.hosts
 
 
-def fleets(chosen: Path | None) -> list[list[Host]]:
-    """Hosts of each inventory for itself; files that nobody named and cannot be read are told.
-
-    Raises CorralError for a mistake in the data of a host.
-    """
-    found = inventories(chosen)
-    tell(found.mistakes)
-    for mistake in (m for one in found.read for m in one.mistakes.values()):
-        raise mistake
-    return [list(one.hosts) for one in found.read]
-
-
 def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:
     """What ``names`` say of each inventory: HOST, INSTANCE or HOST/INSTANCE.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from corral.errors import CorralError
-from corral.inventory.hosts import Host
+from corral.inventory.hosts import Host, Inventory
 from corral.keys.on_hosts import HeldKeys, held_keys, own_keys
 from corral.remote.run import on_all
 from corral.schema import Frozen
@@ -30,15 +30,17 @@ class Adopted(Frozen):
     problem: str = ""
 
 
-def adopt(wanted: Sequence[Wanted], fleet: Sequence[Host], *, replace: bool) -> list[Adopted]:
+def adopt(wanted: Sequence[Wanted], fleet: Inventory, *, replace: bool) -> list[Adopted]:
     """Ask the hosts, and keep what they have; one that fails keeps no other from it.
 
-    + fleet: all hosts of the inventory, gateways among them; + replace: other keys of the store
+    + fleet: that they are in, gateways among them; + replace: other keys of the store
     """
+    # Also those with a mistake in their data.
+    gateways = [host for host in fleet.hosts if host.data.get("gateway")]
     asked = {one.host.name: one.host for one in wanted}
-    asked |= {host.name: host for host in fleet if host.spec.gateway}
+    asked |= {host.name: host for host in gateways}
     answers = dict(zip(asked, on_all(_ask, asked.values()), strict=True))
-    of_gateways = _of_gateways([host for host in asked.values() if host.spec.gateway], answers)
+    of_gateways = _of_gateways(gateways, answers, fleet.mistakes)
     return [one for each in wanted for one in _of_host(each, answers, of_gateways, replace)]
 
 
@@ -49,11 +51,17 @@ def _ask(host: Host) -> Answer:
         return error
 
 
-def _of_gateways(gateways: Sequence[Host], answers: Mapping[str, Answer]) -> list[str] | None:
-    """Keys that gateways show to instances; None where nothing is known of one of them."""
+def _of_gateways(
+    gateways: Sequence[Host], answers: Mapping[str, Answer], wrong: Collection[str]
+) -> list[str] | None:
+    """Keys that gateways show to instances; None where nothing is known of one of them.
+
+    + wrong: names of hosts with a mistake in their data, perhaps in the folder of their keys
+    """
     found: list[str] = []
     for gateway in gateways:
-        answer, stored = answers[gateway.name], _stored_upstream(gateway)
+        answer = answers[gateway.name]
+        stored = [] if gateway.name in wrong else _stored_upstream(gateway)
         if isinstance(answer, CorralError) and not stored:
             return None
         found += stored

@@ -61,10 +61,10 @@ def own_keys(text: str, of_gateways: list[str]) -> list[str]:
 def _document(host: Host) -> str:
     instances = [
         {
-            "name": spec.name, "unit": unit_name(spec.name),
-            "unit_path": HOST_PATHS.unit_file(spec.name),
-            "key_path": HOST_PATHS.key_file(spec.name),
+            "name": name, "unit": unit_name(name),
+            "unit_path": HOST_PATHS.unit_file(name),
+            "key_path": HOST_PATHS.key_file(name),
         }
-        for spec in host.spec.instances
+        for name in host.instance_names
     ]  # fmt: skip
     return json.dumps({"instances": instances, "gateway": HOST_PATHS.gateway})

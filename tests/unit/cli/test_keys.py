@@ -9,8 +9,9 @@ from click.testing import CliRunner, Result
 
 from corral.cli import cli
 from corral.cli import keys as keys_module
+from corral.cli.select import Inventories
 from corral.errors import CorralError
-from corral.inventory.hosts import Host
+from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.keys.adoption import Adopted, Wanted
 from corral.store.api_keys import key_path, keys_in
 from tests.unit.gateway_samples import fleet
@@ -25,7 +26,7 @@ class Asked:
         self.wanted: list[tuple[str, tuple[str, ...] | None]] = []
         self.outcome: list[Adopted] = []
 
-    def adopt(self, wanted: list[Wanted], _: list[Host], *, replace: bool) -> list[Adopted]:
+    def adopt(self, wanted: list[Wanted], _: Inventory, *, replace: bool) -> list[Adopted]:
         assert not replace
         self.wanted += [(one.host.name, one.names) for one in wanted]
         return self.outcome
@@ -34,7 +35,8 @@ class Asked:
 @pytest.fixture
 def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Host]:
     found = fleet(tmp_path / "store")
-    monkeypatch.setattr(keys_module, "fleets", lambda _: [found])
+    read = Inventory(path=Path("i.py"), hosts=tuple(found))
+    monkeypatch.setattr(keys_module, "inventories", lambda _: Inventories((read,)))
     return found
 
 
@@ -112,3 +114,53 @@ def test_a_new_key_is_told_by_its_file_and_never_shown(hosts: list[Host]) -> Non
     assert refusal(corral("new", "one/chat")).next_step.startswith("give --replace")
     assert corral("new", "one/chat", "--replace").exit_code == 0
     assert keys_in(path.read_text()) != [key]
+
+
+WITH_MISTAKES = """
+chat = {"name": "chat", "profile": "tiny-chat", "port": 8001}
+servers = [
+    ("right", {"instances": [chat]}),
+    ("wrong", {"instances": [{**chat, "prt": 1}], "key_folder": "elsewhere"}),
+]
+"""
+
+
+@pytest.fixture
+def one_is_wrong(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    path = tmp_path / "i.py"
+    path.write_text(WITH_MISTAKES.replace("elsewhere", str(tmp_path)))
+    read = Inventories((read_inventory(path),), (CorralError("other.py", "is wrong", "edit it"),))
+    monkeypatch.setattr(keys_module, "inventories", lambda _: read)
+    asked.outcome = [Adopted(name="right/chat", changed=True)]
+    return asked
+
+
+@pytest.mark.parametrize("name", ["right", "right/chat"])
+def test_a_mistake_of_another_host_keeps_nobody_from_its_keys(
+    name: str, one_is_wrong: Asked
+) -> None:
+    result = corral("adopt", name)
+    assert (result.exit_code, [host for host, _ in one_is_wrong.wanted]) == (0, ["right"])
+    assert "right/chat: is in the store now" in result.output
+    assert "other.py: is wrong\n  Next: edit it" in result.output
+
+
+def test_of_a_host_with_a_mistake_nothing_is_kept(one_is_wrong: Asked) -> None:
+    for words in (("wrong",), ("wrong/chat",)):
+        result = corral("adopt", *words)
+        assert (result.exit_code, one_is_wrong.wanted) == (1, [])
+        assert 'i.py: wrong: unknown key "key_folder" (did you mean "keys_folder"?)' in (
+            result.output
+        )
+    assert corral("adopt", *INVENTORY).exit_code == 1
+    assert one_is_wrong.wanted == [("right", None)]
+    assert "key_folder" in refusal(corral("new", "wrong/chat")).what
+
+
+@pytest.mark.usefixtures("one_is_wrong")
+def test_a_new_key_is_made_beside_the_mistake_of_another_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert corral("new", "right/chat").exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from corral.errors import CorralError
 from corral.host.state import GatewayState
-from corral.inventory.hosts import Host
+from corral.inventory.hosts import Host, HostSpec, Inventory
 from corral.keys import adoption
 from corral.keys.adoption import Adopted, Wanted, adopt
 from corral.keys.on_hosts import HeldKeys, names_in
@@ -185,8 +185,13 @@ GATEWAY = HeldKeys(
 ONE = HeldKeys(instances={"chat": f"{OWN}\n{CLIENT}\n{UPSTREAM}\n"})
 
 
-def taken(hosts: list[Host], *wanted: Wanted, replace: bool = False) -> list[Adopted]:
-    return adopt(list(wanted), hosts, replace=replace)
+def taken(
+    hosts: list[Host], *wanted: Wanted, replace: bool = False, wrong: Sequence[str] = ()
+) -> list[Adopted]:
+    """+ wrong: hosts with a mistake in their data."""
+    mistakes = {name: CorralError(name, "is wrong", "edit it") for name in wrong}
+    read = Inventory(path=Path("i.py"), hosts=tuple(hosts), mistakes=mistakes)
+    return adopt(list(wanted), read, replace=replace)
 
 
 def test_what_is_taken_over_gives_the_same_files_again(hosts: list[Host], answers: Answers) -> None:
@@ -214,6 +219,22 @@ def test_without_its_gateway_a_key_of_which_nobody_knows_whose_it_is_stays(
     assert stored(hosts) == {}
     keep_keys(hosts[3], "upstream-small", [UPSTREAM])
     (done,) = taken(hosts, Wanted(host=hosts[0], names=("chat",)))
+    assert done.changed
+    assert stored(hosts)["one/chat"] == [OWN, CLIENT]
+
+
+def test_a_gateway_with_a_mistake_is_asked_and_its_folder_not_believed(
+    hosts: list[Host], answers: Answers
+) -> None:
+    """Of its data nothing is known but that it is a gateway."""
+    keep_keys(hosts[3], "upstream-small", [UPSTREAM])
+    data = hosts[3].data
+    hosts[3] = Host(name="gw", data=data, spec=HostSpec(keys_folder=data["keys_folder"]))
+    answers(one=ONE)
+    (done,) = taken(hosts, Wanted(host=hosts[0], names=("chat",)), wrong=["gw"])
+    assert "a gateway did not answer" in done.problem
+    answers(one=ONE, gw=GATEWAY)
+    (done,) = taken(hosts, Wanted(host=hosts[0], names=("chat",)), wrong=["gw"])
     assert done.changed
     assert stored(hosts)["one/chat"] == [OWN, CLIENT]
 
