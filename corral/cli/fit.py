@@ -61,7 +61,7 @@ def fit(
     Without --profile: the quants and contexts that fit, best first.
     """
     root = project_root()
-    catalog = read_catalog(root)
+    catalog = read_catalog(root, tolerant=True)
     host = _host(host_name, inventory) if host_name else None
     if bool(host) == bool(gpus or ram_gib):
         raise CorralError("corral fit", "where shall it fit?", "give --host, or --gpu and --ram")

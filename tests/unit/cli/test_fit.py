@@ -178,6 +178,15 @@ def test_a_model_that_is_not_locked_says_what_to_run(fit: Fit) -> None:
     )
 
 
+def test_a_mistake_in_another_file_of_the_catalog_is_none_of_a_question(fit: Fit) -> None:
+    words = (AIR, *REALTIME, *A100, *RAM)
+    before = fit(*words)
+    for folder in ("profiles", "models", "engines", "platforms"):
+        fit.add(f"{folder}/own.toml", "x = 1")
+    assert fit(*words) == before
+    assert_one_message(fit(AIR, "--profile", "own", *A100, *RAM), "profiles/own.toml", '"x"')
+
+
 def test_where_it_shall_fit_is_asked_for(fit: Fit) -> None:
     assert_one_message(fit(AIR), "where shall it fit?", "give --host, or --gpu and --ram")
 
