@@ -149,7 +149,9 @@ def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
 
 
 def _larger(plan: HostPlan, folders: list[str]) -> str:
-    return plan.paths.models if folders == ["models"] else plan.paths.state
+    """Of the folders on a full disk, the one that needs most, or has the others below it."""
+    found = next(name for name in ("state", "models", "engines") if name in folders)
+    return str(getattr(plan.paths, found))
 
 
 def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:

@@ -175,12 +175,24 @@ def test_what_is_left_of_another_download_makes_room() -> None:
     assert len(on_disks((1, engines - GIB), (2, state), **left)) == 1
 
 
-def test_a_larger_disk_is_asked_for_where_the_weights_are() -> None:
+@pytest.mark.parametrize(
+    ("small", "place"),
+    [
+        (("models",), "/var/lib/corral/models"),
+        (("engines",), "/opt/corral/engines"),
+        (("state",), "/var/lib/corral"),
+        (("engines", "models"), "/var/lib/corral/models"),
+        (("engines", "state", "models"), "/var/lib/corral"),
+    ],
+)
+def test_a_small_disk_is_told_with_where_a_larger_one_goes(
+    small: tuple[str, ...], place: str
+) -> None:
     planned = plan(CHAT)
-    wide = {"device": 1, "free_bytes": 2**50}
-    disks = {"engines": wide, "state": wide, "models": {"device": 2, "free_bytes": 0}}
+    wide, full = {"device": 1, "free_bytes": 2**50}, {"device": 2, "free_bytes": 0}
+    disks = {name: full if name in small else wide for name in ("engines", "state", "models")}
     (found,) = preflight(planned, bare(planned, filesystems=disks), now_seconds=NOW_SECONDS)
-    assert found.next_step.endswith("mount a larger disk at /var/lib/corral/models")
+    assert found.next_step.endswith(f"mount a larger disk at {place}")
 
 
 def test_a_models_root_that_is_gone_is_the_only_finding() -> None:
