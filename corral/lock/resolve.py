@@ -43,20 +43,21 @@ def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
             engines[name] = LockedEngine(requested=engine.pinned, commit=engine.pinned[:40])
             continue
         engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
-    for name, hub_url in sorted(_hubs(hosts, catalog).items()):
-        models[name] = _resolve_model(name, catalog.models[name], hub_url)
+    for name, hubs in sorted(_hubs(hosts, catalog).items()):
+        models[name] = _model_of_all(name, catalog.models[name], hubs)
     return Lock(engines=engines, models=models)
 
 
-def _hubs(hosts: Iterable[Host], catalog: Catalog) -> dict[str, str]:
-    """Which hub to ask for each model: the one that its hosts will fetch from."""
-    return {
-        resolve_instance(instance, catalog, where=f"{host.name}/{instance.name}")[
-            1
-        ]: host.spec.hub_url
-        for host in hosts
-        for instance in host.spec.instances
-    }
+def _hubs(hosts: Iterable[Host], catalog: Catalog) -> dict[str, list[str]]:
+    """Which hubs to ask for each model: those that its hosts will fetch from."""
+    found: dict[str, list[str]] = {}
+    for host in hosts:
+        for instance in host.spec.instances:
+            where = f"{host.name}/{instance.name}"
+            hubs = found.setdefault(resolve_instance(instance, catalog, where=where)[1], [])
+            if host.spec.hub_url not in hubs:
+                hubs.append(host.spec.hub_url)
+    return found
 
 
 def _sources(name: str, engine: Engine, hosts: Iterable[Host], catalog: Catalog) -> list[str]:
@@ -83,6 +84,18 @@ def _resolve_engine(name: str, engine: Engine, sources: Sequence[str] = ()) -> L
     data = {"requested": engine.commit, "commit": commits[asked[0]]}
     step = "name another repository, or a commit by its 40 hex digits"
     return parse(LockedEngine, data, where=f"{where}: the answer of {asked[0]}", next_step=step)
+
+
+def _model_of_all(name: str, model: Model, hubs: Sequence[str]) -> LockedModel:
+    """Its entry. Raises CorralError where hubs do not have the same, as each must give it."""
+    entries = {url: _resolve_model(name, model, url) for url in hubs}
+    first = entries[hubs[0]]
+    if any(entry != first for entry in entries.values()):
+        told = ", ".join(f"{url} says {entry.revision}" for url, entry in entries.items())
+        what = f"{model.revision} of {model.repo} is not the same everywhere: {told}"
+        step = "name a revision by its 40 hex digits, or one hub_url"
+        raise CorralError(f"catalog/models/{name}.toml: revision", what, step)
+    return first
 
 
 def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,22 @@ def test_entries_of_other_hosts_stay_and_removed_ones_go() -> None:
     entry = lock().models["small"]
     old = lock().model_copy(update={"models": {"small": entry, "gone": entry}})
     assert resolve(old, catalog(), []).models == {"small": entry}
+
+
+def test_each_hub_that_hosts_fetch_from_is_asked(url: str, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "hub")
+    with hub.running(tmp_path / "hub", log=io.StringIO()) as mirror:
+        both = [*users(url), host(CHAT, name="b", hub_url=mirror)]
+        assert resolve(Lock(), catalog(), both) == resolve(Lock(), catalog(), users(url))
+    (tmp_path / "hub/repos" / REPO / "main/Q8_0/Small-Q8_0.gguf").write_bytes(b"others")
+    for order in (1, -1):
+        with (
+            hub.running(tmp_path / "hub", log=io.StringIO()) as mirror,
+            pytest.raises(CorralError, match=f"main of {REPO} is not the same everywhere") as told,
+        ):
+            resolve(Lock(), catalog(), [*users(url), host(CHAT, name="b", hub_url=mirror)][::order])
+        assert f"{url} says " in told.value.what
+        assert f"{mirror} says " in told.value.what
 
 
 def test_an_unknown_repository_is_named(url: str) -> None:
