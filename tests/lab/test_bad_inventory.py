@@ -86,6 +86,21 @@ def test_a_plan_with_a_mistake_says_the_same(deployed_once: Workspace, mistake: 
     assert refused.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "mistake", [name for name, (file, *_) in MISTAKES.items() if file in (INVENTORY, PROFILE)]
+)
+def test_a_mistake_of_a_host_is_none_of_another(deployed_once: Workspace, mistake: str) -> None:
+    name, old, new, host, words = MISTAKES[mistake]
+    other = "lab-2" if host == "lab-1" else "lab-1"
+    with nothing_changes(deployed_once), deployed_once.edited(name, old, new):
+        done = deployed_once.deploy("--limit", other)
+        planned = deployed_once.corral("plan", other, "-i", INVENTORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert f"instance {'tiny-f16' if other == 'lab-2' else 'tiny-chat'}:" in planned.stdout
+    assert [word for word in (f"without {host}", *words) if word not in planned.stderr] == []
+
+
 @pytest.mark.parametrize("fault", KEY_FILES)
 def test_a_bad_key_file_is_refused_before_anything_is_uploaded(
     deployed_once: Workspace, fault: str
