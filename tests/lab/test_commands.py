@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
 from tests.lab.observed import pids
+from tests.lab.waiting import wait_for
 from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
@@ -94,5 +97,15 @@ def test_logs_are_followed(deployed_once: Workspace, tmp_path: Path) -> None:
         assert following.poll() is None
         assert "Invalid API Key" in log.read_text()
     finally:
-        following.terminate()
+        # As a terminal does for who presses Ctrl-C: its ssh would go on for a minute.
+        os.killpg(following.pid, signal.SIGINT)
         following.wait(timeout=10)
+    wait_for(lambda: is_over(following.pid), "its ssh has ended")
+
+
+def is_over(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False

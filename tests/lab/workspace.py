@@ -78,11 +78,15 @@ class Workspace:
         )  # fmt: skip
 
     def start_corral(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
-        """Run `corral` in the background; the caller ends it. Both streams go to ``log``."""
+        """Run `corral` in the background; the caller ends it. Both streams go to ``log``.
+
+        It leads a group of processes, as where a shell starts it.
+        """
         with log.open("wb") as output:
             return subprocess.Popen(
                 [self._program("corral"), *words], cwd=self.path, env=self._environment(),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
             )  # fmt: skip
 
     def on(self, host: str, script: str) -> str:
