@@ -45,7 +45,7 @@ def typed_command(host: Host) -> str:
     """The ssh command that a person types to see what keeps Corral from a host, or so."""
     data = host.data
     if host.name == "@local":
-        return " ".join(map(_typed, by_root(data, ["true"])))
+        return " ".join(map(typed, by_root(data, ["true"])))
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [
         word
@@ -60,7 +60,7 @@ def typed_command(host: Host) -> str:
     if data.get("ssh_strict_host_key_checking"):
         flags += ["-o", f"StrictHostKeyChecking={data['ssh_strict_host_key_checking']}"]
     user = f"{data['ssh_user']}@" if data.get("ssh_user") else ""
-    return " ".join(_typed(word) for word in ["ssh", *config, *flags, f"{user}{address_of(host)}"])
+    return " ".join(typed(word) for word in ["ssh", *config, *flags, f"{user}{address_of(host)}"])
 
 
 def address_of(host: Host) -> str:
@@ -68,7 +68,8 @@ def address_of(host: Host) -> str:
     return str(host.data.get("ssh_hostname") or host.name)
 
 
-def _typed(word: str) -> str:
+def typed(word: str) -> str:
+    """As a person types it in a shell."""
     # A shell puts the home folder in place of a bare tilde, as ssh itself does in an option.
     return word if re.fullmatch(r"[\w./:,@+=~-]+", word, re.ASCII) else shlex.quote(word)
 

@@ -9,11 +9,14 @@ import re
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.remote.ssh import address_of, typed_command
+from corral.remote.ssh import address_of, typed, typed_command
 
 _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _OFFENDING = re.compile(r"^Offending .*key in (.+):([0-9]+)\s*$", re.MULTILINE)
-_UNKNOWN = re.compile(r"^No \S+ host key is known for ", re.MULTILINE)
+# What known_hosts calls a host: an ssh_config_file may have another address for it.
+_NAMED = re.compile(r"^Host key for (\S+) has changed", re.MULTILINE)
+_UNKNOWN = re.compile(r"^No \S+ host key is known for (\S+)", re.MULTILINE)
+_WITH_PORT = re.compile(r"\[(.+)\]:([0-9]+)")
 _FINGERPRINT = re.compile(r"\bSHA256:[A-Za-z0-9+/=]+")
 
 
@@ -40,7 +43,7 @@ def _told(host: Host, said: str) -> tuple[str, str]:
     if _CHANGED in said:
         return _changed(host, said)
     if _UNKNOWN.search(said) or said.strip() == "Host key verification failed.":
-        return _unknown(host)
+        return _unknown(host, said)
     lines = [line.strip() for line in said.splitlines() if line.strip().strip("@")]
     return "; ".join(lines[-3:]) or "no reason given", f"{see_that_ssh_works(host)}, then ask again"
 
@@ -56,15 +59,17 @@ def _changed(host: Host, said: str) -> tuple[str, str]:
     )
     step = (
         "on its console, compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`; if it is "
-        f"the host, `ssh-keygen -f {file} -R {_entry(host)}`, then `{typed_command(host)}`"
+        f"the host, `ssh-keygen -f {file} -R {_entry(host, said)}`, then `{typed_command(host)}`"
     )
     return reason, step
 
 
-def _unknown(host: Host) -> tuple[str, str]:
+def _unknown(host: Host, said: str) -> tuple[str, str]:
     file = _known_hosts(host)
-    port = f"-p {host.data['ssh_port']} " if host.data.get("ssh_port") else ""
-    scan = f"`ssh-keyscan {port}{address_of(host)} >> {file}`"
+    named = _UNKNOWN.search(said)
+    with_port = _WITH_PORT.fullmatch(_name(host, named))
+    address, port = with_port.groups() if with_port else (_name(host, named), "")
+    scan = f"`ssh-keyscan {f'-p {port} ' if port else ''}{typed(address)} >> {file}`"
     return (
         f"its host key is not in {file}, and unknown ones are refused",
         f"{scan}, compare the fingerprints (`ssh-keygen -lf {file}`) with those on its console, "
@@ -76,7 +81,13 @@ def _known_hosts(host: Host) -> str:
     return str(host.data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")
 
 
-def _entry(host: Host) -> str:
-    port = host.data.get("ssh_port")
-    address = address_of(host)
-    return f"'[{address}]:{port}'" if port and str(port) != "22" else address
+def _entry(host: Host, said: str) -> str:
+    return typed(_name(host, _NAMED.search(said)))
+
+
+def _name(host: Host, found: re.Match[str] | None) -> str:
+    """As ssh said it, or else by the host's data."""
+    if found:
+        return found[1]
+    port, address = host.data.get("ssh_port"), address_of(host)
+    return f"[{address}]:{port}" if port and str(port) != "22" else address

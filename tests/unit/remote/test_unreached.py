@@ -85,6 +85,27 @@ def test_an_unknown_host_key_names_the_file_that_lacks_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "entry", "scanned"),
+    [
+        ("10.9.0.7", "10.9.0.7", "10.9.0.7"),
+        ("[10.9.0.7]:2201", "'[10.9.0.7]:2201'", "-p 2201 10.9.0.7"),
+        ("[fe80::7%e;x]:22", "'[fe80::7%e;x]:22'", "-p 22 'fe80::7%e;x'"),
+    ],
+)
+def test_where_ssh_knows_another_address_of_a_host_that_is_typed(
+    named: str, entry: str, scanned: str
+) -> None:
+    """As an ssh_config_file may say."""
+    described = host(CHAT, ssh_config_file="ssh_config")
+    error = unreached(described, CHANGED.replace("[10.0.0.7]:2222", named))
+    assert f"`ssh-keygen -f /k/hosts -R {entry}`, then `ssh -F ssh_config lab-1`" in error.next_step
+    error = unreached(described, UNKNOWN.replace("[10.0.0.7]:2222", named))
+    assert f"`ssh-keyscan {scanned} >> ~/.ssh/known_hosts`" in error.next_step
+    error = unreached(described, "Host key verification failed.\r\n")
+    assert "`ssh-keyscan lab-1 >> ~/.ssh/known_hosts`" in error.next_step
+
+
+@pytest.mark.parametrize(
     ("said", "reason"),
     [
         ("ssh: connect to host x port 22: Connection refused\r\n", "Connection refused"),
