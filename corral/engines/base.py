@@ -11,6 +11,7 @@ from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
 from corral.engines.benchmark import BenchWords, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
+from corral.engines.routes import Routes
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
@@ -64,6 +65,7 @@ class Engine(Protocol):
     + unit_needs: see UnitNeeds; + socket_name: of its unix socket
     + environment: variables of its server's unit, and no others
     + reads_gguf: whether corral.fit can count its memory from the headers of its model
+    + routes: what a gateway passes on to its server, and how it asks for its health
     + tells_speed: whether the gate can measure tokens/s by the server's own timings
     """
 
@@ -75,6 +77,7 @@ class Engine(Protocol):
     variables_win: bool
     unit_needs: UnitNeeds
     socket_name: str
+    routes: Routes
     environment: Mapping[str, str]
     reads_gguf: bool
     tells_speed: bool

@@ -11,6 +11,8 @@ from corral.catalog.profile import Profile
 from corral.engines.base import KvPair, MemoryRules, UnitNeeds
 from corral.engines.benchmark import BenchWords, Sample
 from corral.engines.flag_table import FlagTable
+from corral.engines.routes import CHAT_ROUTES, Routes
+from corral.plan.gateway import HealthCheck
 from corral.plan.placement import ResolvedPlacement
 
 # ruff: noqa: ARG002 - what an engine has of these, it says itself
@@ -25,6 +27,8 @@ class PlainEngine:
     variables_win = False
     unit_needs = UnitNeeds()
     socket_name = "server.sock"
+    # What is not decided is closed.
+    routes = Routes(open=CHAT_ROUTES, closed={}, health=HealthCheck(path="/health"))
     environment: Mapping[str, str] = {}  # noqa: RUF012
     reads_gguf = False
     tells_speed = False

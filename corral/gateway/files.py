@@ -12,7 +12,6 @@ from pydantic import Field
 from corral.inventory.hosts import Host
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool, at
-from corral.plan.gateway_routes import HEADERS
 from corral.schema import Frozen
 from corral.store.gateway_keys import certificate, client_keys, metrics_keys, upstream_keys
 from corral.templating import text_environment
@@ -23,6 +22,21 @@ CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
     "upstream",
     "metrics",
     "tls.pem",
+)
+# What the engines, or HTTP itself, need of a request; names in lower case. All else is dropped
+# before a request is passed on: llama.cpp resumes and replaces streams by X-Conversation-Id, both
+# engines take a key from X-Api-Key, and the next one to read a header of its own reads nothing.
+_HEADERS: tuple[str, ...] = (
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "user-agent",
 )
 # From here on a port needs no privilege, as Linux has it unless somebody changed it.
 _FREE_PORTS = 1024
@@ -93,7 +107,7 @@ def _texts(
         generation=generation,
         folder=folder,
         errors=_ERRORS,
-        headers=HEADERS,
+        headers=_HEADERS,
         error=_error,
         at=at,
         bind=lambda port: at(plan.address, port) + _tls(plan, folder),

@@ -5,10 +5,31 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from corral.plan.gateway_routes import CLOSED, OPEN, Route
+from pydantic import Field
+
 from corral.schema import Frozen
 
 FULL_WEIGHT = 100
+# Method and path, compared byte by byte: another case, `//`, `%2e` or a slash at the end is closed.
+Route = tuple[str, str]
+
+
+class HealthCheck(Frozen):
+    """How a gateway asks a server whether it is ready: GET, without a key, every few seconds.
+
+    + path: of a route that answers while all slots work
+    + answer: expression (PCRE) that the body of a server that is ready has in it, and no body of
+      one that loads; None where any answer with ``status`` will do
+    """
+
+    path: str = Field(pattern=r"^/[A-Za-z0-9/_.-]*$")
+    status: int = 200
+    answer: str | None = Field(default=None, pattern=r"^[^'\n\r]+$")
+
+    @property
+    def expected(self) -> str:
+        """As HAProxy's `http-check expect` takes it."""
+        return f"rstring '{self.answer}'" if self.answer else f"status {self.status}"
 
 
 class Member(Frozen):
@@ -29,6 +50,8 @@ class Pool(Frozen):
     """The servers of one alias, behind one port of the gateway.
 
     + name: the alias as HAProxy and file names can hold it
+    + open, closed: routes of its servers that clients reach, and those that they do not
+    + health: how the gateway asks its servers
     + left_out: instances with this alias that the gateway cannot reach, each with the reason
     """
 
@@ -36,34 +59,32 @@ class Pool(Frozen):
     name: str
     port: int
     members: tuple[Member, ...]
+    open: tuple[Route, ...]
+    closed: tuple[Route, ...]
+    health: HealthCheck
     left_out: tuple[str, ...] = ()
-
-
-class GatewayPlan(Frozen):
-    """All of one gateway but its secrets; ``folder`` holds its generations on the host.
-
-    + open, closed: routes of the engines that its clients reach, and those that they do not
-    """
-
-    folder: str
-    address: str
-    metrics_port: int | None
-    tls: bool
-    pools: tuple[Pool, ...]
-    open: tuple[Route, ...] = OPEN
-    closed: tuple[Route, ...] = tuple(CLOSED)
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """Every TCP port that it listens on."""
-        metrics = [self.metrics_port] if self.metrics_port else []
-        return (*(pool.port for pool in self.pools), *metrics)
 
     @property
     def open_paths(self) -> dict[str, list[str]]:
         """Method -> paths that are open to clients."""
         methods = dict.fromkeys(method for method, _ in self.open)
         return {name: [p for method, p in self.open if method == name] for name in methods}
+
+
+class GatewayPlan(Frozen):
+    """All of one gateway but its secrets; ``folder`` holds its generations on the host."""
+
+    folder: str
+    address: str
+    metrics_port: int | None
+    tls: bool
+    pools: tuple[Pool, ...]
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every TCP port that it listens on."""
+        metrics = [self.metrics_port] if self.metrics_port else []
+        return (*(pool.port for pool in self.pools), *metrics)
 
     @property
     def member_hosts(self) -> frozenset[str]:

@@ -5,23 +5,32 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
+from corral.catalog.entries import EngineKind
 from corral.errors import CorralError
 from corral.inventory.gateway import AliasSpec, GatewaySpec, is_loopback, is_numeric
 from corral.inventory.hosts import Host, InstanceSpec
 from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, Member, Pool, at, server_name
+from corral.planning.pool_routes import closed_routes, health_check, open_routes
 from corral.schema import Frozen, did_you_mean
+
+
+class Served(Frozen):
+    """What an instance serves: its name in the API, and the kind of its engine."""
+
+    alias: str
+    kind: EngineKind
 
 
 class Known(Frozen):
     """What is known of an inventory when its gateways are planned.
 
-    + hosts: that can be read; + aliases: of each of their instances, by ``host/instance``
+    + hosts: that can be read; + served: by each of their instances, by ``host/instance``
     + partial: other hosts cannot be read: then nobody behind an alias is no mistake, and what
       comes of it tells who is behind a gateway, but not what it shall be
     """
 
     hosts: tuple[Host, ...]
-    aliases: Mapping[str, str]
+    served: Mapping[str, Served]
     partial: bool = False
 
 
@@ -46,7 +55,7 @@ def gateway_plan(gateway: Host, known: Known, *, folder: str) -> GatewayPlan | N
 
 def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | None:
     """The servers of one alias; None where nobody is known of an inventory that is read in part."""
-    found = [pair for pair in _instances(known.hosts) if known.aliases[_name(*pair)] == alias]
+    found = [pair for pair in _instances(known.hosts) if known.served[_name(*pair)].alias == alias]
     members, left_out = [], []
     for host, instance in found:
         name = _name(host, instance)
@@ -62,7 +71,7 @@ def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | 
     if not found:
         raise CorralError(
             where,
-            f"no instance has this alias{did_you_mean(alias, set(known.aliases.values()))}",
+            f"no instance has this alias{did_you_mean(alias, _aliases(known))}",
             "name the model, or the profile's alias, of an instance",
         )
     if not members:
@@ -70,13 +79,22 @@ def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | 
         raise CorralError(where, what, 'give them an "address" on the network')
     if not known.partial:
         _refuse_weights(wanted, members, where)
+    kinds = {member.name: known.served[member.name].kind for member in members}
+    opened = open_routes(list(kinds.values()))
     return Pool(
         alias=alias,
         name=server_name(alias),
         port=wanted.port,
         members=tuple(members),
+        open=opened,
+        closed=closed_routes(opened),
+        health=health_check(kinds, where),
         left_out=tuple(left_out),
     )
+
+
+def _aliases(known: Known) -> set[str]:
+    return {served.alias for served in known.served.values()}
 
 
 def _instances(hosts: Sequence[Host]) -> Iterator[tuple[Host, InstanceSpec]]:

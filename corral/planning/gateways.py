@@ -9,19 +9,21 @@ from corral.inventory.hosts import Host
 from corral.lock.lock_file import resolve_instance
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
-from corral.planning.gateway import Known, gateway_plan
+from corral.planning.gateway import Known, Served, gateway_plan
 from corral.store.api_keys import KeyFile, stored_keys
 from corral.store.gateway_keys import names, upstream_keys, upstream_name
 
 
-def aliases(hosts: Sequence[Host], catalog: Catalog) -> dict[str, str]:
-    """``host/instance`` -> its name in the API. Raises CorralError."""
+def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
+    """``host/instance`` -> what it serves. Raises CorralError."""
     found = {}
     for host in hosts:
         for spec in host.spec.instances:
             where = f"{host.name}/{spec.name}"
-            _, model, _ = resolve_instance(spec, catalog, where=where)
-            found[where] = catalog.profile(spec.profile, where=where).alias or model
+            engine, model, _ = resolve_instance(spec, catalog, where=where)
+            alias = catalog.profile(spec.profile, where=where).alias or model
+            kind = catalog.engine(engine, where=where).kind
+            found[where] = Served(alias=alias, kind=kind)
     return found
 
 
@@ -32,7 +34,7 @@ def gateways(hosts: Sequence[Host], catalog: Catalog, paths: HostPaths) -> dict[
     """
     if not any(host.spec.gateway for host in hosts):
         return {}
-    known = Known(hosts=tuple(hosts), aliases=aliases(hosts, catalog))
+    known = Known(hosts=tuple(hosts), served=served(hosts, catalog))
     plans = {h.name: gateway_plan(h, known, folder=paths.gateway) for h in hosts}
     return {name: plan for name, plan in plans.items() if plan}
 

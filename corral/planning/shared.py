@@ -15,8 +15,8 @@ from corral.inventory.hosts import Host
 from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
 from corral.planning.builders import builds
-from corral.planning.gateway import Known, gateway_plan
-from corral.planning.gateways import aliases
+from corral.planning.gateway import Known, Served, gateway_plan
+from corral.planning.gateways import served
 from corral.planning.planner import Planner
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Shared:
     @property
     def unread(self) -> Mistakes:
         """Hosts of which it is not known which aliases they serve."""
-        return self._aliases[1]
+        return self._served[1]
 
     def gateway(self, host: Host) -> GatewayPlan | None:
         """What a host serves for others. Raises CorralError where not all of them can be read."""
@@ -101,8 +101,9 @@ class Shared:
         Raises CorralError where one that may be in front of them cannot be read: the host would
         take its key away from it.
         """
-        named = {self._aliases[0].get(host.name, {}).get(f"{host.name}/{spec.name}")
-                 for spec in host.spec.instances}  # fmt: skip
+        mine = self._served[0].get(host.name, {})
+        found = [mine.get(f"{host.name}/{spec.name}") for spec in host.spec.instances]
+        named = {one and one.alias for one in found}
         for gateway in self._hosts:
             mistake = self._gateways[1].get(gateway.name)
             spec = gateway.spec.gateway
@@ -112,9 +113,9 @@ class Shared:
         return self.gateways
 
     @cached_property
-    def _aliases(self) -> tuple[dict[str, dict[str, str]], Mistakes]:
-        def of(host: Host) -> dict[str, str]:
-            return aliases([host], self._planner.catalog)
+    def _served(self) -> tuple[dict[str, dict[str, Served]], Mistakes]:
+        def of(host: Host) -> dict[str, Served]:
+            return served([host], self._planner.catalog)
 
         found, mistakes = _each(self._hosts, of, self.mistakes)
         # Also of hosts whose very name cannot be used.
@@ -129,10 +130,10 @@ class Shared:
         """Plans, and mistakes of gateways themselves, by host."""
         if not any(map(self._is_gateway, self._hosts)):
             return {}, {}
-        found, unread = self._aliases
+        found, unread = self._served
         known = Known(
             hosts=tuple(host for host in self._hosts if host.name in found),
-            aliases={name: alias for named in found.values() for name, alias in named.items()},
+            served={name: one for named in found.values() for name, one in named.items()},
             partial=bool(unread),
         )
 

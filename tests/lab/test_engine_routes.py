@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.plan.gateway_routes import CLOSED, OPEN
+from corral.engines.llama.routes import CLOSED, OPEN
 from lab import engine_source
 from lab.engine_source import SOURCES
 from lab.layout import Layout
@@ -57,7 +57,7 @@ def test_each_route_of_an_engine_is_decided(sources: Path, engine: str) -> None:
     found = routes(sources, engine)
     assert len(found) > 30, "the sources register them as they did"
     new = sorted(found - DECIDED)
-    assert not new, "closed to clients until corral/plan/gateway_routes.py says open, or why not"
+    assert not new, "closed to clients until corral/engines/llama/routes.py says open, or why not"
 
 
 def test_no_route_is_decided_that_no_engine_has(sources: Path) -> None:

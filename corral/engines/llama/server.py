@@ -10,6 +10,7 @@ from corral.catalog.profile import Profile
 from corral.engines.base import KvPair
 from corral.engines.benchmark import Case, Sample
 from corral.engines.flag_table import Problem, Settings
+from corral.engines.llama.routes import ROUTES
 from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
 from corral.engines.plain import PlainEngine
 from corral.plan.instance import Endpoint
@@ -35,6 +36,7 @@ class LlamaServer(PlainEngine):
     program = "llama-server"
     perplexity_program: str | None = "llama-perplexity"
     socket_name = "llama.sock"
+    routes = ROUTES
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
     reads_gguf = True
     tells_speed = True

@@ -122,7 +122,7 @@ def routes(plan, pool):
 
     Those that change a server are asked only where those that read are closed.
     """
-    key, asked = client_key(plan, pool), [*ODD, *sorted(map(tuple, plan["closed"]))]
+    key, asked = client_key(plan, pool), [*ODD, *sorted(map(tuple, pool["closed"]))]
     for reading in (True, False):
         some = [route for route in asked if (route[0] == "GET") is reading]
         reached = [route for route in some if not is_closed(*request(plan, pool, *route, key))]

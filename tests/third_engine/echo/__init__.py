@@ -9,6 +9,8 @@ from corral.catalog.profile import Profile
 from corral.engines.base import UnitNeeds
 from corral.engines.flag_table import Flag, FlagTable, Problem, Settings
 from corral.engines.plain import PlainEngine
+from corral.engines.routes import CHAT_ROUTES, Routes
+from corral.plan.gateway import HealthCheck
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
@@ -40,6 +42,11 @@ class Echo(PlainEngine):
         restart="always", stop_seconds=20, open_files=4096,
         system_calls=("sched_setscheduler",), address_families=("AF_NETLINK",),
     )  # fmt: skip
+    routes = Routes(
+        open=CHAT_ROUTES,
+        closed={("GET", "/health"): "of one server", ("GET", "/metrics"): "tells its load"},
+        health=HealthCheck(path="/health", answer='"status": "ok"'),
+    )
     environment: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1"}
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from corral.engines.routes import CHAT_ROUTES
 from corral.errors import CorralError
 from corral.gateway import control
 from corral.gateway.control import Drained, ServerState
 from corral.gateway.moves import Place
-from corral.plan.gateway import GatewayPlan, Member, Pool
+from corral.plan.gateway import GatewayPlan, HealthCheck, Member, Pool
 from corral.plan.instance import InstancePlan
 from corral.planning.fleet import plan_fleet
 from corral.planning.gateways import pools
@@ -72,7 +73,10 @@ class Gates:
             Member(name=f"{h}/chat", server=f"{h}_chat", address=h, port=1, weight=w)
             for h, w in (("a", 100), ("b", 100), ("c", 0))
         )
-        pool = Pool(alias="small", name="small", port=80, members=members)
+        pool = Pool(
+            alias="small", name="small", port=80, members=members, open=CHAT_ROUTES, closed=(),
+            health=HealthCheck(path="/health"),
+        )  # fmt: skip
         gateway = GatewayPlan(
             folder="/f", address="::", metrics_port=None, tls=False, pools=(pool,)
         )

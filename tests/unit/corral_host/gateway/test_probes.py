@@ -41,8 +41,8 @@ def gateway(folder: Path, answers: dict[str, tuple[int, bytes]]) -> Iterator[tup
     (folder / "current/clients-small").write_text("a-client\nanother\n")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        pool = {"name": "small", "alias": "small", "port": server.server_port}
-        plan = {"folder": str(folder), "address": "0.0.0.0", "tls": False, "closed": CLOSED}
+        pool = {"name": "small", "alias": "small", "port": server.server_port, "closed": CLOSED}
+        plan = {"folder": str(folder), "address": "0.0.0.0", "tls": False}
         try:
             yield (plan, pool), asked
         finally:

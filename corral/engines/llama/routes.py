@@ -1,4 +1,4 @@
-"""Which routes of the engines a gateway opens to its clients: each one is decided here.
+"""Which routes of llama-servers a gateway opens to its clients: each one is decided here.
 
 The routes are those of the pinned sources (llama.cpp: tools/server/server.cpp; ik_llama.cpp:
 examples/server/server.cpp). What stands in neither list is closed, so that a new route upstream
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Method and path, compared byte by byte: another case, `//`, `%2e` or a slash at the end is closed.
-Route = tuple[str, str]
+from corral.engines.routes import Routes
+from corral.plan.gateway import HealthCheck, Route
 
 # Each of them answers from its own request alone, and costs what a completion costs.
 OPEN: tuple[Route, ...] = (
@@ -105,18 +105,8 @@ CLOSED: Mapping[Route, str] = {
     ("POST", "/tools"): _REACHES_OUT,
 }
 
-# What the engines, or HTTP itself, need of a request; names in lower case. All else is dropped
-# before a request is passed on: llama.cpp resumes and replaces streams by X-Conversation-Id, both
-# engines take a key from X-Api-Key, and the next one to read a header of its own reads nothing.
-HEADERS: tuple[str, ...] = (
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "transfer-encoding",
-    "user-agent",
-)
+# llama.cpp answers on this path, ik_llama.cpp has no such route; both say neither while they load,
+# and neither waits for a prompt before it answers.
+HEALTH = HealthCheck(path="/v1/health", answer='"status":"ok"|"File Not Found"')
+
+ROUTES = Routes(open=OPEN, closed=CLOSED, health=HEALTH)

@@ -1,0 +1,26 @@
+"""What a gateway may pass on to an engine's servers, and how it asks whether one is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from corral.plan.gateway import HealthCheck, Route
+
+# The least that a server of the OpenAI API offers its clients.
+CHAT_ROUTES: tuple[Route, ...] = (("GET", "/v1/models"), ("POST", "/v1/chat/completions"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """All routes that an engine's server has, each decided.
+
+    + open: for clients; each answers from its own request alone
+    + closed: route -> why it is not for clients, which `corral verify` asks for
+    + health: how a gateway asks a server, see HealthCheck
+    What stands in neither is closed, and nobody asks for it.
+    """
+
+    open: tuple[Route, ...]
+    closed: Mapping[Route, str]
+    health: HealthCheck
