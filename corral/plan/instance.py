@@ -74,6 +74,7 @@ class InstancePlan(Frozen):
     + locks_memory: the unit may lock them there
     + drafts_tokens: what drafts tokens has KV cache and compute buffers of its own
     + settings: what its profile said, so that it can be measured whatever that says by now
+    + stop_seconds: after them a server that is to stop is killed
 
     Of these, plans of versions before they were part of a plan have none: "" or the default.
     """
@@ -116,6 +117,7 @@ class InstancePlan(Frozen):
     locks_memory: bool = False
     drafts_tokens: bool = False
     ready_timeout_seconds: int
+    stop_seconds: int = 60
     gate: GatePlan = GatePlan()
     reference_text: str | None = None
     activation: ActivationPlan = ActivationPlan()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.catalog.profile import Profile
-from corral.engines import engine_module
+from corral.engines import engine_module, kinds
 from corral.errors import CorralError
 from corral.fit.host import Placed
 from corral.inventory.hosts import InstanceSpec
@@ -103,7 +103,13 @@ class InstancePlanner(Frozen):
             locks_memory=values.locks_memory,
             drafts_tokens=bool(profile.mtp_draft_tokens),
             ready_timeout_seconds=ready,
-            activation=limited(_activation(asked.spec, spare), ready_seconds=ready, gate=gate),
+            stop_seconds=engine_module(asked.kind).unit_needs.stop_seconds,
+            activation=limited(
+                _activation(asked.spec, spare),
+                ready_seconds=ready,
+                stop_seconds=_longest_stop_seconds(),
+                gate=gate,
+            ),
             gate=gate,
             reference_text=asked.reference,
         )
@@ -230,6 +236,11 @@ def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:
         drain_seconds=spec.drain_seconds,
         confirm_seconds=spec.confirm_seconds,
     )
+
+
+def _longest_stop_seconds() -> int:
+    """Of all engines: what served before, and is stopped first, may be another one."""
+    return max(engine_module(kind).unit_needs.stop_seconds for kind in kinds())
 
 
 def _ready_seconds(profile: Profile, shards: Sequence[ShardPlan]) -> int:

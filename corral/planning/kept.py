@@ -61,7 +61,12 @@ def _instance(name: str, document: Mapping[str, Any]) -> InstancePlan:
     if found.activation.limit_seconds:
         return found
     # Kept by a version that decided it twice, on the host and here.
-    limits = limited(found.activation, ready_seconds=found.ready_timeout_seconds, gate=found.gate)
+    limits = limited(
+        found.activation,
+        ready_seconds=found.ready_timeout_seconds,
+        stop_seconds=found.stop_seconds,
+        gate=found.gate,
+    )
     return found.model_copy(update={"activation": limits})
 
 

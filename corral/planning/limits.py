@@ -18,16 +18,19 @@ _READING_SECONDS = 1800
 _OBSTACLE_SECONDS = 300
 # Commands of systemd, writing things down.
 _MARGIN_SECONDS = 60
-# Of servers: the new one and, if it fails, the old one; side by side the new one twice.
+# Of servers, each with a stop: in place the new one and, if it fails, the old one; side by side the
+# new one twice.
 _STARTS, _STARTS_SIDE_BY_SIDE = 2, 3
 
 
-def limited(plan: ActivationPlan, *, ready_seconds: int, gate: GatePlan) -> ActivationPlan:
+def limited(
+    plan: ActivationPlan, *, ready_seconds: int, stop_seconds: int, gate: GatePlan
+) -> ActivationPlan:
     """The same with its limits: longer than all that an activation and its revert may take.
 
-    + ready_seconds: for one start of the server
+    + ready_seconds, stop_seconds: for one start and one stop of a server, new or old
     """
-    each = ready_seconds + _gate_seconds(gate, ready_seconds)
+    each = ready_seconds + stop_seconds + _gate_seconds(gate, ready_seconds)
     waits = 2 * plan.drain_seconds + plan.confirm_seconds + _OBSTACLE_SECONDS + _MARGIN_SECONDS
     limits = {
         "limit_seconds": _STARTS * each + waits,

@@ -167,6 +167,8 @@ def test_it_is_exported_with_its_own_flags(made: Path, form: str) -> None:
     text = FORMS[form](subject, ROOT / "templates")
     assert ("ECHO_CONTEXT=1024" if form == "env" else "--context") in text
     assert "LLAMA" not in text.replace("LLAMA_ARG_* would", "")
+    # Twenty seconds, as its unit has it.
+    assert form != "compose" or "    stop_grace_period: 20s\n" in text
 
 
 def test_its_lock_entry_needs_nobody_to_be_asked(

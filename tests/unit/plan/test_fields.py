@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from corral.engines import engine_module
+from corral.engines.base import UnitNeeds
 from corral.planning import limits
 from corral.planning.kept import kept_plan
 from tests.samples import CHAT, GPU, SOCKET, host, planner
@@ -92,6 +94,31 @@ def test_the_limit_is_longer_than_all_that_may_take_long() -> None:
     slow = document(soak_seconds=100)["activation"]
     assert slow["limit_seconds"] - switch["limit_seconds"] == 2 * 100
     assert slow["side_by_side_limit_seconds"] - switch["side_by_side_limit_seconds"] == 3 * 100
+
+
+@pytest.mark.parametrize("slow", ["llama.cpp", "ik_llama.cpp"])
+def test_a_server_of_any_engine_has_its_time_to_stop(
+    slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What served before, and is stopped first, may be of another engine than what is planned."""
+    before = document()
+    needs = UnitNeeds(stop_seconds=60 + 300)
+    monkeypatch.setattr(engine_module(slow), "unit_needs", needs)
+    after = document()
+    assert before["stop_seconds"] == 60
+    assert after["stop_seconds"] == (360 if slow == after["kind"] else 60)
+    for key, stops in (("limit_seconds", 2), ("side_by_side_limit_seconds", 3)):
+        assert after["activation"][key] - before["activation"][key] == stops * 300
+    assert before["activation"]["limit_seconds"] > 2 * (before["ready_timeout_seconds"] + 60)
+
+
+def test_the_limit_of_a_kept_plan_counts_its_own_stop() -> None:
+    def limit(**kept: Any) -> int:
+        (found,) = kept_plan(host(CHAT), {"chat": kept}).instances
+        return found.activation.limit_seconds
+
+    assert limit() == limit(stop_seconds=60)
+    assert limit(stop_seconds=90) - limit() == 2 * 30
 
 
 def test_a_kept_plan_of_before_has_the_limit_that_it_would_have_now() -> None:
