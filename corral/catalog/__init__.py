@@ -1,1 +1,1 @@
-"""What can be served, and how: engines, models, profiles and drivers, one TOML file each."""
+"""The catalog: engines, models, profiles, GPUs and drivers, one TOML file each."""

@@ -1,4 +1,4 @@
-"""Where a distribution's NVIDIA driver and CUDA toolkit come from, and in which versions."""
+"""Sources and pinned versions of a distribution's NVIDIA driver and CUDA toolkit."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from pydantic import Field, model_validator
 
 from corral.schema import Frozen
 
-# What Corral writes on a GPU host, beside packages.
+# Files that Corral writes on a GPU host, beside packages.
 SOURCES_FILE = "/etc/apt/sources.list.d/corral-nvidia.sources"
-# apt reads a keyring by the end of its name: .asc is armored (what the host helper writes there),
-# .gpg is binary, and it passes over any other.
+# apt reads a keyring by its suffix: .asc is armored (the host helper writes that), .gpg is binary,
+# and apt ignores any other.
 KEYRING_FILE = "/etc/apt/keyrings/corral-nvidia.asc"
 PREFERENCES_FILE = "/etc/apt/preferences.d/corral-nvidia"
-# After 50unattended-upgrades, to whose list it adds.
+# After 50unattended-upgrades, whose list it extends.
 UPGRADES_FILE = "/etc/apt/apt.conf.d/51corral-nvidia"
 MODULES_FILE = "/etc/modules-load.d/corral-nvidia.conf"
 FILES = (SOURCES_FILE, PREFERENCES_FILE, UPGRADES_FILE, MODULES_FILE)
 
 
-# One word of a deb822 file: it brings no line of its own there.
-Word = Annotated[str, Field(pattern=r"^\S+$")]
+# A value of a deb822 file without whitespace: it cannot add a line of its own.
+Deb822Value = Annotated[str, Field(pattern=r"^\S+$")]
 
 
 class AptSource(Frozen):
-    """A package repository beside those that the host has."""
+    """A package repository that is added to those of the host."""
 
     uri: str = Field(pattern=r"^https?://\S+$", description="where apt fetches from")
-    suite: Word = Field(default="/", description='"/" for a repository without suites')
-    components: tuple[Word, ...] = Field(
+    suite: Deb822Value = Field(default="/", description='"/" for a repository without suites')
+    components: tuple[Deb822Value, ...] = Field(
         default=(), description="none for a repository without suites"
     )
     keyring: str | None = Field(
         default=None,
         pattern=r"^/\S+\.(asc|gpg)$",
-        description="on the host, from the distribution",
+        description="keyring file of the distribution, on the host",
     )
     key_url: str | None = Field(
         default=None,
         pattern=r"^https?://\S+$",
-        description="where the repository's signing key is fetched",
+        description="URL of the repository's signing key",
     )
     key_fingerprint: str | None = Field(
         default=None,
         pattern="^[0-9A-F]{40}$",
-        description="of that key, 40 hex digits, as its publisher tells it",
+        description="fingerprint of that key, 40 hex digits, as its publisher states it",
     )
 
     @model_validator(mode="after")
@@ -53,29 +53,35 @@ class AptSource(Frozen):
         fetched = bool(self.key_url) and bool(self.key_fingerprint)
         if fetched == bool(self.keyring):
             raise ValueError(
-                "name either keyring, or key_url with key_fingerprint (its publisher tells it)"
+                "name either keyring, or key_url with key_fingerprint (its publisher states it)"
             )
         return self
 
 
 class PinnedPackages(Frozen):
-    """Packages in a pinned version: exact, or a branch such as 580.*"""
+    """Packages at a pinned version: exact, or a branch such as 580.*"""
 
     version: str = Field(
         pattern=r"^[0-9][0-9A-Za-z_.:+~*-]*$",
-        description="as apt pins it: whole, or with a * at its end",
+        description="as apt pins it: a full version, or a prefix with *",
     )
-    packages: tuple[str, ...] = Field(min_length=1, description="names that are installed")
-    pins: tuple[str, ...] = Field(default=(), description="more of apt_preferences(5)'s Package:")
+    packages: tuple[str, ...] = Field(min_length=1, description="packages to install")
+    pins: tuple[str, ...] = Field(
+        default=(), description="more packages to pin: Package: of apt_preferences(5)"
+    )
 
 
 class DriverSource(Frozen):
-    """One distribution. File: catalog/drivers/<id>-<version>.toml, as /etc/os-release says."""
+    """One distribution. File: catalog/drivers/<ID>-<VERSION_ID>.toml, after /etc/os-release."""
 
-    source: AptSource | None = Field(default=None, description="unset: what the host has")
+    source: AptSource | None = Field(
+        default=None, description="package repository; the host's own if unset"
+    )
     driver: PinnedPackages = Field(description="packages of the driver")
     toolkit: PinnedPackages = Field(description="packages of the CUDA toolkit")
-    toolkit_release: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="what its nvcc says")
+    toolkit_release: str = Field(
+        pattern=r"^[0-9]+\.[0-9]+$", description="release that its nvcc reports"
+    )
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -84,14 +90,14 @@ class DriverSource(Frozen):
 
 
 class EngineNeeds(Frozen):
-    """The least that a planned release asks of the driver."""
+    """The minimum driver version of a planned release."""
 
     release: str
     minimum_driver: str = "0"
 
 
 class GpuSetup(Frozen):
-    """What planning decides about drivers: all but the distribution, which only the host tells."""
+    """The planned drivers of a host, for every distribution: only the host knows which it is."""
 
     sources: dict[str, DriverSource]
     toolkit: str | None

@@ -1,6 +1,6 @@
-"""The catalog: engines, models, profiles and more, one TOML file each. Adding one is adding a file.
+"""The catalog: engines, models, profiles and more. To add one, add a TOML file.
 
-Chat templates, patches and reference texts stand beside them as they are: catalog/chat-templates/,
+Chat templates, patches and reference texts are plain files: catalog/chat-templates/,
 catalog/patches/, catalog/references/.
 """
 
@@ -24,28 +24,28 @@ from corral.names import FileName, GitReference, GitUrl, Repository, safe_file_n
 from corral.schema import Frozen, did_you_mean, parse
 
 EngineKind = str
-"""A folder of corral/engines/, by the name that its engine has there."""
+"""The name that an engine registers in corral/engines/."""
 
 
 class Wheel(Frozen):
-    """One file of a Python environment."""
+    """One wheel of a Python environment."""
 
-    file: FileName = Field(description="its name in that folder")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the whole file")
-    size_bytes: int = Field(gt=0, lt=2**40, description="of the whole file")
+    file: FileName = Field(description="file name in the folder of `url`")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the file")
+    size_bytes: int = Field(gt=0, lt=2**40, description="size of the file")
 
 
 class PythonEnvironment(Frozen):
-    """A release that is a Python environment: the host's interpreter and wheels, each pinned."""
+    """A release that is a Python environment: the host's interpreter and pinned wheels."""
 
     url: str = Field(
-        pattern=r"^(https?|file)://[^\s?#]+$", description="folder in which hosts find the wheels"
+        pattern=r"^(https?|file)://[^\s?#]+$", description="folder that hosts fetch the wheels from"
     )
-    wheels: tuple[Wheel, ...] = Field(min_length=1, description="all that is unpacked there")
+    wheels: tuple[Wheel, ...] = Field(min_length=1, description="all wheels of the environment")
 
     @property
     def sha256(self) -> str:
-        """Of all that decides the bytes; where they are fetched from does not."""
+        """Digest of everything that decides the installed bytes, so not of ``url``."""
         text = json.dumps([[wheel.file, wheel.sha256] for wheel in self.wheels])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -53,14 +53,14 @@ class PythonEnvironment(Frozen):
 class Engine(Frozen):
     """A server program. File: catalog/engines/<name>.toml.
 
-    Either built from a pinned commit, or a Python environment: ``python``.
+    Either built from a pinned commit, or installed as a Python environment (``python``).
     """
 
-    kind: EngineKind = Field(description="which engine of Corral's it is")
+    kind: EngineKind = Field(description="engine of Corral that serves it")
     python: PythonEnvironment | None = Field(
-        default=None, description="instead of a build: what follows, up to targets, is then unset"
+        default=None, description="instead of a build; the keys of a build are then unset"
     )
-    repository: GitUrl = Field(default="", description="git URL that production clones")
+    repository: GitUrl = Field(default="", description="git URL that hosts clone")
     commit: GitReference = Field(
         default="", description="40 hex digits, or a tag or branch that `corral lock` resolves"
     )
@@ -68,39 +68,41 @@ class Engine(Frozen):
         default_factory=dict, description="-D options of every build"
     )
     cmake_options_cuda: dict[str, str] = Field(
-        default_factory=dict, description="more of them for CUDA"
+        default_factory=dict, description="more -D options of builds for CUDA"
     )
     patches: tuple[str, ...] = Field(default=(), description="files of catalog/patches/, in order")
-    targets: tuple[str, ...] = Field(
-        default=(), description="cmake targets that are built and installed"
+    targets: tuple[str, ...] = Field(default=(), description="cmake targets to build and install")
+    minimum_driver: str = Field(
+        default="0", description="minimum NVIDIA driver of a build for CUDA"
     )
-    minimum_driver: str = Field(default="0", description="NVIDIA's, of a build for CUDA")
-    minimum_toolkit: str = Field(default="0", description="CUDA's, of a build for CUDA")
+    minimum_toolkit: str = Field(
+        default="0", description="minimum CUDA toolkit of a build for CUDA"
+    )
 
     @property
     def pinned(self) -> str:
-        """What the lock file is for: a commit as the catalog names it, or the wheels' digest."""
+        """What the lock file must match: the catalog's commit, or the digest of the wheels."""
         return self.python.sha256 if self.python else self.commit
 
     @model_validator(mode="after")
-    def _one_way(self) -> Engine:
-        of_build = ("repository", "commit", "targets")
-        missing = [key for key in of_build if not getattr(self, key)]
-        extra = [*of_build, "cmake_options", "cmake_options_cuda", "patches"]
+    def _build_or_python(self) -> Engine:
+        required = ("repository", "commit", "targets")
+        missing = [key for key in required if not getattr(self, key)]
+        build_keys = [*required, "cmake_options", "cmake_options_cuda", "patches"]
         if self.python is None and missing:
             raise ValueError("; ".join(f'key "{key}" is missing' for key in missing))
-        if self.python and (given := [key for key in extra if getattr(self, key)]):
-            raise ValueError(f"{', '.join(given)}: a Python environment is not built")
+        if self.python and (unused := [key for key in build_keys if getattr(self, key)]):
+            raise ValueError(f"{', '.join(unused)}: a Python environment is not built")
         return self
 
 
 class Platform(Frozen):
-    """A distribution's tools that decide a build's bytes. File: catalog/platforms/<id>-<n>.toml.
+    """The tools of a distribution that decide the bytes of a build.
 
-    The name is what /etc/os-release says: ID-VERSION_ID.
+    File: catalog/platforms/<ID>-<VERSION_ID>.toml, after /etc/os-release.
     """
 
-    compiler: str = Field(pattern=r"^[0-9]+$", description="major version of its c++")
+    compiler: str = Field(pattern=r"^[0-9]+$", description="major version of its C++ compiler")
     c_library: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="version of its C library")
 
 
@@ -112,13 +114,13 @@ class Quant(Frozen):
 
     files: str = Field(description='such as "UD-Q4_K_XL/*.gguf"')
     config: tuple[str, ...] = Field(
-        default=(), description="patterns of small files that an engine reads beside the weights"
+        default=(), description="patterns of small files that the engine reads beside the weights"
     )
-    engine: EngineKind | None = Field(default=None, description="the only kind that can read it")
+    engine: EngineKind | None = Field(default=None, description="only kind that can read it")
 
     @property
     def patterns(self) -> str:
-        """All of them, as the lock file notes what it was asked for."""
+        """All patterns, as the lock file records them."""
         return " ".join((self.files, *self.config))
 
 
@@ -127,27 +129,33 @@ class Model(Frozen):
 
     repo: Repository = Field(description="organisation/name on the hub")
     revision: GitReference = Field(default="main", description="branch, tag or commit to lock")
-    gated: bool = Field(default=False, description="the hub gives it to known users only")
-    train_context_tokens: int = Field(gt=0, description="the longest context it was trained with")
-    quants: dict[str, Quant] = Field(min_length=1, description="by name: files that are one model")
+    gated: bool = Field(
+        default=False, description="the hub serves it to users with granted access only"
+    )
+    train_context_tokens: int = Field(gt=0, description="longest context it was trained with")
+    quants: dict[str, Quant] = Field(min_length=1, description="quant name -> its files")
 
     def needs_token(self, hub_url: str) -> bool:
-        """Whether a hub is sent the operator's token: the one that gave it, for gated models."""
+        """Whether to send the operator's token: for gated models, to the hub that issued it."""
         return self.gated and hub_url.rstrip("/") == HUGGING_FACE
 
 
 class Gpu(Frozen):
-    """A kind of GPU, to be planned for without one at hand. File: catalog/gpus/<name>.toml."""
+    """A GPU model, for plans without a GPU at hand. File: catalog/gpus/<name>.toml."""
 
-    names: tuple[str, ...] = Field(min_length=1, description="patterns of nvidia-smi's names")
-    short_names: tuple[str, ...] = Field(min_length=1, description='what people type: "A100 40GB"')
+    names: tuple[str, ...] = Field(
+        min_length=1, description="patterns of the names that nvidia-smi reports"
+    )
+    short_names: tuple[str, ...] = Field(
+        min_length=1, description='names to type, such as "A100 40GB"'
+    )
     memory_mib: int = Field(gt=0, description="memory.total of nvidia-smi")
     compute_capability: str = Field(
         pattern=r"^[0-9]+\.[0-9]$", description='such as "8.0" for an A100'
     )
 
     def is_called(self, name: str) -> bool:
-        """Whether ``name`` is one of its names; case and spaces do not count."""
+        """Whether ``name`` is one of its names; case and spaces are ignored."""
         typed = _folded(name)
         short = any(typed == _folded(short) for short in self.short_names)
         return short or any(fnmatchcase(typed, _folded(pattern)) for pattern in self.names)
@@ -156,7 +164,7 @@ class Gpu(Frozen):
 class Catalog(Frozen):
     """Everything under catalog/, by name (the file's name without .toml).
 
-    + broken: ``profile NAME`` and the like -> the mistake in its file, where those were let pass
+    + broken: ``profile NAME`` and the like -> the mistake in its file (tolerant reading only)
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -185,7 +193,7 @@ class Catalog(Frozen):
         return _pick("profile", self, self.profiles, name, where)
 
     def gpu(self, name: str, *, where: str) -> Gpu:
-        """The GPU that nvidia-smi or a person calls ``name``. Raises CorralError."""
+        """The GPU with a full or short name ``name``. Raises CorralError."""
         for gpu in self.gpus.values():
             if gpu.is_called(name):
                 return gpu
@@ -206,14 +214,15 @@ class Catalog(Frozen):
         return _pick_text("patch", "patches", self.patches, file, where)
 
     def reference(self, file: str, *, where: str) -> str:
-        """A text to measure perplexity on. Raises CorralError."""
+        """The text of a perplexity reference. Raises CorralError."""
         return _pick_text("reference", "references", self.references, file, where)
 
 
 def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
     """Read every file of the catalog. Raises CorralError naming file and key.
 
-    + tolerant: a mistake in an engine, a model, a profile or a platform is one of those that use it
+    + tolerant: a mistake in an entry of engines, models, profiles or platforms is raised only for
+      those that use it
     """
     broken: dict[str, CorralError] | None = {} if tolerant else None
     return Catalog(
@@ -236,42 +245,42 @@ T = TypeVar("T", bound=Frozen)
 def _load(
     folder: Path, schema: type[T], broken: dict[str, CorralError] | None = None
 ) -> dict[str, T]:
-    """Files by name; mistakes go into ``broken``, or are raised where there is none."""
-    found = {}
+    """Entries by name; mistakes are collected in ``broken``, or raised where it is None."""
+    entries = {}
     for path in _files(folder, "*.toml"):
         try:
-            found[path.stem] = _read(path, schema)
+            entries[path.stem] = _read(path, schema)
         except CorralError as error:
             if broken is None:
                 raise
             broken[f"{schema.__name__.lower()} {path.stem}"] = error
-    return found
+    return entries
 
 
 def _texts(folder: Path, pattern: str) -> dict[str, str]:
-    """Files of the folder itself; a link out of it would take any file here to every host."""
-    found = _files(folder, pattern)
-    for path in found:
+    """Texts of the folder; a link out of it is refused: it could copy any file to every host."""
+    paths = _files(folder, pattern)
+    for path in paths:
         if path.resolve().parent != folder.resolve():
             raise _misplaced(path)
-    return {path.name: _text(path) for path in found}
+    return {path.name: _text(path) for path in paths}
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    """Raises CorralError for what is no file, or has a name that no file of a host may have."""
-    found = sorted(folder.glob(pattern))
-    for path in found:
+    """Raises CorralError for anything but files, and for names that are not safe on hosts."""
+    paths = sorted(folder.glob(pattern))
+    for path in paths:
         for name in (path.name, path.stem):
             step = f"rename it in catalog/{folder.name}/"
             safe_file_name(name, where=_where(path), next_step=step)
         if not path.is_file():
             raise _misplaced(path)
-    return found
+    return paths
 
 
 def _misplaced(path: Path) -> CorralError:
     step = f"remove it from catalog/{path.parent.name}/"
-    return CorralError(_where(path), "is no file of this folder", step)
+    return CorralError(_where(path), "is not a file of this folder", step)
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Profiles: how a model is served. They say what is meant; corral/engines turns that into flags."""
+"""Profiles: how a model is served, free of any engine's flags (corral/engines has those)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from corral.catalog.gate import GoldenPrompt, Perplexity, Speed
 from corral.schema import Frozen
 
-# What all engines of GGUF know, and behind it what only one of them knows.
+# Types of all GGUF engines; the last two exist in ik_llama.cpp alone.
 KvType = Literal[
     "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "q6_0", "q8_KV"
 ]
@@ -20,7 +20,7 @@ Placement = Literal["gpu", "experts-on-cpu", "auto", "cpu"]
 LoadMode = Literal["mmap", "mmap+mlock", "mlock", "none", "direct"]
 ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
-# Keys that say nothing under a placement, which decides them itself.
+# Keys without effect under a placement, which decides them itself.
 _DECIDED_BY_PLACEMENT: dict[Placement, tuple[str, ...]] = {
     "gpu": (),
     "experts-on-cpu": ("gpu_layers", "cpu_moe_layers", "tensor_overrides"),
@@ -38,38 +38,38 @@ _DECIDED_BY_PLACEMENT: dict[Placement, tuple[str, ...]] = {
 
 
 class Sampling(Frozen):
-    """Sampling defaults of the server; a request may still say otherwise."""
+    """Sampling defaults of the server; a request may override them."""
 
     temperature: float | None = Field(
-        default=None, ge=0, description="0 always takes the likeliest token"
+        default=None, ge=0, description="0 always picks the likeliest token"
     )
     top_p: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="only the likeliest tokens that together have this share",
+        description="only the likeliest tokens with this total probability",
     )
     min_p: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="only tokens with at least this share of the likeliest one's",
+        description="only tokens with at least this share of the likeliest token's probability",
     )
     top_k: int | None = Field(
-        default=None, ge=0, description="only so many of the likeliest tokens; 0 for all"
+        default=None, ge=0, description="only this many of the likeliest tokens; 0 for all"
     )
     repeat_penalty: float | None = Field(
-        default=None, gt=0, description="above 1 a token that was used becomes less likely"
+        default=None, gt=0, description="above 1, tokens already used become less likely"
     )
 
 
 class RopeScaling(Frozen):
-    """Positions beyond the trained context, asked for explicitly."""
+    """Explicit scaling of positions beyond the trained context."""
 
-    type: Literal["linear", "yarn"] = Field(description="how positions are scaled")
-    factor: float = Field(gt=1, description="how many times the original context")
+    type: Literal["linear", "yarn"] = Field(description="scaling method")
+    factor: float = Field(gt=1, description="multiple of the original context")
     original_context_tokens: int | None = Field(
-        default=None, gt=0, description="the model's trained context if unset"
+        default=None, gt=0, description="original context; the model's trained context if unset"
     )
 
 
@@ -79,54 +79,55 @@ class Profile(Frozen):
     model: str = Field(description="an entry of catalog/models/")
     quant: str = Field(description="one of the model's quants")
     engine: str = Field(description="an entry of catalog/engines/")
-    alias: str | None = Field(default=None, description="name in the API; the model's if unset")
+    alias: str | None = Field(
+        default=None, description="model name in the API; the model's own if unset"
+    )
 
     context_tokens_per_slot: int = Field(gt=0, description="prompt and reply of one sequence")
-    slots: int = Field(gt=0, description="sequences that are served at once")
+    slots: int = Field(gt=0, description="concurrent sequences")
     continuous_batching: bool = Field(
-        default=True, description="a request joins others that are being answered"
+        default=True, description="new requests join the running batch"
     )
     batch_tokens: int = Field(
-        default=2048, gt=0, description="most tokens of prompts in one step of the server"
+        default=2048, gt=0, description="most prompt tokens in one step of the server"
     )
-    ubatch_tokens: int = Field(
-        default=512, gt=0, description="most tokens that are computed at once"
-    )
+    ubatch_tokens: int = Field(default=512, gt=0, description="most tokens computed at once")
     rope_scaling: RopeScaling | None = Field(
-        default=None, description="a context beyond the one that the model was trained with"
+        default=None, description="for a context beyond the one that the model was trained with"
     )
 
     kv_type_k: KvType = Field(
-        default="f16", description="of keys in the KV cache; q6_0 and q8_KV are not in every engine"
+        default="f16",
+        description="type of keys in the KV cache; q6_0 and q8_KV are not in every engine",
     )
     kv_type_v: KvType = Field(
         default="f16",
-        description="of values in the KV cache; a quantized one needs flash_attention",
+        description="type of values in the KV cache; a quantized one needs flash_attention",
     )
-    kv_on_gpu: bool = Field(default=True, description="else the KV cache is in the host's memory")
+    kv_on_gpu: bool = Field(default=True, description="false: the KV cache is in host memory")
     flash_attention: bool = Field(
         default=True, description="attention that never holds the whole matrix of scores"
     )
 
     placement: Placement = Field(
         default="gpu",
-        description='"gpu": all weights there; "experts-on-cpu": the weights of experts stay on '
-        'the host; "auto": as many on the GPUs as fit; "cpu": no GPU is used',
+        description='"gpu": all weights on the GPUs; "experts-on-cpu": expert weights in host '
+        'memory; "auto": as many weights on the GPUs as fit; "cpu": no GPU is used',
     )
     gpu_layers: int | Literal["all"] = Field(
         default="all", description='layers on the GPUs, or "all"'
     )
     cpu_moe_layers: int | None = Field(
-        default=None, gt=0, description="experts of the first so many layers stay on the host"
+        default=None, gt=0, description="number of first layers whose experts are in host memory"
     )
     tensor_overrides: tuple[str, ...] = Field(
-        default=(), description='"pattern=buffer" over names of tensors, such as "exps=CPU"'
+        default=(), description='"pattern=buffer" by tensor name, such as "exps=CPU"'
     )
     split_mode: SplitMode | None = Field(
-        default=None, description="how several GPUs share a model; the engine's own way if unset"
+        default=None, description="how several GPUs share a model; the engine decides if unset"
     )
     tensor_split: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="shares of the GPUs, in their order"
+        default=None, min_length=1, description="share of each GPU, in order"
     )
     main_gpu: int | None = Field(default=None, ge=0, description="index within the instance's GPUs")
     gpu_reserve_mib: int = Field(
@@ -134,82 +135,86 @@ class Profile(Frozen):
     )
 
     threads: int | None = Field(
-        default=None, gt=0, description="while a reply is generated; the engine decides if unset"
+        default=None, gt=0, description="threads for generation; the engine decides if unset"
     )
-    batch_threads: int | None = Field(default=None, gt=0, description="as threads if unset")
+    batch_threads: int | None = Field(
+        default=None, gt=0, description="threads for prompts; as threads if unset"
+    )
     load_mode: LoadMode = Field(
         default="mmap",
-        description="how weights come into memory: mapped, locked there, read, or read past the "
-        "page cache",
+        description="how weights are loaded: mapped, mapped and locked, read and locked, read, or "
+        "read past the page cache",
     )
     prompt_cache_mib: int = Field(default=8192, ge=0, description="host memory for saved prompts")
 
     chat_template: str | None = Field(
-        default=None, description="one that the engine has built in, by name, instead of Jinja"
+        default=None, description="name of a template built into the engine, instead of Jinja"
     )
     chat_template_file: str | None = Field(
         default=None, pattern=r"^[\w.-]+$", description="a file of catalog/chat-templates/"
     )
     reasoning_format: ReasoningFormat = Field(
-        default="auto", description="how thoughts are told from the reply"
+        default="auto", description="how reasoning is separated from the reply"
     )
     reasoning_budget: int | None = Field(
-        default=None, ge=-1, description="tokens for thinking; 0 none, -1 without limit"
+        default=None, ge=-1, description="tokens for reasoning; 0 for none, -1 for no limit"
     )
     mtp_draft_tokens: int | None = Field(
-        default=None, gt=0, description="drafted by the model's own MTP block"
+        default=None, gt=0, description="tokens drafted by the model's own MTP block"
     )
-    sampling: Sampling = Field(default=Sampling(), description="what a request need not say")
+    sampling: Sampling = Field(default=Sampling(), description="defaults for requests")
 
     runtime_repack: bool | None = Field(
         default=None,
-        description="weights on the host are laid out for its processor at the start (-rtr)",
+        description="repack weights in host memory for the processor at start (-rtr)",
     )
     attention_max_batch_mib: int | None = Field(
-        default=None, gt=0, description="most scratch memory for the scores of attention (-amb)"
+        default=None, gt=0, description="most scratch memory for attention scores (-amb)"
     )
     mla_mode: Literal[0, 1, 2, 3] | None = Field(
         default=None, description="how latent attention is computed (-mla)"
     )
     graph_reuse: bool | None = Field(
-        default=None, description="a graph is kept from token to token (-gr)"
+        default=None, description="reuse the compute graph from token to token (-gr)"
     )
     split_mode_graph_scheduling: bool | None = Field(
-        default=None, description='a schedule of its own for split_mode = "graph" (-smgs)'
+        default=None, description='separate scheduling for split_mode = "graph" (-smgs)'
     )
     fused_moe: bool | None = Field(
-        default=None, description="one kernel for the two halves of an expert; false is -no-fmoe"
+        default=None, description="one kernel for both halves of an expert; false is -no-fmoe"
     )
     extra_flags: tuple[str, ...] = Field(
         default=(),
-        description="words for the server that no key above can say, as they are; flags that open "
-        "the server or the host to more than requests with a key are refused",
+        description="more arguments of the server, passed unchanged; flags that open the server or "
+        "the host to more than requests with a key are refused",
     )
 
     metrics: bool = Field(default=True, description="GET /metrics, for Prometheus")
     listen: Literal["tcp", "unix"] = Field(
         default="tcp",
-        description='"unix": on a socket in a folder of its own, for programs of the same host',
+        description='"unix": a socket in a folder of its own, for programs on the same host',
     )
     ready_timeout_seconds: int | None = Field(
         default=None,
         gt=0,
-        description="for the weights to be loaded; counted from their size if unset",
+        description="time to load the weights; derived from their size if unset",
     )
     golden: tuple[GoldenPrompt, ...] = Field(
-        default=(), description="requests whose replies are known: a gate asks them"
+        default=(), description="requests with known replies, sent by the gate"
     )
-    speed: Speed = Field(default=Speed(), description="tokens/s that a gate asks for")
+    speed: Speed = Field(default=Speed(), description="tokens/s that the gate requires")
     perplexity: Perplexity | None = Field(
-        default=None, description="the most perplexity that a gate lets pass"
+        default=None, description="highest perplexity that the gate allows"
     )
-    soak_seconds: int = Field(default=0, ge=0, description="healthy for so long before it is kept")
+    soak_seconds: int = Field(
+        default=0, ge=0, description="time a new generation must stay healthy before it is kept"
+    )
 
     @field_validator("gpu_layers")
     @classmethod
     def _countable(cls, gpu_layers: int | Literal["all"]) -> int | Literal["all"]:
         if gpu_layers != "all" and gpu_layers < 0:
-            raise ValueError('say how many, or "all"')
+            raise ValueError('must be a number of layers, or "all"')
         return gpu_layers
 
     @field_validator("tensor_overrides")
@@ -224,29 +229,29 @@ class Profile(Frozen):
     @classmethod
     def _shares(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if shares is not None and (min(shares) < 0 or sum(shares) == 0):
-            raise ValueError("shares are zero or more, and not all of them zero")
+            raise ValueError("shares must be 0 or more, and not all of them 0")
         return shares
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
-        if problems := [*self._contradictions(), *self._without_meaning()]:
+        if problems := [*self._contradictions(), *self._without_effect()]:
             raise ValueError("; ".join(problems))
         return self
 
     def _contradictions(self) -> list[str]:
         needs_flash = self.kv_type_v not in UNQUANTIZED and not self.flash_attention
-        found = {
+        checks = {
             "kv_type_v is quantized, which needs flash_attention = true": needs_flash,
             "ubatch_tokens is larger than batch_tokens": self.ubatch_tokens > self.batch_tokens,
             "chat_template and chat_template_file are both set": bool(
                 self.chat_template and self.chat_template_file
             ),
         }
-        return [problem for problem, is_so in found.items() if is_so]
+        return [problem for problem, applies in checks.items() if applies]
 
-    def _without_meaning(self) -> list[str]:
+    def _without_effect(self) -> list[str]:
         return [
-            f'{key} says nothing with placement = "{self.placement}"'
+            f'{key} has no effect with placement = "{self.placement}"'
             for key in _DECIDED_BY_PLACEMENT[self.placement]
             if getattr(self, key) != type(self).model_fields[key].default
         ]
@@ -258,9 +263,9 @@ def _override_problem(override: str) -> str | None:
     if not (pattern and equals and buffer) or "=" in buffer:
         return 'is not "pattern=buffer"'
     if "," in override:
-        return "has a comma, at which the engines would cut it in two"
+        return "has a comma, at which the engines would split it"
     try:
         re.compile(pattern)
     except re.error as error:
-        return f"is no regular expression: {error}"
+        return f"is not a regular expression: {error}"
     return None

@@ -101,8 +101,8 @@ def test_what_does_not_fit_into_a_slot_is_refused(chat: dict[str, Any], said: st
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"require": ["("]}, '"(" is no regular expression'),
-        ({"forbid": ["["]}, '"[" is no regular expression'),
+        ({"require": ["("]}, '"(" is not a regular expression'),
+        ({"forbid": ["["]}, '"[" is not a regular expression'),
         ({"max_tokens": 0}, "max_tokens"),
         ({"expect": "x"}, 'unknown key "expect"'),
     ],
