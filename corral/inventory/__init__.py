@@ -1,1 +1,1 @@
-"""Inventories: which hosts there are, how they are reached, what each shall serve."""
+"""Inventories: hosts, their connections, and the instances that each serves."""

@@ -1,4 +1,4 @@
-"""Keys of host data that are pyinfra's: how a host is reached, and how a login becomes root."""
+"""Keys of host data that belong to pyinfra: connection, and how a login becomes root."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ ARGUMENTS = (
     "_get_pty", "_stdin", "_retries", "_retry_delay", "_retry_until", "_temp_dir", "_ignore_errors",
     "_continue_on_error", "_if", "_parallel", "_run_once", "_serial",
 )  # fmt: skip
-# Of other connectors, which say themselves what they know.
+# Prefixes of other connectors, which check their own keys.
 _OTHERS = ("docker_", "winrm_", "podman_", "chroot_", "local_", "vagrant_", "terraform_")
 
 
 def problem(key: str, own: Iterable[str]) -> str | None:
-    """What is wrong with a key of host data, if it looks like one of Corral's or pyinfra's.
+    """What is wrong with a key of host data that looks like one of Corral's or pyinfra's.
 
-    + own: Corral's keys. Other keys are the user's own business.
+    None for a correct key, and for one of the user's own. + own: Corral's keys
     """
     known = (*own, *SSH_KEYS, *ARGUMENTS)
     if key in known or key.startswith(_OTHERS):
         return None
-    # `sudo` is what pyinfra calls it on its command line.
+    # pyinfra's command line calls `_sudo` `sudo`.
     meant = [name for name in known if f"_{key}" == name]
     is_pyinfras = key.startswith(("ssh_", "_"))
     close = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.6 if is_pyinfras else 0.8)
@@ -41,5 +41,5 @@ def problem(key: str, own: Iterable[str]) -> str | None:
         return f'unknown key "{key}" (did you mean "{close[0]}"?)'
     if is_pyinfras:
         names = SSH_KEYS if key.startswith("ssh_") else ARGUMENTS
-        return f'unknown key "{key}", which begins as those of pyinfra (known: {", ".join(names)})'
+        return f'unknown key "{key}" with a prefix of pyinfra\'s keys (known: {", ".join(names)})'
     return None

@@ -1,4 +1,4 @@
-"""Inventories: pyinfra's own files, read here for their hosts and Corral's keys in host data."""
+"""Inventories: hosts and Corral's keys in host data, read from pyinfra's own files."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ _NAME = re.compile(INSTANCE_NAME)
 
 
 class GpuSpec(Frozen):
-    """The GPUs that a host is described to have."""
+    """The GPUs of a host, as the inventory describes them."""
 
-    name: str = Field(description="what nvidia-smi calls it")
-    count: int = Field(gt=0, description="how many of them")
+    name: str = Field(description="name that nvidia-smi reports")
+    count: int = Field(gt=0, description="number of GPUs")
     compute_capability: str | None = Field(
         default=None,
         pattern=r"^[0-9]+\.[0-9]$",
-        description='such as "8.0" for an A100; catalog/gpus/ knows, if unset',
+        description='such as "8.0" for an A100; from catalog/gpus/ if unset',
     )
-    memory_mib: int | None = Field(default=None, gt=0, description="catalog/gpus/ knows, if unset")
+    memory_mib: int | None = Field(
+        default=None, gt=0, description="memory of one GPU; from catalog/gpus/ if unset"
+    )
 
 
 class InstanceSpec(Frozen):
@@ -45,31 +47,36 @@ class InstanceSpec(Frozen):
 
     name: str = Field(
         pattern=INSTANCE_NAME,
-        description="letters, digits, dots and dashes: part of its unit's name",
+        description="lower-case letters, digits, dots and dashes; part of its unit's name",
     )
     profile: str = Field(description="an entry of catalog/profiles/")
     port: int | None = Field(default=None, gt=0, lt=65536, description="unset for a unix socket")
     address: str = Field(default="127.0.0.1", description="address to listen on")
-    model: str | None = Field(default=None, description="instead of the profile's")
-    quant: str | None = Field(default=None, description="instead of the profile's")
-    engine: str | None = Field(default=None, description="instead of the profile's")
+    model: str | None = Field(default=None, description="overrides the profile's model")
+    quant: str | None = Field(default=None, description="overrides the profile's quant")
+    engine: str | None = Field(default=None, description="overrides the profile's engine")
     spare_port: int | None = Field(
-        default=None, gt=0, lt=65536, description="for a switch side by side; port + 10000 if unset"
+        default=None,
+        gt=0,
+        lt=65536,
+        description="for an activation side by side; port + 10000 if unset",
     )
     activation: Literal["auto", "in-place", "side-by-side"] = Field(
         default="auto",
         description='"side-by-side": the new server is ready on spare_port before the old one '
-        'stops; "auto": so where the memory of the host and of its GPUs has room for both',
+        'stops; "auto": side by side where host and GPU memory have room for both',
     )
-    drain_seconds: int = Field(default=60, ge=0, description="for requests in flight to end")
-    confirm_seconds: int = Field(default=120, gt=0, description="for the controller to confirm")
+    drain_seconds: int = Field(default=60, ge=0, description="time for requests in flight to end")
+    confirm_seconds: int = Field(
+        default=120, gt=0, description="time for the controller to confirm"
+    )
     gpus: tuple[int | str, ...] = Field(
-        default=(), description='indices or uuids of nvidia-smi ("GPU-..."); all if empty'
+        default=(), description='indices or UUIDs of nvidia-smi ("GPU-..."); all if empty'
     )
 
     @property
     def planned_spare_port(self) -> int | None:
-        """The spare port, given or derived; None without a port."""
+        """The spare port, configured or derived; None without a port."""
         if self.spare_port or self.port is None:
             return self.spare_port
         return self.port + (_SPARE_OFFSET if self.port + _SPARE_OFFSET < 65536 else -_SPARE_OFFSET)
@@ -79,11 +86,11 @@ class InstanceSpec(Frozen):
     def _gpu_set(cls, gpus: tuple[int | str, ...]) -> tuple[int | str, ...]:
         for gpu in gpus:
             if isinstance(gpu, str) and not gpu.startswith("GPU-"):
-                raise ValueError(f'"{gpu}" is neither an index nor a uuid ("GPU-...")')
+                raise ValueError(f'"{gpu}" is neither an index nor a UUID ("GPU-...")')
             if isinstance(gpu, int) and gpu < 0:
-                raise ValueError(f"{gpu} is no index")
+                raise ValueError(f"{gpu} is not an index")
         if len({type(gpu) for gpu in gpus}) > 1:
-            raise ValueError("name GPUs by index or by uuid, not both")
+            raise ValueError("name GPUs by index or by UUID, not both")
         if twins := [gpu for gpu in set(gpus) if gpus.count(gpu) > 1]:
             raise ValueError(f"{twins[0]} is named twice")
         return gpus
@@ -95,39 +102,45 @@ class InstanceSpec(Frozen):
 
 
 class HostSpec(Frozen):
-    """Corral's keys in the data of a host that are about the host itself."""
+    """Corral's keys in host data that describe the host itself."""
 
     instances: tuple[InstanceSpec, ...] = Field(default=(), description="servers of the host")
-    gpus: GpuSpec | None = Field(default=None, description="none if unset")
-    platform: str = Field(default="debian-12", description="its distribution: catalog/platforms/")
+    gpus: GpuSpec | None = Field(default=None, description="GPUs of the host; none if unset")
+    platform: str = Field(default="debian-12", description="an entry of catalog/platforms/")
     cuda_toolkit: str | None = Field(
         default=None,
         pattern=r"^[0-9]+\.[0-9]+$",
-        description="builds use it; unset: catalog/drivers/",
+        description="CUDA toolkit for builds; from catalog/drivers/ if unset",
     )
     builder: bool = Field(default=False, description="builds engines for hosts of its platform")
-    native_build: bool = Field(default=False, description="for its own processor; never shipped")
+    native_build: bool = Field(
+        default=False, description="builds for its own processor, never shipped to other hosts"
+    )
     memory_gib: int | None = Field(
         default=None,
         gt=0,
-        description="host memory; plans are refused that need more of it, and preflight compares",
+        description="host memory; a plan that needs more is refused, and preflight compares it",
     )
     backend: str | None = Field(
-        default=None, pattern="^(cuda|cpu)$", description='"cuda" where there are GPUs, if unset'
+        default=None, pattern="^(cuda|cpu)$", description='"cuda" on hosts with GPUs if unset'
     )
-    hub_url: HubUrl = Field(default=HUGGING_FACE, description="where weights are fetched from")
-    engine_sources: dict[str, GitUrl] = Field(default_factory=dict, description="engine -> git URL")
+    hub_url: HubUrl = Field(default=HUGGING_FACE, description="hub that weights are fetched from")
+    engine_sources: dict[str, GitUrl] = Field(
+        default_factory=dict, description="engine -> git URL of a mirror"
+    )
     keys_folder: str | None = Field(
-        default=None, description="API keys on the controller; ~/.config/corral/keys if unset"
+        default=None,
+        description="folder of API keys on the controller; ~/.config/corral/keys if unset",
     )
     archives_folder: str | None = Field(
         default=None,
-        description="releases on the controller; ~/.local/share/corral/engines if unset",
+        description="folder of releases on the controller; ~/.local/share/corral/engines if unset",
     )
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
     member_address: str | None = Field(
         default=None,
-        description="where gateways reach its servers that listen on all addresses; ssh_hostname",
+        description="address at which gateways reach servers that listen on all addresses; "
+        "ssh_hostname if unset",
     )
 
     @field_validator("member_address")
@@ -137,11 +150,12 @@ class HostSpec(Frozen):
 
 
 class Host(Frozen):
-    """A host of an inventory: its name, how to reach it, and what Corral shall put there.
+    """A host of an inventory.
 
-    Its keys and benchmark results are kept in folders of that name on the controller.
-    + policy: what its data says of the whole fleet; + options: what this run is asked for
-    + origin: the file that describes it; "" where that is not known
+    The controller keeps its API keys and benchmark results in folders of its name.
+    + data: all host data, pyinfra's connection keys included; + spec: Corral's keys for the host
+    + policy: its keys for the whole fleet; + options: options of this run
+    + origin: the inventory file; "" where that is not known
     """
 
     name: HostName
@@ -153,18 +167,18 @@ class Host(Frozen):
 
     @property
     def instance_names(self) -> tuple[str, ...]:
-        """Names of its instances, also of those that are described with a mistake."""
+        """Names of its instances, including those with a mistake in their data."""
         named = [one.get("name") for one in _dicts(self.data.get("instances"))]
-        right = [name for name in named if isinstance(name, str) and _NAME.fullmatch(name)]
-        return tuple(dict.fromkeys([*(i.name for i in self.spec.instances), *right]))
+        valid = [name for name in named if isinstance(name, str) and _NAME.fullmatch(name)]
+        return tuple(dict.fromkeys([*(i.name for i in self.spec.instances), *valid]))
 
 
-# Corral's keys in host data, by what they are about.
+# Corral's keys in host data: of the host, the fleet, one run.
 _KEYS: tuple[type[Frozen], ...] = (HostSpec, PolicyKeys, RunOptions)
 
 
 def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory") -> Host:
-    """Take Corral's keys out of host data and validate them; ``origin`` names the file.
+    """Validate Corral's keys in host data; ``origin`` names the file.
 
     Raises CorralError.
     """
@@ -186,10 +200,10 @@ def parse_host(name: str, data: dict[str, Any], *, origin: str = "the inventory"
 
 
 class Inventory(Frozen):
-    """An inventory as far as it can be read.
+    """An inventory, as far as it can be read.
 
-    + mistakes: host -> what is wrong in its data, of those that are not as anybody wants them:
-      they are there with what of them is right, to be reached, and must not be planned
+    + mistakes: host -> the mistake in its data. ``hosts`` has such a host with its valid keys
+      alone: enough to reach it, and it must not be planned
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -200,27 +214,27 @@ class Inventory(Frozen):
 
     @property
     def is_example(self) -> bool:
-        """Whether it is there to be adapted: all its hosts have addresses that nobody has."""
+        """Whether it is an example to adapt: all its hosts have reserved addresses."""
         addresses = [str(h.data.get("ssh_hostname") or h.name) for h in self.hosts]
         return bool(addresses) and all(map(_RESERVED.search, addresses))
 
 
-# Names that are kept for documentation (RFC 2606): no host of anybody's has one.
+# Names reserved for documentation (RFC 2606): no real host has one.
 _RESERVED = re.compile(r"(^|\.)example(\.(com|net|org))?\.?$", re.IGNORECASE)
 
 
 def load_inventory(path: Path) -> list[Host]:
     """Read an inventory file as pyinfra does, see ``host_data``.
 
-    Raises CorralError when the file cannot be run or a host is wrong.
+    Raises CorralError when the file cannot be run or a host has a mistake.
     """
     return [parse_host(host, data, origin=str(path)) for host, data in host_data(path).items()]
 
 
 def read_inventory(path: Path) -> Inventory:
-    """The same, but a wrong host keeps no other from being read. Raises CorralError for the file.
+    """Read an inventory file, collecting the mistakes of hosts.
 
-    A host whose very name cannot be used is left out; its mistake is there.
+    A host with an unusable name has a mistake only. Raises CorralError when the file cannot be run.
     """
     hosts: list[Host] = []
     mistakes: dict[str, CorralError] = {}
@@ -234,9 +248,9 @@ def read_inventory(path: Path) -> Inventory:
 def read_host(
     name: str, data: dict[str, Any], *, origin: str
 ) -> tuple[Host | None, CorralError | None]:
-    """As ``parse_host``; beside a mistake, the host with what of it is right, to be reached.
+    """Like parse_host(), but returns the mistake, and the host with its valid keys.
 
-    None instead of a host whose very name cannot be used.
+    None instead of a host with an unusable name.
     """
     try:
         return parse_host(name, data, origin=origin), None
@@ -245,20 +259,20 @@ def read_host(
 
 
 def _reachable(name: str, data: dict[str, Any], *, origin: str) -> Host | None:
-    """A host with a mistake in its data, with each key that is right for itself."""
+    """A host with a mistake in its data, with each key that is valid on its own."""
     try:
         _refuse_name(name, origin, f"edit {origin}")
     except CorralError:
         return None
     instances = [
-        one for one in _dicts(data.get("instances")) if _is_right(HostSpec, {"instances": [one]})
+        one for one in _dicts(data.get("instances")) if _is_valid(HostSpec, {"instances": [one]})
     ]
     return Host(
         name=name,
         data=dict(data),
-        spec=HostSpec.model_validate({**_right(HostSpec, data), "instances": instances}),
-        policy=PolicyKeys.model_validate(_right(PolicyKeys, data)),
-        options=RunOptions.model_validate(_right(RunOptions, data)),
+        spec=HostSpec.model_validate({**_valid(HostSpec, data), "instances": instances}),
+        policy=PolicyKeys.model_validate(_valid(PolicyKeys, data)),
+        options=RunOptions.model_validate(_valid(RunOptions, data)),
         origin=_file(origin),
     )
 
@@ -267,15 +281,15 @@ def _of(keys: type[Frozen], data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key in keys.model_fields}
 
 
-def _right(keys: type[Frozen], data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: v for key, v in _of(keys, data).items() if _is_right(keys, {key: v})}
+def _valid(keys: type[Frozen], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: v for key, v in _of(keys, data).items() if _is_valid(keys, {key: v})}
 
 
 def _file(origin: str) -> str:
     return origin if origin.endswith(".py") else ""
 
 
-def _is_right(keys: type[Frozen], data: Mapping[str, Any]) -> bool:
+def _is_valid(keys: type[Frozen], data: Mapping[str, Any]) -> bool:
     try:
         keys.model_validate(data)
     except ValidationError:
@@ -284,14 +298,14 @@ def _is_right(keys: type[Frozen], data: Mapping[str, Any]) -> bool:
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
-    found = value if isinstance(value, list | tuple) else ()
-    return [one for one in found if isinstance(one, dict)]
+    items = value if isinstance(value, list | tuple) else ()
+    return [item for item in items if isinstance(item, dict)]
 
 
 def _refuse_name(name: str, origin: str, next_step: str) -> None:
     safe_host_name(name, where=origin, next_step=next_step)
     if name.startswith("-"):
-        raise CorralError(origin, f"the host {name} is called like an option", next_step)
+        raise CorralError(origin, f"the host name {name} looks like an option", next_step)
 
 
 def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
@@ -306,13 +320,13 @@ def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
                 raise CorralError(where, _shared(port, ports[port], instance), next_step)
             ports[port] = instance.name
     if twins := {f"{name}-spare" for name in names} & names:
-        what = f'"{twins.pop()}" is what the spare of another instance is called'
+        what = f'instance "{twins.pop()}" has the name of another instance\'s spare'
         raise CorralError(where, what, next_step)
 
 
 def _shared(port: int, other: str, instance: InstanceSpec) -> str:
     if other == instance.name:
-        return f'instance "{other}" has port {port} for its spare as well'
+        return f'instance "{other}" has port {port} as its spare_port, too'
     spare = "" if port == instance.port else ", one as its spare_port"
     return f'instances "{other}" and "{instance.name}" share port {port}{spare}'
 

@@ -1,4 +1,4 @@
-"""How a fleet changes, as the data of each of its hosts says."""
+"""Rollout policy of a fleet, as keys in the data of its hosts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from corral.schema import Frozen
 
 
 class PolicyKeys(Frozen):
-    """Keys in host data that are about the whole fleet; planning makes one policy of them."""
+    """Keys in host data about the whole fleet; planning merges them into one policy."""
 
     canary: bool = Field(default=False, description="changes before all other hosts")
     waves: tuple[int | str, ...] = Field(
-        default=(1, "20%", "100%"), description="hosts that changed after each wave, or their share"
+        default=(1, "20%", "100%"),
+        description="number or share of hosts that are changed after each wave",
     )
     min_serving: int = Field(
-        default=1, ge=0, description="members that serve each alias all the time"
+        default=1, ge=0, description="members of each alias that serve at any time"
     )
     soak_seconds: int = Field(
-        default=60, ge=0, description="healthy for so long before the next wave of a rollout"
+        default=60, ge=0, description="time a wave must stay healthy before the next one"
     )

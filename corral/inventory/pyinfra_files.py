@@ -1,4 +1,4 @@
-"""Inventory files, read as pyinfra does: which hosts there are, and the data of each."""
+"""Inventory files, read as pyinfra does: hosts and their data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def host_data(path: Path) -> dict[str, dict[str, Any]]:
     for layer in _layers(variables, group_data, path.stem):
         for host, data in layer:
             if not isinstance(data, dict):
-                what = f"the data of {host} is no dictionary, but {type(data).__name__}"
+                what = f"the data of {host} must be a dictionary, not {type(data).__name__}"
                 raise CorralError(str(path), what, f"edit {path}")
             merged[host] = {**merged.get(host, {}), **data}
     return merged
@@ -55,7 +55,7 @@ def _split(group: Any) -> tuple[Layer, dict[str, Any]]:
 
 
 def _group_data(path: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for folder in dict.fromkeys([Path("group_data"), path.parent / "group_data"]):
         for file in sorted(folder.glob("*.py")):
             executed, imported = _execute(file), _imported(file)
@@ -64,8 +64,8 @@ def _group_data(path: Path) -> dict[str, dict[str, Any]]:
                 for name, value in executed.items()
                 if not name.startswith("__") and name not in imported
             }
-            found.setdefault(file.stem, {}).update(values)
-    return found
+            groups.setdefault(file.stem, {}).update(values)
+    return groups
 
 
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -83,13 +83,13 @@ def _run(path: Path) -> dict[str, Any]:
     groups = {k: v for k, v in _execute(path).items() if not k.startswith("_") and _is_group(v)}
     for name, value in groups.items():
         if isinstance(value, tuple) and not isinstance(value[1], dict):
-            what = f"the data of group {name} is no dictionary, but {type(value[1]).__name__}"
+            what = f"the data of group {name} must be a dictionary, not {type(value[1]).__name__}"
             raise CorralError(str(path), what, f"edit {path}")
     return groups
 
 
 def _execute(path: Path) -> dict[str, Any]:
-    """Run a user's file. Whatever it raises is its author's to fix, so everything is caught."""
+    """Run a user's file. Catches everything it raises: the user must fix that file."""
     try:
         return runpy.run_path(str(path))
     except CorralError:

@@ -1,4 +1,4 @@
-"""What is asked of one run of a deploy: ``--data NAME=VALUE``, or a key of host data."""
+"""Options of one run of a deploy: ``--data NAME=VALUE``, or keys of host data."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from corral.schema import Frozen
 
 
 class RunOptions(Frozen):
-    """Of one host in one run; no part of what the host is.
+    """Options of one host in one run; they do not describe the host.
 
-    + rollout: the id of the rollout that holds the hosts and stages on them, if one does
+    + rollout: id of the rollout that holds the hosts' locks and stages on them, if any
     """
 
     stage_only: bool = Field(
         default=False, description="put everything on the host, touch no service"
     )
     without_failed: bool = Field(
-        default=False, description="go on with the next wave where a host failed"
+        default=False, description="continue with the next wave without hosts that failed"
     )
     allow_reboot: bool = Field(
         default=False, description="reboot the host where its driver needs it"

@@ -41,8 +41,8 @@ def test_every_key_that_host_data_may_have_is_there() -> None:
 
 def test_a_row_says_type_default_unit_and_engines() -> None:
     profile = rows("profile.md")
-    said = "experts of the first so many layers stay on the host"
-    assert profile["cpu_moe_layers"] == ["integer > 0", "unset", "", "all", said]
+    meaning = "number of first layers whose experts are in host memory"
+    assert profile["cpu_moe_layers"] == ["integer > 0", "unset", "", "all", meaning]
     assert profile["batch_tokens"][:4] == ["integer > 0", "`2048`", "tokens", "all"]
     assert profile["mla_mode"][3] == "ik_llama.cpp"
     assert profile["golden[].prompt"][:2] == ["text (not empty)", "required"]

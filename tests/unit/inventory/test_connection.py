@@ -31,7 +31,7 @@ def test_a_typo_in_how_a_host_is_reached_names_the_nearest_key(key: str, meant: 
 
 @pytest.mark.parametrize("key", ["ssh_zzz", "_zzz"])
 def test_a_key_that_begins_as_pyinfras_names_those_it_has(key: str) -> None:
-    with pytest.raises(CorralError, match=f'unknown key "{key}", which begins as those'):
+    with pytest.raises(CorralError, match=f'unknown key "{key}" with a prefix of pyinfra'):
         parse_host("lab-1", {key: 1})
 
 

@@ -71,11 +71,11 @@ def test_a_port_that_is_none_is_refused(port: object) -> None:
     ("gpus", "said"),
     [
         ([2], 'instance "chat" names GPU 2, but the host has 2, counted from 0'),
-        ([-1], "-1 is no index"),
+        ([-1], "-1 is not an index"),
         ([0, 0], "0 is named twice"),
         (["GPU-1f", "GPU-1f"], "GPU-1f is named twice"),
-        ([0, "GPU-1f"], "by index or by uuid, not both"),
-        (["first"], '"first" is neither an index nor a uuid'),
+        ([0, "GPU-1f"], "by index or by UUID, not both"),
+        (["first"], '"first" is neither an index nor a UUID'),
         (["GPU-1", "GPU-2", "GPU-3"], 'instance "chat" names 3 GPUs, but the host has 2'),
     ],
 )

@@ -73,8 +73,8 @@ def test_how_an_instance_switches_restarts_nothing() -> None:
     [
         ({"port": 18001}, 'instances "chat" and "long" share port 18001'),
         ({"spare_port": 8001}, "share port 8001, one as its spare_port"),
-        ({"spare_port": 8002}, 'instance "long" has port 8002 for its spare as well'),
-        ({"name": "chat-spare"}, '"chat-spare" is what the spare of another instance is called'),
+        ({"spare_port": 8002}, 'instance "long" has port 8002 as its spare_port, too'),
+        ({"name": "chat-spare"}, 'instance "chat-spare" has the name of another'),
     ],
 )
 def test_spares_share_neither_ports_nor_names(second: dict[str, Any], told: str) -> None:
