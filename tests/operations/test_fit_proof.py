@@ -67,7 +67,10 @@ def test_a_line_tells_each_device_that_fits(caplog: pytest.LogCaptureFixture) ->
         ([{"surprise": 1}], "its answer is not readable"),
         ({"success": True}, "its answer is not readable"),
         ({"success": False}, "the proof was killed"),
-        ({"success": False, "stderr": "no room for a proof: disk full"}, "disk full"),
+        (
+            {"success": False, "stderr": "the files of the proof cannot be written: disk full"},
+            "disk full",
+        ),
     ],
 )
 def test_anything_else_stops_the_host(

@@ -34,7 +34,7 @@ class Echo(Engine):
         listed = {word.strip("[],") for word in said.split() if word.startswith(("[--", "--"))}
         return sorted({*listed, "-I", "-m"})
 
-    def smoke_words(
+    def smoke_arguments(
         self,
         program: Path,
         model: Path,

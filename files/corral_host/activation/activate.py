@@ -28,15 +28,15 @@ HOWS = {
     SIDE_BY_SIDE: side_by_side.switch_to,
     preconditions.GOES_ON: as_it_runs.switch_to,
 }
-# Phases in which a server was started that may have said why it failed.
+# Phases in which a server runs whose log may say why it failed.
 STARTED = ("starting", "gate", "soak", "confirm")
 
 
 def activate(spec, by, run=None):
-    """Switch to a staged generation; gives the report, which a fault carries as well.
+    """Switch to a staged generation; returns the report. A raised fault carries it as ``answer``.
 
-    ``run``: the id of the job's run, by which its report is told from others. ``spec``: see
-    Activation.
+    ``run``: the id of the job's run, which tells its report from those of other runs.
+    ``spec``: see Activation.
     """
     activation = Activation(spec, record.new_report(spec, by, run))
     try:
@@ -53,10 +53,10 @@ def activate(spec, by, run=None):
 
 
 def foresee(spec):
-    """How an activation would go, as things are now; changes nothing.
+    """Predict how an activation would go now; changes nothing.
 
-    ``how`` is None where something blocks it: ``faults``, and as texts, for controllers
-    of earlier versions, ``obstacles``.
+    ``how`` is None if something blocks it. ``faults`` has the reasons; ``obstacles`` has them as
+    texts, for controllers of earlier versions.
     """
     try:
         before = preconditions.served_before(spec["instance"])
@@ -91,7 +91,7 @@ def with_lock(activation):
 
 
 def decide(activation):
-    """How it is done, and from where. Raises HostError with all that blocks it."""
+    """Choose how to switch, and from which generation. Raises HostError with all that blocks it."""
     before = preconditions.served_before(activation.plan)
     faults, rows = preconditions.findings(activation.spec)
     if faults:
@@ -109,12 +109,12 @@ def decide(activation):
 
 
 def invocation(unit):
-    """Which start of a unit runs."""
+    """systemd's id of the unit's current start."""
     return show(unit, "InvocationID")["InvocationID"]
 
 
 def switch(activation):
-    """The steps of one way to switch; any fault takes all of them back."""
+    """Run the steps of the chosen switch; any fault reverts all of them."""
     report = activation.report
     try:
         HOWS[activation.how](activation)
@@ -122,15 +122,16 @@ def switch(activation):
         journal.decide_to_keep(activation)
     except FAULTS as fault:
         report["gate"] += list(getattr(fault, "rows", []))
-        report["log"] += last_words(activation)
-        rollback.take_back(activation, str(fault), refused=isinstance(fault, RefusedError))
+        report["log"] += log_tail(activation)
+        refused = isinstance(fault, RefusedError)
+        rollback.revert_and_record(activation, str(fault), refused=refused)
         raise activation.failed(report["reason"]) from fault
     keep_figures(activation)
-    return rollback.end(activation)
+    return rollback.finish(activation)
 
 
-def last_words(activation):
-    """Of the server that was started last, if one was."""
+def log_tail(activation):
+    """End of the log of the server that was started last; empty if none was started."""
     phases = [one["phase"] for one in activation.report["phases"]]
     if not phases or phases[-1] not in STARTED:
         return ""

@@ -1,6 +1,6 @@
-"""One activation: what is wanted, what served before, and how it goes, as one object.
+"""One activation: the new generation, the previous one, and the report, as one object.
 
-It is on the disk before anything is touched (journal.py), so that whoever finds it can end it.
+It is written to disk before anything is touched (journal.py), so any later process can settle it.
 """
 
 from dataclasses import dataclass, field
@@ -17,13 +17,14 @@ class Activation:
     """A switch of one instance to a generation.
 
     ``spec``: host, paths, instance (the plan of the new generation), instances, releases, shards,
-    drained, confirm, rollout; and rekeyed, which is False where keys that wait go on waiting. Of
-    one that is read from the disk it has what its end needs: paths, instance, rekeyed.
+    drained, confirm, rollout; and rekeyed, which is False if staged keys are to stay staged. An
+    activation read from disk has only what settling needs: paths, instance, rekeyed.
     ``report``: as the controller gets it. ``previous``: the plan of the generation that serves, or
-    None. ``invocation``: which start of the unit served when it began, ``proved``: which passed
-    the gate. ``onward``: endpoints that clients are sent between. ``reserves``: ports that it
-    reserved. ``started``: the unit of the server that was started last, where not its own.
-    ``kept``: it was decided to be kept.
+    None. ``invocation``: systemd's id of the start of the unit that served when the activation
+    began; ``proved``: of the start that passed the gate. ``onward``: endpoints between which
+    clients are redirected. ``reserves``: ports that the activation reserved. ``started``: the unit
+    of the server that was started last, if not the instance's own. ``kept``: whether the decision
+    to keep the generation was made.
     """
 
     spec: dict
@@ -39,7 +40,7 @@ class Activation:
 
     @property
     def plan(self):
-        """Of the new generation."""
+        """Plan of the new generation."""
         return self.spec["instance"]
 
     @property
@@ -52,7 +53,7 @@ class Activation:
 
     @property
     def folder(self):
-        """Of the instance: its generations, links and receipt."""
+        """Folder of the instance: its generations, links and receipt."""
         return self.plan["folder"]
 
     @property
@@ -65,7 +66,7 @@ class Activation:
 
     @property
     def old(self):
-        """The generation before, or None."""
+        """Id of the previous generation, or None."""
         return self.report["from"]
 
     @property
@@ -89,18 +90,18 @@ class Activation:
         return f"corral-job-{record.job_name(self.name)}.service"
 
     def phase(self, name, detail=""):
-        """Time a part of it, and report the phase meanwhile."""
+        """Time a part of the activation and publish it as the current phase."""
         return record.phase(self.report, name, detail)
 
     def failed(self, reason):
-        """The fault that carries its report."""
+        """A HostError with this reason that carries the report."""
         self.report["reason"] = reason
         fault = HostError(reason)
         fault.answer = self.report
         return fault
 
     def document(self):
-        """As it is on the disk. Helpers of other versions read it, after an upgrade and before."""
+        """The document for the disk. Older and newer helpers read it, so its names are fixed."""
         named = {name: self.plan[name] for name in ("folder", "unit", "unit_path")}
         paths = {name: self.paths.get(name) for name in ("units", "state", "helper", "keys")}
         return {
@@ -113,7 +114,10 @@ class Activation:
 
 
 def from_document(found):
-    """The same again, of whatever version; one from before keys waited moves none."""
+    """Read an Activation from a document of any version.
+
+    Documents from before keys were staged have no ``rekeyed``; settling them moves no keys.
+    """
     plan = {"name": found["instance"], **(found.get("after") or {})}
     paths = {name: found.get(name) for name in ("units", "state", "helper", "keys")}
     return Activation(

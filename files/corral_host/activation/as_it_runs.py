@@ -1,16 +1,16 @@
-"""A change that its server need not know of: the server goes on, what surrounds it is put right."""
+"""Switch without a restart: the server keeps running, only what surrounds it is changed."""
 
 from corral_host.activation import switch
 from corral_host.activation.steps import prepare
 from corral_host.checks.gate import PROOF, before_start, gate
 from corral_host.instance.stored_plan import changed_parts
 
-# Parts of a gate that take long -> their key of the plan. Only what changed is measured again.
+# Slow probes of the gate -> their key in the plan. Only those whose key changed run again.
 LONG = {"speed": "speed", "soak": "soak_seconds"}
 
 
 def switch_to(activation):
-    """Raises HostError; the server is never stopped, so taking back interrupts nothing."""
+    """Raises HostError. The server is never stopped, so a revert interrupts nothing."""
     instance, report = activation.plan, activation.report
     changed = changed_parts(instance)
     prepare(activation)

@@ -1,4 +1,4 @@
-"""A gated generation waits for its controller, which answers over a new connection."""
+"""A generation that passed its gate waits until the controller confirms over a new connection."""
 
 import time
 
@@ -17,7 +17,7 @@ def waiting_of(job):
 
 
 def waits(job):
-    """Whether an activation waits for its controller's word."""
+    """Whether an activation waits for the controller's confirmation."""
     return waiting_of(job).exists()
 
 
@@ -38,7 +38,10 @@ def await_confirmation(instance, generation, limit_seconds):
 
 
 def withdraw(instance):
-    """Whether nobody confirmed: either this takes the file away or the controller's rename did."""
+    """Stop waiting; False if the controller confirmed first.
+
+    Either this unlink or the rename in `confirm` gets the file, never both.
+    """
     try:
         waiting_file(instance).unlink()
     except FileNotFoundError:
@@ -47,7 +50,7 @@ def withdraw(instance):
 
 
 def confirm(instance, generation):
-    """The controller's word. Raises HostError if this generation does not wait for it."""
+    """Confirm a generation for the controller. Raises HostError if it does not wait for that."""
     waiting = waiting_file(instance)
     try:
         found = waiting.read_text()
@@ -58,7 +61,7 @@ def confirm(instance, generation):
         found = "none"
     raise HostError(
         f"{instance}: generation {generation} waits for no confirmation (waiting: {found})",
-        "`corral history` tells how the activation ended",
+        "see how the activation ended: `corral history`",
     )
 
 

@@ -1,4 +1,4 @@
-"""Wait until a server has answered all that it was asked."""
+"""Drain: wait until a server has answered the requests it has."""
 
 import contextlib
 import time
@@ -10,21 +10,21 @@ from corral_host.server.http import call, loaded_key
 from corral_host.system.commands import FAULTS, show
 
 PAUSE_SECONDS = 0.25
-# A request may be between two states, or on its way, for a moment.
+# So many samples in a row without a request: one may be between two states, or on its way.
 IDLE_LOOKS = 3
 # Established, or about to be.
 STANDING = ("01", "03")
 
 
 def drain(server, limit_seconds, *, close_kept=None):
-    """Wait for the requests in flight; gives how many there still are at the limit.
+    """Wait for the requests in flight; returns how many are left at the limit.
 
-    ``close_kept``: called at half the limit, makes kept connections end; until the limit idle ones
-    are waited for as well. Without it they are not.
+    ``close_kept``: called from half the limit on, makes kept-alive connections end. With it, idle
+    connections are waited for too, up to the limit; without it they are not.
     """
     began, looks = time.monotonic(), 0
     while True:
-        connections, requests = look(server)
+        connections, requests = in_flight(server)
         waited = time.monotonic() - began
         looks = 0 if requests else looks + 1
         idle = looks >= IDLE_LOOKS and (close_kept is None or waited >= limit_seconds)
@@ -35,19 +35,22 @@ def drain(server, limit_seconds, *, close_kept=None):
         time.sleep(PAUSE_SECONDS)
 
 
-def look(server):
-    """Connections to a server, and how many requests are in flight; each, where it cannot tell."""
+def in_flight(server):
+    """Numbers of connections to a server and of requests in flight.
+
+    A server that does not report its requests counts as having one for each connection.
+    """
     pid = int(show(server["unit"], "MainPID")["MainPID"])
     queues = connections(server["endpoint"], pid) if pid else []
     if not queues:
         return 0, 0
-    told = processing(server)
+    reported = processing(server)
     unread = sum(1 for waiting in queues if waiting)
-    return len(queues), len(queues) if told is None else max(told, unread)
+    return len(queues), len(queues) if reported is None else max(reported, unread)
 
 
 def connections(endpoint, pid):
-    """For each established connection to an endpoint whether bytes of it wait at this end."""
+    """For each established connection to an endpoint: whether bytes wait in its queues here."""
     if endpoint["socket"]:
         table = Path("/proc/net/unix").read_text().splitlines()[1:]
         rows = [line.split() for line in table]
@@ -61,13 +64,16 @@ def connections(endpoint, pid):
 
 
 def established(rows, port):
-    """Of the rows of /proc/net/tcp: local address, state, queues out:in. See proc(5)."""
+    """Whether bytes wait, for each established row of /proc/net/tcp on a port.
+
+    Columns of a row, see proc(5): 1 is the local address, 3 the state, 4 the queues, out:in.
+    """
     mine = [r for r in rows if r[3] in STANDING and int(r[1].rpartition(":")[2], 16) == port]
     return [row[4] != "00000000:00000000" for row in mine]
 
 
 def processing(server):
-    """Requests that a server works on or keeps waiting, in its own words; None if it says none."""
+    """Requests that a server reports as running or queued; None if it reports none."""
     with contextlib.suppress(*FAULTS):
         return engines.of(server).in_flight(server, partial(ask, server))
     return None

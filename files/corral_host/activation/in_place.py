@@ -1,4 +1,4 @@
-"""Drain, stop, start: a switch with a gap, where there is no room for two."""
+"""Switch in place: drain, stop, start. It has a gap; for GPUs that cannot hold both servers."""
 
 import time
 
@@ -17,7 +17,7 @@ def switch_to(activation):
     began = time.monotonic()
     if activation.previous:
         with activation.phase("draining"):
-            empty(activation)
+            drain_old(activation)
         with activation.phase("stopping"):
             switch.refuse_until_ready(activation)
             switch.stop(activation.unit)
@@ -34,8 +34,11 @@ def switch_to(activation):
     confirmed(activation)
 
 
-def empty(activation):
-    """No new requests, and those in flight end. A gateway sends none; else packet rules refuse."""
+def drain_old(activation):
+    """Keep new requests away and wait for those in flight.
+
+    A gateway that drained the server sends it no requests; without one, packet rules refuse them.
+    """
     before, limit = activation.previous, activation.drain_seconds
     port = before["endpoint"]["port"]
     if not activation.spec["drained"] and (unusable := redirect.refuse(activation.name, port)):

@@ -1,6 +1,7 @@
-"""What an activation is about to do, on the disk before it does it (activating.json).
+"""The journal of an activation (activating.json), on disk before each step that it describes.
 
-Whoever finds it when the activation is gone takes it back, or ends it if it was decided to keep.
+If the activation's process dies, whoever finds the journal finishes the activation if the decision
+to keep it was written, else reverts it.
 """
 
 import json
@@ -30,7 +31,7 @@ def load(folder):
 
 
 def run_of(folder):
-    """Which run of a job wrote the unfinished activation of an instance, or None."""
+    """Id of the job's run that wrote the unfinished activation of an instance, or None."""
     activation = load(folder)
     return activation and activation.report.get("run")
 
@@ -40,9 +41,9 @@ def save(activation):
 
 
 def decide_to_keep(activation):
-    """From here on the generation is kept, whatever happens; before, it is reverted.
+    """The point of no return: interrupted before it, the generation is reverted; after it, kept.
 
-    Raises OSError, as with a full disk: then nothing is decided.
+    Raises OSError, such as for a full disk: then nothing is decided.
     """
     folder = Path(activation.folder)
     receipt = {"generation": activation.new, "at": time.time(), "invocation": activation.proved}
@@ -62,7 +63,7 @@ def new_links(activation):
 
 
 def put_in_place(activation):
-    """Links, receipt and plan of a kept generation; what is done already stays."""
+    """Rename the links, receipt and plan of a kept generation into place; may run twice."""
     folder = Path(activation.folder)
     for path in (
         *(folder / name for name in (*new_links(activation), RECEIPT)),
@@ -77,7 +78,7 @@ def kept_plan(activation):
 
 
 def forget(activation):
-    """Nothing is unfinished any more; the last step of each activation."""
+    """Remove the journal; the last step of each activation."""
     folder = Path(activation.folder)
     for name in ("current", "previous", RECEIPT):
         (folder / f"{name}{NEW}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is looked at before an activation touches anything. Each finding is a HostError."""
+"""Checks before an activation touches anything. Each finding is a HostError."""
 
 from pathlib import Path
 
@@ -23,21 +23,21 @@ from corral_host.weights.headers import proof_folder
 from corral_host.weights.receipts import receipt_path, shard_is_proved
 
 GOES_ON = "without a restart"
-# What can be put right around a server that goes on.
+# Differences that can be corrected while the server keeps running.
 AROUND_IT = {EDITED, DISABLED, STALE, GATE}
 AGAIN = "fix that, then run the same deploy again"
 
 
 def served_before(instance):
-    """The plan of the generation that is there to go back to, or None.
+    """Plan of the generation that a revert would go back to, or None.
 
-    Raises HostError when one serves that could not be started again.
+    Raises HostError if one serves now but could not be started again.
     """
     folder = Path(instance["folder"])
     active = show(instance["unit"], "ActiveState")["ActiveState"] == "active"
     old = installed_generation(instance["unit_path"])
     if old is None and active:
-        # Somebody removed or replaced the file of a server that runs.
+        # Somebody removed or replaced the unit file of a running server.
         old = receipt(folder).get("generation")
     if old is None:
         return None
@@ -47,7 +47,7 @@ def served_before(instance):
             refuse_broken(before)
     except FAULTS as fault:
         if not active:
-            # It serves nothing and could not: there is nothing to lose.
+            # It does not serve and could not be started: there is nothing to lose.
             return None
         raise HostError(
             f"{instance['name']}: it could not be reverted, as generation {old}, which serves, "
@@ -62,7 +62,7 @@ def receipt(folder):
 
 
 def refuse_broken(plan):
-    """A generation that is on this host: its release byte by byte, its weights by receipt."""
+    """Check a generation on this host: its release by every byte, its weights by receipt."""
     refuse_changed_release(release_folder(plan))
     for path in plan["shards"]:
         receipt = read_json(receipt_path({"path": path}))
@@ -78,7 +78,7 @@ def refuse_changed_release(folder):
 
 
 def findings(spec):
-    """Reasons against the generation, as faults; and the rows of the proof that it fits."""
+    """Reasons the generation cannot be activated, and the rows of the proof that it fits."""
     faults, rows = [], []
     for check in (refuse_incomplete, refuse_changed_unit, refuse_taken_port, refuse_benchmark):
         try:
@@ -86,7 +86,7 @@ def findings(spec):
         except FAULTS as fault:
             faults.append(fault)
     try:
-        rows = room(spec)
+        rows = fit_rows(spec)
     except FAULTS as fault:
         faults.append(fault)
     return faults, rows
@@ -107,7 +107,7 @@ def refuse_incomplete(spec):
 
 
 def refuse_changed_unit(spec):
-    """Whatever passed the gate, the server would be another than planned."""
+    """With changed units, the server that passes the gate would not be the planned one."""
     unit_changes.refuse(spec["instance"])
 
 
@@ -133,7 +133,7 @@ def refuse_benchmark(spec):
         )
 
 
-def room(spec):
+def fit_rows(spec):
     """Rows of the proof that the new generation fits in place of the old. Raises HostError."""
     instance = spec["instance"]
     everyone = [placed(one, spec) for one in spec["instances"]]
@@ -156,17 +156,17 @@ def placed(instance, spec):
 
 
 def decide(spec, before, rows):
-    """first, in place, side by side or GOES_ON. Raises HostError for what cannot be."""
+    """first, in place, side by side or GOES_ON. Raises HostError if the wanted is impossible."""
     if before is None:
         return "first"
     wanted = spec["instance"]["activation"]["how"]
-    # A server that is down has no clients to spare a gap.
+    # A server that is down has no clients whom a gap would affect.
     serves = show(spec["instance"]["unit"], "ActiveState")["ActiveState"] == "active"
     if serves and may_go_on(spec["instance"], rows, spec.get("rekeyed", True)):
         return GOES_ON
     if not serves or wanted == "in-place" or (wanted == "auto" and spec["drained"]):
         return "in place"
-    obstacle = against_side_by_side(spec, before, rows)
+    obstacle = side_by_side_obstacle(spec, before, rows)
     if obstacle and wanted == "side-by-side":
         name = spec["instance"]["name"]
         raise HostError(
@@ -177,10 +177,11 @@ def decide(spec, before, rows):
 
 
 def may_go_on(instance, rows, rekeyed=True):
-    """Whether only what surrounds its server differs; the server is the one that passed its gate.
+    """Whether only what surrounds the server differs, and it is the one that passed the gate.
 
-    Another one may have been started from a file that was edited. ``rows``: of its proof, as
-    perplexity is measured beside it; ``rekeyed``: whether keys that wait will be put in place.
+    A server that was started later may come from an edited unit file. ``rows``: of the proof that
+    it fits; perplexity is measured beside the server and needs memory too. ``rekeyed``: whether
+    staged keys will be put in place.
     """
     differs = set(instance_state(instance, rekeyed=rekeyed)["differs"])
     if not differs or differs - AROUND_IT:
@@ -191,8 +192,8 @@ def may_go_on(instance, rows, rekeyed=True):
     return differs <= {DISABLED, GATE} or receipt(instance["folder"]).get("invocation") == now
 
 
-def against_side_by_side(spec, before, rows):
-    """The first obstacle, or None."""
+def side_by_side_obstacle(spec, before, rows):
+    """The first reason why a switch side by side is impossible, or None."""
     instance = spec["instance"]
     spare = instance["activation"]["spare"]
     if spare is None:
@@ -207,7 +208,7 @@ def against_side_by_side(spec, before, rows):
 
 
 def holds_two(row):
-    """Old and new at once, and then the new one twice, for as long as its spare serves."""
+    """Whether memory holds old and new at once, then the new one twice while its spare serves."""
     room, needs = row["room"], row["needs_mib"]
     beside = room["there"] - room["own"]
     return beside >= needs and room["there"] >= 2 * needs

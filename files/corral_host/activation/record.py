@@ -1,6 +1,6 @@
-"""An activation as it is told: its report, and the phase that it is in.
+"""Activation report and current phase.
 
-The phase is kept in memory (/run): telling it needs no disk.
+The phase is kept in memory (/run), so publishing it needs no disk space.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ def job_name(instance):
 
 
 def new_report(spec, by, run):
-    """A report of which nothing happened yet. ``run``: the id of the job's run."""
+    """The report of an activation that has done nothing yet. ``run``: the id of the job's run."""
     instance = spec["instance"]
     at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")  # noqa: UP017 - Python 3.10
     return {
@@ -34,9 +34,9 @@ def new_report(spec, by, run):
 
 @contextlib.contextmanager
 def phase(report, name, detail=""):
-    """Time a part of an activation, and report the phase meanwhile."""
+    """Time a part of an activation and publish it as the current phase."""
     say(f"{report['instance']}: {name}{f' ({detail})' if detail else ''}")
-    tell(report["instance"], {"name": name, "began": time.monotonic(), "detail": detail})
+    write_phase(report["instance"], {"name": name, "began": time.monotonic(), "detail": detail})
     began = time.monotonic()
     try:
         yield
@@ -48,13 +48,13 @@ def phase_file(job):
     return RUN / f"{job}.phase"
 
 
-def tell(instance, document):
+def write_phase(instance, document):
     RUN.mkdir(mode=0o755, exist_ok=True)
     write_atomic(phase_file(job_name(instance)), json.dumps(document))
 
 
 def phase_of(job):
-    """What a running job is at: name, seconds since, detail; None if it is nothing."""
+    """Current phase of a running job: name, seconds so far, detail; None if it has none."""
     found = read_json(phase_file(job))
     if found is None:
         return None

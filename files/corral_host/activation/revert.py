@@ -1,4 +1,4 @@
-"""The operator's revert: to a generation that this host has, from what is on it alone."""
+"""The operator's revert: to a generation that this host has, using only what is on the host."""
 
 from corral_host.activation.activate import activate
 from corral_host.instance.history import before, instance_folder, plan_of
@@ -9,7 +9,7 @@ from corral_host.weights.receipts import receipt_path
 
 
 def step_back(spec, by, run=None):
-    """Switch an instance to ``spec["to"]``, or to the generation before; gives the report.
+    """Switch an instance to ``spec["to"]``, or to the previous generation; returns the report.
 
     ``spec``: host, paths, instance (a name), to, drained, confirm, rollout.
     """
@@ -42,6 +42,6 @@ def release_of(plan):
 
 
 def shard_of(path):
-    """As it was proved when it was fetched; without a receipt it is proved by nothing."""
+    """The shard with the digest of its receipt; without a receipt nothing proves it."""
     receipt = read_json(receipt_path({"path": path})) or {}
     return {"path": path, "sha256": receipt.get("sha256"), "header": None}

@@ -1,4 +1,4 @@
-"""Back to what served before: from what is on the host, without disk space, and only once."""
+"""Revert an activation: with what is on the host, without disk space, and exactly once."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from corral_host.server.held_keys import loaded, read
 from corral_host.system.commands import FAULTS, say, show
 from corral_host.system.locks import activate_lock, boot_id, held
 
-# An activation of another instance has the lock for minutes, one with a long soak for hours. What
-# waits tells who has it, gives up, and the guard comes again: it is never a wait without a word.
+# An activation of another instance holds the lock for minutes, one with a long soak for hours.
+# Whoever waits names the holder and gives up in the end; the guard then tries again.
 SETTLE_WAIT_SECONDS = 600
 
 
 def settle(folder, units):
-    """End an activation whose process is gone; gives its report, or None if there is none."""
+    """Settle an activation whose process is gone; returns its report, or None if there is none."""
     activation = journal.load(folder)
     if activation is None:
         remove_guard(units, Path(folder).name)
@@ -33,27 +33,27 @@ def settle(folder, units):
 
 
 def settling(state, instance):
-    """The lock, for who settles. Raises HostError that names a holder which keeps it too long."""
+    """Hold the lock to settle. Raises HostError that names a holder which keeps it too long."""
     doing = f"settling {instance}"
     return held(activate_lock(state), "this host", doing, wait_seconds=SETTLE_WAIT_SECONDS)
 
 
 def settle_held(folder):
-    """The same, for who holds the lock."""
+    """Like settle(); the caller must hold the lock."""
     activation = journal.load(folder)
     if activation is None:
         return None
     confirm.forget(activation.name)
     if activation.kept:
-        return end(activation)
-    return take_back(activation, "the activation was interrupted (killed, or a reboot)")
+        return finish(activation)
+    return revert_and_record(activation, "the activation was interrupted (killed, or a reboot)")
 
 
 def guard(folder, units):
-    """What the timer and the boot run: a job that is stuck ends, then its activation is settled."""
+    """Kill a stuck job, then settle its activation; run by the guard's timer and at boot."""
     activation = journal.load(folder)
     if activation is None:
-        # Whoever is about to arm it again holds the lock.
+        # An activation that is about to arm the guard again holds the lock.
         state, name = Path(folder).parents[1], Path(folder).name
         with settling(state, name):
             if journal.load(folder) is None:
@@ -66,25 +66,25 @@ def guard(folder, units):
     return {"settled": report}
 
 
-def take_back(activation, reason, *, refused=False):
-    """Undo an activation, prove what serves then, and write down how it went; gives the report."""
+def revert_and_record(activation, reason, *, refused=False):
+    """Revert an activation, prove what serves then, and record it; returns the report."""
     report = activation.report
     with activation.phase("reverting"):
-        outcome, told = undo(activation)
-    left = [*switch.clear(activation), *let_go(activation, kept=False)]
+        outcome, summary = revert(activation)
+    left = [*switch.clear(activation), *release_ports(activation, kept=False)]
     report["outcome"] = "refused" if refused and outcome == "reverted" else outcome
-    shown = f"`corral show {report['host']}/{report['instance']}` tells more"
-    after = f"Next: fix that, then run the same deploy again; {shown}"
-    report["reason"] = "\n".join([reason, f"{told}. {after}", *left])
+    details = f"details: `corral show {report['host']}/{report['instance']}`"
+    after = f"Next: fix that, then run the same deploy again; {details}"
+    report["reason"] = "\n".join([reason, f"{summary}. {after}", *left])
     write_down(activation)
     return report
 
 
-def end(activation):
-    """What is left of an activation that was decided to be kept; gives the report."""
+def finish(activation):
+    """Finish an activation after the decision to keep its generation; returns the report."""
     report = activation.report
     journal.put_in_place(activation)
-    left = [*switch.clear(activation), *let_go(activation, kept=True)]
+    left = [*switch.clear(activation), *release_ports(activation, kept=True)]
     report.update(outcome="kept", serving=activation.new)
     report["reason"] = "\n".join(filter(None, [report["reason"], *left]))
     write_down(activation)
@@ -92,17 +92,17 @@ def end(activation):
     return report
 
 
-def let_go(activation, *, kept):
-    """Ports that nobody serves on any more; the next deploy does what cannot be done now."""
+def release_ports(activation, *, kept):
+    """Release ports that no server needs any more; a failure is left to the next deploy."""
     try:
-        reserve_switch.let_go(activation, kept)
+        reserve_switch.release_ports(activation, kept)
     except FAULTS as fault:
         return [f"ports that nobody serves on are still reserved: {fault}"]
     return []
 
 
 def write_down(activation):
-    """The history, then the end of the activation; its guard outlives it by a moment."""
+    """Write the history, then remove the journal, and last the guard."""
     report = activation.report
     try:
         history.record(activation.folder, report)
@@ -113,11 +113,14 @@ def write_down(activation):
     try:
         remove_guard(activation.paths["units"], activation.name)
     except FAULTS as fault:
-        say(f"the guard of {activation.name} goes when it is due or at the next boot: {fault}")
+        say(
+            f"the guard of {activation.name} could not be removed; it removes itself when it is "
+            f"due or at the next boot: {fault}"
+        )
 
 
-def undo(activation):
-    """Gives the outcome, and a sentence on it. Raises HostError while the host goes down."""
+def revert(activation):
+    """Revert; returns the outcome and a sentence on it. Raises HostError at a shutdown."""
     report = activation.report
     refuse_going_down()
     if activation.previous is None:
@@ -137,23 +140,23 @@ def undo(activation):
 
 
 def restore(activation):
-    """The unit of before, and its server: left alone if it runs since before."""
+    """Restore the previous unit and restart its server, unless that server never stopped."""
     alone = is_untouched(activation)
-    switch.put_back(activation)
+    switch.restore_unit(activation)
     if alone:
         return
     if activation.how != "in place":
         start_again(activation.previous)
         return
     if passed(activation.report):
-        let_end(activation)
+        drain_unconfirmed(activation)
     switch.refuse_until_ready(activation)
     start_again(activation.previous)
     redirect.remove(activation.name)
 
 
-def let_end(activation):
-    """What nobody confirmed may serve clients all the same: their requests are not cut off."""
+def drain_unconfirmed(activation):
+    """Drain the new server: without a confirmation, too, it may serve clients already."""
     after = activation.plan
     redirect.refuse(activation.name, after["endpoint"]["port"])
     drain(after, after["activation"]["drain_seconds"])
@@ -165,7 +168,7 @@ def passed(report):
 
 
 def is_untouched(activation):
-    """Whether the server of before was never stopped, or was started by this boot as it was."""
+    """Whether the previous server was never stopped, or this boot started it unchanged."""
     unit = Path(activation.unit_path)
     now = show(activation.unit, "ActiveState", "InvocationID")
     if now["ActiveState"] != "active":
@@ -174,5 +177,5 @@ def is_untouched(activation):
         return now["InvocationID"] == activation.invocation
     if not unit.exists() or unit.read_text() != switch.text_before(activation):
         return False
-    # This boot may have started it with the new keys, whoever put the old ones back since.
+    # This boot may have started it with the new keys, even if the old ones were restored since.
     return loaded(activation.plan) == read(staged_keys.path_before(activation.plan["key_path"]))

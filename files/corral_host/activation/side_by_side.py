@@ -1,7 +1,7 @@
-"""Old and new at once: clients are sent to the new one before the old one stops.
+"""Switch side by side: clients are redirected to the new server before the old one stops.
 
-One that moves to another port or address answers there from then on, and where it was until the
-old one has stopped and the new one serves by itself.
+An instance that moves to another port or address answers at the new one from then on. It also
+answers at the old one until the old server has stopped and the new one serves without redirects.
 """
 
 from corral_host.activation import switch
@@ -14,7 +14,7 @@ from corral_host.system.commands import HostError
 
 
 def switch_to(activation):
-    """Raises HostError; until the old server stops, taking back interrupts nothing."""
+    """Raises HostError. Until the old server stops, a revert interrupts nothing."""
     spare = switch.spare_of(activation.plan)
     prepare(activation)
     redirect.lay(activation.name, activation.onward, redirect.FOLLOW)
@@ -23,7 +23,7 @@ def switch_to(activation):
         redirect.lay(activation.name, activation.onward, redirect.SEND_ON)
     confirmed(activation)
     with activation.phase("draining"):
-        empty(activation)
+        drain_old(activation)
     with activation.phase("stopping"):
         switch.stop(activation.unit)
     activation.started = None
@@ -46,8 +46,8 @@ def prove_spare(activation, spare):
         activation.report["gate"] += gate(spare)
 
 
-def empty(activation):
-    """The old server ends what it has; at half the limit kept connections are told to end."""
+def drain_old(activation):
+    """Wait until the old server is idle; from half the limit on, close kept-alive connections."""
     before, limit = activation.previous, activation.drain_seconds
     port = before["endpoint"]["port"]
 

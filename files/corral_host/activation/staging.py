@@ -1,4 +1,4 @@
-"""Put an api-key file or a generation on the host. Touches no service."""
+"""Stage an api-key file or a generation on the host. Touches no service."""
 
 import hashlib
 import os
@@ -8,18 +8,19 @@ from corral_host.instance.state import private_digest
 from corral_host.instance.stored_plan import stage_plan
 from corral_host.server import staged_keys
 from corral_host.system.commands import HostError, write_atomic
-from corral_host.system.locks import refuse_other_asker
+from corral_host.system.locks import refuse_other_operator
 from corral_host.system.modes import FOLDER, open_folder
 
 
 def write_key(instance, keys):
-    """Root's alone from the first byte: 0600 in 0700.
+    """Write the keys of an instance; only root can read them from the first byte: 0600 in 0700.
 
-    ``instance``: key_path, unit_path; asker, see locks.py; was: the digest that the controller
-    saw. Of an instance that may be started any time they wait for its activation. Raises HostError
-    where somebody else's rollout is at work, or put other keys there meanwhile.
+    ``instance``: key_path, unit_path; asker (the current operator, see locks.py); was: the digest
+    that the controller saw. If the instance may be started at any time, the keys are staged until
+    its activation. Raises HostError while another rollout holds this host, and if somebody wrote
+    other keys since the controller looked.
     """
-    refuse_other_asker(instance.get("asker"))
+    refuse_other_operator(instance.get("asker"))
     refuse_unseen(instance, keys)
     folder = Path(instance["key_path"]).parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,9 +33,9 @@ def write_key(instance, keys):
 
 
 def refuse_unseen(instance, keys):
-    """Two controllers with a store each would overwrite each other's keys, and both be told well.
+    """Without this, two controllers would overwrite each other's keys, and both report success.
 
-    A file that others can read has no digest: it is written in any case.
+    A file that other users can read has no digest: it is written in any case.
     """
     path = staged_keys.due_path(instance["key_path"])
     found = private_digest(path)
@@ -42,16 +43,17 @@ def refuse_unseen(instance, keys):
     if found not in seen:
         raise HostError(
             f"{path}: somebody else put keys there a moment ago",
-            "run the same deploy again, which tells whose they are",
+            "run the same deploy again, which says whose they are",
         )
 
 
 def stage(instance):
-    """A generation: the plan that it was made from, then the unit, which makes it count.
+    """Write a generation: its plan first; the unit comes last and makes the generation whole.
 
-    ``instance``: an InstancePlan, with asker, see locks.py. Raises HostError for another rollout.
+    ``instance``: an InstancePlan, and asker (the current operator, see locks.py). Raises HostError
+    while another rollout holds this host.
     """
-    refuse_other_asker(instance.pop("asker", None))
+    refuse_other_operator(instance.pop("asker", None))
     folder = Path(instance["folder"]) / "generations" / instance["generation"]
     open_folder(folder)
     if instance["chat_template"] is not None:
@@ -64,7 +66,7 @@ def stage(instance):
 
 
 def write_readable(path, text):
-    """For the server, which runs as a user of its own, whatever the umask says."""
+    """Write a file that the server's own user can read, whatever the umask is."""
     write_atomic(path, text)
     # The generation, the folder of generations, the instance, all instances, the state.
     for folder in list(Path(path).parents)[:5]:

@@ -1,4 +1,4 @@
-"""Start the server of before again, also where what it listens on is not free yet."""
+"""Restart the previous server, waiting for its port."""
 
 import contextlib
 import socket
@@ -16,13 +16,13 @@ PAUSE_SECONDS = 0.5
 
 
 class GoingDownError(HostError):
-    """The host shuts down: nothing can be judged, and nothing is."""
+    """The host shuts down: whether a server is healthy cannot be judged now."""
 
 
 def start_again(instance):
-    """End what runs as its unit, start it, and wait until it is ready.
+    """Stop whatever runs as the unit, start it, and wait until it is ready.
 
-    ``instance``: an InstancePlan, its unit is installed. Raises HostError, of the last start.
+    ``instance``: an InstancePlan whose unit is installed. Raises the HostError of the last start.
     """
     deadline = time.monotonic() + OBSTACLE_SECONDS
     switch.end(instance["unit"])
@@ -33,31 +33,31 @@ def start_again(instance):
             wait_ready(instance)
             return
         except DiedError:
-            # The port may have been taken between the look and the start.
+            # The port may have been taken between the check and the start.
             if not left or time.monotonic() > deadline:
                 raise
 
 
 def wait_until_free(instance, deadline):
-    """Until a server could listen there; at the deadline it is tried all the same."""
-    told = None
+    """Wait until a server could listen; at the deadline the start is tried anyway."""
+    reported = None
     while (what := obstacle(instance["endpoint"])) and time.monotonic() < deadline:
         refuse_going_down()
-        if what != told:
+        if what != reported:
             say(f"{instance['name']} cannot be started yet: {what}")
-            told = what
+            reported = what
         time.sleep(PAUSE_SECONDS)
 
 
 def obstacle(endpoint):
-    """Why nobody could listen there now, or None."""
+    """Why no server could listen at an endpoint now, or None."""
     if endpoint["socket"]:
         return None
     address, port = endpoint["address"], endpoint["port"]
     if holder := listeners([port]).get(str(port)):
         return f"port {port} is taken by {holder['program']} (pid {holder['pid']})"
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        # As servers do: connections of before that are not forgotten yet are no obstacle.
+        # As servers do: connections in TIME_WAIT are no obstacle.
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             probe.setsockopt(socket.SOL_SOCKET, option, 1)
         try:
@@ -68,7 +68,7 @@ def obstacle(endpoint):
 
 
 def refuse_going_down():
-    """At a shutdown servers end and cannot be started; the guard settles at the next boot."""
+    """Raises GoingDownError at a shutdown: no server can start; the guard settles at next boot."""
     command = ["systemctl", "is-system-running"]
     with contextlib.suppress(FileNotFoundError):
         if subprocess.run(command, capture_output=True, text=True).stdout.strip() == "stopping":

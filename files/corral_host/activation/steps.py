@@ -1,4 +1,4 @@
-"""Steps that both ways to switch take."""
+"""Steps that all ways to switch share."""
 
 import errno
 
@@ -8,7 +8,7 @@ from corral_host.system.commands import FAULTS, HostError, what_is_wrong
 
 
 class RefusedError(HostError):
-    """A fault before anything that serves was touched: the old server never stopped."""
+    """A fault before any serving part was touched: the old server never stopped."""
 
 
 def prepare(activation):
@@ -26,7 +26,7 @@ def prepare(activation):
 
 
 def still_in_flight(activation, left):
-    """What is wrong, and what to do."""
+    """Message and next step for a drain that reached its limit."""
     return (
         f"{activation.name}: {left} requests were still in flight after "
         f"{activation.drain_seconds} s",
@@ -35,7 +35,7 @@ def still_in_flight(activation, left):
 
 
 def confirmed(activation):
-    """The controller says over a new connection that it still reaches this host."""
+    """Wait until the controller confirms over a new connection that it still reaches this host."""
     if activation.spec["confirm"]:
         limit = activation.plan["activation"]["confirm_seconds"]
         with activation.phase("confirm", activation.new):

@@ -11,10 +11,10 @@ from corral_host.packets import redirect, reserve_switch
 from corral_host.server import staged_keys
 from corral_host.system.commands import FAULTS, output, quiet, rename, show, sync, write_atomic
 
-# Beside a unit, where systemd takes them for no unit.
+# Suffixes of files beside a unit; systemd does not read such names as units.
 BEFORE = ".before"
 NEXT = ".next"
-# What a server that is not wanted any more may take to end by itself.
+# How long a server that is not needed any more may take to stop by itself.
 END_SECONDS = 10
 ENDED = ("inactive", "failed")
 
@@ -26,9 +26,9 @@ def spare_of(instance):
 
 
 def prepare(activation):
-    """All that a switch and its revert will need, on the disk; nothing that serves is touched.
+    """Write all that a switch and its revert will need to disk; touches nothing that serves.
 
-    The guard first: an activation that is written down is never without one.
+    The guard comes first: a journal without a guard would be settled by nobody.
     """
     staged_keys.clear(activation.plan["key_path"])
     watchdog.write(activation)
@@ -42,7 +42,7 @@ def prepare(activation):
         write_atomic(f"{unit}{BEFORE}", text_of(activation, activation.old))
     staged = Path(activation.folder) / "generations" / activation.new / "unit"
     write_atomic(f"{unit}{NEXT}", staged.read_text())
-    # Last, as a server that is started again from here on reads them.
+    # The keys come last: a server that restarts from here on reads them.
     if activation.rekeyed:
         staged_keys.put(activation.plan["key_path"])
     if activation.how == SIDE_BY_SIDE:
@@ -52,16 +52,16 @@ def prepare(activation):
 
 
 def put(activation):
-    """The new unit, in one rename."""
+    """Install the new unit by one rename, and enable it."""
     unit = activation.unit_path
     rename(f"{unit}{NEXT}", unit)
     output("systemctl", "daemon-reload")
     output("systemctl", "enable", "--quiet", activation.unit)
 
 
-def put_back(activation):
-    """Keys and unit of before, each in one rename, unless somebody did that already."""
-    staged_keys.put_back(activation.plan["key_path"])
+def restore_unit(activation):
+    """Restore the previous keys and unit, each by one rename, unless that was done already."""
+    staged_keys.restore(activation.plan["key_path"])
     unit = activation.unit_path
     try:
         rename(f"{unit}{BEFORE}", unit)
@@ -73,13 +73,13 @@ def put_back(activation):
 
 
 def text_before(activation):
-    """The unit of before: as it was kept for the revert, else as it was staged."""
+    """Text of the previous unit: as kept for the revert, else as staged."""
     before = Path(f"{activation.unit_path}{BEFORE}")
     return before.read_text() if before.exists() else text_of(activation, activation.old)
 
 
 def text_of(activation, generation):
-    """A unit as it was staged, which passed a gate; the installed one may be edited."""
+    """A generation's unit as staged, which passed a gate; the installed one may be edited."""
     staged = Path(activation.folder) / "generations" / generation / "unit"
     return (staged if staged.exists() else Path(activation.unit_path)).read_text()
 
@@ -96,7 +96,7 @@ def refuse_until_ready(activation):
 
 def start(unit):
     quiet("reset-failed", unit)
-    # What goes wrong is told by the gate, in the server's own words.
+    # The gate reports a failed start, with the server's log.
     quiet("restart", unit)
 
 
@@ -105,7 +105,7 @@ def stop(unit):
 
 
 def end(unit):
-    """Stop a server that nobody is to wait for: one that hangs hears no signal but SIGKILL."""
+    """Stop a server without waiting long: one that hangs reacts to no signal but SIGKILL."""
     quiet("stop", "--no-block", unit)
     deadline = time.monotonic() + END_SECONDS
     while show(unit, "ActiveState")["ActiveState"] not in ENDED and time.monotonic() < deadline:
@@ -115,17 +115,17 @@ def end(unit):
 
 
 def withdraw(activation):
-    """A unit that served nothing before goes altogether."""
+    """Remove a unit that served no generation before."""
     end(activation.unit)
-    staged_keys.put_back(activation.plan["key_path"])
+    staged_keys.restore(activation.plan["key_path"])
     quiet("disable", "--quiet", activation.unit)
     Path(activation.unit_path).unlink(missing_ok=True)
 
 
 def clear(activation):
-    """What a switch needed beside it goes. Needs no disk space.
+    """Remove what only the switch needed. Needs no disk space.
 
-    Gives what went wrong; each step is taken whatever became of the others.
+    Runs every step even if one fails; returns what went wrong.
     """
     wrong = []
     steps = [clear_spare] if activation.how == SIDE_BY_SIDE else []
@@ -148,10 +148,10 @@ def clear_files(activation):
 
 
 def clear_spare(activation):
-    """Requests that it still works on are waited for; gives what is to be said of the others."""
+    """Drain and remove the spare server; returns a message if requests were cut."""
     spare = spare_of(activation.plan)
     try:
-        cut = leave_spare(activation, spare)
+        cut = drain_spare(activation, spare)
     finally:
         end(spare["unit"])
         quiet("reset-failed", spare["unit"])
@@ -161,8 +161,8 @@ def clear_spare(activation):
     return f"{cut} requests took longer than {limit} s and were cut" if cut else None
 
 
-def leave_spare(activation, spare):
-    """New connections reach the server itself again; those of before end, or are told to."""
+def drain_spare(activation, spare):
+    """Direct new connections to the server itself again and drain the spare's connections."""
     way = activation.name, activation.onward, redirect.LET_GO
     redirect.lay(*way)
     port, limit = spare["endpoint"]["port"], activation.drain_seconds

@@ -1,6 +1,6 @@
-"""A timer and a unit of the host that settle an activation when nobody else does.
+"""The guard: a timer and a unit on the host that settle an activation when nobody else does.
 
-The timer fires when the job is stuck; the unit also runs at boot, after a reboot or a power cut.
+The timer fires if the job is stuck; the unit also runs at boot, after a reboot or a power cut.
 """
 
 import sys
@@ -10,12 +10,12 @@ from corral_host.activation.activation import SIDE_BY_SIDE
 from corral_host.plans import fields
 from corral_host.system.commands import output, quiet, write_atomic
 
-# Beside what the plan allows for: commands of systemd, a gate's requests, writing things down.
+# On top of the plan's own limits: systemd commands, the gate's requests, writing records.
 MARGIN_SECONDS = 60
 GATE_SECONDS = 180
-# Of a gate that measures.
+# For each probe of a gate that measures.
 MEASURED_SECONDS = 900
-# A program that took the port, or a cable that was pulled, are waited for so long in a revert.
+# How long a revert waits for a port that another program took, or for a cable that was pulled.
 OBSTACLE_SECONDS = 300
 RETRY_SECONDS = 30
 
@@ -29,7 +29,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-# As long as it could not settle, such as while another activation has the lock.
+# Until it has settled; it cannot, for example, while another activation holds the lock.
 Restart=on-failure
 RestartSec={retry_seconds}
 ExecStart={python} {helper} guard {folder} {units}
@@ -59,7 +59,7 @@ def limit_seconds(plan, how):
 
 
 def limit_of_earlier(plan, how):
-    """The same for a generation that was staged before its plan said so."""
+    """The limit for a generation whose plan, staged by an earlier version, has none."""
     measured = plan["gate"]
     gate = GATE_SECONDS + measured["soak_seconds"]
     gate += MEASURED_SECONDS * sum(1 for part in ("speed", "perplexity") if measured[part])
@@ -70,7 +70,7 @@ def limit_of_earlier(plan, how):
 
 
 def write(activation):
-    """Both units; `arm` starts them once systemd has read them."""
+    """Write both units; `arm` starts them once systemd has read them."""
     service, timer = guard_paths(activation.paths["units"], activation.name)
     values = {
         "instance": activation.name, "folder": activation.folder,
@@ -84,19 +84,19 @@ def write(activation):
 
 def arm(activation):
     service, timer = guard_paths(activation.paths["units"], activation.name)
-    # That of an earlier activation may still try: it would take this one for its own.
+    # The guard of an earlier activation may still run: it would settle this one.
     quiet("stop", service.name)
     output("systemctl", "enable", "--quiet", service.name)
     output("systemctl", "start", timer.name)
 
 
 def hurry(units, instance):
-    """Let the guard settle from now on, as long as it takes."""
+    """Start the guard now; it retries until it has settled."""
     quiet("start", "--no-block", guard_paths(units, instance)[0].name)
 
 
 def remove(units, instance):
-    """Both units go, if they are there. Needs no disk space."""
+    """Remove both units, if they exist. Needs no disk space."""
     service, timer = guard_paths(units, instance)
     if service.exists() or timer.exists():
         quiet("stop", timer.name)

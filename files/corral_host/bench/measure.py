@@ -1,4 +1,4 @@
-"""Measure the release and the model of an instance here: beside its server, or in its place."""
+"""Benchmark the release and the model of an instance: beside its server, or in its place."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ from corral_host.system.locks import lock_file, lock_path, read, take, write
 
 
 def bench(spec):
-    """Run the commands of ``spec``; gives their lines of JSON and what they ran on.
+    """Run the commands of ``spec``; returns their lines of JSON and what they ran on.
 
     ``spec``: host, state, instance (a name), instances (of the whole host), release (engine, key
     and folder), where (beside or stop), commands (of argv and repeat each).
@@ -60,7 +60,7 @@ def chosen(spec):
 
 @contextlib.contextmanager
 def only_one(spec):
-    """Two at a time would measure each other."""
+    """One benchmark at a time: two would disturb each other."""
     with lock_file(lock_path(spec["state"], "bench")) as lock:
         if not take(lock, fcntl.LOCK_EX, 0):
             raise HostError(
@@ -99,7 +99,7 @@ def refuse_unready(spec, instance):
 
 
 def refuse_beside(spec, instance):
-    """What the instance holds must fit once more into what the others leave."""
+    """Raises HostError unless memory holds the instance once more beside all servers."""
     short = shortages(spec, instance)
     if short:
         raise HostError(
@@ -128,8 +128,8 @@ def shortages(spec, instance):
 
 @contextlib.contextmanager
 def stopped(instance):
-    """The server is away inside, and proved healthy again after, whatever happened."""
-    # First of all: with a full disk nothing is stopped.
+    """Stop the server inside; afterwards start it and prove it healthy, whatever happened."""
+    # The marker comes first: with a full disk nothing is stopped.
     write_atomic(marker(instance), json.dumps({"at": time.time()}))
     say(f"stopping {instance['name']}")
     failure = None
@@ -145,12 +145,12 @@ def stopped(instance):
 
 
 def step_of(faults):
-    """The next step of the first that names one."""
+    """The next step of the first fault that has one."""
     return next((step for one in faults if (step := as_fault(one)["next_step"])), "")
 
 
 def bring_back(instance):
-    """Start the server again and prove it; the fault where it does not serve, or None."""
+    """Start the server again and prove it; returns the fault if it does not serve, else None."""
     try:
         start_again(instance)
         gate(instance, PROOF)
@@ -163,7 +163,7 @@ def bring_back(instance):
 
 
 def start_again(instance):
-    # Its memory first. A unit that is not there is as good as a stopped one.
+    # First free the memory of a benchmark that still runs. Its unit may not exist.
     subprocess.run(
         ["systemctl", "stop", bench_unit(instance["name"])], stderr=subprocess.DEVNULL, check=False
     )
@@ -174,7 +174,7 @@ def start_again(instance):
 
 
 def settle_bench(spec):
-    """Start a server whose benchmark is gone without doing so; a fault that tells it, or None."""
+    """Start a server that an interrupted benchmark left stopped; returns a fault, or None."""
     instance = chosen(spec)
     if not marker(instance).exists():
         return None

@@ -1,10 +1,10 @@
-"""Engines: a module or folder a kind of them. Other rooms ask ``of``, and know no kind."""
+"""Engines: one module or folder for each kind. Other code calls ``of`` and knows no kind."""
 
 from corral_host.engines.llama import IkLlamaCpp, LlamaCpp
 from corral_host.system.commands import HostError
 
 ENGINES = {}
-# Plans that were kept before plans named a kind; both of that time are asked alike.
+# For plans from before plans named a kind; the two kinds of that time are handled alike.
 UNNAMED = "llama.cpp"
 
 
@@ -18,7 +18,7 @@ register(IkLlamaCpp())
 
 
 def config_files():
-    """Files that would change what servers do beside their command line."""
+    """Configuration files of engines that would change servers beside their command line."""
     return [path for engine in ENGINES.values() for path in engine.config_files]
 
 

@@ -1,26 +1,27 @@
-"""What an engine is to the helper. A kind of engine overrides what differs.
+"""The interface of an engine in the helper. Each kind of engine overrides what differs.
 
-What is common to all, they have by the OpenAI API: GET /health, /v1/models, /metrics, and chat.
+All engines serve the OpenAI API (chat), and GET /health, /v1/models and /metrics.
 
-``run`` takes words for the engine's program and gives all that it says and its exit code. ``get``
-takes a path and gives the body of the answer to a request with the instance's key; it raises when
-the answer is no 200. ``ask`` takes a route, a body and seconds, and gives the text of a 200.
+Callables that methods get: ``run`` takes arguments for the engine's program and returns its output
+and exit code. ``get`` takes a path and returns the body of the answer to a request with the
+instance's key; it raises unless the status is 200. ``ask`` takes a route, a body and a limit in
+seconds, and returns the text of an answer with status 200.
 """
 
 from pathlib import Path
 
 
 class Engine:
-    """One kind.
+    """One kind of engine.
 
     + kind: as plans name it; + program: the server's file, below the folder of a release
     + environment: variables of every program of a release that the helper starts
     + smoke_model: name of the model's file for a smoke run
-    + variables: how the names of those begin that a server or its libraries read
-    + same_reply: fields of a chat request that make each reply the same, beside temperature 0
-    + config_files: which its programs would read beside their command line
+    + variables: prefixes of the names of variables that a server or its libraries read
+    + same_reply: fields of a chat request that, beside temperature 0, make replies repeatable
+    + config_files: files that its programs would read beside their command line
     + reads_gguf: whether its memory can be counted before its weights are here
-    + fit_tool: the program that counts memory, for people; "" where there is none
+    + fit_tool: the name of the program that counts memory, for people; "" if there is none
     """
 
     kind = ""
@@ -42,40 +43,41 @@ class Engine:
         raise NotImplementedError
 
     def flags(self, program, run):
-        """Every flag that the server takes, sorted."""
+        """Every flag that the server accepts, sorted."""
         raise NotImplementedError
 
     def devices(self, program, run, log):
         """GPUs that the server finds. ``log``: of the smoke run."""
         raise NotImplementedError
 
-    def smoke_words(self, program, model, key_file, endpoint, gpu):
-        """The command line of a smoke run; ``gpu``: whether there is one."""
+    def smoke_arguments(self, program, model, key_file, endpoint, gpu):
+        """The command line of a smoke run; ``gpu``: whether it uses one."""
         raise NotImplementedError
 
     def slots(self, get):  # noqa: ARG002
-        """Slots and context tokens of each; None where the server does not tell."""
+        """Number of slots, and context tokens of each; None if the server does not report them."""
         return
 
     def in_flight(self, instance, get):  # noqa: ARG002
-        """Requests that the server works on or keeps waiting; None where it does not tell."""
+        """Number of requests that run or are queued; None if the server does not report it."""
         return
 
     def speeds(self, ask, words, tokens, generated, limit):
-        """Tokens/s of a prompt of so many tokens and of so many generated ones, by name.
+        """Tokens/s of a prompt of ``tokens`` tokens and of ``generated`` tokens, by name.
 
-        Raises HostError where the server does not tell. ``limit``: gives seconds for tokens.
+        ``words``: random words for the prompt. ``limit``: returns seconds for a number of tokens.
+        Raises HostError if the server does not report them.
         """
         raise NotImplementedError
 
     def perplexity(self, said):  # noqa: ARG002
-        """Estimate and error in what the program said, or None."""
+        """Estimate and error in the program's output, or None."""
         return
 
     def read_text(self, said):  # noqa: ARG002
-        """Whether the perplexity program read its text: then a lost estimate is worth a retry."""
+        """Whether the perplexity program read its text; if so, a lost estimate is worth a retry."""
         return False
 
     def counted_memory(self, instance, model):
-        """MiB by device and part, by the engine's own count. ``model``: a path with its header."""
+        """MiB by device and part, as the engine counts. ``model``: a file with its header."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""What is there for an instance on a GPU or in main memory, in MiB.
+"""Memory available to an instance on a GPU or in main memory, in MiB.
 
-That is what is free now and what the instance itself holds, as it is replaced, less what other
-instances of the host still have to take.
+It is what is free now, plus what the instance's running server holds and will free, less what other
+instances of the host have yet to allocate.
 """
 
 import contextlib
@@ -13,10 +13,12 @@ from corral_host.system.commands import HostError, show
 
 
 def gpu_room(wanted, instance, others, smi):
-    """Room on the GPU with this index or uuid; ``others``: see `still_to_take`."""
+    """Memory available on the GPU with this index or uuid; ``others``: see `still_to_take`."""
     gpu = find(wanted, smi)
     if gpu is None or gpu["memory_free_mib"] is None:
-        raise HostError(f"nvidia-smi does not tell what is free on GPU {wanted}: {smi['problem']}")
+        raise HostError(
+            f"nvidia-smi does not report the free memory of GPU {wanted}: {smi['problem']}"
+        )
     own = held(gpu, instance["unit"], smi)
     taken = {
         other["name"]: still_to_take(
@@ -36,7 +38,7 @@ def gpu_room(wanted, instance, others, smi):
 
 
 def host_room(instance, others):
-    """Room in main memory; mapped weights need none, the page cache gives way."""
+    """Available main memory; mapped weights need none, as the kernel can drop their pages."""
     taken = {
         other["name"]: still_to_take(other, host_need(other), held_by_unit(other["unit"]))
         for other in others
@@ -51,7 +53,7 @@ def room(free, own, taken):
 
 
 def still_to_take(other, need, holds):
-    """An instance that serves what is planned has taken all; one to be replaced will take more."""
+    """What another instance has yet to allocate; nothing if it serves its planned generation."""
     if other["serves"] and holds:
         return 0
     return max(0, need - holds)
@@ -67,7 +69,7 @@ def held(gpu, unit, smi):
 
 
 def gpu_need(instance, gpu, smi):
-    """What the plan says of this GPU, by whatever name the instance calls it."""
+    """What an instance needs of this GPU by its plan, which may name it by index or uuid."""
     pairs = zip(instance["gpus"], instance["need"]["gpus"])
     return sum(total(need) for wanted, need in pairs if find(wanted, smi) is gpu)
 
@@ -83,7 +85,7 @@ def total(need):
 
 
 def held_by_unit(unit):
-    """Memory of a unit's server that nothing else could have; 0 when it does not run."""
+    """Memory of a unit's server that the kernel cannot reclaim; 0 if it does not run."""
     pid = int(show(unit, "MainPID")["MainPID"])
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return held_by_process(Path(f"/proc/{pid}/status").read_text()) if pid else 0
@@ -92,6 +94,6 @@ def held_by_unit(unit):
 
 def held_by_process(status):
     lines = [line.split() for line in status.splitlines() if line.endswith(" kB")]
-    kib = {words[0].rstrip(":"): int(words[1]) for words in lines}
-    # Locked pages are also counted by their kind; never more than all of it.
+    kib = {fields[0].rstrip(":"): int(fields[1]) for fields in lines}
+    # Locked pages are also counted in their own kind, so the sum is limited by the total.
     return min(kib["VmRSS"], kib["RssAnon"] + kib["VmLck"]) // 1024

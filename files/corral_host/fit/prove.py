@@ -1,4 +1,4 @@
-"""Prove that instances fit on this host, with the engine's own count, before weights are here."""
+"""Prove that instances fit on this host by the engine's own count, before weights are fetched."""
 
 from corral_host import engines
 from corral_host.fit.memory import find, gpu_room, host_room, total
@@ -11,13 +11,13 @@ from corral_host.weights.receipts import shard_is_proved
 
 PARTS = ("weights_mib", "kv_mib", "compute_mib", "runtime_mib")
 NOTHING = dict.fromkeys(PARTS, 0)
-# As many weights stay in memory on any host (corral/fit/answer.py).
+# So much of the weights stays in memory on any host (corral/fit/answer.py).
 LEAST_MAPPED_MIB = 1024
 AGAIN = "fix that in the profile or on the host, then run the same deploy again"
 
 
 def prove(document):
-    """A verdict for each waiting instance of a plan; those that serve are counted beside it.
+    """A verdict for each waiting instance of a plan; serving ones count as its neighbours.
 
     ``document``: a HostPlan with ``waiting``, the names of instances that do not serve it yet.
     """
@@ -42,7 +42,8 @@ def prove(document):
                 if not one["serves"]
             ]
     except OSError as fault:
-        raise HostError(f"no room for a proof: {fault}", "fix that, deploy again") from fault
+        what = f"the files of the proof cannot be written: {fault}"
+        raise HostError(what, "fix that, deploy again") from fault
 
 
 def verdict(instance, others, shards, folder, smi):
@@ -70,7 +71,7 @@ def verdict(instance, others, shards, folder, smi):
 
 
 def count(instance, shards, folder, smi, notes):
-    """Rows of the engine's own count; None where the plan's must do, which a note explains."""
+    """The engine's own count; None if only the plan's figures are known, which a note explains."""
     unknown = instance["need"]["unknown"]
     if not engines.of(instance).reads_gguf:
         notes.append(f"not counted, its gate proves that it fits: {unknown}")
@@ -95,7 +96,7 @@ def count(instance, shards, folder, smi, notes):
 
 
 def crowded(instance, smi):
-    """Whether a GPU has no room for one more CUDA context beside what runs there now."""
+    """Whether a GPU has too little free memory for one more CUDA context."""
     if instance["need"]["unknown"]:
         return False
     found = [(find(gpu, smi), need) for gpu, need in zip(instance["gpus"], plans(instance))]
@@ -103,7 +104,7 @@ def crowded(instance, smi):
 
 
 def plans(instance):
-    """What the plan says of each GPU of the set."""
+    """What the instance needs of each GPU of its set, by its plan."""
     known = instance["need"]["gpus"]
     return [*known, *[NOTHING] * (len(instance["gpus"]) - len(known))]
 
@@ -116,7 +117,7 @@ def gpu_rows(instance, tool, others, smi):
             raise HostError(
                 f"{engines.of(instance).fit_tool} sees no CUDA{number}, so the server would not "
                 f"use GPU {gpu}",
-                "see that nvidia-smi lists it and that the driver fits the release's toolkit",
+                "check that nvidia-smi lists it and that the driver fits the release's toolkit",
             )
         parts = combined(instance, plan, seen, min)
         room = gpu_room(gpu, instance, others, smi)
@@ -125,20 +126,20 @@ def gpu_rows(instance, tool, others, smi):
 
 
 def must_be_seen(instance, number, plan):
-    """With split mode none the others of a set hold nothing."""
+    """Whether the tool must see a GPU; with split mode none only the first of a set is used."""
     if instance["need"]["unknown"]:
         return number == 0
     return plan["weights_mib"] + plan["kv_mib"] > 0
 
 
 def host_row(instance, tool, others, notes):
-    """Mapped weights need no room of their own: less of it makes them slow, not wrong."""
+    """The row of main memory. Mapped weights need none: with less memory they are only slower."""
     seen = tool["Host"] if tool else None
     plan = instance["need"]["host"] or NOTHING
     parts = combined(instance, plan, seen, max)
     mapped = parts["weights_mib"] if weights_mapped(instance) else 0
     if mapped and seen:
-        # What the engine does not count as mapped it repacks, into memory of its own.
+        # Weights that the engine does not count as mapped are repacked into memory of its own.
         mapped = min(mapped, seen["weights_mib"])
     parts["weights_mib"] -= mapped
     room = host_room(instance, others)
@@ -152,10 +153,11 @@ def host_row(instance, tool, others, notes):
 
 
 def combined(instance, plan, seen, of_compute):
-    """The larger of two exact counts. The engine's program counts logits for a whole batch, a
-    server makes one for each slot: on GPUs the smaller bound holds.
+    """Combine the plan's count with the engine's: the larger of two exact figures.
 
-    An MTP block has KV and compute of its own, which that program leaves out.
+    For compute buffers on GPUs the smaller bound holds: the engine's program counts logits for a
+    whole batch, a server makes one for each slot. An MTP block has its own KV cache and compute
+    buffers, which that program leaves out.
     """
     if seen is None:
         return dict(plan)

@@ -1,7 +1,7 @@
-"""Change a gateway: validated, switched to, proved as a client sees it, or reverted.
+"""Change a gateway: validate the new generation, switch, prove it as a client, else revert.
 
-A generation that nobody has proved yet is marked as such. A timer of systemd's puts the one from
-before back when whoever switched does not come to the end.
+A generation that is not proved yet is marked so. If the process that switched dies, a systemd timer
+reverts to the previous generation.
 """
 
 import json
@@ -16,13 +16,13 @@ from corral_host.gateway.generations import (
     CONFIG,
     HAPROXY,
     UNPROVED,
-    back,
     current,
     digest,
     gateway_state,
     linked,
     listens,
     refuse_taken,
+    revert,
     sha256,
     switch,
     unnamed,
@@ -30,46 +30,47 @@ from corral_host.gateway.generations import (
 )
 from corral_host.gateway.socket import running_generation, servers
 from corral_host.system.commands import HostError, output, point, read_json, write_atomic
-from corral_host.system.locks import refuse_other_asker
+from corral_host.system.locks import refuse_other_operator
 
-# Longer than a switch, its proof and a switch back take.
+# Longer than a switch, its proof and a revert take.
 PROOF_SECONDS = 180
 PROOF_UNIT = "corral-gateway-proof:"
 PREVIOUS = "previous"
 
 
 def stage(document):
-    """Put a generation beside the one that runs, once HAProxy finds it valid. Touches no service.
+    """Stage a generation beside the one that runs, if HAProxy finds it valid. Touches no service.
 
     ``document``: folder of all generations; generation, the id of this one; files, name -> text;
-    asker, see locks.py. Raises HostError, also while somebody else's rollout holds this host.
+    asker, the current operator, see locks.py. Raises HostError, also while another rollout holds
+    this host.
     """
-    refuse_other_asker(document.get("asker"))
+    refuse_other_operator(document.get("asker"))
     root, new = Path(document["folder"]), document["generation"]
     with changing():
-        # Files of the one that runs, edited or not, are for the switch: HAProxy reads them there.
+        # Only the switch writes files of the current one: HAProxy reads them where they are.
         if new != current(root):
-            written(document)
+            write_valid(document)
         forget_others(root, new)
     return {"generation": new}
 
 
 def install(document):
-    """Switch to a generation, and keep it if each alias that served answers its clients.
+    """Switch to a generation, and keep it if each alias that served still answers its clients.
 
-    ``document``: as for ``stage``, and units, systemd's folder; helper, this one as installed;
-    plan: the gateway's
+    ``document``: as for ``stage``, and units, systemd's folder; helper, the path of this program;
+    plan, the gateway's.
     """
-    refuse_other_asker(document.get("asker"))
+    refuse_other_operator(document.get("asker"))
     with changing():
         rows = switched(document, lambda before: proof(document["plan"], before), keeps_old=True)
     return {"generation": document["generation"], "rows": rows}
 
 
 def place(document):
-    """Change where the gateway looks for one server, and nothing else.
+    """Change the address of one server in the gateway, and nothing else.
 
-    ``document``: folder, units, helper; server, and its lines as in corral_shared/gateway_lines.py
+    ``document``: folder, units, helper; server, and its lines as in corral_shared/gateway_lines.py.
     """
     with changing():
         root = Path(document["folder"])
@@ -83,13 +84,13 @@ def place(document):
 
 
 def switched(document, prove, *, keeps_old=False):
-    """Rows of the proof. Raises HostError when what was there before serves again.
+    """Switch and prove; returns the rows of the proof. Raises HostError after a revert.
 
-    ``keeps_old``: for ``revert_change``
+    ``keeps_old``: keep the previous generation for ``revert_change``.
     """
     root, new = Path(document["folder"]), document["generation"]
     old = proved(root)
-    written(document)
+    write_valid(document)
     before = serving_pools()
     mark(root, old)
     watch(document)
@@ -97,16 +98,17 @@ def switched(document, prove, *, keeps_old=False):
         switch(document, new)
         rows = prove(before)
     except HostError as fault:
-        told = back(document, old)
+        summary = revert(document, old)
         settled(root, old)
-        raise HostError(f"{fault.what}\n{told}", fault.next_step) from fault
+        raise HostError(f"{fault.what}\n{summary}", fault.next_step) from fault
     if keeps_old and old not in (None, new):
         point(root / PREVIOUS, old)
     settled(root, new)
     return rows
 
 
-def written(document):
+def write_valid(document):
+    """Write a generation. Raises HostError, and removes it again, if HAProxy could not start it."""
     root, new = Path(document["folder"]), document["generation"]
     here = current(root)
     write(root / new, document["files"])
@@ -120,14 +122,14 @@ def written(document):
 
 
 def serving_pools():
-    """Names of the pools that answer now."""
+    """Names of the pools that have a serving server now."""
     if running_generation() is None:
         return set()
     return {row["pool"] for row in servers().values() if serves(row)}
 
 
 def proof(plan, before):
-    """Checks of each alias that serves, or did before. Raises HostError for one that fails."""
+    """Rows for each alias that serves, or served before. Raises HostError if one fails."""
     rows = []
     for pool in plan["pools"]:
         known = probes.row(probes.members, plan, pool)
@@ -137,8 +139,8 @@ def proof(plan, before):
         checks = probes.models, probes.keys
         rows += [known, *(probes.row(check, plan, pool) for check in checks)]
     if failed := [one for one in rows if not one["ok"]]:
-        told = "\n".join(f"{one['instance']}: {one['check']}: {one['detail']}" for one in failed)
-        raise HostError(told)
+        lines = [f"{one['instance']}: {one['check']}: {one['detail']}" for one in failed]
+        raise HostError("\n".join(lines))
     return rows
 
 
@@ -153,22 +155,22 @@ def proved(root):
 
 
 def watch(document):
-    """Whoever dies now, the generation from before comes back."""
+    """Arm the timer that reverts to the previous generation if this process dies."""
     question = {name: document[name] for name in ("folder", "units")}
     later(PROOF_UNIT, PROOF_SECONDS, document["helper"], "gateway-settle", question)
 
 
 def revert_change(document):
-    """What a change of the gateway alone changed; servers stay where they are by now.
+    """Revert the last change of the gateway alone; servers keep their current addresses.
 
-    ``document``: folder, units, helper; asker, as for ``stage``
+    ``document``: folder, units, helper; asker, as for ``stage``.
     """
-    refuse_other_asker(document.get("asker"))
+    refuse_other_operator(document.get("asker"))
     with changing():
         root = Path(document["folder"])
         now, before = current(root), previous(root)
         if before is None:
-            raise HostError("this gateway keeps no generation before", "deploy it as it was")
+            raise HostError("this gateway has no previous generation", "deploy it as it was")
         files = {path.name: path.read_text() for path in (root / before).iterdir()}
         files[CONFIG] = with_places(files[CONFIG], (root / now / CONFIG).read_text())
         new = renamed(document, before, files, lambda _: [])
@@ -176,7 +178,7 @@ def revert_change(document):
 
 
 def with_places(config, now):
-    """A configuration with its servers where another one has them; shares are its own."""
+    """A configuration with the addresses of its servers from another one, and its own weights."""
     shares = {(line["pool"], line["server"]): line["weight"] for line in server_lines(config)}
     for server in dict.fromkeys(base(line["server"]) for line in server_lines(now)):
         found = [
@@ -188,7 +190,7 @@ def with_places(config, now):
 
 
 def renamed(document, old, files, prove):
-    """Switch to files that were made of a generation's; they have an id of their own."""
+    """Switch to changed files of a generation, under an id of their own; returns that id."""
     new = digest({name: text.replace(old, "") for name, text in files.items()})
     named = {name: text.replace(old, new) for name, text in files.items()}
     if new != current(Path(document["folder"])):
@@ -197,26 +199,26 @@ def renamed(document, old, files, prove):
 
 
 def settled(root, kept):
-    """The end of a switch: what serves is proved, and nothing else is kept."""
+    """End a switch: what serves counts as proved; other generations are removed."""
     (root / UNPROVED).unlink(missing_ok=True)
     output("systemctl", "stop", f"{PROOF_UNIT}*.timer")
     forget_others(root, kept)
 
 
 def settle(document):
-    """The timer's part: back, unless whoever switched came to the end."""
+    """Run by the timer: revert, unless the switch was settled."""
     with changing():
         root = Path(document["folder"])
         if not (root / UNPROVED).exists():
             return {"settled": "already"}
         old = proved(root)
-        told = back(document, old)
+        summary = revert(document, old)
         settled(root, old)
-    return {"settled": told}
+    return {"settled": summary}
 
 
 def previous(root):
-    """The generation before the last change of the gateway alone, or None."""
+    """The generation from before the last change of the gateway alone, or None."""
     return linked(root, PREVIOUS)
 
 
@@ -228,7 +230,7 @@ def forget_others(root, kept):
 
 
 def installed(document):
-    """What is there, without its secrets: digests of them, and the text of the configuration."""
+    """The installed generation: text of its configuration, and digests in place of secrets."""
     root = Path(document["folder"])
     found = current(root)
     if found is None:

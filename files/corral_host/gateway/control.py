@@ -1,4 +1,4 @@
-"""A gateway at work: which servers it sends requests to. Told and asked by its runtime socket."""
+"""Control which servers a running gateway sends requests to, by its runtime socket."""
 
 import contextlib
 import fcntl
@@ -13,21 +13,21 @@ from corral_host.gateway.socket import order, running_generation, save, servers,
 from corral_host.system.commands import HostError, output, show
 from corral_host.system.locks import lock_file
 
-# Not in the folder of its sockets, which goes with HAProxy.
+# Not in the folder of its sockets, which is removed when HAProxy stops.
 LOCK = "/run/corral/locks/gateway.lock"
 READY_SECONDS = 20
 PAUSE_SECONDS = 0.2
 
 
 def gateway(question):
-    """Answer one question.
+    """Run one action and return its answer.
 
-    + do: one of ACTIONS; + folder: of the gateway's generations; + helper: this one, installed
+    + do: one of ACTIONS; + folder: of the gateway's generations; + helper: path of this program
     """
     return ACTIONS[question["do"]](question)
 
 
-def tell(question):
+def state(question):
     if not Path(question["folder"], "current").exists():
         return {"generation": None, "servers": []}
     found = servers()
@@ -38,9 +38,10 @@ def tell(question):
 
 
 def drain(question):
-    """No new requests; waits until the running ones ended, or the limit. The lease ends it.
+    """Drain a server: no new requests; wait for the running ones, up to the limit.
 
-    The last server that serves stays, unless that is meant.
+    The drain ends with its lease. The last serving server of a pool is not drained, unless
+    ``last`` is set.
     """
     name, began = question["server"], time.monotonic()
     with changing():
@@ -54,7 +55,7 @@ def drain(question):
 
 
 def ready(question):
-    """Send requests again; waits a little until its checks pass, or for ``patience_seconds``."""
+    """End a drain; waits until the server's checks pass, at most ``patience_seconds``."""
     name = question["server"]
     with changing():
         change(question, known(name), "state ready")
@@ -73,23 +74,23 @@ def weigh(question):
             raise HostError(
                 f"{question['server']} is the last server of {pool} that serves, and keeps its "
                 "weight",
-                "bring another one back first",
+                "make another one ready first",
             )
         change(question, found, f"weight {question['weight']}")
     return {"weight": known(question["server"])[0]["weight"]}
 
 
 def keep(question):
-    """Before each reload, by whomever: drains and weights go on after it."""
+    """Save drains and weights, so that they outlive a reload; run before each reload."""
     save(config(question))
     return {"kept": True}
 
 
-ACTIONS = {"state": tell, "drain": drain, "ready": ready, "weight": weigh, "save": keep}
+ACTIONS = {"state": state, "drain": drain, "ready": ready, "weight": weigh, "save": keep}
 
 
 def known(name):
-    """The rows of a server: two while it moves."""
+    """The rows of a server; it has two while it moves. Raises HostError for an unknown one."""
     found = servers()
     own = [row for row in found.values() if base(row["server"]) == name]
     if not own:
@@ -102,7 +103,7 @@ def serves(row):
 
 
 def last_of(own):
-    """The pool in which these serve and no others do, or None."""
+    """The pool in which no server but these serves, or None."""
     serving, names = [row for row in servers().values() if serves(row)], [r["server"] for r in own]
     pools = dict.fromkeys(row["pool"] for row in own if serves(row))
     kept = {row["pool"] for row in serving if row["server"] not in names}
@@ -110,7 +111,7 @@ def last_of(own):
 
 
 def change(question, found, what):
-    """In all workers: an old one may still take requests over connections that it has."""
+    """Change a server in all workers: an old one may still get requests over its connections."""
     for row in found:
         command = f"set server {row['pool']}/{row['server']} {what}"
         for worker in workers()[1:]:
@@ -140,21 +141,21 @@ def changing():
 
 
 def lease_unit(name):
-    # No server's name has a colon, so that no name is the beginning of another one.
+    # No server's name has a colon, so no unit's name is a prefix of another server's.
     return f"corral-gateway-lease-{name.replace(':', '-')}:"
 
 
 def leases(name):
-    """Units of the leases of a server: their timers, and the service of one that ends now."""
+    """Units of a server's leases: timers, and the service of a lease that ends now."""
     pattern = f"{lease_unit(name)}*"
     shown = output("systemctl", "list-units", "--all", "--plain", "--no-legend", pattern)
     return [line.split()[0] for line in shown.splitlines()]
 
 
 def lease(question):
-    """A timer of systemd's that makes the server ready again, whoever dies meanwhile.
+    """Start a systemd timer that makes the server ready again, whatever process dies meanwhile.
 
-    It runs before those of earlier leases end.
+    It runs before the timers of earlier leases are stopped.
     """
     name, seconds = question["server"], question["lease_seconds"]
     before = leases(name)
@@ -165,9 +166,9 @@ def lease(question):
 
 
 def later(unit, seconds, helper, command, question, *options):
-    """A command of the helper that systemd runs after some seconds, again until it succeeds.
+    """Let systemd run a command of the helper after some seconds, and retry until it succeeds.
 
-    ``unit``: the beginning of its name, up to a colon
+    ``unit``: the beginning of its name, up to a colon.
     """
     output(
         "systemd-run", "--quiet", "--collect", f"--unit={unit}{time.monotonic_ns()}", *options,
@@ -182,13 +183,13 @@ def end_lease(name):
 
 
 def stop(units):
-    """One may end by itself meanwhile, so that a failure says nothing."""
+    """Stop units; a failure is ignored, as one may end by itself meanwhile."""
     if units:
         subprocess.run(["systemctl", "--quiet", "stop", *units], stderr=subprocess.DEVNULL)
 
 
 def lease_end(name):
-    """When a drained server is made ready again, for people; None where nothing will do so."""
+    """When a drained server becomes ready again, for people; None if it has no lease."""
     timers = [unit for unit in leases(name) if unit.endswith(".timer")]
     found = [show(unit, "ActiveState", "Description") for unit in timers]
     return next((one["Description"] for one in found if one["ActiveState"] == "active"), None)

@@ -1,4 +1,4 @@
-"""Generations of a gateway on its host: written, switched to in one rename, read again."""
+"""Generations of a gateway on its host: write them, switch by one rename, check them."""
 
 import contextlib
 import grp
@@ -21,7 +21,7 @@ HAPROXY = "/usr/sbin/haproxy"
 GROUP = "haproxy"
 CONFIG, DROP_IN = "haproxy.cfg", "haproxy.service.conf"
 START_SECONDS = 10
-# Beside the generations while the current one is not proved; holds the one from before.
+# A file beside the generations while the current one is not proved; it names the previous one.
 UNPROVED = "unproved"
 
 
@@ -32,7 +32,7 @@ def listens(folder):
 
 
 def refuse_taken(places):
-    """HAProxy would find it out itself, but takes no connections while it tries."""
+    """Raises HostError for a taken port. HAProxy would accept no connections while it retries."""
     for address, port in places:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family) as trial:
@@ -46,28 +46,28 @@ def refuse_taken(places):
 
 
 def write(folder, files):
-    """Root's alone while parts of it are missing; whole, HAProxy reads it too."""
+    """Write a generation; HAProxy may read it only once all its files are there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    let_in(folder.parent)
+    grant_haproxy(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in files.items():
         write_atomic(folder / name, text, mode=0o600)
     for path in (*folder.iterdir(), folder):
-        let_in(path)
+        grant_haproxy(path)
 
 
-def let_in(path):
+def grant_haproxy(path):
     os.chown(path, -1, readers())
     path.chmod(mode_of(path))
 
 
 def mode_of(path):
-    """For root, who writes it, and HAProxy, which reads it."""
+    """Mode for root, who writes, and HAProxy, which reads."""
     return 0o750 if path.is_dir() else 0o640
 
 
 def readers():
-    """The group that HAProxy's package made for it alone."""
+    """The group of HAProxy alone, made by its package."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
@@ -80,13 +80,13 @@ def switch(document, generation):
     point(root / "current", generation)
     place.parent.mkdir(exist_ok=True)
     text = (root / generation / DROP_IN).read_text()
-    # A master that was started with another configuration would read that one again; one that was
-    # started in other confines stays in them.
+    # A reload is enough only if the master was started with this configuration and this drop-in: it
+    # reads its old configuration again, and keeps the confinement it was started with.
     stays = runs_ours(root) and place.is_file() and place.read_text() == text
     write_atomic(place, text)
     output("systemctl", "daemon-reload")
     output("systemctl", "enable", "--quiet", UNIT)
-    # A reload does it by itself, with the new configuration as well.
+    # The unit does this at each reload too; here it is for the new configuration.
     with contextlib.suppress(HostError):
         save((root / generation / CONFIG).read_text())
     _, before = current_worker()
@@ -95,7 +95,7 @@ def switch(document, generation):
 
 
 def wait_until_up(generation, before):
-    """Until another worker than ``before`` serves it: the old one may have read other files."""
+    """Wait until another worker than ``before`` serves: the old one may have read other files."""
     deadline = time.monotonic() + START_SECONDS
     while (found := current_worker())[0] != generation or found[1] == before:
         if time.monotonic() > deadline:
@@ -103,14 +103,14 @@ def wait_until_up(generation, before):
         time.sleep(0.2)
 
 
-def back(document, old):
-    """The generation from before serves again; without one HAProxy stops. Says what happened."""
-    log = "\n".join(last_words())
+def revert(document, old):
+    """Revert to the previous generation; without one, stop HAProxy. Returns what happened."""
+    log = "\n".join(log_tail())
     if old:
         try:
             switch(document, old)
         except HostError as fault:
-            return f"{log}\nGOING BACK FAILED, the gateway may be down: {fault.what}"
+            return f"{log}\nREVERT FAILED, the gateway may be down: {fault.what}"
         return f"{log}\nGeneration {old} serves again."
     output("systemctl", "stop", UNIT)
     drop_in_path(document["units"]).unlink()
@@ -119,8 +119,8 @@ def back(document, old):
     return log
 
 
-def last_words():
-    """What HAProxy said about itself of late; requests are logged beside it."""
+def log_tail():
+    """HAProxy's latest alerts and warnings, without the requests that the log has, too."""
     log = output("journalctl", "--unit", UNIT, "--lines", "500", "--output=cat", "--no-pager")
     return [line for line in log.splitlines() if line.startswith(("[ALERT]", "[WARNING]"))][-10:]
 
@@ -129,8 +129,8 @@ def runs_ours(root):
     pid = show(UNIT, "MainPID")["MainPID"]
     if pid == "0":
         return False
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    return f"{root}/current/{CONFIG}" in words
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    return f"{root}/current/{CONFIG}" in arguments
 
 
 def drop_in_path(units):
@@ -149,7 +149,10 @@ def linked(root, name):
 
 
 def gateway_state(gateway, units):
-    """What is installed, and what runs; one that is not whole or not for a boot counts as none."""
+    """What is installed, and what runs.
+
+    ``installed`` is None if the generation is not proved, not whole or not enabled at boot.
+    """
     root = Path(gateway["folder"])
     found = current(root)
     proved = not (root / UNPROVED).exists()
@@ -164,7 +167,7 @@ def gateway_state(gateway, units):
 
 
 def shown_keys(keys):
-    """Pool -> sha256 of the key that its servers are shown."""
+    """Pool -> sha256 of the key that the gateway sends to its servers."""
     shown = {name: text for name, text in keys.items() if name.startswith(UPSTREAM_KEYS)}
     return {name[len(UPSTREAM_KEYS) :]: sha256(text.strip()) for name, text in shown.items()}
 
@@ -174,7 +177,7 @@ def sha256(text):
 
 
 def wrong_files(root, units):
-    """What is not as Corral wrote it, of what the next start or reload reads; sorted paths."""
+    """Sorted paths that the next start or reload reads and that differ from what Corral wrote."""
     found, place = current(root), drop_in_path(units)
     if found is None:
         return [str(root / "current")]
@@ -186,21 +189,21 @@ def wrong_files(root, units):
 
 
 def is_private(folder):
-    """Whether HAProxy reads it, nobody else does, and nobody but root writes it."""
-    return all(map(is_let_in, (folder.parent, folder, *folder.iterdir())))
+    """Whether only root can write a generation, and only root and HAProxy can read it."""
+    return all(map(is_granted, (folder.parent, folder, *folder.iterdir())))
 
 
-def is_let_in(path):
+def is_granted(path):
     found = path.stat()
-    told = (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
-    return told == (os.geteuid(), readers(), mode_of(path))
+    access = (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+    return access == (os.geteuid(), readers(), mode_of(path))
 
 
 def unnamed(folder):
-    """Texts of a generation, its own id left out."""
+    """Texts of a generation without its own id."""
     return {path.name: path.read_text().replace(folder.name, "") for path in folder.iterdir()}
 
 
 def digest(texts):
-    """The id of a generation, as corral/gateway/files.py makes it: over all its files."""
+    """The id of a generation, over all its files, as corral/gateway/files.py makes it."""
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""Talk to HAProxy through the socket of its master, which reaches old workers too.
+"""HAProxy's runtime API, by the socket of its master, which reaches old workers too.
 
-A worker that was replaced by a reload goes on with the requests that it has.
+A worker that a reload has replaced finishes the requests that it has.
 """
 
 import csv
@@ -14,7 +14,7 @@ from corral_host.system.commands import HostError, write_atomic
 
 RUN = "/run/corral-gateway"
 SOCKET = f"{RUN}/master.sock"
-# Not in the folder above, which is HAProxy's: root writes nothing where somebody else puts links.
+# Not in RUN, which belongs to HAProxy: root writes nothing where another user may put links.
 SERVERS = f"{RUN}.servers"
 CURRENT = "@1"
 TIMEOUT_SECONDS = 5
@@ -36,34 +36,34 @@ def ask(command, worker=CURRENT):
             return b"".join(parts).decode().strip()
         except OSError as error:
             raise HostError(
-                f"HAProxy does not answer ({error})", "systemctl status haproxy, there"
+                f"HAProxy does not answer ({error})", "on the gateway: systemctl status haproxy"
             ) from error
 
 
 def order(command, worker=CURRENT):
-    """A command that answers nothing if it went well."""
-    if said := ask(command, worker):
-        raise HostError(f"HAProxy says to `{command}`: {said}")
+    """Run a command that answers nothing on success. Raises HostError with any other answer."""
+    if answer := ask(command, worker):
+        raise HostError(f"HAProxy says to `{command}`: {answer}")
 
 
 def workers():
-    """How to address each worker: the current one, then those that end their requests."""
+    """Addresses of the workers: the current one, then old ones that finish their requests."""
     old = re.findall(r"^(\d+)\s+worker\s+[1-9]", ask("show proc", worker=""), re.MULTILINE)
     return [CURRENT, *(f"@!{pid}" for pid in old)]
 
 
 def running_generation():
-    """The generation that runs, or None where HAProxy does not."""
+    """The generation that runs, or None if HAProxy does not run."""
     return current_worker()[0]
 
 
 def current_worker():
-    """Generation and process id of the worker that takes connections; None where none does."""
+    """Generation and pid of the worker that accepts connections; None, None if there is none."""
     try:
-        told = ask("show info")
+        info = ask("show info")
     except HostError:
         return None, None
-    found = (re.search(rf"^{name}: (\w+)$", told, re.MULTILINE) for name in ("description", "Pid"))
+    found = (re.search(rf"^{name}: (\w+)$", info, re.MULTILINE) for name in ("description", "Pid"))
     generation, pid = (one and one[1] for one in found)
     return generation, pid
 
@@ -106,10 +106,10 @@ def rows(text, delimiter=","):
 
 
 def save(config):
-    """Keep drains and weights for the next start or reload with this configuration.
+    """Save drains and weights for the next start or reload with this configuration.
 
-    HAProxy would go on with the ports of the file, not with those of its configuration. It reads
-    the file as a user of its own; there is no secret in it.
+    The ports are the configuration's: HAProxy would prefer those of the file. It reads the file as
+    a user of its own; there is no secret in it.
     """
     version, head, *lines = ask("show servers state").splitlines()
     columns = head.removeprefix("# ").split(" ")
@@ -120,10 +120,10 @@ def save(config):
 
 
 def state_of(line, known):
-    """What is known of a server in its pool, at this place if there; None for a new one."""
+    """The known state of a server in its pool, of this address if possible; None for a new one."""
     name, port = line["server"], line["place"].rpartition(":")[2]
     own = [row for row in known if is_about(row, line)]
-    # What moved has a new name at a place that is known; what begins to move, the state it had.
+    # A server that moved has a new name at a known address; one that begins to, keeps its state.
     best = [row for row in own if row["srv_port"] == port and at(row, line)]
     best += [row for row in own if row["srv_name"] == name] + own
     return {**best[0], "srv_name": name, "srv_port": port} if best else None
@@ -135,7 +135,7 @@ def is_about(row, line):
 
 
 def at(row, line):
-    """Whether an address is the one of a line; one that is a name may be any."""
+    """Whether a row has the address of a line; a host name in the line matches any."""
     written = line["place"].rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(written) == ipaddress.ip_address(row["srv_addr"])

@@ -1,1 +1,1 @@
-"""What this host keeps of an instance: units, generations, plans, reports."""
+"""What this host stores of an instance: units, generations, plans, reports."""

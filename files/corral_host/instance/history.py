@@ -1,4 +1,4 @@
-"""What was activated on this host, and how that went; generations by name."""
+"""Reports of past activations on this host, and generations with their pins."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ KEPT_REPORTS = 50
 
 
 def record(folder, report):
-    """Keep a report beside the generations; the oldest beyond the kept ones go."""
+    """Write a report beside the generations, and remove the oldest beyond KEPT_REPORTS."""
     reports = Path(folder) / "history"
     reports.mkdir(exist_ok=True)
     name = f"{report['at']}-{report['to']}.json"
@@ -29,9 +29,9 @@ def history(paths):
 
 
 def generation(document):
-    """All that this host knows of one generation. Raises HostError if it is not here.
+    """All that this host has of one generation. Raises HostError if it is not here.
 
-    ``generation``: None for the one before.
+    ``generation``: None for the previous one.
     """
     folder = instance_folder(document)
     name = document["generation"] or before(folder)
@@ -54,19 +54,19 @@ def before(folder):
         return Path(os.readlink(folder / "previous")).name
     except FileNotFoundError as fault:
         raise HostError(
-            f"{folder.name}: no generation before this one is known here",
+            f"{folder.name}: this host has no previous generation of it",
             "name one that `corral history` lists",
         ) from fault
 
 
 def links(folder):
-    """Name of each link -> the generation that it names."""
+    """Name of each link -> the generation that it points to."""
     found = [path for path in sorted(folder.glob("*")) if path.is_symlink()]
     return {path.name: Path(os.readlink(path)).name for path in found}
 
 
 def plan_of(folder, generation):
-    """The plan that a generation was kept with last, else staged with. Raises HostError."""
+    """The plan with which a generation was kept last, else staged. Raises HostError."""
     plan = read_json(plan_path(folder, generation))
     if plan is None or not (folder / "generations" / generation / "unit").is_file():
         here = sorted(path.name for path in folder.glob("generations/*"))
@@ -74,14 +74,14 @@ def plan_of(folder, generation):
             f"{folder.name}: generation {generation} is not whole here",
             f"choose one of {', '.join(here) or 'none'}, or deploy it again",
         )
-    # Keys that plans of earlier versions do not have.
+    # Plans of earlier versions do not have these keys.
     nothing = {"golden": [], "speed": None, "perplexity": None, "soak_seconds": 0}
     switch = {"how": "auto", "spare": None, "drain_seconds": 60, "confirm_seconds": 120}
     return {"gate": nothing, "activation": switch, **plan}
 
 
 def pin(document):
-    """Keep a generation under a name: nothing that it needs is pruned."""
+    """Pin a generation under a name: nothing that it needs is pruned."""
     folder, name = instance_folder(document), document["name"]
     plan_of(folder, document["generation"])
     if name in KEPT_LINKS or not name.replace("-", "").isalnum():
@@ -93,7 +93,7 @@ def pin(document):
 
 
 def unpin(document):
-    """Forget a name. Raises HostError if there is none."""
+    """Remove a pin. Raises HostError if there is none."""
     path = instance_folder(document) / document["name"]
     if document["name"] in KEPT_LINKS or not path.is_symlink():
         raise HostError(f"{path.parent.name} has no pin {path.name}", "`corral show` lists them")

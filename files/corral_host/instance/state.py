@@ -1,4 +1,4 @@
-"""What an instance is on this host now: its unit, its generations, whether it serves."""
+"""State of an instance on this host: its unit, its generations, whether it serves as planned."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ from corral_host.system.commands import digest_or_none, read_json, sha256_of, sh
 UNIT_PROPERTIES = (
     "ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp", "UnitFileState",
 )  # fmt: skip
-# What differs between a plan and an instance, for people.
+# Differences between a plan and an instance, as shown to people.
 DOWN = "it does not run"
 OTHER = "another generation is installed or proved"
 UNFINISHED = "an activation of it is unfinished"
@@ -33,7 +33,7 @@ NEW_KEYS = "its keys are to be replaced"
 
 
 def instance_state(instance, *, rekeyed=True):
-    """``rekeyed``: whether keys that wait for its activation are part of what it shall be."""
+    """State of an instance. ``rekeyed``: whether staged keys count as part of the plan."""
     folder = Path(instance["folder"])
     receipt = read_json(folder / "receipt.json") or {}
     unit = show(instance["unit"], *UNIT_PROPERTIES)
@@ -58,14 +58,14 @@ def instance_state(instance, *, rekeyed=True):
 
 
 def private_digest(path):
-    """Digest of a key file; None where there is none, or where others could read it."""
+    """Digest of a key file; None if it does not exist or other users can read it."""
     if not os.path.exists(path) or os.stat(path).st_mode & 0o077:
         return None
     return sha256_of(path)
 
 
 def differences(instance, receipt, unit):
-    """What is on the disk, and what systemd was told, against the plan."""
+    """Differences of files on disk and of systemd's state from the plan."""
     folder, planned = Path(instance["folder"]), instance["generation"]
     installed = installed_generation(instance["unit_path"])
     found = {
@@ -80,7 +80,7 @@ def differences(instance, receipt, unit):
 
 
 def of_process(instance, unit):
-    """What runs, against what a start would run now; nothing of a server that does not run."""
+    """Differences of the running server from what a start would run now; none if it is down."""
     if unit["ActiveState"] != "active":
         return []
     try:
@@ -93,7 +93,7 @@ def of_process(instance, unit):
 
 
 def replaced(instance, pid):
-    """Whether a server runs a program, or read keys, that were replaced since it started."""
+    """Which of the program and the keys of a server were replaced since it started."""
     program, path = os.readlink(f"/proc/{pid}/exe"), instance["key_path"]
     keys = digest_or_none(f"/proc/{pid}/root/run/credentials/{instance['unit']}/api-keys")
     found = {
@@ -111,6 +111,6 @@ def generation_is_whole(folder, instance):
         and installed_generation(text) == instance["generation"]
         and is_staged_as_planned(instance)
     )
-    # A text for the gate may come later: it makes no new generation.
+    # The gate's text may change later: that makes no new generation.
     perplexity = gate_plan(instance)["perplexity"]
     return is_there and (not perplexity or os.path.exists(perplexity["text_path"]))

@@ -1,7 +1,7 @@
-"""The plan beside a generation (plan.json): as staged, and once it was kept, as it was kept last.
+"""The plan beside a generation (plan.json): as staged, or as last kept if it was ever kept.
 
-A gate is no part of a generation's identity: the same one may fail under one gate and be kept under
-another. A revert is proved against what lies here, so that only a kept plan replaces a kept one.
+The gate is not part of a generation's identity: the same generation may fail one gate and be kept
+under another. A revert is proved against this plan, so only a kept plan may replace a kept one.
 """
 
 import json
@@ -15,7 +15,7 @@ NAME = "plan.json"
 KEPT_AT = "kept_at"
 # Links that activations move; plans of earlier versions do not say that they were kept.
 KEPT_LINKS = ("current", "previous")
-# What these hold lies beside the plan, as a file.
+# Fields whose content is stored beside the plan, as a file.
 FILES = ("reference_text",)
 
 
@@ -25,14 +25,14 @@ def plan_path(folder, generation):
 
 
 def stage_plan(instance):
-    """Of a generation that was never kept: no gate that it passed is lost."""
+    """Write the plan of a generation, unless it was kept: the gate it passed must not be lost."""
     path = plan_path(instance["folder"], instance["generation"])
     if not was_kept(instance):
         write_atomic(path, text_of(instance))
 
 
 def is_staged(instance):
-    """Whether its plan lies here: one that was kept, or one with the gate that is planned now."""
+    """Whether its plan is stored: one that was kept, or one with the currently planned gate."""
     stored = read_json(plan_path(instance["folder"], instance["generation"]))
     if stored is None:
         return False
@@ -40,7 +40,7 @@ def is_staged(instance):
 
 
 def was_kept(instance):
-    """Whether it passed a gate that is known here."""
+    """Whether the generation passed a gate on this host."""
     folder, generation = Path(instance["folder"]), instance["generation"]
     stored = read_json(plan_path(folder, generation))
     if stored is None:
@@ -52,7 +52,7 @@ def was_kept(instance):
 
 
 def changed_parts(instance):
-    """Keys of the planned gate that the same generation, kept last, did not pass with yet.
+    """Keys of the planned gate that differ from the gate with which the generation was kept last.
 
     They are no reason to restart it.
     """
@@ -64,7 +64,7 @@ def changed_parts(instance):
 
 
 def as_kept(instance):
-    """The text of the plan of a generation that passed the gate of ``instance``."""
+    """Text of the plan of a generation that passed the gate of ``instance``."""
     stored = read_json(plan_path(instance["folder"], instance["generation"])) or {}
     before = {name: value for name, value in stored.items() if name not in FILES}
     return text_of({**before, **instance, KEPT_AT: time.time()})

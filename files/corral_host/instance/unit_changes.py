@@ -1,7 +1,7 @@
 """What changes a server from outside its unit file: drop-ins, other unit files, variables.
 
-A unit file that is ours to the last byte says nothing about a drop-in beside it, which may give the
-server another user, or tools that run programs for requests.
+An unchanged unit file does not exclude a drop-in beside it, which may give the server another user,
+or tools that run programs for requests.
 """
 
 import contextlib
@@ -13,19 +13,19 @@ from pathlib import Path
 from corral_host import engines
 from corral_host.system.commands import HostError, output, show
 
-# Where systemd looks for units and drop-ins (systemd.unit(5)), but for what a distribution ships.
+# Where systemd looks for units and drop-ins (systemd.unit(5)), except for what distributions ship.
 SEARCHED = (
     "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
     "/run/systemd/generator.early", "/etc/systemd/system", "/etc/systemd/system.attached",
     "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
     "/usr/local/lib/systemd/system", "/run/systemd/generator.late",
 )  # fmt: skip
-# Some distributions ship a drop-in for all services there, such as another way to time out; its
-# packages may change any program as well.
+# Some distributions ship a drop-in for all services there, such as one for timeouts. These files
+# are trusted: a distribution's packages could change any program, too.
 SHIPPED = ("/usr/lib/", "/lib/")
-# By these CUDA or the loader would do something else, whatever the engine.
-MEANT = ("CUDA_", "LD_", "GLIBC_TUNABLES", "GCONV_PATH")
-# Where systemd's own settings are (systemd-system.conf(5)), and which of them give variables.
+# Variables that change what CUDA or the loader does, for any engine.
+WATCHED = ("CUDA_", "LD_", "GLIBC_TUNABLES", "GCONV_PATH")
+# Folders of systemd's own settings (systemd-system.conf(5)), and those that set variables.
 CONFIGURED = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd")
 GIVEN = re.compile(r"^\s*(?:Default|Manager)Environment\s*=(.*)$", re.MULTILINE)
 PROPERTIES = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
@@ -39,7 +39,7 @@ LOOKS, LOOK_SECONDS = 20, 0.05
 
 
 def strange_files(unit, unit_path):
-    """Files that change a unit now, or would from the next daemon-reload on, sorted."""
+    """Files that change a unit now, or will after the next daemon-reload, sorted."""
     found = set(strange_drop_ins(unit))
     fragment = show(unit, *PROPERTIES).get("FragmentPath")
     found |= {path for path in [fragment] if path and not is_same(path, unit_path)}
@@ -47,15 +47,15 @@ def strange_files(unit, unit_path):
 
 
 def strange_drop_ins(unit, but=None):
-    """Those that no distribution ships, but one that is Corral's own; sorted."""
+    """Drop-ins that no distribution ships, except for ``but``, Corral's own; sorted."""
     read = show(unit, *PROPERTIES).get("DropInPaths", "").split()
     found = {path for path in read if not path.startswith(SHIPPED)}
-    found |= {str(path) for path in lying_there(unit)}
+    found |= {str(path) for path in drop_in_files(unit)}
     return sorted(path for path in found if but is None or not is_same(path, but))
 
 
-def lying_there(unit):
-    """Drop-ins for a unit, for its prefixes and for all services (systemd.unit(5))."""
+def drop_in_files(unit):
+    """Drop-ins on disk for a unit, for its prefixes and for all services (systemd.unit(5))."""
     parts = unit[: -len(".service")].split("-")
     prefixes = ["-".join(parts[:count]) + "-" for count in range(1, len(parts))]
     names = [f"{unit}.d", *(f"{prefix}.service.d" for prefix in prefixes), "service.d"]
@@ -68,17 +68,18 @@ def is_same(path, other):
     return os.path.realpath(path) == os.path.realpath(other)
 
 
-def meant(instance):
-    """How the names of variables begin by which its server would do something else."""
-    return (*engines.of(instance).variables, *MEANT)
+def watched_prefixes(instance):
+    """Prefixes of the names of variables that would change what the server does."""
+    return (*engines.of(instance).variables, *WATCHED)
 
 
 def strange_variables(instance, pid):
-    """Names of variables that a running server has, or lacks, against its plan, sorted."""
+    """Names of variables of a running server that differ from its plan, sorted."""
     found, planned = environment_of(pid), planned_environment(instance)
     if planned is None:
         return []
-    names = {name for name in found if name.startswith(meant(instance))} | planned.keys()
+    names = {name for name in found if name.startswith(watched_prefixes(instance))}
+    names |= planned.keys()
     return sorted(name for name in names if found.get(name) != planned.get(name))
 
 
@@ -92,33 +93,34 @@ def environment_of(pid):
 
 
 def planned_environment(instance):
-    """Variables as a process sees them; None in a plan of before they were part of it."""
+    """Planned variables as a process sees them; None if the plan, of an old version, has none."""
     planned = instance.get("environment")
     return planned and {name: value.replace("%C", CACHES) for name, value in planned.items()}
 
 
 def manager_variables(instance):
-    """Names of variables that systemd would give to every server, but those that its unit sets."""
+    """Names of variables that systemd would give to every server and that its unit does not set."""
     lines = output("systemctl", "show-environment").splitlines()
     names = {line.partition("=")[0] for line in lines} | set(configured_variables())
     return sorted(
         name
         for name in names
-        if name.startswith(meant(instance)) and name not in (instance.get("environment") or {})
+        if name.startswith(watched_prefixes(instance))
+        and name not in (instance.get("environment") or {})
     )
 
 
 def configured_variables():
-    """Names that systemd's own files will give to every server once it reads them again."""
+    """Names of variables that systemd's settings will give to every server once it reads them."""
     for folder in CONFIGURED:
         for path in [Path(folder, "system.conf"), *Path(folder, "system.conf.d").glob("*.conf")]:
             with contextlib.suppress(FileNotFoundError):
-                for words in GIVEN.findall(path.read_text()):
-                    yield from (word.strip("\"'").partition("=")[0] for word in words.split())
+                for pairs in GIVEN.findall(path.read_text()):
+                    yield from (pair.strip("\"'").partition("=")[0] for pair in pairs.split())
 
 
 def differences(instance, pid):
-    """What keeps a server from being that of its unit file alone, for people."""
+    """What changes a server beside its unit file, as shown to people."""
     found = {
         STALE: show(instance["unit"], "NeedDaemonReload").get("NeedDaemonReload") == "yes",
         DROP_INS: strange_files(instance["unit"], instance["unit_path"]),
@@ -128,7 +130,7 @@ def differences(instance, pid):
 
 
 def refuse(instance):
-    """Raises HostError when a start would not be that of the unit file alone; changes nothing."""
+    """Raises HostError if anything beside the unit file would change a start; changes nothing."""
     spare = instance["activation"]["spare"]
     for one in filter(None, (instance, spare)):
         if files := strange_files(one["unit"], one["unit_path"]):

@@ -1,6 +1,6 @@
-"""The unit file of an instance, and other files that its next start reads: as Corral wrote them.
+"""Whether an instance's unit file, and other files of its next start, are as Corral wrote them.
 
-A server that runs says nothing about them: it read them when it started.
+A running server proves nothing about them: it read them when it started.
 """
 
 import re
@@ -12,7 +12,7 @@ ENABLED = "enabled"
 
 
 def installed_generation(unit_path):
-    """The generation that systemd would start: the unit file itself says it."""
+    """The generation that systemd would start, by the unit file; None without a file."""
     try:
         text = Path(unit_path).read_text()
     except FileNotFoundError:
@@ -22,9 +22,9 @@ def installed_generation(unit_path):
 
 
 def edited_files(instance):
-    """Files of the installed generation that somebody changed since they were written, sorted.
+    """Files of the installed generation that were changed since Corral wrote them, sorted.
 
-    The plan knows the digests of its own generation; of another one the staged unit is compared.
+    The plan has the digests of its own generation; for another one the staged unit is compared.
     """
     unit, folder = instance["unit_path"], Path(instance["folder"]) / "generations"
     installed = installed_generation(unit)
@@ -45,5 +45,5 @@ def is_staged_as_planned(instance):
 
 
 def unit_file_state(unit):
-    """What systemd does with a unit at boot: enabled, disabled, masked, ..., empty for none."""
+    """What systemd does with a unit at boot: enabled, disabled, masked, ...; empty if unknown."""
     return show(unit, "UnitFileState").get("UnitFileState", "")

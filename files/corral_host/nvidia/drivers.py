@@ -1,4 +1,4 @@
-"""Install a pinned NVIDIA driver and CUDA toolkit, keep apt's hands off them, load them."""
+"""Install a pinned NVIDIA driver and CUDA toolkit, hold their packages, load the modules."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ OPTIONS = (
 
 
 def set_up(spec):
-    """Everything before a reboot; safe to repeat after a cut at any point."""
+    """All steps before a reboot; safe to repeat after an interruption at any point."""
     for path, text in spec["files"].items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
@@ -40,7 +40,7 @@ def install(spec):
     for one in spec["install"]:
         for name in one["packages"]:
             refuse_another(name, one["version"])
-    # apt would rather fail than touch a held one that these depend on; `hold` comes back to them.
+    # apt fails rather than change a held package that these depend on; `hold` holds them again.
     held = [name for name, found in driver_packages(spec).items() if found["held"]]
     if held:
         loud("apt-mark", "unhold", *held)
@@ -48,9 +48,9 @@ def install(spec):
     apt_get("install", "--allow-downgrades", *names, *headers())
 
 
-def apt_get(word, *words):
+def apt_get(command, *arguments):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    loud("apt-get", word, "-y", *OPTIONS, *words, env=environment)
+    loud("apt-get", command, "-y", *OPTIONS, *arguments, env=environment)
 
 
 def driver_packages(spec):
@@ -58,9 +58,10 @@ def driver_packages(spec):
 
 
 def fetch_key(url, wanted, target):
-    """By apt's own means, so that its proxy and certificates count; kept if it is the right one.
+    """Fetch a repository's key with apt's helper, so that apt's proxy and certificates apply.
 
-    apt then trusts whatever it finds in ``target``: that is the text made of the checked packets.
+    It is kept if it has the wanted fingerprint. apt trusts whatever is in ``target``, so that gets
+    the text made from the checked packets.
     """
     data = download(url)
     try:
@@ -78,7 +79,7 @@ def fetch_key(url, wanted, target):
 
 
 def download(url):
-    """The bytes there, cut off at the size that no key has: a server need never end."""
+    """The bytes at an address, limited to more than any key has: an answer may be endless."""
     limited = ("prlimit", f"--fsize={MOST_BYTES}", "/usr/lib/apt/apt-helper")
     with tempfile.TemporaryDirectory() as folder:
         fetched = Path(folder) / "key"
@@ -87,17 +88,17 @@ def download(url):
         except HostError as error:
             raise HostError(
                 f"{url}: {error} (a key has {MOST_BYTES} bytes at most)",
-                "see that the host reaches it, then run the same deploy again",
+                "check that the host reaches it, then run the same deploy again",
             ) from error
         with open(fetched, "rb") as file:
             return file.read(MOST_BYTES + 1)
 
 
 def refuse_another(name, pinned):
-    """What apt would install, if no source has the pinned version."""
+    """Raises HostError if apt would not install the pinned version, as no source has it."""
     lines = output("apt-cache", "policy", name).splitlines()
-    words = [line.split() for line in lines]
-    candidate = next((w[1] for w in words if len(w) == 2 and w[0] == "Candidate:"), "(none)")
+    pairs = [line.split() for line in lines]
+    candidate = next((p[1] for p in pairs if len(p) == 2 and p[0] == "Candidate:"), "(none)")
     if not fnmatchcase(candidate.split(":")[-1], pinned):
         raise HostError(
             f"{name} {pinned} is pinned, the host's package sources have {candidate}",
@@ -106,20 +107,20 @@ def refuse_another(name, pinned):
 
 
 def headers():
-    """Modules are built for the running kernel only where its headers are."""
+    """The package of the running kernel's headers, without which no module is built for it."""
     name = f"linux-headers-{os.uname().release}"
     return [name] if run("apt-cache", "show", name).returncode == 0 else []
 
 
 def hold(spec):
-    """Every package of the driver, as apt would upgrade one under the feet of another."""
+    """Hold every package of the driver: apt would otherwise upgrade them one by one."""
     loose = [name for name, found in driver_packages(spec).items() if not found["held"]]
     if loose:
         loud("apt-mark", "hold", *loose)
 
 
 def load_modules():
-    """Where that does not work a reboot will; whoever looks next says so."""
+    """Load the modules. If that fails a reboot does it, and the next check reports the need."""
     commands = [("modprobe", "nvidia"), ("modprobe", "nvidia-uvm")]
     # Makes /dev/nvidia-uvm, which the module alone does not.
     for command in [*commands, ("nvidia-modprobe", "-u", "-c", "0")]:
@@ -128,7 +129,7 @@ def load_modules():
 
 
 def persist():
-    """The daemon where there is one; Ubuntu's runs without persistence mode, so that is set too."""
+    """Enable nvidia-persistenced if installed, and persistence mode, which Ubuntu's leaves off."""
     loaded = kernel.module()["module_version"] is not None
     if show(gpu.PERSISTENCED, "LoadState")["LoadState"] == "loaded":
         loud("systemctl", "enable", gpu.PERSISTENCED)

@@ -1,4 +1,4 @@
-"""A host as GPUs and drivers see it, in one document."""
+"""GPUs, drivers, CUDA toolkits and memory of this host, as one document."""
 
 import glob
 import os
@@ -18,7 +18,7 @@ LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
 )
 COMPILERS = ("/usr/local/cuda*/bin/nvcc", "/usr/bin/nvcc")
-# Packages of a driver, if their version is that of the library.
+# Packages that belong to the driver, if they have the version of its library.
 DRIVER_PACKAGES = (
     "nvidia-*", "libnvidia-*", "libcuda1*", "cuda-drivers*", "firmware-nvidia-*",
     "xserver-xorg-video-nvidia*",
@@ -28,7 +28,7 @@ PERSISTENCED = "nvidia-persistenced.service"
 
 
 def gpu_host(plan, system, systemd):
-    """Everything about GPUs, drivers and memory; a host without GPUs answers in no time."""
+    """The document. On a host without GPUs the slow questions are left out."""
     buses = kernel.pci_gpus()
     smi = nvidia_smi.ask()
     seen = bool(buses or smi["gpus"] or smi["failure"] not in ("absent", ""))
@@ -57,7 +57,7 @@ def gpu_host(plan, system, systemd):
 
 
 def library_version():
-    """Of the file that libnvidia-ml.so.1 points to, such as libnvidia-ml.so.580.159.04."""
+    """Version in the file name that libnvidia-ml.so.1 points to: libnvidia-ml.so.580.159.04."""
     for path in LIBRARIES:
         found = re.search(r"\.so\.(\d+\.\d+(?:\.\d+)?)$", os.path.realpath(path))
         if found and os.path.exists(path):
@@ -66,7 +66,7 @@ def library_version():
 
 
 def named_packages(source):
-    """Those that the catalog names for this distribution."""
+    """Packages that the catalog names for this distribution."""
     return [*source["driver"]["packages"], *source["toolkit"]["packages"]] if source else []
 
 
@@ -81,7 +81,7 @@ def packages(named, library):
 
 
 def installed(*patterns):
-    """Name, version and wish (install or hold) of the packages that are there."""
+    """Name, version and wanted state (install or hold) of installed packages."""
     form = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n"
     done = run("dpkg-query", "--show", f"--showformat={form}", *patterns)
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -89,7 +89,7 @@ def installed(*patterns):
 
 
 def toolkits():
-    """Every nvcc on the host once, by its real path, with the release it says."""
+    """Every nvcc on the host once, by its real path, with its release."""
     found = [path for pattern in COMPILERS for path in sorted(glob.glob(pattern))]
     used = find_program("nvcc")
     real = dict.fromkeys(os.path.realpath(path) for path in [*([used] if used else []), *found])
@@ -100,7 +100,7 @@ def toolkits():
 
 
 def toolkit_version(path):
-    """None where nvcc does not run."""
+    """Release of nvcc, such as 12.8; None if it does not run."""
     found = re.search(r"release (\d+\.\d+)", run(path, "--version").stdout)
     return found.group(1) if found else None
 

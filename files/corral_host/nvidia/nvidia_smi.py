@@ -1,4 +1,4 @@
-"""What nvidia-smi tells of GPUs and of the processes that hold their memory.
+"""What nvidia-smi reports of GPUs and of the processes that hold their memory.
 
 Formats and exit codes: nvidia-smi(1) of driver 580, "RETURN VALUE".
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from corral_host.system.kernel import pci_address
 from corral_host.system.processes import unit_of
 
-# Fields of --query-gpu -> our names.
+# Fields of --query-gpu -> Corral's names.
 GPU_FIELDS = {
     "index": "index",
     "name": "name",
@@ -28,9 +28,9 @@ GPU_FIELDS = {
 }
 APP_FIELDS = ("gpu_uuid", "pid", "used_memory")
 NUMBERS = ("index", "memory_total_mib", "memory_free_mib", "ecc_uncorrected")
-# A field that this GPU or driver does not have.
+# Values of a field that this GPU or driver does not have.
 NOT_THERE = ("[N/A]", "N/A", "[Not Supported]", "[Not Found]", "[Insufficient Permissions]")
-# A field that a sick GPU does not answer.
+# Values of a field that a faulty GPU does not answer.
 SICK = ("[Unknown Error]", "[GPU requires reset]", "[GPU is lost]", "ERR!", "[ERR!]")
 FAILURES = (
     ("mismatch", "Driver/library version mismatch"),
@@ -43,7 +43,7 @@ EXIT_CODES = {6: "no-devices", 9: "no-driver", 15: "lost"}
 
 
 def ask():
-    """GPUs, processes on them, and what is wrong; both questions at a time."""
+    """GPUs, processes on them, and what is wrong; both queries run at the same time."""
     if not shutil.which("nvidia-smi"):
         return {"gpus": [], "failure": "absent", "problem": "nvidia-smi is not installed"}
     both = [start("gpu", GPU_FIELDS), start("compute-apps", APP_FIELDS)]
@@ -69,16 +69,16 @@ def finish(process):
 
 
 def failure(text, code):
-    """A word for what went wrong, its text, the lost GPUs, the library's version if told."""
+    """Kind and text of a failure, the lost GPUs, and the library's version if it is reported."""
     said = [line.strip() for line in text.splitlines() if line.strip() and not gpu_rows(line)]
     if code == 0 and not said:
         return {"failure": "", "problem": ""}
     problem = " ".join(said) or f"nvidia-smi exited with {code}"
-    words = [word for word, part in FAILURES if part in problem]
+    kinds = [kind for kind, part in FAILURES if part in problem]
     lost = re.findall(r"GPU\s?([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9])", problem)
     library = re.search(r"NVML library version: ([\d.]+\d)", problem)
     return {
-        "failure": words[0] if words else EXIT_CODES.get(code, "other"),
+        "failure": kinds[0] if kinds else EXIT_CODES.get(code, "other"),
         "problem": problem,
         "lost": [pci_address(pci) for pci in lost],
         "nvml_version": library.group(1) if library else None,
@@ -86,34 +86,34 @@ def failure(text, code):
 
 
 def gpu_rows(line):
-    """The GPU of one line, or nothing where nvidia-smi says something else."""
-    words = [word.strip() for word in line.split(",")]
-    if len(words) != len(GPU_FIELDS) or not words[0].isdigit():
+    """The GPU in a line of output, as a list of one; empty if the line is something else."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != len(GPU_FIELDS) or not fields[0].isdigit():
         return []
-    values = dict(zip(GPU_FIELDS.values(), map(value, words)))
+    values = dict(zip(GPU_FIELDS.values(), map(value, fields)))
     for name in NUMBERS:
         values[name] = number(values[name])
     values["pci"] = pci_address(values["pci"]) if values["pci"] else None
     values["persistence"] = values["persistence"] == "Enabled"
-    values["problem"] = next((word for word in words if word in SICK), "")
+    values["problem"] = next((field for field in fields if field in SICK), "")
     return [values]
 
 
-def value(word):
-    return None if word in NOT_THERE or word in SICK else word
+def value(field):
+    return None if field in NOT_THERE or field in SICK else field
 
 
-def number(word):
-    return int(word) if word and word.isdigit() else None
+def number(field):
+    return int(field) if field and field.isdigit() else None
 
 
 def holders(text):
-    """Processes that hold memory of a GPU; a driver in a container may not tell how much."""
+    """Processes that hold memory of a GPU; a driver in a container may not report how much."""
     for line in text.splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) == len(APP_FIELDS) and words[1].isdigit():
-            pid = int(words[1])
-            held = {"gpu": words[0], "pid": pid, "used_mib": number(words[2])}
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == len(APP_FIELDS) and fields[1].isdigit():
+            pid = int(fields[1])
+            held = {"gpu": fields[0], "pid": pid, "used_mib": number(fields[2])}
             yield {**held, **who(pid)}
 
 

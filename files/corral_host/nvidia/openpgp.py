@@ -1,9 +1,9 @@
 """One armored OpenPGP key (RFC 9580), read strictly and written again from what was read.
 
-Who trusts a file must not find more in it than who checked it: a reader that is more lenient
-than ours would see a second block or a packet that we skipped. So nothing is skipped here, and
-what is used is our own text of the packets that were checked, never the text that came.
-It needs no gpg, which a host of Debian or Ubuntu need not have.
+The program that trusts a file must not find more in it than the program that checked it: a more
+lenient reader than this one would see a second block or a packet that was skipped. So nothing is
+skipped here, and apt gets a text made from the checked packets, never the text that was fetched.
+gpg is not needed; hosts with Debian or Ubuntu may lack it.
 """
 
 import base64
@@ -25,9 +25,9 @@ KEY_BYTES = range(6, 1 << 16)
 
 
 def checked_key(data):
-    """Fingerprint of the one key in the bytes of a file, and the armored text to use instead.
+    """Fingerprint of the one key in a file's bytes, and the armored text to use in its place.
 
-    Signatures are not checked: whoever uses the key counts only what the primary key signed.
+    Signatures are not checked: a user of the key accepts only what the primary key signed.
     Raises HostError for anything but one block that holds one key.
     """
     if len(data) > MOST_BYTES:
@@ -46,13 +46,13 @@ def checked_key(data):
 
 def refused(why):
     return HostError(
-        f"not an armored public key that Corral takes: {why}",
-        "see what key_url in catalog/drivers/ serves; its publisher tells address and fingerprint",
+        f"not an armored public key that Corral accepts: {why}",
+        "check what key_url in catalog/drivers/ serves; ask its publisher for the right address",
     )
 
 
 def dearmor(data):
-    """The bytes in a block; only white space may stand around it."""
+    """The bytes in a block; only white space may surround it."""
     lines = [line.rstrip(b" \t\r") for line in data.strip(b" \t\r\n").split(b"\n")]
     if len(lines) < 2 or (lines[0], lines[-1]) != (BEGIN.encode(), END.encode()):
         raise refused("it is not one block with nothing around it")
@@ -63,21 +63,21 @@ def dearmor(data):
     if not all(ARMOR_HEADER.fullmatch(line) for line in lines[:start]):
         raise refused("its block begins with something else than headers")
     body = lines[start + 1 :]
-    # RFC 9580, 6.1: it may be left out.
+    # RFC 9580, 6.1: the checksum is optional.
     checksum = body.pop() if body and CHECKSUM.fullmatch(body[-1]) else None
     text = b"".join(body)
     if not text or not BASE64.fullmatch(text):
         raise refused("its data is not base64")
     found = base64.b64decode(text)
     if checksum and base64.b64decode(checksum[1:]) != crc24(found):
-        raise refused("its checksum is another")
+        raise refused("its checksum is wrong")
     return found
 
 
 def armored(data):
     text = base64.b64encode(data).decode()
     lines = [text[at : at + LINE_CHARACTERS] for at in range(0, len(text), LINE_CHARACTERS)]
-    # Older readers ask for the checksum.
+    # Older readers require the checksum.
     checksum = "=" + base64.b64encode(crc24(data)).decode()
     return "\n".join([BEGIN, "", *lines, checksum, END]) + "\n"
 
@@ -95,7 +95,7 @@ def crc24(data):
 
 
 def packets(data):
-    """Tag and body of each packet, all of them whole."""
+    """Tag and body of each packet. Raises HostError unless all are whole."""
     at = 0
     while at < len(data):
         if not data[at] & 0x80:
@@ -133,7 +133,7 @@ def number(data, at, size):
 
 
 def packet(tag, body):
-    """As gpg writes it: the older header wherever that has the tag."""
+    """A packet as gpg writes it: with the old header if that can hold the tag."""
     if tag > 15:
         return bytes([0xC0 | tag, 255]) + len(body).to_bytes(4, "big") + body
     kind = 0 if len(body) < 1 << 8 else 1 if len(body) < 1 << 16 else 2

@@ -1,1 +1,1 @@
-"""What is on this host now. Changes nothing."""
+"""Observe the state of this host. Changes nothing."""

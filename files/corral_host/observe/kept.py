@@ -1,7 +1,7 @@
-"""The instances of this host as it keeps them itself: no plan is needed, and none is believed.
+"""The instances of this host, from its own records: no plan of a controller is needed or used.
 
-What an operator asks for on any day (status, logs, stop, revert) works from this, whatever is
-wrong in the inventory, the catalog or the lock of the controller that asks.
+So an operator's daily commands (status, logs, stop, revert) work whatever is wrong in the
+controller's inventory, catalog or lock file.
 """
 
 import os
@@ -13,12 +13,12 @@ from corral_host.server.http import call
 from corral_host.system.commands import FAULTS, read_json, show
 from corral_host.system.processes import open_sockets, sockets
 
-# A server that hangs is told of after so long.
+# A server that does not answer within this time is reported as hanging.
 HEALTH_SECONDS = 5
 
 
 def instances(paths):
-    """Name -> what is kept and what runs, for each instance that was ever staged here."""
+    """Name -> records and running state of each instance that was ever staged here."""
     folders = sorted((Path(paths["state"]) / "instances").glob("*/generations"))
     found = {one.parent.name: instance(one.parent, paths) for one in folders}
     on_gpus = any(one["plan"].get("uses_gpu") for one in found.values())
@@ -32,7 +32,7 @@ def instances(paths):
 
 
 def instance(folder, paths):
-    """``plan``: of what is installed, with which systemd would start it; {} where none is kept."""
+    """State of one instance. ``plan``: of the installed generation; {} if no plan is stored."""
     unit = f"corral-{folder.name}.service"
     now = show(unit, *UNIT_PROPERTIES)
     pid = int(now["MainPID"])
@@ -67,7 +67,7 @@ def kept_plan(folder, generation):
 
 
 def running_generation(folder, installed, pid):
-    """Whose command line the process has; None while nothing runs, or nothing that is kept."""
+    """The stored generation whose command line the process has; None if there is none."""
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):
@@ -88,7 +88,7 @@ def listening(pid):
         mine = open_sockets(pid)
         return sorted((address, port) for address, port, inode in sockets(pid) if inode in mine)
     except FAULTS:
-        # It ended meanwhile.
+        # The process ended meanwhile.
         return []
 
 
@@ -97,13 +97,13 @@ def url(address, port):
 
 
 def sockets_of(plan, pid):
-    """The socket file of a server that has one."""
+    """The socket file of a server, if it has one."""
     path = (plan.get("endpoint") or {}).get("socket")
     return [f"unix:{path}"] if pid and path and os.path.exists(path) else []
 
 
 def health(ends, plan, pid):
-    """What /health says where the server really listens; "" while nothing runs."""
+    """Answer of /health at the address where the server listens; "" while nothing runs."""
     if not pid:
         return ""
     end = {"address": ends[0][0], "port": ends[0][1], "socket": None} if ends else None
@@ -118,7 +118,7 @@ def health(ends, plan, pid):
 
 
 def vram_mib(processes):
-    """Unit -> what it holds of all GPUs together."""
+    """Unit -> memory that it holds on all GPUs together."""
     held = {}
     for process in processes:
         held[process["unit"]] = held.get(process["unit"], 0) + (process["used_mib"] or 0)

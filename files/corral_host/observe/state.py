@@ -1,4 +1,4 @@
-"""What is on this host now of what a plan wants. Changes nothing."""
+"""Observe how much of a plan is present on this host. Changes nothing."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def state(plan):
     paths, systemd, gateway = plan["paths"], systemd_runs(), plan.get("gateway")
     os_id, os_version = os_release()
     lost = root_fault(paths)
-    # Of a disk that is gone nothing is asked: it may be one that answers with an error.
+    # A missing disk is not accessed: each access might end with an error.
     shards = {s["path"]: ABSENT if lost else shard_state(s, paths) for s in plan["shards"]}
     missing = [shard for shard in plan["shards"] if not shards[shard["path"]]["proved"]]
     return {
@@ -68,7 +68,7 @@ def state(plan):
 
 
 def ports(plan):
-    """Those of the servers, the spare ones, and those of the gateway."""
+    """Ports of the servers, of their spares, and of the gateway."""
     gateway = plan.get("gateway") or {"pools": [], "metrics_port": None}
     spares = [i["activation"]["spare"] for i in plan["instances"]]
     ends = [*plan["instances"], *filter(None, spares)]
@@ -115,7 +115,7 @@ def filesystem(folder):
 
 
 def unused(plan):
-    """Folders of releases that may go; where that cannot be told, `prune` says why."""
+    """Folders of releases that may be removed; if that is unknown, `prune` says why."""
     try:
         return [str(folder) for folder in unused_releases(plan)]
     except HostError:

@@ -1,1 +1,1 @@
-"""Packet rules: clients are redirected in a switch, and served ports are reserved."""
+"""Packet rules: redirect clients during a switch, and reserve served ports."""

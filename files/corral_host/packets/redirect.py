@@ -1,7 +1,7 @@
-"""Packet rules of a switch: who sends to a server's port is sent on, or told to come again.
+"""Packet rules of a switch: clients of a server's port are redirected, or reset so they retry.
 
-One nftables table for each instance, gone when no switch goes on. What the helper itself sends
-carries a mark and passes unchanged.
+Each instance has one nftables table, which exists during a switch only. Packets of the helper
+carry a mark and pass unchanged.
 """
 
 import ipaddress
@@ -15,8 +15,8 @@ FIRST_PACKET = "tcp flags & (fin|syn|rst|ack) == syn"
 WITH_DATA = "tcp flags & psh == psh"
 RESET = "reject with tcp reset"
 OURS = f"meta mark {MARK:#x} accept"
-# Where packets of this host's servers arrive; where the kernel starts to follow connections; where
-# their addresses change.
+# Hooks where packets for this host's servers arrive; where the kernel starts to track connections;
+# where addresses are translated.
 ARRIVED = {"delivered": "type filter hook input priority filter"}
 FOLLOWED = {
     "from_outside": "type filter hook prerouting priority raw",
@@ -26,14 +26,14 @@ CHANGED = {
     "arriving": "type nat hook prerouting priority dstnat",
     "leaving": "type nat hook output priority -100",
 }
-# What happens to new connections. The first comes long before the second: what stands when the
-# kernel starts to follow connections must never meet rules that change addresses. The last keeps
-# what was sent on alive.
+# Stages for new connections. FOLLOW (connections are tracked) comes long before SEND_ON
+# (redirected): a connection that stood when tracking began must never meet rules that translate
+# addresses. LET_GO redirects no more, and keeps redirected connections alive.
 FOLLOW, SEND_ON, LET_GO = "follow", "send on", "let go"
 
 
 def unusable(name):
-    """Why this host takes no packet rules, or None. Lays none."""
+    """Why this host accepts no packet rules, or None. Changes nothing."""
     if not shutil.which("nft"):
         return "nft is not installed"
     sample = {"address": "0.0.0.0", "port": 1}
@@ -45,9 +45,10 @@ def unusable(name):
 def lay(name, onward=None, stage=None, *, refused=(), kept=()):
     """Replace the rules of an instance. Raises HostError.
 
-    ``onward``: endpoint, and before, which it moves away from, are sent on to spare; zone, in which
-    the kernel remembers that, is another for each switch; ``refused``: ports that take no new
-    connection; ``kept``: ports where a connection that stands takes no new request.
+    ``onward``: clients of its endpoint and of ``before`` (the previous endpoint) are redirected to
+    ``spare``; ``zone`` is the conntrack zone of that, a new one for each switch. ``refused``: ports
+    that accept no new connection. ``kept``: ports whose kept-alive connections accept no new
+    request.
     """
     done = ask(text(name, onward, stage, refused=refused, kept=kept))
     if done.returncode:
@@ -55,7 +56,10 @@ def lay(name, onward=None, stage=None, *, refused=(), kept=()):
 
 
 def refuse(name, *ports):
-    """No new requests to these ports, None for a unix socket; gives why that cannot be, or None."""
+    """Refuse new requests to these ports; returns why that is impossible, or None.
+
+    A port is None for an instance with a unix socket, for which nothing is done.
+    """
     taken = tuple(dict.fromkeys(port for port in ports if port))
     obstacle = unusable(name) if taken else None
     if taken and not obstacle:
@@ -64,13 +68,13 @@ def refuse(name, *ports):
 
 
 def remove(name):
-    """Take all rules of an instance away; there need be none. Raises HostError."""
+    """Remove all rules of an instance, if it has any. Raises HostError."""
     if not shutil.which("nft"):
         return
     table = f"table inet corral_{name}"
     done = ask(f"add {table}\ndelete {table}\n")
     if done.returncode and "Operation not permitted" not in done.stderr:
-        raise HostError(f"packet rules of {name} stay: {done.stderr.strip()}")
+        raise HostError(f"packet rules of {name} could not be removed: {done.stderr.strip()}")
 
 
 def ask(rules, *options):
@@ -80,7 +84,7 @@ def ask(rules, *options):
 
 
 def text(name, onward=None, stage=None, *, refused=(), kept=()):
-    """The whole as one transaction; chains stay, as connections that were sent on need them."""
+    """All rules as one transaction; chains stay, as redirected connections need them."""
     table = f"inet corral_{name}"
     stopped = [f"{FIRST_PACKET} tcp dport {port} {RESET}" for port in refused]
     stopped += [f"tcp dport {port} {WITH_DATA} {RESET}" for port in kept]
@@ -104,20 +108,20 @@ def followed(onward):
 
 
 def served(onward):
-    """Where clients come to; activations that an earlier version wrote down tell one place."""
+    """Endpoints that clients use; journals of earlier versions have only one."""
     ends = [onward["endpoint"], onward.get("before") or onward["endpoint"]]
     return ends[:1] if ends[0] == ends[1] else ends
 
 
 def changed(onward, stage):
-    # Behind an accept a rule changes nothing, but what was sent on needs it.
+    # After an accept the rules match nothing, but redirected connections need them to exist.
     passes = () if stage == SEND_ON else ("accept",)
     ways = [onwards(end, onward["spare"]) for end in served(onward)]
     return [OURS, *passes, *(f"{FIRST_PACKET} {way}" for way in ways)]
 
 
 def onwards(endpoint, spare):
-    """What matches a connection to ``endpoint``, of no other host, and where it goes."""
+    """The rule that redirects connections to ``endpoint`` on this host to ``spare``."""
     here, there = addresses(endpoint, spare)
     port, to = endpoint["port"], spare["port"]
     family, nfproto = ("ip6", "ipv6") if here.version == 6 else ("ip", "ipv4")
@@ -132,13 +136,13 @@ def onwards(endpoint, spare):
 
 
 def out_of_reach(endpoint, spare):
-    """Why clients of an endpoint cannot be sent on to a spare, or None."""
+    """Why clients of an endpoint cannot be redirected to a spare, or None."""
     if endpoint["socket"]:
         return "it moves away from a unix socket"
     here, there = addresses(endpoint, spare)
-    # The kernel takes no packet from outside to a loopback address.
+    # The kernel accepts no packet from outside for a loopback address.
     if here.version != there.version or (there.is_loopback and not here.is_loopback):
-        return f"clients of {here} cannot be sent on to {there}"
+        return f"clients of {here} cannot be redirected to {there}"
     return None
 
 

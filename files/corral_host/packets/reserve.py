@@ -1,7 +1,7 @@
-"""Served ports are the servers' and the gateway's: while one is down nobody else answers there.
+"""Reserve the ports of servers and of the gateway: nobody else can answer there while one is down.
 
 Any local user may listen above port 1024. With these packet rules such a listener gets no
-connection: its answers to the first packet never leave the host's own stack.
+connection: its answers to the first packet are dropped in the host's network stack.
 """
 
 import pwd
@@ -19,11 +19,11 @@ TABLE = "inet served_by_corral"
 UNIT = "served-by-corral.service"
 # root, and the users that systemd makes for DynamicUser= (systemd.exec(5)).
 MAY_SERVE = "{ 0, 61184-65519 }"
-# A gateway's user, of its package.
+# The user of a gateway, made by HAProxy's package.
 HAPROXY = "haproxy"
 ANEW = "table {table}\ndelete table {table}\n"
-# Under SYN cookies a first answer has no user: it is dropped as well, as whoever fills his own
-# queue could turn them on.
+# With SYN cookies a first answer has no user. It is dropped, too: a user could turn SYN cookies on
+# by filling the queue of a socket of their own.
 CHAIN = """\
 table {table} {{
     chain {chain} {{
@@ -58,35 +58,35 @@ WantedBy=multi-user.target
 
 
 def ports(plan):
-    """Of the servers of a host, of their spares, and of its gateway, sorted."""
+    """Ports of the servers of a host, of their spares and of its gateway, sorted."""
     return sorted({*server_ports(plan), *gateway_ports(plan)})
 
 
 def server_ports(plan):
-    """Of the planned generations, and of those that serve until they are switched to."""
+    """Ports of the planned generations, and of those that serve until the switch."""
     planned = [ports_of(one) for one in plan["instances"]]
     return sorted(set().union(*planned, *(served_of(one["folder"]) for one in plan["instances"])))
 
 
 def ports_of(instance):
-    """A unix socket has none. Plans of earlier versions have no spare."""
+    """Ports of an instance and its spare; a unix socket has none, plans of old have no spare."""
     spare = instance.get("activation", {}).get("spare")
     return {one["endpoint"]["port"] for one in (instance, spare) if one} - {None}
 
 
 def served_of(folder):
-    """Ports of the generation that an instance serves, by its folder."""
+    """Ports of the generation that serves, by the folder of its instance."""
     plan = read_json(Path(folder) / "current" / PLAN)
     return ports_of(plan) if plan else set()
 
 
 def served_here(instances):
-    """The same of all instances of a host, by the folder of their folders."""
+    """Ports of the serving generations of all instances below a folder."""
     return set().union(*(served_of(link.parent) for link in Path(instances).glob("*/current")))
 
 
 def gateway_ports(plan):
-    """None of a gateway with a certificate, which no stranger has: its clients would see."""
+    """Ports of the gateway; with a certificate none: clients would notice a stranger by it."""
     gateway = plan.get("gateway")
     if not gateway or gateway["tls"]:
         return []
@@ -101,7 +101,7 @@ def gateway_users():
 
 
 def rules(plan):
-    """All of them, in place of those from before."""
+    """The nftables text of all rules; it replaces earlier ones."""
     chains = [("answers", server_ports(plan), MAY_SERVE)]
     chains += [("gateway", gateway_ports(plan), gateway_users())]
     return ANEW.format(table=TABLE) + "".join(
@@ -121,7 +121,7 @@ def file_in(keys):
 
 
 def texts(plan):
-    """What is on the disk for a boot: path -> text."""
+    """Path -> text of the files that restore the rules at boot."""
     file = file_of(plan)
     unit = SERVICE.format(file=file, nft=shutil.which("nft") or "/usr/sbin/nft")
     return {file: rules(plan), Path(plan["paths"]["units"]) / UNIT: unit}
@@ -137,9 +137,9 @@ def in_force():
 
 
 def is_reserved(plan):
-    """Whether the rules are there, now and for a boot, or can never be on this host."""
+    """Whether the rules apply now and after a boot; True if this host cannot have any."""
     if not shutil.which("nft"):
-        # It comes with the packages of the plan.
+        # The plan's packages bring nft.
         return False
     if unusable():
         return True
@@ -150,7 +150,7 @@ def is_reserved(plan):
 
 
 def unusable():
-    """Why this host takes no packet rules, or None. Lays none."""
+    """Why this host accepts no packet rules, or None. Changes nothing."""
     if not shutil.which("nft"):
         return "nft is not installed"
     done = ask(RULES.format(table=TABLE, ports="1", users=MAY_SERVE), "--check")
@@ -172,16 +172,16 @@ def told(port):
 
 
 def reserve(plan):
-    """Lay the rules, now and for each boot; gives the ports. Raises HostError."""
+    """Apply the rules, now and at each boot; returns the ports. Raises HostError."""
     if why := unusable():
         say(f"the ports of this host's servers are not reserved: {why}")
         return {"ports": []}
     files = texts(plan)
     if not ports(plan):
-        return withdrawn(files)
+        return remove_rules(files)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What lies beside keys is root's alone, with a secret in it or without.
+        # Files beside keys are for root alone, whether they hold a secret or not.
         write_atomic(path, text, mode=0o600 if path == file_of(plan) else 0o644)
     output("systemctl", "daemon-reload")
     output("systemctl", "enable", "--quiet", UNIT)
@@ -189,8 +189,8 @@ def reserve(plan):
     return {"ports": ports(plan)}
 
 
-def withdrawn(files):
-    """A host that serves on no port any more has no rules."""
+def remove_rules(files):
+    """Remove the rules of a host that serves on no port any more."""
     quiet("disable", "--quiet", UNIT)
     for path in files:
         path.unlink(missing_ok=True)

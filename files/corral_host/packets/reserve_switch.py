@@ -1,6 +1,6 @@
-"""Reserved ports while an instance switches: of both generations, then of the one that serves.
+"""Reserved ports during a switch: of both generations, then of the one that serves.
 
-A deploy reserves what its plan says. A revert goes where no plan of today puts the server.
+A deploy reserves the ports of its plan. A revert may need a port that no current plan has.
 """
 
 import re
@@ -13,17 +13,20 @@ PORTS = re.compile(r"(chain answers \{.*?tcp sport != \{ )([\d, ]+)( \})", re.DO
 
 
 def unreserved(activation):
-    """Ports of the new generation that are not reserved yet: those of a staged one are."""
+    """Ports of the new generation that are not reserved yet; a deploy has reserved its own."""
     return sorted(ports_of(activation.plan) - laid(rules_of(activation)))
 
 
 def hold(activation):
-    """Reserve them, before it listens."""
+    """Reserve those ports before the server listens."""
     change(activation, add=set(activation.reserves))
 
 
-def let_go(activation, kept):
-    """What only the other generation needs: the old one's ports, or those that `hold` reserved."""
+def release_ports(activation, kept):
+    """Release ports that the serving generation does not need.
+
+    If the new one was kept these are the old one's, else those that `hold` reserved.
+    """
     before = ports_of(activation.previous) if activation.previous else set()
     after = ports_of(activation.plan)
     gone, stays = (before, after) if kept else (set(activation.reserves), before)
@@ -31,7 +34,10 @@ def let_go(activation, kept):
 
 
 def change(activation, add=frozenset(), drop=frozenset()):
-    """Nothing where no server has rules; the last ones go with a deploy."""
+    """Change the reserved ports of servers; without rules nothing is done.
+
+    The last ports are released by a deploy only.
+    """
     text = rules_of(activation)
     wanted = (laid(text) | add) - drop
     if laid(text) and wanted and laid(text) != wanted:
@@ -42,13 +48,13 @@ def change(activation, add=frozenset(), drop=frozenset()):
 
 
 def rules_of(activation):
-    """The text of all reserved ports; empty where there is none, or nobody says where."""
+    """The rules of all reserved ports; empty if there are none, or if their file is not known."""
     keys = activation.paths.get("keys")
     file = keys and file_in(keys)
     return file.read_text() if file and file.exists() else ""
 
 
 def laid(text):
-    """The ports of servers in it."""
+    """The ports of servers in the rules."""
     found = PORTS.search(text)
     return {int(number) for number in found[2].split(",")} if found else set()

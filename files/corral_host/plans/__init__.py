@@ -1,1 +1,1 @@
-"""What a plan of an instance says, whichever version of Corral staged it."""
+"""Read an instance's plan, whichever version of Corral staged it."""

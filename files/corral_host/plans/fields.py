@@ -1,6 +1,6 @@
-"""Fields of an instance's plan; plans that an earlier version left on this host lack some.
+"""Fields of an instance's plan. Plans that an earlier version staged on this host lack some.
 
-Such a plan is read as that version read it: from the arguments and the unit that it staged.
+For such a plan a field is derived as that version did: from the staged arguments and unit.
 """
 
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def release_folder(plan):
-    """Of the engine release that it runs."""
+    """Folder of the engine release that the instance runs."""
     return Path(plan.get("release_folder") or Path(plan["argv"][0]).parent.parent)
 
 
@@ -17,7 +17,7 @@ def engine(plan):
 
 
 def weights_mapped(plan):
-    """Whether the weights are mapped from their files, and may leave memory again."""
+    """Whether the weights are mapped from their files, so the kernel may drop them from memory."""
     if "weights_mapped" in plan:
         return plan["weights_mapped"]
     argv = plan["argv"]
@@ -27,22 +27,22 @@ def weights_mapped(plan):
 
 
 def drafts_tokens(plan):
-    """Whether it has KV cache and compute buffers beside those of the model that it serves."""
+    """Whether it drafts tokens, which needs a KV cache and compute buffers of its own."""
     return plan.get("drafts_tokens", "--spec-type" in plan["argv"])
 
 
 def environment(plan):
-    """Name -> value of the variables that its unit sets, as they stand there."""
+    """Name -> value of the variables that its unit sets."""
     if "environment" in plan:
         return plan["environment"]
     unit = Path(plan["folder"]) / "generations" / plan["generation"] / "unit"
     lines = unit.read_text().splitlines()
     given = [line.partition("=")[2] for line in lines if line.startswith("Environment=")]
-    pairs = [pair.partition("=") for words in given for pair in shlex.split(words)]
+    pairs = [pair.partition("=") for line in given for pair in shlex.split(line)]
     return {name: value for name, _, value in pairs}
 
 
 def limit_seconds(plan, how):
-    """Longer than all that an activation and its revert may take; None: the plan does not say."""
+    """Time limit of an activation with its revert; None if the plan has none."""
     name = "side_by_side_limit_seconds" if how == "side by side" else "limit_seconds"
     return plan["activation"].get(name) or None

@@ -1,1 +1,1 @@
-"""Engine releases on this host: built, proved, packed, installed, removed."""
+"""Engine releases on this host: build, prove, pack, install and remove them."""

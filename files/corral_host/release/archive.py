@@ -1,4 +1,4 @@
-"""A release as one file: packed where it was built, proved and installed on another host.
+"""A release as one archive: packed where it was built, proved and installed on another host.
 
 Equal releases give equal bytes, and only whole files are unpacked.
 """
@@ -23,8 +23,8 @@ SUFFIX = ".tar.zst"
 PARTIAL = ".partial"
 COMPRESS = ("zstd", "--quiet", "-T0", "-9", "--stdout")
 EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
-ROOM = "see that there is room, run it again"
-# A release for CUDA has up to 3 GB; more than this is none, whoever says so.
+ROOM = "check the free space, run it again"
+# A release for CUDA has up to 3 GB; anything larger than this is refused.
 MOST_BYTES = 16 * 1024**3
 MOST_FILES = 10_000
 MANIFEST_BYTES = 16 * 1024**2
@@ -37,7 +37,7 @@ def archive_path(state, key):
 
 
 def pack(release):
-    """Write the archive of an installed release; gives the archive and the manifest."""
+    """Write the archive of an installed release; returns the archive and the manifest."""
     folder, manifest = Path(release["folder"]), manifest_of(release)
     check_contents(folder, manifest)
     path = archive_path(release["state"], release["key"])
@@ -56,7 +56,7 @@ def pack(release):
 
 def compress(folder, file):
     zstd = subprocess.Popen(COMPRESS, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE)
-    # When it stops reading, it tells why.
+    # If zstd stops reading, its standard error says why.
     with contextlib.suppress(BrokenPipeError), zstd.stdin as pipe:
         write_tar(folder, pipe)
     said = zstd.stderr.read()
@@ -66,7 +66,7 @@ def compress(folder, file):
 
 
 def write_tar(folder, pipe):
-    """A fixed format, and nothing of a file but its name, size and bytes."""
+    """Write a tar of a fixed format, with only the name, size and bytes of each file."""
     with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
         for name in members(folder):
             add(tar, folder, name)
@@ -86,9 +86,10 @@ def add(tar, folder, name):
 
 
 def install(release):
-    """Proved bytes, proved to work here, one rename.
+    """Install an archive: check its digest, unpack it, prove that it works here, rename it.
 
-    The archive is gone afterwards, unless there was no room for what is in it."""
+    The archive is removed afterwards, unless the disk was too full to unpack it.
+    """
     with changing_releases(release):
         if not release_is_whole(release):
             check_digest(release["archive"])
@@ -106,8 +107,8 @@ def check_digest(archive):
             f"{path.name}: {found['size_bytes']} bytes with sha256 {found['sha256'][:16]}... "
             f"arrived, not {wanted['size_bytes']} with {wanted['sha256'][:16]}.... It was removed, "
             "nothing was installed",
-            "run the deploy again; if it repeats, the archive that "
-            "the controller keeps is damaged: `corral engine list` names it",
+            "run the deploy again; if it repeats, the controller's archive is damaged: "
+            "`corral engine list` names it",
         )
 
 
@@ -124,9 +125,9 @@ def install_archive(release):
 
 
 def unpack(release, staging):
-    """Unpack an archive whose digest is the planned one; gives its manifest.
+    """Unpack an archive that has the planned digest; returns its manifest.
 
-    Its digest says that it is the archive that was meant, not that its maker meant well.
+    The digest proves that it is the planned archive, not that its contents are harmless.
     """
     path = release["archive"]["path"]
     most_bytes = room_for(release, staging)
@@ -136,7 +137,7 @@ def unpack(release, staging):
             take_all(pipe, staging, most_bytes)
     except (tarfile.TarError, ValueError) as error:
         raise HostError(
-            f"{path} is no archive of a release: {printable_line(error)}",
+            f"{path} is not an archive of a release: {printable_line(error)}",
             "`corral engine import` a sound one, or build it",
         ) from error
     except OSError as error:
@@ -149,27 +150,27 @@ def unpack(release, staging):
 
 
 def room_for(release, staging):
-    """How many bytes may come out: what the controller knows of the manifest, and the manifest.
+    """How many bytes may be unpacked: the controller's figure, plus those of the manifest.
 
-    Raises HostError where the disk has not as many.
+    Raises HostError if the disk has less.
     """
-    told = release["archive"].get("unpacked_bytes") or 0
+    stated = release["archive"].get("unpacked_bytes") or 0
     numbers = os.statvfs(staging)
     free = numbers.f_bavail * numbers.f_frsize
-    if told > free:
+    if stated > free:
         raise HostError(
             f"{staging.parent}: disk full; nothing was installed. {release['engine']} "
-            f"{release['key']} has {told >> 20} MiB, and {free >> 20} MiB left there are too few",
+            f"{release['key']} needs {stated >> 20} MiB, only {free >> 20} MiB are free",
             "free space there, then run the same deploy again",
         )
-    return (told or MOST_BYTES) + MANIFEST_BYTES
+    return (stated or MOST_BYTES) + MANIFEST_BYTES
 
 
 def take_all(pipe, staging, most_bytes):
-    """Each member of a tar, as ``write_tar`` makes it; anything else is a TarError.
+    """Unpack each member of a tar made by ``write_tar``; anything else is a TarError.
 
-    Headers are read one by one: tarfile's own loop would follow extended ones, whose sizes and
-    names are whatever they say, before anybody could look.
+    Headers are read one by one: tarfile's own loop would follow extended headers, which may claim
+    any size and name, before they could be checked.
     """
     left, taken = most_bytes, 0
     while (header := read_exactly(pipe, tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
@@ -180,7 +181,7 @@ def take_all(pipe, staging, most_bytes):
             raise tarfile.TarError("it holds more than its manifest says")
         take(pipe, entry, staging)
         taken += 1
-    # Its padding too: zstd fails when nobody reads what it writes.
+    # Read the padding too: zstd fails if nobody reads its output.
     for _ in range(tarfile.RECORDSIZE // tarfile.BLOCKSIZE):
         if not pipe.read(tarfile.BLOCKSIZE):
             return
@@ -188,7 +189,7 @@ def take_all(pipe, staging, most_bytes):
 
 
 def refuse_odd(entry, taken):
-    """A release holds plain files and nothing else, nothing outside of its folder."""
+    """Raises TarError for anything that is not a plain file inside the release's folder."""
     shown = printable_line(entry.name)
     if entry.type not in PLAIN or entry.size < 0 or hub_path_problem(entry.name):
         raise tarfile.TarError(f"{shown} is not a plain file inside of it")
@@ -199,7 +200,7 @@ def refuse_odd(entry, taken):
 
 
 def take(pipe, entry, staging):
-    """One file; owner and mode are ours, whatever the archive says (setuid bits, for one)."""
+    """Unpack one file; the archive decides neither owner nor mode (think of setuid bits)."""
     path, left = staging / entry.name, entry.size
     with new_file(path) as target:
         while left:

@@ -1,6 +1,7 @@
-"""Build an engine release from a pinned commit; it counts once its manifest is in place.
+"""Build an engine release from a pinned commit; a release without a manifest does not exist.
 
-A user of its own does what the engine's author decides: fetching, compiling, stripping, linking.
+All that the engine's author decides (fetching, compiling, stripping, linking) runs as a user of its
+own.
 """
 
 import re
@@ -26,16 +27,16 @@ from corral_host.system.folders import staging_for
 from corral_host.system.unprivileged import as_owner_of
 
 LAUNCHERS = tuple(f"-DCMAKE_{name}_COMPILER_LAUNCHER=ccache" for name in ("C", "CXX", "CUDA"))
-# A line of a build's output that says why it ends, of cmake, compilers, linkers and
-# what packs their work.
-TELLING = re.compile(
+# Lines of a build's output that say why it failed, by cmake, compilers, linkers and the commands
+# that assemble the release.
+REASON = re.compile(
     r"^CMake Error|(^|: )(fatal )?error\b|nvcc fatal|No space left on device|Killed signal"
     r"|undefined reference|^(rm|mkdir|strip|cp): "
 )
-TELLING_LINES = 4
-# Among the objects: what root takes.
+REASON_LINES = 4
+# The folder among the objects from which root takes the release.
 MADE = "corral-release"
-# What a reason says -> what to do about it.
+# Text in a reason -> the next step.
 REMEDIES = {
     "No space left on device": "free space on this host, run the deploy again; what was "
     "compiled is kept",
@@ -46,7 +47,7 @@ REMEDIES = {
 
 
 def build(release):
-    """Leaves the release installed and its archive for the controller; gives both."""
+    """Build and install a release, and pack its archive for the controller."""
     with one_build(release), changing_releases(release):
         objects = objects_folder(release)
         if not release_is_whole(release):
@@ -57,7 +58,7 @@ def build(release):
 
 
 def repack(release):
-    """The archive of a release that is installed here."""
+    """Pack a release that is installed here."""
     with changing_releases(release):
         if not release_is_whole(release):
             raise HostError(
@@ -75,7 +76,7 @@ def build_release(release):
 
 
 def fetch_release(release):
-    """A Python environment: nothing is compiled, and nothing of it runs before its proof."""
+    """Install a Python environment: nothing is compiled, nothing of it runs before its proof."""
     began = time.monotonic()
     with staging_for(Path(release["folder"])) as staging:
         found = python_environment.make(release, staging)
@@ -109,42 +110,42 @@ def known_flags(release, staging, toolkit):
 
 
 def environment_of(home):
-    """No flags of the caller, always the language of a unit: ccache tells them apart."""
+    """Environment of a build, without the caller's variables: ccache keys depend on them."""
     return {"PATH": PROGRAMS, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 
 def compile_release(source, objects, release, nvcc, home):
     environment = environment_of(home)
     environment["CCACHE_DIR"] = release["compiler_cache"]
-    # Unity files lie among the objects, whose folder is another for each key.
+    # Unity files are among the objects, whose folder differs for each key.
     environment["CCACHE_BASEDIR"] = str(source.parent)
     options = [*release["cmake_options"], *LAUNCHERS]
     if nvcc:
         environment = {**environment, "CUDACXX": nvcc, "PATH": f"{Path(nvcc).parent}:{PROGRAMS}"}
         options.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
-    targets = [word for target in release["targets"] for word in ("--target", target)]
+    targets = [part for target in release["targets"] for part in ("--target", target)]
     compilers = parallel()
     say(f"compiling with {compilers} at a time")
     configure = ["cmake", "-G", "Ninja", "-S", source, "-B", objects, *options]
-    told(release, configure, environment, home)
+    run_logged(release, configure, environment, home)
     compiling = ["cmake", "--build", objects, "--parallel", compilers, *targets]
-    told(release, compiling, environment, home)
+    run_logged(release, compiling, environment, home)
 
 
-def told(release, command, environment, home):
-    """Run a part of a build as the home's owner, its output to the log.
+def run_logged(release, command, environment, home):
+    """Run a step of a build as the home's owner, with its output in the log.
 
-    A failure says the first reasons in it.
+    Raises HostError with the first reasons in the output.
     """
     reasons = []
     process = subprocess.Popen(
-        [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
+        [str(part) for part in command], env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         **as_owner_of(home),
     )  # fmt: skip
     for line in process.stdout:
         say(line.rstrip("\n"))
-        if len(reasons) < TELLING_LINES and TELLING.search(line):
+        if len(reasons) < REASON_LINES and REASON.search(line):
             reasons.append(line.strip())
     if process.wait() != 0:
         reason = " | ".join(reasons) or f"{command[0]} ended with exit code {process.returncode}"
@@ -157,11 +158,11 @@ def told(release, command, environment, home):
 
 
 def assemble(release, built, made, toolkit, home):
-    """Stripped programs and the libraries that they need, by a user who can read no more."""
+    """Copy the stripped programs and the libraries they need into ``made``, as the home's owner."""
     programs, environment = [built / target for target in release["targets"]], environment_of(home)
 
     def run(*command):
-        told(release, command, environment, home)
+        run_logged(release, command, environment, home)
 
     run("rm", "-rf", made)
     run("mkdir", made, made / "bin", made / "lib")

@@ -1,7 +1,7 @@
-"""The user that builds: it owns the sources, the objects and the compiler cache, and no more.
+"""The user that builds: it owns the sources, the objects and the compiler cache, and nothing else.
 
-Who wrote an engine says what its build runs. It runs as a user of its own, which can read what all
-may read. Root takes what was made when no process of that user is left.
+An engine's author decides what its build runs. So it runs as a user of its own, who can read only
+what everybody may read. Root takes the result when no process of that user is left.
 """
 
 import contextlib
@@ -12,22 +12,22 @@ import time
 from pathlib import Path
 
 from corral_host.system.commands import HostError
-from corral_host.system.modes import EVERYBODY, is_closed, open_folder, way
+from corral_host.system.modes import EVERYBODY, folders_above, is_closed, open_folder
 from corral_host.system.unprivileged import BUILD_USER, end_all, living
 
 SOURCE = "source"
 HOME = "home"
 CLOSED, OPEN = 0o700, 0o755
-# In a sticky folder nobody renames or removes what is another's: the locks stay root's.
+# In a sticky folder no user renames or removes files of another: the locks stay root's.
 CACHE = 0o1775
 LOCKS = "locks"
 END_SECONDS = 30
-# Whoever names repositories of others safe runs no hook of theirs: it is one user in all of them.
+# Safe here: git runs as the build user, so hooks in these repositories gain nothing.
 GIT_CONFIG = "[safe]\n\tdirectory = *\n"
 
 
 def build_user():
-    """Who is not root keeps to itself: there is nothing to give up."""
+    """Id of the build user; without root, the caller, who has no privileges to give up."""
     return os.geteuid() or BUILD_USER
 
 
@@ -41,10 +41,10 @@ def objects_folder(release):
 
 @contextlib.contextmanager
 def build_home(release):
-    """A home of the user, who has sources, objects and cache; afterwards it has no process.
+    """A home of the build user, who owns sources, objects and cache; ends the user's processes.
 
-    For who holds the lock of builds: there is one such user a host. What earlier versions and
-    killed builds left, whoever owned it, is used.
+    The caller must hold the lock of builds: a host has one such user. Files that earlier versions
+    and killed builds left are used, whoever owned them.
     """
     work = work_folder(release)
     end_build_user()
@@ -65,16 +65,15 @@ def build_home(release):
 
 
 def end_build_user():
-    """Raises HostError when one of its processes does not end: root would take what still changes.
+    """Kill the user's processes, or raise HostError: root must not take files that still change.
 
-    Killed and waited for, again and again, as a process may just be making another.
+    Kills repeatedly, as a process may just be starting another one.
     """
     deadline = time.monotonic() + END_SECONDS
     while os.geteuid() == 0 and (left := living(BUILD_USER)):
         if time.monotonic() > deadline:
             raise HostError(
-                f"processes {', '.join(map(str, left))} of the user of builds {BUILD_USER} do not "
-                "end",
+                f"processes {', '.join(map(str, left))} of the build user {BUILD_USER} do not end",
                 f"see `ps -u {BUILD_USER}`, run the deploy again",
             )
         end_all(BUILD_USER)
@@ -82,7 +81,7 @@ def end_build_user():
 
 
 def close_others(work):
-    """An engine's build reaches its own folder, not what others left for their next build."""
+    """Let an engine's build enter its own folder, and not those of other engines."""
     for folder in (one for one in work.parent.iterdir() if one.is_dir()):
         folder.chmod(OPEN if folder == work else CLOSED)
 
@@ -98,8 +97,8 @@ def fresh_home(work):
 
 
 def let_in(path, root):
-    """Through what a careful umask closed."""
-    for folder in (one for one in way(path, Path(root)) if is_closed(one, OPEN)):
+    """Open the folders above a path that a strict umask closed."""
+    for folder in (one for one in folders_above(path, Path(root)) if is_closed(one, OPEN)):
         folder.chmod(stat.S_IMODE(folder.stat().st_mode) | EVERYBODY)
 
 
@@ -118,9 +117,10 @@ def give_tree(folder):
 
 
 def give_below(folder, but=()):
-    """All that is below ``folder``; nothing outside, wherever links in it lead.
+    """Give all that is below ``folder`` to the build user; links are not followed.
 
-    For when the user has no process. A file with a second name may be another's: it goes.
+    The user must have no process. A file with several hard links may be somebody else's: its name
+    is removed.
     """
     if os.geteuid() != 0:
         return

@@ -1,4 +1,4 @@
-"""The libraries that a release brings along, so that it resolves from its own folder alone."""
+"""Shared libraries of a release: all come from its own folder, except for the host's own parts."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from corral_shared.text import printable_line
 from corral_host.system.commands import HostError
 from corral_host.system.unprivileged import as_owner_of
 
-# Parts of the C library, which belong together with the loader of the host.
+# Parts of the C library, which must match the host's loader.
 C_LIBRARY = re.compile(
     r"(ld-linux.*|linux-vdso|libc|libm|libmvec|libdl|libpthread|librt|libresolv|libutil|libnsl"
     r"|libanl|libthread_db|libBrokenLocale)\.so(\.\d+)?"
 )
-# Of the driver, which matches the host's kernel module.
+# Parts of the driver, which must match the host's kernel module.
 DRIVER = re.compile(r"(libcuda|libnvidia-.*)\.so.*")
 RESOLVED = re.compile(r"^\s*(\S+)(?: => (.*?))?(?: \(0x[0-9a-f]+\))?$")
 NOT_FOUND = "not found"
@@ -24,8 +24,8 @@ NOT_FOUND = "not found"
 def resolved(program, beside=(), **who):
     """What the loader finds for a program: name -> path, without the host's own parts.
 
-    Libraries of libraries are among them. A program that is not dynamic has none.
-    + beside: folders to look in, besides the loader's own; + who: runs the loader (Popen's words)
+    Includes the libraries of libraries. A static program has none.
+    + beside: folders to search beside the loader's own; + who: the user, as arguments of Popen
     """
     path = {"LD_LIBRARY_PATH": ":".join(map(str, beside))} if beside else {}
     done = subprocess.run(
@@ -36,13 +36,13 @@ def resolved(program, beside=(), **who):
         return {}
     if done.returncode != 0:
         raise HostError(f"ldd {program} failed: {' '.join((done.stdout + done.stderr).split())}")
-    rows = [understood(program, line) for line in done.stdout.splitlines()]
+    rows = [parse_line(program, line) for line in done.stdout.splitlines()]
     named = {os.path.basename(name): path or name for name, path in rows}
     return {name: path for name, path in named.items() if not is_of_the_host(name)}
 
 
-def understood(program, line):
-    """Name and path. A program may name a loader of its own, which says whatever it likes."""
+def parse_line(program, line):
+    """Name and path in a line of ldd. A program may bring its own loader, which prints anything."""
     found = RESOLVED.match(line)
     if not found:
         raise HostError(f"ldd {program} said {printable_line(line)[:200]!r}. {OWN}", NEXT)
@@ -54,9 +54,9 @@ def is_of_the_host(name):
 
 
 def wanted_libraries(built, toolkit, home):
-    """Libraries of freshly linked programs, under the names asked for: (name, path), sorted.
+    """Libraries of freshly linked programs: (name that the program asks for, path), sorted.
 
-    + toolkit: folders of the CUDA toolkit's libraries, which the loader need not know
+    + toolkit: folders of the CUDA toolkit's libraries, which the loader may not know
     + home: its owner runs the loader
     """
     wanted = {}
@@ -70,9 +70,9 @@ def wanted_libraries(built, toolkit, home):
 
 
 def prove_self_contained(release_folder, home):
-    """Every library of every program comes from the release, the C library or the driver.
+    """Raises HostError for a library that is not from the release, the C library or the driver.
 
-    + home: its owner runs the loader, which the program itself may name
+    + home: its owner runs the loader, which the program itself may bring
     """
     for program in sorted((release_folder / "bin").iterdir()):
         for name, path in resolved(program, **as_owner_of(home)).items():
@@ -84,6 +84,6 @@ def prove_self_contained(release_folder, home):
 
 OWN = "A release runs from its own folder alone"
 NEXT = (
-    "see cmake_options of the engine "
+    "check cmake_options of the engine "
     "(CMAKE_INSTALL_RPATH and CMAKE_EXE_LINKER_FLAGS), run the deploy again"
 )

@@ -22,28 +22,28 @@ def serves():
 
 
 def room_mib():
-    """Memory that a build may take now: what is available, less a tenth of all for the servers."""
+    """Memory that a build may use now: what is available, less a tenth of all for the servers."""
     memory = kernel.memory()
     room = memory["available_mib"] - max(RESERVE_MIB, memory["total_mib"] // 10)
     if room < COMPILER_MIB:
         raise HostError(
-            f"{memory['available_mib']} MiB of memory are available, too little to build beside "
+            f"{memory['available_mib']} MiB of memory are available, too little for a build beside "
             "what runs here",
-            "stop something, or mark another host as builder",
+            "stop an instance of this host, or mark another host as builder",
         )
     return room
 
 
 def parallel():
-    """Compilers at a time."""
+    """How many compilers may run at a time."""
     return max(1, min(cores(), room_mib() // COMPILER_MIB))
 
 
 def build_properties():
-    """Of a build's unit. Where a server runs, one core stays free; of few cores, a quarter.
+    """Limits of a build's unit. Beside a server, one core stays free; of few cores, a quarter.
 
-    No MemoryHigh, with which a build that needs more would crawl; no swap, for the same reason.
-    A compiler that is killed fails the build with a message, so the unit goes on without it.
+    There is no MemoryHigh, which would slow a build down to a crawl, and no swap, for the same
+    reason. A compiler that is killed fails the build with a message, so OOMPolicy is "continue".
     """
     quota = max(100 * (cores() - 1), 75 * cores())
     return (

@@ -1,4 +1,4 @@
-"""Locks of builds and releases, that the death of their holder frees."""
+"""Locks of builds and releases; they end with their holder's process."""
 
 import contextlib
 import fcntl
@@ -12,9 +12,9 @@ from corral_host.system.locks import lock_file, lock_path, read, take, write
 
 @contextlib.contextmanager
 def one_build(release):
-    """One build at a time for all that share a compiler cache, and on each host.
+    """One build at a time on each host, and among hosts that share a compiler cache.
 
-    Says whom it waits for.
+    Says which build it waits for.
     """
     with contextlib.ExitStack() as stack:
         for path in (build_lock(release), lock_path(release["state"], "build")):
@@ -36,7 +36,7 @@ def held_by_build(path, release):
 
 
 def build_lock(release):
-    """With the cache, as more than one host may share it."""
+    """The lock beside the compiler cache, which several hosts may share."""
     return Path(release["compiler_cache"]) / "locks" / "corral-build.lock"
 
 
@@ -48,7 +48,7 @@ def wait_for(lock):
 
 @contextlib.contextmanager
 def changing_releases(release):
-    """While a release is built, installed or packed, nothing is pruned."""
+    """Prevent pruning while a release is built, installed or packed."""
     with lock_file(lock_path(release["state"], "releases")) as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
@@ -56,7 +56,7 @@ def changing_releases(release):
 
 @contextlib.contextmanager
 def pruning(state):
-    """Raises HostError while a job changes releases."""
+    """Hold the lock for pruning. Raises HostError while a job changes releases."""
     with lock_file(lock_path(state, "releases")) as lock:
         if not take(lock, fcntl.LOCK_EX, 0):
             raise HostError(

@@ -1,4 +1,4 @@
-"""A release in its folder: proof, manifest, receipt, and the one rename that makes it count."""
+"""Finish a release: prove it, write manifest and receipt, and install it by one rename."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ def manifest_of(release):
 
 
 def prove(release, staging, toolkit=()):
-    """It resolves from its own folder, names its commit, finds its GPUs and answers.
+    """Prove that a release uses its own libraries, has its commit, finds GPUs and answers.
 
-    Gives what goes into the receipt. Raises HostError with what is wrong.
+    Returns what goes into the receipt. Raises HostError with what is wrong.
     """
     open_release(staging)
     with bare_environment(toolkit, release) as environment:
@@ -37,14 +37,14 @@ def prove(release, staging, toolkit=()):
             prove_self_contained(staging, environment["HOME"])
         programs.prove_version(release, staging, environment)
         say("smoke run with a tiny model")
-        told, log = smoke(release, staging, environment)
+        summary, log = smoke(release, staging, environment)
         devices = devices_of(release, staging, environment, log)
-    say(f"it answered: {told}")
-    return {"smoke": told, "devices": devices}
+    say(f"it answered: {summary}")
+    return {"smoke": summary, "devices": devices}
 
 
 def devices_of(release, staging, environment, log):
-    """GPUs that the back end finds. Raises HostError when the host has one and it finds none."""
+    """GPUs that the back end finds. Raises HostError if the host has one and it finds none."""
     if release["backend"] != "cuda":
         return []
     if not nvidia_smi.ask()["gpus"]:
@@ -54,8 +54,8 @@ def devices_of(release, staging, environment, log):
     if not found:
         raise HostError(
             f"{release['engine']}: nvidia-smi lists GPUs, the server's CUDA back end finds none; "
-            "its words:\n" + "\n".join(log.splitlines()[:20]),
-            "`corral plan` tells whether driver and toolkit fit",
+            "its log:\n" + "\n".join(log.splitlines()[:20]),
+            "`corral plan` says whether driver and toolkit fit",
         )
     return found
 
@@ -88,17 +88,18 @@ def describe(path):
 
 
 def check_contents(folder, manifest):
-    """Raises HostError unless every file is that of the manifest, and there is no other."""
+    """Raises HostError unless the folder has exactly the manifest's files."""
     found, wanted = contents(folder), manifest["files"]
     wrong = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if wrong:
         raise HostError(
-            f"{manifest['engine']} {manifest['key']}: not as its manifest says: {', '.join(wrong)}"
+            f"{manifest['engine']} {manifest['key']}: files differ from its manifest: "
+            f"{', '.join(wrong)}"
         )
 
 
 def finish(release, staging, found, receipt):
-    """Manifest and receipt, then one rename; before it the release does not exist."""
+    """Write manifest and receipt, then rename; before that the release does not exist."""
     write_json(staging / MANIFEST, found)
     write_json(staging / RECEIPT, {"installed_at": now(), **receipt})
     sync_all(staging)

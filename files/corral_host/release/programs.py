@@ -1,7 +1,8 @@
-"""Start the programs of a release, as bare as a unit would."""
+"""Start the programs of a release in a minimal environment, like a unit's."""
 
 import contextlib
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from corral_host import engines
@@ -14,9 +15,9 @@ DRIVER = "libcuda.so.1"
 
 @contextlib.contextmanager
 def bare_environment(toolkit=(), release=None):
-    """As bare as a unit's, with a home whose owner runs the programs and owns nothing else.
+    """A minimal environment, with a home whose owner runs the programs and owns nothing else.
 
-    + toolkit: where a builder without a driver has the toolkit's stand-in for it
+    + toolkit: folders in which a builder without a driver has the toolkit's stub of it
     """
     own = engines.of(release or {}).environment
     with home_of_nobody() as home:
@@ -33,11 +34,11 @@ def driver_is_here():
     return f"{DRIVER} " in done.stdout
 
 
-def ask(program, words, environment):
-    """Everything that a program says, and its exit code; None when it does not end in time."""
+def ask(program, arguments, environment):
+    """Output of a program, and its exit code; None if it does not end in time."""
     try:
         done = subprocess.run(
-            [str(program), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [str(program), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env=environment, cwd=environment["HOME"],
             timeout=LIMIT_SECONDS, text=True, errors="replace", **as_owner_of(environment["HOME"]),
         )  # fmt: skip
@@ -49,17 +50,17 @@ def ask(program, words, environment):
 def prove_version(release, folder, environment):
     """Raises HostError unless the server of ``folder`` is the planned one."""
     engine, program = engines.of(release), engines.of(release).server(folder)
-    engine.prove_version(program, release, lambda words: ask(program, words, environment))
+    engine.prove_version(program, release, partial(ask, program, environment=environment))
 
 
 def flags(release, folder, environment):
-    """Every flag that the server of ``folder`` takes, sorted."""
+    """Every flag that the server of ``folder`` accepts, sorted."""
     engine, hidden = engines.of(release), {**environment, "CUDA_VISIBLE_DEVICES": ""}
     program = engine.server(folder)
-    return engine.flags(program, lambda words: ask(program, words, hidden))
+    return engine.flags(program, partial(ask, program, environment=hidden))
 
 
 def devices(release, folder, environment, log):
     """GPUs that the server of ``folder`` finds; ``log``: of its smoke run."""
     engine, program = engines.of(release), engines.of(release).server(folder)
-    return engine.devices(program, lambda words: ask(program, words, environment), log)
+    return engine.devices(program, partial(ask, program, environment=environment), log)

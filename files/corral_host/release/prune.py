@@ -1,4 +1,4 @@
-"""Remove releases that nothing uses any more, and what killed jobs left."""
+"""Remove releases that nothing uses any more, and leftovers of killed jobs."""
 
 import shutil
 import time
@@ -14,7 +14,7 @@ QUIET_SECONDS = 600
 
 
 def prune(plan):
-    """Remove what no generation, process or plan names; gives what was removed.
+    """Remove releases that no generation, process or plan uses; returns what was removed.
 
     Raises HostError while a release is built or installed.
     """
@@ -26,7 +26,7 @@ def prune(plan):
 
 
 def leftovers(plan):
-    """Of jobs that were killed, or whose archive or objects nobody came back for."""
+    """Leftovers of killed jobs: folders, archives and objects that no plan needs."""
     keys = {release["key"] for release in wanted(plan)}
     state = Path(plan["paths"]["state"])
     packed = state.glob(f"archives/*{SUFFIX}*")
@@ -36,7 +36,7 @@ def leftovers(plan):
 
 
 def rests(path):
-    """Whether nobody writes it: another deploy may just be sending it."""
+    """Whether a file is not being written: another deploy may just be sending it."""
     return time.time() - path.stat().st_mtime > QUIET_SECONDS
 
 

@@ -1,8 +1,8 @@
-"""A release that is a Python environment: this host's interpreter, and wheels that are unpacked.
+"""A release that is a Python environment: this host's interpreter, and unpacked wheels.
 
-Nothing of a wheel runs here: its files are put where the interpreter finds them (PEP 427, the
-part that needs no program). ``bin/python`` is a copy, so that a server's process is one of the
-release; pyvenv.cfg beside its folder makes the environment its own, wherever it stands (PEP 405).
+No code of a wheel runs here: its files are put where the interpreter finds them (PEP 427, the part
+that needs no program). ``bin/python`` is a copy, so that a server's program belongs to the release.
+pyvenv.cfg in the folder above makes it an environment of its own at any path (PEP 405).
 """
 
 import hashlib
@@ -23,11 +23,11 @@ from corral_host.system.modes import open_folder
 INTERPRETER = "/usr/bin/python3"
 SILENT_SECONDS = 60
 DATA = ".data/"
-AGAIN = "see the engine's wheels in the catalog, then run the deploy again"
+AGAIN = "check the engine's wheels in the catalog, then run the deploy again"
 
 
 def make(release, staging):
-    """Put the environment into ``staging``; gives what is here, for the manifest."""
+    """Make the environment in ``staging``; returns this host's versions, for the manifest."""
     version = interpreter_version()
     found = {"python": version, "cpu": cpu()}
     packages = staging / "lib" / f"python{version.rpartition('.')[0]}" / "site-packages"
@@ -57,7 +57,7 @@ def add(release, wheel, packages, path):
 
 
 def fetch(release, wheel, path):
-    """Its bytes are those that the catalog names. Raises HostError."""
+    """Fetch a wheel. Raises HostError unless it has the size and digest of the catalog."""
     say(f"fetching {wheel['file']} from {wheel['url']}")
     digest, left = hashlib.sha256(), wheel["size_bytes"]
     try:
@@ -71,7 +71,7 @@ def fetch(release, wheel, path):
         raise HostError(
             f"{release['engine']}: {wheel['url']} cannot be fetched: {printable_line(fault)}. "
             "Nothing was installed",
-            "see that this host reaches it, or name another place in engine_sources of the "
+            "check that this host reaches it, or name another address in engine_sources of the "
             "inventory",
         ) from fault
     if left != 0 or digest.hexdigest() != wheel["sha256"]:
@@ -79,7 +79,7 @@ def fetch(release, wheel, path):
 
 
 def unpack(release, wheel, path, packages):
-    """Plain files inside of ``packages``, none of them twice. Raises HostError."""
+    """Unpack a wheel's files into ``packages``. Raises HostError if one is not allowed there."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [one for one in archive.infolist() if not one.is_dir()]

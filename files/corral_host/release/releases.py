@@ -1,4 +1,4 @@
-"""Releases of this host, and who uses them. Changes nothing."""
+"""Releases on this host, and their users. Changes nothing."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from corral_host.plans.fields import release_folder
 from corral_host.system.commands import HostError, read_json
 
 MANIFEST = "manifest.json"
-# What this host proved of a release; no part of it, as it differs from host to host.
+# What this host proved of a release. Not part of the release, as it differs from host to host.
 RECEIPT = "installed.json"
 
 
@@ -39,7 +39,7 @@ def size_of(folder):
 
 
 def users(paths):
-    """Folder of a release -> generations that would run from it, and processes that do."""
+    """Folder of a release -> its users: generations that would run from it, processes that do."""
     found = {}
     for folder, user in [*generations(paths), *processes()]:
         if Path(paths["engines"]) in folder.parents:
@@ -48,14 +48,13 @@ def users(paths):
 
 
 def generations(paths):
-    """Release folder and name of every generation that a link or an unfinished activation names."""
+    """Release folder and name of each generation that a link or an unfinished activation uses."""
     for instance in sorted(Path(paths["state"]).glob("instances/*")):
         for name, generation in named_generations(instance):
             plan = read_json(generation / "plan.json")
             if plan is None:
                 raise HostError(
-                    f"{generation}/plan.json is unreadable, so that nobody knows which release it "
-                    "uses",
+                    f"{generation}/plan.json is unreadable, so it is unknown which release it uses",
                     "run a deploy, which writes it again, or remove that generation",
                 )
             yield release_folder(plan), f"{instance.name} ({name})"
@@ -71,14 +70,14 @@ def named_generations(instance):
 
 
 def processes():
-    """Folders whose ``bin`` has a program that runs, replaced or not."""
+    """Folders whose ``bin`` has a running program, even if that was replaced."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             program = os.readlink(process / "exe")
         except OSError:
             # It ended meanwhile, or belongs to the kernel.
             continue
-        # Of a replaced program the kernel says ``(deleted)``, behind its name.
+        # For a replaced program the kernel appends ``(deleted)`` to the name.
         yield Path(program).parent.parent, f"pid {process.name}"
 
 

@@ -1,4 +1,4 @@
-"""A smoke run: the server of a release answers for a tiny model, with its key only."""
+"""The smoke run: the server of a release must serve a tiny model, and only with its key."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ TOKENS = 24
 
 
 def smoke(release, folder, environment):
-    """Run the server of ``folder``; gives what it answered, as told, and its log."""
+    """Run the server of ``folder``; returns a summary of its answer, and its log."""
     engine = engines.of(release)
     gpu = free_gpu() if release["backend"] == "cuda" else None
     home = Path(environment["HOME"])
@@ -39,7 +39,7 @@ def smoke(release, folder, environment):
     instance = {"endpoint": endpoint, "alias": "smoke"}
     key, log = secrets.token_urlsafe(32), home / "log"
     give_key(home, key)
-    argv = engine.smoke_words(engine.server(folder), model, home / "key", endpoint, bool(gpu))
+    argv = engine.smoke_arguments(engine.server(folder), model, home / "key", endpoint, bool(gpu))
     with running(argv, {**environment, **visible(gpu)}, log) as process:
         try:
             wait_ready(process, instance)
@@ -54,14 +54,14 @@ def smoke(release, folder, environment):
 def checked_model(model):
     if digest_or_none(model["path"]) != model["sha256"]:
         raise HostError(
-            f"{model['path']}, the model of the smoke run, is absent or another than planned",
+            f"{model['path']}, the model of the smoke run, is missing or differs from the plan",
             "run the deploy again, which puts it there",
         )
     return model["path"]
 
 
 def own_copy(model, copy):
-    """Other users have no way into the folder of archives."""
+    """Copy the model for the home's owner, who cannot enter the folder of archives."""
     shutil.copyfile(model, copy)
     give(copy, copy.parent)
     return copy
@@ -73,7 +73,7 @@ def give_key(home, key):
 
 
 def free_gpu():
-    """A GPU with room for a tiny model beside what serves there; None: the CPU has to do."""
+    """The GPU with most free memory for a tiny model; None if the smoke run must use the CPU."""
     gpus = nvidia_smi.ask()["gpus"]
     room = [gpu for gpu in gpus if (gpu["memory_free_mib"] or 0) >= GPU_MIB]
     if not room:
@@ -134,7 +134,7 @@ def wait_ready(process, instance):
 
 
 def answered(instance, key):
-    """How many tokens the server gives to the key; nothing without it."""
+    """Number of tokens that the server generates with its key; without it, it must refuse."""
     body = {**chat(instance), "max_tokens": TOKENS}
     code, _ = call(instance, "POST", "/v1/chat/completions", body)
     if code != 401:

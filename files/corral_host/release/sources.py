@@ -1,7 +1,7 @@
-"""An engine's sources at the planned commit, with the planned patches, and nothing else.
+"""Check out an engine's sources: the planned commit, the planned patches, and nothing else.
 
-git runs as the user of builds, which owns them. Only a source by ssh is fetched by root, whose key
-it takes, into a repository of root's own.
+git runs as the build user, who owns them. Only a source by ssh is fetched by root, as that needs
+root's key, into a repository of root's own.
 """
 
 import os
@@ -12,7 +12,7 @@ from functools import partial
 from corral_host.system.commands import PROGRAMS, HostError, say
 from corral_host.system.unprivileged import as_owner_of
 
-# Never asks for a password; gives up on a server that sends nothing for a minute.
+# git never asks for a password, and gives up on a server that sends nothing for a minute.
 ENVIRONMENT = {
     "PATH": PROGRAMS, "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
@@ -22,12 +22,12 @@ PATIENCE = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
 UNREACHABLE_SECONDS = 60
 FETCHED = "fetched"
 OWN_HOME = os.environ.get("HOME", "/root")
-# Left by a build that was killed; no other one runs, the build's lock sees to that.
+# Removes git's locks of a killed build; the build lock ensures that no other build runs.
 UNLOCK = 'rm -f -- "$1"/.git/*.lock'
 
 
 def check_out(source, release, home):
-    """``source``: the engine's folder, kept between builds. ``home``: its owner's, who runs git."""
+    """Check out. ``source``: a folder kept between builds. ``home``: of its owner, who runs git."""
     git = partial(run_git, home, source)
     done(run(home, "sh", "-c", UNLOCK, "sh", source))
     done(git("init", "--quiet"))
@@ -40,14 +40,14 @@ def check_out(source, release, home):
 
 
 def done(process):
-    """Raises HostError with what a failed command said."""
+    """Raises HostError with the standard error of a failed command."""
     if process.returncode != 0:
         said = " ".join(process.stderr.split())
         raise HostError(f"{' '.join(process.args)} failed ({process.returncode}): {said}")
 
 
 def fetch_commit(git, release, fetched):
-    """``fetched``: where root may put what only root can fetch, for a moment."""
+    """Fetch a commit. ``fetched``: a temporary repository for what only root can fetch."""
     url, commit, engine = release["source_url"], release["commit"], release["engine"]
     say(f"fetching {engine} {commit[:12]} from {url}")
     if not is_by_ssh(url):
@@ -82,13 +82,13 @@ def fetch(git, url, release):
         raise HostError(f"{folder}: disk full", "free space there, run the deploy again")
     if is_reachable(git, url):
         raise HostError(
-            f"{engine}: {url} has no commit {commit}, or does not give it: {reason}",
-            "see the engine's commit in the catalog, then `corral lock`",
+            f"{engine}: {url} has no commit {commit}, or refuses it: {reason}",
+            "check the engine's commit in the catalog, then `corral lock`",
         )
     raise HostError(
         f"{engine}: {url} cannot be reached for commit {commit}: {reason}",
-        "see that this "
-        "host reaches that server, or name another in engine_sources of the inventory",
+        "check that this host reaches that server, or name another in engine_sources of the "
+        "inventory",
     )
 
 
@@ -110,15 +110,15 @@ def apply(git, patch, release):
         )
 
 
-def run_git(home, folder, *words, stdin=""):
-    timeout = UNREACHABLE_SECONDS if "ls-remote" in words else None
-    return run(home, "git", "-C", folder, *words, stdin=stdin, timeout=timeout)
+def run_git(home, folder, *arguments, stdin=""):
+    timeout = UNREACHABLE_SECONDS if "ls-remote" in arguments else None
+    return run(home, "git", "-C", folder, *arguments, stdin=stdin, timeout=timeout)
 
 
-def run(home, *words, stdin="", timeout=None):
-    """As the owner of a home."""
+def run(home, *command, stdin="", timeout=None):
+    """Run a command as the owner of a home."""
     return subprocess.run(
-        [str(word) for word in words], input=stdin, capture_output=True, text=True,
+        [str(part) for part in command], input=stdin, capture_output=True, text=True,
         errors="replace", env={**ENVIRONMENT, "HOME": str(home)}, timeout=timeout,
         **as_owner_of(home),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a build made becomes root's: copies of plain files, of which nothing else is believed."""
+"""Take over what a build made: root copies plain files, and trusts nothing else about them."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ PARTS = ("bin", "lib")
 
 
 def take(release, made, staging):
-    """Programs and libraries from ``made``, for when the user has no process.
+    """Copy programs and libraries from ``made``; the build user must have no process.
 
-    Raises HostError for anything that is not a plain file of the user's, with one name: root
-    could read what a link leads to, and the user could not.
+    Raises HostError for anything that is not a plain file of that user with one hard link: root
+    could read the target of a link that the user could not.
     """
     files = [(part, name) for part in PARTS for name in names(release, made, part)]
     if sum(size(release, made / part / name) for part, name in files) > MOST_BYTES:
@@ -33,8 +33,8 @@ def take(release, made, staging):
 
 def names(release, made, part):
     for folder in (made, made / part):
-        if not stat.S_ISDIR(looked_at(release, folder).st_mode):
-            raise refused(release, folder, "is no folder")
+        if not stat.S_ISDIR(checked_stat(release, folder).st_mode):
+            raise refused(release, folder, "is not a folder")
     found = sorted(os.listdir(made / part))
     if part == "bin" and found != sorted(release["targets"]):
         raise refused(release, made / part, f"holds {', '.join(found) or 'nothing'}")
@@ -47,16 +47,16 @@ def names(release, made, part):
 
 
 def size(release, path):
-    found = looked_at(release, path)
+    found = checked_stat(release, path)
     if not stat.S_ISREG(found.st_mode):
-        raise refused(release, path, "is no plain file")
+        raise refused(release, path, "is not a plain file")
     if found.st_nlink != 1:
         raise refused(release, path, "has more than one name")
     return found.st_size
 
 
-def looked_at(release, path):
-    """Of the thing itself, never of what a link leads to."""
+def checked_stat(release, path):
+    """lstat() of a path that exists and belongs to the build user; does not follow links."""
     try:
         found = os.lstat(path)
     except FileNotFoundError as error:
@@ -79,5 +79,5 @@ def refused(release, path, why):
     return HostError(
         f"{release['engine']} {release['key']}: its build left {shown}, which {why}. Nothing was "
         "installed",
-        "see what the engine's commit and patches do, run the deploy again",
+        "check what the engine's commit and patches do, run the deploy again",
     )

@@ -1,6 +1,6 @@
-"""What builds a release: compiler, C library, nvcc. Compared with the plan before a build.
+"""The toolchain of a build (compiler, C library, nvcc), compared with the plan before it.
 
-A release's key names its toolchain, so that another one here would build other bytes under it.
+A release's key names its toolchain; with another one the same key would stand for other bytes.
 """
 
 import os
@@ -19,7 +19,7 @@ NEEDED = ("c++", "cmake", "ninja", "ccache", "git", "strip", "ldd", "zstd")
 
 
 def check_toolchain(release):
-    """What is here, for the manifest, and the path of nvcc, which is None without CUDA.
+    """This host's toolchain, for the manifest, and the path of nvcc, which is None without CUDA.
 
     Raises HostError with everything that differs from the plan.
     """
@@ -55,7 +55,7 @@ def check_versions(release):
         raise HostError(
             f"{release['engine']}: this host would build another release than the planned one: "
             f"{'; '.join(wrong)}. Nothing was built",
-            f"see that this host is {planned['platform']}, or mark another host as builder",
+            f"check that this host is {planned['platform']}, or mark another host as builder",
         )
 
 
@@ -64,20 +64,20 @@ def compiler_version():
 
 
 def c_library():
-    """Such as 2.36; confstr says ``glibc 2.36``."""
+    """Version of the C library, such as 2.36; confstr returns ``glibc 2.36``."""
     return os.confstr("CS_GNU_LIBC_VERSION").split()[-1]
 
 
 def find_nvcc(release):
-    """The planned release of nvcc, which knows every architecture of the build."""
+    """Path of nvcc of the planned release, which must know all architectures of the build."""
     wanted = release["toolchain"]["cuda_toolkit"]
     here = {path: nvcc_version(path) for path in nvcc_paths(wanted)}
     nvcc = next((path for path, version in here.items() if is_release(version, wanted)), None)
     if nvcc is None:
-        told = ", ".join(f"{path} is {version or 'broken'}" for path, version in here.items())
+        seen = ", ".join(f"{path} is {version or 'broken'}" for path, version in here.items())
         raise HostError(
             f"{release['engine']}: nvcc of the CUDA toolkit {wanted} is missing here "
-            f"({told or 'there is none at all'}). Nothing was built",
+            f"({seen or 'there is none at all'}). Nothing was built",
             "install the package "
             f"cuda-toolkit-{wanted.replace('.', '-')}, or mark another host as builder",
         )
@@ -86,7 +86,7 @@ def find_nvcc(release):
 
 
 def nvcc_paths(wanted):
-    """Programs called nvcc, the planned release's own folder first."""
+    """Paths of nvcc, those in the planned release's folder first."""
     folders = [CUDA_FOLDER / f"cuda-{wanted}" / "bin", CUDA_FOLDER / "cuda" / "bin"]
     paths = [Path(folder) / "nvcc" for folder in [*folders, *PROGRAMS.split(":")]]
     return [str(path) for path in dict.fromkeys(paths) if os.access(path, os.X_OK)]
@@ -99,7 +99,7 @@ def toolkit_libraries(nvcc):
 
 
 def nvcc_version(path):
-    """Such as 12.8.93; None where it does not run."""
+    """Version of nvcc, such as 12.8.93; None if it does not run."""
     found = re.search(r"\bV(\d+\.\d+\.\d+)", run(path, "--version").stdout)
     return found.group(1) if found else None
 
@@ -122,7 +122,7 @@ def check_architectures(release, nvcc):
 
 
 def architectures(release):
-    """Numbers such as 90, of the plan or of this host's GPUs."""
+    """Compute capabilities such as 90, of the plan or, for "native", of this host's GPUs."""
     values = [o[len(ARCHITECTURES) :] for o in release["cmake_options"] if ARCHITECTURES in o]
     if values == [NATIVE]:
         gpus = nvidia_smi.ask()["gpus"]

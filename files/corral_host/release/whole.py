@@ -1,4 +1,4 @@
-"""Whether a release is on this host as its manifest says, and runs on its processor."""
+"""Whether a release is on this host as in its manifest, and runs on its processor."""
 
 import os
 import re

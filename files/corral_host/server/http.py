@@ -1,4 +1,4 @@
-"""Talk to an instance as its clients do: HTTP over TCP or a unix socket."""
+"""HTTP client of an instance, over TCP or a unix socket, as its clients use it."""
 
 import contextlib
 import http.client
@@ -26,7 +26,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-# "CO": what the helper sends itself bypasses the packet rules of a switch (redirect.py).
+# "CO": packets that the helper sends bypass the packet rules of a switch (redirect.py).
 MARK = 0x434F
 
 
@@ -36,7 +36,7 @@ class MarkedConnection(http.client.HTTPConnection):
     def connect(self):
         six = ipaddress.ip_address(self.host).version == 6
         self.sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET)
-        # Who may not set it may not lay packet rules either.
+        # A process that may not set the mark may not lay packet rules either.
         with contextlib.suppress(PermissionError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
         self.sock.settimeout(self.timeout)
@@ -52,14 +52,14 @@ def connection(instance, timeout):
 
 
 def local(address):
-    """Where a server that listens on an address, or on all, is reached from its own host."""
+    """Address at which a server is reached from its own host; it may listen on all addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
 
 
 def call(instance, method, path, body=None, key=None, timeout=120):
-    """One request; gives the status and the body as text. Raises TimeoutError, or OSError.
+    """Send one request; returns the status and the body as text. Raises TimeoutError or OSError.
 
-    Raises HostError, and sends no key, when it is not the instance's unit that listens.
+    Raises HostError, and sends no key, if another process than the instance's unit listens.
     """
     link = connection(instance, timeout)
     text = body and json.dumps(body)
@@ -73,19 +73,19 @@ def headers_with(key):
 
 
 class LateError(TimeoutError):
-    """The answer was not whole in time, although it may have trickled."""
+    """The answer was not complete in time, although bytes may have trickled in."""
 
 
 def judge_of(instance, key):
-    """What looks at a connection before a request with a key; None for one without."""
+    """The check of a connection before a request with a key; None for a request without one."""
     return key and partial(listener.refuse_stranger, instance)
 
 
 def exchange(link, method, path, headers, body=None, *, seconds, judge=None):
-    """One request over a connection of its own, which is closed; gives status and body as text.
+    """Send one request and close its connection; returns the status and the body as text.
 
-    ``judge``: given the connected socket, raises HostError if nothing may be sent on it.
-    Raises LateError after ``seconds``, else OSError: a TimeoutError by the connection's own limit.
+    ``judge``: gets the connected socket, raises HostError if nothing may be sent on it. Raises
+    LateError after ``seconds``, else OSError; a TimeoutError comes from the connection's own limit.
     """
     late = threading.Event()
     try:
@@ -100,7 +100,7 @@ def exchange(link, method, path, headers, body=None, *, seconds, judge=None):
     except (http.client.HTTPException, OSError) as fault:
         if late.is_set():
             raise LateError(f"no whole answer within {seconds:g} s") from fault
-        if isinstance(fault, socket.timeout):  # noqa: UP041 - Python 3.9 tells them apart
+        if isinstance(fault, socket.timeout):  # noqa: UP041 - two classes in Python 3.9
             raise TimeoutError("timed out") from fault
         if isinstance(fault, OSError):
             raise
@@ -114,11 +114,11 @@ def exchange(link, method, path, headers, body=None, *, seconds, judge=None):
 
 @contextlib.contextmanager
 def deadline(sock, seconds, late):
-    """Cut a socket after so many seconds and say so in ``late``: one that trickles ends too."""
+    """Cut a socket after so many seconds and set ``late``, so that a trickling one ends too."""
 
     def cut():
         late.set()
-        # The other side may have been quicker.
+        # The other side may have closed it first.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
 
@@ -136,7 +136,7 @@ def first_key(instance):
 
 
 def loaded_key(instance):
-    """The first key that its running server read: the file on the disk may be a newer one."""
+    """The first key that the running server read; the file on disk may be newer."""
     return [*keys_in(loaded(instance) or ""), first_key(instance)][0]
 
 

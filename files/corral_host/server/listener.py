@@ -1,7 +1,7 @@
-"""Who is at the other end of a connection: a key is sent to the unit that it is for, or to nobody.
+"""Check which process has the other end of a connection: a key goes only to the unit it is for.
 
-While a server is down any local user may listen on its port. So Corral connects first, finds out
-who has the other end, and sends after that, on the same connection.
+While a server is down, any local user may listen on its port. So Corral connects first, finds out
+which process has the other end, and then sends the key on the same connection.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ LOOKS, LOOK_SECONDS = 4, 0.02
 def refuse_stranger(instance, link):
     """Raises HostError unless a connected socket ends in the instance's unit.
 
-    Tests that play a server in their own process replace this function, and nothing else.
+    Tests whose server is a thread of their own process replace this function, and nothing else.
     """
     unit = instance.get("unit")
     if unit is None:
-        # The server of a smoke run: its key is of that run alone and opens nothing else.
+        # The server of a smoke run: its key is made for that run and opens nothing else.
         return
     if link.family == socket.AF_UNIX:
         refuse_process(unit, listener_behind(link))
@@ -36,14 +36,14 @@ def refuse_stranger(instance, link):
 
 
 def listener_behind(link):
-    """Who called listen() on the socket file; 0 for a process that this one cannot see."""
+    """Pid that called listen() on the socket file; 0 for a process that this one cannot see."""
     credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return struct.unpack("3i", credentials)[0]
 
 
 def refuse_process(unit, pid):
     if pid not in processes_of(unit):
-        raise HostError(*told(unit, "its socket", pid))
+        raise HostError(*stranger_fault(unit, "its socket", pid))
 
 
 def refuse_inodes(unit, link):
@@ -51,20 +51,20 @@ def refuse_inodes(unit, link):
         ends, mine = ends_of(link), sockets_of(unit)
         if ends and ends <= mine:
             return
-        # A connection that is being accepted is nobody's for a moment.
+        # A connection that is being accepted belongs to no process for a moment.
         time.sleep(LOOK_SECONDS * (look < LOOKS - 1))
     inode = min(ends - mine, default=None)
-    raise HostError(*told(unit, f"port {link.getpeername()[1]}", holder(inode)))
+    raise HostError(*stranger_fault(unit, f"port {link.getpeername()[1]}", holder(inode)))
 
 
 def ends_of(link):
-    """Inodes of sockets that have the other end: of who accepted it, else of all who could.
+    """Inodes of the sockets at the other end: the accepting one, else all that could accept.
 
-    The end is looked up last: a connection that nobody has accepted by then waits at one of the
-    sockets that were seen to listen before.
+    The accepting socket is looked up last: if nobody has accepted the connection by then, it waits
+    at one of the sockets that were found listening before.
     """
     address, port = link.getpeername()[:2]
-    listening = {inode for at, number, inode in sockets() if number == port and hears(at, address)}
+    listening = {one for at, number, one in sockets() if number == port and accepts(at, address)}
     end = other_end(link)
     return listening if end == "0" else {end}
 
@@ -74,14 +74,14 @@ def sockets_of(unit):
     return {inode for pid in processes_of(unit) for inode in open_sockets(pid)}
 
 
-def hears(at, address):
+def accepts(at, address):
     """Whether a socket that listens at one address takes connections to another."""
     listens = plain(at)
     return listens.is_unspecified or listens == plain(address)
 
 
 def plain(address):
-    """An IPv4 address also where a socket of both families shows it."""
+    """The address without scope; an IPv4 address also if an IPv6 socket shows it as mapped."""
     found = ipaddress.ip_address(address.partition("%")[0])
     return getattr(found, "ipv4_mapped", None) or found
 
@@ -100,14 +100,14 @@ def same_end(end):
 
 
 def processes_of(unit):
-    """Numbers of the processes in the unit's control group, or below it."""
+    """Pids of the processes in the unit's control group, or below it."""
     group = show(unit, "ControlGroup").get("ControlGroup")
     numbers = [int(path.name) for path in Path("/proc").glob("[0-9]*")] if group else []
     return {pid for pid in numbers if is_in(group, pid)}
 
 
 def is_in(group, pid):
-    """By the hierarchy that systemd keeps: of version 2, or its own beside version 1."""
+    """Whether a process is in a control group, by systemd's hierarchy in cgroup v2 or v1."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -120,28 +120,28 @@ def is_in(group, pid):
 
 
 def holder(inode):
-    """A process that has a socket open; 0 if none is seen."""
+    """Pid of a process that has a socket open; 0 if none is visible."""
     numbers = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
     return next((pid for pid in numbers if inode in open_sockets(pid)), 0)
 
 
-def told(unit, where, pid):
-    """Who answers there, that no key was sent, and what to do."""
+def stranger_fault(unit, where, pid):
+    """Message and next step: which process answers there, and that no key was sent."""
     again = f"`systemctl restart {unit}`"
     if pid == 0:
         return (
-            f"{where} of {unit} is held by no process that can be seen, or nobody listens any "
+            f"{where} of {unit} is held by no process that is visible, or nobody listens any "
             "more: no key was sent",
             f"on the host, {again}, then ask again",
         )
     return (
-        f"{where} of {unit} is answered by {described(pid)}, which is no process of it: no key "
-        "was sent",
+        f"{where} of {unit} is answered by {describe_process(pid)}, which is no process of that "
+        "unit: no key was sent",
         f"on the host, find out why that runs and stop it (`kill {pid}`), then {again}",
     )
 
 
-def described(pid):
+def describe_process(pid):
     program = user = "unknown"
     with contextlib.suppress(OSError):
         program = printable_line(Path(f"/proc/{pid}/comm").read_text())

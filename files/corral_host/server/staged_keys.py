@@ -1,7 +1,7 @@
-"""Keys that an activation will put in place: until then starts of a server read those of before.
+"""Staged keys: an activation puts them in place; until then a server starts with its previous ones.
 
-<folder of keys>/.staged/<name> waits for its activation, .before/<name> for its end. No instance is
-called so, as names begin with a letter or a digit.
+<folder of keys>/.staged/<name> is kept until its activation, .before/<name> until that ends. No
+instance can have these names, as names begin with a letter or a digit.
 """
 
 from pathlib import Path
@@ -30,14 +30,14 @@ def waits(key_path):
 
 
 def due_path(key_path):
-    """The file that the next activation will serve with."""
+    """The key file that the next activation will serve with."""
     return staged_path(key_path) if waits(key_path) else Path(key_path)
 
 
 def write(key_path, text):
-    """Put them there, for an instance that may be started meanwhile.
+    """Stage keys of an instance that may be started at any time.
 
-    Those that are in place already wait for nothing.
+    Keys that are in place already are not staged.
     """
     active = Path(key_path)
     active.chmod(FILE)
@@ -53,7 +53,10 @@ def forget(key_path):
 
 
 def put(key_path):
-    """In one rename, the file of before kept; the revert needs no disk space."""
+    """Put staged keys in place by one rename.
+
+    The previous file is kept, so that a revert needs no disk space.
+    """
     active = Path(key_path)
     staged, before = staged_path(active), before_path(active)
     if not staged.exists():
@@ -65,21 +68,21 @@ def put(key_path):
 
 
 def path_before(key_path):
-    """The file that the generation of before is started with."""
+    """The key file that the previous generation starts with."""
     active = Path(key_path)
     before = before_path(active)
     return before if before.exists() else active
 
 
-def put_back(key_path):
-    """The file of before; what is done already stays."""
+def restore(key_path):
+    """Put the previous file back; may run twice."""
     active = Path(key_path)
     if before_path(active).exists():
         rename(before_path(active), active)
 
 
 def clear(key_path):
-    """Of an activation that ended: its revert is not that of the next one."""
+    """Remove the previous file after an activation, so that a later revert does not restore it."""
     before_path(key_path).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Small tools that the other modules share."""
+"""Commands, faults, and files written atomically: tools that the other modules share."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from pathlib import Path
 
 # Where NVIDIA's packages put the toolkit, before a distribution's older one in the PATH.
 PROGRAMS = f"/usr/local/cuda/bin:{os.environ.get('PATH', os.defpath)}"
-# How much of a log is told when something fails.
+# How much of a log a message about a failure shows.
 TAIL_LINES = 30
 CHUNK_BYTES = 8 * 1024 * 1024
 PROGRESS_BYTES = 64 * CHUNK_BYTES
@@ -20,9 +20,9 @@ PROGRESS_BYTES = 64 * CHUNK_BYTES
 class HostError(Exception):
     """A fault that a person can act on; the exit code is 1.
 
-    ``what``: what is wrong; ``next_step``: what to type or change next, empty where whoever asked
-    knows it better; ``where``: such as an instance, empty for the host itself.
-    ``answer``: what a job has to tell beside it.
+    ``what``: what is wrong; ``next_step``: what to type or change next, empty if the caller knows
+    better; ``where``: such as an instance, empty for the host itself. ``answer``: the result that
+    a failed job reports beside the fault.
     """
 
     answer = None
@@ -40,7 +40,7 @@ def sentence(what, next_step):
 
 
 def as_fault(error):
-    """What is wrong, as a document: the controller reads its parts and not its text."""
+    """A fault as a document: the controller reads its fields, not its text."""
     if isinstance(error, HostError):
         return {"where": error.where, "what": error.what, "next_step": error.next_step}
     if isinstance(error, OSError):
@@ -53,16 +53,16 @@ def as_fault(error):
 
 
 def what_is_wrong(error):
-    """A fault without its next step, to stand in the sentence of another one."""
+    """A fault without its next step, to quote in the message of another fault."""
     return error.what if isinstance(error, HostError) else str(error)
 
 
-# What a server's answer, a file or a command can go wrong with; anything else is a bug.
+# What reading a server's answer, a file or a command's output can raise; anything else is a bug.
 FAULTS = (HostError, OSError, ValueError, KeyError, IndexError)
 
 
 def output(*command):
-    """Standard output of a command; raises HostError with what it said if it fails."""
+    """Standard output of a command. Raises HostError with its standard error if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise HostError(
@@ -83,7 +83,7 @@ def find_program(name):
 
 
 def say(text):
-    # With a full disk a line of a log is lost, never the work that it tells of.
+    # A full disk may lose a line of a log, but never stops the work.
     with contextlib.suppress(OSError):
         print(text, flush=True)
 
@@ -104,7 +104,7 @@ def digest_or_none(path):
 
 
 def read_json(path):
-    """A JSON document, or None where there is none. A damaged one counts as none."""
+    """A JSON document; None if the file is missing or damaged."""
     try:
         return json.loads(Path(path).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -112,7 +112,7 @@ def read_json(path):
 
 
 def sync(path):
-    """A file or a folder, to the disk."""
+    """Flush a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -121,15 +121,15 @@ def sync(path):
 
 
 def write_atomic(path, text, mode=0o644):
-    """Write a whole file or nothing; private from the first byte."""
+    """Write a whole file or nothing, with its mode from the first byte."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # Of a writer that died before a reboot, with this very number.
+    # A writer that died before a reboot may have had the same pid.
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "w") as file:
-            # The umask took what it hides.
+            # os.open applied the umask.
             os.fchmod(handle, mode)
             file.write(text)
             file.flush()
@@ -140,9 +140,9 @@ def write_atomic(path, text, mode=0o644):
 
 
 def rename(whole, path):
-    """Give a file, link or folder its name; on the disk before anything that follows.
+    """Rename a file, link or folder into place, and flush that before anything that follows.
 
-    ``whole``: complete, and its bytes on the disk.
+    ``whole``: the complete file, whose bytes are on the disk.
     """
     os.replace(whole, path)
     sync(Path(path).parent)
@@ -164,6 +164,6 @@ def show(unit, *properties):
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def quiet(*words):
-    """A unit that is not there is as good as a stopped one."""
-    subprocess.run(["systemctl", *words], stderr=subprocess.DEVNULL, check=False)
+def quiet(*arguments):
+    """Run systemctl and ignore a failure: a unit that does not exist counts as a stopped one."""
+    subprocess.run(["systemctl", *arguments], stderr=subprocess.DEVNULL, check=False)

@@ -1,4 +1,4 @@
-"""Folders that are there as a whole or not at all."""
+"""Folders that are installed and removed as a whole."""
 
 import contextlib
 import errno
@@ -14,9 +14,9 @@ REMOVED = ".removed-"
 
 @contextlib.contextmanager
 def staging_for(final):
-    """A fresh folder beside ``final``, gone at the end unless it was put in place.
+    """A fresh folder beside ``final``, removed at the end unless it was put in place.
 
-    What a killed attempt left is removed first.
+    Leftovers of a killed attempt are removed first.
     """
     staging = final.with_name(STAGING + final.name)
     for leftover in (staging, final.with_name(REMOVED + final.name)):
@@ -38,13 +38,13 @@ def staging_for(final):
 
 
 def put_in_place(staging, final):
-    """One rename; a damaged folder in that place goes first, as a whole."""
+    """Put a folder in place by one rename; a damaged one that is there is removed first."""
     remove(final)
     rename(staging, final)
 
 
 def remove(folder):
-    """By a rename first, so that a half removed folder is none that counts."""
+    """Remove a folder; it is renamed first, so a half removed one is never taken for whole."""
     if folder.exists():
         doomed = folder.with_name(REMOVED + folder.name)
         if doomed.exists():
@@ -55,7 +55,7 @@ def remove(folder):
 
 
 def sync_all(folder):
-    """Every file and folder below, to the disk."""
+    """Flush every file and folder below a folder to the disk."""
     for root, _, names in os.walk(folder):
         for name in names:
             sync(os.path.join(root, name))

@@ -1,4 +1,4 @@
-"""What the kernel tells: memory, NUMA nodes, PCI devices, the NVIDIA module, Xid errors."""
+"""What the kernel reports: memory, NUMA nodes, PCI devices, the NVIDIA module, Xid errors."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import subprocess
 from datetime import datetime
 from pathlib import Path
 
-# Nothing can be put into /proc, /sys and /dev of a lab host: a file here stands in for one there.
+# /proc, /sys and /dev of a lab host cannot be changed; a file below this folder replaces one there.
 STAND_IN = Path("/etc/corral-lab/kernel")
 NVIDIA_VENDOR = "0x10de"
 # PCI class 03: VGA and 3D controllers; the audio function of a card is class 04.
@@ -16,7 +16,7 @@ JOURNAL = ("journalctl", "-k", "-b", "-q", "--no-pager", "-o", "short-unix")
 
 
 def kernel_path(path):
-    """Where to read a file of the kernel; the only place that knows of stand-ins."""
+    """Where to read a file of the kernel; only this function knows of the lab's stand-ins."""
     stand_in = STAND_IN / path.lstrip("/")
     return stand_in if stand_in.exists() else Path(path)
 
@@ -37,7 +37,7 @@ def memory():
 
 
 def numa_nodes():
-    """How many; a kernel without NUMA has one."""
+    """Number of NUMA nodes; a kernel without NUMA has one."""
     return len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1
 
 
@@ -54,7 +54,7 @@ def is_nvidia_gpu(device):
 
 
 def numa_node(device):
-    """-1 in sysfs means that the device belongs to none."""
+    """NUMA node of a device, or None: -1 in sysfs means that it belongs to none."""
     path = device / "numa_node"
     number = int(path.read_text()) if path.exists() else -1
     return number if number >= 0 else None
@@ -78,7 +78,7 @@ def pci_address(text):
 
 
 def xids():
-    """NVIDIA's errors in the kernel log since boot, or why it cannot be read."""
+    """NVIDIA's errors (Xids) in the kernel log since boot, or why the log cannot be read."""
     done = run(*JOURNAL, "-g", "NVRM: Xid")
     if done.stdout or (run(*JOURNAL, "-n", "1").stdout and not done.stderr):
         return {"xids": list(parse(done.stdout, float)), "xids_unreadable": ""}
@@ -106,7 +106,7 @@ def iso_seconds(text):
 
 
 def run(*command):
-    """A finished command, whatever it said; one that is not installed exited with 127."""
+    """Run a command and return it with any exit code; 127 if it is not installed."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}

@@ -1,7 +1,7 @@
-"""Locks that say who holds them and that die with their holder.
+"""Locks that name their holder and end with its process.
 
-Their files are 0600, in a folder of 0700: whoever can open a file can lock it, and a lock that a
-stranger holds would stop all that waits.
+The files are 0600 in a folder of 0700: any user who can open a file can lock it, and so could
+block every deploy.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from pathlib import Path
 from corral_host.system.commands import HostError, say
 
 PAUSE_SECONDS = 0.05
-# No blocking, as what lies there might be a pipe.
+# Non-blocking, since the path might be a pipe.
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 ROOT = 0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# Somebody who only looks holds a lock for a moment.
+# holder_of() takes a lock for a moment to see whether it is free.
 LOOK_SECONDS = 1
-# A controller that says nothing for so long is gone.
+# A controller that sends nothing for so long is gone.
 SILENCE_SECONDS = 60
 
 
@@ -34,10 +34,10 @@ def lock_path(state, name):
 
 @contextlib.contextmanager
 def lock_file(path, *, make=True):
-    """A lock file, open to be read and written without a buffer; closing it frees its lock.
+    """A lock file, open for unbuffered reading and writing; closing it releases its lock.
 
-    Raises HostError where the file or its folder is somebody else's, FileNotFoundError where
-    there is none and none is to be made.
+    Raises HostError if the file or its folder belongs to another user, FileNotFoundError if it
+    does not exist and ``make`` is False.
     """
     path = Path(path)
     folder = private_folder(path.parent, make)
@@ -46,22 +46,22 @@ def lock_file(path, *, make=True):
     finally:
         os.close(folder)
     with os.fdopen(handle, "r+b", buffering=0) as file:
-        heal(handle, path, 0o600)
+        set_mode(handle, path, 0o600)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise refused(path, "it is no plain file")
         yield file
 
 
 def private_folder(path, make=True):
-    """A handle of a folder that is root's alone; one that stands open is closed to the others."""
+    """A handle of a folder that only root may enter; its mode is corrected if it is wider."""
     if make and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-    with telling(path):
+    with refused_kinds(path):
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        heal(handle, path, 0o700)
+        set_mode(handle, path, 0o700)
     except BaseException:
         os.close(handle)
         raise
@@ -69,9 +69,9 @@ def private_folder(path, make=True):
 
 
 def opened(path, folder, make):
-    with telling(path):
+    with refused_kinds(path):
         try:
-            # One that is there needs no disk space.
+            # Opening one that exists needs no disk space.
             return os.open(path.name, FLAGS, dir_fd=folder)
         except FileNotFoundError:
             if not make:
@@ -79,7 +79,7 @@ def opened(path, folder, make):
             return os.open(path.name, FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
 
 
-def heal(handle, path, mode):
+def set_mode(handle, path, mode):
     found = os.fstat(handle)
     if found.st_uid not in (ROOT, os.geteuid()):
         raise refused(path, f"it belongs to user {found.st_uid}")
@@ -88,8 +88,8 @@ def heal(handle, path, mode):
 
 
 @contextlib.contextmanager
-def telling(path):
-    """What lies there instead of a file or a folder is told; other faults go on."""
+def refused_kinds(path):
+    """Raises HostError if the path is of the wrong kind, such as a link; other faults pass."""
     try:
         yield
     except OSError as fault:
@@ -105,7 +105,7 @@ def refused(path, why):
 
 
 def take(file, how, seconds):
-    """Whether the lock was got within so many seconds."""
+    """Take the lock; False if that was not possible within so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -118,7 +118,7 @@ def take(file, how, seconds):
 
 
 def write(file, text):
-    """What a lock says, for people only: with a full disk the lock holds as well."""
+    """Write the text of a lock, which is for people only: the lock holds on a full disk, too."""
     with contextlib.suppress(OSError):
         os.ftruncate(file.fileno(), 0)
         os.pwrite(file.fileno(), text.encode(), 0)
@@ -142,12 +142,13 @@ def rollout_lock(state):
 
 @contextlib.contextmanager
 def held(path, by, doing, *, wait_seconds=0, **more):
-    """Hold a lock and say in it who does what. Raises HostError that names another holder."""
+    """Hold a lock and write into it who does what. Raises HostError that names another holder."""
     with lock_file(path) as lock:
         if not got(lock, path, wait_seconds):
-            raise HostError(told(path), "wait for it, then ask again")
+            raise HostError(describe_holder(path), "wait for it, then ask again")
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write(lock, json.dumps({"by": by, "since": since, **myself(), "doing": doing, **more}))
+        text = json.dumps({"by": by, "since": since, **own_process(), "doing": doing, **more})
+        write(lock, text)
         yield
 
 
@@ -155,38 +156,38 @@ def got(lock, path, wait_seconds):
     if take(lock, fcntl.LOCK_EX, LOOK_SECONDS):
         return True
     if wait_seconds:
-        say(f"{told(path)}; this waits for it, for {wait_seconds} s at most")
+        say(f"{describe_holder(path)}; waiting for it, at most {wait_seconds} s")
     return take(lock, fcntl.LOCK_EX, wait_seconds)
 
 
-def myself():
+def own_process():
     return {"boot_id": boot_id(), "pid": os.getpid(), "started": started(os.getpid())}
 
 
 def started(pid):
-    """When a process was started, in ticks since the boot; None if there is none. See proc(5)."""
+    """Start time of a process in ticks since boot; None if it does not exist. See proc(5)."""
     try:
         text = Path(f"/proc/{int(pid)}/stat").read_text(errors="replace")
     except (OSError, ValueError, TypeError):
         return None
-    # The name before it may hold anything.
+    # The program's name, in parentheses before these fields, may contain anything.
     return int(text.rpartition(")")[2].split()[19])
 
 
 def holder_of(path):
-    """What the living holder of a lock says of itself, or None where nobody holds it.
+    """What the lock's file says of its living holder; None if nobody holds the lock.
 
-    Empty where it cannot be told: with a full disk a holder says nothing.
+    Empty if the holder is unknown: on a full disk it could not write its name.
     """
     try:
         with lock_file(path, make=False) as lock:
-            return None if take(lock, fcntl.LOCK_SH, 0) else says(read(lock))
+            return None if take(lock, fcntl.LOCK_SH, 0) else parse_holder(read(lock))
     except FileNotFoundError:
         return None
 
 
-def says(text):
-    """A holder's words while its process lives: those of an earlier one may still be there."""
+def parse_holder(text):
+    """The holder in a lock's text, if its process lives; the text may be an earlier holder's."""
     try:
         holder = json.loads(text)
     except (ValueError, RecursionError):
@@ -200,7 +201,7 @@ def lives(holder):
     return same_boot and since is not None and since == holder.get("started")
 
 
-def told(path):
+def describe_holder(path):
     holder = holder_of(path) or {}
     return (
         f"{holder.get('by', 'somebody')} is {holder.get('doing', 'at work')} on this host since "
@@ -213,24 +214,25 @@ def refuse_other_rollout(state, rollout):
     path = rollout_lock(state)
     holder = holder_of(path)
     if holder is not None and holder.get("rollout") != rollout:
-        raise HostError(told(path), "wait until that rollout ends, or end it")
+        raise HostError(describe_holder(path), "wait until that rollout ends, or end it")
 
 
-def refuse_other_asker(asker):
-    """The same for who stages: a rollout's gate shall judge what that rollout put here.
+def refuse_other_operator(operator):
+    """Raises HostError if the current operator may not stage while another rollout holds this host.
 
-    ``asker``: state (a folder) and rollout; None where no operator is given.
+    A rollout's gate has to judge what that rollout staged. ``operator``: the document's ``asker``
+    (state, a folder, and rollout); None if the document names no operator.
     """
-    if asker:
-        refuse_other_rollout(asker["state"], asker["rollout"])
+    if operator:
+        refuse_other_rollout(operator["state"], operator["rollout"])
 
 
 def rollout_here(state):
-    """By whom, since when and for which rollout this host is held; None while it is not."""
+    """Who holds this host, since when and for which rollout; None while nobody does."""
     try:
         holder = holder_of(rollout_lock(state))
     except HostError:
-        # A lock that is not ours: what changes the host refuses it and says why.
+        # The file is not Corral's. Commands that change the host refuse it and say why.
         return None
     if holder is None:
         return None
@@ -238,12 +240,12 @@ def rollout_here(state):
 
 
 def hold(document):
-    """Hold this host for a rollout for as long as its controller sends lines. Gives nothing."""
+    """Hold this host for a rollout for as long as its controller sends lines."""
     path = rollout_lock(document["paths"]["state"])
     rollout = document["rollout"]
     with held(path, document["by"], f"rolling out {rollout}", rollout=rollout):
         print("\n" + json.dumps({"held": True}), flush=True)
-        # What came with the first line and was read with it were signs of life, no more.
+        # Lines that were read together with the first one were only signs of life.
         while select.select([sys.stdin], [], [], SILENCE_SECONDS)[0]:
             if not os.read(sys.stdin.fileno(), 4096):
                 break

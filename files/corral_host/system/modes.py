@@ -1,6 +1,6 @@
-"""What servers must be able to read, each of them a user of its own.
+"""Modes of what servers read; each server runs as a user of its own.
 
-Its modes are set, never inherited: a root whose umask hides everything makes the same host.
+Modes are set, never inherited: a root whose umask hides everything makes the same host.
 """
 
 import os
@@ -11,13 +11,13 @@ UMASK = 0o022
 FOLDER = PROGRAM = 0o755
 FILE = 0o644
 EVERYBODY = 0o005
-# Parts of a release that are run or loaded.
+# Folders of a release whose files are executed or loaded.
 RUN = ("bin", "lib")
 OWN = "corral"
 
 
 def open_folder(path):
-    """Make a folder and what is missing above it, for everybody to read."""
+    """Make a folder and its missing parents, readable by everybody."""
     missing = [one for one in (path, *path.parents) if not one.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -25,7 +25,7 @@ def open_folder(path):
 
 
 def open_release(folder):
-    """Each file and folder of a release, which programs of other users run from here on."""
+    """Make each file and folder of a release readable: other users run it from here on."""
     for path, mode in release_modes(folder):
         path.chmod(mode)
 
@@ -38,12 +38,12 @@ def release_modes(folder):
 
 
 def closed(plan):
-    """What is here of a plan, and other users cannot read. Changes nothing."""
+    """Paths of a plan that exist and that other users cannot read. Changes nothing."""
     return [str(path) for path, mode in wanted(plan).items() if is_closed(path, mode)]
 
 
 def heal(plan):
-    """Let everybody read it; gives what was closed."""
+    """Make those paths readable by everybody; returns them."""
     found = [(path, mode) for path, mode in wanted(plan).items() if is_closed(path, mode)]
     for path, mode in found:
         path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
@@ -56,23 +56,23 @@ def is_closed(path, mode):
 
 
 def wanted(plan):
-    """Path -> mode of all that servers of a plan read, where it is or will be."""
+    """Path -> mode of all that servers of a plan read; paths need not exist yet."""
     paths, found = plan["paths"], {}
     engines, state = Path(paths["engines"]), Path(paths["state"])
     for release in [*plan["releases"], *plan.get("builds", ())]:
-        found.update(way(release["folder"], engines))
+        found.update(folders_above(release["folder"], engines))
         found.update(release_modes(Path(release["folder"])))
     for path in filter(None, [*shards(plan), *texts(plan)]):
-        found.update({**way(path, state), Path(path): FILE})
+        found.update({**folders_above(path, state), Path(path): FILE})
     for instance in plan["instances"]:
         found[Path(instance["unit_path"])] = FILE
     if gateway := plan.get("gateway"):
-        # HAProxy is a user of its own as well; what lies in there is for it alone.
+        # HAProxy, too, runs as a user of its own; the folder's contents are for it alone.
         found[Path(gateway["folder"]).parent] = FOLDER
     return found
 
 
-def way(path, root):
+def folders_above(path, root):
     """The folders above a path, from the outermost one that is Corral's."""
     outer = root.parent if root.parent.name == OWN else root
     above = [folder for folder in Path(path).parents if outer in (folder, *folder.parents)]
@@ -84,7 +84,7 @@ def shards(plan):
 
 
 def texts(plan):
-    """Files of generations that a server is given."""
+    """Files of generations that a server reads."""
     measured = [instance["gate"]["perplexity"] for instance in plan["instances"]]
     return [
         *(instance["chat_template_path"] for instance in plan["instances"]),
@@ -93,5 +93,5 @@ def texts(plan):
 
 
 def hide_nothing():
-    """What a root's umask would hide is what servers could not read."""
+    """Set the helper's umask: with root's own, servers might not be able to read their files."""
     os.umask(UMASK)

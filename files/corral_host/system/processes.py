@@ -10,8 +10,8 @@ from pathlib import Path
 def tcp_rows(pid="self"):
     """TCP sockets in the network namespace of a process: local end, other end, state, inode.
 
-    An end is address and port; 0A is the state of one that listens (proc(5)). The inode is "0"
-    while nobody has accepted a connection.
+    An end is address and port; a listening socket has state 0A (proc(5)). The inode of a
+    connection is "0" until a process accepts it.
     """
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         with contextlib.suppress(FileNotFoundError):
@@ -22,8 +22,8 @@ def tcp_rows(pid="self"):
 
 def unpacked(end, family):
     packed, port = end.split(":")
-    words = [bytes.fromhex(packed[i : i + 8])[::-1] for i in range(0, len(packed), 8)]
-    return socket.inet_ntop(family, b"".join(words)), int(port, 16)
+    groups = [bytes.fromhex(packed[i : i + 8])[::-1] for i in range(0, len(packed), 8)]
+    return socket.inet_ntop(family, b"".join(groups)), int(port, 16)
 
 
 def sockets(pid="self"):

@@ -1,7 +1,8 @@
-"""A user for one job: what an archive brings runs as nobody that owns anything here.
+"""A user for one job: programs from an archive run as a user that owns nothing on this host.
 
-systemd's table of user ids leaves 65520 to 65533 to nobody (UIDS-GIDS.md), so no account, unit or
-container has one. A process of such a user can read what all may read, and write only its home.
+systemd's table of user ids leaves 65520 to 65533 unused (UIDS-GIDS.md), so no account, unit or
+container has one. A process of such a user reads what everybody may read, and writes only to its
+home.
 """
 
 import contextlib
@@ -15,17 +16,17 @@ from corral_host.system.commands import HostError
 from corral_host.system.locks import lock_file, take
 
 USERS = range(65520, 65533)
-# One that is always the same, as what it owns stays from one build to the next.
+# Always the same user, as what it owns stays from one build to the next.
 BUILD_USER = 65533
-# Not among what activations leave for each other in /run/corral.
+# Apart from /run/corral, where activations leave files for each other.
 TAKEN = Path("/run/corral-users")
 
 
 @contextlib.contextmanager
 def home_of_nobody():
-    """A private folder of a free user's, gone afterwards with every process of that user.
+    """A private folder of a free user; removed afterwards, and the user's processes are killed.
 
-    Who is not root keeps to itself: there is nothing to give up.
+    Without root, the folder belongs to the caller, who has no privileges to give up.
     """
     with tempfile.TemporaryDirectory(prefix="corral-") as home:
         if os.geteuid() != 0:
@@ -41,7 +42,7 @@ def home_of_nobody():
 
 @contextlib.contextmanager
 def free_user():
-    """One without a process, whom nobody else takes meanwhile: the end of one job ends no other."""
+    """A user without a process, locked meanwhile, so that the end of one job kills no other job."""
     taken = {user for _, user in processes()}
     for user in (one for one in USERS if one not in taken):
         with lock_file(TAKEN / f"{user}.lock") as lock:
@@ -50,7 +51,7 @@ def free_user():
                 return
     raise HostError(
         f"every user from {USERS[0]} to {USERS[-1]} has a process or a job",
-        "see `ps -eo uid,pid,args`, end what is left of other releases, deploy again",
+        "find processes that other releases left (`ps -eo uid,pid,args`), kill them, deploy again",
     )
 
 
@@ -61,7 +62,7 @@ def as_owner_of(home):
 
 
 def give(path, home):
-    """A file for the owner of a home."""
+    """Give a file to the owner of a home."""
     owner = os.stat(home)
     os.chown(path, owner.st_uid, owner.st_gid)
 
@@ -74,15 +75,15 @@ def processes():
 
 
 def living(user):
-    """Processes of a user's, but those that ended and wait for their parent to notice."""
+    """Processes of a user, without zombies."""
     return [pid for pid in ours(user) if not has_ended(pid)]
 
 
 def ours(user):
-    """Processes of a user's that a job of this unit began, wherever they went in the background.
+    """Processes of a user that a job of this unit started, in the background too.
 
-    A container may have the same user; what it runs has a control group of its own, which
-    nobody but root leaves.
+    A container may use the same user id; its processes have their own control group, which only
+    root can leave.
     """
     own = control_group("self")
     return [pid for pid, owner in processes() if owner == user and control_group(pid) == own]
@@ -97,14 +98,14 @@ def control_group(pid):
 
 def has_ended(pid):
     try:
-        # The name in parentheses may hold anything; the state follows it (proc(5)).
+        # The name in parentheses may contain anything; the state follows it (proc(5)).
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
 def end_all(user):
-    """Also what went into the background."""
+    """Kill all processes of a user, background ones too."""
     for pid in ours(user):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""Weights on this host: fetched from the hub, proved, kept."""
+"""Weights on this host: fetched from the hub and proved by their digests."""

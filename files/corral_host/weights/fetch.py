@@ -1,4 +1,4 @@
-"""Fetch shards and prove them: staging folder, sha256 against the lock, rename, receipt."""
+"""Fetch shards: into a staging folder, check sha256 against the lock, rename, write a receipt."""
 
 import contextlib
 import http.client
@@ -19,7 +19,7 @@ from corral_host.weights.receipts import arrived_bytes, receipt_path, shard_is_p
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-# aria2 resumes and splits. Its own tries bridge a short cut, ours an outage of the hub.
+# aria2 resumes and splits. Its own retries cover a short interruption, ours an outage of the hub.
 ARIA2 = (
     "--continue=true", "--allow-overwrite=true", "--auto-file-renaming=false",
     "--file-allocation=none", "--split=4", "--max-connection-per-server=4",
@@ -33,14 +33,17 @@ NO_ANSWER = -1
 REFUSALS = (401, 403, 404)
 PATIENCE_SECONDS = 30
 PAUSE_SECONDS = 3
-# A hub that sends less than this in a while keeps a download going for ever.
+# A hub that sends less than this in PATIENCE_SECONDS would keep a download running for ever.
 LEAST_BYTES = PATIENCE_SECONDS * 8 * 1024
 WATCH_SECONDS = 0.5
 STOP_SECONDS = 10
 
 
 def fetch(spec):
-    """``shards``: all that the plan of this host misses, so what else is staged is for nothing."""
+    """Fetch what is missing of ``shards``, and remove staged files that belong to none of them.
+
+    ``spec``: paths, shards (all that the plan of this host misses), token.
+    """
     paths = spec["paths"]
     refuse(root_fault(paths))
     shards = hub.with_token(spec["shards"], spec.get("token"))
@@ -52,15 +55,15 @@ def fetch(spec):
     forget_unwanted(missing, paths)
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
-        # Hours may have passed since the last one.
+        # Hours may have passed since the last shard.
         refuse(root_fault(paths))
         fetch_shard(shard, staging_path(shard, paths))
 
 
 def refuse_elsewhere(shard, paths):
-    """Raises HostError for a shard that would be written, or asked for, where no plan means to.
+    """Raises HostError for a path outside of the models root, or for an address that is none.
 
-    A link below the models root counts as what it leads to.
+    A link below the models root counts as its target.
     """
     models, path = f"{paths['state']}/models/", shard["path"]
     is_below = path.startswith(models)
@@ -72,19 +75,19 @@ def refuse_elsewhere(shard, paths):
             f"{printable_line(path)}: its place in {models} {problem}. Nothing was fetched",
             "`corral lock`, read the diff of corral.lock",
         )
-    # Each line of aria2's input that begins with a space is an option.
+    # A line of aria2's input that begins with a space is an option.
     if not hub.ADDRESS.fullmatch(shard["url"]) or not SHA256.fullmatch(shard["sha256"]):
         raise HostError(
             f"{printable_line(shard['url'])}: not an address and digest to fetch by. Nothing was "
             "fetched",
-            "see hub_url of the inventory, then `corral lock`",
+            "check hub_url in the inventory, then `corral lock`",
         )
 
 
 def forget_unwanted(missing, paths):
-    """One download runs on a host at a time, so what it does not want is nobody's."""
+    """Remove staged files that no shard needs; only one download at a time runs on a host."""
     for path in unwanted(missing, paths):
-        say(f"removed {path.name[:16]}... of {path.stat().st_size} bytes: no shard's")
+        say(f"removed {path.name[:16]}... of {path.stat().st_size} bytes: no shard needs it")
         path.unlink()
 
 
@@ -114,7 +117,7 @@ def percent(done, total):
 
 
 def ask_hub(shard):
-    """Refuse another revision or size before the first byte of a large file is asked for."""
+    """Refuse another revision or size before the first byte of a large file is requested."""
 
     try:
         answer = hub.ask(shard["url"], method="HEAD", timeout=10, token=shard.get("token"))
@@ -138,17 +141,17 @@ def ask_hub(shard):
 
 
 def refuse_status(shard, status, refusals=REFUSALS):
-    """Raises HostError for an answer that waiting does not change."""
+    """Raises HostError for a status that will not change by waiting."""
     if status not in refusals:
         return
-    step = "see that the repository has this file and lets this host read it"
+    step = "check that the repository has this file and that this host may read it"
     if shard.get("gated") and status in (401, 403):
-        step = "set HF_TOKEN where you deploy from, of an account that was let in, deploy again"
+        step = "set HF_TOKEN where you deploy from, of an account with access, deploy again"
     raise HostError(f"{shard['url']}: the hub answers {status}. Nothing was fetched", step)
 
 
 def place_of(shard):
-    """The address for aria2, which sends each header on along redirects: it never has the token.
+    """The address for aria2, which must not get the token: it sends headers along redirects.
 
     Raises HostError, OSError, HTTPException.
     """
@@ -160,17 +163,17 @@ def place_of(shard):
         raise OSError(f"the hub answers {status}")
     if not (place or "").startswith("https://"):
         raise HostError(
-            f"{shard['url']}: the hub sends this host to no storage that is reached by https. "
+            f"{shard['url']}: the hub redirects this host to no storage with an https address. "
             "Nothing was fetched",
-            "a mirror of yours: set hub_url",
+            "set hub_url to a mirror of yours",
         )
     return place
 
 
 def download(shard, staged):
-    """Try until no byte has arrived for a while; each try resumes what is there.
+    """Retry until no byte has arrived for a while; each try resumes from what has arrived.
 
-    Each asks the hub again, as signed addresses expire.
+    Each try asks the hub for the address again, as signed addresses expire.
     """
     had, since = arrived_bytes(staged), time.monotonic()
     while True:
@@ -186,14 +189,14 @@ def download(shard, staged):
             raise HostError(
                 f"{shard['url']}: {max(arrived - had, 0)} bytes arrived in {PATIENCE_SECONDS} s; "
                 "what came before is kept",
-                "see that this host reaches the hub, run the deploy again",
+                "check that this host reaches the hub, run the deploy again",
             )
         say(f"download stopped at {percent(arrived, shard['size_bytes'])}, asking the hub again")
         time.sleep(PAUSE_SECONDS)
 
 
 def attempt(shard, staged):
-    """One try; gives the exit code of aria2, or that of a hub that did not answer."""
+    """Try once; returns aria2's exit code, or NO_ANSWER if the hub did not answer."""
     try:
         place = place_of(shard)
     except (http.client.HTTPException, OSError) as error:
@@ -203,8 +206,8 @@ def attempt(shard, staged):
 
 
 def transfer(shard, place, staged):
-    """Run aria2 once; gives its exit code. Raises HostError when the hub sends too much."""
-    # By standard input: whatever an address is, it is no option there.
+    """Run aria2 once; returns its exit code. Raises HostError if the hub sends too much."""
+    # By standard input, where an address cannot be taken for an option.
     line = f"{place}\n  dir={staged.parent}\n  out={staged.name}\n"
     running = subprocess.Popen(
         ["aria2c", *ARIA2, "--input-file=-"], stdin=subprocess.PIPE, text=True
@@ -218,7 +221,7 @@ def transfer(shard, place, staged):
                 running.wait(WATCH_SECONDS)
     finally:
         end(running)
-    # A hub may send without end; what is past the locked size is nothing to wait for.
+    # A hub may send without end; stop it at the locked size.
     if is_longer(shard, staged):
         forget(staged)
         raise HostError(
@@ -249,7 +252,7 @@ def forget(staged):
 
 
 def rehash(plan):
-    """Read every byte again. A shard that rotted loses its receipt, so a deploy fetches it anew."""
+    """Read every byte again. A corrupt shard loses its receipt, so a deploy fetches it again."""
     rows = []
     for shard in plan["shards"]:
         path = Path(shard["path"])

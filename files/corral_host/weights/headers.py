@@ -1,4 +1,4 @@
-"""Models of which only the headers are on the host; the rest of each file is a hole."""
+"""Models with headers only, to prove the fit: sparse files, whose data are holes."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ TOO_SHORT = 416
 
 @contextlib.contextmanager
 def proof_folder(paths):
-    """A folder for one run at a time; what a killed run left goes first."""
+    """A folder for one proof at a time; leftovers of a killed one are removed first."""
     root = Path(paths["state"]) / "proofs"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
@@ -45,7 +45,10 @@ def clear(root):
 
 
 def put(shard, folder):
-    """A shard under its own name, as engines find shards by it; the real one if it is here."""
+    """Put a shard into a folder under its own name, by which engines find shards.
+
+    A shard that is on the host is linked; of another one only the header is fetched.
+    """
     path = folder / Path(shard["path"]).name
     if shard_is_proved(shard):
         path.symlink_to(shard["path"])
@@ -55,21 +58,21 @@ def put(shard, folder):
     used = path.stat().st_blocks * 512
     if used > shard["header"]["size_bytes"] + BLOCKS_BYTES:
         raise HostError(
-            f"{folder}: its file system keeps no holes, {used} bytes were taken for a header",
-            "mount one that does there, such as ext4 or xfs",
+            f"{folder}: its file system has no sparse files, a header took {used} bytes",
+            "mount one there that has, such as ext4 or xfs",
         )
     return path
 
 
 def fetch_header(shard):
-    """The bytes before the data of a shard, proved."""
+    """The bytes before the data of a shard, proved by their digest."""
     with contextlib.redirect_stdout(sys.stderr):
         ask_hub(shard)
         data = patiently(shard)
     found = hashlib.sha256(data).hexdigest()
     if found != shard["header"]["sha256"]:
         raise HostError(
-            f"{shard['url']}: the hub sent a header with sha256 {found[:16]}..., planned was "
+            f"{shard['url']}: the hub sent a header with sha256 {found[:16]}..., the plan has "
             f"{shard['header']['sha256'][:16]}.... Nothing was fetched",
             "run the deploy again; if it repeats, the hub serves other bytes to this host",
         )
@@ -77,7 +80,7 @@ def fetch_header(shard):
 
 
 def patiently(shard):
-    """As patient with the hub as a download of the weights is."""
+    """Retry for as long as a download of the weights does."""
     since = time.monotonic()
     while True:
         try:
@@ -87,14 +90,14 @@ def patiently(shard):
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise HostError(
                 f"{shard['url']}: no byte arrived for {PATIENCE_SECONDS} s ({problem})",
-                "see that this host reaches the hub, run the deploy again",
+                "check that this host reaches the hub, run the deploy again",
             )
         say(f"the header of {Path(shard['path']).name} did not arrive: {problem}")
         time.sleep(PAUSE_SECONDS)
 
 
 def first_bytes(shard):
-    """One request for a range. Raises OSError for what may pass, HostError for what will not."""
+    """Request a range once. Raises OSError for a fault that may pass, else HostError."""
     wanted = shard["header"]["size_bytes"]
     headers = {"Range": f"bytes=0-{wanted - 1}"}
     answer = hub.follow(shard["url"], headers, shard.get("token"))
@@ -112,9 +115,9 @@ def refuse_another_file(shard, answer):
         raise OSError(f"the hub answers {answer.status}")
     if answer.status != 206:
         raise HostError(
-            f"{shard['url']}: the hub serves no ranges, a header was answered with "
-            f"{answer.status}. Nothing was fetched",
-            "another hub_url, which serves them",
+            f"{shard['url']}: the hub serves no ranges, it answered {answer.status} for a header. "
+            "Nothing was fetched",
+            "set hub_url to a hub that serves ranges",
         )
     span = answer.headers.get("Content-Range", "")
     total = span.rpartition("/")[2]

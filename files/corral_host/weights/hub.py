@@ -1,6 +1,6 @@
-"""Questions to a hub, whose answers may have no end.
+"""HTTP requests to a hub, whose answers may be endless.
 
-A token goes to the hub that gave it and never along a redirect to somebody else.
+A token goes to the hub that issued it, and never along a redirect to another host.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect; the handler of Python reads the whole body of each."""
+    """Follows no redirect; Python's own handler would read the whole body of each."""
 
     def http_error_302(self, *_):
         return None
@@ -28,12 +28,12 @@ class Stay(urllib.request.HTTPRedirectHandler):
 
 
 def with_token(shards, token):
-    """Those of gated models carry it while they are fetched."""
+    """Shards; those of gated models carry the token while they are fetched."""
     return [{**one, "token": token} if token and one.get("gated") else one for one in shards]
 
 
 def ask(url, *, method="GET", headers=None, timeout=30, token=None):
-    """The answer, whatever its status; a redirect is one. Raises OSError, HTTPException."""
+    """The answer with any status, a redirect too. Raises OSError, HTTPException."""
     sent = {**(headers or {}), **authorization(url, token)}
     request = urllib.request.Request(url, method=method, headers=sent)
     try:
@@ -43,22 +43,22 @@ def ask(url, *, method="GET", headers=None, timeout=30, token=None):
 
 
 def follow(url, headers, token=None):
-    """The answer that redirects lead to, none of its body read. Raises as `ask` does."""
+    """Follow redirects; returns the last answer, with its body unread. Raises as `ask` does."""
     for _ in range(MOST_REDIRECTS):
         answer = ask(url, headers=headers, token=token)
         if answer.status not in REDIRECTS:
             return answer
         url = target(url, answer.headers.get("Location", ""))
         answer.close()
-        # Who was left is not gone back to with it: the way there was somebody else's.
+        # Once a redirect left the hub, the token stays away: another host chose the rest.
         token = token if is_hub(url) else None
     raise OSError(f"more than {MOST_REDIRECTS} redirects")
 
 
 def lent(url, token):
-    """The last status of the hub itself, and where it sends who has the token.
+    """The hub's own last status, and the address to which it redirects a request with the token.
 
-    That is an address of its storage, good for a while without a token. Raises as `ask` does.
+    That is an address of its storage, valid for a while without a token. Raises as `ask` does.
     """
     for _ in range(MOST_REDIRECTS):
         with contextlib.closing(ask(url, token=token)) as answer:

@@ -1,7 +1,8 @@
-"""The folder of all weights: a disk that is not mounted there is missed, not filled again.
+"""The models root, the folder of all weights. If its disk is not mounted, that is reported.
 
-A marker in it says which one it is; the rest of the state keeps a copy of that. It may be a link,
-or a file system of its own, but one: weights are put in place by a rename.
+Without this check the weights would be fetched again, onto the disk below. A marker in the root
+identifies it, and the state folder keeps a copy. The root may be a link or a file system of its
+own, but only one: weights are put in place by a rename.
 """
 
 import os
@@ -27,7 +28,7 @@ def record(paths):
 
 
 def root_state(paths, fault, missing):
-    """``fault``: of `root_fault`; ``missing``: the shards that are to be put there."""
+    """State of the models root. ``fault``: from `root_fault`; ``missing``: shards to put there."""
     found = fault or next(filter(None, (crossing(one["path"], paths) for one in missing)), None)
     what, next_step = found or ("", "")
     left = [] if fault else unwanted(missing, paths)
@@ -40,7 +41,7 @@ def root_state(paths, fault, missing):
 
 
 def taken_bytes(path):
-    """On the disk. A download that runs takes its files away when it is done with them."""
+    """Bytes of a file on the disk; 0 if a running download has moved it meanwhile."""
     try:
         return path.stat().st_blocks * 512
     except FileNotFoundError:
@@ -48,16 +49,16 @@ def taken_bytes(path):
 
 
 def unwanted(missing, paths):
-    """Files that arrived for shards that nobody plans any more."""
+    """Staged files of shards that no plan has any more."""
     wanted = {shard["sha256"] for shard in missing}
     folder = models_root(paths) / STAGING
     found = sorted(folder.iterdir()) if folder.is_dir() else ()
-    # aria2 keeps what it knows of a file beside it, as DIGEST.aria2.
+    # aria2 keeps its control file beside a download, as DIGEST.aria2.
     return [one for one in found if one.name.partition(".")[0] not in wanted and one.is_file()]
 
 
 def root_fault(paths):
-    """What is wrong with it, and what to do; or nothing."""
+    """What is wrong with the root, and the next step; None if nothing is."""
     root = models_root(paths)
     try:
         known, here = text(record(paths)), text(root / MARKER)
@@ -70,12 +71,12 @@ def root_fault(paths):
         if root.is_symlink() and not root.exists():
             return f"{root} is a link to what is not there", f"mount {os.readlink(root)}"
         if root.exists() and not root.is_dir():
-            return f"{root} is no folder", f"move it away: mv {root} {root}.old"
+            return f"{root} is not a folder", f"move it away: mv {root} {root}.old"
         if known is None:
             return None
     except OSError as fault:
         return f"{root} cannot be read: {fault.strerror or fault}", "see dmesg, mount it again"
-    what = f"{root} is not where the weights were put: its disk is not mounted, or is another one"
+    what = f"{root} is not where the weights were put: its disk is not mounted, or was replaced"
     return what, f"mount it; or, if the weights are gone for good: rm {record(paths)}"
 
 
@@ -84,7 +85,7 @@ def text(path):
 
 
 def unmounted(root):
-    """Where a file system should be mounted that the folder is on, and none is."""
+    """Mount point in /etc/fstab, at or above the folder, where nothing is mounted; or None."""
     real = Path(os.path.realpath(root))
     for line in (text(FSTAB) or "").splitlines():
         named = "" if line.lstrip().startswith("#") else "".join(line.split()[1:2])
@@ -101,7 +102,7 @@ def is_mounted(place):
 
 
 def is_marked(paths):
-    """Whether the host knows its disk again; one that is read-only cannot be marked."""
+    """Whether the host can recognize its disk; a read-only one cannot be marked and counts, too."""
     root = models_root(paths)
     if record(paths).is_file() or not root.is_dir():
         return record(paths).is_file()
@@ -109,7 +110,7 @@ def is_marked(paths):
 
 
 def existing(path):
-    """A path, or the first above it that is there."""
+    """A path, or its first parent that exists."""
     found = Path(path)
     while not found.exists():
         found = found.parent
@@ -127,7 +128,7 @@ def disk_of(path):
 
 
 def crossing(path, paths):
-    """Why a shard cannot be put in place, and what to do; or nothing."""
+    """Why a shard cannot be put in place by a rename, and the next step; or None."""
     root, folder = models_root(paths), Path(path).parent
     staging = root / STAGING
     if disk_of(folder) == disk_of(staging):
@@ -143,7 +144,7 @@ def refuse(found):
 
 
 def mark(paths):
-    """Before weights are put there. A host that has some already is marked as well."""
+    """Mark the root before weights are put there, also one that has weights already."""
     root = models_root(paths)
     refuse(root_fault(paths))
     root.mkdir(mode=0o755, parents=True, exist_ok=True)

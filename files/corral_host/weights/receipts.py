@@ -1,4 +1,4 @@
-"""What is on this host of a shard: its receipt, or what arrived of it so far."""
+"""What this host has of a shard: its receipt, or the bytes that have arrived so far."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def staging_path(shard, paths):
 
 
 def arrived_bytes(staged):
-    """What is on the disk; aria2 fills a file from several places at once."""
+    """Bytes on the disk, not the file's length: aria2 writes to several places at once."""
     return taken_bytes(staged)
 
 
@@ -30,6 +30,6 @@ def shard_is_proved(shard):
 
 
 def shard_state(shard, paths):
-    """``proved``: a receipt for these very bytes, and a file untouched since it was written."""
+    """``proved``: there is a receipt with this digest, and the file is unchanged since then."""
     staged = staging_path(shard, paths)
     return {"proved": shard_is_proved(shard), "staged_bytes": arrived_bytes(staged)}

@@ -8,18 +8,18 @@ from corral_host.engines.base import Engine
 from corral_host.engines.llama import fit_params, programs
 from corral_host.system.commands import HostError
 
-# Of both engines (perplexity.cpp); ik_llama.cpp names chunks and context before the equals sign.
+# In both engines (perplexity.cpp); ik_llama.cpp prints chunks and context before the equals sign.
 ESTIMATE = re.compile(r"Final estimate: PPL[^=\n]*(?:=\d+ )?= (\S+) \+/- (\S+)")
-# What it prints of each piece of the text as it reads.
+# What the perplexity program prints for each chunk of the text.
 CHUNK = re.compile(r"\[\d+\]\S+,")
-# The server's figure -> ours.
+# The server's name of a figure -> Corral's.
 TIMINGS = {"prompt_per_second": "prompt", "predicted_per_second": "generation"}
 IN_FLIGHT = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
 SMOKE_THREADS = 4
 
 
 class LlamaServer(Engine):
-    """What both have."""
+    """What both engines have in common."""
 
     program = "bin/llama-server"
     environment = {"GGML_NO_BACKTRACE": "1"}
@@ -32,8 +32,8 @@ class LlamaServer(Engine):
     def prove_version(self, program, release, run):
         programs.prove_version(program, release["commit"], run)
 
-    def smoke_words(self, program, model, key_file, endpoint, gpu):
-        """Flags that both engines know."""
+    def smoke_arguments(self, program, model, key_file, endpoint, gpu):
+        """The command line of a smoke run, with flags that both engines know."""
         return [
             str(program), "--model", str(model), "--alias", "smoke",
             "--api-key-file", str(key_file),
@@ -51,7 +51,7 @@ class LlamaServer(Engine):
             lines = get("/metrics").splitlines()
             values = dict(line.split() for line in lines if line and not line.startswith("#"))
             return int(sum(float(values[part]) for part in IN_FLIGHT))
-        # Mainline says is_processing, ik_llama.cpp a state.
+        # Mainline has is_processing, ik_llama.cpp state.
         slots = json.loads(get("/slots"))
         return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
 
@@ -64,7 +64,7 @@ class LlamaServer(Engine):
         answer = ask("POST /completion", body, limit(generated, tokens))
         timings = json.loads(answer).get("timings")
         if not timings:
-            raise HostError("the server tells no timings")
+            raise HostError("the server reports no timings")
         if timings["prompt_n"] < tokens:
             raise HostError(
                 f"{timings['prompt_n']} of {tokens} tokens were read, the rest was cached"
@@ -72,7 +72,7 @@ class LlamaServer(Engine):
         return {name: timings[field] for field, name in TIMINGS.items()}
 
     def prompt(self, ask, words, tokens):
-        """Random words as so many tokens of the model's own."""
+        """The words as exactly ``tokens`` tokens of the model."""
         return json.loads(ask("POST /tokenize", {"content": " ".join(words)}))["tokens"][:tokens]
 
     def perplexity(self, said):
@@ -93,7 +93,7 @@ class LlamaCpp(LlamaServer):
     config_files = ("/etc/llama.cpp/config.ini",)
 
     def flags(self, program, run):
-        """Those of --help, which is whole."""
+        """Flags of --help, which is complete."""
         return sorted(programs.listed_flags(program, run)[0])
 
     def devices(self, program, run, log):  # noqa: ARG002
@@ -106,13 +106,14 @@ class IkLlamaCpp(LlamaServer):
     kind = "ik_llama.cpp"
 
     def flags(self, program, run):
-        """Its --help leaves out --alias, and on the CPU all of GPUs.
+        """Flags of --help, and those that it leaves out: --alias, and on the CPU all for GPUs.
 
-        So it is asked for each word of its own whether it is a flag.
+        The program's file is searched for words that may be flags, and the program is asked for
+        each of them.
         """
         listed, removed = programs.listed_flags(program, run)
-        unlisted = programs.words_of(program) - listed - removed
-        return sorted(listed | {word for word in unlisted if programs.takes(word, run)})
+        unlisted = programs.possible_flags(program) - listed - removed
+        return sorted(listed | {one for one in unlisted if programs.takes(one, run)})
 
     def devices(self, program, run, log):  # noqa: ARG002
         return programs.logged_devices(log)

@@ -1,4 +1,4 @@
-"""llama-fit-params of an engine release: what it counts that an instance needs.
+"""llama-fit-params of an engine release: counts the memory that an instance needs.
 
 Rows are ``DEVICE WEIGHTS CONTEXT COMPUTE`` in MiB, rounded down; devices are CUDA0, CUDA1, ... of
 the visible GPUs, and Host (common/fit.cpp of llama.cpp at 0c1e57098bba).
@@ -13,21 +13,21 @@ from corral_host.system.commands import PROGRAMS, HostError
 LIMIT_SECONDS = 120
 ROW = re.compile(r"^(CUDA\d+|Host) (\d+) (\d+) (\d+) ?$", re.MULTILINE)
 PARTS = ("weights_mib", "kv_mib", "compute_mib")
-# It logs from a thread of its own, which an abort cuts short: 4 of 30 times here, more under load.
+# An abort may cut its log short, as another thread writes it: 4 of 30 times here, more under load.
 TRIES = 8
-# Lines of its log that say what is wrong, among those that say where.
-TOLD = " E "
-TELLING = re.compile(rf"{TOLD}|error|what\(\)")
-TOLD_LINES = 4
+# Lines of its log that say what is wrong; others say where.
+ERROR = " E "
+REASON = re.compile(rf"{ERROR}|error|what\(\)")
+REASON_LINES = 4
 
 
 def ask(instance, model):
-    """MiB by device and part, for the instance's own words with another path to the model."""
+    """MiB by device and part, for the instance's arguments with the path of ``model``."""
     first = instance["shards"][0]
-    argv = [str(model) if word == first else word for word in instance["fit_argv"]]
+    argv = [str(model) if one == first else one for one in instance["fit_argv"]]
     for _ in range(TRIES):
         done = run(argv, environment(instance, model.parent))
-        if done.returncode == 0 or TOLD in done.stderr:
+        if done.returncode == 0 or ERROR in done.stderr:
             break
     rows = {row[0]: dict(zip(PARTS, map(int, row[1:]))) for row in ROW.findall(done.stdout)}
     if done.returncode != 0 or "Host" not in rows:
@@ -45,11 +45,11 @@ def run(argv, environment):
             env=environment, timeout=LIMIT_SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise HostError(f"llama-fit-params gave no answer in {LIMIT_SECONDS} s") from error
+        raise HostError(f"llama-fit-params did not end within {LIMIT_SECONDS} s") from error
 
 
 def environment(instance, home):
-    """As bare as a unit's: LLAMA_ARG_* and a configuration file at home would change the answer."""
+    """A minimal environment: LLAMA_ARG_* or a configuration file at home would change the count."""
     return {
         "PATH": PROGRAMS,
         "HOME": str(home),
@@ -62,5 +62,5 @@ def environment(instance, home):
 
 def reason(log):
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if TELLING.search(line)]
-    return " | ".join((telling or lines or ["it said nothing"])[-TOLD_LINES:])
+    reasons = [line for line in lines if REASON.search(line)]
+    return " | ".join((reasons or lines or ["no output"])[-REASON_LINES:])

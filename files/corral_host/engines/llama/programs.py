@@ -1,4 +1,4 @@
-"""What a llama-server says of itself: version, flags, GPUs."""
+"""What a llama-server reports about itself: version, flags, GPUs."""
 
 import re
 
@@ -9,10 +9,10 @@ VERSION = re.compile(r"^version: .*\((?:.*commit )?([0-9a-f]{7,40})\)$", re.MULT
 # A line of --help that begins with flags; descriptions start further right.
 FLAG_LINE = re.compile(r"^ {0,12}(?=--?[A-Za-z])")
 FLAG = re.compile(r"(--?[A-Za-z][\w.-]*)[,\s]*")
-# Mainline lists what it lost, with this.
+# Mainline lists removed flags, with this text.
 REMOVED = "has been removed"
-# A word of the program's own that may be a flag.
-WORD = re.compile(rb"(?<=\0)--?[A-Za-z][A-Za-z0-9_-]*(?=\0)")
+# A string in the program's file that may be a flag.
+POSSIBLE_FLAG = re.compile(rb"(?<=\0)--?[A-Za-z][A-Za-z0-9_-]*(?=\0)")
 NO_SUCH_FLAG = "--corral-no-such-flag"
 # Mainline: ``  CUDA0: NVIDIA H200 (143167 MiB, 142651 MiB free)``, of --list-devices.
 MAINLINE_DEVICE = re.compile(r"^\s+(CUDA\d+: .*)$", re.MULTILINE)
@@ -26,7 +26,7 @@ def prove_version(program, commit, run):
     if code != 0 or not found or not commit.startswith(found.group(1)):
         raise HostError(
             f"{program} --version does not name commit {commit[:12]}: {' '.join(said.split())}",
-            "see that the source is that of the commit, run the deploy again",
+            "check that the source is that of the commit, run the deploy again",
         )
 
 
@@ -50,13 +50,13 @@ def flags_of_help(text):
     return listed, removed
 
 
-def words_of(program):
-    """Words of the program's file that may be flags."""
-    return {word.decode() for word in WORD.findall(program.read_bytes())}
+def possible_flags(program):
+    """Strings in the program's file that may be flags."""
+    return {one.decode() for one in POSSIBLE_FLAG.findall(program.read_bytes())}
 
 
 def takes(flag, run):
-    """Whether a server's own refusal is not of this flag, but of what follows it."""
+    """Whether a server knows a flag: it then refuses not that, but the unknown one after it."""
     said, _ = run([flag, "x", NO_SUCH_FLAG])
     return not re.search(rf"^error: (unknown|invalid) argument: {flag}$", said, re.MULTILINE)
 

@@ -178,7 +178,7 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
 AGAINST: dict[str, dict[str, Any]] = {
     "a unix socket": {"spare": None},
     "it moves away from a unix socket": {"before": {"socket": "/run/s"}},
-    "clients of ::1 cannot be sent on to 127.0.0.1": {"before": {"address": "::1"}},
+    "clients of ::1 cannot be redirected to 127.0.0.1": {"before": {"address": "::1"}},
     "taken by nc": {"taken": {"program": "nc"}},
     "no room for two on GPU 0": {"free": 19},
     "no nft": {"nft": "no nft"},

@@ -102,7 +102,7 @@ def test_a_stream_that_breaks_off_is_told(plan: dict[str, Any], does: Behaviour)
 
 
 def test_a_stream_that_tells_an_error_is_no_answer() -> None:
-    with pytest.raises(parts.HostError, match="told an error: boom"):
+    with pytest.raises(parts.HostError, match="the stream has an error: boom"):
         asking.streamed('data: {"error": "boom"}\n\ndata: [DONE]\n\n')
 
 

@@ -127,8 +127,8 @@ def test_a_hub_without_ranges_is_told(host: ProofHost, running: RunningHub) -> N
         (shard,) = plan.shards
         moved = (shard.model_copy(update={"url": source.url}),)
         message = host.prove(plan.model_copy(update={"shards": moved}))[0].message
-    assert "the hub serves no ranges, a header was answered with 200" in message
-    assert "Next: another hub_url, which serves them" in message
+    assert "the hub serves no ranges, it answered 200 for a header" in message
+    assert "Next: set hub_url to a hub that serves ranges" in message
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(host: ProofHost) -> None:

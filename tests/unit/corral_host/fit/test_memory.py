@@ -80,7 +80,7 @@ def test_memory_that_the_driver_does_not_tell_counts_as_none(room: Any) -> None:
 
 
 def test_a_gpu_whose_free_memory_is_not_told_is_refused(room: Any) -> None:
-    with pytest.raises(Exception, match="does not tell what is free on GPU 0"):
+    with pytest.raises(Exception, match="does not report the free memory of GPU 0"):
         room.gpu_room(0, instance("me", 0), [], smi(None))
 
 

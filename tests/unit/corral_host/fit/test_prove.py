@@ -69,7 +69,7 @@ def test_a_gpu_that_nvidia_smi_does_not_list_is_refused(host: ProofHost) -> None
     plan = with_need(host.plan({**CHAT, "gpus": [1]}, **ON_GPUS), NEED)
     host.gpus(40000)
     host.tool(plan, "CUDA0 1 1 1 \nHost 1 1 1 ")
-    assert "nvidia-smi does not tell what is free on GPU 1" in host.prove(plan)[0].message
+    assert "nvidia-smi does not report the free memory of GPU 1" in host.prove(plan)[0].message
 
 
 def test_an_engine_that_refuses_the_model_is_quoted(host: ProofHost) -> None:
@@ -89,7 +89,7 @@ def test_an_engine_that_refuses_the_model_is_quoted(host: ProofHost) -> None:
 def test_an_answer_without_rows_is_a_failure(host: ProofHost) -> None:
     plan = host.plan(CHAT)
     host.tool(plan, "-c 4096 -ngl 99")
-    assert "llama-fit-params failed (0): it said nothing" in host.prove(plan)[0].message
+    assert "llama-fit-params failed (0): no output" in host.prove(plan)[0].message
 
 
 def test_a_release_without_the_program_is_told(host: ProofHost) -> None:

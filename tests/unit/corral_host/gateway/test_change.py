@@ -34,7 +34,7 @@ class Gateway:
         for module in (self.module, helper_module("gateway.control")):
             monkeypatch.setattr(module, "output", self.output)
         monkeypatch.setattr(self.module, "switch", self.switch)
-        monkeypatch.setattr(self.module, "back", self.back)
+        monkeypatch.setattr(self.module, "revert", self.revert)
         monkeypatch.setattr(self.module, "serving_pools", lambda: self.serving)
         monkeypatch.setattr(self.module.probes, "attempt", self.attempt)
 
@@ -48,8 +48,8 @@ class Gateway:
         self.log.append(f"switch to {generation}")
         helper_module("system.commands").point(self.root / "current", generation)
 
-    def back(self, _: Any, old: str | None) -> str:
-        self.log.append(f"back to {old}")
+    def revert(self, _: Any, old: str | None) -> str:
+        self.log.append(f"revert to {old}")
         if old:
             helper_module("system.commands").point(self.root / "current", old)
         return f"Generation {old} serves again."
@@ -130,7 +130,7 @@ def test_a_generation_that_does_not_serve_its_aliases_is_taken_back(
     gateway.checks = {failing: False}
     with pytest.raises(gateway.fault, match=f"{failing}: as told\nGeneration one serves again"):
         gateway.install("two")
-    assert gateway.log[-2:] == ["back to one", "systemctl stop corral-gateway-proof:*.timer"]
+    assert gateway.log[-2:] == ["revert to one", "systemctl stop corral-gateway-proof:*.timer"]
     assert (gateway.current(), gateway.folders()) == ("one", ["one"])
 
 
@@ -241,7 +241,7 @@ def test_what_is_undone_leaves_servers_where_they_are(gateway: Gateway) -> None:
 
 
 def test_where_nothing_was_changed_nothing_is_undone(gateway: Gateway) -> None:
-    with pytest.raises(gateway.fault, match="no generation before"):
+    with pytest.raises(gateway.fault, match="has no previous generation"):
         gateway.module.revert_change(gateway.document(""))
 
 

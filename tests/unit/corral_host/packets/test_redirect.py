@@ -72,9 +72,9 @@ ADDRESSES = {
     ("::", "fd00::2"):
         "meta nfproto ipv6 fib daddr type local tcp dport 8001 dnat ip6 to [fd00::2]:18001",
     ("127.0.0.2", "127.0.0.1"): "ip daddr 127.0.0.2 tcp dport 8001 dnat ip to 127.0.0.1:18001",
-    ("10.0.0.1", "127.0.0.1"): "clients of 10.0.0.1 cannot be sent on to 127.0.0.1",
-    ("0.0.0.0", "127.0.0.1"): "clients of 0.0.0.0 cannot be sent on to 127.0.0.1",
-    ("::", "10.0.0.1"): "clients of :: cannot be sent on to 10.0.0.1",
+    ("10.0.0.1", "127.0.0.1"): "clients of 10.0.0.1 cannot be redirected to 127.0.0.1",
+    ("0.0.0.0", "127.0.0.1"): "clients of 0.0.0.0 cannot be redirected to 127.0.0.1",
+    ("::", "10.0.0.1"): "clients of :: cannot be redirected to 10.0.0.1",
 }  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_connections_to_a_port_are_counted_with_what_waits_in_them() -> None:
 def drained(monkeypatch: pytest.MonkeyPatch, looks: list[tuple[int, int]], **more: Any) -> int:
     """What a drain of 2 seconds says, by a clock that each pause moves on."""
     now, left = [0.0], iter([*looks, *[looks[-1]] * 99])
-    monkeypatch.setattr(drain, "look", lambda _: next(left))
+    monkeypatch.setattr(drain, "in_flight", lambda _: next(left))
     monkeypatch.setattr(drain.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(drain.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
     found: int = drain.drain({}, 2, **more)
@@ -210,6 +210,6 @@ def test_one_who_cannot_tell_is_busy_with_each_connection(monkeypatch: pytest.Mo
     monkeypatch.setattr(drain, "show", lambda *_: {"MainPID": "1"})
     monkeypatch.setattr(drain, "connections", lambda *_: [False, True])
     monkeypatch.setattr(drain, "processing", lambda _: None)
-    assert drain.look({"unit": "u", "endpoint": END}) == (2, 2)
+    assert drain.in_flight({"unit": "u", "endpoint": END}) == (2, 2)
     monkeypatch.setattr(drain, "processing", lambda _: 0)
-    assert drain.look({"unit": "u", "endpoint": END}) == (2, 1)
+    assert drain.in_flight({"unit": "u", "endpoint": END}) == (2, 1)

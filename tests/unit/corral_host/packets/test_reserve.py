@@ -205,10 +205,10 @@ def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played:
     begin(task)
     assert played.laid == [8001, 8051, 18001, 18051]
     # Reverted, what was staged stays reserved.
-    reserve_switch.let_go(task, kept=False)
+    reserve_switch.release_ports(task, kept=False)
     assert played.laid == [8001, 8051, 18001, 18051]
     played.serve(8051)
-    reserve_switch.let_go(task, kept=True)
+    reserve_switch.release_ports(task, kept=True)
     assert played.laid == [8051, 18051]
     # Nothing is left for the next deploy.
     assert reserve.is_reserved(played.plan(8051))
@@ -216,11 +216,11 @@ def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played:
     back = played.task(8051, 8001)
     begin(back)
     assert played.laid == [8001, 8051, 18001, 18051]
-    reserve_switch.let_go(back, kept=False)
+    reserve_switch.release_ports(back, kept=False)
     assert played.laid == [8051, 18051]
     begin(back)
     played.serve(8001)
-    reserve_switch.let_go(back, kept=True)
+    reserve_switch.release_ports(back, kept=True)
     assert played.laid == [8001, 18001]
     assert "{ 8001, 18001 }" in played.file()
     assert reserve.is_reserved(played.plan(8001))
@@ -231,13 +231,13 @@ def test_a_port_that_another_instance_serves_on_by_now_stays_reserved(played: Ho
     other = played.root / "instances" / "other" / "current"
     other.mkdir(parents=True)
     (other / "plan.json").write_text(json.dumps(played.instance(8001)))
-    reserve_switch.let_go(played.task(8001, 8051), kept=True)
+    reserve_switch.release_ports(played.task(8001, 8051), kept=True)
     assert played.laid == [8001, 8051, 18001, 18051]
 
 
 def test_a_host_without_rules_gets_none_by_a_switch(played: Host) -> None:
     begin(played.task(8001, 8051))
-    reserve_switch.let_go(played.task(8001, 8051), kept=True)
+    reserve_switch.release_ports(played.task(8001, 8051), kept=True)
     assert played.laid == []
 
 

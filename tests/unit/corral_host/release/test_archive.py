@@ -96,7 +96,7 @@ def test_packing_again_replaces_what_a_killed_one_left(
 def test_a_release_that_rotted_is_not_packed(spec: dict[str, Any], engine: Engine) -> None:
     folder = samples.install(spec, engine)
     (folder / "bin" / "llama-server").write_bytes(b"rot")
-    with pytest.raises(HostError, match="not as its manifest says: bin/llama-server"):
+    with pytest.raises(HostError, match="files differ from its manifest: bin/llama-server"):
         archive.pack(spec)
     assert not archive.archive_path(spec["state"], spec["key"]).exists()
 
@@ -246,7 +246,7 @@ def test_a_release_that_the_disk_has_no_room_for_is_not_begun(
     packed: dict[str, Any], tmp_path: Path
 ) -> None:
     packed["archive"]["unpacked_bytes"] = 2**60
-    refused(packed, tmp_path, "MiB left")
+    refused(packed, tmp_path, "MiB are free")
 
 
 def test_a_disk_that_fills_up_meanwhile_is_told(
@@ -288,7 +288,7 @@ def test_sizes_and_names_that_no_header_of_ours_has_are_refused(
         header[start : start + len(value)] = value
         header[148:156] = b" " * 8
         header[148:156] = b"%06o\0 " % sum(header)
-        refused(compressed(packed, bytes(header) + bytes(1024)), tmp_path, "is no archive of a")
+        refused(compressed(packed, bytes(header) + bytes(1024)), tmp_path, "is not an archive")
 
 
 def test_modes_and_owners_of_an_archive_do_not_count(packed: dict[str, Any]) -> None:
@@ -323,7 +323,7 @@ def test_an_archive_with_an_odd_manifest_is_refused(
 
 
 def test_what_is_no_archive_is_told(packed: dict[str, Any]) -> None:
-    with pytest.raises(HostError, match="is no archive of a release"):
+    with pytest.raises(HostError, match="is not an archive of a release"):
         archive.install(compressed(packed, b"no archive" * 100))
 
 

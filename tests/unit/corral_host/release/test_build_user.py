@@ -203,16 +203,16 @@ def another_s(made: Path) -> None:
 
 
 ODD: dict[str, Callable[[Path], object]] = {
-    "libx.so, which is no plain file": lambda made: (made / "lib" / "libx.so").symlink_to("x"),
-    "pipe, which is no plain file": lambda made: os.mkfifo(made / "lib" / "pipe"),
-    "deep, which is no plain file": lambda made: (made / "lib" / "deep").mkdir(),
+    "libx.so, which is not a plain file": lambda made: (made / "lib" / "libx.so").symlink_to("x"),
+    "pipe, which is not a plain file": lambda made: os.mkfifo(made / "lib" / "pipe"),
+    "deep, which is not a plain file": lambda made: (made / "lib" / "deep").mkdir(),
     "libx.so, which belongs to user 0": another_s,
     "has more than one name": lambda made: (made / "lib" / "x").hardlink_to(
         made / "bin" / "llama-server"
     ),
     "bin, which holds llama-server, more": lambda made: (made / "bin" / "more").write_text(""),
     "bin, which holds nothing": lambda made: (made / "bin" / "llama-server").unlink(),
-    "lib, which is no folder": odd_part,
+    "lib, which is not a folder": odd_part,
     "lib, which is missing": lambda made: (made / "lib").rmdir(),
     "has a name that no release has": lambda made: (made / "lib" / "a\nb").write_text(""),
     "is larger than 16 GiB": lambda made: os.truncate(made / "bin" / "llama-server", 1 << 35),

@@ -159,7 +159,7 @@ def test_a_changed_release_is_not_its_manifests(
         (folder / "lib" / "extra").touch()
     else:
         library.unlink()
-    with pytest.raises(HostError, match="not as its manifest says: lib/"):
+    with pytest.raises(HostError, match="files differ from its manifest: lib/"):
         done.check_contents(folder, done.manifest_of(spec))
 
 

@@ -98,7 +98,7 @@ def test_another_model_than_planned_is_refused(
     Path(spec["smoke_model"]["path"]).unlink()
     if content:
         Path(spec["smoke_model"]["path"]).write_bytes(content)
-    with pytest.raises(HostError, match="absent or another than planned"):
+    with pytest.raises(HostError, match="missing or differs from the plan"):
         run(spec, tmp_path, engine)
 
 

@@ -113,7 +113,7 @@ def test_a_stranger_is_named_with_its_program_its_user_and_what_to_do(
     user = pwd.getpwuid(os.getuid()).pw_name
     assert str(fault.value).startswith(
         f"port {port} of {UNIT} is answered by pid {pid} ({program}, user {user}), which is no "
-        "process of it: no key was sent. Next: "
+        "process of that unit: no key was sent. Next: "
     )
     assert f"`systemctl restart {UNIT}`" in str(fault.value)
 

@@ -154,7 +154,7 @@ def test_a_folder_that_is_a_link_or_somebody_elses_is_refused(tmp_path: Path) ->
 
 
 def holder(**changes: Any) -> str:
-    return json.dumps({"by": "anna", "doing": "at it", **locks.myself(), **changes})
+    return json.dumps({"by": "anna", "doing": "at it", **locks.own_process(), **changes})
 
 
 UNBELIEVED = {
@@ -172,7 +172,8 @@ def test_who_cannot_be_believed_is_somebody(text: str, tmp_path: Path) -> None:
         path.write_text(text, errors="surrogateescape")
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert locks.holder_of(path) == {}
-        assert locks.told(path).startswith("somebody is at work on this host since just now")
+        described = locks.describe_holder(path)
+        assert described.startswith("somebody is at work on this host since just now")
         path.write_text(holder())
         assert locks.holder_of(path)["by"] == "anna"
     assert locks.holder_of(path) is None

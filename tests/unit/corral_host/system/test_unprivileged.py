@@ -130,7 +130,7 @@ def test_a_user_that_has_a_process_is_not_taken(monkeypatch: pytest.MonkeyPatch)
     with unprivileged.free_user() as user:
         assert user == unprivileged.USERS[-1]
     taken.append((1, unprivileged.USERS[-1]))
-    with pytest.raises(HostError, match="Next: see `ps"), unprivileged.free_user():
+    with pytest.raises(HostError, match="Next: find processes .*`ps"), unprivileged.free_user():
         pass
 
 

@@ -122,7 +122,7 @@ def test_another_disk_in_its_place_is_not_filled(state: Path, fetched: list[str]
         fetch(state, shard(state))
     (state / "models").rmdir()
     fetched.clear()
-    with small_disk(state / "models"), pytest.raises(HostError, match="is another one"):
+    with small_disk(state / "models"), pytest.raises(HostError, match="or was replaced"):
         fetch(state, shard(state))
     assert fetched == []
 
@@ -156,7 +156,7 @@ def test_a_link_to_nothing_is_not_made_good(state: Path, tmp_path: Path) -> None
 
 def test_a_file_is_no_models_root(state: Path) -> None:
     (state / "models").write_text("x")
-    with pytest.raises(HostError, match="is no folder"):
+    with pytest.raises(HostError, match="is not a folder"):
         fetch(state, shard(state))
 
 

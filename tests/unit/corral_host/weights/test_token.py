@@ -170,9 +170,9 @@ def test_a_renamed_repository_is_followed_with_the_token_and_left_without(
 
 @pytest.mark.parametrize(
     ("answer", "told_"),
-    [((302, "http://cdn.example.com/x"), "no storage that is reached by https"),
-     ((302, "http://huggingface.co/a/b"), "no storage that is reached by https"),
-     ((200, ""), "no storage that is reached by https"), ((403, ""), "answers 403"),
+    [((302, "http://cdn.example.com/x"), "no storage with an https address"),
+     ((302, "http://huggingface.co/a/b"), "no storage with an https address"),
+     ((200, ""), "no storage with an https address"), ((403, ""), "answers 403"),
      ((404, ""), "answers 404")],
 )  # fmt: skip
 def test_a_hub_that_lends_nothing_is_refused(
