@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from pyinfra_cli import cli  # type: ignore[import-untyped]
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from corral.errors import CorralError
+from corral.inventory.pyinfra_files import host_data
 from corral.project import project_root
 from corral.schema import did_you_mean
 
@@ -59,7 +61,12 @@ def _cannot_ask(question: str) -> bool:
 
 
 def _inventory(name: str, given: Mapping[str, Any]) -> Inventory:
-    """As pyinfra will make it in a moment."""
+    """As pyinfra will make it in a moment. Raises CorralError where that would be a traceback."""
+    file = Path(name)
+    if file.is_dir():
+        raise CorralError(name, "is a folder", "name a file of inventories/")
+    if file.is_file():
+        host_data(file)
     data = dict(pair.split("=", 1) for pair in given["data"] or () if "=" in pair)
     path = str(project_root())
     folders = given["group_data"] or None

@@ -74,9 +74,21 @@ def reach_one(name: str, chosen: Path | None) -> Target:
 
 
 def mistakes_of(targets: Sequence[Target]) -> list[CorralError]:
-    """Mistakes in the data of these hosts."""
+    """Mistakes in the data of these hosts, and of those that cannot even be reached."""
     found = [target.inventory.mistakes.get(target.host.name) for target in targets]
-    return [mistake for mistake in found if mistake]
+    return [mistake for mistake in found if mistake] + list(_nameless(targets).values())
+
+
+def _nameless(targets: Sequence[Target]) -> dict[str, CorralError]:
+    """Of inventories that are meant as a whole: hosts whose very name cannot be used."""
+    meant = {target.host.name for target in targets if target.whole}
+    known = {target.inventory.path: target.inventory for target in targets}
+    found: dict[str, CorralError] = {}
+    for inventory in known.values():
+        names = {host.name for host in inventory.hosts}
+        if names <= meant:
+            found |= {name: m for name, m in inventory.mistakes.items() if name not in names}
+    return found
 
 
 def found_on(target: Target) -> dict[str, FoundInstance]:
@@ -156,7 +168,7 @@ def tell_new(made: Planned, *, known: Iterable[CorralError]) -> None:
 
 def _planned(targets: Sequence[Target]) -> Planned:
     plans: dict[str, HostPlan] = {}
-    mistakes: dict[str, CorralError] = {}
+    mistakes = _nameless(targets)
     fleets: dict[Path, FleetPlan | CorralError] = {}
     for inventory in {target.inventory.path: target.inventory for target in targets}.values():
         fleets[inventory.path] = _fleet(inventory)

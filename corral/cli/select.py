@@ -51,7 +51,11 @@ def inventories(chosen: Path | None) -> Inventories:
     Raises CorralError for the chosen one; a file that nobody named is a mistake to be told.
     """
     if chosen:
-        return Inventories((read_inventory(chosen),))
+        found = read_inventory(chosen)
+        if not found.hosts:
+            nothing = CorralError(str(chosen), "describes no host", "name another, or add hosts")
+            raise next(iter(found.mistakes.values()), nothing)
+        return Inventories((found,))
     read: list[Inventory] = []
     mistakes: list[CorralError] = []
     for path in sorted((project_root() / "inventories").glob("*.py")):

@@ -59,6 +59,30 @@ def test_a_run_that_would_do_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"servers = 1 +", "SyntaxError: "), (b"raise RuntimeError('x')", "RuntimeError: x"),
+        (b"import sys; sys.exit(0)", "SystemExit: 0"), (b"import nothing_of_that_name", "Error: "),
+        (b'servers = ["\xff"]', "utf-8"), (b"servers = 7", "none with hosts"), (b"", "none with"),
+        (b"servers = [('x', 7)]", "the data of x is no dictionary"),
+    ],
+)  # fmt: skip
+def test_an_inventory_that_cannot_be_read_is_one_message(
+    site: Path, text: bytes, told: str
+) -> None:
+    (site / "site.py").write_bytes(text)
+    code, said = pyinfra(site, "site.py", "do.py", "-y")
+    assert code == 1, said
+    assert told in said
+    assert said.count("Next: ") == 1
+    assert "Traceback" not in said
+    (site / "site.py").unlink()
+    (site / "site.py").mkdir()
+    code, said = pyinfra(site, "site.py", "do.py", "-y")
+    assert (code, "site.py: is a folder" in said, "Traceback" in said) == (1, True, False)
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("site.py", "do.py", "-y"), ("site.py", "do.py", "--dry"),

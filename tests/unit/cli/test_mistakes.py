@@ -12,7 +12,7 @@ from corral.cli.select import inventories
 from corral.inventory.hosts import read_inventory
 from lab.odd_host import Answer, OddHosts
 from tests.samples import EXAMPLES, ROOT
-from tests.unit.cli.test_cli import SITE, Corral, Said, corral, edit
+from tests.unit.cli.test_cli import SITE, Corral, Said, assert_one_message, corral, edit
 from tests.unit.odd_fleet import good, kept_document, odd_hosts
 
 __all__ = ["corral"]
@@ -179,6 +179,30 @@ def test_a_typo_in_the_data_of_a_neighbour_is_none_of_a_host(
     said = corral(*words)
     # Servers of other tests may still say something there.
     assert (said.code, "Next: " in said.err) == (0, False)
+
+
+@pytest.mark.usefixtures("hosts")
+@pytest.mark.parametrize("command", JUDGES)
+def test_a_host_whose_name_cannot_be_used_is_told_where_all_are_meant(
+    command: str, corral: Corral
+) -> None:
+    edit(
+        corral.root / "inventories/site.py",
+        'servers = [("node-1", {',
+        """servers = [
+    ("..", {}), ("node-1", {""",
+    )
+    assert "'..'" not in corral(command, "node-1").err
+    said = corral(command, "-i", "inventories/site.py")
+    assert (said.code, said.err.count("'..'")) == (1, 1)
+    assert "node-2" in said.out
+
+
+@pytest.mark.usefixtures("hosts")
+def test_an_inventory_that_describes_no_host_is_one_message(corral: Corral) -> None:
+    for text, told in (("servers = 7", "no.py: describes no host"), ("a = [('..', {})]", "'..'")):
+        (corral.root / "inventories/no.py").write_text(text)
+        assert_one_message(corral("status", "-i", "inventories/no.py"), told)
 
 
 @pytest.mark.usefixtures("hosts")
