@@ -111,9 +111,10 @@ def as_kept(target: Target, *, plans_needed: bool = True, whole: bool = False) -
     for name in target.names:
         if name not in found or (plans_needed and not found[name].plan):
             raise not_installed(target.host, name)
-    others = [name for name, one in found.items() if whole and one.plan]
-    names = dict.fromkeys([*target.names, *others])
-    return kept_plan(target.host, {name: found[name].plan for name in names})
+    meant = {*target.names, *(name for name, one in found.items() if whole and one.plan)}
+    # In the order of a plan, so that what is made of either is equal.
+    ordered = dict.fromkeys([*target.host.instance_names, *found])
+    return kept_plan(target.host, {n: found[n].plan for n in ordered if n in meant})
 
 
 def not_installed(host: Host, name: str) -> CorralError:

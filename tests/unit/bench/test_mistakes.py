@@ -49,6 +49,7 @@ def test_what_is_installed_is_measured_and_the_mistake_is_told_beside(
     corral: Corral, measuring: Measuring, mistake: str, tmp_path: Path
 ) -> None:
     words = ("bench", "node-1/chat", "--results", str(tmp_path / "results"))
+    edit(corral.root / "inventories/site.py", "[chat, long]", "[long, chat]")
     assert corral(*words).code == 0
     file, old, new, told = MISTAKES[mistake]
     text = (corral.root / file).read_text()
@@ -60,8 +61,10 @@ def test_what_is_installed_is_measured_and_the_mistake_is_told_beside(
     planned, kept = measuring.asked
     assert kept.commands == planned.commands
     assert kept.spec()["release"] == planned.spec()["release"]
-    # The server beside which it is measured.
-    assert len(kept.spec()["instances"]) == 2
+    # With the server beside which it is measured, so that one that was begun is joined.
+    for found in measuring.asked:
+        assert [one["name"] for one in found.spec()["instances"]] == ["long", "chat"]
+    assert kept.spec()["instances"][1] == planned.spec()["instances"][1]
 
 
 @pytest.mark.parametrize(
