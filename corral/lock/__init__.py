@@ -1,1 +1,1 @@
-"""corral.lock: exact commits, revisions, sizes and digests, and how they are found."""
+"""corral.lock: exact commits, revisions, sizes and digests, and how they are resolved."""

@@ -16,16 +16,16 @@ from corral.inventory.hosts import Host, InstanceSpec
 from corral.names import Repository, WeightsPath
 from corral.schema import Frozen, parse_json
 
-# A petabyte: no file of weights is as large, and sums of sizes stay exact in JSON.
+# A pebibyte: no file of weights is as large, and sums of sizes stay exact in JSON.
 MOST_FILE_BYTES = 2**50
-# Of corral.lock itself; a thousand models are a few megabytes.
+# The largest corral.lock; a thousand models take a few megabytes.
 _MOST_BYTES = 64 * 1024**2
 
 
 class LockedFile(Frozen):
-    """One file of a model: its path in the repository, and what its bytes must be.
+    """One file of a model: its path in the repository, size and digest.
 
-    + kind: of weights unless it says another
+    + kind: weights if None
     """
 
     path: WeightsPath
@@ -35,33 +35,36 @@ class LockedFile(Frozen):
 
 
 class LockedEngine(Frozen):
-    """What an engine's catalog entry resolved to."""
+    """An engine's catalog entry, resolved to a commit."""
 
     requested: str
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
 
 
 class LockedModel(Frozen):
-    """What a model's catalog entry resolved to; quant -> shards in order."""
+    """A model's catalog entry, resolved to a revision and files.
+
+    + quants: quant -> files in order
+    """
 
     repo: Repository
     requested: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
-    patterns: dict[str, str] = Field(description="quant -> pattern of its files, as asked")
+    patterns: dict[str, str] = Field(description="quant -> patterns of its files, as requested")
     quants: dict[str, tuple[LockedFile, ...]]
 
     @model_validator(mode="after")
-    def _paths_stand_beside_each_other(self) -> LockedModel:
+    def _paths_do_not_collide(self) -> LockedModel:
         """All quants of a model are written below one folder."""
-        found: dict[str, LockedFile] = {}
+        files_by_path: dict[str, LockedFile] = {}
         for files in self.quants.values():
             if len({file.path for file in files}) < len(files):
                 raise ValueError("a quant names a file twice")
             for file in files:
-                if found.setdefault(file.path, file) != file:
+                if files_by_path.setdefault(file.path, file) != file:
                     raise ValueError(f"{file.path!r} has two sizes or digests")
-        for path in found:
-            if folder := next((up for up in _folders(path) if up in found), None):
+        for path in files_by_path:
+            if folder := next((up for up in _folders(path) if up in files_by_path), None):
                 raise ValueError(f"{folder!r} is a file, and the folder of {path!r}")
         return self
 
@@ -72,7 +75,7 @@ def _folders(path: str) -> list[str]:
 
 
 class Lock(Frozen):
-    """The whole file."""
+    """The contents of corral.lock."""
 
     version: Literal[1] = 1
     engines: dict[str, LockedEngine] = Field(default_factory=dict)
@@ -80,14 +83,14 @@ class Lock(Frozen):
 
 
 class Wanted(Frozen):
-    """What the instances of some hosts need from the lock."""
+    """Engines and (model, quant) pairs that the instances of some hosts need from the lock."""
 
     engines: frozenset[str]
     quants: frozenset[tuple[str, str]]
 
 
 def resolve_instance(spec: InstanceSpec, catalog: Catalog, *, where: str) -> tuple[str, str, str]:
-    """Names of the engine, model and quant of an instance, each known. Raises CorralError."""
+    """Engine, model and quant of an instance, each in the catalog. Raises CorralError."""
     profile = catalog.profile(spec.profile, where=where)
     origin = f"{where}: profile {spec.profile}"
     engine, model, quant = (
@@ -105,14 +108,14 @@ def resolve_instance(spec: InstanceSpec, catalog: Catalog, *, where: str) -> tup
 
 def wanted_by(hosts: Iterable[Host], catalog: Catalog) -> Wanted:
     """Engines and (model, quant) pairs that ``hosts`` use. Raises CorralError for unknown names."""
-    found = [
+    resolved = [
         resolve_instance(instance, catalog, where=f"{host.name}/{instance.name}")
         for host in hosts
         for instance in host.spec.instances
     ]
     return Wanted(
-        engines=frozenset(engine for engine, _, _ in found),
-        quants=frozenset((model, quant) for _, model, quant in found),
+        engines=frozenset(engine for engine, _, _ in resolved),
+        quants=frozenset((model, quant) for _, model, quant in resolved),
     )
 
 
@@ -128,16 +131,16 @@ def read_lock(path: Path) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write it whole or not at all, in a stable order, one value a line. Raises CorralError."""
+    """Write corral.lock atomically, in a stable order, one value a line. Raises CorralError."""
     data = lock.model_dump(mode="json", exclude_none=True)
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
-    write_atomic(path, text, next_step="make room there, then run `corral lock` again")
+    write_atomic(path, text, next_step="free disk space there, then run `corral lock` again")
 
 
 def lock_step(inventory: str) -> str:
-    """The next step where the lock lacks what a host needs; ``inventory``: its file, if known.
+    """The next step where the lock lacks an entry of a host; ``inventory``: its file, if known.
 
-    Without a name `corral lock` reads no examples, and none from elsewhere: nothing would change.
+    Without a file `corral lock` skips examples and inventories elsewhere: nothing would change.
     """
     return f"run `corral lock {inventory or 'INVENTORY'}`, read the diff, commit it"
 
@@ -145,7 +148,7 @@ def lock_step(inventory: str) -> str:
 def locked_engine(
     lock: Lock, catalog: Catalog, name: str, *, where: str, inventory: str = ""
 ) -> LockedEngine:
-    """The lock's entry for an engine, agreeing with the catalog. Raises CorralError.
+    """The lock's entry for an engine. Raises CorralError where it is missing or stale.
 
     + inventory: see ``lock_step``
     """
@@ -158,7 +161,7 @@ def locked_engine(
 def locked_shards(
     lock: Lock, catalog: Catalog, model: str, quant: str, *, where: str, inventory: str = ""
 ) -> tuple[LockedModel, tuple[LockedFile, ...]]:
-    """The lock's entry for a quant, agreeing with the catalog. Raises CorralError.
+    """The lock's entry for a quant. Raises CorralError where it is missing or stale.
 
     + inventory: see ``lock_step``
     """
@@ -170,7 +173,7 @@ def locked_shards(
 
 
 def stale(lock: Lock, catalog: Catalog, wanted: Wanted) -> list[str]:
-    """One sentence for each entry that is missing or no longer says what the catalog asks."""
+    """One sentence for each entry that is missing or no longer matches the catalog."""
     problems = [
         _engine_problem(lock, name, catalog.engines[name]) for name in sorted(wanted.engines)
     ]
@@ -188,7 +191,7 @@ def _engine_problem(lock: Lock, name: str, engine: Engine) -> str | None:
     if entry.requested != engine.pinned:
         return (
             f"corral.lock is stale: engine {name} was locked for {entry.requested}, "
-            f"the catalog asks for {engine.pinned}"
+            f"the catalog requests {engine.pinned}"
         )
     return None
 
@@ -197,13 +200,13 @@ def _quant_problem(lock: Lock, name: str, quant: str, model: Model) -> str | Non
     entry = lock.models.get(name)
     if entry is None or quant not in entry.quants:
         return f"corral.lock has no entry for model {name}, quant {quant}"
-    asked, locked = f"{model.repo}@{model.revision}", f"{entry.repo}@{entry.requested}"
-    if asked != locked:
-        what = f"model {name} was locked for {locked}, the catalog asks for {asked}"
+    requested, locked = f"{model.repo}@{model.revision}", f"{entry.repo}@{entry.requested}"
+    if requested != locked:
+        what = f"model {name} was locked for {locked}, the catalog requests {requested}"
         return f"corral.lock is stale: {what}"
-    pattern = model.quants[quant].patterns
-    before = entry.patterns.get(quant)
-    if before != pattern:
-        what = f"{name} {quant} was locked for {before}, the catalog asks for {pattern}"
+    patterns = model.quants[quant].patterns
+    locked_patterns = entry.patterns.get(quant)
+    if locked_patterns != patterns:
+        what = f"{name} {quant} was locked for {locked_patterns}, the catalog requests {patterns}"
         return f"corral.lock is stale: {what}"
     return None

@@ -1,4 +1,4 @@
-"""Ask the hub and the git server what `corral lock` records."""
+"""Resolve catalog entries for `corral lock` at the hub and at git servers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ _TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
 
 
 def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
-    """A lock with fresh entries for all that ``hosts`` use; other entries stay, unless the
-    catalog no longer has their model or engine. Raises CorralError when something is not there.
+    """A lock with fresh entries for all that ``hosts`` use.
+
+    Other entries stay, unless the catalog no longer has their model or engine.
+    Raises CorralError when a repository, commit or file is not found.
     """
     hosts = list(hosts)
     wanted = wanted_by(hosts, catalog)
@@ -39,7 +41,7 @@ def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
     for name in sorted(wanted.engines):
         engine = catalog.engines[name]
         if engine.python:
-            # Its entry in the catalog names each byte already.
+            # Its catalog entry pins every wheel already.
             engines[name] = LockedEngine(requested=engine.pinned, commit=engine.pinned[:40])
             continue
         engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
@@ -49,19 +51,19 @@ def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
 
 
 def _hubs(hosts: Iterable[Host], catalog: Catalog) -> dict[str, list[str]]:
-    """Which hubs to ask for each model: those that its hosts will fetch from."""
-    found: dict[str, list[str]] = {}
+    """Model -> hubs that its hosts fetch from."""
+    by_model: dict[str, list[str]] = {}
     for host in hosts:
         for instance in host.spec.instances:
             where = f"{host.name}/{instance.name}"
-            hubs = found.setdefault(resolve_instance(instance, catalog, where=where)[1], [])
+            hubs = by_model.setdefault(resolve_instance(instance, catalog, where=where)[1], [])
             if host.spec.hub_url not in hubs:
                 hubs.append(host.spec.hub_url)
-    return found
+    return by_model
 
 
 def _sources(name: str, engine: Engine, hosts: Iterable[Host], catalog: Catalog) -> list[str]:
-    """Where those hosts fetch an engine from that run it: its repository, or mirrors of it."""
+    """URLs that the users of an engine fetch it from: its repository, or mirrors of it."""
     users = [
         host
         for host in hosts
@@ -69,45 +71,46 @@ def _sources(name: str, engine: Engine, hosts: Iterable[Host], catalog: Catalog)
             resolve_instance(i, catalog, where=host.name)[0] == name for i in host.spec.instances
         )
     ]
-    found = [host.spec.engine_sources.get(name, engine.repository) for host in users]
-    return list(dict.fromkeys(found)) or [engine.repository]
+    urls = [host.spec.engine_sources.get(name, engine.repository) for host in users]
+    return list(dict.fromkeys(urls)) or [engine.repository]
 
 
 def _resolve_engine(name: str, engine: Engine, sources: Sequence[str] = ()) -> LockedEngine:
     where = f"catalog/engines/{name}.toml: commit"
-    asked = list(sources) or [engine.repository]
-    commits = {url: commit_at(url, engine.commit, where=where) for url in asked}
+    urls = list(sources) or [engine.repository]
+    commits = {url: commit_at(url, engine.commit, where=where) for url in urls}
     if len(set(commits.values())) > 1:
-        told = ", ".join(f"{url} says {commit}" for url, commit in commits.items())
-        what = f"{engine.commit} is not the same everywhere: {told}"
+        listed = ", ".join(f"{commit} at {url}" for url, commit in commits.items())
+        what = f"{engine.commit} is not the same commit everywhere: {listed}"
         raise CorralError(where, what, "name a commit by its 40 hex digits")
-    data = {"requested": engine.commit, "commit": commits[asked[0]]}
+    data = {"requested": engine.commit, "commit": commits[urls[0]]}
     step = "name another repository, or a commit by its 40 hex digits"
-    return parse(LockedEngine, data, where=f"{where}: the answer of {asked[0]}", next_step=step)
+    return parse(LockedEngine, data, where=f"{where}: the answer of {urls[0]}", next_step=step)
 
 
 def _model_of_all(name: str, model: Model, hubs: Sequence[str]) -> LockedModel:
-    """Its entry. Raises CorralError where hubs do not have the same, as each must give it."""
+    """The entry of a model. Raises CorralError where hubs differ: each must serve it."""
     entries = {url: _resolve_model(name, model, url) for url in hubs}
     first = entries[hubs[0]]
     if any(entry != first for entry in entries.values()):
-        told = ", ".join(f"{url} says {entry.revision}" for url, entry in entries.items())
-        what = f"{model.revision} of {model.repo} is not the same everywhere: {told}"
+        listed = ", ".join(f"{entry.revision} at {url}" for url, entry in entries.items())
+        what = f"{model.revision} of {model.repo} is not the same revision everywhere: {listed}"
         step = "name a revision by its 40 hex digits, or one hub_url"
         raise CorralError(f"catalog/models/{name}.toml: revision", what, step)
     return first
 
 
 def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:
-    """One revision for all quants of the model, so that a change of quant needs no new lock."""
-    found = describe(name, model, hub_url)
+    """One revision for all quants of a model, so that a change of quant needs no new lock."""
+    revision = describe(name, model, hub_url)
     data = {
         "repo": model.repo,
         "requested": model.revision,
-        "revision": found.sha,
+        "revision": revision.sha,
         "patterns": {quant: entry.patterns for quant, entry in sorted(model.quants.items())},
         "quants": {
-            quant: _all_files(name, model, quant, found, hub_url) for quant in sorted(model.quants)
+            quant: _all_files(name, model, quant, revision, hub_url)
+            for quant in sorted(model.quants)
         },
     }
     where = f"catalog/models/{name}.toml: the hub's answer"
@@ -117,7 +120,7 @@ def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:
 def _all_files(
     name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
 ) -> tuple[LockedFile, ...]:
-    """Weights, and behind them what stands beside them."""
+    """Weights first, then configuration files."""
     weights = _files(name, model, quant, revision)
     return (*weights, *_config(name, model, quant, revision, hub_url))
 
@@ -125,7 +128,7 @@ def _all_files(
 def _config(
     name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
 ) -> Iterator[LockedFile]:
-    """Small files: the hub tells no digest of most of them, so each is read once."""
+    """Small files; the hub has no digest of most of them, so each is downloaded once."""
     where = f"catalog/models/{name}.toml: quants.{quant}.config"
     for pattern in model.quants[quant].config:
         matching = {f.rfilename for f in revision.siblings if fnmatch(f.rfilename, pattern)}
@@ -138,25 +141,25 @@ def _config(
                 raise CorralError(where, what, _TRUSTED)
             data = content(model, hub_url, revision.sha, path, where=where)
             digest = hashlib.sha256(data).hexdigest()
-            told = {"path": path, "size_bytes": len(data), "sha256": digest, "kind": "config"}
-            yield parse(LockedFile, told, where=f"{where}: the hub's answer", next_step=_TRUSTED)
+            locked = {"path": path, "size_bytes": len(data), "sha256": digest, "kind": "config"}
+            yield parse(LockedFile, locked, where=f"{where}: the hub's answer", next_step=_TRUSTED)
 
 
 def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[LockedFile, ...]:
     """Shards in the order of their names, which is the order of their numbers."""
     pattern = model.quants[quant].files
     matching = (file for file in revision.siblings if fnmatch(file.rfilename, pattern))
-    found = sorted(matching, key=lambda file: file.rfilename)
+    shards = sorted(matching, key=lambda file: file.rfilename)
     where = f"catalog/models/{name}.toml: quants.{quant}.files"
-    if not found:
+    if not shards:
         raise CorralError(
             where, f"{model.repo} has no file that matches {pattern}", "fix the pattern"
         )
-    if problem := shard_set_problem([file.rfilename for file in found]):
+    if problem := shard_set_problem([file.rfilename for file in shards]):
         what = f"in {model.repo}, {pattern} {printable_line(problem)}"
-        raise CorralError(where, what, "fix the pattern, or choose a revision that is whole")
+        raise CorralError(where, what, "fix the pattern, or choose a revision with all shards")
     files = []
-    for file in found:
+    for file in shards:
         if file.lfs is None:
             what = f"the hub gives no sha256 for {printable_line(file.rfilename)}"
             raise CorralError(where, what, "fix the pattern")
@@ -165,7 +168,7 @@ def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[
 
 
 def _locked(file: HubFile, where: str) -> LockedFile:
-    """What a hub says of a file, checked before anything is made of it. Raises CorralError."""
+    """A file as the hub describes it, validated before use. Raises CorralError."""
     lfs = file.lfs or {}
     data = {"path": file.rfilename, "size_bytes": lfs.get("size"), "sha256": lfs.get("sha256")}
     return parse(LockedFile, data, where=f"{where}: the hub's answer", next_step=_TRUSTED)

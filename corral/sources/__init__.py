@@ -1,1 +1,1 @@
-"""The hub and git servers, asked about repositories; each answer is checked here."""
+"""Clients of the hub and of git servers; each answer is validated here."""

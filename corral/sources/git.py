@@ -1,4 +1,4 @@
-"""Ask a git server for a commit: what a tag or branch names, or whether it has a pinned one."""
+"""Commits on a git server: resolve a tag or branch, or check that a pinned commit exists."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from corral.errors import CorralError
 from corral.names import GIT_PROTOCOLS, is_commit
 
 _LIST_SECONDS = 60
-# A server that cannot leave files out sends those of one commit: tens of megabytes.
+# A server without partial clone sends all files of the commit: tens of megabytes.
 _FETCH_SECONDS = 600
-# What servers say of a commit that they do not have, or do not give (git 2.20 to 2.51).
+# Errors for a commit that a server does not have, or does not serve (git 2.20 to 2.51).
 _ABSENT = ("not our ref", "couldn't find remote ref", "unadvertised object", "upload-pack: not ")
 
 
 def commit_at(url: str, reference: str, *, where: str) -> str:
-    """The commit of a tag or branch, or a commit itself, if the server has it. Raises CorralError.
+    """The commit of a tag or branch, or ``reference`` itself where it is a commit.
 
-    + where: asks for it, such as a key of the catalog
+    Raises CorralError where the server does not have it. + where: such as a key of the catalog
     """
     if is_commit(reference):
-        _prove(url, reference, where)
+        _require_commit(url, reference, where)
         return reference
     names = (
         f"refs/tags/{reference}^{{}}",
@@ -32,37 +32,37 @@ def commit_at(url: str, reference: str, *, where: str) -> str:
         f"refs/heads/{reference}",
     )
     done = _git(["ls-remote", "--", url, *names], where, seconds=_LIST_SECONDS)
-    found = _references(done.stdout)
+    commits = _references(done.stdout)
     for name in names:
-        if name in found:
-            return found[name]
+        if name in commits:
+            return commits[name]
     reason = printable_line(done.stderr) or f"no tag or branch {reference}"
-    raise CorralError(where, f"{url}: {reason}", "name a commit, tag or branch there is")
+    raise CorralError(where, f"{url}: {reason}", "name an existing commit, tag or branch")
 
 
-def _prove(url: str, commit: str, where: str) -> None:
-    """As a build fetches it, but without files where the server can leave them out."""
+def _require_commit(url: str, commit: str, where: str) -> None:
+    """Fetch a commit as a build does, without files where the server supports that."""
     with tempfile.TemporaryDirectory(prefix="corral-lock-") as folder:
         _git(["init", "--quiet", "--bare", folder], where, seconds=_LIST_SECONDS)
-        # Under a name: without files there must be somewhere to fetch them from.
+        # A named remote: a partial clone needs one to fetch missing files from.
         remote = ["-C", folder, "-c", f"remote.origin.url={url}"]
-        words = ["fetch", "--quiet", "--depth=1", "--filter=tree:0", "--no-tags", "origin", commit]
-        done = _git([*remote, *words], where, seconds=_FETCH_SECONDS)
+        fetch = ["fetch", "--quiet", "--depth=1", "--filter=tree:0", "--no-tags", "origin", commit]
+        done = _git([*remote, *fetch], where, seconds=_FETCH_SECONDS)
     if done.returncode == 0:
         return
-    said = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
-    reason = printable_line("; ".join(said)) or f"exit code {done.returncode}"
-    if any(word in reason for word in _ABSENT):
-        what = f"{url} has no commit {commit}, or does not give it"
-        raise CorralError(where, what, "name one that is there, or a tag or branch")
-    step = "see that it can be reached from here, or name another in engine_sources"
-    raise CorralError(where, f"{url} does not say whether it has {commit}: {reason}", step)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    reason = printable_line("; ".join(errors)) or f"exit code {done.returncode}"
+    if any(phrase in reason for phrase in _ABSENT):
+        what = f"{url} has no commit {commit}, or does not serve it"
+        raise CorralError(where, what, "name an existing commit, or a tag or branch")
+    step = "check that it can be reached from here, or name another in engine_sources"
+    raise CorralError(where, f"cannot check that {url} has commit {commit}: {reason}", step)
 
 
-def _git(words: list[str], where: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
+def _git(arguments: list[str], where: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
             stdin=subprocess.DEVNULL,
             env={
@@ -71,10 +71,10 @@ def _git(words: list[str], where: str, *, seconds: float) -> subprocess.Complete
             },
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CorralError(where, str(error), "see that git and the server work") from error
+        raise CorralError(where, str(error), "check git and the server") from error
 
 
 def _references(text: str) -> dict[str, str]:
-    """Reference -> commit. A server may say more than lines of these."""
+    """Reference -> commit; other lines of the server are skipped."""
     pairs = (line.partition("\t") for line in text.splitlines())
     return {reference: commit for commit, tab, reference in pairs if tab}

@@ -1,4 +1,4 @@
-"""Ask a hub about a repository. Its answer is checked before anything is made of it."""
+"""Client of a hub for repositories and small files; each answer is validated before use."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from corral.names import is_commit
 from corral.schema import Frozen, parse_json
 from corral.sources.hub_requests import answer, read_body
 
-# A repository of a thousand shards is described in half a megabyte.
+# The description of a repository with a thousand shards takes half a megabyte.
 MOST_BYTES = 64 * 1024**2
 MOST_SECONDS = 120
 _TIMEOUT_SECONDS = 30
 _TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
-# What the client raises when it makes an error of an answer in a shape that it does not expect.
+# Exceptions of the client for an answer of an unexpected shape.
 _SHAPE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
-class _Said(Frozen):
-    """A part of the answer; a hub says more than is asked for here."""
+class _HubAnswer(Frozen):
+    """Base of a part of an answer; keys that are not used here are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class HubFile(_Said):
-    """A file of a repository; ``lfs`` tells size and digest, and is checked with the lock."""
+class HubFile(_HubAnswer):
+    """A file of a repository; ``lfs``: size and digest, validated with the lock."""
 
     rfilename: str
     lfs: dict[str, Any] | None = None
 
 
-class HubRevision(_Said):
+class HubRevision(_HubAnswer):
     """A repository at one commit."""
 
     sha: str = Field(pattern=r"^[0-9a-f]{40}$")
@@ -60,13 +60,13 @@ def describe(name: str, model: Model, hub_url: str) -> HubRevision:
     """The model's repository at its revision. Raises CorralError naming the catalog's file."""
     where = f"catalog/models/{name}.toml"
     try:
-        response = _ask(model, hub_url)
+        response = _fetch_revision(model, hub_url)
         hf_raise_for_status(response)
     except LocalTokenNotFoundError as error:
-        what = f"{model.repo} is gated, and there is no token to ask {HUGGING_FACE} with"
+        what = f"{model.repo} is gated, and there is no token for {HUGGING_FACE}"
         raise CorralError(f"{where}: gated", what, "set HF_TOKEN, or `hf auth login`") from error
     except GatedRepoError as error:
-        what = f"{hub_url} lets only those who were let in read {model.repo}"
+        what = f"{hub_url} allows only users with granted access to read {model.repo}"
         step = "set `gated = true` there and HF_TOKEN here, or name another repository"
         raise CorralError(f"{where}: repo", what, step) from error
     except RepositoryNotFoundError as error:
@@ -77,10 +77,10 @@ def describe(name: str, model: Model, hub_url: str) -> HubRevision:
         raise CorralError(f"{where}: revision", what, "fix the revision") from error
     except (HTTPError, InvalidURL, OSError) as error:
         what = f"{hub_url} does not answer: {printable_line(error) or type(error).__name__}"
-        step = "see that the hub can be reached, run `corral lock` again"
+        step = "check that the hub can be reached, then run `corral lock` again"
         raise CorralError(where, what, step) from error
     except _SHAPE as error:
-        what = f"{hub_url} answers what no hub does: {printable_line(error)[:200]}"
+        what = f"{hub_url} does not answer like a hub: {printable_line(error)[:200]}"
         raise CorralError(where, what, _TRUSTED) from error
     return _checked(model, hub_url, response, where)
 
@@ -92,36 +92,36 @@ def content(model: Model, hub_url: str, revision: str, path: str, *, where: str)
     try:
         response = _read(model, hub_url, url)
     except (HTTPError, InvalidURL, OSError, *_SHAPE) as error:
-        what = f"{hub_url} does not give {shown}: {printable_line(error) or type(error).__name__}"
-        step = "see that the hub can be reached, run `corral lock` again"
+        what = f"{hub_url} does not serve {shown}: {printable_line(error) or type(error).__name__}"
+        step = "check that the hub can be reached, then run `corral lock` again"
         raise CorralError(where, what, step) from error
     if response.status_code != 200:
         what = f"{hub_url} answers {response.status_code} for {shown}"
-        raise CorralError(where, what, "correct the pattern, or see who may read the repository")
+        raise CorralError(where, what, "fix the pattern, or check who may read the repository")
     if not 0 < len(response.content) <= MOST_BYTES:
         what = f"{shown} is empty, or larger than {MOST_BYTES >> 20} MiB"
-        raise CorralError(where, what, "name it in `files` if it holds weights, else leave it out")
+        raise CorralError(where, what, "name it in `files` if it holds weights, else exclude it")
     return response.content
 
 
-def _ask(model: Model, hub_url: str) -> Response:
+def _fetch_revision(model: Model, hub_url: str) -> Response:
     revision = quote(model.revision, safe="")
     url = f"{hub_url.rstrip('/')}/api/models/{model.repo}/revision/{revision}?blobs=true"
     return _read(model, hub_url, url)
 
 
 def _read(model: Model, hub_url: str, url: str) -> Response:
-    """The answer with as much of its body as is read at most, and a byte more."""
+    """The response with at most MOST_BYTES + 1 bytes of its body."""
     headers: dict[str, str] = build_hf_headers(token=model.needs_token(hub_url))
-    # Compressed, a few kilobytes become gigabytes.
+    # A few compressed kilobytes can expand to gigabytes.
     headers["Accept-Encoding"] = "identity"
     with Client(timeout=_TIMEOUT_SECONDS) as client, answer(client, url, headers) as response:
         body = read_body(response, most_bytes=MOST_BYTES + 1, most_seconds=MOST_SECONDS)
-        # X-HF-Warning is not among them: the client would log it as it came.
+        # Not X-HF-Warning: the client would log its text unescaped.
         kept = ("Content-Type", "X-Error-Code", "X-Error-Message")
         shown = {key: response.headers[key] for key in kept if key in response.headers}
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise ValueError("a compressed answer, where it was asked for a plain one")
+            raise ValueError("a compressed answer to a request for an uncompressed one")
         return Response(response.status_code, headers=shown, content=body, request=response.request)
 
 
@@ -131,12 +131,12 @@ def _checked(model: Model, hub_url: str, response: Response, where: str) -> HubR
         what = f"{hub_url} describes {model.repo} in more than {MOST_BYTES >> 20} MiB"
         raise CorralError(where, what, _TRUSTED)
     if response.status_code != 200 or body.lstrip()[:1] == b"<":
-        page = " with a page for people, as the login page of a network does"
+        page = " with a web page, as the login page of a network does"
         what = f"{hub_url} answers {response.status_code}{page if body else ''}"
-        step = "see that the hub can be reached from here, run `corral lock` again"
+        step = "check that the hub can be reached from here, then run `corral lock` again"
         raise CorralError(where, what, step)
     revision = parse_json(HubRevision, body, where=f"{where}: the hub's answer", next_step=_TRUSTED)
     if is_commit(model.revision) and revision.sha != model.revision:
-        what = f"{hub_url} answers {revision.sha} where it was asked for {model.revision}"
+        what = f"{hub_url} answers with commit {revision.sha} instead of {model.revision}"
         raise CorralError(f"{where}: revision", what, _TRUSTED)
     return revision

@@ -1,4 +1,4 @@
-"""Questions to a hub whose answer may have no end: limits in size and time."""
+"""Requests to a hub with limits in size and time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_REDIRECTS = 10
 
 @contextmanager
 def answer(client: Client, url: str, headers: Mapping[str, str]) -> Iterator[Response]:
-    """The answer that redirects lead to, none of its body read; ``client`` follows none itself.
+    """The response after redirects, its body not read yet.
 
-    A client that follows redirects reads the whole body of each.
-    The client leaves a token out where a redirect leads to another origin.
+    Redirects are followed here, since a client that follows them reads the whole body of each.
+    The client drops the token where a redirect leads to another origin.
     Raises httpx2.HTTPError, httpx2.InvalidURL, ValueError.
     """
     # httpx2 takes longer to import than most commands to run.
@@ -38,9 +38,9 @@ def answer(client: Client, url: str, headers: Mapping[str, str]) -> Iterator[Res
 
 
 def read_body(response: Response, *, most_bytes: int, most_seconds: float) -> bytes:
-    """The body as it was sent, cut after ``most_bytes``. Raises httpx2.HTTPError.
+    """The undecoded body, cut after ``most_bytes``. Raises httpx2.HTTPError.
 
-    The client's own timeout begins again with each byte.
+    The client's own timeout restarts with each byte, so it does not limit the whole body.
     """
     from httpx2 import ReadTimeout
 

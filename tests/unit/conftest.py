@@ -59,7 +59,7 @@ def engine() -> Iterator[Engine]:
 def every_commit_is_there() -> Iterator[None]:
     """The git server of these tests is asked nothing (tests/unit/sources/test_git.py asks one)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("corral.sources.git._prove", lambda *_: None)
+        patch.setattr("corral.sources.git._require_commit", lambda *_: None)
         yield
 
 

@@ -32,7 +32,7 @@ def refusal(running: RunningHub, *rules: Rule, **changes: Any) -> CorralError:
 
 def test_a_network_that_wants_a_login_first_is_told_as_one(running: RunningHub) -> None:
     error = refusal(running, Rule(match=API, kind="html"))
-    assert "page for people" in error.what
+    assert "with a web page" in error.what
 
 
 @pytest.mark.parametrize(
