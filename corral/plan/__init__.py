@@ -1,1 +1,1 @@
-"""Plans as data: what hosts, instances and gateways will be. No decisions are made here."""
+"""Plans of hosts, instances and gateways as data; corral/planning makes the decisions."""

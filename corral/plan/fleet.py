@@ -1,4 +1,4 @@
-"""What the hosts of a fleet share: who builds which release, and how they change."""
+"""Data that the hosts of a fleet share: rollout policy, and which host builds which release."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from corral.schema import Frozen
 
 
 class FleetPolicy(Frozen):
-    """How the hosts of a fleet change.
+    """Rollout policy of a fleet.
 
-    + waves: hosts changed after each wave, counted or as a share; + canaries: hosts that are first
-    + min_serving: members that each alias keeps; + soak_seconds: between the waves of a rollout
+    + waves: number or share of hosts changed after each wave; + canaries: hosts that change first
+    + min_serving: members of each alias that serve at any time
+    + soak_seconds: between the waves of a rollout
     """
 
     waves: tuple[int | str, ...] = (1, "20%", "100%")
@@ -20,10 +21,10 @@ class FleetPolicy(Frozen):
 
 
 class Build(Frozen):
-    """One release, built once for all who run it.
+    """One release, built once for all hosts that run it.
 
-    + candidates: hosts that may build it, the best first; + users: hosts that run it
-    + because: why the first candidate is the first
+    + candidates: hosts that may build it, best first; + users: hosts that run it
+    + because: why the first candidate is the best
     """
 
     release: ReleasePlan
@@ -33,7 +34,7 @@ class Build(Frozen):
 
     @property
     def builder(self) -> str:
-        """Who builds it, unless that host fails."""
+        """The host that builds it, unless it fails."""
         return self.candidates[0]
 
     @property

@@ -1,4 +1,4 @@
-"""What a server must prove beyond answering, before its generation is kept."""
+"""The gate of an instance as planned: what a server must prove beyond answering."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from corral.schema import Frozen
 
 
 class SpeedGate(Frozen):
-    """Tokens per second, compared with the baseline that the host keeps for the profile.
+    """Tokens per second, compared with the host's baseline for the profile.
 
-    + prompt_tokens: lengths that are measured; + epsilon: the share that may be lost
-    + runs: at each length; up to ``max_runs`` while the spread leaves the answer open
+    + prompt_tokens: prompt lengths to measure; + epsilon: allowed loss, as a fraction
+    + runs: at each length, up to ``max_runs`` while the spread allows no verdict
     """
 
     prompt_tokens: tuple[int, ...]
@@ -21,9 +21,9 @@ class SpeedGate(Frozen):
 
 
 class PerplexityGate(Frozen):
-    """Perplexity of the weights on a text, by a program of the engine.
+    """Perplexity of the weights on a text, measured by a program of the engine.
 
-    + text: the file's name; + text_path: on the host; + limit: the most that is kept
+    + text: file name; + text_path: on the host; + limit: highest perplexity that passes
     """
 
     text: str
@@ -33,7 +33,7 @@ class PerplexityGate(Frozen):
 
 
 class GatePlan(Frozen):
-    """What a server must prove beyond answering, before its generation is kept."""
+    """What a server must prove, beyond answering, before its generation is kept."""
 
     golden: tuple[GoldenPrompt, ...] = ()
     speed: SpeedGate | None = None

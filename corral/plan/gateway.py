@@ -35,8 +35,8 @@ class HealthCheck(Frozen):
 class Member(Frozen):
     """One server behind a gateway.
 
-    + name: ``host/instance``; + server: the same as HAProxy calls it
-    + address: numeric, on a network that the gateway trusts; + weight: 0 to 100
+    + name: ``host/instance``; + server: its name in HAProxy
+    + address: IP address on a network that the gateway trusts; + weight: 0 to 100
     """
 
     name: str
@@ -49,10 +49,10 @@ class Member(Frozen):
 class Pool(Frozen):
     """The servers of one alias, behind one port of the gateway.
 
-    + name: the alias as HAProxy and file names can hold it
-    + open, closed: routes of its servers that clients reach, and those that they do not
-    + health: how the gateway asks its servers
-    + left_out: instances with this alias that the gateway cannot reach, each with the reason
+    + name: the alias in characters that HAProxy and file names allow
+    + open, closed: routes of its servers that clients can and cannot reach
+    + health: health check of the gateway for its servers
+    + left_out: instances with this alias that the gateway cannot reach, with the reason
     """
 
     alias: str
@@ -72,7 +72,7 @@ class Pool(Frozen):
 
 
 class GatewayPlan(Frozen):
-    """All of one gateway but its secrets; ``folder`` holds its generations on the host."""
+    """One gateway without its secrets; ``folder`` holds its generations on the host."""
 
     folder: str
     address: str
@@ -82,18 +82,18 @@ class GatewayPlan(Frozen):
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """Every TCP port that it listens on."""
+        """Every TCP port that the gateway listens on."""
         metrics = [self.metrics_port] if self.metrics_port else []
         return (*(pool.port for pool in self.pools), *metrics)
 
     @property
     def member_hosts(self) -> frozenset[str]:
-        """The hosts of all servers behind it."""
+        """The hosts of all members."""
         members = (member for pool in self.pools for member in pool.members)
         return frozenset(member.name.rpartition("/")[0] for member in members)
 
     def pool_of(self, member: str) -> Pool | None:
-        """The pool that ``host/instance`` is in."""
+        """The pool that contains ``host/instance``."""
         pools = (p for p in self.pools if member in (m.name for m in p.members))
         return next(pools, None)
 

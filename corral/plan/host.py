@@ -1,4 +1,4 @@
-"""What a host will get: the result of planning, and all that later stages may know."""
+"""The plan of a host: the result of planning, and the only input of later stages."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ALL_FILES: dict[str, Any] = {
 class HostPlan(Frozen):
     """Everything decided for one host; nothing downstream decides it again.
 
-    + memory_gib: of the host, as it is described
-    + builds: releases that this host builds for the fleet, its own among them
-    + gateway: what it serves for other hosts; both are decided with the fleet (FleetPlan)
+    + memory_gib: host memory as the inventory describes it
+    + builds: releases that this host builds for the fleet, its own included
+    + gateway: the gateway on this host; like ``builds``, decided with the fleet (FleetPlan)
     """
 
     host: str
@@ -46,5 +46,5 @@ class HostPlan(Frozen):
         return next((i for i in self.instances if i.name == name), None)
 
     def to_helper(self) -> str:
-        """The plan as the host helper takes it: JSON, without the text of files."""
+        """The plan as input of the host helper: JSON, without the text of files."""
         return self.model_dump_json(exclude={"instances": {"__all__": _ALL_FILES}})

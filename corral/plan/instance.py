@@ -1,4 +1,4 @@
-"""One running server as planned: its unit, command line, endpoint, and how it is switched to."""
+"""One server as planned: its unit, command line, endpoint and activation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from corral.plan.gate import GatePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
 from corral.schema import Frozen
 
-# Fields of InstancePlan that hold whole files: only `stage` needs them.
+# Fields of InstancePlan that hold the text of files: only `stage` needs them.
 INSTANCE_FILES = frozenset({"unit_text", "chat_template", "reference_text"})
 
 
 class Endpoint(Frozen):
-    """Where an instance listens: an address and port, or a socket file."""
+    """Where an instance listens: address and port, or a socket file."""
 
     address: str | None = None
     port: int | None = None
@@ -23,7 +23,7 @@ class Endpoint(Frozen):
 
     @property
     def url(self) -> str:
-        """How a person writes it."""
+        """The endpoint for display."""
         if self.socket:
             return f"unix:{self.socket}"
         shown = f"[{self.address}]" if ":" in str(self.address) else self.address
@@ -31,7 +31,7 @@ class Endpoint(Frozen):
 
 
 class SparePlan(Frozen):
-    """The same server on a spare port, for a switch side by side."""
+    """The same server on a spare port, for an activation side by side."""
 
     unit: str
     unit_path: str
@@ -41,12 +41,12 @@ class SparePlan(Frozen):
 
 
 class ActivationPlan(Frozen):
-    """How an instance changes to this generation.
+    """How a generation is activated.
 
-    + how: auto decides on the host, from what fits; + spare: None for a unix socket
-    + confirm_seconds: for the controller to confirm a gated generation, else it is reverted
-    + limit_seconds, side_by_side_limit_seconds: longer than all of it may take, its revert
-      included; then the host settles it. 0 in plans of versions that did not say
+    + how: auto: the host decides by free memory; + spare: None for a unix socket
+    + confirm_seconds: time for the controller to confirm a gated generation, else it is reverted
+    + limit_seconds, side_by_side_limit_seconds: more than a whole activation with its revert can
+      take; after that the host settles it. 0 in plans of versions without these fields
     """
 
     how: Literal["auto", "in-place", "side-by-side"] = "auto"
@@ -58,25 +58,25 @@ class ActivationPlan(Frozen):
 
     @property
     def longest_seconds(self) -> int:
-        """The longest that it may take, whichever way the host decides."""
+        """The limit of the slower way, whichever the host chooses."""
         return max(self.limit_seconds, self.side_by_side_limit_seconds)
 
 
 class InstancePlan(Frozen):
-    """One running server, ready to stage, activate and verify.
+    """One server, with all that stage, activate and verify need.
 
-    + environment: variables that its unit sets, as they stand there (``%C`` is /var/cache)
-    + file_sha256: of each file that Corral writes for its start, by path; not of its keys
-    + credential_path: where the server's process reads its keys, as its arguments say
-    + shards: all files of the model, weights first; + model_path: what the server is given to load
-    + release_folder: of the engine release that it runs; + engine: that engine's name
-    + weights_mapped: weights are mapped from their files, and may leave memory again
-    + locks_memory: the unit may lock them there
-    + drafts_tokens: what drafts tokens has KV cache and compute buffers of its own
-    + settings: what its profile said, so that it can be measured whatever that says by now
-    + stop_seconds: after them a server that is to stop is killed
+    + environment: variables of its unit, as the unit writes them (``%C`` is /var/cache)
+    + file_sha256: path -> digest of each file that Corral writes for its start, keys excepted
+    + credential_path: where the server's process reads its keys, as its arguments state
+    + shards: all files of the model, weights first; + model_path: the path that the server loads
+    + release_folder: folder of its engine release; + engine: name of that engine
+    + weights_mapped: weights are mapped from their files, so the kernel may evict them
+    + locks_memory: the unit may lock memory
+    + drafts_tokens: it drafts tokens, with a KV cache and compute buffers of their own
+    + settings: its profile when it was planned, so that it can be measured later
+    + stop_seconds: time to stop, after which the server is killed
 
-    Of these, plans of versions before they were part of a plan have none: "" or the default.
+    Stored plans of versions before one of these fields have its default.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which tensors live on which device, and the memory that an instance needs on each."""
+"""Placement of tensors on devices, and the memory that an instance needs on each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from corral.schema import Frozen
 
 
 class ResolvedPlacement(Frozen):
-    """Which tensors live on the GPUs, decided; 0 ``gpu_layers`` means nothing does."""
+    """The decided placement of tensors; ``gpu_layers`` 0: none on the GPUs."""
 
     gpu_layers: int | Literal["all"]
     experts_on_cpu: bool = False
@@ -18,7 +18,7 @@ class ResolvedPlacement(Frozen):
 
 
 class DeviceNeed(Frozen):
-    """Memory that an instance needs on one device: weights and KV exactly, the rest bounded."""
+    """Memory that an instance needs on one device: weights and KV exact, the rest upper bounds."""
 
     weights_mib: int
     kv_mib: int
@@ -27,19 +27,19 @@ class DeviceNeed(Frozen):
 
     @property
     def exact_mib(self) -> int:
-        """The part that is no bound."""
+        """The exact part: weights and KV cache."""
         return self.weights_mib + self.kv_mib
 
     @property
     def total_mib(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.weights_mib + self.kv_mib + self.compute_mib + self.runtime_mib
 
 
 class InstanceNeed(Frozen):
-    """What corral.fit says of an instance: each GPU of its set in order, and the host.
+    """Memory need of an instance, from corral.fit: each GPU of its GPU set in order, and the host.
 
-    + unknown: why it is not known, or known only in part; empty when all is known
+    + unknown: why the need is unknown or incomplete; empty when it is complete
     """
 
     gpus: tuple[DeviceNeed, ...] = ()

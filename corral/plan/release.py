@@ -1,4 +1,4 @@
-"""An engine release as planned: where it comes from, how it is built, where it ends up."""
+"""An engine release as planned: its source, build and folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from corral.schema import Frozen
 
 
 class Toolchain(Frozen):
-    """What a release is built with: a distribution's compiler and C library, and nvcc's release."""
+    """The tools that build a release: a distribution's compiler and C library, nvcc's release."""
 
     platform: str
     compiler: str
@@ -18,14 +18,14 @@ class Toolchain(Frozen):
 
 
 class Patch(Frozen):
-    """A change to an engine's sources; the text is that of a patch file."""
+    """A patch of an engine's sources; ``text``: contents of the patch file."""
 
     name: str
     text: str
 
 
 class WheelPlan(Frozen):
-    """A wheel to fetch, and what its bytes must be."""
+    """A wheel to fetch, with its size and digest."""
 
     url: str
     file: str
@@ -34,11 +34,11 @@ class WheelPlan(Frozen):
 
 
 class ReleasePlan(Frozen):
-    """One engine release: where it comes from, how it is built, where it ends up.
+    """One engine release: its source, build and folder.
 
-    + key: covers all that decides the bytes; + native: for the processor of its host alone
-    + wheels: of a Python environment, which is fetched and not built: it has no cmake options, no
-    targets and no patches, and its commit is a digest of the wheels
+    + key: covers everything that decides the bytes; + native: built for its host's processor alone
+    + wheels: of a Python environment, which is fetched, not built: it has no cmake options, targets
+    or patches, and its commit is a digest of the wheels
     """
 
     engine: str

@@ -1,4 +1,4 @@
-"""Files of weights as planned: where they come from, where they go, what their bytes must be."""
+"""Files of a model as planned: source, path on the host, size and digest."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from corral.schema import Frozen
 
 
 class HeaderPlan(Frozen):
-    """The header at the start of a shard, all bytes before its data; sha256 of those bytes."""
+    """The header of a shard, all bytes before its data, and the digest of those bytes."""
 
     size_bytes: int
     sha256: str
 
 
 class ShardPlan(Frozen):
-    """One file of a model: where it comes from, where it goes, what its bytes must be.
+    """One file of a model: source, path on the host, size and digest.
 
-    ``header`` is None when the hub could not be asked for it, and for what has no GGUF header.
-    + kind: weights, or what stands beside them, such as a configuration and a tokenizer
-    + gated: the hub gives it to who has the operator's token; that itself stands in no plan
+    + header: None where the hub did not answer, and for files without a GGUF header
+    + kind: weights, or a small file beside them, such as a configuration or a tokenizer
+    + gated: the hub requires the operator's token, which no plan contains
     """
 
     url: str

@@ -1,8 +1,8 @@
-"""Which routes of llama-servers a gateway opens to its clients: each one is decided here.
+"""The routes of llama-servers that a gateway opens to its clients, each decided here.
 
 The routes are those of the pinned sources (llama.cpp: tools/server/server.cpp; ik_llama.cpp:
-examples/server/server.cpp). What stands in neither list is closed, so that a new route upstream
-stays closed until somebody decides it; tests/lab/test_engine_routes.py says which ones are new.
+examples/server/server.cpp). A route in neither list is closed, so that a new route upstream stays
+closed until it is decided here; tests/lab/test_engine_routes.py reports new routes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from corral.engines.routes import Routes
 from corral.plan.gateway import HealthCheck, Route
 
-# Each of them answers from its own request alone, and costs what a completion costs.
+# Each answers from its own request alone, and costs no more than a completion.
 OPEN: tuple[Route, ...] = (
     ("GET", "/v1/models"),
     ("POST", "/v1/chat/completions"),
@@ -27,18 +27,16 @@ OPEN: tuple[Route, ...] = (
     ("POST", "/v1/responses/input_tokens"),
 )
 
-_STREAMS = (
-    "streams of all clients are found by a name that a client chose: others read and end them"
-)
+_STREAMS = "any client can find a stream by the name that its client chose, and read or end it"
 _CONTROL = "acts on a running request of any client, found by its id"
-_SECOND_NAME = "another name of a route below /v1; one name each is checked"
-_NOT_OPENAI = "no client of these APIs asks for it; whoever needs it reaches the server itself"
-_TELLS = "tells of the server: its settings, its template, its load"
+_SECOND_NAME = "second name of a route below /v1; one name of each is checked"
+_NOT_OPENAI = "no part of these APIs; a client that needs it can ask the server directly"
+_DISCLOSES = "discloses the server's settings, template or load"
 _PROMPTS = "shows or keeps the prompts of all clients"
 _CHANGES = "changes the server for all clients"
-_SOUND = "hands sound files to a decoder, and no profile of Corral's serves a model that hears"
-_REACHES_OUT = "the server would run tools, or fetch addresses, for the client"
-_HEALTH = "the health of one server, whichever was chosen, says nothing about an alias"
+_SOUND = "passes audio files to a decoder, and no profile of Corral serves an audio model"
+_REACHES_OUT = "makes the server run tools or fetch addresses for the client"
+_HEALTH = "shows the health of one member, not of the alias"
 
 CLOSED: Mapping[Route, str] = {
     ("GET", "/v1/stream"): _STREAMS,
@@ -63,13 +61,13 @@ CLOSED: Mapping[Route, str] = {
     ("GET", "/"): _NOT_OPENAI,
     ("GET", "/health"): _HEALTH,
     ("GET", "/v1/health"): _HEALTH,
-    ("GET", "/metrics"): _TELLS,
-    ("GET", "/props"): _TELLS,
-    ("GET", "/v1/props"): _TELLS,
-    ("GET", "/version"): _TELLS,
-    ("GET", "/lora-adapters"): _TELLS,
-    ("GET", "/control-vectors"): _TELLS,
-    ("GET", "/zstd_get_configs"): _TELLS,
+    ("GET", "/metrics"): _DISCLOSES,
+    ("GET", "/props"): _DISCLOSES,
+    ("GET", "/v1/props"): _DISCLOSES,
+    ("GET", "/version"): _DISCLOSES,
+    ("GET", "/lora-adapters"): _DISCLOSES,
+    ("GET", "/control-vectors"): _DISCLOSES,
+    ("GET", "/zstd_get_configs"): _DISCLOSES,
     ("GET", "/slots"): _PROMPTS,
     ("POST", "/slots/:id_slot"): _PROMPTS,
     ("GET", "/slots/list"): _PROMPTS,
@@ -96,7 +94,7 @@ CLOSED: Mapping[Route, str] = {
     ("DELETE", "/models"): _CHANGES,
     ("POST", "/models/load"): _CHANGES,
     ("POST", "/models/unload"): _CHANGES,
-    ("GET", "/models/sse"): _TELLS,
+    ("GET", "/models/sse"): _DISCLOSES,
     ("POST", "/v1/audio/transcriptions"): _SOUND,
     ("POST", "/audio/transcriptions"): _SOUND,
     ("GET", "/cors-proxy"): _REACHES_OUT,
@@ -105,8 +103,8 @@ CLOSED: Mapping[Route, str] = {
     ("POST", "/tools"): _REACHES_OUT,
 }
 
-# llama.cpp answers on this path, ik_llama.cpp has no such route; both say neither while they load,
-# and neither waits for a prompt before it answers.
+# llama.cpp answers on this path, ik_llama.cpp has no such route; neither gives these answers while it
+# loads, and neither waits for a prompt before it answers.
 HEALTH = HealthCheck(path="/v1/health", answer='"status":"ok"|"File Not Found"')
 
 ROUTES = Routes(open=OPEN, closed=CLOSED, health=HEALTH)
