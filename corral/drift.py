@@ -1,4 +1,4 @@
-"""What of a plan is not on a host yet, and what does not serve yet."""
+"""Drift: the parts of a plan that a host does not have, or does not serve yet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from corral.plan.instance import InstancePlan
 
 
 def serves(plan: InstancePlan, state: HostState, key_sha256: str | None) -> bool:
-    """Whether the planned generation runs, proved, with these keys and a whole release."""
+    """Whether the planned generation runs, has passed its gate, and uses these keys.
+
+    Its release must be complete on the host, too.
+    """
     found = state.instances.get(plan.name)
-    # A release that is built again in this run replaces the program under its servers.
+    # A release that this run rebuilds replaces the program under its running servers.
     built = state.releases.get(plan.release, False)
     if key_sha256 is None or found is None:
         return False
@@ -24,20 +27,22 @@ def waiting(
 ) -> tuple[InstancePlan, ...]:
     """Instances that do not serve their planned generation with their current keys.
 
-    + key_sha256: of the key file of each instance, by its name; where it is not known, it waits
+    + key_sha256: instance -> digest of its key file; an instance without one is waiting
     """
     return tuple(i for i in plan.instances if not serves(i, state, key_sha256.get(i.name)))
 
 
 def unstaged(plan: HostPlan, state: HostState, key_sha256: Mapping[str, str]) -> list[str]:
-    """A sentence for each thing of a plan that is not on the host; empty once all is staged."""
-    told = [f"release {r.key} is missing" for r in plan.releases if not state.releases.get(r.key)]
+    """One sentence for each part of a plan that is not on the host; empty once all is staged."""
+    missing = [
+        f"release {r.key} is missing" for r in plan.releases if not state.releases.get(r.key)
+    ]
     proved = {path for path, shard in state.shards.items() if shard.proved}
-    told += [f"{s.path} is not proved" for s in plan.shards if s.path not in proved]
+    missing += [f"{s.path} is not verified" for s in plan.shards if s.path not in proved]
     for instance in plan.instances:
         found = state.instances.get(instance.name)
         if found is None or not found.staged:
-            told.append(f"{instance.name}: generation {instance.generation} is not staged")
+            missing.append(f"{instance.name}: generation {instance.generation} is not staged")
         elif found.key_sha256 != key_sha256[instance.name]:
-            told.append(f"{instance.name}: its key file is not current")
-    return told
+            missing.append(f"{instance.name}: its key file is not current")
+    return missing

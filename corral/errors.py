@@ -1,4 +1,4 @@
-"""Errors that a user reads: where, what, and what to type next."""
+"""Errors for the operator: where, what, and the next step."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from corral_shared.text import printable
 
 
 class CorralError(Exception):
-    """A mistake or a fault that a person can act on; never shown as a traceback.
+    """A mistake or fault that the operator can act on; never shown as a traceback.
 
     + where: file and key, or host and instance, such as ``catalog/models/x.toml: quants.Q8_0``
-    + what: one sentence about what is wrong there
+    + what: what is wrong there, in one sentence
     + next_step: what to type or change next
 
-    Each may hold text from outside, so each is made fit for a terminal here.
+    Each may hold untrusted text, so each is made safe for a terminal here.
     """
 
     def __init__(self, where: str, what: str, next_step: str) -> None:

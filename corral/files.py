@@ -1,4 +1,4 @@
-"""Files that Corral writes on the controller: whole or not at all, on disk before they count."""
+"""Atomic, durable writes of files on the controller."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import BinaryIO
 
 from corral.errors import CorralError
 
-# What shared folders say that know one name a file: some of machines, of buckets, of sshfs.
+# Errors of file systems without hard links: some shares of virtual machines, buckets, sshfs.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
 def write_atomic(path: Path, content: str | bytes, *, next_step: str, mode: int = 0o644) -> None:
-    """Write a file, or leave the one that is there as it is. Raises CorralError.
+    """Write a file atomically: on a failure the existing file stays. Raises CorralError.
 
-    + next_step: for a person whose disk is full, or who may not write there
+    + next_step: what to do where the disk is full or the folder is not writable
     """
     with new_file(path, next_step=next_step, mode=mode) as file:
         file.write(_bytes(content))
 
 
 def create_atomic(path: Path, content: str | bytes, *, next_step: str, mode: int = 0o644) -> bool:
-    """Write a file that is not there yet; False, and nothing is changed, when it is.
+    """Write a file unless it exists; False, with nothing changed, where it does.
 
     Raises CorralError.
     """
@@ -47,9 +47,9 @@ def create_atomic(path: Path, content: str | bytes, *, next_step: str, mode: int
 
 @contextmanager
 def new_file(path: Path, *, next_step: str, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file to be written in the block; it has its name, and its bytes, once the block ended well.
+    """Open a temporary file; it gets its name when the block ends without an exception.
 
-    Raises CorralError for what the file system refuses; whatever is raised, nothing is left.
+    Raises CorralError for errors of the file system. Any exception removes the temporary file.
     """
     with writing(path, next_step=next_step), _temporary(path, mode) as (temporary, file):
         yield file
@@ -58,22 +58,22 @@ def new_file(path: Path, *, next_step: str, mode: int = 0o644) -> Iterator[Binar
 
 
 def put_in_place(whole: Path, path: Path, *, next_step: str) -> None:
-    """Give a file that is whole its name, as `new_file` does. Raises CorralError."""
+    """Sync a complete file and rename it to ``path``, as `new_file` does. Raises CorralError."""
     with writing(path, next_step=next_step):
         sync(whole)
         _rename(whole, path)
 
 
 def make_folder(path: Path, *, next_step: str, mode: int = 0o755) -> None:
-    """Make a folder, and those above it, unless it is there. Raises CorralError."""
+    """Make a folder and its parents unless it exists. Raises CorralError."""
     with writing(path, next_step=next_step):
         path.mkdir(mode=mode, parents=True, exist_ok=True)
 
 
 def read_small(path: Path, *, most_bytes: int, next_step: str) -> bytes:
-    """The bytes of a plain file that cannot be large. Raises CorralError."""
+    """The bytes of a regular file of at most ``most_bytes``. Raises CorralError."""
     with reading(path, next_step=next_step):
-        # A pipe would be waited for, a device has no end.
+        # Reading a pipe would block, and a device has no end.
         if path.exists() and not path.is_file():
             raise CorralError(str(path), "cannot be read: not a file", next_step)
         with path.open("rb") as file:
@@ -85,25 +85,25 @@ def read_small(path: Path, *, most_bytes: int, next_step: str) -> bytes:
 
 @contextmanager
 def writing(path: Path, *, next_step: str) -> Iterator[None]:
-    """What the file system refuses in the block is a CorralError about ``path``."""
-    with _told(path, "written", next_step):
+    """Turn an OSError in the block into a CorralError about writing ``path``."""
+    with _os_errors(path, "written", next_step):
         yield
 
 
 @contextmanager
 def reading(path: Path, *, next_step: str) -> Iterator[None]:
-    """What the file system refuses in the block is a CorralError about ``path``."""
-    with _told(path, "read", next_step):
+    """Turn an OSError in the block into a CorralError about reading ``path``."""
+    with _os_errors(path, "read", next_step):
         yield
 
 
 def sync(path: Path) -> None:
-    """A file, or the names in a folder, to the disk. Raises OSError."""
+    """Sync a file, or the names in a folder, to disk. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some network file systems have no such thing for folders.
+        # Some network file systems cannot sync folders.
         if error.errno != errno.EINVAL:
             raise
     finally:
@@ -111,7 +111,7 @@ def sync(path: Path) -> None:
 
 
 def _create_plain(path: Path, content: str | bytes, mode: int) -> bool:
-    """The same by its own name from the start; gone again unless it is whole."""
+    """Like create_atomic() without a hard link; removes the file where it cannot be completed."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -130,13 +130,13 @@ def _create_plain(path: Path, content: str | bytes, mode: int) -> bool:
 
 @contextmanager
 def _temporary(path: Path, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
-    """A private file beside ``path``, gone after the block unless it was renamed."""
+    """A private file beside ``path``, removed after the block unless it was renamed."""
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    # O_EXCL: never through a link that somebody put there.
+    # O_EXCL: never follow a link that another user put there.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
-            # Set, not inherited: a umask decides over no file of ours.
+            # Set explicitly, so that the umask has no effect.
             os.fchmod(handle, mode)
             yield temporary, file
     finally:
@@ -159,7 +159,7 @@ def _bytes(content: str | bytes) -> bytes:
 
 
 @contextmanager
-def _told(path: Path, what: str, next_step: str) -> Iterator[None]:
+def _os_errors(path: Path, what: str, next_step: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A reason not to start, or a word of advice, for the operator."""
+"""Findings of a check before a change: a blocker, or advice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from corral.schema import Frozen
 
 
 class Finding(Frozen):
-    """One reason not to start, and what to do about it; advice when it does not ``stop``."""
+    """One finding and what to do about it; ``stops``: it blocks, otherwise it is advice."""
 
     what: str
     next_step: str

@@ -1,4 +1,4 @@
-"""Types of names that come from outside and become paths."""
+"""Types of names from users and servers that become paths or arguments."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import AfterValidator
 
 from corral.errors import CorralError
 
-# What git may reach a repository by, on the controller and on hosts.
+# Protocols that git may use, on the controller and on hosts.
 GIT_PROTOCOLS = ("file", "git", "http", "https", "ssh")
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SCHEME = re.compile(r"([A-Za-z0-9+.-]+):(?://|:)")
-# Of git-check-ref-format(1); a pattern would match what was not meant.
+# From git-check-ref-format(1); a pattern would match other references, too.
 _NOT_IN_REFERENCES = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{|//")
 _HUB_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
@@ -75,12 +75,12 @@ def _hub_url(url: str) -> str:
 
 
 def is_commit(reference: str) -> bool:
-    """Whether it names a commit by its full digest."""
+    """Whether ``reference`` is a full commit digest."""
     return _COMMIT.fullmatch(reference) is not None
 
 
 MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
-"""A moment as the host helper writes it, UTC. Digits are those of ASCII: \\d has more."""
+"""A timestamp as the host helper writes it, in UTC. ASCII digits only: \\d matches more."""
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]
@@ -90,28 +90,28 @@ HubPath = Annotated[str, AfterValidator(_hub_path)]
 """The path of a file in a repository, relative, each part a ``FileName``."""
 
 WeightsPath = Annotated[str, AfterValidator(_weights_path)]
-"""The same for a file that is put on hosts: none of Corral's own names beside weights."""
+"""A HubPath of a file on hosts: none of the names that Corral uses beside weights."""
 
 
 Repository = Annotated[str, AfterValidator(_repository)]
 """A repository of a hub, as ``organisation/name``."""
 
 GitUrl = Annotated[str, AfterValidator(_git_url)]
-"""Where git fetches from: no option, no helper that runs a command."""
+"""A URL that git fetches from: no option, no remote helper that runs a command."""
 
 GitReference = Annotated[str, AfterValidator(_git_reference)]
-"""A commit, tag or branch: no option, no pattern. Those of a hub are the same."""
+"""A commit, tag or branch of git or of a hub: no option, no pattern."""
 
 HubUrl = Annotated[str, AfterValidator(_hub_url)]
 """The address of a hub, by http or https."""
 
 
 HostName = HubPath
-"""pyinfra's name of a host; that of a connector has parts, as in ``@docker/debian``."""
+"""pyinfra's name of a host; a connector's name has parts, as in ``@docker/debian``."""
 
 
 def safe_host_name(name: str, *, where: str, next_step: str) -> str:
-    """``name``, if it can be a folder of a store, or a path of them. Raises CorralError."""
+    """``name``, if it can be a folder of a store or a path of folders. Raises CorralError."""
     if problem := hub_path_problem(name):
         raise CorralError(where, f"the name {name!r} {problem}", next_step)
     return name

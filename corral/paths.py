@@ -1,4 +1,4 @@
-"""Where things live: on the controller, and on a host."""
+"""Folders and files of Corral, on a host and on the controller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from corral.schema import Frozen
 
 
 class HostPaths(Frozen):
-    """Folders on a host. Another root is one change, here."""
+    """Folders on a host; each is named here alone."""
 
     engines: str = "/opt/corral/engines"
     state: str = "/var/lib/corral"
@@ -28,7 +28,7 @@ class HostPaths(Frozen):
 
     @property
     def archives(self) -> str:
-        """Archives of releases on their way to or from the host, and the model that tries them."""
+        """Archives of releases in transfer, and the model of the smoke test."""
         return f"{self.state}/archives"
 
     @property
@@ -37,11 +37,11 @@ class HostPaths(Frozen):
         return f"{self.state}/instances"
 
     def key_file(self, instance: str) -> str:
-        """The api keys of an instance, root's alone."""
+        """The API keys of an instance, readable by root alone."""
         return f"{self.keys}/{instance}"
 
     def unit_file(self, instance: str) -> str:
-        """The unit that runs it."""
+        """The systemd unit file of an instance."""
         return f"{self.units}/{unit_name(instance)}"
 
 
@@ -51,25 +51,25 @@ def unit_name(instance: str) -> str:
 
 
 def credential_path(unit: str) -> str:
-    """Where the process of a unit reads its api keys, which LoadCredential= puts there."""
+    """Where the process of a unit reads its API keys: LoadCredential= puts them there."""
     # The specifier %d, written out.
     return f"/run/credentials/{unit}/api-keys"
 
 
 HOST_PATHS = HostPaths()
 
-# The XDG Base Directory Specification 0.8 on every system: folders are where they always were.
+# The XDG Base Directory Specification 0.8 on every system, so that folders stay where they were.
 _USER = Unix("corral")
 
 
 def default_keys_folder() -> Path:
-    """The api-key store on the controller; outside the repository."""
-    return _where_it_was(_USER.user_config_path / "keys", ".config/corral/keys")
+    """The API-key store on the controller; outside the repository."""
+    return _existing(_USER.user_config_path / "keys", ".config/corral/keys")
 
 
 def default_archives_folder() -> Path:
     """Archives of engine releases on the controller; outside the repository."""
-    return _where_it_was(_USER.user_data_path / "engines", ".local/share/corral/engines")
+    return _existing(_USER.user_data_path / "engines", ".local/share/corral/engines")
 
 
 def default_results_folder() -> Path:
@@ -83,13 +83,13 @@ def default_rollouts_folder() -> Path:
 
 
 def default_headers_folder() -> Path:
-    """Headers of weights that were fetched."""
+    """Cache of fetched headers of weights."""
     return _USER.user_cache_path / "headers"
 
 
-def _where_it_was(folder: Path, before: str) -> Path:
-    """A folder, unless it is not there and the one of versions that ignored XDG variables is."""
-    known = Path.home() / before
-    if known == folder or folder.exists():
+def _existing(folder: Path, earlier: str) -> Path:
+    """``folder``, or the folder of versions that ignored XDG variables where only that exists."""
+    old = Path.home() / earlier
+    if old == folder or folder.exists():
         return folder
-    return known if known.exists() else folder
+    return old if old.exists() else folder

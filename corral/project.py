@@ -1,4 +1,4 @@
-"""A checkout of Corral as a whole: its catalog, lock file, inventories and templates."""
+"""A Corral checkout: its catalog, lock file, inventories and templates."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def helper_package(root: Path) -> Path:
-    """Sources of the host helper."""
+    """The folder with the sources of the host helper."""
     return root / "files" / "corral_host"
 
 
 def read_catalog(root: Path, *, tolerant: bool = False) -> Catalog:
-    """The catalog, whose engines are all of a known kind. Raises CorralError.
+    """Read the catalog and check that every engine is of a known kind. Raises CorralError.
 
     + tolerant: see ``load_catalog``
     """
@@ -54,7 +54,7 @@ def read_catalog(root: Path, *, tolerant: bool = False) -> Catalog:
 
 
 def _unknown_kinds(catalog: Catalog) -> Iterator[tuple[str, CorralError]]:
-    """``engine NAME`` or ``model NAME``, and the mistake in its file."""
+    """Pairs of ``engine NAME`` or ``model NAME`` and the mistake in its file."""
     for name, engine in catalog.engines.items():
         if engine.kind not in kinds():
             where = f"catalog/engines/{name}.toml"

@@ -1,4 +1,4 @@
-"""The base of every data type, and pydantic's complaints turned into Corral's."""
+"""The base class of all data, and validation errors of pydantic as CorralError."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from corral.errors import CorralError
 
-# A list from outside may have a million entries of a wrong type.
+# An untrusted list may have a million entries of a wrong type.
 _MOST_PROBLEMS = 20
 
 
 class Frozen(BaseModel):
-    """Immutable data; a key that the schema does not know is an error."""
+    """Immutable data; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ def parse(schema: type[T], data: Any, *, where: str, next_step: str) -> T:
 
 
 def parse_json(schema: type[T], text: bytes, *, where: str, next_step: str) -> T:
-    """The same for JSON from outside, in whatever depth and encoding. Raises CorralError."""
+    """Like parse() for untrusted JSON of any depth and encoding. Raises CorralError."""
     try:
         return schema.model_validate_json(text)
     except ValidationError as error:
@@ -75,18 +75,18 @@ def _sentence(schema: type[Frozen], detail: Any) -> str:
 
 
 def _known(schema: type[Frozen], loc: tuple[Any, ...]) -> list[str]:
-    """Keys allowed where ``loc`` points: follow the path through nested schemas."""
-    found: type[BaseModel] = schema
+    """Keys that are allowed at ``loc``: follow the path through nested schemas."""
+    model: type[BaseModel] = schema
     for part in loc[:-1]:
-        field = found.model_fields.get(str(part))
+        field = model.model_fields.get(str(part))
         nested = _nested(field.annotation) if field else None
         if nested:
-            found = nested
-    return list(found.model_fields)
+            model = nested
+    return list(model.model_fields)
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    """The schema inside an annotation such as ``dict[str, Quant]``, if there is one."""
+    """The schema inside an annotation such as ``dict[str, Quant]``, if any."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):

@@ -1,4 +1,4 @@
-"""The text files of templates/: templates place values, and decide nothing."""
+"""Rendering of the text files of templates/, which only place values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jinja2
 
 
 def text_environment(templates: Path) -> jinja2.Environment:
-    """Templates of files that are not HTML; a value that is not given is an error."""
+    """An environment for text templates; an undefined value is an error."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,

@@ -1,7 +1,7 @@
-"""All that `corral` prints goes through here: what others wrote cannot command the terminal.
+"""All output of `corral`, made safe for a terminal.
 
-Hosts, servers, their clients and hubs say things that end in tables, errors and logs. Text becomes
-printable, once, and is never markup.
+Text from hosts, servers, their clients and hubs ends in tables, errors and logs. It becomes
+printable here, once, and is never read as markup.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# A line without an end is passed on in pieces.
+# A line without an end is copied in pieces.
 _LINE_BYTES = 64 * 1024
 
 
@@ -26,54 +26,54 @@ def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
 
 
 def say_error(error: Exception) -> None:
-    """Print an error, red where somebody looks."""
+    """Print an error to stderr, red on a terminal."""
     say(error, err=True, colour="red" if sys.stderr.isatty() else None)
 
 
 def say_json(document: Any) -> None:
-    """Print a document for programs; it is ASCII."""
+    """Print a document as JSON, in ASCII."""
     click.echo(json.dumps(document, indent=2))
 
 
 def say_file(text: str) -> None:
-    """Print a file as it is; where a person looks, as text."""
+    """Print a file unchanged; on a terminal, as printable text."""
     click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 
-class Held:
-    """What a pipe says before a line, which is not printed until that line has come.
+class HeldOutput:
+    """Output of a pipe, held back until a marker line.
 
-    + waits: whether it is still to come; + text: what came before it, and was not printed
+    + waits: whether the marker is still to come; + text: the output that is held back
     """
 
     def __init__(self, until: str) -> None:
         self._until = until
-        self._said = ""
+        self._held = ""
         self.waits = True
 
     @property
     def text(self) -> str:
-        """Without blank ends."""
-        return self._said.strip()
+        """The held output without surrounding whitespace."""
+        return self._held.strip()
 
     def release(self, line: str) -> str:
-        """What of the text and a line more is to be printed now."""
+        """Take the next line; return the text that may be printed now."""
         if not self.waits:
             return line
         if line.strip() == self._until:
             self.waits = False
-            said, self._said = self._said, ""
-            return said
-        self._said += line
-        if len(self._said) > _LINE_BYTES:
-            # No reason is as long; a login that says so much is listened to.
-            said, self._said = self._said, ""
-            return said
+            held, self._held = self._held, ""
+            return held
+        self._held += line
+        if len(self._held) > _LINE_BYTES:
+            # No error message is this long: show the output of a login that prints so much.
+            held, self._held = self._held, ""
+            return held
         return ""
 
 
-def pass_on(pipe: IO[bytes], *, err: bool, held: Held | None = None) -> None:
-    """Print what comes through a pipe, line by line, to its end; ``held``: after a line alone."""
+def copy_output(pipe: IO[bytes], *, err: bool, held: HeldOutput | None = None) -> None:
+    """Print the lines of a pipe until its end; ``held``: hold output back until its marker."""
     while line := pipe.readline(_LINE_BYTES):
         text = line.decode(errors="replace")
         if shown := held.release(text) if held else text:
@@ -86,15 +86,15 @@ def coloured(text: object, colour: str) -> Text:
 
 
 def plain(text: object, colour: str = "") -> Text:
-    """Text for rich, whatever is in it."""
+    """Text for rich, never read as markup."""
     return Text(printable(text), style=colour)
 
 
 class Rows(Table):
-    """A table without lines; its cells are text, coloured where it was made so."""
+    """A table without rules; its cells are text, coloured or not."""
 
-    def __init__(self, *heads: str) -> None:
-        super().__init__(*heads, box=None)
+    def __init__(self, *headings: str) -> None:
+        super().__init__(*headings, box=None)
 
     def add(self, *cells: str | Text) -> None:
         """Add a row."""
@@ -102,11 +102,11 @@ class Rows(Table):
 
 
 def console(**options: Any) -> Console:
-    """A terminal for rich, without markup, emoji codes and guessed colours."""
+    """A rich console without markup, emoji codes and guessed colours."""
     return Console(markup=False, emoji=False, highlight=False, **options)
 
 
 def show(table: Table) -> None:
-    """Print a table; as wide as it needs where there is no terminal."""
+    """Print a table, 200 columns wide where stdout is no terminal."""
     width = None if Console().is_terminal else 200
     console(width=width).print(table)

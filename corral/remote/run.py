@@ -13,7 +13,7 @@ from corral.remote.root import refused
 from corral.remote.ssh import ssh_command
 from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
-from corral.terminal import Held, pass_on, say
+from corral.terminal import HeldOutput, copy_output, say
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +35,7 @@ def run_on(host: Host, words: list[str]) -> int:
     Gives its exit code. Raises CorralError when it was not even begun.
     """
     command = ssh_command(host, [*_BEGIN, *words])
-    held = Held(_BEGUN)
+    held = HeldOutput(_BEGUN)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         printers = [
             threading.Thread(target=_print, args=(process, pipe, before), daemon=True)
@@ -61,9 +61,9 @@ def _refuse(host: Host, said: str, code: int) -> None:
         raise error
 
 
-def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], before: Held | None) -> None:
+def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], before: HeldOutput | None) -> None:
     try:
-        pass_on(pipe, err=before is not None, held=before)
+        copy_output(pipe, err=before is not None, held=before)
     except BrokenPipeError:
         process.terminate()  # as `corral logs | head` has what it wants
 

@@ -251,17 +251,17 @@ def test_no_link_leads_out_of_the_catalog(folder: Path, file: str) -> None:
     (folder / "secret").write_text("secret")
     for target in ("../secret", str(folder / "secret"), "/dev/zero", "gone"):
         (folder / file).symlink_to(target)
-        with pytest.raises(CorralError, match="is no file of this folder"):
+        with pytest.raises(CorralError, match="is not a file of this folder"):
             load_catalog(folder)
         (folder / file).unlink()
     (folder / file).mkdir()
-    with pytest.raises(CorralError, match="is no file of this folder"):
+    with pytest.raises(CorralError, match="is not a file of this folder"):
         load_catalog(folder)
 
 
 def test_an_entry_that_is_no_file_is_told(folder: Path) -> None:
     (folder / "engines" / "x.toml").symlink_to("/dev/zero")
-    with pytest.raises(CorralError, match="is no file of this folder"):
+    with pytest.raises(CorralError, match="is not a file of this folder"):
         load_catalog(folder)
 
 

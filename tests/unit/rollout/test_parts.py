@@ -183,7 +183,7 @@ def test_what_is_not_there_is_told_and_what_is_there_waits_for_its_switch() -> N
     assert unstaged(plan, good, {"chat": "other"}) == ["chat: its key file is not current"]
     assert waiting(plan, good, {"chat": "other"}) == plan.instances
     told = unstaged(plan, bare(plan), keys)
-    assert [word for word in ("release", "proved", "staged") if word not in str(told)] == []
+    assert [word for word in ("release", "verified", "staged") if word not in str(told)] == []
     rebuilt = good.model_copy(update={"releases": {}})
     assert waiting(plan, rebuilt, keys) == plan.instances
 
