@@ -111,7 +111,7 @@ def test_the_script_of_a_socket_server_starts_again_and_leaves_the_units_alone(
     fleet.on("lab-3", f"echo {encoded} | base64 --decode > /root/start")
     refused = fleet.try_on("lab-3", "bash /root/start")
     assert refused.returncode == 1
-    assert "in use, says curl (0)" in refused.stderr
+    assert "in use (curl exited 0)" in refused.stderr
     fleet.on("lab-3", "systemctl stop corral-tiny-socket")
     for _ in range(2):
         fleet.on("lab-3", f"systemd-run --quiet --collect --unit={UNIT} bash /root/start")

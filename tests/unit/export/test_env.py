@@ -86,7 +86,7 @@ def test_iks_switches_are_ones_and_its_flash_attention_is_a_word() -> None:
 
 
 def test_an_environment_file_of_ik_warns_that_it_wins() -> None:
-    warning = "# A variable wins over the same flag on the command line."
+    warning = "# A variable overrides the same flag on the command line."
     assert warning in exported("env", subject(CHAT, "ik_llama.cpp")).splitlines()
     assert warning not in exported("env", subject(CHAT)).splitlines()
 
