@@ -12,7 +12,7 @@ RELEASE = "bookworm"
 
 _APT = Path("/etc/apt")
 _SUITES = frozenset({RELEASE, f"{RELEASE}-updates", f"{RELEASE}-security"})
-# The controller's own index choices are no part of reaching a mirror.
+# Settings of the controller that say which indexes to fetch, not how to reach a mirror.
 _NOT_ACCESS = ("Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::CompressionTypes")
 
 
@@ -25,14 +25,14 @@ class Sources:
 
     def mirror(self) -> str:
         """The first address in the sources."""
-        words = f"{self.stanzas}\n{self.lines}".split()
-        return next(word for word in words if "://" in word)
+        fields = f"{self.stanzas}\n{self.lines}".split()
+        return next(field for field in fields if "://" in field)
 
 
 def debian_sources(apt: Path = _APT) -> Sources:
     """The Debian entries for `RELEASE` among the machine's sources.
 
-    Raises CorralError when there are none: which mirror to use is the machine's owner's choice.
+    Raises CorralError if there are none: only the machine's owner can choose a mirror.
     """
     parts = apt / "sources.list.d"
     lines = [
@@ -70,9 +70,9 @@ def access_settings() -> str:
 
 
 def _line_wanted(line: str) -> bool:
-    words = line.partition("#")[0].partition("]")
+    options, _, after = line.partition("#")[0].partition("]")
     kind = line.split()[:1] == ["deb"]
-    rest = (words[2] or words[0].removeprefix("deb")).split()
+    rest = (after or options.removeprefix("deb")).split()
     return kind and len(rest) > 2 and rest[1] in _SUITES and "main" in rest[2:]
 
 

@@ -1,4 +1,4 @@
-"""The file system every host starts from: bare Debian with systemd and sshd, kept in the cache."""
+"""The base image: the file system that every host starts from, Debian with systemd and sshd."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PACKAGES = (
     "ca-certificates",
     "python3",
 )
-# With what a deploy installs on every host, for who deploys many labs: half a minute a host.
+# With the packages that a deploy installs on every host: saves half a minute a host.
 PROVISIONED = (*PACKAGES, *sorted({*DEPLOYED_PACKAGES} - {*PACKAGES}))
-# Timers that would work on their own in a host that lives for minutes.
+# Timers that would start work in a host that lives for minutes.
 _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
 # A third fewer files to unpack, and to copy for each host.
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 _BUILD_TIMEOUT_SECONDS = 900
-# A build that loses its caller ends, with all it started and mounted.
+# If its caller dies, the build ends with all that it started and mounted.
 _TIED_TO_CALLER = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -38,7 +38,7 @@ _TIED_TO_CALLER = (
 
 
 def ensure(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
-    """The complete base image's folder, built when it is not in the cache."""
+    """The folder of the base image; built if it is not in the cache."""
     sources = apt.debian_sources()
     image = cache / _digest(sources, packages)
     with locks.wait_for_others(cache / "lock", "building a base image"):

@@ -1,6 +1,6 @@
 """`make bench`: times of deploys over lab hosts, remote commands per host, costs of builds.
 
-Prints two tables. A lab that is up is put away first, and the measured one afterwards.
+Prints two tables. A lab that is up is removed first, and the measured one afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lab.layout import Layout, this_lab
 _REPEATS = 3
 _MEMORY_BYTES_A_HOST = 1024**3
 
-# Everything of a deploy but packages, helper and engine.
+# Removes all that a deploy made, except for packages, helper and engine.
 _FORGET = (
     "systemctl stop 'corral-tiny*.service'; rm -f /etc/systemd/system/corral-tiny*.service;"
     " systemctl daemon-reload; rm -rf /etc/corral/keys /var/lib/corral/models"
@@ -32,7 +32,7 @@ _FORGET = (
 
 
 def main() -> None:
-    """Measure 1, 3 and 10 hosts, or as many as this machine's memory fits; then builds."""
+    """Measure 1, 3 and 10 hosts, or as many as fit into this machine's memory; then builds."""
     fit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MEMORY_BYTES_A_HOST
     table = Table("hosts", "first deploy, engine ready (s)", "no change (s)", "commands a host")
     layout = this_lab()

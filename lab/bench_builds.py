@@ -1,6 +1,6 @@
-"""What engine builds cost: cold, after a change of one file, and shipped instead of built.
+"""Cost of engine builds: cold, after a change of one file, and shipped instead of built.
 
-In a copy of the checkout with a lab of its own, by the commands that an operator types.
+Measured in a copy of the checkout with a lab of its own, with the commands that an operator types.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SHARED = {{
 _numbers = [int(name.removeprefix("lab-")) for name in hosts_up(_lab)]
 servers = [(_lab.host_name(n), {{**connection_data(_lab, n), **_SHARED}}) for n in _numbers]
 '''
-# Below what the lab's hosts share is the host's own folder; only an empty one can be removed.
+# Unmounts the cache that the lab's hosts share; below it is the host's own, which must be empty.
 _COMPILER_CACHE = "/var/cache/corral/ccache"
 _OWN_COMPILER_CACHE = f"umount {_COMPILER_CACHE} && rmdir {_COMPILER_CACHE}"
 _RELEASES = "/opt/corral/engines"
@@ -45,7 +45,7 @@ _RELEASES = "/opt/corral/engines"
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one engine. Builds as the manifest says; a shipment is a whole deploy to a ready host."""
+    """Costs of one engine. Build times are from the manifest; a shipment is a deploy to a host."""
 
     cold_seconds: int
     warm_seconds: int
@@ -53,15 +53,15 @@ class Costs:
     archive_bytes: int
 
 
-def table(tell: Callable[[str], None]) -> Table:
+def table(report: Callable[[str], None]) -> Table:
     """Measure both engines; takes as long as building both from nothing."""
     columns = ("engine", "cold build (s)", "warm build (s)", "one more host (s)", "archive (MiB)")
     found = Table(*columns)
     for engine in engine_source.SOURCES:
-        tell(f"--- builds of {engine}")
+        report(f"--- builds of {engine}")
         row = (engine, *_row(_measure(engine)))
-        # A row takes long: it is not lost with the next.
-        tell(" | ".join(row))
+        # A row takes long, so it is printed at once: a failure of the next must not lose it.
+        report(" | ".join(row))
         found.add_row(*row)
     return found
 
@@ -98,12 +98,12 @@ def _measure(engine: str) -> Costs:
     return costs
 
 
-def _deploy(checkout: ScratchCheckout, *words: str) -> None:
-    checkout.run("pyinfra", _INVENTORY, "deploy.py", "-y", *words)
+def _deploy(checkout: ScratchCheckout, *arguments: str) -> None:
+    checkout.run("pyinfra", _INVENTORY, "deploy.py", "-y", *arguments)
 
 
 def _build_seconds(checkout: ScratchCheckout, engine: str) -> int:
-    """Of the release that the instance runs, on the host that built it."""
+    """Build time of the release that the instance runs, from the host that built it."""
     folder = f"{_RELEASES}/{engine}"
     shown = ssh.run_on(checkout.layout, 1, f"cat $(ls -td {folder}/*/manifest.json | head -1)")
     return int(json.loads(shown)["build_seconds"])
@@ -118,7 +118,7 @@ def _bump(checkout: ScratchCheckout, engine: str) -> None:
 
 
 def _ship(checkout: ScratchCheckout) -> tuple[float, ...]:
-    """Deploys to a second host that has all but the release."""
+    """Times of deploys to a second host that lacks only the release."""
     checkout.run("corral", "lab", "up", "--hosts", "2")
     _deploy(checkout)
     return tuple(_ship_once(checkout) for _ in range(_REPEATS))

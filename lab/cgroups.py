@@ -28,7 +28,7 @@ def under_systemd() -> bool:
 
 
 def command_in(name: str) -> list[str]:
-    """The words to put before a command so that it runs in the control group of this name."""
+    """The prefix of a command line that runs the command in the control group of this name."""
     if under_systemd():
         scope = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}"]
         return [*scope, "--property=Delegate=yes", "--"]
@@ -36,14 +36,15 @@ def command_in(name: str) -> list[str]:
 
 
 def kill(name: str) -> None:
-    """Kill every process in the groups whose name matches, as fnmatch does, and remove them.
+    """Kill all processes in the groups whose name matches a pattern (fnmatch); remove the groups.
 
-    No such group is no error.
+    There need be no such group.
     """
     deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
     while pids := members(name):
         if time.monotonic() > deadline:
-            raise CorralError(name, f"processes {sorted(pids)} do not end", "look with `ps`")
+            step = f"see `ps -o pid,stat,args {' '.join(map(str, sorted(pids)))}`"
+            raise CorralError(name, f"processes {sorted(pids)} do not end", step)
         for pid in pids:
             _kill_process(pid)
         time.sleep(0.02)
@@ -52,7 +53,7 @@ def kill(name: str) -> None:
 
 def members(name: str) -> set[int]:
     """Process ids in the groups whose name matches and below them."""
-    # os.walk passes over a group that goes away while it is listed; Path.rglob fails.
+    # os.walk skips a group that is removed while it is listed; Path.rglob fails.
     folders = [below for folder in _find(name) for below, _, _ in os.walk(folder)]
     return {int(pid) for folder in folders for pid in _lines(Path(folder) / "cgroup.procs")}
 
@@ -89,8 +90,8 @@ def _mounts() -> dict[str, tuple[Path, Path]]:
         kind, _, options = after.split(" ", 2)
         hierarchy = _hierarchy(kind, options.split(","))
         if hierarchy is not None:
-            words = before.split(" ")
-            found.setdefault(hierarchy, (Path(words[3]), Path(words[4])))
+            fields = before.split(" ")
+            found.setdefault(hierarchy, (Path(fields[3]), Path(fields[4])))
     return found
 
 
@@ -114,7 +115,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return file.read_text().split()
     except OSError:
-        # ENOENT or ENODEV: the group went away while it was read.
+        # ENOENT or ENODEV: the group was removed while it was read.
         return []
 
 

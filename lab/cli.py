@@ -25,10 +25,10 @@ def lab() -> None:
 @lab.command()
 @click.option(
     "--hosts", "count", type=click.IntRange(1, MAX_HOSTS), default=3, show_default=True,
-    help="At least this many; hosts that run stay.",
+    help="At least this many; running hosts stay.",
 )  # fmt: skip
-@click.option("--gateway", is_flag=True, help="And one more, a gateway in front of them.")
-@click.option("--provisioned", is_flag=True, help="With the packages that a deploy installs.")
+@click.option("--gateway", is_flag=True, help="Add one more host, a gateway in front of them.")
+@click.option("--provisioned", is_flag=True, help="Install the packages of a deploy beforehand.")
 def up(count: int, gateway: bool, provisioned: bool) -> None:
     """Make and boot hosts, their network, a stand-in hub and the engine's source."""
     lifecycle.up(this_lab(), count, click.echo, gateway=gateway, provisioned=provisioned)
@@ -42,7 +42,7 @@ def down() -> None:
 
 @lab.command()
 def check() -> None:
-    """Say in one line why this machine cannot host a lab; silent when it can."""
+    """Say in one line why this machine cannot host a lab; silent if it can."""
     try:
         requirements.require()
     except CorralError as error:
@@ -59,7 +59,7 @@ def list_hosts() -> None:
         click.echo("no lab is up: `corral lab up`")
         return
     table = _table(layout, numbers)
-    # As wide as it needs: a narrow terminal wraps, and the ssh commands stay whole to be copied.
+    # As wide as the table needs, so that a narrow terminal does not break the ssh commands.
     width = Console(width=_ANY_WIDTH).measure(table).maximum
     Console(width=width).print(table)
 

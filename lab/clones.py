@@ -1,4 +1,4 @@
-"""A second clone of a checkout, as another operator has one: the same hosts, its own files."""
+"""A second clone of a checkout, like another operator's: the same hosts, but its own files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from corral.inventory.hosts import load_inventory
 def copy(checkout: Path, path: Path, inventory: str, **data: Any) -> None:
     """Make ``path`` such a clone, in place of what is there.
 
-    A lab's inventory asks who is up, by its own path: here that stands as plain values.
-    + data: host data that this clone has otherwise
+    A lab's inventory finds hosts by the checkout's path, so the clone gets them as plain values.
+    + data: host data that differs in this clone
     """
     shutil.rmtree(path, ignore_errors=True)
     # Hidden files are what commands left there.
@@ -31,7 +31,7 @@ def copy(checkout: Path, path: Path, inventory: str, **data: Any) -> None:
 
 
 def main(inventory: Path) -> None:
-    """Print the hosts of an inventory with their data: it is run in the checkout itself."""
+    """Print the hosts of an inventory with their data; run in the checkout itself."""
     print(json.dumps([[host.name, host.data] for host in load_inventory(inventory)]))
 
 

@@ -1,4 +1,4 @@
-"""Run the controller's own tools; a failure is told with the tool's last words."""
+"""Run programs on the controller; the error of a failed one has the last lines of its output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corral.errors import CorralError
 
-_TOLD_LINES = 6
+_TAIL_LINES = 6
 
 
 def run(
@@ -20,17 +20,18 @@ def run(
     stdin: str = "",
     timeout_seconds: float = 60,
 ) -> str:
-    """Standard output of the command; raises CorralError when it fails or takes too long."""
-    words = [str(word) for word in argv]
+    """Standard output of the command; raises CorralError if it fails or takes too long."""
+    command = [str(part) for part in argv]
     try:
         done = subprocess.run(
-            words, input=stdin, capture_output=True, text=True, timeout=timeout_seconds, check=False
-        )
+            command, input=stdin, capture_output=True, text=True,
+            timeout=timeout_seconds, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as expired:
-        what = f"`{shlex.join(words)}` gave no result within {timeout_seconds:.0f} s"
+        what = f"`{shlex.join(command)}` gave no result within {timeout_seconds:.0f} s"
         raise CorralError(where, what, next_step) from expired
     if done.returncode != 0:
-        told = "\n    ".join((done.stderr or done.stdout).strip().splitlines()[-_TOLD_LINES:])
-        what = f"`{shlex.join(words)}` exited {done.returncode}\n    {told}"
+        tail = "\n    ".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:])
+        what = f"`{shlex.join(command)}` exited {done.returncode}\n    {tail}"
         raise CorralError(where, what, next_step)
     return done.stdout

@@ -1,4 +1,4 @@
-"""The end of `make demo`: how to call the first instance of the lab, and an answer it just gave."""
+"""The end of `make demo`: print how to call the first instance of the lab, and an answer of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from corral.inventory.hosts import load_inventory
 from corral.project import load_planner, project_root
 from corral.store.api_keys import key_path
 
-# The key goes from its file through a pipe into curl's headers, so it shows in no argument list.
+# The key goes from its file through a pipe into curl's headers, so it is in no argument list.
 _COMMAND = """\
 sed -n '/^[^#]/{{s/^/Authorization: Bearer /p;q}}' {key_file} |
   curl --silent --fail-with-body --header @- --header 'Content-Type: application/json' \\

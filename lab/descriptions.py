@@ -1,4 +1,4 @@
-"""What each lab host looks like: data, one line a host."""
+"""The hosts of a lab as data: one line for each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gpu:
-    """A stand-in GPU, as the host's `nvidia-smi` tells it."""
+    """A stand-in GPU, as the host's `nvidia-smi` reports it."""
 
     name: str
     memory_total_mib: int

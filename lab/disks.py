@@ -17,10 +17,10 @@ _DELETERS = 16
 
 
 def make(disk: Path, base: Path) -> Path:
-    """An empty disk on the base image; the folder for the host's own files."""
+    """Make an empty disk on the base image; returns the folder of the host's own files."""
     for folder in ("own", "work", "root"):
         (disk / folder).mkdir(parents=True)
-    # The base of a host stays, also when a newer image is in the cache.
+    # A host keeps its base image, even if a newer one is in the cache.
     (disk / "base").symlink_to(base)
     return disk / "own"
 
@@ -38,7 +38,7 @@ def command_on(disk: Path, argv: Sequence[str]) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of disks, many files at a time: one deletion can wait for the real disk."""
+    """Remove a folder of disks, many files at a time: each deletion may wait for the real disk."""
     files = [Path(below) / name for below, _, names in os.walk(folder) for name in names]
     with ThreadPoolExecutor(_DELETERS) as pool:
         list(pool.map(os.unlink, files))

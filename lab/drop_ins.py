@@ -1,8 +1,8 @@
 """Faults in a server's start, as a drop-in that a distribution could ship.
 
-A deploy refuses any other drop-in, and names it. Each lies in a file system in memory: a reboot,
-which is how the lab plays a power cut, takes the fault away. A link to such a file would stay, and
-systemd enables no unit whose drop-in is a link that leads nowhere.
+A deploy refuses any other drop-in. Each is in a file system in memory, so a reboot, by which the
+lab simulates a power cut, removes the fault. A link to such a file would stay, and systemd enables
+no unit whose drop-in is a broken link.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SHIPPED = "/usr/lib/systemd/system"
 
 
 def lay(units: Iterable[str], line: str) -> str:
-    """A script: one line more in the [Service] of each unit, once systemd has read it."""
+    """A script that adds a line to [Service] of each unit; systemd has to read it afterwards."""
     text = shlex.quote(f"[Service]\n{line}\n")
     steps = []
     for folder in map(_folder, units):
@@ -25,7 +25,7 @@ def lay(units: Iterable[str], line: str) -> str:
 
 
 def lift(units: Iterable[str]) -> str:
-    """A script that takes them away again, also after a reboot took the faults."""
+    """A script that removes the drop-ins, also after a reboot removed the faults."""
     folders = " ".join(map(_folder, units))
     gone = 'if mountpoint -q "$folder"; then umount "$folder"; fi && rm -rf "$folder"'
     return f"for folder in {folders}; do {gone}; done && systemctl daemon-reload"

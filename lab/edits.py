@@ -1,4 +1,4 @@
-"""Files with another text for a while."""
+"""Change files temporarily."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lab.layout import Layout
 from lab.source_tools import commit_tree, git, git_id
 
 _BUMP_REF = "refs/heads/bump"
-# In the first line: what follows moves, so that the file is truly compiled again.
+# Inserted as the first line: all lines move, so the compiler cache cannot reuse the object.
 _BUMP_LINE = b"// A second commit, for rehearsing an upgrade.\n"
 
 
@@ -32,7 +32,8 @@ class Source:
     make: Callable[[Path], Path]
 
 
-# By the engine's name in the catalog. As ik_llama.cpp's commit is not upstream's, its entry is not.
+# By the engine's name in the catalog. ik_llama.cpp's commit is not upstream's, so it has an entry
+# of the lab's own.
 SOURCES: Mapping[str, Source] = {
     "llama.cpp": Source(llama_source.COMMIT, "tools/server/server.cpp", llama_source.make),
     "lab-ik_llama.cpp": Source(ik_source.COMMIT, "examples/server/server.cpp", ik_source.make),
@@ -40,15 +41,15 @@ SOURCES: Mapping[str, Source] = {
 
 
 def urls(layout: Layout) -> dict[str, str]:
-    """Where the lab's git daemon serves each engine's sources."""
+    """Addresses at which the lab's git daemon serves each engine's sources."""
     return {engine: f"git://{layout.controller_address}/{engine}.git" for engine in SOURCES}
 
 
 def ensure(folder: Path) -> None:
-    """Make the repositories ``<folder>/<engine>.git`` that are not there yet.
+    """Make the repositories ``<folder>/<engine>.git`` that do not exist yet.
 
-    The first call downloads 119 MB by pip; later calls only look. Two calls at once are safe.
-    Raises CorralError when a download, its digest or git fails.
+    The first call downloads 119 MB by pip; later calls only check. Concurrent calls are safe.
+    Raises CorralError if a download, its digest or git fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locks.wait_for_others(folder / "lock", "making the engines' sources"):
@@ -81,7 +82,7 @@ def _make(folder: Path, engine: str, source: Source) -> None:
 
 
 def _pack(repository: Path) -> None:
-    """One pack, once: of loose objects git makes a new one for each fetch, which takes seconds."""
+    """Pack the objects once: git would pack loose ones for each fetch, which takes seconds."""
     if not any(repository.glob("objects/pack/*.pack")):
         git(repository, "repack", "-a", "-d", "--quiet")
 

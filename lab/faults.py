@@ -1,4 +1,4 @@
-"""Faults that the stand-in hub shows while a test needs them."""
+"""Faults that the stand-in hub injects while a test needs them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ _PARAMETERS: dict[Kind, frozenset[str]] = {
 
 
 class Rule(BaseModel):
-    """One fault; the first rule that fits a request and still has times left applies.
+    """One fault; the first rule that matches a request and is not used up applies.
 
     + match: fnmatch pattern on the request's path, without its query; ``*`` crosses slashes
     + kind: ``cut`` closes the connection after `after_bytes` of the body; ``flip`` inverts one bit
       of the file's byte at `offset_bytes`; ``short`` serves a file as if it ended at `size_bytes`;
       ``slow`` sends `bytes_per_second`; ``wrong_commit`` names another commit; ``status`` answers
       `code`; ``down`` closes the connection without an answer. ``cut``, ``flip``, ``short`` and
-      ``slow`` fit only requests for a file's bytes, ``short`` also the metadata of a file.
-      Those of a hostile hub: ``html`` answers with a page for people, as the login page of a
-      network does; ``text`` answers `text` in place of a document; ``endless`` sends bytes until
+      ``slow`` match only requests for a file's bytes, ``short`` also those for its metadata.
+      Faults of a hostile hub: ``html`` answers with an HTML page, like the login page of a
+      network; ``text`` answers `text` in place of a document; ``endless`` sends bytes until
       the client hangs up; ``bomb`` sends `size_bytes`, compressed to a thousandth;
-      ``linked_size`` says `text` for the size of a file
+      ``linked_size`` answers `text` as the size of a file
     + times: how many requests it applies to; unlimited when absent
-    Raises pydantic.ValidationError when the parameters are not those of the kind.
+    Raises pydantic.ValidationError if the parameters are not those of the kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""A llama-server on this machine's GPU, started with the words that a deploy would use."""
+"""A llama-server on this machine's GPU, started with the arguments that a deploy would use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _ENDPOINT = Endpoint(address="127.0.0.1", port=18080)
 def serving(
     profile: Profile, placement: ResolvedPlacement, *, programs: Path, model: Path, folder: Path
 ) -> Iterator[int]:
-    """Run a server, ready, and give its process id; ``folder`` takes its key file and log."""
+    """Run a server until the block ends; yields its pid once it is ready.
+
+    ``folder``: for its key file and log.
+    """
     keys = folder / "keys"
     keys.write_text(f"{_KEY}\n")
     argv = engine_module("llama.cpp").argv(
@@ -63,7 +66,7 @@ def _wait(server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def ask() -> tuple[float, float]:
-    """Tokens/s of a prompt of its own, and of the answer."""
+    """Send a new prompt; returns tokens/s of the prompt and of the answer."""
     numbers = [1000 + (n * 37 + time.monotonic_ns()) % 50000 for n in range(PROMPT_TOKENS)]
     body = {
         "prompt": numbers,
@@ -88,7 +91,7 @@ def _call(path: str, body: dict[str, Any] | None) -> Any:
 
 
 def vram_mib(pid: int) -> int:
-    """What a process holds, as nvidia-smi says."""
+    """GPU memory that a process holds, by nvidia-smi."""
     query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
     pairs = (line.split(",") for line in lines)

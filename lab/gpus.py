@@ -1,7 +1,7 @@
-"""Stand-in GPUs: what a lab host shows of cards, and of the driver that runs them.
+"""Stand-in GPUs: the files by which a lab host seems to have cards and their driver.
 
 The kernel's own files cannot be changed in a container, so the helper reads a file below
-``/etc/corral-lab/kernel`` in the stead of one in /proc, /sys and /dev.
+``/etc/corral-lab/kernel`` in place of one in /proc, /sys and /dev.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def nvidia_smi(path: str = "usr/local/bin/nvidia-smi") -> File:
 
 def cards(gpus: tuple[Gpu, ...]) -> list[File]:
     """GPUs in their slots, with or without a driver."""
-    told = [_told(index, gpu) for index, gpu in enumerate(gpus)]
-    # Every llama-server holds some; a test takes this away to play a fall back to the CPU.
+    rows = [_smi_row(index, gpu) for index, gpu in enumerate(gpus)]
+    # Every llama-server holds some memory; a test removes this to simulate a fallback to the CPU.
     apps = [{"cmdline_contains": "llama-server", "used_memory_mib": 518}]
     slots = [file for index in range(len(gpus)) for file in _slot(index)]
     return [
-        File("etc/corral-lab/gpus.json", json.dumps({"gpus": told, "apps": apps}, indent=1) + "\n"),
+        File("etc/corral-lab/gpus.json", json.dumps({"gpus": rows, "apps": apps}, indent=1) + "\n"),
         File("etc/corral-lab/kernel.log", "0.0 lab kernel: Linux version of the lab\n"),
         File("usr/local/bin/journalctl", (_FILES / "journalctl").read_text(), 0o755),
         *slots,
@@ -63,8 +63,8 @@ def _pci(index: int) -> str:
     return f"0000:{0x3B + index:02x}:00.0"
 
 
-def _told(index: int, gpu: Gpu) -> dict[str, str | int]:
-    """One GPU in the words of `nvidia-smi --query-gpu`; memory in MiB."""
+def _smi_row(index: int, gpu: Gpu) -> dict[str, str | int]:
+    """One GPU with the field names of `nvidia-smi --query-gpu`; memory in MiB."""
     return {
         "index": index,
         "name": gpu.name,

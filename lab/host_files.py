@@ -1,4 +1,4 @@
-"""What a host's file system gets before its first boot: who it is and what it reaches."""
+"""Files that a host gets before its first boot: identity, ssh, network, mirrors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CERTIFICATES = (Path("/etc/ssl/certs"), Path("/usr/local/share/ca-certificates"
 
 
 def write(root: Path, layout: Layout, spec: HostSpec, host_key: Path) -> None:
-    """Everything that makes a system on the base image this host.
+    """Write all files by which a host differs from the base image.
 
-    + root: its files lie over the base image's; a folder here replaces the mode of the one below
+    + root: laid over the base image; a folder here replaces the mode of the base image's folder
     """
     _identity(root, layout, spec.n)
     _ssh(root, layout, host_key)
@@ -33,7 +33,7 @@ def _identity(root: Path, layout: Layout, n: int) -> None:
     name = layout.host_name(n)
     _put(root / "etc/hostname", f"{name}\n")
     _put(root / "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
-    # A fixed id: with none, systemd takes the boot for a first one and enables units by preset.
+    # A fixed id: without one, systemd treats the boot as the first and enables units by preset.
     _put(root / "etc/machine-id", f"{uuid.uuid4().hex}\n")
 
 

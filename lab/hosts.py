@@ -1,4 +1,4 @@
-"""The lab's hosts: made, booted, cut off, and told of to pyinfra and to tests."""
+"""The lab's hosts: make, boot and cut them off; their names and connection data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def connection_data(layout: Layout, n: int) -> dict[str, object]:
 
 
 def hosts_up(layout: Layout) -> list[str]:
-    """Names of the hosts that the lab's record tells of; empty when there is no lab."""
+    """Names of the hosts in the lab's record; empty if there is no lab."""
     return [layout.host_name(n) for n in recorded(layout)]
 
 
@@ -58,7 +58,7 @@ def remove_half_made(layout: Layout) -> None:
 
 
 def make(layout: Layout, n: int, base: Path) -> None:
-    """The disk of host n; one that is there is complete and stays."""
+    """Make the disk of host n; an existing one is complete and stays."""
     disk = layout.disk(n)
     if disk.exists():
         return
@@ -75,7 +75,7 @@ def running(layout: Layout, n: int) -> bool:
 
 
 def boot(layout: Layout, n: int) -> None:
-    """Power host n on; one that runs is left alone. `ssh.wait_until_booted` waits for it."""
+    """Power host n on, unless it runs. `ssh.wait_until_booted` waits for it."""
     if running(layout, n):
         return
     _clear(layout, n)
@@ -89,7 +89,7 @@ def boot(layout: Layout, n: int) -> None:
 
 
 def power_cut(layout: Layout, n: int) -> None:
-    """Take host n's power away: every process of it dies at once; its disk stays."""
+    """Cut host n's power: all its processes die at once; its disk stays."""
     path = _run_file(layout, n)
     if path.exists():
         processes.stop(processes.read(path), at_once=True)
@@ -108,7 +108,7 @@ def link(layout: Layout, n: int, *, up: bool) -> None:
 
 
 def joined(layout: Layout, n: int, *, to_network: bool) -> None:
-    """Cut host n off somewhere in the network, or join it again; its own cable stays plugged."""
+    """Disconnect host n somewhere in the network, or connect it; its own cable stays plugged."""
     network.set_joined(layout, n, joined=to_network)
 
 
@@ -117,7 +117,7 @@ def _clear(layout: Layout, n: int) -> None:
 
 
 def _remove_leftovers(cgroup: str, machine: str) -> None:
-    """Remove what a killed nspawn leaves; both names may be patterns."""
+    """Remove leftovers of a killed nspawn; both names may be patterns."""
     cgroups.kill(cgroup)
     for folder in _PROPAGATE.glob(machine):
         folder.rmdir()
@@ -142,10 +142,10 @@ def _nspawn(layout: Layout, n: int) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         "--link-journal=no",
-        # What systemd inside needs to enforce IPAddressDeny= and DeviceAllow=.
+        # systemd inside needs these to enforce IPAddressDeny= and DeviceAllow=.
         "--capability=CAP_BPF",
         "--system-call-filter=bpf",
-        # A lab's disks are thrown away: what a host syncs need not reach the controller's disk.
+        # A lab's disks are thrown away, so a host's syncs need not reach the controller's disk.
         "--suppress-sync=yes",
         f"--bind={layout.compiler_cache}:{_COMPILER_CACHE_ON_HOST}",
     ]

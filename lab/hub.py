@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub that serves folder trees: `python -m lab.hub`.
 
-The Hub answers on the given port and the storage behind it, to which large files are redirected,
-on the next one: two origins, as in reality, where a token must not follow the redirect.
+The Hub answers on the given port. Requests for large files are redirected to a storage on the next
+port: two origins, as in reality, where a token must not follow the redirect.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Random weights in the shape of a GLM mixture-of-experts model, for rehearsals.
 
 
 def prepare(root: Path) -> None:
-    """Write the repository `REPOSITORY` below `root` unless it is there, complete."""
+    """Write the repository `REPOSITORY` below `root`, unless it exists."""
     repository = root / "repos" / REPOSITORY
     if repository.is_dir():
         return
@@ -61,12 +61,12 @@ def running(
     context: ssl.SSLContext | None = None,
     token: str | None = None,
 ) -> Iterator[str]:
-    """Serve `root` until the block ends; gives the address for HF_ENDPOINT.
+    """Serve `root` until the block ends; yields the address for HF_ENDPOINT.
 
     + port: of the Hub, with its storage on `port` + 1; 0 takes two free ports
     + log: gets one line a request, see HubServer
-    + signed_seconds: how long the address that a redirect leads to is good
-    + context: for https; + token: all its models are gated, and it lets in who has this
+    + signed_seconds: how long the address of a redirect is valid
+    + context: for https; + token: makes all models gated; requests need this token
     """
     scheme = "https" if context else "http"
     store, faults, signer = Store(root), FaultBook(root), Signer(signed_seconds)
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--root", required=True, type=Path)
     options = parser.parse_args(arguments)
     signals = (signal.SIGTERM, signal.SIGINT)
-    # Blocked before any thread starts, so that the threads inherit it and sigwait gets them all.
+    # Block them before any thread starts: threads inherit that, and sigwait gets all signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     prepare(options.root)
     with running(options.root, options.bind, options.port) as address:

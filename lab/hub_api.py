@@ -1,7 +1,7 @@
-"""What the stand-in hub answers to a request: the part of the Hub's protocol that clients use.
+"""Answers of the stand-in hub: the part of the Hub's protocol that clients use.
 
 Written against huggingface_hub 2.4. Large files are redirected to a signed, expiring address of
-another origin, as the Hub does; Xet headers are left out, as on a plain mirror.
+another origin, as by the Hub; Xet headers are left out, as on a plain mirror.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SIGNED = re.compile(rf"/cdn/(?P<signature>[^/]+)/{_REPOSITORY}/(?P<revision>[^/
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the routes need it; `query` and `form` keep every value of a name.
+    """A request as the routes need it; `query` and `form` keep all values of a name.
 
-    + authorization: the header, or nothing
+    + authorization: the header, or ""
     """
 
     method: str
@@ -47,9 +47,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers and one of a JSON document, a file and a `body` in chunks.
+    """Status, headers, and a JSON document, a file or a `body` in chunks.
 
-    + commit: becomes X-Repo-Commit; + body: as it is sent; without an end that is told before
+    + commit: becomes X-Repo-Commit; + body: sent without a Content-Length
     """
 
     status: int
@@ -68,7 +68,7 @@ def refusal(status: int, message: str, code: str | None = None) -> Answer:
 
 
 class Signer:
-    """Addresses that only this process can make, and that end after `lifetime_seconds`."""
+    """Makes signed addresses, which expire after `lifetime_seconds`."""
 
     def __init__(self, lifetime_seconds: int) -> None:
         self._secret = secrets.token_bytes(32)
@@ -91,7 +91,7 @@ class Signer:
 class HubRoutes:
     """The Hub itself: metadata, small files, and redirects to `storage_port` for large ones.
 
-    + scheme: http or https, of the storage; + token: whoever comes without it is sent away
+    + scheme: of the storage, http or https; + token: requests without it are refused
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class HubRoutes:
 
 
 class StorageRoutes:
-    """The storage behind the Hub: bytes for whoever brings a signed address, and nothing else."""
+    """The storage behind the Hub: files at signed addresses, and nothing else."""
 
     def __init__(self, store: Store, signer: Signer) -> None:
         self._store = store

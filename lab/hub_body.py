@@ -1,4 +1,4 @@
-"""Bodies of the stand-in hub: ranges of files, and the faults that show in them."""
+"""Bodies of the stand-in hub: ranges of files, with injected faults."""
 
 from __future__ import annotations
 

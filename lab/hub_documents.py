@@ -1,4 +1,4 @@
-"""JSON documents by which the Hub describes a revision of a repository."""
+"""JSON documents with which the Hub describes a revision of a repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the stand-in hub shows the faults that a test asked for."""
+"""Inject the faults that a test requested into the stand-in hub's answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.faults import FILE_NAME, Rule, parse
 from lab.hub_api import Answer, refusal
 
 WRONG_COMMIT = "bad0" * 10
-# Kinds after which the connection ends.
+# Kinds that close the connection.
 CLOSES = frozenset({"cut", "down", "html", "text", "endless", "bomb"})
 _RETRY_AFTER_SECONDS = "1"
 _CHUNK_BYTES = 1024**2
@@ -28,7 +28,7 @@ _HOSTILE_HEADERS = {
 
 
 class FaultBook:
-    """The rules in force, read anew for every request, and how often each has applied."""
+    """The current rules, read again for each request, and how often each has applied."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / FILE_NAME
@@ -37,9 +37,9 @@ class FaultBook:
         self._lock = threading.Lock()
 
     def take(self, path: str, fits: Callable[[Rule], bool]) -> Rule | None:
-        """The first rule for a request that fits it and is not used up; it counts as used.
+        """The first rule that matches a request and is not used up; it is counted as used.
 
-        Raises pydantic.ValidationError when the rules cannot be read.
+        Raises pydantic.ValidationError if the rules cannot be read.
         """
         with self._lock:
             for number, rule in enumerate(self._rules()):
@@ -62,7 +62,7 @@ class FaultBook:
 
 
 def fits(rule: Rule, method: str, answer: Answer) -> bool:
-    """Whether a fault can show in an answer, so that it is not used up where nobody sees it."""
+    """Whether a fault can affect an answer; if not, it must not be used up."""
     if rule.kind in ("cut", "flip", "slow"):
         return answer.file is not None and method == "GET"
     if rule.kind == "short":
@@ -75,7 +75,7 @@ def fits(rule: Rule, method: str, answer: Answer) -> bool:
 
 
 def spoil(answer: Answer, rule: Rule) -> Answer:
-    """The answer with the faults that show in its headers; those of the body come with the body."""
+    """The answer with the faults of its headers; faults of the body are in hub_body.py."""
     if rule.kind == "wrong_commit":
         document = answer.document and {**answer.document, "sha": WRONG_COMMIT}
         return replace(answer, commit=WRONG_COMMIT, document=document)
@@ -104,7 +104,7 @@ def _hostile_body(rule: Rule) -> Iterator[bytes] | None:
 
 
 def _compressed(size_bytes: int) -> Iterator[bytes]:
-    """Blanks, which JSON may begin with, as gzip."""
+    """Spaces, with which JSON may begin, as gzip."""
     packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
     for start in range(0, size_bytes, _CHUNK_BYTES):
         yield packer.compress(b" " * min(_CHUNK_BYTES, size_bytes - start))

@@ -19,7 +19,7 @@ from lab.hub_store import StoredFile
 
 
 class HubServer(ThreadingHTTPServer):
-    """One listener: `answer` decides what it says, `faults` how that goes wrong.
+    """One listener: `answer` makes the answers, `faults` injects faults into them.
 
     It writes one line a request to `log`:
     ``METHOD PATH STATUS range=... bytes=BODY_BYTES_SENT auth=yes|no fault=...``
@@ -43,7 +43,7 @@ class HubServer(ThreadingHTTPServer):
         self.log = log
         super().__init__(address, _Handler)
         if context:
-            # The handshake is the handler's, so that a client that says nothing holds up nobody.
+            # The handler does the handshake, so that a silent client does not block others.
             self.socket = context.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._status = status
         self.send_response(status)
         for name, value in headers.items():
-            # An error's text may hold line ends, which would end the header.
+            # An error's text may have line ends, which would end the header.
             self.send_header(name, " ".join(value.split()))
         if length is not None:
             self.send_header("Content-Length", str(length))

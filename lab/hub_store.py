@@ -1,4 +1,4 @@
-"""What the stand-in hub holds: repositories as folder trees, read as the Hub describes them."""
+"""Repositories of the stand-in hub: folder trees, read as snapshots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LFS_SUFFIX = ".gguf"
 
 
 class NotFoundError(Exception):
-    """The Hub's code for what is missing (``X-Error-Code``) and a sentence about it."""
+    """Something is missing: the Hub's code for it (``X-Error-Code``) and a message."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
@@ -21,7 +21,7 @@ class NotFoundError(Exception):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a revision; large files are LFS files, known to git by a pointer."""
+    """One file of a revision; large files are LFS files, for which git has a pointer."""
 
     path: str
     location: Path

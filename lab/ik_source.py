@@ -1,7 +1,7 @@
 """The real ik_llama.cpp sources as one commit of the lab's own.
 
-`ik-llama-cpp-python` is packed without git, and without the file of upstream's that writes the
-commit into the program.
+`ik-llama-cpp-python` is packed without git, and without upstream's file that writes the commit into
+the program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lab.source_tools import (
     step,
 )
 
-# Upstream's is 8337e4cd3861406fc04e0854b1409cd1b027fbc9; this one is made by `make`.
+# Upstream's commit is 8337e4cd3861406fc04e0854b1409cd1b027fbc9; `make` makes this one.
 COMMIT = "f309c556468ccc26335f1232a18e46e57007a1c1"
 
 _DISTRIBUTION = Distribution(
@@ -30,7 +30,7 @@ _DISTRIBUTION = Distribution(
     sha256="33c67eb99e4dcab5e611050433243815709b8b3067753f9ce18375013cf002ad",
 )
 _SOURCES = PurePosixPath("ik_llama_cpp_python-0.1.5/vendor/ik_llama.cpp")
-# common/CMakeLists.txt runs it in the root of the sources.
+# common/CMakeLists.txt runs this file in the root of the sources.
 _MISSING_FILE = "common/cmake/build-info-gen-cpp.cmake"
 _MISSING_TEXT = """\
 include(${CMAKE_CURRENT_SOURCE_DIR}/cmake/build-info.cmake)
@@ -50,7 +50,7 @@ def make(folder: Path) -> Path:
     if commit != COMMIT:
         what = f"{_DISTRIBUTION.requirement} became commit {commit}, {COMMIT} is pinned"
         raise CorralError(
-            "lab: engine source", what, "see which git is installed (git --version), and report it"
+            "lab: engine source", what, "report it, with the version of git (git --version)"
         )
     return repository
 

@@ -1,4 +1,4 @@
-"""Settings of the machine's kernel that labs raise while any is up, and then restored."""
+"""Kernel settings of the machine that labs raise while one is up, and restore afterwards."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from lab import locks
 from lab.layout import Layout
 
-# name of the saved value -> the setting, the least that labs need.
+# Name of the saved value -> the setting, and the lowest value that labs need.
 _SETTINGS = {
     "ip_forward": (Path("/proc/sys/net/ipv4/ip_forward"), 1),
-    # All hosts of all labs share root's; a booted one takes about 15 of the usual 128.
+    # All hosts of all labs share root's limit; a booted host uses about 15 of the usual 128.
     "max_user_instances": (Path("/proc/sys/fs/inotify/max_user_instances"), 4096),
 }
 
 
 def ensure(layout: Layout) -> None:
-    """Raise what is too low; the first value seen is kept for `restore`."""
+    """Raise settings that are too low; the first value is saved for `restore`."""
     with _lock(layout):
         for name, (setting, least) in _SETTINGS.items():
             before, saved = setting.read_text(), layout.state_parent / name
@@ -29,7 +29,7 @@ def ensure(layout: Layout) -> None:
 
 
 def restore(layout: Layout) -> None:
-    """Restore what was there before the first lab, once this one is the last."""
+    """Restore the values from before the first lab, if this lab is the last one."""
     with _lock(layout):
         others = [p for p in layout.state_parent.iterdir() if p.is_dir() and p != layout.state]
         for name, (setting, _) in _SETTINGS.items():

@@ -1,4 +1,4 @@
-"""Where everything of a lab is: names, addresses and folders, from the checkout's path alone."""
+"""Names, addresses and folders of a lab, all derived from the checkout's path."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-# For a person whose disk is full while the lab writes a file.
-ROOM = "make room there, then run it again"
+# The next step if the disk is full while the lab writes a file.
+ROOM = "free space there, then run it again"
 
 HUB_PORT = 8080
 GIT_PORT = 9418
@@ -121,7 +121,7 @@ class Layout:
         return self.state / "hosts"
 
     def disk(self, n: int) -> Path:
-        """What host n keeps on the controller's disk; there only when complete."""
+        """Folder of host n's disk on the controller; it exists only if it is complete."""
         return self.hosts / self.host_name(n)
 
     @property

@@ -1,4 +1,4 @@
-"""`up` and `down`: every step is safe to repeat, so that a killed run is healed by the next."""
+"""`up` and `down`: every step is safe to repeat, so the next run completes a killed one."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from lab import (
 )
 from lab.layout import GATEWAY, Layout
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def up(
-    layout: Layout, count: int, tell: Tell, *, gateway: bool = False, provisioned: bool = False
+    layout: Layout, count: int, report: Report, *, gateway: bool = False, provisioned: bool = False
 ) -> None:
-    """Bring the lab to at least this many running hosts; hosts that run stay.
+    """Bring the lab to at least this many running hosts; running hosts stay.
 
-    + gateway: and the host that inventories/lab.py makes the gateway
-    + provisioned: those that are made now have the packages that a deploy installs
+    + gateway: also the host that is the gateway in inventories/lab.py
+    + provisioned: new hosts get the packages that a deploy installs
     """
     requirements.require()
     with locks.refuse_others(layout.lock_file, "corral lab up"):
         _folders(layout)
-        with _step(tell, f"network {layout.subnet}"):
+        with _step(report, f"network {layout.subnet}"):
             network.ensure(layout)
         asked = [*range(1, count + 1), *([GATEWAY] if gateway else [])]
         numbers = sorted({*hosts.present(layout), *asked})
@@ -45,24 +45,24 @@ def up(
         with ThreadPoolExecutor() as beside:
             served = beside.submit(services.prepare, layout)
             packages = base_image.PROVISIONED if provisioned else base_image.PACKAGES
-            _boot(layout, numbers, packages, tell)
-            with _step(tell, f"hub at {layout.hub_url}, engine source at {layout.git_url}"):
+            _boot(layout, numbers, packages, report)
+            with _step(report, f"hub at {layout.hub_url}, engine source at {layout.git_url}"):
                 served.result()
                 services.start(layout)
-        with _step(tell, f"{len(numbers)} hosts answer"):
+        with _step(report, f"{len(numbers)} hosts answer"):
             _each(lambda n: ssh.wait_until_booted(layout, n), numbers)
             _each(lambda n: ssh.refuse_failed_units(layout, n), unproved)
         hosts.record(layout, numbers)
-        reach.check(layout, numbers[0], tell)
+        reach.check(layout, numbers[0], report)
 
 
-def down(layout: Layout, tell: Tell) -> None:
+def down(layout: Layout, report: Report) -> None:
     """Remove every process, network piece and file of the lab; caches stay."""
     requirements.require()
     with locks.refuse_others(layout.lock_file, "corral lab down"):
-        with _step(tell, "hosts and services stopped"):
+        with _step(report, "hosts and services stopped"):
             _stop(layout)
-        with _step(tell, "network and files removed"):
+        with _step(report, "network and files removed"):
             if layout.state.exists():
                 disks.remove(layout.state)
             network.remove(layout)
@@ -70,7 +70,7 @@ def down(layout: Layout, tell: Tell) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Other labs use it too: one may come, and another one that went may have removed it."""
+    """Remove a folder that labs share, unless another lab uses it or has just removed it."""
     try:
         folder.rmdir()
     except OSError as error:
@@ -87,21 +87,21 @@ def _folders(layout: Layout) -> None:
 
 
 def _proved(layout: Layout, n: int) -> bool:
-    """Whether an earlier `up` saw this boot of host n succeed; what failed since is its user's."""
+    """Whether an earlier `up` saw this boot of host n succeed; later failures are its user's."""
     return n in hosts.recorded(layout) and hosts.running(layout, n)
 
 
-def _boot(layout: Layout, numbers: list[int], packages: Sequence[str], tell: Tell) -> None:
+def _boot(layout: Layout, numbers: list[int], packages: Sequence[str], report: Report) -> None:
     off = [n for n in numbers if not hosts.running(layout, n)]
     how = "from the cache" if base_image.is_ready(layout.base_cache, packages) else "built"
-    with _step(tell, f"base image, {how}"):
+    with _step(report, f"base image, {how}"):
         base = base_image.ensure(layout.base_cache, packages)
 
     def one(n: int) -> None:
         hosts.make(layout, n, base)
         hosts.boot(layout, n)
 
-    with _step(tell, f"{len(off)} of {len(numbers)} hosts made and booted"):
+    with _step(report, f"{len(off)} of {len(numbers)} hosts made and booted"):
         _each(one, off)
     ssh.write_client_files(layout, numbers)
 
@@ -113,13 +113,13 @@ def _stop(layout: Layout) -> None:
 
 
 def _each(action: Callable[[int], object], numbers: list[int]) -> None:
-    """The action for every host, some at once; the first error is raised after all have ended."""
+    """Run the action for every host, some in parallel; raises the first error after all ended."""
     with ThreadPoolExecutor() as pool:
         list(pool.map(action, numbers))
 
 
 @contextmanager
-def _step(tell: Tell, words: str) -> Iterator[None]:
+def _step(report: Report, title: str) -> Iterator[None]:
     began = time.monotonic()
     yield
-    tell(f"{time.monotonic() - began:6.1f} s  {words}")
+    report(f"{time.monotonic() - began:6.1f} s  {title}")

@@ -1,6 +1,6 @@
 """The real llama.cpp repository, shallow, as its source distribution carries it.
 
-`llama-cpp-python` is packed with the git module it was made from, so the commit is upstream's own.
+`llama-cpp-python` is packed with the git module that it was made from, so the commit is upstream's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GIT_MODULE = PurePosixPath("llama_cpp_python-0.3.36/.git/modules/vendor/llama.c
 def make(folder: Path) -> Path:
     """A bare repository below ``folder`` with `COMMIT`. Downloads 77 MB. Raises CorralError."""
     module = extract(download(_DISTRIBUTION, folder), _GIT_MODULE, folder / "module")
-    # The module's work tree is not here, and its remotes and includes are its maker's own.
+    # The module has no work tree here, and its remotes and includes are those of its maker.
     (module / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
     serve_any_commit(module)
     with step("make a bare repository"):

@@ -1,4 +1,4 @@
-"""File locks that die with their holder."""
+"""File locks that end with their holder's process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _held(path: Path, how: int, doing: str) -> Iterator[None]:
         os.write(fd, f"{doing}, process {os.getpid()}".encode())
         yield
     finally:
-        # The file goes away with the lock, so that nothing is left behind.
+        # Remove the file with the lock, so that nothing is left.
         path.unlink()
         os.close(fd)
 
@@ -44,7 +44,7 @@ def _locked(path: Path, how: int) -> int:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            # Another lab that went away just now removed the empty folder.
+            # Another lab, which was just removed, removed the empty folder.
             continue
         try:
             fcntl.flock(fd, how)
@@ -56,7 +56,7 @@ def _locked(path: Path, how: int) -> int:
             ) from busy
         if _is_still(path, fd):
             return fd
-        # The last holder removed the file between our open and our lock.
+        # The last holder removed the file between open() and flock().
         os.close(fd)
 
 

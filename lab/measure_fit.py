@@ -1,4 +1,4 @@
-"""Predicted against held VRAM, and tokens/s of placements, on this machine's GPU.
+"""Compare predicted with held VRAM, and tokens/s of placements, on this machine's GPU.
 
     python -m lab.measure_fit --programs BUILD/bin --headers DIR [--vram-gib 40] > table.md
 
@@ -106,7 +106,7 @@ class Bench:
     threads: int
 
     def measure(self, setting: Setting) -> Measured:
-        """Start the server with the words a deploy would use, ask it, and look what it holds."""
+        """Start the server with a deploy's arguments, send prompts, and read the VRAM it holds."""
         path, model = self._file(setting.model)
         profile = self._profile(setting)
         placement = self._placement(profile, model)
@@ -118,7 +118,7 @@ class Bench:
             held_mib = vram_mib(pid)
         return Measured(
             setting=setting,
-            placement=_placement_words(placement),
+            placement=_format_placement(placement),
             predicted_mib=found.gpus[0].total_bytes // MIB,
             held_mib=held_mib,
             prompt_speeds=prompt,
@@ -146,7 +146,7 @@ class Bench:
 
 
 def report(rows: list[Measured], vram_gib: int) -> list[str]:
-    """Markdown: a row a setting, and what auto is worth."""
+    """Markdown: one row for each setting, and the gain of placement auto."""
     lines = [
         "| model | profile | placement | predicted MiB | held MiB | error | prompt | answer |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -181,7 +181,7 @@ def _speed(speeds: tuple[float, ...]) -> str:
     return f"{statistics.median(speeds):.1f} ({min(speeds):.1f}-{max(speeds):.1f})"
 
 
-def _placement_words(placement: ResolvedPlacement) -> str:
+def _format_placement(placement: ResolvedPlacement) -> str:
     layers = placement.gpu_layers
     kept = "all experts" if placement.experts_on_cpu else ""
     if placement.cpu_moe_layers:

@@ -1,7 +1,7 @@
-"""Headers of real-sized GLM files without their weights: what fit reads, and what engines accept.
+"""Headers of real-sized GLM files without their weights, for fit and for the engines.
 
 Shapes are those of the published models (config.json of each); the mix of tensor types is
-simpler than a published quant's. The vocabulary is of the real size, its words are numbers.
+simpler than a published quant's. The vocabulary has the real size, its tokens are numbers.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ PUBLISHED = Mix()
 
 
 def write_header(path: Path, shape: Shape, mix: Mix = PUBLISHED, *, vocabulary: bool = True) -> int:
-    """Write a header to ``path`` and extend it with holes to the full size; gives that size.
+    """Write a header to ``path``, extend it with holes to the full size, and return that size.
 
-    Without ``vocabulary`` the words are left out (the file is small; engines refuse it).
+    Without ``vocabulary`` the tokens are left out (the file is small; engines refuse it).
     """
     writer = gguf.GGUFWriter(path, shape.arch)
     _write_keys(writer, shape)
     if vocabulary:
-        _write_words(writer, shape.vocabulary)
+        _write_vocabulary(writer, shape.vocabulary)
     size_bytes = _write_tensors(writer, shape, mix)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -135,12 +135,12 @@ def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
         writer.add_value_length_mla(s.value_length_mla)
 
 
-def _write_words(writer: gguf.GGUFWriter, count: int) -> None:
+def _write_vocabulary(writer: gguf.GGUFWriter, count: int) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("glm4")
     letters = [chr(i) for i in range(33, 127)] + [chr(i) for i in range(161, 173)]
-    words = letters + [f"w{i}" for i in range(count - len(letters))]
-    writer.add_token_list(words)
+    tokens = letters + [f"w{i}" for i in range(count - len(letters))]
+    writer.add_token_list(tokens)
     writer.add_token_types([1] * count)
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(256)
@@ -148,12 +148,12 @@ def _write_words(writer: gguf.GGUFWriter, count: int) -> None:
 
 
 def _write_tensors(writer: gguf.GGUFWriter, s: Shape, mix: Mix) -> int:
-    """Announce every tensor; gives the bytes of all of them, each padded to 32."""
+    """Write the entry of every tensor; returns the bytes of all of them, each padded to 32."""
     size_bytes = 0
     for name, shape, kind in _tensors(s, mix):
         block, type_size = gguf.GGML_QUANT_SIZES[kind]
         tensor_bytes = int(np.prod(shape)) // block * type_size
-        # GGUFWriter takes numpy's order of dimensions, and bytes for quantized rows.
+        # GGUFWriter expects numpy's order of dimensions, and bytes for quantized rows.
         row_bytes = shape[0] // block * type_size
         dims = tuple(reversed(shape[1:]))
         writer.add_tensor_info(

@@ -1,4 +1,4 @@
-"""The lab's network: a bridge on the controller, and the way out to the package mirrors."""
+"""The lab's network: a bridge on the controller, with masquerading to reach package mirrors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.layout import Layout
 
 
 def ensure(layout: Layout) -> None:
-    """Bridge, forwarding and masquerade; what is there already stays."""
+    """Set up bridge, forwarding and masquerading; may be repeated."""
     _refuse_taken_subnet(layout)
     if layout.bridge not in _links():
         _ip("link", "add", layout.bridge, "type", "bridge")
@@ -24,7 +24,7 @@ def ensure(layout: Layout) -> None:
 
 
 def remove(layout: Layout) -> None:
-    """Remove everything that `ensure` made; kernel settings go back with the last lab."""
+    """Remove everything that `ensure` made; the last lab restores kernel settings."""
     for name in _links():
         if name == layout.bridge or name.startswith(layout.veth_prefix):
             _ip("link", "delete", name)
@@ -38,13 +38,13 @@ def set_link(layout: Layout, n: int, *, up: bool) -> None:
 
 
 def set_joined(layout: Layout, n: int, *, joined: bool) -> None:
-    """Cut host n off behind its own cable, whose carrier it still sees; or join it again."""
+    """Disconnect host n behind its own cable, whose carrier it still sees; or connect it again."""
     where = ["master", layout.bridge] if joined else ["nomaster"]
     _ip("link", "set", layout.veth(n), *where)
 
 
 def _refuse_taken_subnet(layout: Layout) -> None:
-    """Raise CorralError when another network here lies within the lab's subnet."""
+    """Raise CorralError if another network of this machine is within the lab's subnet."""
     for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all")):
         destination = route["dst"]
         if destination == "default" or route.get("dev") == layout.bridge:
@@ -53,12 +53,12 @@ def _refuse_taken_subnet(layout: Layout) -> None:
             raise CorralError(
                 f"the lab's network {layout.subnet}",
                 f"is in use on this machine by {route.get('dev', 'a route')}",
-                "another lab or network has it: use a checkout at another path",
+                "use a checkout at another path, which gets another network",
             )
 
 
 def _ruleset(layout: Layout) -> str:
-    """One nft transaction; add before delete makes the delete never fail."""
+    """One nft transaction; the add before the delete ensures that the delete never fails."""
     table = f"table ip {layout.nft_table}"
     leaving = f"ip saddr {layout.subnet} ip daddr != {layout.subnet}"
     return f"""add {table}
@@ -76,8 +76,8 @@ def _links() -> list[str]:
     return [link["ifname"] for link in json.loads(_ip("-json", "link", "show"))]
 
 
-def _ip(*words: str) -> str:
-    return run(["ip", *words], where="the lab's network")
+def _ip(*arguments: str) -> str:
+    return run(["ip", *arguments], where="the lab's network")
 
 
 def _nft(ruleset: str) -> None:

@@ -1,4 +1,4 @@
-"""Stand-ins for NVIDIA's packages: their names and versions, a driver that changes at a reboot."""
+"""Stand-ins for NVIDIA's packages: their names and versions, and a driver that a reboot changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lab.package_repository import DebPackage
 
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _SHIPPED = "usr/share/corral-lab/module"
-# A module that is loaded stays until the reboot; where none is, the new one is loaded at once.
+# A loaded module stays until the reboot; without one, the new module is loaded at once.
 _LOAD = f"""#!/bin/sh
 set -e
 mkdir -p $(dirname /{MODULE_FILE}) $(dirname /{UVM_FILE})
@@ -67,7 +67,7 @@ def driver(version: str) -> list[DebPackage]:
 
 
 def toolkit(release: str) -> DebPackage:
-    """cuda-toolkit-12-8 for 12.8, whose nvcc says its release and compiles nothing."""
+    """cuda-toolkit-12-8 for 12.8; its nvcc prints its release and compiles nothing."""
     folder = f"usr/local/cuda-{release}"
     said = f"Cuda compilation tools, release {release}, V{release}.93"
     return DebPackage(

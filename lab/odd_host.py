@@ -1,7 +1,7 @@
-"""Odd hosts: a program `ssh`, put first in PATH, that answers as it is told to.
+"""Odd hosts: a program `ssh`, first in PATH, with configured answers.
 
-It stands for a host that is broken, hostile, or merely set up by somebody else: bytes that are no
-text, an answer without end, none at all, start-up files that talk.
+It stands for a host that is broken, hostile, or set up in an unusual way: it sends bytes that are
+not text, an endless answer, no answer, or output of start-up files.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ os._exit(answer["code"])
 
 @dataclass(frozen=True)
 class Answer:
-    """What a host says to one question.
+    """A host's answer to one command.
 
-    + noise: first, as start-up files of a shell do; + out: so many ``times``; + code: of ssh
-    + delay_seconds: before it says anything; + stays_seconds: after it has said all
-    + run_by: runs the command really, with these words before it, such as ("sh", "-c")
+    + noise: sent first, like output of start-up files; + out: sent ``times`` times; + code: of ssh
+    + delay_seconds: before the answer; + stays_seconds: after it
+    + run_by: really run the command, with this prefix, such as ("sh", "-c")
     """
 
     out: bytes = b""
@@ -60,7 +60,7 @@ class Answer:
 
 
 class OddHosts:
-    """Hosts by their addresses, below a folder; ``path`` has their `ssh` first."""
+    """Odd hosts by address, in a folder; in ``path`` their `ssh` is first."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -72,17 +72,17 @@ class OddHosts:
 
     @property
     def path(self) -> str:
-        """PATH with the stand-in before all else."""
+        """PATH with the stand-in first."""
         return f"{self._folder}{os.pathsep}{os.environ['PATH']}"
 
     def says(self, address: str, answers: Answer | Mapping[str, Answer]) -> None:
-        """What a host answers: always the same, or by what the command line has in it."""
+        """Set a host's answer: always the same one, or chosen by a part of the command line."""
         found = {"": answers} if isinstance(answers, Answer) else answers
         rows = [(needle, _plain(answer)) for needle, answer in found.items()]
         (self._folder / f"{address}.json").write_text(json.dumps(rows), encoding="utf-8")
 
     def asked(self, address: str) -> list[str]:
-        """Command lines that a host was given, in order."""
+        """Command lines that a host has received, in order."""
         path = self._folder / f"{address}.asked"
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

@@ -44,19 +44,19 @@ class Repository:
 
     @classmethod
     def make(cls, folder: Path) -> Repository:
-        """An empty one, with a throw-away key. Needs gpg."""
+        """Make an empty repository with a temporary key. Needs gpg."""
         (folder / "gnupg").mkdir(parents=True, mode=0o700)
         (folder / "public").mkdir()
         _gpg(folder, "--passphrase", "", "--quick-generate-key", "Corral lab", "rsa2048", "sign")
         listed = _gpg(folder, "--with-colons", "--list-keys")
         found = re.search(r"^fpr:+([0-9A-F]{40}):", listed, re.MULTILINE)
         if not found:
-            raise CorralError(_WHERE, f"gpg made no key: {listed}", "see that gpg works")
+            raise CorralError(_WHERE, f"gpg made no key: {listed}", "check that gpg works")
         (folder / "public" / KEY_FILE).write_text(_gpg(folder, "--armor", "--export"))
         return cls(folder, found[1])
 
     def publish(self, *packages: DebPackage) -> None:
-        """Offer exactly these; what was there before is gone."""
+        """Publish exactly these packages; earlier ones are removed."""
         public = self.folder / "public"
         for old in public.glob("*.deb"):
             old.unlink()
@@ -71,7 +71,7 @@ class Repository:
 
     @contextmanager
     def served(self, address: str) -> Iterator[str]:
-        """Its URL, for a while."""
+        """Serve the repository until the block ends; yields its URL."""
         handler = partial(_Quiet, directory=str(self.folder / "public"))
         with ThreadingHTTPServer((address, 0), handler) as server:
             thread = Thread(target=server.serve_forever)
@@ -89,7 +89,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def _build(package: DebPackage, public: Path) -> str:
-    """Write the package; gives its paragraph of the index."""
+    """Write the package; returns its paragraph of the index."""
     with tempfile.TemporaryDirectory() as work:
         root = Path(work) / "root"
         control = _control(package)
@@ -129,14 +129,14 @@ def _put(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
-def _gpg(folder: Path, *words: str) -> str:
-    # A socket's path is short: the agent's stands in the home folder.
+def _gpg(folder: Path, *arguments: str) -> str:
+    # The agent's socket is in the home folder, and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="gpg") as home:
         shutil.copytree(folder / "gnupg", home, dirs_exist_ok=True, ignore=_sockets)
-        said = run(["gpg", "--homedir", home, "--batch", "--yes", *words], where=_WHERE)
+        output = run(["gpg", "--homedir", home, "--batch", "--yes", *arguments], where=_WHERE)
         run(["gpgconf", "--homedir", home, "--kill", "all"], where=_WHERE)
         shutil.copytree(home, folder / "gnupg", dirs_exist_ok=True, ignore=_sockets)
-    return said
+    return output
 
 
 def _sockets(_: str, names: list[str]) -> set[str]:

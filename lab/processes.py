@@ -1,7 +1,7 @@
-"""Detached processes, known by a record that a reused process id cannot match.
+"""Detached processes, identified by a record that a reused process id cannot match.
 
-The record is written by the new process itself just before it becomes the program: there is no
-moment in which the program runs and no record says so.
+The new process itself writes the record just before it becomes the program, so the program never
+runs without a record.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Record:
 
 
 def start(name: str, argv: Sequence[str], *, run: Path, log: Path, cwd: Path) -> Record:
-    """Start a program in its own session, told of in run/<name>.json, with log/<name>.log."""
+    """Start a program in its own session, with record run/<name>.json and log/<name>.log."""
     path = run / f"{name}.json"
     path.unlink(missing_ok=True)
     with (log / f"{name}.log").open("ab") as output:
@@ -67,7 +67,7 @@ def recorded(run: Path) -> dict[str, Record]:
 
 
 def alive(record: Record) -> bool:
-    """Whether the recorded process, and not another with its id, runs. A zombie does not."""
+    """Whether the recorded process runs, and not another one with its id. A zombie does not run."""
     return record.boot_id == _boot_id() and _start_ticks(record.pid) == record.start_ticks
 
 
@@ -99,7 +99,7 @@ def _start_ticks(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may hold anything; the fields after it begin with the state.
+    # The name in parentheses may contain anything; the fields after it begin with the state.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[19])
 

@@ -1,4 +1,4 @@
-"""Can this machine host a lab? Told in one line, with what to type and what works without."""
+"""Check whether this machine can host a lab; if not, say in one line what to type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STILL_WORKS = "`corral plan` and the unit tests work without a lab"
 
 
 def missing() -> list[str]:
-    """What this machine lacks to host a lab, in words; empty when it can."""
+    """Names of what this machine lacks to host a lab; empty if it can."""
     if sys.platform != "linux":
         return ["Linux"]
     lacks = [] if os.geteuid() == 0 else ["root"]
@@ -33,7 +33,7 @@ def missing() -> list[str]:
 
 
 def require() -> None:
-    """Raise CorralError when this machine cannot host a lab."""
+    """Raise CorralError if this machine cannot host a lab."""
     lacks = missing()
     if not lacks:
         return

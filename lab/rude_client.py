@@ -1,6 +1,6 @@
-"""A rude client of an HTTP address: raw bytes over a socket, and every status line that comes back.
+"""A rude HTTP client: sends raw bytes over a socket, and returns every status line of the answer.
 
-No client library sends these requests, and none shows a second answer to one request.
+No client library sends such requests, and none shows a second answer to one request.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-# An answer may follow the last one's body in the same line.
+# A status line may follow the body of the last answer in the same line.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}[^\r\n]*")
 _CHAT = "/v1/chat/completions"
 # One black pixel.
@@ -23,12 +23,12 @@ _IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
     "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
-# What would be answered a second time if it were taken for a request of its own.
+# A hidden request: a second answer shows that it was parsed as a request of its own.
 _HIDDEN = b"GET /v1/models HTTP/1.1\r\nHost: hidden\r\n\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _NO_MORE_CHUNKS = b"0\r\n\r\n"
 
-# Name -> lines of the head, and the body: two parties may not agree where each request ends.
+# Name -> lines of the head, and the body: parsers may disagree about where the request ends.
 SMUGGLED: Mapping[str, tuple[bytes, bytes]] = {
     "two lengths": (b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(_HIDDEN), _HIDDEN),
     "two lengths in a list": (b"Content-Length: 0, %d\r\n" % len(_HIDDEN), _HIDDEN),
@@ -65,7 +65,7 @@ SMUGGLED: Mapping[str, tuple[bytes, bytes]] = {
     "a NUL in a header": (b"X: a\x00b\r\nContent-Length: 0\r\n", _HIDDEN),
 }  # fmt: skip
 
-# What other protocols, and versions, begin with.
+# First bytes of other protocols, and of other versions of HTTP.
 NOT_HTTP: tuple[bytes, ...] = (
     b"GET /v1/models\r\n\r\n", b"GET /v1/models HTTP/9.9\r\nHost: rude\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100,
@@ -78,7 +78,7 @@ METHODS = ("CONNECT", "DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRAC
 class RudeClient:
     """Each request has a connection of its own, and the right key.
 
-    + address, port: of the server or gateway; + key: shown as a bearer
+    + address, port: of the server or gateway; + key: sent as a bearer token
     + patience_seconds: how long it waits for an answer, and then for another one
     """
 
@@ -92,18 +92,18 @@ class RudeClient:
         return self.post(_CHAT, b'{"messages": [{"role": "user", "content": ')
 
     def image(self) -> list[str]:
-        """A picture, for a model that takes text alone."""
+        """An image, for a model that accepts only text."""
         part = {"type": "image_url", "image_url": {"url": _IMAGE}}
         asked = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
         return self.post(_CHAT, json.dumps(asked).encode())
 
     def huge_headers(self, size_bytes: int = 1 << 20) -> list[str]:
-        """More headers than anybody reads."""
+        """More headers than any server accepts."""
         line = b"X-Rude: " + b"x" * 1000 + b"\r\n"
         return self.send(self._head("GET", "/v1/models", line * (size_bytes // len(line))))
 
     def slow_body(self, seconds: float) -> list[str]:
-        """A body of which one byte comes each second, and never the last."""
+        """A body of which one byte is sent each second, and never the last."""
         head = self._head("POST", _CHAT, b"Content-Length: 100000\r\n")
         with self._connected() as link:
             link.sendall(head)
@@ -117,7 +117,7 @@ class RudeClient:
             return _status_lines(link, 0.1)
 
     def half_closed(self) -> list[str]:
-        """A good request from somebody who then says that nothing more will come."""
+        """A good request from a client that then closes its sending side."""
         asked = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 64}
         body = json.dumps(asked).encode()
         with self._connected() as link:
@@ -126,7 +126,7 @@ class RudeClient:
             return _status_lines(link, self.patience_seconds)
 
     def half_a_request(self) -> list[str]:
-        """Less than was promised, and then nothing more."""
+        """A body shorter than its Content-Length."""
         with self._connected() as link:
             link.sendall(self._head("POST", _CHAT, b"Content-Length: 100\r\n") + b'{"messages"')
             link.shutdown(socket.SHUT_WR)
@@ -140,7 +140,7 @@ class RudeClient:
         )
 
     def everything(self) -> dict[str, list[str]]:
-        """Whatever no client should send, some of it at once; what was answered to each."""
+        """Send every request that no client should send, some in parallel; returns the answers."""
         asked: dict[str, Callable[[], list[str]]] = {
             "malformed JSON": self.malformed_json,
             "an image": self.image,
@@ -174,9 +174,9 @@ class RudeClient:
         return self.send(self._head("POST", path, headers + kind + length) + body)
 
     def send(self, raw: bytes) -> list[str]:
-        """These bytes alone; gives the status line of each answer."""
+        """Send only these bytes; returns the status line of each answer."""
         with self._connected() as link:
-            # Who refuses early closes early; its answer may be there.
+            # A server that refuses early closes early, but its answer may have arrived.
             with suppress(OSError):
                 link.sendall(raw)
             return _status_lines(link, self.patience_seconds)
@@ -190,7 +190,7 @@ class RudeClient:
 
 
 def odd_keys(key: str) -> list[bytes]:
-    """Values of an Authorization header that only look as if they had the key in them."""
+    """Values of an Authorization header that are similar to the right one."""
     good = f"Bearer {key}".encode()
     return [
         b"", b"Bearer", b"Bearer ", key.encode(), good[:-1], good + b"x", good + b" x", good + b",",
@@ -201,7 +201,7 @@ def odd_keys(key: str) -> list[bytes]:
 
 
 def odd_paths(path: str) -> list[str]:
-    """Ways to write a path that some servers take for the same."""
+    """Spellings of a path that some servers treat as the same."""
     first, _, last = path.rpartition("/")
     return [
         f"/{path}", f"{first}//{last}", f"{path}/", f"{path}/.", f"/.{path}", f"/x/..{path}",
@@ -212,7 +212,7 @@ def odd_paths(path: str) -> list[str]:
 
 
 def _status_lines(link: socket.socket, patience_seconds: float) -> list[str]:
-    """Of all that comes until the other side closes, or says nothing for so long."""
+    """Status lines in all that arrives until the other side closes, or is silent for so long."""
     link.settimeout(patience_seconds)
     found = b""
     with suppress(OSError):

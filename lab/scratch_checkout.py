@@ -1,4 +1,4 @@
-"""A copy of this checkout with a lab of its own, to be changed and thrown away."""
+"""A temporary copy of this checkout with a lab of its own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab.layout import Layout, this_lab
 
 @dataclass(frozen=True)
 class ScratchCheckout:
-    """Commands run in ``path`` with its own code; its lab is another than the checkout's."""
+    """Commands run in ``path`` with its own code; its lab is not the checkout's."""
 
     path: Path
 
     @classmethod
     def make(cls, purpose: str) -> ScratchCheckout:
-        """Copy what git knows or would add. The path is stable, so a killed run is cleared."""
+        """Copy what git tracks or would add. The path is fixed, so leftovers of a killed run go."""
         here = this_lab()
         path = Path(tempfile.gettempdir()) / f"corral-{purpose}-{here.lab_id}"
         if path.exists():
@@ -39,9 +39,9 @@ class ScratchCheckout:
         """Names, addresses and folders of its lab."""
         return Layout.of(self.path)
 
-    def run(self, program: str, *words: str) -> str:
-        """Run `corral` or `pyinfra` as its user does. Ends this program when it fails."""
-        command = [str(Path(sys.executable).with_name(program)), *words]
+    def run(self, program: str, *arguments: str) -> str:
+        """Run `corral` or `pyinfra` as a user does. Exits this program if it fails."""
+        command = [str(Path(sys.executable).with_name(program)), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self.path), "PYINFRA_PROGRESS": "off"}
         done = subprocess.run(
             command, cwd=self.path, env=environment, capture_output=True, text=True, check=False
@@ -51,6 +51,6 @@ class ScratchCheckout:
         return done.stdout + done.stderr
 
     def remove(self) -> None:
-        """Put its lab and its files away."""
+        """Remove its lab and its files."""
         self.run("corral", "lab", "down")
         shutil.rmtree(self.path)

@@ -1,4 +1,4 @@
-"""What the lab runs on the controller: the stand-in hub and the engines' git daemon."""
+"""The lab's services on the controller: the stand-in hub and the engines' git daemon."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ANSWER_TIMEOUT_SECONDS = 15
 
 
 def prepare(layout: Layout) -> None:
-    """Write what the services serve; needs no network of the lab."""
-    # Here, because the hub's tiny model needs gguf, which `list` and `down` do without.
+    """Write the files that the services serve; the lab's network is not needed yet."""
+    # Imported here: the hub's tiny model needs gguf, which `list` and `down` do not.
     from lab import engine_source, hub
 
     hub.prepare(layout.hub)
@@ -23,7 +23,7 @@ def prepare(layout: Layout) -> None:
 
 
 def start(layout: Layout) -> None:
-    """Start what does not run, and wait until both answer on their ports."""
+    """Start the services that do not run, and wait until both answer on their ports."""
     _start("hub", _hub_argv(layout), layout, HUB_PORT)
     _start("git", _git_argv(layout), layout, GIT_PORT)
 

@@ -1,4 +1,4 @@
-"""What it takes to turn a pinned source distribution into a git repository."""
+"""Turn a pinned source distribution into a git repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from corral.errors import CorralError
 
 BASE_REF = "refs/heads/master"
 
-# Who and when: equal trees make equal commits.
+# A fixed author and date: equal trees make equal commits.
 _IDENTITY = {
     f"GIT_{role}_{field}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -42,7 +42,7 @@ class Distribution:
 
     @property
     def name(self) -> str:
-        """As pip takes it."""
+        """The name for pip."""
         return self.requirement.partition("==")[0]
 
 
@@ -50,7 +50,7 @@ def download(distribution: Distribution, folder: Path) -> Path:
     """Download the archive; pip compares its sha256 before it runs anything from it."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{distribution.requirement} --hash=sha256:{distribution.sha256}\n")
-    # Not `--no-binary :all:`, with which pip builds its build tools from source too: minutes.
+    # Not `--no-binary :all:`: pip would build its build tools from source too, which takes minutes.
     arguments = ["--no-deps", "--no-binary", distribution.name, "--require-hashes"]
     arguments += ["--requirement", str(requirements), "--dest", str(folder)]
     with step(f"download {distribution.requirement} (pip also prepares its metadata)"):
@@ -59,9 +59,9 @@ def download(distribution: Distribution, folder: Path) -> Path:
 
 
 def extract(archive: Path, member: PurePosixPath, folder: Path) -> Path:
-    """Take one folder out of a tar archive: what is below it lands in ``folder``, made here."""
+    """Extract one folder of a tar archive into ``folder``, which is made here."""
     folder.mkdir()
-    # Git refuses a repository of another owner, and the archive names its maker's.
+    # Git refuses a repository of another owner, and the archive has its maker's.
     arguments = ["--no-same-owner", f"--strip-components={len(member.parts)}"]
     arguments += [f"--directory={folder}", str(member)]
     with step(f"take {member.name} out of it"):
@@ -83,13 +83,13 @@ def serve_any_commit(repository: Path) -> None:
 
 def commit_tree(repository: Path, tree: str, message: str, *, parents: Sequence[str] = ()) -> str:
     """Make a commit by the lab's own author, at a fixed time, and return its id."""
-    named = [word for parent in parents for word in ("-p", parent)]
-    return git_id(repository, "commit-tree", tree, *named, "-m", message, environment=_IDENTITY)
+    options = [part for parent in parents for part in ("-p", parent)]
+    return git_id(repository, "commit-tree", tree, *options, "-m", message, environment=_IDENTITY)
 
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Tell how long something took."""
+    """Print how long a step took."""
     start_seconds = time.monotonic()
     yield
     print(f"engine source: {title}: {time.monotonic() - start_seconds:.1f} s", flush=True)
@@ -112,7 +112,7 @@ def git_id(
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """The same, for a command that prints one id."""
+    """The id that a git command prints."""
     return git(repository, *arguments, stdin=stdin, environment=environment).decode().strip()
 
 
@@ -130,6 +130,6 @@ def _run(
         raise CorralError(
             "lab: engine source",
             f"`{' '.join(arguments[:4])} ...` exited {error.returncode}: {message}",
-            "see that pip works and reaches its index, then run this again",
+            "check that pip works and reaches its index, then run this again",
         ) from error
     return result.stdout

@@ -1,4 +1,4 @@
-"""ssh to the lab's hosts: a key and known_hosts of their own, checked strictly."""
+"""ssh to the lab's hosts, with a key and known_hosts of the lab's own, checked strictly."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def write_client_files(layout: Layout, hosts: list[int]) -> None:
     write_atomic(layout.ssh_config, "".join(named) + _common(layout), next_step=ROOM)
 
 
-def command(layout: Layout, n: int, *words: str) -> list[str]:
+def command(layout: Layout, n: int, *remote: str) -> list[str]:
     """The ssh command line for host n."""
-    return ["ssh", "-F", str(layout.ssh_config), layout.host_name(n), *words]
+    return ["ssh", "-F", str(layout.ssh_config), layout.host_name(n), *remote]
 
 
-def run_on(layout: Layout, n: int, *words: str, timeout_seconds: float = 60) -> str:
-    """Standard output of a command on host n; raises CorralError when it fails."""
-    argv = command(layout, n, *words)
+def run_on(layout: Layout, n: int, *remote: str, timeout_seconds: float = 60) -> str:
+    """Standard output of a command on host n; raises CorralError if it fails."""
+    argv = command(layout, n, *remote)
     return run(argv, where=layout.host_name(n), timeout_seconds=timeout_seconds)
 
 
 def wait_until_booted(layout: Layout, n: int) -> str:
-    """Wait until the boot of host n has ended: "running", or "degraded" with failed units."""
+    """Wait until host n has booted: "running", or "degraded" if units failed."""
     deadline = time.monotonic() + _BOOT_TIMEOUT_SECONDS
     state = "no answer"
     while time.monotonic() < deadline:
@@ -87,7 +87,7 @@ def _log(layout: Layout, n: int) -> Path:
 
 
 def _generate(key: Path, comment: str) -> None:
-    """A key that is there is complete: made in a folder of its own, public half moved first."""
+    """Generate a key in a temporary folder and move its public half first, so it is complete."""
     partial = key.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)

@@ -1,6 +1,6 @@
-"""Runs one host: boots it again when it reboots, ends when it is powered off.
+"""Run one host: boot it again after a reboot, end when it is powered off.
 
-systemd-nspawn exits with 133 when the system inside asked for a reboot (nspawn 252,
+systemd-nspawn exits with 133 if the system inside requested a reboot (nspawn 252,
 EXIT_FORCE_RESTART).
 """
 
@@ -14,10 +14,10 @@ from lab import cgroups
 
 _REBOOT = 133
 _ENVIRONMENT = {
-    # As on a current Debian or Ubuntu, also where the controller mixes v1 and v2: only with v2
-    # does systemd enforce IPAddressDeny= and DeviceAllow=.
+    # Only cgroup v2, as on a current Debian or Ubuntu, even if the controller mixes v1 and v2: with
+    # v1 systemd does not enforce IPAddressDeny= and DeviceAllow=.
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
-    # A killed nspawn leaves its lock files; the host's record already keeps a second one away.
+    # A killed nspawn leaves its lock files; the host's record already prevents a second nspawn.
     "SYSTEMD_NSPAWN_LOCK": "0",
 }
 

@@ -1,1 +1,1 @@
-"""The lab's hard day: real hosts under load, faults made on them, and a rule that is checked."""
+"""The lab's hard day: inject faults into real hosts under load, and check a rule afterwards."""

@@ -1,5 +1,7 @@
-"""`make chaos`: chores, scenarios and controls on lab hosts, their tables, and exit code 1 when a
-rule was broken."""
+"""`make chaos`: play chores, scenarios and controls on lab hosts, and print their tables.
+
+The exit code is 1 if the rule was broken.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +27,24 @@ from lab.chaos.table import for_terminal, tables
 from lab.layout import this_lab
 
 _WIDTH = 160
-# A kind of row, a name, and how it is played.
+# Kind of row, name, and the function that plays it.
 Piece = tuple[Kind, str, Callable[[Player], Any]]
 
 
 @click.command()
-@click.option("--only", multiple=True, help="Those of --list by name; * fits anything.")
+@click.option("--only", multiple=True, help="Names of --list to play; * matches anything.")
 @click.option("--by", type=click.Choice(["rollout", "deploy"]), default="rollout")
 @click.option("--gateway/--no-gateway", default=True, help="A gateway in front of the servers.")
 @click.option("--servers", type=click.IntRange(1, 3), default=3, show_default=True)
-@click.option("--list", "only_list", is_flag=True, help="Name all that is played and end.")
-@click.option("--keep", is_flag=True, help="Leave the lab up, to look at it.")
+@click.option("--list", "only_list", is_flag=True, help="Print the names of all that is played.")
+@click.option("--keep", is_flag=True, help="Leave the lab up, for inspection.")
 @click.option(
     "--record",
     "file",
     type=click.Path(path_type=Path),
     default=Path("chaos.json"),
     show_default=True,
-    help="All that came of it; `python -m lab.chaos.page` prints it.",
+    help="The file for the results; `python -m lab.chaos.page` prints it.",
 )
 @click.option("--resume", is_flag=True, help="Play what this commit's record does not have.")
 def main(
@@ -55,7 +57,7 @@ def main(
     file: Path,
     resume: bool,
 ) -> None:
-    """Play the lab's hard day; exit code 1 when a rule was broken, or a control saw no damage."""
+    """Play the lab's hard day; exit code 1 if a rule was broken, or a control saw no damage."""
     wanted = [one for one in _pieces(gateway, servers) if _is_named(one[1], only)]
     if only_list:
         click.echo("\n".join(name for _, name, _ in wanted))
@@ -101,7 +103,7 @@ def _play(pieces: Sequence[Piece], fleet: Fleet, by: By, record: Record, *, keep
 
 
 def _folder() -> Path:
-    """Records of the loads, beside the lab's caches, for a look afterwards."""
+    """The folder for records of the loads, beside the lab's caches."""
     folder = this_lab().cache / "chaos"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""What scenarios do to a rollout while it runs, and commands other than a plain rollout."""
+"""Acts of scenarios: interfere with a running rollout, or run another command than a rollout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READY_SECONDS = 15
 
 
 def at_phase(n: int, phase: str, act: Callable[[Stage], None]) -> Fault:
-    """A fault that is made when server n's activation gets to a phase."""
+    """A fault that is injected when server n's activation reaches a phase."""
 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
@@ -34,7 +34,7 @@ def at_phase(n: int, phase: str, act: Callable[[Stage], None]) -> Fault:
 
 
 def kill_controller(n: int, phase: str) -> Fault:
-    """The operator's command dies with all its connections."""
+    """Kill the operator's command, with all its connections."""
 
     return at_phase(n, phase, _kill)
 
@@ -44,7 +44,7 @@ def _kill(stage: Stage) -> None:
 
 
 def kill_controller_at(line: str) -> Fault:
-    """The same, when the command has said something: between the switches of hosts."""
+    """Kill the command when it has printed a line: between the switches of hosts."""
 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
@@ -56,7 +56,7 @@ def kill_controller_at(line: str) -> Fault:
                 if begun and line in begun[0].text:
                     _kill(stage)
                     return ""
-            return f"never said {line!r}"
+            return f"never printed {line!r}"
 
         with phases.meanwhile(wait, over.set, "the command"):
             yield
@@ -65,7 +65,7 @@ def kill_controller_at(line: str) -> Fault:
 
 
 def reboot(n: int, phase: str) -> Fault:
-    """An orderly reboot, asked for on the host itself."""
+    """An orderly reboot, requested on the host itself."""
     return at_phase(n, phase, lambda stage: _reboot(stage.fleet, n))
 
 
@@ -74,7 +74,7 @@ def _reboot(fleet: Fleet, n: int) -> None:
 
 
 def cut_off(n: int, phase: str) -> Fault:
-    """The network between a host and everybody else is cut for a while."""
+    """Disconnect a host somewhere in the network for a while."""
 
     def switch(layout: Layout, whole: bool) -> None:
         hosts.joined(layout, n, to_network=whole)
@@ -83,7 +83,7 @@ def cut_off(n: int, phase: str) -> Fault:
 
 
 def pull_cable(n: int, phase: str) -> Fault:
-    """The host's own cable is pulled for a while: it loses its address, too."""
+    """Pull the host's own cable for a while: it loses its address, too."""
 
     def switch(layout: Layout, whole: bool) -> None:
         hosts.link(layout, n, up=whole)
@@ -109,7 +109,7 @@ def _for_a_while(n: int, phase: str, switch: Callable[[Layout, bool], None]) -> 
 
 
 def power_loss(n: int) -> Fault:
-    """The host loses its power as soon as the new unit has its name, and boots again."""
+    """Cut the host's power as soon as the new unit is renamed into place, and boot it again."""
 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
@@ -129,7 +129,7 @@ def power_loss(n: int) -> Fault:
 
 
 def host_down(n: int, watched: int, phase: str) -> Fault:
-    """A host of a later wave loses its power while an earlier wave is at work, until the end."""
+    """Cut the power of a host of a later wave during an earlier wave, until the end."""
 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
@@ -143,7 +143,7 @@ def host_down(n: int, watched: int, phase: str) -> Fault:
 
 
 def late(marker: str) -> Fault:
-    """Ready at the very end of the time it has."""
+    """The server is ready only at the very end of its time limit."""
 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
@@ -177,17 +177,18 @@ def stale_locks(stage: Stage) -> Iterator[None]:
 
 
 def two_at_once(stage: Stage) -> Done:
-    """A second operator types the same a moment later: refused, and told who was first."""
+    """A second operator starts the same a moment later: refused, with the name of the first."""
     first = stage.begin()
     first.wait_for("staging")
     second = ended(stage.begin())
     if second.code == 0 or f"process {first.process.pid}" not in second.text:
-        stage.problems.append(f"the second rollout was not told of the first: {second.text[-500:]}")
+        text = second.text[-500:]
+        stage.problems.append(f"the second rollout was not refused naming the first: {text}")
     return ended(first)
 
 
 def revert_to_tampered(stage: Stage) -> Done:
-    """A good rollout, then a revert to a release that somebody changed: it must be refused."""
+    """A good rollout, then a revert to a tampered release, which must be refused."""
     done = stage.change()
     release = Path(stage.old.argv[0]).parents[1]
     with faults.tampered_release(stage.fleet, 1, release):

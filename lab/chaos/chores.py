@@ -1,4 +1,4 @@
-"""What an operator does to a fleet that serves: each under load, looked at from two clones."""
+"""Chores of an operator on a serving fleet: each under load, verified from two clones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.edits import edited, written
 NEW_QUANT: Keys = {"quant": "F16"}
 MOVED: Keys = {"port": 8051}
 OPEN: Keys = {"address": "0.0.0.0"}  # noqa: S104 - the lab's own network
-# Long enough for all that a second clone tries meanwhile.
+# Long enough for all commands of the second clone meanwhile.
 SOAK = ("--soak", "45")
 OTHER_PORT = 8010
 _PROFILE = f"catalog/profiles/{material.PROFILE}.toml"
@@ -32,7 +32,7 @@ Work = Callable[[Desk], None]
 class Chore:
     """One line of the second table.
 
-    + base, gateway: keys of every instance and of the gateway that it begins with
+    + base, gateway: inventory keys of every instance and of the gateway at its beginning
     """
 
     name: str
@@ -44,7 +44,7 @@ class Chore:
 
 
 def there_and_back(**instance: Any) -> Work:
-    """A change of every instance, and the same taken away again."""
+    """Change every instance, then change it back."""
 
     def work(desk: Desk) -> None:
         for keys in (instance, {}):
@@ -56,7 +56,7 @@ def there_and_back(**instance: Any) -> Work:
 
 
 def declined(**instance: Any) -> Work:
-    """A change is staged and not wanted; whoever restarts then gets what was there."""
+    """Stage a change and decline it; a restart then must use the old state."""
 
     def work(desk: Desk) -> None:
         desk.want(**instance)
@@ -70,7 +70,7 @@ def declined(**instance: Any) -> Work:
 
 
 def declined_pool_key(desk: Desk) -> None:
-    """A new key between gateway and servers is staged and not wanted."""
+    """Stage a new key between gateway and servers, and decline it."""
     path = desk.fleet.gateway_keys(f"upstream-{ALIAS}")
     with written(path, f"{_new_key()}\n{path.read_text()}"):
         desk.decline()
@@ -80,7 +80,7 @@ def declined_pool_key(desk: Desk) -> None:
 
 
 def declined_instance_key(desk: Desk) -> None:
-    """A new key of one server is staged and not wanted; the old one is reverted from its host."""
+    """Stage a new key of one server and decline it; adopt the old one from its host."""
     desk.corral("keys", "new", desk.server(1), "--replace")
     desk.decline()
     desk.agree(green=False)
@@ -90,7 +90,7 @@ def declined_instance_key(desk: Desk) -> None:
 
 
 def pool_key(desk: Desk) -> None:
-    """Another key between gateway and servers: both, then the new one alone."""
+    """Replace the key between gateway and servers: first both keys, then only the new one."""
     path = desk.fleet.gateway_keys(f"upstream-{ALIAS}")
     new, old = f"{_new_key()}\n", path.read_text()
     for text in (new + old, new):
@@ -100,37 +100,37 @@ def pool_key(desk: Desk) -> None:
 
 
 def instance_keys(desk: Desk) -> None:
-    """Another key for each server's own clients."""
+    """Replace the keys of each server's own clients."""
     desk.corral("keys", "new", *desk.servers, "--replace")
     desk.rollout()
     desk.agree()
 
 
 def client_keys(desk: Desk) -> None:
-    """One more client at the gateway, and the same taken away again."""
+    """Add a client at the gateway, then remove it."""
     path, key = desk.fleet.gateway_keys(f"gateway-{ALIAS}"), _new_key()
     with written(path, f"{path.read_text()}\n{key}\n"):
         desk.rollout_of_gateway()
         desk.expect("a new client's answer", desk.status(key), 200)
         desk.agree()
     desk.rollout_of_gateway()
-    desk.expect("the answer to a client that was taken away", desk.status(key), 401)
+    desk.expect("the answer to a removed client", desk.status(key), 401)
     desk.agree()
 
 
 def weights(desk: Desk) -> None:
-    """Another share for one server, and its rollout reverted."""
+    """Change the weight of one server, and revert that rollout."""
     desk.want_gateway(aliases={ALIAS: {"port": GATEWAY_PORT, "weights": {desk.server(3): 60}}})
-    told = desk.rollout_of_gateway().text
+    printed = desk.rollout_of_gateway().text
     desk.agree()
-    number = told.partition("rollout ")[2].partition(":")[0]
+    number = printed.partition("rollout ")[2].partition(":")[0]
     desk.judged("revert", desk.fleet.clone.corral("revert", "--rollout", number))
     desk.want()
     desk.agree()
 
 
 def alias_more(desk: Desk) -> None:
-    """One server goes to an alias of its own, with its port at the gateway, and comes back."""
+    """Move one server to an alias of its own, with a port at the gateway, and back."""
     ports = {ALIAS: {"port": GATEWAY_PORT}, material.OTHER_ALIAS: {"port": OTHER_PORT}}
     desk.want_gateway(own={3: {"profile": material.OTHER_PROFILE}}, aliases=ports)
     desk.rollout()
@@ -143,7 +143,7 @@ def alias_more(desk: Desk) -> None:
 
 
 def certificate(desk: Desk) -> None:
-    """A new certificate at the gateway."""
+    """Replace the gateway's certificate."""
     new = material.CERTIFICATES[1]
     desk.want_gateway(tls_certificate=new)
     desk.rollout_of_gateway()
@@ -152,7 +152,7 @@ def certificate(desk: Desk) -> None:
 
 
 def gate(desk: Desk) -> None:
-    """Another golden for the same servers: run against what serves, and nothing is loaded."""
+    """Change a golden prompt: it runs against the serving servers, and no model is loaded."""
     with edited(desk.fleet.checkout.path / _PROFILE, _GOLDEN, "max_tokens = 20"):
         with desk.untouched():
             desk.rollout(says="without a restart")
@@ -162,7 +162,7 @@ def gate(desk: Desk) -> None:
 
 
 def lost_store(desk: Desk) -> None:
-    """A clone without the keys is refused, takes them over, and then says what the first says."""
+    """A clone without the keys is refused and adopts them; then it verifies like the first."""
     other = desk.second(keys_folder=str(desk.empty_store()))
     with desk.untouched():
         for name, done in (("deploy", other.deploy()), ("rollout", ended(other.start("rollout")))):
@@ -173,7 +173,7 @@ def lost_store(desk: Desk) -> None:
 
 
 def second_clone(desk: Desk) -> None:
-    """What a second operator types while a rollout soaks."""
+    """Commands of a second operator while a rollout soaks."""
     desk.want(**NEW_QUANT)
     other = desk.second()
     first = desk.fleet.clone.start("rollout", *SOAK)
@@ -186,7 +186,7 @@ def second_clone(desk: Desk) -> None:
 
 
 def restart_and_stop(desk: Desk) -> None:
-    """Members are drained first, and the last one is not touched."""
+    """Restart and stop drain a member first, and refuse to touch the last one."""
     first, others, last = desk.server(1), desk.servers[:2], desk.server(3)
     desk.corral("restart", first)
     desk.agree()
@@ -200,7 +200,7 @@ def restart_and_stop(desk: Desk) -> None:
 
 
 def corrected_golden(desk: Desk) -> None:
-    """A good change fails on a wrong golden, which is corrected; then back, and back again."""
+    """A good change fails by a wrong golden prompt, which is corrected; then two reverts."""
     desk.want(**NEW_QUANT)
     wrong = f'{_GOLDEN}\nexact = "never said"'
     with edited(desk.fleet.checkout.path / _PROFILE, _GOLDEN, wrong):

@@ -1,4 +1,4 @@
-"""The same faults without Corral's protection: does the test see the damage at all?"""
+"""Negative controls: the same faults without Corral's protection. Do the tests see the damage?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from lab.chaos.scenarios import (
 from lab.chaos.wanted import Keys
 
 SEEN_SECONDS = 12
-# A good restart costs one or two requests at the load's rate; fewer tokens/s than this is a fault.
+# A good restart costs one or two requests at the load's rate. Below this share of the tokens/s the
+# server counts as slow.
 RESTART_REQUESTS = 5
 SLOW_SHARE = 0.6
 SERVER = 1
@@ -31,7 +32,7 @@ SERVER = 1
 
 @dataclass(frozen=True)
 class Control:
-    """A bad change, put in place by a plain restart."""
+    """A bad change that a plain restart activates."""
 
     name: str
     fault: str
@@ -41,7 +42,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Damage:
-    """What clients of the server had of it; ``words`` is empty when nothing was seen."""
+    """What clients of the server saw; ``words`` is empty if they saw nothing."""
 
     name: str
     fault: str
@@ -52,7 +53,7 @@ class Damage:
 
 
 def play(fleet: Fleet, control: Control, folder: Path) -> Damage:
-    """Restart one server plainly onto the bad generation, look, and put all in order again."""
+    """Restart one server plainly with the bad generation, measure, and repair it by a deploy."""
     fleet.want({**OLD, **control.change})
     generation = rules.planned(fleet, SERVER, serves=False).id
     _stage(fleet)
@@ -76,7 +77,7 @@ def play(fleet: Fleet, control: Control, folder: Path) -> Damage:
 
 
 def _seen(fleet: Fleet, good: str, before: float) -> list[str]:
-    """What a client has of the server that was restarted."""
+    """What a client sees of the restarted server."""
     try:
         reply = rules.ask(fleet, SERVER)
         share = rules.tokens_per_second(fleet, SERVER) / before

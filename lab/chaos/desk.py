@@ -1,4 +1,4 @@
-"""Where chores of the second day are done: commands of two operators, and what came of them."""
+"""The desk of a chore: run commands as two operators, and note their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.chaos.wanted import GATEWAY_PORT, Keys
 from lab.layout import GATEWAY
 
 _ANSWER_SECONDS = 15
-# What serves, as who, with which keys, and what the next start would use.
+# Processes, units, keys and links: what serves, and what the next start would use.
 _SERVER_STANDS = f"""set -e; systemctl show {UNIT} --property=MainPID; readlink {FOLDER}/current
 sha256sum /etc/systemd/system/corral-* /etc/corral/keys/*"""
 _GATEWAY_STANDS = """set -e; systemctl show haproxy --property=MainPID
@@ -28,11 +28,11 @@ readlink /etc/corral/gateway/current; sha256sum /etc/corral/gateway/current/*"""
 
 @dataclass
 class Desk:
-    """A chore's fleet, and what was seen of it.
+    """A chore's fleet, and the results so far.
 
-    + base, gateway: keys of every instance and of the gateway that it began with
-    + commands: what was typed, with its exit code; + verified: what both clones said, each time
-    + problems: what was not as it must be
+    + base, gateway: inventory keys of every instance and of the gateway at the beginning
+    + commands: each command with its exit code; + verified: results of both clones, each time
+    + problems: each difference from what was expected
     """
 
     fleet: Fleet
@@ -43,47 +43,47 @@ class Desk:
     problems: list[str] = field(default_factory=list)
 
     def want(self, *, own: Mapping[int, Keys] | None = None, **instance: Any) -> None:
-        """What is wanted of the servers now, beside what they began with."""
+        """Change inventory keys of the servers, beside those at the beginning."""
         self.fleet.want({**self.base, **instance}, own=own, **self.gateway)
 
     def want_gateway(self, *, own: Mapping[int, Keys] | None = None, **gateway: Any) -> None:
-        """The same of the gateway; ``own``: of single servers."""
+        """Change inventory keys of the gateway; ``own``: of single servers."""
         self.fleet.want(self.base, own=own, **{**self.gateway, **gateway})
 
     def server(self, n: int) -> str:
-        """As commands name it."""
+        """The name of a server in commands."""
         return f"{self.fleet.layout.host_name(n)}/{NAME}"
 
     @property
     def servers(self) -> list[str]:
-        """All."""
+        """Names of all servers."""
         return [self.server(n) for n in self.fleet.numbers]
 
-    def rollout(self, *words: str, code: int = 0, says: str = "") -> Done:
-        """Type it and judge how it ended."""
-        done = ended(self.fleet.clone.start("rollout", *words))
+    def rollout(self, *arguments: str, code: int = 0, says: str = "") -> Done:
+        """Run a rollout and judge its result."""
+        done = ended(self.fleet.clone.start("rollout", *arguments))
         return self.judged("rollout", done, code=code, says=says)
 
     def rollout_of_gateway(self) -> Done:
-        """Of the gateway alone."""
+        """Run a rollout of the gateway only."""
         return self.rollout("--limit", self.fleet.layout.host_name(GATEWAY))
 
     def decline(self) -> None:
-        """A rollout whose question is answered with no: whatever serves stays as it is."""
+        """Run a rollout and answer its question with no: nothing that serves may change."""
         with self.untouched():
             done = self.fleet.clone.declined_rollout()
             self.judged("rollout, declined", done, code=1, says="nothing was changed")
 
-    def corral(self, *words: str, code: int = 0, says: str = "") -> Done:
-        """Another command of Corral's."""
-        done = self.fleet.clone.corral(*words, "-i", INVENTORY)
-        name = " ".join(word for word in words if word not in self.servers and word[0] != "-")
+    def corral(self, *arguments: str, code: int = 0, says: str = "") -> Done:
+        """Run another command of Corral and judge its result."""
+        done = self.fleet.clone.corral(*arguments, "-i", INVENTORY)
+        name = " ".join(one for one in arguments if one not in self.servers and one[0] != "-")
         return self.judged(name, done, code=code, says=says)
 
     def judged(self, name: str, done: Done, *, code: int = 0, says: str = "") -> Done:
-        """Note a command and what is wrong about its end."""
+        """Note a command, and a problem if its result is not the expected one."""
         self.commands.append(f"{name}: {done.code}")
-        # Terminals and prefixes break lines at will.
+        # Terminals and prefixes may break lines anywhere.
         if done.code != code or says not in " ".join(done.text.split()):
             wanted = f"{code} and {says!r}" if says else code
             self.problems.append(
@@ -92,23 +92,23 @@ class Desk:
         return done
 
     def second(self, **data: Any) -> Clone:
-        """The other operator's clone, as new; ``data``: host data that it has otherwise."""
+        """Make the other operator's clone; ``data``: host data that differs in it."""
         clones.copy(self.fleet.checkout.path, self.fleet.second, INVENTORY, **data)
         return Clone(self.fleet.second)
 
     def agree(self, *, green: bool = True, second: Clone | None = None) -> None:
-        """Both clones verify, with one store of keys, and say the same."""
+        """Verify from both clones, with one store of keys; they must find the same."""
         ours = self.fleet.clone.findings()
         theirs = (second or self.second()).findings()
         if ours != theirs:
-            self.problems.append(f"one clone verifies {_words(ours)}, the other {_words(theirs)}")
+            self.problems.append(f"one clone verifies {_format(ours)}, the other {_format(theirs)}")
         elif green is bool(ours):
-            self.problems.append(f"both clones verify {_words(ours)}")
-        self.verified.append(f"both {_words(ours)}" if ours == theirs else "NOT THE SAME")
+            self.problems.append(f"both clones verify {_format(ours)}")
+        self.verified.append(f"both {_format(ours)}" if ours == theirs else "NOT THE SAME")
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
-        """No process, unit, key or configuration changes in the block."""
+        """Note a problem if a process, unit, key or configuration changes in the block."""
         before = self._standing()
         yield
         after = self._standing()
@@ -127,7 +127,7 @@ class Desk:
             self.problems.append(f"{what}: {found}, not {wanted}")
 
     def status(self, key: str, port: int = GATEWAY_PORT) -> int:
-        """Of the gateway's answer to a client with this key; 0 without one."""
+        """Status of the gateway's answer to a client with this key; 0 without an answer."""
         url = f"http://{self.fleet.layout.address(GATEWAY)}:{port}/v1/models"
         request = Request(url, headers={"Authorization": f"Bearer {key}"})  # noqa: S310 - the lab's
         try:
@@ -139,7 +139,7 @@ class Desk:
             return 0
 
     def shows_certificate(self, name: str) -> bool:
-        """Whether the gateway shows this one of `material.CERTIFICATES`."""
+        """Whether the gateway presents this one of `material.CERTIFICATES`."""
         address = (str(self.fleet.layout.address(GATEWAY)), GATEWAY_PORT)
         try:
             shown = ssl.get_server_certificate(address)
@@ -148,13 +148,13 @@ class Desk:
         return shown in (self.fleet.checkout.path / name).read_text()
 
     def empty_store(self) -> Path:
-        """A folder for keys in which nothing is; it goes with the lab."""
+        """An empty folder for keys; it is removed with the lab."""
         store = self.fleet.layout.state / "empty-keys"
         shutil.rmtree(store, ignore_errors=True)
         return store
 
 
-def _words(findings: Sequence[str]) -> str:
-    """Which checks failed, each once."""
+def _format(findings: Sequence[str]) -> str:
+    """The failed checks, each once."""
     checks = sorted({finding.rpartition(": ")[2] for finding in findings})
     return f"red ({', '.join(checks)})" if checks else "green"

@@ -1,4 +1,4 @@
-"""Faults, made on real lab hosts; each is a context that puts the host in order again."""
+"""Faults on real lab hosts; each is a context manager that repairs the host at its end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def at_start(fleet: Fleet, n: int, fault: str, marker: str) -> Iterator[None]:
 
 @contextmanager
 def full_disk(fleet: Fleet, n: int, marker: str) -> Iterator[None]:
-    """From the new generation's first start, no byte more for generations and units."""
+    """From the new generation's first start on, the disk of generations and units is full."""
     folders = ("/var/lib/corral/instances", "/etc/systemd/system")
     for folder in folders:
         fleet.on(n, _COVER.format(folder=folder))
@@ -67,7 +67,7 @@ def full_disk(fleet: Fleet, n: int, marker: str) -> Iterator[None]:
 
 _COVER = """set -e; cp -a {folder} /run/chaos-kept; mount -t tmpfs -o size=24m tmpfs {folder}
 cp -a /run/chaos-kept/. {folder}; rm -r /run/chaos-kept"""
-# What changed on the small disk goes to the one below it.
+# Copies the changes on the small disk to the one below it.
 _UNCOVER = """set -e; rm -f {folder}/chaos-full
 cp -a {folder} /run/chaos-kept; umount {folder}
 find {folder} -mindepth 1 -delete; cp -a /run/chaos-kept/. {folder}; rm -r /run/chaos-kept"""
@@ -75,7 +75,7 @@ find {folder} -mindepth 1 -delete; cp -a /run/chaos-kept/. {folder}; rm -r /run/
 
 @contextmanager
 def moved_clock(fleet: Fleet, n: int, marker: str) -> Iterator[None]:
-    """An hour passes at the new generation's first start, by the wall clock of that host."""
+    """At the new generation's first start the host's wall clock jumps by an hour."""
     _send(fleet, n, _FILES / "clock.c", "/root/clock.c")
     library = "/usr/local/lib/chaos-clock.so"
     fleet.on(
@@ -87,13 +87,13 @@ def moved_clock(fleet: Fleet, n: int, marker: str) -> Iterator[None]:
         with at_start(fleet, n, "clock", marker):
             yield
     finally:
-        # Processes that have it loaded go on with the clock as it is.
+        # Processes that have loaded it continue with the real clock.
         fleet.on(n, "rm -f /etc/ld.so.preload /etc/chaos-clock-seconds")
 
 
 @contextmanager
 def stranger_on_gpu(fleet: Fleet, n: int, marker: str) -> Iterator[None]:
-    """Another program holds the GPU's memory, and the new generation gets none of it."""
+    """Another program holds the GPU's memory, so the new generation gets none of it."""
     described = "/etc/corral-lab/gpus.json"
     change = (
         "import json, pathlib, sys;"
@@ -117,7 +117,7 @@ def stranger_on_gpu(fleet: Fleet, n: int, marker: str) -> Iterator[None]:
 
 @contextmanager
 def stale_locks(fleet: Fleet) -> Iterator[None]:
-    """Lock files whose holders died long ago, before a reboot."""
+    """Lock files of holders that died long ago, before a reboot."""
     text = '{"by": "anna on desk", "since": "2026-01-01T10:00:00Z", "boot_id": "0", "pid": 4}'
     for n in fleet.numbers:
         for name in ("activate.lock", "rollout.lock"):
@@ -128,7 +128,7 @@ def stale_locks(fleet: Fleet) -> Iterator[None]:
 
 @contextmanager
 def tampered_release(fleet: Fleet, n: int, folder: Path) -> Iterator[None]:
-    """One byte of a release's server is another one; nothing runs it."""
+    """Change one byte of a release's server; no process runs it."""
     program = f"{folder}/bin/llama-server"
     fleet.on(
         n,
@@ -142,7 +142,7 @@ def tampered_release(fleet: Fleet, n: int, folder: Path) -> Iterator[None]:
 
 
 def restart_plainly(fleet: Fleet, n: int, generation: str) -> None:
-    """What many do: the new unit in place of the old one, and a restart. No gate, no revert."""
+    """The usual way without Corral: replace the unit and restart it. No gate, no revert."""
     staged = f"{FOLDER}/generations/{generation}/unit"
     put = f"cp {staged} /etc/systemd/system/{UNIT} && systemctl daemon-reload"
     fleet.on(n, f"{put} && systemctl restart --no-block {UNIT}")

@@ -34,12 +34,12 @@ class Fleet:
 
     @classmethod
     def make(cls, *, servers: int, gateway: bool) -> Fleet:
-        """Boot the hosts and bring everything that scenarios change to within their reach."""
+        """Boot the hosts and add all engines, models and certificates that scenarios need."""
         checkout = ScratchCheckout.make("chaos")
         fleet = cls(checkout, tuple(range(1, servers + 1)), gateway)
         checkout.run("corral", "lab", "down")
-        words = ["--gateway"] if gateway else []
-        checkout.run("corral", "lab", "up", "--hosts", str(servers), *words)
+        options = ["--gateway"] if gateway else []
+        checkout.run("corral", "lab", "up", "--hosts", str(servers), *options)
         material.provide(checkout, INVENTORY)
         return fleet
 
@@ -49,34 +49,34 @@ class Fleet:
         return self.checkout.layout
 
     def remove(self) -> None:
-        """Put the lab and its files away, and the second clone."""
+        """Remove the lab, its files and the second clone."""
         self.checkout.remove()
         shutil.rmtree(self.second, ignore_errors=True)
 
     @property
     def second(self) -> Path:
-        """Where a second operator has a clone, if one was made."""
+        """Path of a second operator's clone, if one was made."""
         return self.checkout.path.with_name(f"{self.checkout.path.name}-second")
 
     @property
     def clone(self) -> Clone:
-        """Where its operator types commands."""
+        """The clone in which its operator runs commands."""
         return Clone(self.checkout.path)
 
     def want(
         self, instance: Keys, *, own: Mapping[int, Keys] | None = None, **gateway: Any
     ) -> None:
-        """What the next command shall bring every server and the gateway to.
+        """Write the inventory keys of every server and of the gateway for the next command.
 
-        + own: of single servers, by their number; + gateway: beside what it has anyway
+        + own: keys of single servers, by number; + gateway: beside the keys that it always has
         """
         named = {self.layout.host_name(n): keys for n, keys in (own or {}).items()}
         want(self.layout, Wanted(instance, named, gateway))
 
     def plan(self, n: int) -> dict[str, Any]:
-        """What Corral plans for a server with what is wanted now."""
-        words = ("plan", self.layout.host_name(n), "--json", "-i", INVENTORY)
-        planned: dict[str, Any] = json.loads(self.checkout.run("corral", *words))
+        """Corral's plan of a server with the current inventory keys."""
+        command = ("plan", self.layout.host_name(n), "--json", "-i", INVENTORY)
+        planned: dict[str, Any] = json.loads(self.checkout.run("corral", *command))
         return planned
 
     def on(self, n: int, script: str) -> str:
@@ -84,7 +84,7 @@ class Fleet:
         return ssh.run_on(self.layout, n, script).strip()
 
     def try_on(self, n: int, script: str, seconds: float = 20) -> str | None:
-        """The same; None when it fails, or the host does not answer in time."""
+        """Output of a script on a host; None if it fails or the host does not answer in time."""
         argv = ssh.command(self.layout, n, script)
         try:
             done = subprocess.run(
@@ -100,11 +100,11 @@ class Fleet:
         return self.layout.keys / self.layout.host_name(n) / NAME
 
     def url(self, n: int) -> str:
-        """Where server n answers its own clients."""
+        """Address at which server n answers its own clients."""
         return f"http://{self.layout.address(n)}:{PORT}"
 
     def gateway_url(self, *, tls: bool = False) -> str:
-        """Where the gateway answers clients of the alias."""
+        """Address at which the gateway answers clients of the alias."""
         return f"http{'s' * tls}://{self.layout.address(GATEWAY)}:{GATEWAY_PORT}"
 
     def gateway_keys(self, name: str) -> Path:
@@ -113,18 +113,18 @@ class Fleet:
 
     @contextmanager
     def load(self, out: Path, *, server: int | None = None, tls: bool = False) -> Iterator[None]:
-        """Requests at a steady rate while the block runs: to one server, or to the gateway.
+        """Send requests at a steady rate during the block, to one server or to the gateway.
 
-        + tls: the gateway speaks it, with one of `material.CERTIFICATES`
+        + tls: the gateway uses TLS, with one of `material.CERTIFICATES`
         """
         if server is None:
             url, key_file = self.gateway_url(tls=tls), self.gateway_keys(f"gateway-{ALIAS}")
         else:
             url, key_file = self.url(server), self.key_file(server)
         program = [sys.executable, "-m", "lab.chaos.load", "--url", url, "--model", ALIAS]
-        words = [*program, "--key-file", str(key_file), "--out", str(out)]
-        words += ["--trusted", material.TRUSTED] if tls else []
-        process = subprocess.Popen(words, cwd=self.checkout.path)
+        command = [*program, "--key-file", str(key_file), "--out", str(out)]
+        command += ["--trusted", material.TRUSTED] if tls else []
+        process = subprocess.Popen(command, cwd=self.checkout.path)
         try:
             _wait_for_a_good_reply(out, process)
             yield

@@ -1,6 +1,6 @@
 """The fleet of the hard day: three servers of one alias, and a gateway in front of them.
 
-What is wanted of them stands in a file that `lab.chaos.fleet` writes: a change is one value.
+`lab.chaos.fleet` writes the keys that scenarios change into a file, which this inventory reads.
 """
 
 import json
@@ -16,7 +16,7 @@ _wanted = Wanted(**json.loads(_file.read_text())) if _file.exists() else Wanted(
 _sources = engine_source.urls(_lab)
 _SHARED = {
     "hub_url": _lab.hub_url,
-    # A second engine, with other programs of the same sources: another release to change to.
+    # A second engine, with other programs of the same sources: a release to which scenarios change.
     "engine_sources": {**_sources, "llama.cpp-other": _sources["llama.cpp"]},
     "keys_folder": str(_lab.keys),
     "archives_folder": str(_lab.archives),

@@ -2,9 +2,9 @@
 
 Run: `python -m lab.chaos.load --url URL --key-file FILE --model NAME --out FILE`, until SIGTERM.
 
-Requests begin at a fixed rate, whatever became of the ones before: what waits in an outage is
-counted as often as it was asked. The client's retries are off. Connections are kept alive, as the
-client does by default; `Reply.reused` tells whether a request went over such a connection.
+Requests start at a fixed rate, whatever happens to earlier ones, so that all requests during an
+outage count. The client's retries are off. Connections are kept alive, as by default;
+`Reply.reused` says whether a request used such a connection.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ TIMEOUT_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 _PROMPT = "Say hello to number {}."
 
-# Every connection that a request opens, noted by the HTTP client while the request is made.
+# Connections that a request opened, noted by a hook of the HTTP client.
 _opened: ContextVar[list[str]] = ContextVar("_opened")
 
 
 class Load:
-    """Clients that ask in turn; each has connections of its own."""
+    """Clients that send requests in turn; each has its own connections."""
 
     def __init__(self, clients: Sequence[AsyncOpenAI], *, model: str, tokens: int) -> None:
         self._clients, self._model, self._tokens = clients, model, tokens
 
     async def run(self, per_second: float, stop: asyncio.Event, out: TextIO) -> None:
-        """Ask until told to stop, then wait for what is under way."""
+        """Send requests until ``stop`` is set, then wait for those in flight."""
         began, number = time.monotonic(), 0
         async with asyncio.TaskGroup() as asking:
             while not stop.is_set():
@@ -65,7 +65,7 @@ class Load:
 
 
 async def ask(client: AsyncOpenAI, *, model: str, prompt: str, tokens: int) -> Reply:
-    """One streamed completion, told as what became of it; raises nothing that a server can do."""
+    """Send one streamed completion; returns its result, and never raises a server's fault."""
     _opened.set([])
     began = time.monotonic()
     pieces: list[float] = []
@@ -84,7 +84,7 @@ async def ask(client: AsyncOpenAI, *, model: str, prompt: str, tokens: int) -> R
 async def _judged(
     client: AsyncOpenAI, pieces: list[float], *, model: str, prompt: str, tokens: int
 ) -> tuple[Outcome, str]:
-    """Ask, note when each piece came, and say how it ended."""
+    """Send a request, note the time of each piece, and return the outcome with a detail."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             finished = await _stream(client, pieces, model=model, prompt=prompt, tokens=tokens)
@@ -97,23 +97,23 @@ async def _judged(
     except (openai.APIError, ValueError) as error:
         return Outcome.ERROR, f"{type(error).__name__}: {error}"
     if not finished or not pieces:
-        # The client's loop ends in silence when a stream just stops.
+        # The client's loop ends without an error if a stream just stops.
         return Outcome.CUT, f"ended after {len(pieces)} pieces without a last one"
     return Outcome.GOOD, ""
 
 
 def _of_connection(error: Exception, pieces: int) -> tuple[Outcome, str]:
     reason = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    told = f"{type(reason).__name__}: {reason}"
+    text = f"{type(reason).__name__}: {reason}"
     if isinstance(reason, httpx2.ConnectError):
-        return Outcome.REFUSED, told
-    return Outcome.CUT, f"{told} after {pieces} pieces"
+        return Outcome.REFUSED, text
+    return Outcome.CUT, f"{text} after {pieces} pieces"
 
 
 async def _stream(
     client: AsyncOpenAI, pieces: list[float], *, model: str, prompt: str, tokens: int
 ) -> bool:
-    """Whether the reply came to its end; each piece with text in it is noted."""
+    """Whether the reply was complete; notes the time of each piece that has text."""
     finished = False
     stream = await client.chat.completions.create(
         model=model,
@@ -131,9 +131,9 @@ async def _stream(
 
 
 def client(url: str, key: str, trusted: Path | None = None) -> AsyncOpenAI:
-    """A client without retries, as every failure shall count.
+    """A client without retries, so that every failure counts.
 
-    + url: up to, without, ``/v1``; + trusted: certificates, beside those of the system
+    + url: without ``/v1``; + trusted: certificates, beside those of the system
     """
     verify = ssl.create_default_context(cafile=trusted)
     http = DefaultAsyncHttpxClient(event_hooks={"request": [_trace]}, verify=verify)
@@ -150,7 +150,7 @@ async def _note_connection(event: str, info: dict[str, Any]) -> None:  # noqa: A
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Load until SIGTERM or SIGINT, or the end of whoever began it."""
+    """Send requests until SIGTERM or SIGINT, or until the parent process ends."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -167,7 +167,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def _stop_alone(stop: asyncio.Event) -> None:
-    """A hard day that is killed leaves nobody who would end its load."""
+    """Set ``stop`` when the parent is gone: a killed hard day cannot end its load."""
     parent = os.getppid()
     while not stop.is_set():
         if os.getppid() != parent:
@@ -177,7 +177,7 @@ async def _stop_alone(stop: asyncio.Event) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the command line. The key comes from a file, so that it shows in no process list."""
+    """Run the command line. The key comes from a file, so it is in no process list."""
     parser = argparse.ArgumentParser(prog="python -m lab.chaos.load", description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--key-file", required=True, type=Path)

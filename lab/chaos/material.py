@@ -1,4 +1,4 @@
-"""What is changed to beside the other quant: a release, a model of nonsense, certificates."""
+"""Material for changes: another release, a model that replies gibberish, and certificates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lab.scratch_checkout import ScratchCheckout
 
 OTHER_ENGINE = "llama.cpp-other"
 GIBBERISH = "tiny-gibberish"
-# The same server for clients of another alias.
+# The same profile under another alias.
 PROFILE, OTHER_PROFILE, OTHER_ALIAS = "tiny-chaos", "tiny-chaos-other", "other-glm"
-# Chain and key of a gateway, the one after the other; in the checkout, as an inventory names them.
+# Files with a gateway's certificate and key, in the checkout, as an inventory names them.
 CERTIFICATES = ("gateway-old.pem", "gateway-new.pem")
-# What their clients trust: both.
+# The certificates that clients trust: both.
 TRUSTED = "gateways.pem"
 _REPOSITORY = "corral-lab/Tiny-Gibberish-GGUF"
 _MODEL = f"""# Weights whose replies are one character, again and again.
@@ -27,7 +27,7 @@ train_context_tokens = {gguf_writer.CONTEXT_TOKENS}
 [quants.Q8_0]
 files = "Q8_0/*.gguf"
 """
-# One program less is another release, of which the compiler cache has every object.
+# Without one program it is another release, for which the compiler cache has every object.
 _LEFT_OUT = ', "llama-gguf-split"'
 
 
@@ -57,10 +57,10 @@ def _make_certificates(folder: Path, address: str) -> None:
     certificate, key = folder / "made.crt", folder / "made.key"
     trusted = ""
     for name in CERTIFICATES:
-        words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        words += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"]
-        words += ["-keyout", str(key), "-out", str(certificate)]
-        subprocess.run(words, check=True, capture_output=True)
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"]
+        command += ["-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(command, check=True, capture_output=True)
         trusted += certificate.read_text()
         (folder / name).write_text(certificate.read_text() + key.read_text())
     (folder / TRUSTED).write_text(trusted)

@@ -1,4 +1,4 @@
-"""What operators type, each in a clone of the project, and what came of it."""
+"""Commands of operators, each in a clone of the project, and their results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ By = Literal["rollout", "deploy"]
 
 @dataclass(frozen=True)
 class Done:
-    """A command of the operator that ended; exit code None when it was killed."""
+    """A command of an operator that has ended; the exit code is None if it was killed."""
 
     code: int | None
     text: str
@@ -30,32 +30,32 @@ class Done:
 
 @dataclass(frozen=True)
 class Clone:
-    """A clone of the project, in which somebody types commands."""
+    """A clone of the project, in which an operator runs commands."""
 
     path: Path
 
     def deploy(self) -> Done:
-        """The plain command, to its end."""
+        """Run the plain deploy to its end."""
         return ended(self.start("deploy"))
 
-    def start(self, by: By, *words: str) -> Operator:
-        """Begin a rollout or a deploy of what is wanted."""
+    def start(self, by: By, *arguments: str) -> Operator:
+        """Start a rollout or a deploy."""
         commands = {
             "rollout": [_program("corral"), "rollout", INVENTORY, "-y"],
             "deploy": [_program("pyinfra"), INVENTORY, "deploy.py", "-y"],
         }
-        return Operator.start([*commands[by], *words], self.path)
+        return Operator.start([*commands[by], *arguments], self.path)
 
-    def corral(self, *words: str) -> Done:
-        """Another command of Corral's, to its end."""
-        return ended(Operator.start([_program("corral"), *words], self.path))
+    def corral(self, *arguments: str) -> Done:
+        """Run another command of Corral to its end."""
+        return ended(Operator.start([_program("corral"), *arguments], self.path))
 
     def declined_rollout(self) -> Done:
-        """A rollout at a terminal, whose question is answered with no."""
+        """Run a rollout at a terminal, and answer its question with no."""
         ours, theirs = pty.openpty()
         try:
-            words = [_program("corral"), "rollout", INVENTORY]
-            operator = Operator.start(words, self.path, stdin=theirs)
+            command = [_program("corral"), "rollout", INVENTORY]
+            operator = Operator.start(command, self.path, stdin=theirs)
             operator.wait_for(_QUESTION)
             os.write(ours, b"n\n")
             return ended(operator)
@@ -67,50 +67,50 @@ class Clone:
         """What `corral verify` finds wrong, as HOST/INSTANCE: CHECK."""
         done = self.corral("verify", "--json", "-i", INVENTORY)
         try:
-            # Its advice comes after it.
-            told, _ = json.JSONDecoder().raw_decode(done.text)
+            # Advice follows the document.
+            answer, _ = json.JSONDecoder().raw_decode(done.text)
         except ValueError:
             return (done.text,)
-        rows = [(host, row) for host, rows in told["checks"].items() for row in rows]
+        rows = [(host, row) for host, rows in answer["checks"].items() for row in rows]
         found = {f"{host}/{row['instance']}: {row['check']}" for host, row in rows if not row["ok"]}
         return tuple(sorted(found)) or (() if done.code == 0 else (f"exit code {done.code}",))
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A command that an operator typed, while it runs. Its words go to a file."""
+    """A running command of an operator, with its output in a file."""
 
     process: subprocess.Popen[bytes]
     log: Path
     began_seconds: float
 
     @classmethod
-    def start(cls, words: list[str], path: Path, *, stdin: int = subprocess.DEVNULL) -> Operator:
-        """Run a command in the checkout, in a session of its own: a kill takes its children too."""
+    def start(cls, command: list[str], path: Path, *, stdin: int = subprocess.DEVNULL) -> Operator:
+        """Start a command in its own session, so that a kill also ends its children."""
         began = time.monotonic()
         log = path / f".operator-{time.monotonic_ns()}.log"
         environment = {
             **os.environ, "PYTHONPATH": str(path), "PYINFRA_PROGRESS": "off",
-            # Reports of these rollouts are none of the user's.
+            # Keep reports of these rollouts apart from the user's.
             "XDG_STATE_HOME": str(path / ".state"),
         }  # fmt: skip
         with log.open("wb") as output:
             process = subprocess.Popen(
-                words, cwd=path, env=environment, stdin=stdin, stdout=output,
+                command, cwd=path, env=environment, stdin=stdin, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         return cls(process, log, began)
 
     @property
     def text(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, words: str) -> bool:
-        """Until it has said them; False when it ended without."""
-        while words not in self.text:
+    def wait_for(self, text: str) -> bool:
+        """Wait until the output has this text; False if the command ended without it."""
+        while text not in self.text:
             if self.process.poll() is not None:
-                return words in self.text
+                return text in self.text
             time.sleep(0.05)
         return True
 

@@ -1,4 +1,4 @@
-"""`python -m lab.chaos.page FILE`: a record's tables in Markdown, as docs/measurements has them."""
+"""`python -m lab.chaos.page FILE`: print a record's tables in Markdown, for docs/measurements."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lab.chaos.table import markdown, tables
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def main(file: Path) -> None:
-    """Print what was played, on which commit, and the tables of FILE."""
+    """Print which commit was tested, how much was played, and the tables of FILE."""
     document = json.loads(file.read_text())
     click.echo("\n\n".join([headline(document), *map(markdown, tables(document))]))
 
 
 def headline(document: dict[str, Any]) -> str:
-    """Which commit, how, when, and whether it is all."""
+    """The commit, the setting, the dates, and what was not played."""
     setting, played = document["setting"], sum(len(document[kind]) for kind in KINDS)
     names = _all(setting)
     missing = sorted(names - {row["name"] for kind in KINDS for row in document[kind]})

@@ -1,4 +1,4 @@
-"""Do something in a certain phase of an activation: told by the host, done at once."""
+"""Run an action in a certain phase of an activation, as soon as the host reports the phase."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.chaos.fleet import NAME, Fleet
 
 _LIMIT_SECONDS = 180
 OVER = "the activation ended before it"
-# Quicker than any phase; a question to the helper would take longer than the shortest of them.
+# Faster than any phase; asking the helper would take longer than the shortest phase.
 _WATCH = """
 import json, sys, time
 wanted, limit = sys.argv[1], time.monotonic() + float(sys.argv[2])
@@ -29,12 +29,12 @@ sys.exit("the phase was never seen")
 
 
 class NeverReachedError(Exception):
-    """The phase in which something was to happen did not come: the scenario played nothing."""
+    """The phase of the action was never reached, so the scenario tested nothing."""
 
 
 @contextmanager
 def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator[None]:
-    """Do something once, when server n's activation gets to a phase. Raises NeverReachedError."""
+    """Run an action once, when server n's activation reaches a phase. Raises NeverReachedError."""
     watch = _WATCH.format(name=NAME)
     script = f"python3 - '{phase}' {_LIMIT_SECONDS} <<'END'\n{watch}\nEND"
     watching = subprocess.Popen(
@@ -47,7 +47,7 @@ def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator
         if watching.returncode == 0:
             action()
             return ""
-        # Without a word: it was ended below, as there is nothing to wait for any more.
+        # Without output it was terminated below, as the block has ended.
         return said.strip() or OVER
 
     with meanwhile(wait, watching.terminate, f"{fleet.layout.host_name(n)}: {phase}"):
@@ -56,10 +56,10 @@ def at(fleet: Fleet, n: int, phase: str, action: Callable[[], None]) -> Iterator
 
 @contextmanager
 def meanwhile(wait: Callable[[], str], stop: Callable[[], object], where: str) -> Iterator[None]:
-    """Wait for something beside the block, and at its end no longer.
+    """Wait for an event in parallel to the block, until the block ends.
 
-    + wait: gives why it never came, or nothing; + stop: makes it end. Raises NeverReachedError, and
-    what went wrong in ``wait`` itself.
+    + wait: returns why the event never came, or ""; + stop: makes ``wait`` return. Raises
+    NeverReachedError, and errors of ``wait``.
     """
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait)

@@ -1,4 +1,4 @@
-"""One scenario from beginning to end: under load, with its fault, and judged by the rule."""
+"""Play one scenario from beginning to end: under load, with its fault, judged by the rule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD: Keys = {"profile": "tiny-chaos", "confirm_seconds": 15, "drain_seconds": 10
 
 @dataclass
 class Stage:
-    """What a fault can act on while its scenario is played; ``old``: what server 1 serves."""
+    """What a fault can act on during its scenario; ``old``: the generation of server 1."""
 
     fleet: Fleet
     by: By
@@ -35,14 +35,14 @@ class Stage:
     operators: list[Operator] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def begin(self, *words: str) -> Operator:
-        """The operator types the command that brings the change."""
-        operator = self.fleet.clone.start(self.by, *words)
+    def begin(self, *arguments: str) -> Operator:
+        """Start the operator's command that makes the change."""
+        operator = self.fleet.clone.start(self.by, *arguments)
         self.operators.append(operator)
         return operator
 
     def change(self) -> Done:
-        """The same, to its end."""
+        """Run the operator's command to its end."""
         return ended(self.begin())
 
 
@@ -54,12 +54,12 @@ class Scenario:
     """One line of the table.
 
     + change: keys of every instance in the new state, beside those of ``base``
-    + expected: what every host shall serve in the end, where only one is right
-    + run: types the command and gives how it ended
-    + direct: clients ask server 1 itself, and not the gateway
+    + expected: the generation that every host must serve in the end, or "either"
+    + run: runs the command and returns its result
+    + direct: clients send requests to server 1 itself, not to the gateway
     + spared: no request may fail
-    + gap_beyond_load_seconds: how much longer than it takes to load clients may wait, if promised
-    + loads: the new state is seen to serve first; not where only a quiet machine would let it
+    + gap_beyond_load_seconds: limit of the gap, beyond the time to load; None without a limit
+    + loads: first see the new state serve; False if it could only on a quiet machine
     """
 
     name: str
@@ -78,7 +78,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a scenario; ``wrong`` is empty when the rule held."""
+    """Result of a scenario; ``wrong`` is empty if the rule held."""
 
     name: str
     fault: str
@@ -97,16 +97,16 @@ class Row:
 
 
 class Player:
-    """Plays scenarios on a fleet; knows the replies of generations that it saw serve."""
+    """Plays scenarios on a fleet; remembers the replies of generations that it saw serve."""
 
     def __init__(self, fleet: Fleet, by: By, folder: Path) -> None:
         self.fleet, self._by, self.folder = fleet, by, folder
         self._known: dict[tuple[int, str], Generation] = {}
-        # What the last deploy brought the fleet to, if it ended well.
+        # The state of the last successful deploy.
         self._at: tuple[Keys, Keys] | None = None
 
     def play(self, scenario: Scenario) -> Row:
-        """Play one scenario; the fleet serves the scenario's base again afterwards."""
+        """Play one scenario; afterwards the fleet serves the scenario's base again."""
         if scenario.base["profile"] != OLD["profile"]:
             self._forget_baseline()
         self.learn({**scenario.base, **scenario.change}, loads=scenario.loads)
@@ -123,23 +123,23 @@ class Player:
             found = self._settled(scenario)
         summed = tally.summary(tally.read(out))
         wrong += self._judge(scenario, done, found, summed, load_seconds)
-        # A killed controller leaves a drain behind, which ends with its lease.
+        # A killed controller leaves a drain, which ends with its lease.
         patience = GATEWAY_SECONDS + (LEASE_SECONDS if done.code is None else 0)
         wrong += self._gateway(patience)
         wrong += [*self._heal(scenario.base), *self._gateway(GATEWAY_SECONDS)]
         return _row(scenario, self._by, done, found, summed, wrong)
 
     def _forget_baseline(self) -> None:
-        """Tokens/s of an hour ago say little on a machine that others use as well.
+        """Remove the baseline: tokens/s of an hour ago mean little on a shared machine.
 
-        Another profile serves in between, so that the one that measures is measured anew.
+        Another profile serves in between, so that the measuring one gets a new baseline.
         """
         self.bring(OLD)
         for n in self.fleet.numbers:
             self.fleet.on(n, f"rm -f {FOLDER}/baseline.json")
 
     def learn(self, keys: Keys, *, loads: bool) -> None:
-        """See a state served well once, so that its replies are known and its files are there."""
+        """See a state served once, so that its replies are known and its files are fetched."""
         text = _text(keys)
         if all((n, text) in self._known for n in self.fleet.numbers):
             return
@@ -150,14 +150,14 @@ class Player:
             self._known[n, text] = rules.planned(self.fleet, n, serves=loads)
 
     def bring(self, keys: Keys, **gateway: Any) -> None:
-        """To this state of every instance, and of the gateway; ends the program where it fails."""
+        """Deploy this state of every instance and of the gateway; exits the program on failure."""
         if self._at == (keys, gateway):
             return
         if wrong := self._heal(keys, **gateway):
             raise SystemExit("\n".join(wrong))
 
     def _heal(self, keys: Keys, **gateway: Any) -> list[str]:
-        """The plain deploy; what a fault left must not stand in its way."""
+        """Run the plain deploy, which leftovers of a fault must not prevent."""
         self.fleet.want(keys, **gateway)
         done = self.fleet.clone.deploy()
         self._at = (keys, gateway) if done.code == 0 else None
@@ -169,7 +169,7 @@ class Player:
         return rules.of_gateway(self.fleet, patience_seconds=patience_seconds)
 
     def in_order(self, keys: Keys) -> list[str]:
-        """What is wrong after the plain deploy to a state that was learnt."""
+        """What is wrong after the plain deploy of a learnt state."""
         wrong = [*self._heal(keys), *self._gateway(GATEWAY_SECONDS)]
         for n in self.fleet.numbers:
             found = rules.look(self.fleet, n, {"wanted": self._known[n, _text(keys)]})
@@ -183,11 +183,11 @@ class Player:
             with scenario.make(stage):
                 done = scenario.run(stage)
         except NeverReachedError as error:
-            return done, [*stage.problems, f"{error}; it said:\n{done.text[-1500:]}"]
+            return done, [*stage.problems, f"{error}; output:\n{done.text[-1500:]}"]
         return done, stage.problems
 
     def _settled(self, scenario: Scenario) -> dict[int, Found]:
-        """What each server is found at once it is in order, or at the end of patience."""
+        """State of each server once all are in order, or after SETTLED_SECONDS."""
         deadline = time.monotonic() + SETTLED_SECONDS
         while True:
             found = {n: self._look(n, scenario) for n in self.fleet.numbers}
@@ -228,8 +228,8 @@ def _too_long(scenario: Scenario, summed: tally.Summary, load_seconds: float) ->
     if scenario.gap_beyond_load_seconds is None:
         return []
     limit, gap = load_seconds + scenario.gap_beyond_load_seconds, summed.longest_gap_seconds
-    words = f"no good reply for {gap:.1f} s; it loads in {load_seconds:.1f} s"
-    return [words] if gap > limit else []
+    problem = f"no good reply for {gap:.1f} s; it loads in {load_seconds:.1f} s"
+    return [problem] if gap > limit else []
 
 
 def _text(keys: Keys) -> str:
@@ -263,7 +263,7 @@ def _row(
 
 
 def outcome(found: dict[int, Found]) -> str:
-    """In one word, by what the hosts serve."""
+    """Which generation the hosts serve, or "mixed"."""
     serving = {one.serves for one in found.values()}
-    words = {frozenset({"new"}): "new serves", frozenset({"old"}): "old serves"}
-    return words.get(frozenset(map(str, serving)), "mixed")
+    outcomes = {frozenset({"new"}): "new serves", frozenset({"old"}): "old serves"}
+    return outcomes.get(frozenset(map(str, serving)), "mixed")

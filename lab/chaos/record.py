@@ -1,4 +1,4 @@
-"""The record of a hard day: one file for all its sittings, of one commit alone."""
+"""The record of a hard day: one file for all its sittings, of one commit only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lab.layout import ROOM
 
 Kind = Literal["chores", "scenarios", "controls"]
 KINDS: tuple[Kind, ...] = ("chores", "scenarios", "controls")
-# Of a commit that was edited since.
+# Appended to a commit whose files were edited since.
 _EDITED = " and edits"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What was played; rows of another one are not put beside these."""
+    """What was tested; a record has rows of one setting only."""
 
     commit: str
     by: By
@@ -31,60 +31,60 @@ class Setting:
 
 
 class Record:
-    """Rows of each kind, written to the file as they come."""
+    """Rows of each kind; each is written to the file at once."""
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self._path, self.document = path, document
 
     @classmethod
     def begin(cls, path: Path, setting: Setting) -> Record:
-        """A new one, in place of what is there."""
+        """Start a new record; it replaces an existing file."""
         rows: dict[str, list[Any]] = {kind: [] for kind in KINDS}
         return cls(path, {"setting": asdict(setting), "sittings": [_now()], **rows})
 
     @classmethod
     def resume(cls, path: Path, setting: Setting) -> Record:
-        """Go on with the one that is there. Raises CorralError for one of another commit."""
+        """Continue an existing record. Raises CorralError if it is of another setting."""
         try:
             document = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            what = f"cannot be gone on with: {error}"
+            what = f"cannot be continued: {error}"
             raise CorralError(str(path), what, "leave --resume out") from error
         if document["setting"] != asdict(setting):
             what = f"is of {document['setting']}, and this is {asdict(setting)}"
             raise CorralError(str(path), what, "check that commit out, or leave --resume out")
         if setting.commit.endswith(_EDITED):
-            what = "is of files that were not committed, and may be others now"
+            what = "is of uncommitted files, which may have changed since"
             raise CorralError(str(path), what, "commit them, and leave --resume out")
         document["sittings"].append(_now())
         return cls(path, document)
 
     def has(self, kind: Kind, name: str) -> bool:
-        """Whether this was played."""
+        """Whether a row of this name exists."""
         return any(row["name"] == name for row in self.document[kind])
 
     def add(self, kind: Kind, row: Any) -> None:
-        """Note a row."""
+        """Add a row and write the file."""
         self.document[kind].append(asdict(row))
         write_atomic(self._path, json.dumps(self.document, indent=1) + "\n", next_step=ROOM)
 
     @property
     def held(self) -> bool:
-        """No rule was broken, and every control saw damage."""
+        """Whether no rule was broken, and every control saw damage."""
         rows = [*self.document["chores"], *self.document["scenarios"]]
         seen = all(row["words"] for row in self.document["controls"])
         return seen and not any(row["wrong"] for row in rows)
 
 
 def commit_of(checkout: Path) -> str:
-    """Its hash, and whether something was edited since."""
+    """The checkout's commit, with a mark if files were edited since."""
     edited = _git(checkout, "status", "--porcelain")
     return _git(checkout, "rev-parse", "HEAD") + (_EDITED if edited else "")
 
 
-def _git(checkout: Path, *words: str) -> str:
+def _git(checkout: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *words], cwd=checkout, check=True, capture_output=True, text=True
+        ["git", *arguments], cwd=checkout, check=True, capture_output=True, text=True
     )  # fmt: skip
     return done.stdout.strip()
 

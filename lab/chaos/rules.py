@@ -1,7 +1,7 @@
 """The rule of the hard day: each host serves its old or its new generation, whole, and says so.
 
-Looked at by plain commands and by a client of its own, not through Corral: a mistake of Corral's
-would else hide itself.
+It is checked by plain commands and a separate client, not through Corral: a mistake of Corral could
+otherwise hide itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lab.layout import GATEWAY
 
 _FILES = Path(__file__).parent / "files"
 _LOOK, _LOOK_GATEWAY = _FILES / "look.py", _FILES / "look_gateway.py"
-# They keep others off the servers' ports, between changes as well.
+# The reservation of served ports, which stays between changes.
 _RESERVES, _RESERVED = "served-by-corral.service", "served_by_corral"
 _PROMPT = "Say hello."
 _REPLY_TOKENS, _LONG_REPLY_TOKENS = 24, 1000
@@ -33,9 +33,9 @@ CONVERGED, REVERTED, MIXED = 0, 10, 20
 
 @dataclass(frozen=True)
 class Generation:
-    """One that a server may serve: its id, its command line, its reply to the golden prompt.
+    """A generation that a server may serve: id, command line, reply to the golden prompt.
 
-    + reply: None for one that was never seen to serve, whose replies are all wrong
+    + reply: None if it was never seen to serve; then every reply is wrong
     """
 
     id: str
@@ -45,25 +45,25 @@ class Generation:
 
 @dataclass(frozen=True)
 class Found:
-    """What server n was found to serve: "old", "new" or None, and what is wrong about it."""
+    """What a server serves ("old", "new" or None), and what is wrong about it."""
 
     serves: str | None
     wrong: tuple[str, ...]
 
 
 def planned(fleet: Fleet, n: int, *, serves: bool) -> Generation:
-    """The generation that is wanted of server n; its reply is noted if it serves it now."""
+    """The planned generation of server n; with its reply if it serves now."""
     plan = fleet.plan(n)["instances"][0]
     reply = ask(fleet, n) if serves else None
     return Generation(plan["generation"], tuple(plan["argv"]), reply)
 
 
 def look(fleet: Fleet, n: int, known: Mapping[str, Generation]) -> Found:
-    """Look at server n. ``known``: "old" and "new" -> generation."""
-    told = fleet.try_on(n, f"python3 - {UNIT} {FOLDER} <<'END'\n{_LOOK.read_text()}\nEND")
-    if told is None:
+    """Inspect server n. ``known``: "old" and "new" -> generation."""
+    answer = fleet.try_on(n, f"python3 - {UNIT} {FOLDER} <<'END'\n{_LOOK.read_text()}\nEND")
+    if answer is None:
         return Found(None, ("cannot be reached",))
-    seen = json.loads(told)
+    seen = json.loads(answer)
     serves = next((name for name, g in known.items() if g.id == seen["generation"]), None)
     if serves is None:
         return Found(None, (f"its unit is of generation {seen['generation']}",))
@@ -85,7 +85,7 @@ def _of_server(fleet: Fleet, n: int, seen: dict[str, Any], generation: Generatio
 
 
 def _left(seen: dict[str, Any]) -> list[str]:
-    """What must not lie about once a change has ended."""
+    """Leftovers that must not exist once a change has ended."""
     wrong = [f"unit {unit} is left" for unit in seen["units"] if unit != UNIT]
     files = [name for name in seen["files"] if name not in (UNIT, _RESERVES)]
     wrong += [f"file {name} is left among the units" for name in files]
@@ -107,13 +107,13 @@ def _of_report(seen: dict[str, Any]) -> list[str]:
 
 
 def of_gateway(fleet: Fleet, *, patience_seconds: float) -> list[str]:
-    """Servers that a gateway sends nothing, after its checks had time to see them."""
+    """Servers to which the gateway sends no requests, after its checks had time to find them."""
     deadline = time.monotonic() + patience_seconds
     while True:
-        told = fleet.try_on(GATEWAY, f"python3 - <<'END'\n{_LOOK_GATEWAY.read_text()}\nEND")
-        if told is None:
+        answer = fleet.try_on(GATEWAY, f"python3 - <<'END'\n{_LOOK_GATEWAY.read_text()}\nEND")
+        if answer is None:
             return ["the gateway does not answer"]
-        states: dict[str, str] = json.loads(told)
+        states: dict[str, str] = json.loads(answer)
         wrong = [f"{name} is {state} at the gateway" for name, state in states.items()
                  if not state.startswith("UP")]  # fmt: skip
         wrong += [] if len(states) == len(fleet.numbers) else [f"the gateway has {states}"]
@@ -123,7 +123,7 @@ def of_gateway(fleet: Fleet, *, patience_seconds: float) -> list[str]:
 
 
 def of_exit(done: Done, found: Sequence[Found], by: By) -> list[str]:
-    """What is wrong about an exit code, by what the hosts serve. None is a killed controller."""
+    """What is wrong about an exit code, given what the hosts serve. None: a killed controller."""
     serving = {str(one.serves) for one in found}
     if done.code is None:
         return []
@@ -137,11 +137,11 @@ def of_exit(done: Done, found: Sequence[Found], by: By) -> list[str]:
 
 
 def load_seconds(fleet: Fleet, n: int) -> float:
-    """From a plain start of server n to its /health, as a program on its host sees it."""
+    """Seconds from a plain start of server n until its /health succeeds, measured on its host."""
     started = f"systemctl stop {UNIT} && date +%s.%N && systemctl start {UNIT}"
     healthy = f"curl --silent --fail --output /dev/null {fleet.url(n)}/health"
-    told = fleet.on(n, f"{started} && until {healthy}; do sleep 0.01; done; date +%s.%N")
-    began, ended = map(float, told.split())
+    times = fleet.on(n, f"{started} && until {healthy}; do sleep 0.01; done; date +%s.%N")
+    began, ended = map(float, times.split())
     return ended - began
 
 
@@ -152,7 +152,7 @@ def ask(fleet: Fleet, n: int) -> str:
 
 
 def tokens_per_second(fleet: Fleet, n: int) -> float:
-    """Of a long reply of server n, as a client counts them. Raises as `ask` does."""
+    """Tokens/s of a long reply of server n, measured by a client. Raises as `ask` does."""
     began = time.monotonic()
     _complete(fleet, n, _LONG_REPLY_TOKENS)
     return _LONG_REPLY_TOKENS / (time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""The hard day's scenarios and chores: every line of its tables, in the order of play."""
+"""The hard day's scenarios and chores, in the order of play: every line of its tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEW_ENGINE: Keys = {"engine": OTHER_ENGINE}
 GIBBERISH_MODEL: Keys = {"model": GIBBERISH, "quant": "Q8_0"}
 IN_PLACE: Keys = {**OLD, "activation": "in-place"}
 SIDE_BY_SIDE: Keys = {**OLD, "activation": "side-by-side"}
-# Words of the new generation's command line that the old one's has not.
+# Text in the new generation's command line that the old one's does not have.
 QUANT_MARK, ENGINE_MARK = "/F16/", f"/{OTHER_ENGINE}/"
 CANARY = 1
 MEMBERS = 3
@@ -30,7 +30,7 @@ PHASES = {
 
 
 def nothing(stage: Stage) -> AbstractContextManager[None]:  # noqa: ARG001 - a Fault
-    """No fault: a good change."""
+    """No fault: the change is good."""
     return nullcontext()
 
 
@@ -46,7 +46,7 @@ def at_start(fault: str, marker: str = QUANT_MARK, n: int = CANARY) -> Fault:
 
 
 def good(*, has_gateway: bool) -> Iterator[Scenario]:
-    """Nothing goes wrong: who notices?"""
+    """Good changes: how many requests fail?"""
     if has_gateway:
         yield Scenario(
             "good-gateway", "none, with a gateway", "in place", nothing, NEW_QUANT, "new",
@@ -63,7 +63,7 @@ def good(*, has_gateway: bool) -> Iterator[Scenario]:
 
 
 def bad_servers() -> Iterator[Scenario]:
-    """The new generation is no good, or its host is not."""
+    """The new generation is bad, or its host has a fault."""
     table: tuple[tuple[str, str, Fault, Keys], ...] = (
         ("dies", "unit exits at once", at_start("dies"), NEW_QUANT),
         ("hangs", "healthy, completions hang", at_start("hangs"), NEW_QUANT),
@@ -75,9 +75,9 @@ def bad_servers() -> Iterator[Scenario]:
         ("stranger", "VRAM held by a stranger", acts.stranger_on_gpu(QUANT_MARK), NEW_QUANT),
     )  # fmt: skip
     for how, base in SWITCHES.items():
-        for name, words, make, change in table:
+        for name, fault, make, change in table:
             yield Scenario(
-                f"{name}-{_dashed(how)}", words, how, make, change, "old", base=base,
+                f"{name}-{_dashed(how)}", fault, how, make, change, "old", base=base,
                 loads=change is not GIBBERISH_MODEL,
             )  # fmt: skip
         yield Scenario(
@@ -99,7 +99,7 @@ def bad_servers() -> Iterator[Scenario]:
 
 
 def interrupted() -> Iterator[Scenario]:
-    """Controller, cable, power: in each phase of a switch, and between the switches of hosts."""
+    """Kill, cut or reboot in each phase of a switch, and between the switches of hosts."""
     for name, line in (("staging", "staging"), ("soaking", "soaks for")):
         yield Scenario(
             f"killed-{name}", "SIGKILL of the controller", name, acts.kill_controller_at(line),
@@ -111,9 +111,9 @@ def interrupted() -> Iterator[Scenario]:
     )
     for how, base in SWITCHES.items():
         for phase in PHASES[how]:
-            for name, words, act in table:
+            for name, fault, act in table:
                 yield Scenario(
-                    f"{name}-{_dashed(how)}-{phase}", words, f"{how}, {phase}",
+                    f"{name}-{_dashed(how)}-{phase}", fault, f"{how}, {phase}",
                     act(CANARY, phase), NEW_QUANT, "either", base=base,
                 )  # fmt: skip
         yield Scenario(
@@ -131,7 +131,7 @@ def interrupted() -> Iterator[Scenario]:
 
 
 def operators() -> Iterator[Scenario]:
-    """What people and earlier runs get in the way of."""
+    """Faults caused by people and by earlier runs."""
     yield Scenario(
         "two-rollouts", "two rollouts at once", "in place", nothing, NEW_QUANT, "new",
         base=IN_PLACE, run=acts.two_at_once,
@@ -150,12 +150,12 @@ def operators() -> Iterator[Scenario]:
 
 
 def all_scenarios(*, has_gateway: bool) -> list[Scenario]:
-    """In the order in which they are played."""
+    """All scenarios, in the order of play."""
     return list(chain(good(has_gateway=has_gateway), bad_servers(), operators(), interrupted()))
 
 
 def second_day() -> Iterator[Chore]:
-    """What is done to a fleet that serves, behind its gateway."""
+    """Chores on a serving fleet behind its gateway."""
     decline, work = chores.declined, chores.there_and_back
     yield Chore("declined-port", "a port change, declined", "staged", decline(**MOVED))
     yield Chore("declined-quant", "another quant, declined", "staged", decline(**NEW_QUANT))
@@ -188,9 +188,9 @@ def second_day() -> Iterator[Chore]:
 
 
 def all_chores(*, has_gateway: bool, servers: int) -> list[Chore]:
-    """All of them need a gateway, and a member that stays when two do not."""
+    """All chores; they need a gateway, and a member that keeps serving while two do not."""
     return list(second_day()) if has_gateway and servers == MEMBERS else []
 
 
-def _dashed(words: str) -> str:
-    return words.replace(" ", "-")
+def _dashed(text: str) -> str:
+    return text.replace(" ", "-")

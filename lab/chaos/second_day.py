@@ -1,4 +1,4 @@
-"""One chore from beginning to end: under load through the gateway, and the rule afterwards."""
+"""Do one chore from beginning to end: under load through the gateway, then check the rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab.chaos.play import Player
 
 @dataclass(frozen=True)
 class ChoreRow:
-    """What came of a chore; ``wrong`` is empty when all was as it must be."""
+    """Result of a chore; ``wrong`` is empty if everything was as expected."""
 
     name: str
     change: str
@@ -28,7 +28,7 @@ class ChoreRow:
 
 
 def play(player: Player, chore: Chore) -> ChoreRow:
-    """Do one chore; the fleet serves the chore's base again afterwards."""
+    """Do one chore; afterwards the fleet serves the chore's base again."""
     fleet = player.fleet
     player.learn(chore.base, loads=True)
     player.bring(chore.base, **chore.gateway)

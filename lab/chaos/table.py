@@ -20,20 +20,20 @@ class Lines:
 
 
 def tables(document: dict[str, Any]) -> list[Lines]:
-    """Chores, scenarios, controls; a kind of which nothing was played is left out."""
+    """Tables of chores, scenarios and controls, except for kinds without rows."""
     found = [
         _lines(("change", "how", "typed: exit code", "failed", "verify, two clones", "rule"),
                document["chores"], _chore),
         _lines(("fault", "when", "outcome", "exit code", "failed", "recovery", "rule"),
                document["scenarios"], _scenario),
-        _lines(("fault, with a plain restart", "what its clients had of it"),
+        _lines(("fault, with a plain restart", "what clients saw"),
                document["controls"], _control),
     ]  # fmt: skip
     return [lines for lines in found if lines.cells]
 
 
 def for_terminal(lines: Lines) -> Table:
-    """As rich prints it."""
+    """The table for rich."""
     shown = Table(*lines.heads)
     for row in lines.cells:
         shown.add_row(*row)
@@ -41,7 +41,7 @@ def for_terminal(lines: Lines) -> Table:
 
 
 def markdown(lines: Lines) -> str:
-    """As a page has it."""
+    """The table in Markdown."""
     rows = [lines.heads, ("---",) * len(lines.heads), *lines.cells]
     return "\n".join(f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows)
 
@@ -83,10 +83,10 @@ def _rule(row: _Row) -> str:
     return "BROKEN: " + "; ".join(row["wrong"]) if row["wrong"] else "held"
 
 
-def _counted(words: Sequence[str]) -> str:
-    """In their order; what stands there again is a number."""
-    times = {word: words.count(word) for word in words}
-    return ", ".join(word if count == 1 else f"{word} ({count}x)" for word, count in times.items())
+def _counted(texts: Sequence[str]) -> str:
+    """Each text once, in order, with the number of repetitions."""
+    times = {text: texts.count(text) for text in texts}
+    return ", ".join(text if count == 1 else f"{text} ({count}x)" for text, count in times.items())
 
 
 def _seconds(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What became of the requests of a load: the record of each, and what they come to."""
+"""Results of a load's requests, and their summary."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Outcome(StrEnum):
 
     GOOD = "good"
     REFUSED = "refused"  # no connection
-    CUT = "cut"  # connected, and not answered to the end
+    CUT = "cut"  # connected, but the answer was not complete
     STATUS = "status"  # answered, but not with 200
     TIMEOUT = "timeout"
-    ERROR = "error"  # an error, or what is no reply, in a stream that began with 200
+    ERROR = "error"  # an error, or no valid reply, in a stream that began with 200
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One request. Times are of time.monotonic(), the same for every process of the machine.
+    """Result of one request. Times are time.monotonic(), which all processes of a machine share.
 
-    + first_token_seconds: None when none came; + pieces: of the stream, with text in them
-    + reused: over a connection that an earlier request had opened
+    + first_token_seconds: None if there was none; + pieces: number of stream pieces with text
+    + reused: it used a connection that an earlier request had opened
     """
 
     began_seconds: float
@@ -42,11 +42,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Summary:
-    """Many requests.
+    """Summary of many requests.
 
     + longest_gap_seconds: the longest time between two good replies
-    + recovery_seconds: from the first failed request to the first good reply after the last; 0.0
-      when none failed, None when no good one followed
+    + recovery_seconds: from the first failed request to the first good reply after the last one;
+      0.0 if none failed, None if no good reply followed
     """
 
     asked: int
@@ -60,7 +60,7 @@ class Summary:
 
 
 def read(path: Path) -> list[Reply]:
-    """The records of a load's file, by when they began. A line that is being written is left."""
+    """The results in a load's file, sorted by start; a line that is being written is skipped."""
     lines = path.read_text().split("\n")[:-1]
     replies = [_reply(line) for line in lines]
     return sorted(replies, key=lambda reply: reply.began_seconds)
@@ -72,7 +72,7 @@ def _reply(line: str) -> Reply:
 
 
 def summary(replies: Iterable[Reply]) -> Summary:
-    """What the requests come to."""
+    """Summarize the requests."""
     asked = sorted(replies, key=lambda reply: reply.began_seconds)
     good = [reply for reply in asked if reply.outcome is Outcome.GOOD]
     failed = [reply for reply in asked if reply.outcome is not Outcome.GOOD]

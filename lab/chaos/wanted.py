@@ -1,4 +1,4 @@
-"""What is wanted of the hard day's fleet: written by its driver, read by its inventory."""
+"""Inventory keys of the hard day's fleet: written by its driver, read by its inventory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Keys = dict[str, Any]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Keys in the inventory beside those that are always there.
+    """Keys in the inventory, beside the fixed ones.
 
-    + instance: of every server's instance; + own: host -> of this one's; + gateway: of the gateway
+    + instance: for every server's instance; + own: host -> for its instance; + gateway: for that
     """
 
     instance: Keys = field(default_factory=lambda: {"profile": "tiny-chaos"})
@@ -27,10 +27,10 @@ class Wanted:
 
 
 def wanted_file(layout: Layout) -> Path:
-    """Beside the lab's record; goes with the lab."""
+    """Path of the file, beside the lab's record; it is removed with the lab."""
     return layout.state / "chaos.json"
 
 
 def want(layout: Layout, wanted: Wanted) -> None:
-    """Write what the next command of Corral's shall work towards."""
+    """Write the keys for the next command of Corral."""
     write_atomic(wanted_file(layout), json.dumps(asdict(wanted)), next_step=ROOM)

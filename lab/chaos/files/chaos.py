@@ -1,7 +1,7 @@
-"""Faults of one server, made on its host: `chaos.py FAULT MARKER UNIT [PID]`.
+"""Inject a fault into one server, on its host: `chaos.py FAULT MARKER UNIT [PID]`.
 
-Called by a drop-in of the unit before and after each start. Only the new generation is meant: its
-command line has MARKER in it. A fault that lasts runs in a unit of its own, chaos-FAULT.
+A drop-in of the unit calls this before or after each start. Only the new generation is affected,
+whose command line has MARKER in it. A lasting fault runs in a unit of its own, chaos-FAULT.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ WALL = 0x40000000
 
 
 def main(fault: str, marker: str, unit: str, *pid: str) -> int:
-    """Make the fault if this start is of the generation that is meant; gives the exit code."""
-    words = subprocess.run(
+    """Inject the fault if this start is of the new generation; returns the exit code."""
+    shown = subprocess.run(
         ["systemctl", "show", unit, "--value", "--property=ExecStart"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    argv = words.partition("argv[]=")[2].partition(" ;")[0].split()
+    argv = shown.partition("argv[]=")[2].partition(" ;")[0].split()
     if marker not in " ".join(argv):
         return 0
     return FAULTS[fault](argv, *map(int, pid))
@@ -53,7 +53,7 @@ def dies(_: Argv) -> int:
 
 
 def lasting(name: str) -> Fault:
-    """A fault that goes on beside the server, in a unit of its own."""
+    """A fault that runs beside the server, in a unit of its own."""
 
     def start(argv: Argv, *pid: int) -> int:
         command = [sys.executable, __file__, "--now", name, *map(str, pid), "--", *argv]
@@ -71,7 +71,7 @@ def hang(argv: Argv, pid: int) -> None:
     for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
         if libc.ptrace(request, pid, None, None) != 0:
             raise OSError(ctypes.get_errno(), f"ptrace {request:#x} of {pid}")
-    # Who traces a thread is told of its end before its parent, and has to hear of it.
+    # The tracer must wait for the thread's end, else its parent never learns of it.
     while not ended(os.waitpid(pid, WALL)[1]):
         pass
 
@@ -96,7 +96,7 @@ def wait_until_healthy(argv: Argv, pid: int) -> None:
 
 
 def slow(_: Argv, pid: int) -> None:
-    """Half of the time it stands still."""
+    """The server is stopped half of the time."""
     try:
         while True:
             os.kill(pid, signal.SIGSTOP)
@@ -108,14 +108,14 @@ def slow(_: Argv, pid: int) -> None:
 
 
 def late(_: Argv, pid: int) -> None:
-    """It stands still for as long as the file says, then goes on as if nothing had been."""
+    """The server is stopped for as long as the file says, then continues."""
     os.kill(pid, signal.SIGSTOP)
     time.sleep(float(LATE_FILE.read_text()))
     os.kill(pid, signal.SIGCONT)
 
 
 def squatted(argv: Argv) -> int:
-    """Somebody else has the port when the server wants it."""
+    """Another process has the port when the server starts."""
     ready = Path(f"/run/chaos-squats-{value(argv, '--port')}")
     ready.unlink(missing_ok=True)
     lasting("squat")(argv)
@@ -132,7 +132,7 @@ def squat(argv: Argv) -> None:
 
 
 def wrong_binary(argv: Argv) -> int:
-    """The program turns into one for another processor."""
+    """Turn the program into one for another processor."""
     program = Path(argv[0])
     changed = bytearray(program.read_bytes())
     changed[18:20] = AARCH64
@@ -143,7 +143,7 @@ def wrong_binary(argv: Argv) -> int:
 
 
 def missing_shard(argv: Argv) -> int:
-    """The last file of weights is gone."""
+    """Move the last file of weights away."""
     first = Path(value(argv, "--model"))
     save(sorted(first.parent.glob("*.gguf"))[-1])
     return 0
@@ -156,7 +156,7 @@ def save(path: Path) -> None:
 
 
 def full_disk(_: Argv) -> int:
-    """Not a byte more can be written where generations and units are."""
+    """Fill the disk of generations and units."""
     for folder in FULL:
         with Path(folder, "chaos-full").open("wb", buffering=0) as file:
             try:
@@ -168,7 +168,7 @@ def full_disk(_: Argv) -> int:
 
 
 def clock(_: Argv) -> int:
-    """It is an hour later all at once, for every process of the host that asks."""
+    """Move the wall clock of all processes of the host by an hour."""
     CLOCK_FILE.write_text("3600")
     return 0
 

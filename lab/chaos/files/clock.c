@@ -1,5 +1,5 @@
-/* The wall clock of a lab host, moved by as many seconds as the file says. A container shares the
-   machine's clock, which is not for a test to move; every process of the host loads this instead. */
+/* Moves the wall clock of a lab host by as many seconds as the file says. A container shares the
+   machine's clock, which a test must not change; every process of the host loads this instead. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-"""What a lab host serves and what lies about on it, as JSON: `look.py UNIT FOLDER`.
+"""Print what a lab host serves, and leftovers on it, as JSON: `look.py UNIT FOLDER`.
 
-Without Corral's own code, whose mistakes would else hide themselves.
+It uses none of Corral's code, whose mistakes could otherwise hide themselves.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ NFT = Path("/usr/sbin/nft")
 
 
 def output(*command: str | Path) -> str:
-    """Standard output, whatever the exit code: pgrep's is 1 when nothing matches."""
+    """Standard output with any exit code: pgrep's is 1 if nothing matches."""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def text_of(path: Path) -> str:
-    """A file that may not be there."""
+    """Text of a file; "" if it does not exist."""
     return path.read_text() if path.exists() else ""
 
 
 def newest_report(folder: Path) -> Any:
-    """Of the instance's history; None without one."""
+    """The newest report of the instance's history; None without one."""
     found = sorted(folder.glob("history/*.json"))
     return json.loads(found[-1].read_text()) if found else None
 
 
 def main(unit: str, folder: Path) -> dict[str, Any]:
-    """Everything that the rule is about."""
+    """Everything that the rule needs."""
     pid = output("systemctl", "show", unit, "--value", "--property=MainPID").strip()
     units = output("systemctl", "list-units", "--all", "--plain", "--no-legend", "corral-*")
     found = re.search(r"^X-Corral-Generation=(\w+)$", text_of(UNITS / unit), re.MULTILINE)

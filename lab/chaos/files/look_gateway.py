@@ -1,4 +1,4 @@
-"""What a gateway thinks of its servers, as JSON, asked of HAProxy itself: `look_gateway.py`."""
+"""Print the states of a gateway's servers as JSON, from HAProxy itself: `look_gateway.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> dict[str, str]:
         link.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: link.recv(65536), b"")).decode()
     rows = csv.DictReader(answer.removeprefix("# ").splitlines())
-    # The metrics' own frontend has nothing behind it.
+    # Leave out HAProxy's rows for whole frontends and backends.
     return {row["svname"]: row["status"] for row in rows if row["svname"] not in CROWD}
 
 

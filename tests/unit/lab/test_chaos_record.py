@@ -68,7 +68,7 @@ def test_rows_of_another_commit_or_setting_are_not_mixed_in(
 def test_what_was_not_committed_is_not_gone_on_with(tmp_path: Path) -> None:
     setting = replace(SETTING, commit="abc and edits")
     Record.begin(tmp_path / "chaos.json", setting).add("chores", ROW)
-    with pytest.raises(CorralError, match="not committed"):
+    with pytest.raises(CorralError, match="uncommitted"):
         Record.resume(tmp_path / "chaos.json", setting)
 
 
@@ -78,7 +78,7 @@ def test_a_record_that_is_not_there_cannot_be_gone_on_with(
 ) -> None:
     if text is not None:
         (tmp_path / "chaos.json").write_text(text)
-    with pytest.raises(CorralError, match="cannot be gone on with"):
+    with pytest.raises(CorralError, match="cannot be continued"):
         Record.resume(tmp_path / "chaos.json", SETTING)
 
 
