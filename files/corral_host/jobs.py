@@ -1,7 +1,7 @@
-"""Jobs in transient units: a dropped connection or a killed controller does not touch them.
+"""Jobs in transient units, which a dropped connection or a killed controller does not affect.
 
-Jobs of one name follow each other: each has an id of its own, its run, by which whoever started it
-knows its result and its report. Those of earlier versions have none.
+Jobs of one name follow each other. Each has an id, its run, by which the controller that started it
+recognizes its result and its report. Jobs of earlier versions have none.
 """
 
 import contextlib
@@ -43,14 +43,14 @@ NO_RESULT = HostError(
     "it ended without a result (killed, or a reboot)", "run the same deploy again"
 )
 POLL_SECONDS = 5
-# What systemd calls the token that a job is lent.
+# Name of the systemd credential with the token of a job.
 CREDENTIAL = "hub-token"
-# What a job does -> its function, which takes the job's spec and gives its answer.
+# Kind of a job -> its function, which takes the job's spec and returns its answer.
 KINDS = {
     "build": build, "pack": repack, "install": install, "fetch": fetch, "drivers": set_up,
     "bench": bench,
 }  # fmt: skip
-# The same; these also take who asked.
+# The same for activations; these functions also take the current operator and the run.
 SWITCHES = {"activate": activate, "revert": step_back}
 # The archive that this program runs from.
 HELPER = os.path.abspath(sys.argv[0])
@@ -61,12 +61,12 @@ def job_unit(name):
 
 
 def is_running(name):
-    """Also while it stops: a job that died is settled before it counts as ended."""
+    """Whether a job's unit runs or stops: a job that died is settled before it counts as ended."""
     return show(job_unit(name), "ActiveState")["ActiveState"] not in ("inactive", "failed")
 
 
 def start(name, job):
-    """Start a job, or join it when the very same one runs already."""
+    """Start a job, or join it if the same one runs already."""
     folder, token = JOBS / name, job.pop("token", None)
     with lock_file(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,7 +86,7 @@ def join(name, job):
     running = read_json(JOBS / name / "job.json") or {}
     if running.get("spec") != job["spec"]:
         raise HostError(
-            f"{name}: another one is running here, asked for by {running.get('by', 'somebody')} at "
+            f"{name}: another one is running here, started by {running.get('by', 'somebody')} at "
             f"{running.get('at', 'an unknown time')}",
             f"wait for it (journalctl -fu {job_unit(name)}), then run the deploy again",
         )
@@ -95,9 +95,9 @@ def join(name, job):
 
 @contextlib.contextmanager
 def lent(token):
-    """Properties of a unit that is given the token, which lies in no file and goes with the unit.
+    """Unit properties that pass the token to a job; it is in no file and ends with the unit.
 
-    systemd reads it from this process's memory, which must stay until the unit's own begins.
+    systemd reads it from this process's memory, so this process must live until the unit starts.
     """
     if not token:
         yield ()
@@ -115,7 +115,7 @@ def token_of_this_job():
 
 
 def launch(name, kind, properties=()):
-    """Below the servers in CPU and disk, so that a serving host keeps serving."""
+    """Start a job's unit, with lower CPU and disk weight than the servers."""
     log = JOBS / name / "log"
     properties = (
         *properties,
@@ -127,19 +127,19 @@ def launch(name, kind, properties=()):
         "OOMScoreAdjust=800",
         f"ExecStopPost={sys.executable} {HELPER} settle {name}",
         *(build_properties() if kind == "build" else ()),
-        # A revert takes as long as a model loads.
+        # A revert may take as long as loading a model.
         *(("TimeoutStopSec=infinity",) if kind in SWITCHES else ()),
     )
-    words = [word for value in properties for word in ("--property", value)]
+    options = [part for value in properties for part in ("--property", value)]
     log.touch(mode=0o600)
     output(
-        "systemd-run", "--quiet", "--collect", f"--unit={job_unit(name)}", *words,
+        "systemd-run", "--quiet", "--collect", f"--unit={job_unit(name)}", *options,
         sys.executable, HELPER, "run", name,
     )  # fmt: skip
 
 
 def poll(name, offset):
-    """News of a job: its last line once there are more than ``offset`` bytes, or its result."""
+    """Progress of a job: the end of its log once that exceeds ``offset`` bytes, or its result."""
     log, began = JOBS / name / "log", time.monotonic()
     while True:
         alive = is_running(name)
@@ -167,14 +167,14 @@ def poll(name, offset):
 
 
 def found(name):
-    """The run of a job, and its result if there is one of that very run."""
+    """The run of a job, and its result if there is one of that run."""
     run_id = (read_json(JOBS / name / "job.json") or {}).get("run")
     result = read_json(JOBS / name / "result.json")
     return run_id, result if result and result.get("run") == run_id else None
 
 
 def is_unsettled(name):
-    """Whether its activation is begun and not ended: who settles it will write a report."""
+    """Whether a job's activation is unfinished, so that its report will come when it is settled."""
     job = read_json(JOBS / name / "job.json")
     if not job or job["kind"] not in SWITCHES:
         return False
@@ -182,7 +182,7 @@ def is_unsettled(name):
 
 
 def unsettled_run(name):
-    """Whose activation of that instance is begun and not ended: its own, or an earlier one's."""
+    """Run of the unfinished activation of a job's instance: of this job, or of an earlier one."""
     job = read_json(JOBS / name / "job.json")
     return journal.run_of(switched_folder(job)) if job and job["kind"] in SWITCHES else None
 
@@ -200,7 +200,7 @@ def run(name):
     try:
         answer = work(job)
     except GoingDownError as error:
-        # No result: after the boot there is one.
+        # No result yet: the guard writes it after the boot.
         say(str(error))
         return 1
     except (HostError, OSError) as error:
@@ -219,14 +219,14 @@ def work(job):
 
 
 def write_result(name, job, fault, answer):
-    """``error`` is the fault as text, for controllers of earlier versions."""
+    """Write a job's result. ``error`` is the fault as text, for controllers of earlier versions."""
     error = sentence(fault["what"], fault["next_step"]) if fault else ""
     result = {"ok": not fault, "error": error, "fault": fault, "answer": answer}
     write_atomic(JOBS / name / "result.json", json.dumps({**result, "run": job.get("run")}))
 
 
 def settle(name):
-    """After a job's process is gone for whatever reason: what was half done is undone."""
+    """After a job's process has ended for any reason: revert or finish what was half done."""
     record.forget_phase(name)
     job = read_json(JOBS / name / "job.json")
     if job and job["kind"] in SWITCHES:
@@ -234,7 +234,7 @@ def settle(name):
         if report:
             fault = None if report["outcome"] == "kept" else as_fault(HostError(report["reason"]))
             say(f"{report['instance']}: {report['outcome']}. {report['reason']}")
-            # What an earlier job had left is settled as well, and is no result of this one.
+            # This may have settled an earlier job's activation, which is not this job's result.
             if report.get("run") == job.get("run"):
                 write_result(name, job, fault, report)
     elif job and job["kind"] == "bench":
@@ -245,7 +245,7 @@ def settle(name):
 
 
 def settled(folder, units):
-    """The report, if this settled anything; what it could not settle is left to the guard."""
+    """The report, if there was anything to settle; on a fault the guard goes on."""
     try:
         return rollback.settle(folder, units)
     except GoingDownError:

@@ -1,7 +1,7 @@
-"""The kept figures of an instance: tokens/s that its profile reached on these GPUs.
+"""The baseline of an instance: tokens/s that its profile reached on these GPUs.
 
-<instance folder>/baseline.json is what a new generation is compared with; measured.json holds the
-figures of a generation in its gate, until it is kept.
+A new generation is compared with <instance folder>/baseline.json. measured.json has the figures of
+a generation in its gate, until it is kept.
 """
 
 import json
@@ -14,7 +14,7 @@ from corral_host.system.commands import HostError, read_json, say, write_atomic
 
 
 def subject(instance):
-    """What figures must have in common to be compared; the weights and the engine may differ."""
+    """What must be equal for figures to be compared; the weights and the engine may differ."""
     plan = gate_plan(instance)["speed"]
     return {
         "profile": instance["profile"], "gpus": list(instance["gpus"]),
@@ -31,7 +31,7 @@ def measured_file(instance):
 
 
 def kept(instance):
-    """The baseline, whatever it is of, or None. Raises HostError for a damaged one."""
+    """The stored baseline, of any subject, or None. Raises HostError for a damaged one."""
     path = kept_file(instance)
     try:
         found = json.loads(path.read_text())
@@ -42,7 +42,7 @@ def kept(instance):
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         name = instance["name"]
         raise HostError(
-            f"{path} is damaged ({type(fault).__name__}: {fault}), so that nobody knows how fast "
+            f"{path} is damaged ({type(fault).__name__}: {fault}), so it is unknown how fast "
             f"{name} was",
             f"`corral baseline HOST/{name} --forget`, then deploy again",
         ) from fault
@@ -54,27 +54,27 @@ def is_measured(samples):
 
 
 def samples(instance):
-    """What to compare with: measure -> tokens/s; empty where there is nothing for this subject."""
+    """Measure -> tokens/s of the baseline; empty if there is none of this subject."""
     found, wanted = kept(instance), subject(instance)
     same = found and {key: found.get(key) for key in wanted} == wanted
     return found["samples"] if same else {}
 
 
 def note(instance, measured):
-    """Keep the figures of a generation for the time that it may be kept."""
+    """Store the figures of a generation until it is known whether it is kept."""
     document = {"generation": instance["generation"], "samples": measured}
     write_atomic(measured_file(instance), json.dumps(document) + "\n")
 
 
 def drop(instance):
-    """Forget the figures of a generation that is kept, or never will be."""
+    """Remove the figures of a generation that is kept, or never will be."""
     measured_file(instance).unlink(missing_ok=True)
 
 
 def keep_baseline(instance, rows):
-    """After a generation is kept: its figures are the baseline where there is none, or raise it.
+    """Make the figures of a kept generation the baseline, or raise an existing one by them.
 
-    Never lowers it. A full disk is told and leaves the old one.
+    Never lowers it. On a full disk the old one stays, which the log says.
     """
     if not any(row["part"] == "speed" and row["ok"] for row in rows):
         return
@@ -96,7 +96,7 @@ def keep_baseline(instance, rows):
 
 
 def raised(old, new):
-    """Each measure for itself."""
+    """The baseline with each measure raised by itself."""
     return {
         measure: new[measure]
         if measure not in old or is_faster(new[measure], old[measure])

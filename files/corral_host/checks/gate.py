@@ -5,22 +5,22 @@ from functools import partial
 from corral_host.checks import probes
 from corral_host.checks.baseline import keep_baseline
 from corral_host.checks.ready import invocation
-from corral_host.instance.gate_rows import GateFailed, not_asked, row, told
+from corral_host.instance.gate_rows import GateFailed, first_line, not_asked, row
 from corral_host.system.commands import FAULTS, HostError, say
 
 __all__ = ["EVERYTHING", "PROOF", "GateFailed", "before_start", "gate", "keep_baseline"]
 
 PARTS = {probe.name: probe for probe in probes.PROBES if probe.in_gate}
-# That an old generation serves again; the rest compares a new one with it.
+# PROOF proves that a generation serves, an old one too; the rest compares a new one with the old.
 PROOF = probes.of_gate(probes.PROOF)
 EVERYTHING = probes.of_gate(probes.PROOF, probes.COMPARED)
 
 
 def gate(instance, parts=EVERYTHING):
-    """Rows of all parts that the plan asks for, in order. Raises GateFailed at the first failed.
+    """Run the probes that the plan asks for, in order; returns their rows. Raises GateFailed.
 
-    ``instance``: an InstancePlan; its unit runs already. A unit that was started again meanwhile
-    fails the part in which that was seen.
+    The first failure ends the gate. ``instance``: an InstancePlan whose unit runs. If the unit was
+    restarted meanwhile, the current probe fails.
     """
     first = invocation(instance)
     asked, rows = [part for part in parts if applies(instance, part)], []
@@ -33,7 +33,7 @@ def gate(instance, parts=EVERYTHING):
 
 
 def before_start(instance):
-    """Rows of what is measured while the server is away. Raises GateFailed."""
+    """Run the probes that measure while the server is stopped; returns rows. Raises GateFailed."""
     rows = []
     for part in probes.of_gate(probes.BEFORE_START):
         if applies(instance, part):
@@ -56,12 +56,12 @@ def proved(instance, part, first):
 
 
 def attempt(one, instance, part):
-    """A part's row, and why it failed. What a part cannot find out is failed, too."""
+    """A probe's row, and the reason if it failed. A probe that cannot decide has failed, too."""
     name = instance["name"]
     try:
         found = one(instance)
     except (*FAULTS, TypeError, AttributeError) as fault:
-        found = row(part, False, "", "", told(fault))
+        found = row(part, False, "", "", first_line(fault))
         reason = fault if isinstance(fault, HostError) else found["detail"]
         return found, str(reason) if part == "ready" else f"{name}: {part} failed: {reason}"
     outcome = f"{part} {found['figure']}, limit {found['limit']}"

@@ -1,4 +1,4 @@
-"""Golden prompts: requests at temperature 0 whose replies are known, and what no reply may be."""
+"""Golden prompts: requests at temperature 0 whose replies are known; other replies must be text."""
 
 import re
 import unicodedata
@@ -6,16 +6,16 @@ import unicodedata
 from corral_host import engines
 from corral_host.checks.server_probes import CHAT, refuse_other
 from corral_host.instance.gate_rows import gate_plan, row
-from corral_host.server.asking import SILENT_SECONDS, ask, limit_seconds, streamed
 from corral_host.server.http import first_key
+from corral_host.server.probe_client import SILENT_SECONDS, ask, limit_seconds, streamed
 
 SHOWN_CHARACTERS = 200
-# Longest group of characters whose repetition is looked for, and how often it must come again.
+# Longest group of characters whose repetition is searched, and how often it must be repeated.
 GROUP_CHARACTERS = 24
 TIMES = 4
-# A repetition below this may be a rule or a filled-in form.
+# A shorter repetition may be a horizontal rule or a form.
 REPEATED_CHARACTERS = 16
-# Of English and Chinese prose no character is a fifth; of symbols that a sick model repeats it is.
+# In English and Chinese prose no character has a share of a fifth; a broken model repeats symbols.
 SAME_SHARE = 0.5
 SAME_CHARACTERS = 8
 SAME_WORDS = 12
@@ -34,9 +34,9 @@ def golden(instance):
 
 
 def asked(instance, prompt):
-    """The answer, and all that was said with the thoughts before it.
+    """The answer, and the whole reply with the reasoning before it.
 
-    By a stream: a slow model may take its time, one that is silent for a minute is stuck.
+    The reply is streamed: a slow model may take long, but one that is silent for a minute is stuck.
     """
     body = {
         "model": instance["alias"], "messages": [{"role": "user", "content": prompt["prompt"]}],
@@ -52,7 +52,7 @@ def asked(instance, prompt):
 
 
 def wrong(prompt, content, reply):
-    """What is wrong with a reply, or an empty text."""
+    """What is wrong with a reply, or ""."""
     if prompt["exact"] is not None and content != prompt["exact"]:
         return f"not exactly {prompt['exact'][:SHOWN_CHARACTERS]!r}"
     for pattern in prompt["require"]:
@@ -65,10 +65,10 @@ def wrong(prompt, content, reply):
 
 
 def gibberish(reply):
-    """Why a reply is no language at all, or an empty text.
+    """Why a reply is not text of any language, or "".
 
-    It finds nothing to say, characters that no text has, and one character, word or short group
-    again and again for most of the reply. A salad of words passes: that is for the patterns.
+    Finds empty replies, characters that no text has, and replies that mostly repeat one character,
+    word or short group. Random real words pass; ``require`` and ``forbid`` are for those.
     """
     text = " ".join(reply.split())
     if not text:
@@ -102,7 +102,7 @@ def repeats_a_group(text):
 
 
 def longest_repetition(text, group):
-    """Length of the longest part of a text in which every character is that ``group`` before."""
+    """Length of the longest part of a text that repeats with a period of ``group`` characters."""
     longest = run = 0
     for one, before in zip(text[group:], text):
         run = run + 1 if one == before else 0

@@ -1,6 +1,6 @@
-"""Checks of keys: the controller's store, the files of this host, and what runs with them.
+"""Compare keys: those of the controller's store, of this host's files, and of running programs.
 
-The store is compared by digests with the salt of the question: no key leaves its place.
+The store is compared by digests with a salt of the request, so no key is sent.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ ADOPT = "`corral keys adopt {name} --replace` takes over what is here"
 
 
 def key_rows(plan):
-    """Rows for each instance and each alias, where the question has digests (``keys``)."""
+    """Rows for each instance and each alias; none if the request has no digests (``keys``)."""
     if "keys" not in plan:
         return
     for instance in plan["instances"]:
-        note = others_wait(instance["key_path"])
+        note = staged_note(instance["key_path"])
         yield row(instance["name"], STORED, stored, plan, instance, note=note)
         yield row(instance["name"], LOADED, runs_with, instance)
     gateway = plan.get("gateway") or {"pools": []}
@@ -33,7 +33,7 @@ def key_rows(plan):
 
 
 def row(subject, check, one, *arguments, note=""):
-    """``note``: what is said where no check fails."""
+    """A row. ``note``: appended to the detail if the check passes."""
     try:
         problem = one(*arguments)
     except FAULTS as fault:
@@ -44,32 +44,34 @@ def row(subject, check, one, *arguments, note=""):
 
 
 def digest(salt, text):
-    """As corral/keys/proof.py makes it."""
+    """Digest of keys, as corral/keys/proof.py makes it."""
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def stored(plan, instance):
-    """What differs: the host's key file must be the store's, and root's alone."""
+    """The problem, or "": the key file must have the store's keys and be readable by root only."""
     name, path = f"{plan['host']}/{instance['name']}", instance["key_path"]
     problem = compared(plan["keys"], instance["name"], name, read(path), path)
-    if problem and the_stores_wait(plan["keys"], instance):
+    if problem and are_staged(plan["keys"], instance):
         return (
             f"{path} has other keys than the store of this controller, whose keys wait in "
             f"{staged_keys.staged_path(path)} for the next activation. Next: deploy, which puts "
-            f"them in place; or {ADOPT.format(name=name)}, and no activation comes"
+            f"them in place; or {ADOPT.format(name=name)}, and the next deploy discards the others"
         )
     if not problem and os.stat(path).st_mode & 0o077:
         return f"{path} can be read by others. Next: run the deploy again"
     return problem
 
 
-def the_stores_wait(keys, instance):
+def are_staged(keys, instance):
+    """Whether the store's keys are staged for an instance."""
     waiting = read(staged_keys.staged_path(instance["key_path"]))
     wanted = keys["digests"].get(instance["name"])
     return bool(waiting and wanted) and hmac.compare_digest(digest(keys["salt"], waiting), wanted)
 
 
-def others_wait(key_path):
+def staged_note(key_path):
+    """Note on other keys that are staged, or ""."""
     if not staged_keys.waits(key_path):
         return ""
     path = staged_keys.staged_path(key_path)
@@ -93,7 +95,7 @@ def compared(keys, key, name, text, place):
 
 
 def runs_with(instance):
-    """What differs: the server must have been started with the key file that is there."""
+    """The problem, or "": the server must have been started with the current key file."""
     running = loaded(instance)
     if running is None:
         return f"{instance['unit']} is not running"
@@ -114,27 +116,23 @@ def gateway_stored(plan, pool):
 
 
 def gateway_runs_with(folder, pool):
-    """HAProxy read its files when it was loaded; they may be others by now."""
+    """The problem, or "": HAProxy's keys, read when it was loaded, must be those of its files."""
     files, found = in_haproxy(), gateway_keys(folder)
     own = {
         CLIENTS + pool["name"]: found.get(f"gateway-{pool['name']}", ""),
         METRICS: found.get("gateway_metrics", ""),
     }
-    wrong = [name for name, text in own.items() if text and files.get(name) != words(text)]
+    wrong = [name for name, text in own.items() if text and files.get(name) != set(text.split())]
     upstream = files.get(UPSTREAM, {}).get(pool["name"])
     wrong += [UPSTREAM] if upstream != found.get(f"upstream-{pool['name']}", "").strip() else []
     if wrong:
-        told = ", ".join(wrong)
-        return f"HAProxy has other keys than its files: {told}. Next: systemctl reload haproxy"
+        names = ", ".join(wrong)
+        return f"HAProxy has other keys than its files: {names}. Next: systemctl reload haproxy"
     return ""
 
 
-def words(text):
-    return set(text.split())
-
-
 def in_haproxy():
-    """Name of each file of keys -> the keys that HAProxy has of it; of the map a dictionary."""
+    """Name of each key file -> the keys that HAProxy has loaded; for the map a dictionary."""
     found = {}
     for kind in ("acl", "map"):
         for number, path in re.findall(r"^(\d+) \((\S+)\)", ask(f"show {kind}"), re.MULTILINE):

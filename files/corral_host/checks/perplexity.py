@@ -1,6 +1,6 @@
 """Perplexity of a generation's weights on its reference text, by the release's own program.
 
-Measured before the server starts: weights and server would not fit beside each other.
+Measured before the server starts, as memory would not hold the weights twice.
 """
 
 import os
@@ -12,21 +12,21 @@ from corral_host.checks.program_unit import PROPERTIES, TRIES, last, settings
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.system.commands import HostError, say
 
-# Beyond the time to load: the longest text that anybody should wait for.
+# Limit for reading the text, beyond the time to load.
 READING_SECONDS = 1800
 
 
 def perplexity(instance):
-    """Raises HostError where there is no estimate."""
+    """The row of the probe. Raises HostError if there is no estimate."""
     plan = gate_plan(instance)["perplexity"]
     value, error = estimate(instance, plan)
-    # Not a number is not below anything.
+    # NaN is not below the limit, so it fails.
     ok = float(value) <= plan["limit"]
     return row("perplexity", ok, f"{value} +/- {error} on {plan['text']}", f"{plan['limit']:g}")
 
 
 def estimate(instance, plan):
-    """The text is read once more where the end of what the program said is lost."""
+    """Estimate and error; runs again if the program read the text, but its last output was lost."""
     engine, program = engines.of(instance), Path(plan["argv"][0]).name
     for _ in range(TRIES):
         text = measured(instance, plan)
@@ -57,11 +57,11 @@ def measured(instance, plan):
 
 
 def transient(instance, seconds):
-    """A unit of its own, with the variables of the server; it ends with the job."""
+    """Command line of a transient unit with the server's variables; the unit ends with the job."""
     name = instance["name"]
     job = f"corral-job-activate-{name}.service"
     properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", f"RuntimeMaxSec={seconds}"]
-    words = [f"--property={value}" for value in properties]
-    words += settings(instance)
+    options = [f"--property={value}" for value in properties]
+    options += settings(instance)
     unit = f"--unit=corral-perplexity-{name}.service"
-    return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *words, "--"]
+    return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *options, "--"]

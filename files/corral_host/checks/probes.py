@@ -1,4 +1,4 @@
-"""All probes of a running server: one list, from which gate and verify choose."""
+"""The list of all probes of a running server, from which gate and verify choose."""
 
 import time
 from collections.abc import Callable
@@ -20,18 +20,18 @@ def on_gpu(instance):
     return instance["uses_gpu"]
 
 
-# What of a gate a probe belongs to: the proof that a generation serves, be it an old one again;
-# what compares a new one with what was; and what is measured while the server is away.
+# Kinds of probes in a gate: PROOF that a generation serves, also an old one after a revert;
+# COMPARED with the old one; and BEFORE_START, measured while the server is stopped.
 PROOF, COMPARED, BEFORE_START = "proof", "compared", "before start"
 
 
 class Probe(NamedTuple):
     """One check of a running server.
 
-    ``run``: takes the instance and gives a row; one that ``asks`` the server also takes how many
-    seconds an answer may take, as who looks at a server that is busy has more patience than a gate.
-    ``applies``: whether an instance's plan wants it. ``in_gate``: PROOF, COMPARED or BEFORE_START,
-    empty where it is no part of a gate.
+    ``run``: takes the instance and returns a row; if it ``asks`` the server, it also takes the
+    limit of an answer in seconds, as verify waits longer for a busy server than a gate.
+    ``applies``: whether an instance's plan wants the probe. ``in_gate``: PROOF, COMPARED or
+    BEFORE_START, empty if the probe is not in a gate.
     """
 
     name: str
@@ -64,7 +64,7 @@ def ready(instance):
     return row("ready", True, f"{time.monotonic() - began:.1f} s", f"{limit} s")
 
 
-# In the order in which a gate runs them and verify shows them.
+# In the order in which a gate and verify run them.
 PROBES = (
     Probe("process", seen(unit_probes.check_process), in_verify=True),
     Probe("unit", seen(unit_probes.check_unit), in_verify=True),
@@ -103,5 +103,5 @@ PROBES = (
 
 
 def of_gate(*kinds):
-    """Names of the probes of a gate that are of these kinds, in order."""
+    """Names of the probes of these kinds in a gate, in order."""
     return tuple(probe.name for probe in PROBES if probe.in_gate in kinds)

@@ -10,17 +10,17 @@ from corral_host.nvidia import nvidia_smi
 from corral_host.plans.fields import environment
 from corral_host.system.commands import TAIL_LINES, HostError, say, show
 
-# Of a unit that measures; where a folder can be written, ik_llama.cpp leaves its log.
+# Properties of a measuring unit. ik_llama.cpp writes a log to its working folder if it can.
 PROPERTIES = (
     "DynamicUser=yes", "NoNewPrivileges=yes", "ProtectHome=yes", "PrivateNetwork=yes",
     "CapabilityBoundingSet=", "WorkingDirectory=/tmp", "LimitMEMLOCK=infinity", "LimitCORE=0",
     "OOMScoreAdjust=800",
 )  # fmt: skip
-# The server beside it goes first.
+# Lower priority than the server beside it.
 BESIDE = ("Nice=10", "CPUWeight=20", "IOWeight=20")
 AWAY = ("inactive", "failed")
-# A folder of the server's own user.
-NOT_OURS = "CUDA_CACHE_PATH"
+# A variable that names a folder of the server's own user.
+NOT_PASSED = "CUDA_CACHE_PATH"
 # llama.cpp's programs log from a thread of its own and do not wait for it (common/log.cpp
 # at 0c1e57098bba says so): on a busy machine 7 of 150 runs of llama-batched-bench lost a result.
 TRIES = 4
@@ -31,7 +31,7 @@ def bench_unit(name):
 
 
 def measure(instance, command, in_place):
-    """Lines of JSON, one list for each repetition."""
+    """Run a command; returns its lines of JSON, one list for each repetition."""
     program = Path(command["argv"][0]).name
     runs = []
     for number in range(1, command["repeat"] + 1):
@@ -41,7 +41,7 @@ def measure(instance, command, in_place):
 
 
 def whole_run(instance, command, in_place):
-    """Lines of JSON, as many as the command is to print at least."""
+    """Lines of JSON of one run; repeated if the program prints fewer than expected."""
     program, awaited = Path(command["argv"][0]).name, command["lines"]
     for _ in range(TRIES):
         lines = run_program(instance, command["argv"], in_place)
@@ -56,19 +56,19 @@ def whole_run(instance, command, in_place):
 
 
 def run_program(instance, argv, in_place):
-    """All that a program says, its errors last; each line also goes to the log as it comes.
+    """Lines of a program's output, standard error last; each line is logged at once.
 
-    Each stream by itself: standard output comes in blocks, which cut lines of both in two.
+    The streams are read separately: standard output comes in blocks, which would cut lines of both.
     """
     with subprocess.Popen(
         [*transient(instance, in_place), *argv],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
     ) as program, ThreadPoolExecutor(max_workers=2) as pool:  # fmt: skip
-        said, told = pool.map(listen, (program.stdout, program.stderr))
-    lines = [*said, *told]
+        printed, errors = pool.map(listen, (program.stdout, program.stderr))
+    lines = [*printed, *errors]
     if in_place and show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
         raise HostError(
-            f"{instance['name']} was started while it was measured, so the figures are of no use",
+            f"{instance['name']} was started while it was measured, so the figures are useless",
             "ask again while nobody starts or deploys it",
         )
     if program.returncode != 0:
@@ -88,24 +88,24 @@ def listen(stream):
 
 
 def last(lines):
-    told = [line for line in lines if line and not line.startswith("{")]
-    return "\n".join(told[-TAIL_LINES:])
+    found = [line for line in lines if line and not line.startswith("{")]
+    return "\n".join(found[-TAIL_LINES:])
 
 
 def transient(instance, in_place):
-    """A unit of its own, with the server's variables; it ends with the job that waits for it."""
+    """Command line of a transient unit with the server's variables; the unit ends with the job."""
     job = f"corral-job-bench-{instance['name']}.service"
     properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", *(() if in_place else BESIDE)]
-    words = [f"--property={value}" for value in properties]
-    words += settings(instance)
+    options = [f"--property={value}" for value in properties]
+    options += settings(instance)
     unit = f"--unit={bench_unit(instance['name'])}"
-    return ["systemd-run", "--pipe", "--wait", "--collect", unit, *words, "--"]
+    return ["systemd-run", "--pipe", "--wait", "--collect", unit, *options, "--"]
 
 
 def settings(instance):
-    """Options of systemd-run: the variables of the instance's server."""
+    """Options of systemd-run that set the variables of the instance's server."""
     variables = environment(instance).items()
-    return [f"--setenv={name}={value}" for name, value in variables if name != NOT_OURS]
+    return [f"--setenv={name}={value}" for name, value in variables if name != NOT_PASSED]
 
 
 def cpu_name():

@@ -1,4 +1,4 @@
-"""Wait until a server is ready, or tell why it died, in its own words."""
+"""Wait until a server is ready; if it dies, report why, with the end of its log."""
 
 import time
 
@@ -43,7 +43,7 @@ def invocation(instance):
 
 
 def journal_tail(start):
-    """Last lines of one start of a unit: the server's own, and what systemd says about it."""
+    """Last log lines of one start of a unit: the server's, and systemd's about it."""
     matches = (f"_SYSTEMD_INVOCATION_ID={start}", "+", f"INVOCATION_ID={start}")
     options = ("--lines", str(TAIL_LINES), "--output=cat", "--no-pager")
     return output("journalctl", *options, *matches).strip()

@@ -1,7 +1,7 @@
-"""Probes by HTTP: the server answers, whole, as planned, with its key and not without.
+"""Probes by HTTP: the server answers completely, as planned, with its key and not without.
 
-Each takes the instance and how long an answer may take, None for a limit of its own, and gives its
-row. A fault that it raises counts as failed.
+Each probe takes the instance and the limit of an answer in seconds (None: its own limit), and
+returns a row. If it raises a fault it has failed.
 """
 
 import json
@@ -10,14 +10,14 @@ from functools import partial
 
 from corral_host import engines
 from corral_host.instance.gate_rows import gate_plan, row
-from corral_host.server.asking import ROUTE_SECONDS, ask, limit_seconds, reply_of, streamed
 from corral_host.server.http import call, chat, first_key
 from corral_host.server.http import health as health_of
+from corral_host.server.probe_client import ROUTE_SECONDS, ask, limit_seconds, reply_of, streamed
 from corral_host.system.commands import HostError
 
 CHAT = "POST /v1/chat/completions"
 HEALTH_SECONDS = 10
-# Between two answers while a server soaks.
+# Pause between two answers of a soak.
 ROUND_SECONDS = 5
 
 
@@ -54,7 +54,7 @@ def answered(part, began, seconds, reply):
 
 
 def keys(instance, seconds=None):
-    """Every route that a key protects refuses a request without one."""
+    """Every protected route refuses a request without a key."""
     codes, seconds = {}, seconds or ROUTE_SECONDS
     for route in instance["keyed_routes"]:
         body = chat(instance) if route.startswith("POST") else None
@@ -72,10 +72,10 @@ def model(instance, seconds=None):
 
 
 def slots(instance, seconds=None):
-    """Where the server tells them."""
+    """Number and size of the slots, if the server reports them."""
     found = engines.of(instance).slots(partial(keyed, instance, seconds=seconds))
     if found is None:
-        return row("slots", True, "not told by this engine", "")
+        return row("slots", True, "not reported by this engine", "")
     count, context = found
     ok = [count, context] == [instance["slots"], instance["context_tokens_per_slot"]]
     planned = f"{instance['slots']} of {instance['context_tokens_per_slot']}"
@@ -97,7 +97,7 @@ def keyed(instance, path, seconds=None):
 
 
 def soak(instance):
-    """Healthy and answering for as long as the plan says, the last answer at its end."""
+    """The server stays healthy and answers for as long as the plan says, and at its end."""
     limit, began, answers = gate_plan(instance)["soak_seconds"], time.monotonic(), 0
     while True:
         code = health_of(instance)

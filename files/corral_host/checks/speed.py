@@ -1,4 +1,4 @@
-"""Tokens per second of a server, by its own timings, against the baseline of its profile here."""
+"""Compare the tokens/s of a server, by its own timings, with the baseline of its profile."""
 
 import math
 import secrets
@@ -10,11 +10,11 @@ from corral_host.checks import baseline
 from corral_host.checks.server_probes import refuse_other
 from corral_host.checks.welch import KEPT, OPEN, SLOWER, is_narrow, verdict
 from corral_host.instance.gate_rows import gate_plan, row
-from corral_host.server.asking import ROUTE_SECONDS, ask, limit_seconds
 from corral_host.server.http import first_key
+from corral_host.server.probe_client import ROUTE_SECONDS, ask, limit_seconds
 from corral_host.system.commands import HostError
 
-# Each is a token or more in any vocabulary; a prompt of them is like no other from its first word.
+# Each word is at least one token in any vocabulary; random ones make a prompt that no cache has.
 WORDS = (
     *("and", "river", "seven", "light", "under", "paper", "often", "stone", "music", "north"),
     *("garden", "because", "window", "never", "copper", "answer", "letter", "winter", "bridge"),
@@ -24,10 +24,10 @@ WORDS = (
 
 
 def speed(instance):
-    """Runs until the spread leaves no doubt; undecided at the last one is failed."""
+    """Measure until the result is certain; undecided after the last run is failed."""
     plan, known = gate_plan(instance)["speed"], baseline.samples(instance)
     measured = {}
-    # The first of all pays for what is made once.
+    # The first run warms the server up and does not count.
     measure(instance, min(plan["prompt_tokens"]), plan["generated_tokens"])
     for run in range(1, plan["max_runs"] + 1):
         for tokens in plan["prompt_tokens"]:
@@ -43,7 +43,7 @@ def speed(instance):
 
 
 def judged(measured, known, epsilon, last):
-    """What has no baseline yet is kept, and measured until it makes a good one."""
+    """A verdict for each measure; without a baseline, OPEN until the samples make a good one."""
     return {
         name: verdict(found, known[name], epsilon, last)
         if name in known
@@ -85,7 +85,7 @@ def share(new, old):
 
 
 def measure(instance, tokens, generated):
-    """Tokens per second of one prompt that no cache knows, and of what follows it."""
+    """Tokens/s of one prompt that is in no cache, and of its answer."""
     words = [secrets.choice(WORDS) for _ in range(tokens)]
     found = engines.of(instance).speeds(
         partial(answered, instance), words, tokens, generated, limit_seconds
@@ -101,5 +101,5 @@ def answered(instance, route, body, seconds=ROUTE_SECONDS):
 
 def checked(per_second):
     if not (per_second and math.isfinite(per_second) and per_second > 0):
-        raise HostError(f"the server tells {per_second} tokens/s")
+        raise HostError(f"the server reports {per_second} tokens/s")
     return per_second

@@ -1,6 +1,6 @@
-"""Probes that ask nothing of the server: its process, its unit, its socket, its GPUs.
+"""Probes that send no request: the server's process, unit, socket and GPUs.
 
-Each gives its name, whether all is well, and what was found.
+Each returns its name, whether it passed, and what was found.
 """
 
 import os
@@ -32,10 +32,10 @@ def check_process(instance):
 
 
 def check_drop_ins(instance):
-    """Its unit file alone says what runs."""
+    """No drop-in or other file changes the unit."""
     unit = instance["unit"]
     if files := unit_changes.strange_files(unit, instance["unit_path"]):
-        return "drop-ins", False, sentence(*unit_changes.told(unit, files))
+        return "drop-ins", False, sentence(*unit_changes.drop_in_fault(unit, files))
     main_pid(instance)
     stale = show(unit, "NeedDaemonReload")["NeedDaemonReload"] == "yes"
     detail = "its files changed since systemd read them" if stale else "none"
@@ -43,7 +43,7 @@ def check_drop_ins(instance):
 
 
 def check_environment(instance):
-    """Its variables are those of its unit: any other may change what it serves, and to whom."""
+    """The server's variables are those of its unit; others may change what it serves to whom."""
     if coming := unit_changes.manager_variables(instance):
         return "environment", False, f"systemd would give its next start {', '.join(coming)}"
     names = unit_changes.strange_variables(instance, main_pid(instance))
@@ -52,7 +52,7 @@ def check_environment(instance):
 
 
 def check_unit(instance):
-    """What the next start would read is the planned generation, as Corral wrote it."""
+    """The files of the next start are those of the planned generation, as Corral wrote them."""
     path, planned = instance["unit_path"], instance["generation"]
     installed = unit_file.installed_generation(path)
     if installed != planned:
@@ -64,12 +64,12 @@ def check_unit(instance):
 
 
 def check_enabled(instance):
-    """A boot starts it, and not its spare, which is there only while a switch goes on."""
+    """A boot starts the unit, and not its spare, which exists only during a switch."""
     state, spare = unit_file.unit_file_state(instance["unit"]), instance["activation"]["spare"]
-    told = [] if state == unit_file.ENABLED else [f"{instance['unit']} is {state or 'not there'}"]
+    wrong = [] if state == unit_file.ENABLED else [f"{instance['unit']} is {state or 'not there'}"]
     if spare and unit_file.unit_file_state(spare["unit"]) == unit_file.ENABLED:
-        told.append(f"{spare['unit']} is enabled")
-    return "enabled", not told, ", ".join(told) or "starts at boot"
+        wrong.append(f"{spare['unit']} is enabled")
+    return "enabled", not wrong, ", ".join(wrong) or "starts at boot"
 
 
 def check_listening(instance):
@@ -83,24 +83,24 @@ def check_listening(instance):
 
 
 def check_reserved(instance):
-    """While it is down, nobody else answers from its port."""
-    return ("reserved", *reserve.told(instance["endpoint"]["port"]))
+    """While the server is down, nobody else can answer from its port."""
+    return ("reserved", *reserve.port_status(instance["endpoint"]["port"]))
 
 
 def check_vram(instance):
-    """Its own process holds memory of planned GPUs, and of no other."""
+    """The server's process holds memory of planned GPUs, and of no others."""
     pid, smi = main_pid(instance), nvidia_smi.ask()
     planned = planned_gpus(instance, smi["gpus"])
     held = {p["gpu"]: p["used_mib"] for p in smi.get("processes", ()) if p["pid"] == pid}
     names = {gpu["uuid"]: f"GPU {gpu['index']}" for gpu in smi["gpus"]}
-    # Some drivers in containers do not tell how much; that a process is listed says enough.
-    told = [f"{'some' if mib is None else mib} MiB of {names[gpu]}" for gpu, mib in held.items()]
+    # Some drivers in containers do not report how much; that the process is listed is enough.
+    parts = [f"{'some' if mib is None else mib} MiB of {names[gpu]}" for gpu, mib in held.items()]
     ok = any(mib is None or mib > 0 for mib in held.values()) and set(held) <= set(planned)
-    return "vram", ok, f"pid {pid} holds {', '.join(told) or '0 MiB'}"
+    return "vram", ok, f"pid {pid} holds {', '.join(parts) or '0 MiB'}"
 
 
 def check_xid(instance):
-    """No error of its GPUs in the kernel log since it started."""
+    """The kernel log has no error of the server's GPUs since it started."""
     main_pid(instance)
     entered = int(show(instance["unit"], "ActiveEnterTimestampMonotonic").popitem()[1]) / 1e6
     started = time.time() - (time.monotonic() - entered)
@@ -110,11 +110,11 @@ def check_xid(instance):
     planned = planned_gpus(instance, gpus)
     others = {gpu["pci"] for gpu in gpus if gpu["uuid"] not in planned}
     since = [x for x in log["xids"] if x["time_seconds"] >= started and x["pci"] not in others]
-    told = ", ".join(f"Xid {xid['code']} of {xid['pci']}" for xid in since)
-    return "xid", not since, told or "none since it started"
+    errors = ", ".join(f"Xid {xid['code']} of {xid['pci']}" for xid in since)
+    return "xid", not since, errors or "none since it started"
 
 
 def planned_gpus(instance, gpus):
-    """Uuids of the GPUs that an instance may use; a plan that names none means all."""
+    """Uuids of the GPUs that an instance may use: all, if its plan names none."""
     named = instance["gpus"]
     return [g["uuid"] for g in gpus if not named or g["index"] in named or g["uuid"] in named]

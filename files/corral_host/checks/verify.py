@@ -1,13 +1,13 @@
-"""Compare running instances with their plan: by process, by socket, by HTTP."""
+"""Compare running instances with their plan, by all probes of verify."""
 
 from corral_host.checks.keys import key_rows
 from corral_host.checks.probes import PROBES
 from corral_host.gateway.probes import check_gateway
-from corral_host.server.asking import NoAnswerError
+from corral_host.server.probe_client import NoAnswerError
 from corral_host.system.commands import FAULTS
 
 HANGS = "no answer in time"
-# For one answer of a server that may be busy.
+# Limit of one answer of a server that may be busy.
 ANSWER_SECONDS = 120
 
 
@@ -21,12 +21,12 @@ def check(plan):
 
 
 def check_instance(instance):
-    """Every probe of one instance; one that cannot be made counts as failed."""
+    """Rows of all probes of one instance; a probe that cannot run counts as failed."""
     silence = ""
     for probe in PROBES:
         if not probe.in_verify or not probe.applies(instance):
             continue
-        # A server that hangs would keep each of them waiting in turn.
+        # A server that hangs would make each of these probes wait for its limit.
         asked = not (probe.asks and silence)
         row = attempt(probe, instance) if asked else failed(probe, f"not asked: {silence}")
         if probe.name == "health" and not row["ok"]:

@@ -1,4 +1,4 @@
-"""Samples of two servers: is one slower by more than is allowed, and do we know?"""
+"""Decide by samples of two servers whether one is slower than allowed, or whether that is open."""
 
 import math
 import statistics
@@ -6,23 +6,23 @@ import statistics
 from corral_shared.welch import margin, student
 
 KEPT, SLOWER, OPEN = "kept", "slower", "open"
-# Means that are equal on paper differ by so much of themselves after sums and products of floats.
+# Relative error by which equal means may differ after sums and products of floats.
 ROUNDING = 1e-9
-# An interval this narrow, as a share of epsilon, is as good as a point.
+# An interval this narrow, as a share of epsilon, counts as a point.
 NARROW = 0.25
 
 
 def is_narrow(samples, epsilon):
-    """Whether a mean is known well enough to compare others with it."""
+    """Whether a mean is known well enough for a baseline."""
     half = student(len(samples) - 1) * statistics.stdev(samples) / math.sqrt(len(samples))
     return half <= epsilon / 2 * statistics.fmean(samples)
 
 
 def verdict(new, baseline, epsilon, last):
-    """Whether new samples keep (1 - epsilon) of the baseline's mean; OPEN while nobody knows.
+    """Whether the new mean is at least (1 - epsilon) of the baseline's; OPEN if that is uncertain.
 
-    Exactly as much is kept. + last: no more samples will come, so that an interval much narrower
-    than epsilon is judged by its middle
+    Exactly as much is KEPT. + last: no more samples follow, so an interval much narrower than
+    epsilon is judged by its middle
     """
     floor = [(1 - epsilon) * one for one in baseline]
     above, half = statistics.fmean(new) - statistics.fmean(floor), margin(new, floor)
@@ -35,5 +35,5 @@ def verdict(new, baseline, epsilon, last):
 
 
 def is_faster(new, old):
-    """Beyond the spread of both."""
+    """Whether the new mean is higher, beyond the spread of both."""
     return statistics.fmean(new) - statistics.fmean(old) > margin(new, old)

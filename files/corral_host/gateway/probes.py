@@ -1,4 +1,4 @@
-"""Checks of a gateway, as its clients see it and as HAProxy tells it."""
+"""Checks of a gateway, as its clients see it and as HAProxy reports it."""
 
 import http.client
 import json
@@ -15,12 +15,12 @@ from corral_host.packets import reserve
 from corral_host.server.http import exchange, local
 from corral_host.system.commands import FAULTS
 
-# Two checks of HAProxy's, two seconds apart, after a server became ready.
+# Time for HAProxy's checks (two, two seconds apart) after a server became ready.
 SETTLE_SECONDS = 15
 TIMEOUT_SECONDS = 30
-# X509_V_FLAG_PARTIAL_CHAIN, which Python names since 3.10.
+# X509_V_FLAG_PARTIAL_CHAIN, which Python has a name for since 3.10.
 PARTIAL_CHAIN = 0x80000
-# What some servers take for an open route.
+# Spellings that some servers treat as an open route.
 ODD = (
     ("GET", "/v1/models/"),
     ("GET", "//v1/models"),
@@ -30,7 +30,7 @@ ODD = (
 
 
 def check_gateway(plan, units):
-    """Rows as ``check_instance`` gives them, for each alias. ``units``: systemd's folder."""
+    """Rows for each alias, like those of ``check_instance``. ``units``: systemd's folder."""
     plan = {**plan, "units": units}
     for pool in plan["pools"]:
         for one in (generation, unit, enabled, members, models, keys, routes, reserved):
@@ -55,17 +55,17 @@ def generation(plan, _):
     root = Path(plan["folder"])
     planned, runs = current(root), running_generation()
     proved = not (root / UNPROVED).exists()
-    told = f"{runs} runs, {planned} is installed{'' if proved else ', and was not proved'}"
-    return planned is not None and runs == planned and proved, told
+    detail = f"{runs} runs, {planned} is installed{'' if proved else ', and was not proved'}"
+    return planned is not None and runs == planned and proved, detail
 
 
 def unit(plan, _):
-    """What the next start or reload reads is what Corral wrote, and nothing beside it."""
+    """The files of the next start or reload are as Corral wrote them, without drop-ins beside."""
     wrong = wrong_files(Path(plan["folder"]), plan["units"])
     beside = strange_drop_ins(UNIT, but=drop_in_path(plan["units"]))
-    told = [f"edited: {', '.join(wrong)}; a deploy puts it back"] if wrong else []
-    told += [f"changed by {', '.join(beside)}"] if beside else []
-    return not told, "; ".join(told) or "as Corral wrote it"
+    changes = [f"edited: {', '.join(wrong)}; a deploy puts it back"] if wrong else []
+    changes += [f"changed by {', '.join(beside)}"] if beside else []
+    return not changes, "; ".join(changes) or "as Corral wrote it"
 
 
 def enabled(*_):
@@ -74,7 +74,7 @@ def enabled(*_):
 
 
 def members(_, pool):
-    """Every planned server is known; one that serves is enough, and gets a moment to come up."""
+    """HAProxy has exactly the planned servers, and one serves within SETTLE_SECONDS."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         found = {n: row for n, row in servers().items() if row["pool"] == pool["name"]}
@@ -82,12 +82,12 @@ def members(_, pool):
         if some or time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    told = [f"{m['name']} {word(found.get(m['server']))}" for m in pool["members"]]
+    states = [f"{m['name']} {format_state(found.get(m['server']))}" for m in pool["members"]]
     whole = set(found) == {m["server"] for m in pool["members"]}
-    return some and whole, ", ".join(told)
+    return some and whole, ", ".join(states)
 
 
-def word(row):
+def format_state(row):
     if row is None:
         return "is not known"
     up = "up" if row["up"] else f"down ({row['check']})"
@@ -108,7 +108,7 @@ def client_key(plan, pool):
 
 
 def keys(plan, pool):
-    """Without a key nothing is answered, nor with one that no client has."""
+    """Requests without a key, or with one that no client has, are refused."""
     codes = [
         request(plan, pool, method, path, key)[0]
         for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions"))
@@ -118,34 +118,34 @@ def keys(plan, pool):
 
 
 def routes(plan, pool):
-    """Closed routes are closed to a client's key, by the gateway itself.
+    """The gateway itself refuses closed routes to a client's key.
 
-    Those that change a server are asked only where those that read are closed.
+    Routes that change a server are tried only if all that read are closed.
     """
     key, asked = client_key(plan, pool), [*ODD, *sorted(map(tuple, pool["closed"]))]
     for reading in (True, False):
         some = [route for route in asked if (route[0] == "GET") is reading]
         reached = [route for route in some if not is_closed(*request(plan, pool, *route, key))]
         if reached:
-            told = ", ".join(" ".join(route) for route in reached)
-            return False, f"clients reach {told}"
+            routes = ", ".join(" ".join(route) for route in reached)
+            return False, f"clients reach {routes}"
     return True, f"{len(asked)} routes are closed"
 
 
 def reserved(plan, pool):
-    """While HAProxy is down, nobody else takes its clients' keys and prompts."""
+    """While HAProxy is down, nobody else can get its clients' keys and prompts."""
     if plan["tls"]:
-        return True, "its certificate says who answers"
-    return reserve.told(pool["port"])
+        return True, "its certificate proves who answers"
+    return reserve.port_status(pool["port"])
 
 
 def is_closed(status, body):
-    """A server has other words for a route that it does not have."""
+    """Whether the gateway itself refused; a server's own 404 has another text."""
     return status == 404 and "No such route." in body
 
 
 def request(plan, pool, method, path, key):
-    """One request of a client; gives status and body."""
+    """Send one request as a client; returns status and body."""
     address = local(plan["address"])
     if plan["tls"]:
         link = http.client.HTTPSConnection(
@@ -158,7 +158,7 @@ def request(plan, pool, method, path, key):
 
 
 def only_its_own(plan):
-    """Trusts the installed certificate alone; it is asked by an address, not by its name."""
+    """A TLS context that trusts only the installed certificate; an address replaces its name."""
     context = ssl.create_default_context(cafile=f"{plan['folder']}/current/tls.pem")
     context.check_hostname = False
     context.verify_flags |= PARTIAL_CHAIN

@@ -1,13 +1,13 @@
-"""The outcome of a gate: a row for each part, with its figure and its limit."""
+"""The outcome of a gate: a row for each probe, with its figure and its limit."""
 
 from corral_host.system.commands import HostError
 
-# Of a plan that was staged before there were gates.
+# For a plan that was staged before there were gates.
 NO_GATE = {"golden": [], "speed": None, "perplexity": None, "soak_seconds": 0}
 
 
 class GateFailed(HostError):  # noqa: N818 - what its callers call it
-    """A part of the gate failed. ``rows``: all parts, those after it with ``ok`` None."""
+    """A probe of the gate failed. ``rows``: of all probes; ``ok`` is None for those after it."""
 
     def __init__(self, message, rows):
         super().__init__(message)
@@ -23,11 +23,11 @@ def not_asked(part):
 
 
 def gate_plan(instance):
-    """What the plan asks for beyond an answer."""
+    """The gate of a plan; a plan of an earlier version may have none."""
     return {**NO_GATE, **(instance.get("gate") or {})}
 
 
-def told(fault):
+def first_line(fault):
     """A fault as one line."""
     text = str(fault) if isinstance(fault, HostError) else f"{type(fault).__name__}: {fault}"
     return text.splitlines()[0] if text else type(fault).__name__

@@ -134,7 +134,7 @@ def refuse(instance):
     spare = instance["activation"]["spare"]
     for one in filter(None, (instance, spare)):
         if files := strange_files(one["unit"], one["unit_path"]):
-            what, next_step = told(one["unit"], files)
+            what, next_step = drop_in_fault(one["unit"], files)
             raise HostError(f"{instance['name']}: {what}", next_step)
     if names := manager_variables(instance):
         raise HostError(
@@ -145,8 +145,8 @@ def refuse(instance):
         )
 
 
-def told(unit, files):
-    """What changes a unit, and what takes the files away."""
+def drop_in_fault(unit, files):
+    """Message and next step for files that change a unit: their names, and how to remove them."""
     own = [path for path in files if f"/{unit}.d/" in path]
     others = " ".join(path for path in files if path not in own)
     steps = [f"`systemctl revert {unit}`"] if own else []

@@ -157,8 +157,8 @@ def unusable():
     return done.stderr.strip().splitlines()[0] if done.returncode else None
 
 
-def told(port):
-    """For verify: whether it is as well as it can be, and how it is."""
+def port_status(port):
+    """For verify: whether a port is reserved, or cannot be on this host; and a detail."""
     if port in in_force():
         state = unit_file_state(UNIT)
         if state != ENABLED:

@@ -228,7 +228,7 @@ def test_its_answers_pass_the_checks_and_the_gate(running: dict[str, Any]) -> No
     rows = {row["check"]: row for row in verify.check_instance(running)}
     for check in ("health", "keys", "model", "slots", "completion", "stream", "metrics"):
         assert rows[check]["ok"], rows[check]
-    assert "not told by this engine" in rows["slots"]["detail"]
+    assert "not reported by this engine" in rows["slots"]["detail"]
     for part in (one.run for one in probes if one.name in ("completion", "stream", "keys")):
         found = part(running)
         assert found["ok"], found

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
-asking = helper_module("server.asking")
+probe_client = helper_module("server.probe_client")
 gate = helper_module("checks.gate")
 parts = helper_module("checks.server_probes")
 ready = helper_module("checks.ready")
@@ -90,8 +90,8 @@ def test_what_trickles_ends_in_a_check_as_well(plan: dict[str, Any], does: Behav
 
 def test_a_hanging_completion_of_sixteen_tokens_fails_within_a_minute() -> None:
     assert helper_module("server.http").chat({"alias": "m"})["max_tokens"] == 16
-    assert asking.limit_seconds(16) == 52
-    assert asking.SILENT_SECONDS == 60
+    assert probe_client.limit_seconds(16) == 52
+    assert probe_client.SILENT_SECONDS == 60
 
 
 def test_a_stream_that_breaks_off_is_told(plan: dict[str, Any], does: Behaviour) -> None:
@@ -103,7 +103,7 @@ def test_a_stream_that_breaks_off_is_told(plan: dict[str, Any], does: Behaviour)
 
 def test_a_stream_that_tells_an_error_is_no_answer() -> None:
     with pytest.raises(parts.HostError, match="the stream has an error: boom"):
-        asking.streamed('data: {"error": "boom"}\n\ndata: [DONE]\n\n')
+        probe_client.streamed('data: {"error": "boom"}\n\ndata: [DONE]\n\n')
 
 
 def test_an_open_route_is_named(plan: dict[str, Any], does: Behaviour) -> None:

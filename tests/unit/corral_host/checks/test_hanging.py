@@ -13,7 +13,7 @@ from tests.unit.helper_modules import helper_module
 
 check = helper_module("checks.verify")
 server = helper_module("server.http")
-asking = helper_module("server.asking")
+probe_client = helper_module("server.probe_client")
 probes = helper_module("checks.server_probes")
 
 
@@ -50,7 +50,7 @@ def port() -> Iterator[int]:
 
 def test_the_rest_is_not_asked(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = server.connection
-    for module in (server, asking):
+    for module in (server, probe_client):
         monkeypatch.setattr(module, "connection", lambda instance, _: quick(instance, 0.2))
     monkeypatch.setattr(probes, "first_key", lambda _: None)
     instance: dict[str, Any] = {

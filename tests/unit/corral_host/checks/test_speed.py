@@ -200,8 +200,8 @@ def test_a_damaged_baseline_is_no_baseline_and_fails(
     ("change", "said"),
     [
         ({"cached_tokens": 1}, "63 of 64 tokens were read, the rest was cached"),
-        ({"generation": itertools.repeat(0.0)}, "tells 0.0 tokens/s"),
-        ({"prompt": itertools.repeat(float("inf"))}, "tells inf tokens/s"),
+        ({"generation": itertools.repeat(0.0)}, "reports 0.0 tokens/s"),
+        ({"prompt": itertools.repeat(float("inf"))}, "reports inf tokens/s"),
         ({"status": 400}, "answered 400"),
     ],
 )

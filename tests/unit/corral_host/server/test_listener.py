@@ -20,7 +20,7 @@ from tests.unit.helper_modules import helper_module
 
 listener = helper_module("server.listener")
 server = helper_module("server.http")
-asking = helper_module("server.asking")
+probe_client = helper_module("server.probe_client")
 check = helper_module("checks.verify")
 probes = helper_module("checks.server_probes")
 HostError = helper_module("system.commands").HostError
@@ -215,7 +215,7 @@ def test_no_request_with_a_key_reaches_a_stranger(
     with pytest.raises(HostError, match=whole):
         server.call(thief, "GET", "/props", key="secret")
     with pytest.raises(HostError, match=whole):
-        asking.ask(thief, "POST /completion", {}, "secret")
+        probe_client.ask(thief, "POST /completion", {}, "secret")
     assert server.call(thief, "GET", "/health")[0] == 200
     monkeypatch.setattr(probes, "first_key", lambda _: "secret")
     rows = {row["check"]: row for row in check.check_instance(thief)}
@@ -229,5 +229,5 @@ def test_no_request_with_a_key_reaches_a_stranger(
 def test_the_key_goes_to_the_unit(thief: dict[str, Any], listening: Listening) -> None:
     listening.mine.add(os.getpid())
     assert server.call(thief, "GET", "/props", key="secret")[0] == 200
-    assert asking.ask(thief, "POST /completion", {}, "secret")[0] == 200
+    assert probe_client.ask(thief, "POST /completion", {}, "secret")[0] == 200
     assert _Thief.heard == ["Bearer secret"] * 2
