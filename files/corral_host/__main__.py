@@ -4,40 +4,40 @@ A command that fails ends with 1, and its answer is {"fault": {where, what, next
 PLAN, RELEASE, PATHS, NAMED, ROLLOUT and QUESTION are documents. They are read from standard input,
 as an argument is at most 128 KiB long; a short one may be the argument.
 
-state PLAN           what is here now of what PLAN wants; changes nothing
-instances PATHS      the instances that are kept here, and what runs; PATHS are those of a HostPlan
-heal PLAN            let servers read what is theirs; tells what other users could not read
-gpus PLAN            the part of state that tells of GPUs, drivers and memory
+state PLAN           what this host has of PLAN; changes nothing
+instances PATHS      the instances on this host, and what runs; PATHS are those of a HostPlan
+heal PLAN            make files of PLAN readable for its servers; prints those that were not
+gpus PLAN            the part of state about GPUs, drivers and memory
 key INSTANCE         write the api-key file given on standard input
 held-keys NAMED      names of the keys that this host has; NAMED: instances, gateway
 keys NAMED           these keys themselves, for a controller that lost them
-reserve PLAN         let nobody but the servers of PLAN answer from their ports, from now on
+reserve PLAN         from now on only the servers of PLAN can answer from their ports
 stage                write the generation given on standard input
-prove                count what the instances on standard input need, and what is there
+prove                compare what the instances on standard input need with the free memory
 start JOB            start the job given on standard input, or join it if it already runs
 poll JOB OFFSET      wait a little for news of a job
 manifest RELEASE     the manifest of an installed release, or null
-releases PATHS       the releases here, with their users; PATHS are those of a HostPlan
-prune PLAN           remove releases that nothing uses and PLAN does not name; tells which
+releases PATHS       the releases on this host, with their users; PATHS are those of a HostPlan
+prune PLAN           remove releases that nothing uses and PLAN does not name; prints them
 check PLAN           compare the running instances with PLAN, by process and by HTTP
 ready PLAN           wait until the instances of PLAN answer
-baselines PLAN       the kept tokens/s of the instances of PLAN
-forget PLAN          remove these; the next generation that is kept makes new ones
-rehash PLAN          read all weights again; a rotten shard loses its receipt
-confirm INSTANCE GENERATION   tell an activation that waits for it to keep the generation
-history PATHS        reports of all activations here, newest first
-foresee SPEC         how an activation would go, as things are now; SPEC is that of its job
+baselines PLAN       the baselines (tokens/s) of the instances of PLAN
+forget PLAN          remove these baselines; the next generation that is kept makes new ones
+rehash PLAN          read all weights again; a corrupt shard loses its receipt
+confirm INSTANCE GENERATION   confirm the generation to the activation that waits for it
+history PATHS        reports of all activations on this host, newest first
+foresee SPEC         how an activation would go now; SPEC is that of its job
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
-pin NAMED            keep a generation under a name; unpin forgets it. NAMED has that name too
+pin NAMED            keep a generation under a name; unpin removes it. NAMED has that name too
 hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent;
                      ROLLOUT is its first line
-gateway QUESTION     what the gateway sends requests to: state, drain, ready, weight, save
-gateway-stage        put the generation given on standard input beside the one that runs
-gateway-install      switch to it; what was there comes back if its aliases do not answer
-gateway-revert       undo that: all but where servers are
-gateway-place        change where the gateway looks for one server
+gateway QUESTION     state of the gateway's servers, or change it: drain, ready, weight, save
+gateway-stage        stage the generation given on standard input beside the one that runs
+gateway-install      switch to it; reverts if its aliases do not answer
+gateway-revert       revert the last install, except for the addresses of servers
+gateway-place        change the address of one server in the gateway
 gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
-gateway-settle QUESTION       put the generation before one back that nobody proved
+gateway-settle QUESTION       revert a generation that was not proved
 run JOB, settle JOB  inside a job's transient unit
 guard FOLDER UNITS   inside a guard's unit: settle the activation of an instance
 """
@@ -50,8 +50,8 @@ import sys
 from corral_host.system.commands import HostError, as_fault
 from corral_host.system.modes import hide_nothing
 
-# Commands that take a document -> their module and function; only the asked-for one is imported, as
-# `state` and `check` run on every host in every deploy.
+# Commands that take a document -> their module and function. Only the module of the given command
+# is imported, as `state` and `check` run on every host in every deploy.
 WITH_DOCUMENT = {
     "state": ("observe.state", "state"),
     "gpus": ("observe.state", "gpus"),
@@ -81,7 +81,7 @@ WITH_DOCUMENT = {
     "gateway-installed": ("gateway.change", "installed"),
     "gateway-settle": ("gateway.change", "settle"),
 }
-# To others they would tell half of it, without a word.
+# Other users would silently get incomplete answers of these.
 ROOT_ALONE = ("instances", "check", "ready", "held-keys", "keys", "gateway", "gateway-installed")
 
 
@@ -89,37 +89,37 @@ def module(name):
     return importlib.import_module(f"corral_host.{name}")
 
 
-def document(words):
-    """What a command works from: its argument where there is one, else standard input."""
-    return parsed(words[0] if words else sys.stdin.buffer.read())
+def document(arguments):
+    """The document of a command: its argument if there is one, else standard input."""
+    return parsed(arguments[0] if arguments else sys.stdin.buffer.read())
 
 
-def first_line(words):
-    """The same, of a command that goes on to read."""
-    return parsed(words[0] if words else sys.stdin.buffer.readline())
+def first_line(arguments):
+    """The document of a command that continues to read standard input after the first line."""
+    return parsed(arguments[0] if arguments else sys.stdin.buffer.readline())
 
 
 def parsed(text):
     try:
         return json.loads(text)
     except ValueError as fault:
-        raise HostError(f"its document is no JSON ({fault})", "see what was sent") from fault
+        raise HostError(f"its document is not JSON ({fault})", "check what was sent") from fault
 
 
 def failed(fault):
-    """For people on standard error; on the answer's line, in parts, for the controller."""
+    """Print a fault: as text on standard error for people, as the answer for the controller."""
     print(fault, file=sys.stderr)
     print(f"\n{json.dumps({'fault': as_fault(fault)})}")
     return 1
 
 
 def main(arguments):
-    """Run one command; gives the exit code."""
+    """Run one command; returns the exit code."""
     hide_nothing()
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
         if command in ROOT_ALONE and os.geteuid() != 0:
-            raise PermissionError("what runs, and with which keys, is shown to root alone")
+            raise PermissionError("only root may see what runs, and with which keys")
         if command in WITH_DOCUMENT:
             name, function = WITH_DOCUMENT[command]
             answer = getattr(module(name), function)(document(rest))
@@ -150,7 +150,7 @@ def main(arguments):
         if os.geteuid() == 0:
             raise
         return failed(HostError(f"the helper is not root, but user {os.geteuid()}: {fault}"))
-    # On a line of its own, whatever start-up files of a shell said before.
+    # On a line of its own, whatever start-up files of a shell have printed before.
     print(f"\n{json.dumps(answer)}")
     return 0
 

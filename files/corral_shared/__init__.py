@@ -1,4 +1,5 @@
 """Rules that the controller and the host helper both apply; standard library only, Python 3.9.
 
-Travels with the host helper (corral/remote/helper_archive.py): both sides decide by the same code.
+This package is part of the helper's archive (corral/remote/helper_archive.py), so both sides run
+the same code.
 """

@@ -1,4 +1,4 @@
-"""The server lines of a gateway's configuration: where the servers of each alias are."""
+"""The server lines of a gateway's configuration: the addresses of each alias's servers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypedDict
 
 BACKEND = re.compile(r"^backend (\S+)$")
 LINE = re.compile(r"^  server (?P<server>\S+) (?P<place>\S+) weight (?P<weight>\d+)$")
-# A server that moves has two lines for a while, of which the checks find one. No other name has
-# a colon, as it begins with a host and ends with an instance.
+# A server that moves has two lines for a while; HAProxy's checks find it by one of them. No other
+# name has a colon, as names are made of a host and an instance.
 NEXT = ":next"
 
 
 class Line(TypedDict):
-    """A server of a pool: its name in HAProxy's words, ADDRESS:PORT, its share."""
+    """A server of a pool: its name in HAProxy, ADDRESS:PORT, its weight."""
 
     pool: str | None
     server: str
@@ -23,12 +23,12 @@ class Line(TypedDict):
 
 
 def base(name: str) -> str:
-    """The server that a line is about."""
+    """The name of the server in a line, without the suffix of a move."""
     return name.removesuffix(NEXT)
 
 
 def server_lines(config: str) -> list[Line]:
-    """All of them, in their order."""
+    """All server lines, in order."""
     found: list[Line] = []
     pool = None
     for text in config.splitlines():
@@ -46,10 +46,10 @@ def lines_of(config: str, server: str) -> list[Line]:
 
 
 def with_lines(config: str, server: str, wanted: Sequence[Line]) -> str:
-    """The configuration with these lines in place of all that a server has.
+    """The configuration with these lines in place of all lines of a server.
 
-    Its first line in a pool stays where it was, so that nothing else of the text changes.
-    Those of a pool that is not there are left out.
+    The position of its first line in a pool is kept, so that nothing else of the text changes.
+    Lines of a pool that does not exist are left out.
     """
     blocks = re.split(r"(?m)^(?=backend )", config)
     return "".join(_with_lines(block, server, wanted) for block in blocks)

@@ -1,4 +1,4 @@
-"""The one hub that gives tokens, and the one that is sent them."""
+"""The hub that issues tokens: tokens are sent to it and to no other host."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ HUGGING_FACE = "https://huggingface.co"
 
 
 def is_hub(url: str) -> bool:
-    """Whether an address is the hub's own, by https; a mirror and the hub's storage are not."""
+    """Whether an address is the hub's own, with https; mirrors and the hub's storage are not."""
     return url.startswith(f"{HUGGING_FACE}/")
 
 
 def authorization(url: str, token: str | None) -> dict[str, str]:
-    """The header that goes to an address, wherever the address came from."""
+    """Authorization headers for an address: empty unless it is the hub's, wherever it came from."""
     return {"Authorization": f"Bearer {token}"} if token and is_hub(url) else {}

@@ -1,10 +1,10 @@
-"""Names from outside that become paths: checked where they enter, before anything is joined."""
+"""Check names from outside that become paths, before they are joined to one."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
-# A file system takes 255 bytes a part; the rest is for what Corral puts around a name.
+# A file system allows 255 bytes a part; the rest is for what Corral adds to a name.
 PART_BYTES = 200
 PATH_BYTES = 1024
 
@@ -19,7 +19,7 @@ def file_name_problem(name: object) -> str | None:
         return f"is {name}"
     if "/" in name:
         return "has a slash in it"
-    # Not printable are control, bidi and other format characters, surrogates, line separators.
+    # isprintable() excludes control, bidi and other format characters, surrogates, line separators.
     if not name.isprintable():
         return "has a character that is not printable"
     if len(name.encode()) > PART_BYTES:
@@ -28,7 +28,7 @@ def file_name_problem(name: object) -> str | None:
 
 
 def hub_path_problem(path: object) -> str | None:
-    """Why a text cannot be the path of a file below a folder, parts divided by ``/``, or None."""
+    """Why a text cannot be a relative path of a file, with ``/`` between its parts, or None."""
     if not isinstance(path, str):
         return "is not text"
     if not path:
@@ -44,15 +44,15 @@ def hub_path_problem(path: object) -> str | None:
     return None
 
 
-# Beside weights: what proves them. Below the root of all repositories: where they arrive, and
-# what tells that root from the empty folder on which it is mounted.
+# The receipt beside a file of weights. In the models root: the folder where weights arrive, and the
+# marker that distinguishes the root from the empty folder on which it is mounted.
 RECEIPT = ".receipt.json"
 STAGING = ".staging"
 MARKER = ".corral-models"
 
 
 def weights_path_problem(path: object) -> str | None:
-    """Why a text cannot be the path of weights below their root: also names of Corral's own."""
+    """Why a text cannot be a path of weights in the models root, such as a name of Corral's own."""
     problem = hub_path_problem(path)
     if problem or not isinstance(path, str):
         return problem
@@ -64,5 +64,5 @@ def weights_path_problem(path: object) -> str | None:
 
 
 def quoted_path(path: str) -> str:
-    """A path of a hub as part of an address: slashes stay, what has a meaning there is quoted."""
+    """A path of a hub for an address: quoted, except for slashes."""
     return quote(path)

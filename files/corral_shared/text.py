@@ -1,10 +1,10 @@
-"""Text from outside, made fit for a terminal or a log."""
+"""Make text from outside safe for a terminal or a log."""
 
 from __future__ import annotations
 
 
 def printable(text: object) -> str:
-    """The same text; what a terminal could take for a command is written as an escape.
+    """The text, with characters that a terminal could interpret replaced by escapes.
 
     Line ends and tabs stay. Control, format (bidi) and surrogate characters become
     escapes such as \\x1b.
@@ -13,17 +13,17 @@ def printable(text: object) -> str:
 
 
 def printable_line(text: object) -> str:
-    """The same, in one line."""
+    """The printable text in one line."""
     return " ".join(printable(text).split())
 
 
-# A line of this length is a document, not a sentence: of one the beginning says enough.
+# A longer line is a document, not a sentence; its beginning is enough.
 MOST_CHARACTERS = 1000
 _KEPT_CHARACTERS = 200
 
 
 def without_documents(text: str) -> str:
-    """The same text, each line that is too long for a person cut short."""
+    """The text, with lines cut that are too long for a person."""
     return "\n".join(map(_cut, text.split("\n")))
 
 

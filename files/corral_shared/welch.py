@@ -1,4 +1,4 @@
-"""Welch's interval at 95%: whether two means differ by more than their samples are spread."""
+"""Welch's interval at 95%: whether two means differ by more than the spread of their samples."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ _T = (
 
 
 def margin(a: Sequence[float], b: Sequence[float]) -> float:
-    """Half of the interval of the difference of two means, of two samples each at least.
+    """Half the width of the interval of the difference of two means; needs two samples of each.
 
-    Degrees of freedom are Welch's and Satterthwaite's; between two of the table the wider holds.
+    Degrees of freedom are Welch's and Satterthwaite's; between two of the table the fewer are used,
+    which gives the wider interval.
     """
     errors = [statistics.variance(samples) / len(samples) for samples in (a, b)]
     total = sum(errors)
     parts = [error**2 / (len(samples) - 1) for error, samples in zip(errors, (a, b))]
-    # Of errors so small that their squares are nothing, the fewest degrees hold.
+    # If the errors are so small that their squares are 0, use the fewest degrees.
     return student(total**2 / sum(parts) if sum(parts) else 1) * math.sqrt(total)
 
 
 def student(degrees: float) -> float:
-    """Student's t of an interval of 95% on both sides."""
+    """Student's t of a two-sided interval of 95%."""
     return _T[max(0, bisect.bisect_right(_DEGREES, degrees) - 1)]
