@@ -165,7 +165,7 @@ def test_a_short_document_may_be_an_argument() -> None:
 def test_a_damaged_document_is_told(document: str) -> None:
     done = run("releases", document=document)
     assert done.returncode == 1
-    assert "no JSON" in done.stderr
+    assert "is not JSON" in done.stderr
     assert "Traceback" not in done.stderr
 
 
