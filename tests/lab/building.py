@@ -1,4 +1,4 @@
-"""Engine builds in lab tests: lost releases, jobs cut off at a point, and what is on the host."""
+"""Engine builds in lab tests: lost releases, jobs killed at a point, and releases on a host."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def archive(lab: Workspace) -> Path:
 
 
 def forget(lab: Workspace, *hosts: str, archives: bool = True) -> None:
-    """Take the release away from hosts, under their running servers, and from the store."""
+    """Remove the release from hosts, under their running servers, and from the store."""
     for host in hosts:
         lab.on(host, f"rm -rf {RELEASES}/* && rm -rf {JOB_FOLDER}")
     if archives:
@@ -42,14 +42,14 @@ def forget(lab: Workspace, *hosts: str, archives: bool = True) -> None:
 
 
 def when_log_says(lab: Workspace, host: str, words: str, then: str) -> None:
-    """Wait on the host itself, where a look costs nothing, for a line of the job; then a script."""
+    """Wait on the host itself for a line of the job's log, then run a script there."""
     log = f"{JOB_FOLDER}/log"
     until = f"until grep --quiet --no-messages '{words}' {log}; do sleep 0.02; done"
     lab.on(host, f'timeout 300 sh -c "{until}" && {then}')
 
 
 def deploy_cut_off(lab: Workspace, host: str, words: str) -> Done:
-    """A deploy whose build is killed, with all its processes, when its log has these words."""
+    """A deploy whose build is killed, with all its processes, when its log has this text."""
     lab.on(host, f"rm -rf {JOB_FOLDER}")
     deploy = lab.start_deploy("--limit", host)
     when_log_says(lab, host, words, f"systemctl kill --signal=KILL corral-job-{JOB}.service")
@@ -63,13 +63,13 @@ def seen(lab: Workspace, host: str, instance: str) -> Seen:
 
 
 def manifest(lab: Workspace, host: str) -> dict[str, Any]:
-    """Of the only release."""
+    """The manifest of the only release."""
     found: dict[str, Any] = json.loads(lab.on(host, f"cat {RELEASES}/*/manifest.json"))
     return found
 
 
 def wrong_files(lab: Workspace, host: str) -> list[str]:
-    """Files of the only release that are not as its manifest says."""
+    """Files of the only release that differ from its manifest."""
     files = manifest(lab, host)["files"]
     listed = lab.on(host, f"cd {RELEASES}/* && sha256sum {' '.join(files)}").splitlines()
     digests = {name: digest for digest, name in (line.split() for line in listed)}
@@ -78,7 +78,7 @@ def wrong_files(lab: Workspace, host: str) -> list[str]:
 
 @contextmanager
 def another_commit(lab: Workspace, commit: str) -> Iterator[None]:
-    """Catalog and lock file ask for this commit for a while."""
+    """Name this commit in catalog and lock file until the block ends."""
     before = json.loads((lab.path / LOCK).read_text())["engines"][ENGINE]["commit"]
     with ExitStack() as stack:
         for name in (ENTRY, LOCK):
@@ -88,7 +88,7 @@ def another_commit(lab: Workspace, commit: str) -> Iterator[None]:
 
 @contextmanager
 def patched(lab: Workspace, line: str, *, above: str = _FIRST_LINE) -> Iterator[None]:
-    """The engine gets a patch for a while: a line on top of the server's source."""
+    """Add a patch to the engine until the block ends: a line on top of the server's source."""
     folder = lab.path / "catalog" / "patches"
     folder.mkdir(exist_ok=True)
     name = f"test-{hashlib.sha256(line.encode()).hexdigest()[:8]}.patch"

@@ -1,4 +1,4 @@
-"""A second clone of the project, as another operator has one, for tests."""
+"""A second clone of the project, like another operator's, for tests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ INVENTORY = "inventories/lab.py"
 
 
 def clone(lab: Workspace, folder: Path, **data: Any) -> Workspace:
-    """The same hosts with ``data`` changed; who is up stands in its inventory as plain values."""
+    """A clone with the same hosts as plain values in its inventory, and ``data`` changed."""
     path = folder / "clone"
     clones.copy(lab.path, path, INVENTORY, **data)
     return Workspace(path)
 
 
 def stored(store: Path) -> dict[str, list[str]]:
-    """HOST/NAME -> the keys of a store, those that were set aside left out."""
+    """HOST/NAME -> the keys of a store, without replaced ones."""
     files = [path for path in store.glob("*/*") if path.is_file()]
     return {f"{path.parent.name}/{path.name}": keys_in(path.read_text()) for path in files}

@@ -1,4 +1,4 @@
-"""docker-compose as a parser of compose files: no daemon is asked, nothing is started."""
+"""docker-compose as a parser of compose files: it needs no daemon and starts nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROGRAM = "docker-compose"
 
 
 def docker_compose(text: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What docker-compose makes of a file; no daemon is asked."""
+    """A compose file as docker-compose parses it; no daemon is needed."""
     assert shutil.which(_PROGRAM), f"no {_PROGRAM} here: run `make setup` as root"
     path = folder / "compose.yaml"
     path.write_text(text)
@@ -28,7 +28,7 @@ def docker_compose(text: str, folder: Path, **environment: str) -> subprocess.Co
 
 
 def parsed(text: str, folder: Path) -> Any:
-    """The same as data; the file must be accepted without a word."""
+    """The parsed file as data; docker-compose must accept it without a warning."""
     done = docker_compose(text, folder, CORRAL_IMAGE="debian:12")
     assert (done.returncode, done.stderr) == (0, "")
     return yaml.safe_load(done.stdout)

@@ -1,6 +1,6 @@
-"""One lab for all lab tests: three hosts, deployed once, put away at the end.
+"""One lab for all lab tests: three hosts, deployed once, removed at the end.
 
-With pytest-xdist one lab a worker, each in a copy of the checkout of its own.
+With pytest-xdist each worker has a lab, in its own copy of the checkout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STOPWATCH = order.Stopwatch()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers must find the same order, and are told it by who starts them."""
+    """Give all workers the same order of tests, as pytest-xdist requires."""
     node.workerinput["seconds"] = order.kept()
 
 
@@ -43,7 +43,7 @@ def pytest_runtest_setup() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure is read where it happened once, often on another machine."""
+    """Add evidence to the report of a failure, which is often read on another machine."""
     report = yield
     if report.failed:
         report.sections.append(("commands of the test", evidence.commands()))
@@ -57,7 +57,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Labs of workers that were interrupted do not stay."""
+    """Remove labs of interrupted workers."""
     if not has_workers(session.config):
         return
     for workspace in Workspace.of_workers():
@@ -102,7 +102,7 @@ def deployed_once(bare_lab: Workspace) -> Workspace:
 
 @pytest.fixture(scope="module")
 def with_gateway(deployed_once: Workspace) -> Iterator[Workspace]:
-    """The lab with a gateway in front of its hosts, deployed."""
+    """The deployed lab, with a gateway in front of its hosts."""
     up = deployed_once.corral("lab", "up", "--gateway")
     assert up.returncode == 0, up.stdout + up.stderr
     try:
@@ -120,6 +120,6 @@ def converge(lab: Workspace) -> None:
 
 @pytest.fixture
 def fleet(deployed_once: Workspace) -> Iterator[Workspace]:
-    """A converged lab; whatever a test broke is fixed after it by the plain command."""
+    """A converged lab; after each test the plain deploy repairs what the test broke."""
     yield deployed_once
     converge(deployed_once)

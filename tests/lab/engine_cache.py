@@ -16,7 +16,7 @@ from lab import locks
 from tests.lab.workspace import Workspace
 
 _DAY_SECONDS = 24 * 3600
-# A release that no run wanted for so long is of a pin that is gone.
+# A release that no run used for so long belongs to an old pin.
 _KEPT_SECONDS = 30 * _DAY_SECONDS
 # Engine and key of each release of the lab's hosts.
 _WANTED = (
@@ -29,9 +29,9 @@ _WANTED = (
 
 @contextmanager
 def releases_at_hand(lab: Workspace) -> Iterator[None]:
-    """A block that deploys the bare lab: releases that were built once are installed.
+    """Deploy the bare lab in the block, with releases that were built once.
 
-    What is missing is built in the block and kept. Runs that miss something wait for each other.
+    Missing releases are built in the block and cached. Runs that miss one wait for each other.
     """
     store, kept, wanted = ArchiveStore(lab.layout.archives), _kept(lab), _wanted(lab)
     with ExitStack() as stack:
@@ -39,7 +39,7 @@ def releases_at_hand(lab: Workspace) -> Iterator[None]:
             lock = kept.folder.with_suffix(".lock")
             stack.enter_context(locks.wait_for_others(lock, "building engines for tests"))
         if not _missing(lab, kept, wanted):
-            # They were there, or who held the lock has built them: nobody waits for this block.
+            # All releases were cached, or another run has built them: no run waits for this block.
             stack.close()
             _copy(kept, store, wanted)
         yield
@@ -60,13 +60,13 @@ def _wanted(lab: Workspace) -> list[tuple[str, str]]:
 
 
 def _missing(lab: Workspace, kept: ArchiveStore, wanted: list[tuple[str, str]]) -> bool:
-    """Tests of building count on a compiler cache that the first builds filled."""
+    """Missing releases; tests of builds need the compiler cache that the first builds fill."""
     compiled = any(lab.layout.compiler_cache.glob("[0-9a-f]/*"))
     return not compiled or any(kept.find(*release) is None for release in wanted)
 
 
 def _copy(source: ArchiveStore, target: ArchiveStore, wanted: list[tuple[str, str]]) -> None:
-    """What the target lacks; the source's are used now."""
+    """Copy what the target lacks, and mark the source's files as used now."""
     for release in wanted:
         archive = source.find(*release)
         if archive and not target.find(*release):

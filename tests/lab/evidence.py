@@ -1,4 +1,4 @@
-"""What a failed lab test leaves to read: output of its commands, and what its hosts logged."""
+"""Evidence of a failed lab test: output of its commands, and logs of its hosts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections import deque
 
 from lab.layout import Layout
 
-# A report is read by people: the end of each output, of the last commands.
+# People read the report: keep only the end of each output, of the last commands.
 _COMMANDS, _LINES = 8, 40
-# Requests that went well are thousands.
+# Leave out the thousands of successful requests.
 _GOOD_REQUEST = r'haproxy\[.* 200 [0-9]* .*"'
 _SCRIPT = (
     "journalctl --no-pager --output=short-precise --since=@{since} "
@@ -21,7 +21,7 @@ _ran: deque[str] = deque(maxlen=_COMMANDS)
 
 
 def forget() -> None:
-    """Begin with a test."""
+    """Start with a new test."""
     _ran.clear()
 
 
@@ -38,7 +38,7 @@ def commands() -> str:
 
 
 def journals(layout: Layout, since: float) -> dict[str, str]:
-    """Host -> the end of what its gateway and instances logged; + since: seconds of the epoch."""
+    """Host -> end of the logs of its gateway and instances; + since: seconds since the epoch."""
     config = layout.ssh_config
     names = re.findall(r"^Host ([\w-]+)$", config.read_text(), re.M) if config.exists() else []
     return {name: _journal(layout, name, since) for name in names}

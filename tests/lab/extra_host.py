@@ -11,7 +11,7 @@ from tests.lab.workspace import Workspace
 
 @contextmanager
 def extra_host(lab: Workspace, n: int) -> Iterator[str]:
-    """Host n, bare and booted; its disk, its keys and its place in the inventory go afterwards."""
+    """Host n, bare and booted; afterwards its disk, keys and place in the inventory are removed."""
     up = lab.corral("lab", "up", "--hosts", str(n))
     assert up.returncode == 0, up.stdout + up.stderr
     try:
@@ -21,7 +21,7 @@ def extra_host(lab: Workspace, n: int) -> Iterator[str]:
 
 
 def remove_host(lab: Workspace, n: int) -> None:
-    """Power cut, and the disk is lost. `lab up` makes it anew, with the same ssh host key."""
+    """Cut the power and remove the disk. `lab up` makes it again, with the same ssh host key."""
     hosts.power_cut(lab.layout, n)
     disks.remove(lab.layout.disk(n))
     rest = [number for number in hosts.recorded(lab.layout) if number != n]

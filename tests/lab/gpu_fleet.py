@@ -59,14 +59,14 @@ servers = [_host(n) for n in _up if n in (1, 3, 4)]
 
 @dataclass(frozen=True)
 class GpuFleet:
-    """``bare``: a host that came with a card and no driver."""
+    """GPU hosts. ``bare``: one that has a card and no driver at first."""
 
     lab: Workspace
     repository: Repository
     bare: str
 
     def deploy(self, *words: str) -> Done:
-        """Preflight, helper and drivers."""
+        """Deploy preflight, helper and drivers."""
         return self.lab.deploy(*words, inventory=INVENTORY, stages=STAGES)
 
     def on(self, script: str) -> str:
@@ -74,16 +74,16 @@ class GpuFleet:
         return self.lab.on(self.bare, script)
 
     def version(self, package: str = "nvidia-open") -> str:
-        """What is installed; empty for nothing."""
+        """Installed version of a package; empty if it is not installed."""
         show = f"dpkg-query --show --showformat='${{Version}}' {package}"
         return self.lab.try_on(self.bare, show).stdout
 
     def module(self) -> str:
-        """The loaded one, as the kernel would say."""
+        """The loaded module, as the kernel reports it."""
         return self.on(f"grep --only-matching '[0-9]*[.][0-9.]*' /{gpus.MODULE_FILE}")
 
     def publish(self, *versions: str) -> None:
-        """Offer drivers of these versions, and the toolkit."""
+        """Publish drivers of these versions, and the toolkit."""
         drivers = [package for version in versions for package in nvidia_packages.driver(version)]
         self.repository.publish(*drivers, nvidia_packages.toolkit("12.8"))
 
@@ -104,7 +104,7 @@ def gpu_fleet(lab: Workspace, folder: Path) -> Iterator[GpuFleet]:
 
 
 def _offered_by(url: str, repository: Repository, catalog: str) -> str:
-    """The real entry, with the lab's repository in the stead of NVIDIA's."""
+    """The real entry, with the lab's repository in place of NVIDIA's."""
     ours = {
         "uri": url,
         "key_url": f"{url}{KEY_FILE}",

@@ -1,7 +1,7 @@
-"""Files of tests in the order in which workers shall take them: the longest first.
+"""Order test files for the workers: the longest first.
 
-None has a long one left then when the others have ended. How long each took is kept from run to
-run, outside the checkout; before the first run its size stands for it.
+So no worker has a long file left when the others have ended. Durations are kept from run to run,
+outside the checkout; before the first run a file's size is used instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEPT = Layout.of(CHECKOUT).cache / "test-seconds.json"
 
 
 def kept(path: Path = KEPT) -> dict[str, float]:
-    """File's name -> seconds of its tests in the last whole run."""
+    """File name -> seconds of its tests in the last complete run."""
     try:
         found: dict[str, float] = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -30,7 +30,7 @@ def kept(path: Path = KEPT) -> dict[str, float]:
 
 
 def longest_first(items: list[pytest.Item], seconds: Mapping[str, float]) -> None:
-    """Sort tests by their files; one that no run has measured yet comes before all others."""
+    """Sort tests by their files; files without a duration come first."""
     items.sort(
         key=lambda item: (
             -seconds.get(item.path.name, math.inf), -item.path.stat().st_size, item.path.name,
@@ -45,11 +45,11 @@ class Stopwatch:
         self.seconds: Counter[str] = Counter()
 
     def note(self, report: pytest.TestReport) -> None:
-        """A phase of a test that ended."""
+        """Add the duration of a test's phase."""
         self.seconds[Path(report.location[0]).name] += report.duration  # type: ignore[assignment]
 
     def keep(self, path: Path = KEPT) -> None:
-        """For the next run; what this one did not measure stays."""
+        """Write durations for the next run; those of files that did not run stay."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({**kept(path), **self.seconds}, indent=1))

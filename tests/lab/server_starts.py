@@ -1,6 +1,6 @@
-"""Start servers on a lab host with given command lines, one after another, and see what they do.
+"""Start servers on a lab host with given command lines, one after another, and note what they do.
 
-The program runs there, by its python3, so that each start costs no connection.
+A program on the host does this, so that a start needs no connection of its own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ print(json.dumps({name: start(case) for name, case in cases.items()}))
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, and where its server shall answer: a port, or a socket's path."""
+    """A command line, and where its server must answer: a port, or a socket's path."""
 
     argv: tuple[str, ...]
     port: int | None = None
@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Started:
-    """What a server did: whether it got ready, its exit code if it ended first, its words."""
+    """What a server did: whether it got ready, its exit code if it ended first, its output."""
 
     ready: bool
     code: int | None

@@ -18,20 +18,20 @@ TOKENS = 32
 
 @dataclass
 class Streams:
-    """What became of the requests."""
+    """Results of the requests."""
 
     ended: int = 0
     failures: list[str] = field(default_factory=list)
 
     def wait_for_more(self, count: int = 2 * AT_ONCE) -> None:
-        """Until so many more requests have ended, however."""
+        """Wait until so many more requests have ended, in any way."""
         before = self.ended
         wait_for(lambda: self.ended >= before + count, f"{count} more requests end")
 
 
 @contextmanager
 def streams(client: OpenAI, model: str) -> Iterator[Streams]:
-    """Ask for streamed completions without a pause, some at once, until the block ends."""
+    """Request streamed completions without a pause, some in parallel, until the block ends."""
     seen, done = Streams(), threading.Event()
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         asking = [pool.submit(_ask, client, model, seen, done) for _ in range(AT_ONCE)]

@@ -1,4 +1,4 @@
-"""Activations of one instance, asked of the helper itself: quicker than by whole deploys."""
+"""Activations of one instance by the helper's own jobs, which are faster than whole deploys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = f"/var/lib/corral/instances/{NAME}"
 HELPER = "python3 /usr/local/lib/corral/corral_host.pyz"
 PROFILE, VALUE = "catalog/profiles/tiny-long.toml", "context_tokens_per_slot = 8192"
 OTHER = 'context_tokens_per_slot = 1024\nready_timeout_seconds = 30\nreasoning_format = "none"'
-# What an activation leaves behind must be nothing.
+# An activation must leave nothing behind.
 LEFT = f"""
 nft list tables | grep corral | grep -v served_by_corral
 ls -d {FOLDER}/*.json {FOLDER}/*.new | grep -v receipt.json
@@ -71,7 +71,7 @@ class Switch:
     new: dict[str, Any]
 
     def spec(self, how: str, *, confirm: bool = False, **changes: Any) -> dict[str, Any]:
-        """What the job works from; ``changes`` are of ``activation``."""
+        """Spec of the job; ``changes``: of the plan's ``activation``."""
         plan = json.loads(json.dumps(self.new))
         instance = next(one for one in plan["instances"] if one["name"] == NAME)
         instance["activation"].update(how=how, **changes)
@@ -81,7 +81,7 @@ class Switch:
         return {**kept, "instance": instance, **asked}
 
     def start(self, spec: dict[str, Any], *, kind: str = "activate", job: str = JOB) -> None:
-        """Start the job, which goes on by itself."""
+        """Start the job, which then runs by itself."""
         text = json.dumps({"kind": kind, "spec": spec, "by": "anna on desk", "at": ""})
         self.lab.on(HOST, f"{HELPER} start {job} <<'END'\n{text}\nEND")
 
@@ -91,7 +91,7 @@ class Switch:
         return str(found["name"]) if found else ""
 
     def news(self, job: str = JOB) -> dict[str, Any]:
-        """What a poll answers."""
+        """The answer of a poll."""
         answer: dict[str, Any] = json.loads(self.lab.on(HOST, f"{HELPER} poll {job} 0"))
         return answer
 
@@ -102,12 +102,12 @@ class Switch:
         return answer
 
     def activate(self, how: str, **changes: Any) -> dict[str, Any]:
-        """Switch, and give the report."""
+        """Switch and return the report."""
         self.start(self.spec(how, **changes))
         return self.ended()
 
     def revert(self, to: str | None = None) -> dict[str, Any]:
-        """The operator's revert, and its report."""
+        """Revert as an operator and return the report."""
         kept = {name: self.new[name] for name in ("host", "paths")}
         asked = {"drained": False, "confirm": False, "rollout": None}
         self.start({**kept, "instance": NAME, "to": to, **asked}, kind="revert")
@@ -120,11 +120,11 @@ class Switch:
         return [one for one in found if one["instance"] == NAME]
 
     def pid(self) -> int:
-        """Of the server."""
+        """Pid of the server."""
         return self.lab.pid(HOST, NAME)
 
     def serves(self, plan: dict[str, Any]) -> bool:
-        """Whether this generation runs as planned, answers, and nothing else is left."""
+        """Whether this generation runs as planned and answers, and nothing is left of a switch."""
         mine = {**plan, "instances": [one for one in plan["instances"] if one["name"] == NAME]}
         text = json.dumps(mine)
         checks = json.loads(self.lab.on(HOST, f"{HELPER} check '{text}'"))
@@ -136,7 +136,7 @@ class Switch:
 
     @contextmanager
     def load(self) -> Iterator[dict[str, Any]]:
-        """Streamed completions all the while; told at the end: good (a count), bad (faults)."""
+        """Load of streamed completions; at its end: good (a count), bad (faults)."""
         command = ["ssh", "-F", str(self.lab.layout.ssh_config), HOST]
         self.lab.on(HOST, f"cat > /root/load.py <<'END'\n{_LOAD}\nEND")
         found: dict[str, Any] = {}
@@ -159,7 +159,7 @@ def planned(lab: Workspace) -> dict[str, Any]:
 
 
 def stage(lab: Workspace, plan: dict[str, Any]) -> dict[str, Any]:
-    """Put the generation on the host; gives the plan as jobs and checks take it."""
+    """Stage the generation; returns the plan for jobs and checks."""
     for one in plan["instances"]:
         if one["name"] == NAME:
             lab.on(HOST, f"{HELPER} stage <<'END'\n{json.dumps(one)}\nEND")
@@ -179,7 +179,7 @@ def two_generations(lab: Workspace) -> Iterator[Switch]:
 
 @contextmanager
 def moved(switch: Switch, port: int) -> Iterator[Switch]:
-    """The same, with the first generation on another port as the other one."""
+    """Like two_generations, but the other generation is the first one on another port."""
     lab, entry = switch.lab, '"profile": "tiny-long", "port": 8002'
     with lab.edited("inventories/lab.py", entry, entry.replace("8002", str(port))):
         new = stage(lab, planned(lab))
@@ -188,7 +188,7 @@ def moved(switch: Switch, port: int) -> Iterator[Switch]:
 
 @contextmanager
 def drop_in(lab: Workspace, unit: str, line: str) -> Iterator[None]:
-    """One line more in a unit's [Service], until the block ends or the host loses power."""
+    """Add a line to a unit's [Service], until the block ends or the host loses power."""
     lab.on(HOST, f"{drop_ins.lay([unit], line)} && systemctl daemon-reload")
     try:
         yield

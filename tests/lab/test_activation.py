@@ -1,4 +1,4 @@
-"""A generation that does not pass its gate: the old one serves again, and the reason is told."""
+"""A generation that fails its gate: the old one serves again, and the reason is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ASK = (
 
 @dataclass(frozen=True)
 class Serving:
-    """What serves: current link, unit text, command line, and the generations kept."""
+    """What serves: current link, unit text, command line, and all generations."""
 
     current: str
     unit: str
@@ -61,7 +61,7 @@ def serving(lab: Workspace) -> Serving:
 
 @contextmanager
 def drop_in(lab: Workspace, unit: str, line: str) -> Iterator[None]:
-    """One line more in the unit's [Service], until the block ends or the host loses power."""
+    """Add a line to the unit's [Service], until the block ends or the host loses power."""
     lab.on(HOST, drop_ins.lay([unit], line))
     try:
         yield

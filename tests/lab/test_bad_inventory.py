@@ -16,7 +16,7 @@ PROFILE = "catalog/profiles/tiny-long.toml"
 MODEL = "catalog/models/tiny-glm-moe.toml"
 REVISION = 'revision = "v2"\ntrain_context_tokens'
 
-# name -> file, old text, new text, host to plan, words of the message
+# name -> file, old text, new text, host to plan, text of the message
 MISTAKES = {
     "unknown profile": (
         INVENTORY, LONG, LONG[:-10] + 'tiny-lomg"', "lab-1",

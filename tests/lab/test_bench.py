@@ -1,4 +1,4 @@
-"""`corral bench` on a real host: real programs, a real server that is stopped and back."""
+"""`corral bench` on a real host: real programs, a real server that is stopped and restarted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JOB = f"bench-{NAME}"
 FOLDER = f"/var/lib/corral/instances/{NAME}"
 INVENTORY = ("-i", "inventories/lab.py")
 QUICK = ("--repetitions", "2")
-# Long enough to be caught in the middle.
+# Long enough to be interrupted in the middle.
 SLOW = ("--repetitions", "20")
 
 
@@ -75,8 +75,8 @@ def test_a_stopped_server_is_back_with_its_generation_and_two_runs_compare(
 
 
 def begin(lab: Workspace, results: Path, *words: str, log: Path) -> None:
-    """A long one that runs on the host, and whose controller was killed."""
-    # Of the job before, which would be taken for this one's.
+    """Start a long benchmark on the host and kill its controller."""
+    # Results of the previous job could be mistaken for this one's.
     lab.on(HOST, f"rm -f /var/lib/corral/jobs/{JOB}/log")
     process = lab.start_corral(
         *("bench", INSTANCE, *SLOW, *words, "--results", str(results), *INVENTORY), log=log

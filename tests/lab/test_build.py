@@ -1,4 +1,4 @@
-"""An engine build that is cut off at any point is told of, and done again whole."""
+"""An engine build that is interrupted at any point is reported and then completed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.lab.waiting import job_runs, kill
 from tests.lab.workspace import Done, Workspace
 
 HOST, INSTANCE = "lab-2", "tiny-f16"
-# What this host's compilers found in the cache, which all labs of this machine share.
+# Statistics of this host's compilers; all labs of this machine share the cache itself.
 STATS_LOG = "/var/cache/corral/stats.log"
 COUNTED = (
     f"install --mode 666 /dev/null {STATS_LOG}; echo stats_log = {STATS_LOG} >/etc/ccache.conf"
 )
 HITS = ("direct_cache_hit", "preprocessed_cache_hit")
-# Where a build is cut off -> what its log says at that point.
+# Point at which a build is killed -> text of its log at that point.
 POINTS = {
     "configure": "The CXX compiler identification",
     "compile": "Building CXX object",
@@ -42,7 +42,7 @@ POINTS = {
 
 @dataclass(frozen=True)
 class Story:
-    """A release that got lost, and what the deploys after it met, in this order."""
+    """A lost release, and what the following deploys found, in this order."""
 
     pid: int
     without_git: Done
@@ -105,12 +105,12 @@ def start_and_kill_deploy(lab: Workspace) -> str:
 
 
 def asked_at(lab: Workspace) -> str:
-    """When the last build was asked for; a build that is joined keeps its time."""
+    """Start time of the last build; joining a build keeps it."""
     return lab.on(HOST, f'grep --only-matching \'"at": "[^"]*"\' {JOB_FOLDER}/job.json')
 
 
 def cache_counts(lab: Workspace) -> tuple[int, int]:
-    """Hits and misses of the compiler cache since they are counted."""
+    """Hits and misses of the compiler cache since its statistics were reset."""
     events = lab.on(HOST, f"cat {STATS_LOG}").splitlines()
     return sum(events.count(hit) for hit in HITS), events.count("cache_miss")
 

@@ -1,4 +1,4 @@
-"""What cannot be built is told in a word; the release and the server that are there stay."""
+"""What cannot be built is refused with one message; the existing release and server stay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_COMMIT = "c0ffee" + "0" * 34
 
 @pytest.fixture
 def lab(fleet: Workspace) -> Iterator[Workspace]:
-    """A fleet whose host shows the same release and the same server afterwards."""
+    """A fleet whose host must have the same release and the same server afterwards."""
     before: Seen = seen(fleet, HOST, INSTANCE)
     yield fleet
     assert seen(fleet, HOST, INSTANCE) == before
@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_while_building_is_told(lab: Workspace) -> None:
 
 
 def deploy_into_a_filling_disk(lab: Workspace) -> Done:
-    """Once it compiles, the disk has room for one MiB more."""
+    """A deploy during whose compilation the disk has only one MiB left."""
     lab.on(HOST, f"rm -rf {JOB_FOLDER}")
     deploy = lab.start_deploy("--limit", HOST)
     used = f"$(df --output=used {BUILDS} | tail -1)"

@@ -1,4 +1,4 @@
-"""One host builds, the others receive: whole, proved, or not at all."""
+"""One host builds, the others receive the release: complete and proved, or not at all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shipped(deployed_once: Workspace) -> Done:
 
 
 def job(lab: Workspace, host: str) -> str:
-    """What the host's last job about the release was."""
+    """The host's last job about the release."""
     kind: str = json.loads(lab.on(host, f"cat {JOB_FOLDER}/job.json"))["kind"]
     return kind
 
@@ -96,7 +96,7 @@ def test_a_flipped_bit_in_the_store_installs_nothing_and_is_mended(
 
 
 def flip(lab: Workspace) -> None:
-    """One bit in the middle of the archive."""
+    """Flip one bit in the middle of the archive."""
     with archive(lab).open("r+b") as file:
         file.seek(archive(lab).stat().st_size // 2)
         byte = file.read(1)[0]
@@ -117,7 +117,7 @@ def test_two_deploys_that_ship_the_same_archive_both_end_well(
 
 @contextmanager
 def small_disk(lab: Workspace) -> Iterator[None]:
-    """The receiver has 8 MiB for its releases, for a while."""
+    """Limit the receiver's disk for releases to 8 MiB until the block ends."""
     lab.on(RECEIVER, f"mount -t tmpfs -o size=8m tmpfs {RELEASES}")
     try:
         yield
@@ -140,7 +140,7 @@ def test_a_disk_too_small_for_what_is_in_the_archive_installs_nothing(
 
 @dataclass(frozen=True)
 class Death:
-    """The builder's power is cut once it has built; then it comes back."""
+    """Cut the builder's power once it has built, and boot it again."""
 
     first: Done
     receiver: tuple[Seen, Seen]

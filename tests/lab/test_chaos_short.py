@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: scenarios of the hard day on one host, without a gateway."""
+"""A short `make chaos`: scenarios of the hard day on one host, without a gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTROLS = {one.name: one for one in controls.CONTROLS}
 
 @pytest.fixture(scope="module")
 def one_host(deployed_once: Workspace) -> Iterator[Fleet]:
-    """A host of its own; what the other lab has built is not built again."""
+    """A fleet of one host; engine releases that the other lab has built are not built again."""
     fleet = Fleet.make(servers=1, gateway=False)
     shutil.copytree(deployed_once.layout.archives, fleet.layout.archives, dirs_exist_ok=True)
     yield fleet
@@ -45,8 +45,8 @@ PLAYED = (
 @pytest.mark.parametrize("name", PLAYED)
 def test_the_host_serves_its_old_or_its_new_generation(player: Player, name: str) -> None:
     rows = [player.play(SCENARIOS[name])]
-    # Refused before the phase in which the fault waits, as on a machine that is too busy: nothing
-    # was played, and all the rest of the rule must hold.
+    # The change is refused before the phase of the fault, as on a busy machine: the fault was not
+    # injected, and the rest of the rule must hold.
     if rows[0].wrong and all(OVER in wrong for wrong in rows[0].wrong):
         rows.append(player.play(SCENARIOS[name]))
     assert rows[-1].wrong == (), rows

@@ -1,4 +1,4 @@
-"""A golden that was wrong is corrected; later reverts go by the corrected one."""
+"""A wrong golden prompt is corrected; later reverts are proved by the corrected one."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def test_a_corrected_golden_is_the_gate_of_each_later_revert(fleet: Workspace) -
 
 
 def test_a_generation_goes_back_by_the_gate_that_it_passed(fleet: Workspace) -> None:
-    """Not by one that was asked for since: here the golden of what serves is made wrong."""
+    """Not by a later one: here the golden prompt of the serving generation is made wrong."""
     old, running = serving(fleet), fleet.pid(HOST, NAME)
     with fleet.edited(PROFILE, "exact = 'QX", "exact = 'QY"):
         wrong = fleet.deploy("--limit", HOST)
-        # It is run against what serves, which goes on; its stored gate stays.
+        # It runs against the serving server, which keeps running; its stored gate stays.
         assert wrong.returncode != 0
         assert "golden 0 of 1, limit 1 of 1 replies" in said(wrong)
         assert fleet.pid(HOST, NAME) == running

@@ -1,4 +1,4 @@
-"""Downloads that are disturbed: survived, resumed, proved."""
+"""Disturbed downloads are resumed, completed and proved."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sent:
 
     @property
     def is_rest(self) -> bool:
-        """Whether it begins after the first byte."""
+        """Whether the range begins after the first byte."""
         return re.match("bytes=[1-9]", self.range) is not None
 
 
@@ -42,21 +42,21 @@ def sent(fleet: Workspace, since: int) -> list[Sent]:
 
 
 def forget_the_shard(fleet: Workspace) -> int:
-    """Take one shard off lab-2, under its running server; gives the length of the hub's log."""
+    """Remove one shard under lab-2's running server; returns the length of the hub's log."""
     fleet.on("lab-2", f"find {MODELS} -name '{SHARD}*' -delete; rm -rf {MODELS}/.staging")
     assert SHARD not in digests(fleet, "lab-2", MODELS, "*.gguf")
     return len((fleet.layout.log / "hub.log").read_text())
 
 
 def deploy_until_bytes_arrive(fleet: Workspace) -> subprocess.Popen[str]:
-    """A deploy whose download of the shard is under way."""
+    """Start a deploy and wait until its download of the shard has begun."""
     running = fleet.start_deploy("--limit", "lab-2")
     wait_for(lambda: bool(fleet.try_on("lab-2", ARRIVED).stdout), "bytes arrive on lab-2")
     return running
 
 
 def assert_whole(fleet: Workspace, *, pid: int) -> None:
-    """The shard is back, proved by ourselves, and its server never stopped."""
+    """The shard is complete, by this test's own digest, and its server never stopped."""
     assert digests(fleet, "lab-2", MODELS, "*.gguf") == locked_shards(fleet, "F16")
     assert fleet.pid("lab-2", "tiny-f16") == pid
 
@@ -111,7 +111,7 @@ def test_a_killed_download_is_reported_and_resumed_by_the_next_deploy(fleet: Wor
     deployed = fleet.deploy("--limit", "lab-2")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     assert_whole(fleet, pid=pid)
-    # aria2 may ask for the whole file first, to learn its size, and hang up: the hub logs that
-    # answer before or after the one with the rest.
+    # aria2 may request the whole file first, to learn its size, and close the connection: the hub
+    # logs that answer before or after the one with the rest.
     wait_for(lambda: any(one.is_rest for one in sent(fleet, since)), "the rest is logged")
     assert all(one.size_bytes < SHARD_BYTES for one in sent(fleet, since) if one.is_rest)

@@ -25,7 +25,7 @@ def key_file(lab: Workspace) -> Path:
 
 
 def keys(lab: Workspace) -> list[str]:
-    """What the file holds beside comments."""
+    """The keys in the file, without comments."""
     lines = key_file(lab).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -70,7 +70,7 @@ def test_a_wrong_key_is_refused(deployed_once: Workspace) -> None:
 
 @contextmanager
 def one_more_key(lab: Workspace) -> Iterator[str]:
-    """A second key with a comment in the store, for a while."""
+    """Add a second key with a comment to the store until the block ends."""
     path, key = key_file(lab), secrets.token_urlsafe(32)
     before = path.read_text()
     path.write_text(f"{before}\n# for the batch jobs, until spring\n{key}\n")

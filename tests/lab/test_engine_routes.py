@@ -1,4 +1,4 @@
-"""Every route of the pinned engines is decided on purpose, open or closed."""
+"""Every route of the pinned engines is deliberately open or closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports, started on the host of their instance: beside it, on another port, the same server."""
+"""Exports, started on their instance's host on another port, give the same server."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ ASK = '{"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8
 
 
 def put(lab: Workspace, name: str, text: str) -> str:
-    """A file on the host; its path."""
+    """Write a file on the host; returns its path."""
     path, encoded = f"{FOLDER}/{name}", base64.b64encode(text.encode()).decode()
     lab.on(HOST, f"mkdir -p {FOLDER}; echo {encoded} | base64 --decode > {path}; chmod 755 {path}")
     return path
 
 
 def export(lab: Workspace, form: str) -> str:
-    """What `corral export` prints."""
+    """Output of `corral export`."""
     done = lab.corral("export", f"{HOST}/{INSTANCE}", "--as", form, "-i", LAB)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -47,7 +47,7 @@ def export(lab: Workspace, form: str) -> str:
 
 @contextmanager
 def service(lab: Workspace, command: list[str], *properties: str) -> Iterator[None]:
-    """A server of this command on the host for a while; its unit says no more than it must."""
+    """Run this command as a minimal service on the host until the block ends."""
     options = [f"--unit={UNIT}", "--quiet", "--collect", "--service-type=exec", *properties]
     before = pids(lab)
     lab.on(HOST, shlex.join(["systemd-run", *options, "--", *command]))
@@ -66,20 +66,20 @@ def status(lab: Workspace, server: str, path: str, *words: str) -> str:
 
 
 def keyed(lab: Workspace, server: str, path: str, *words: str) -> Any:
-    """The answer to a request with the instance's key, which shows in no command line."""
+    """The answer to a request with the instance's key, which is in no command line."""
     curl = shlex.join(["curl", "--silent", "--fail", "--header", "@-", *words, f"{server}{path}"])
     return json.loads(lab.on(HOST, f"sed 's/^/Authorization: Bearer /' {KEYS} | {curl}"))
 
 
 def assert_the_same_server(lab: Workspace) -> None:
-    """It answers who has the key, nobody else, and says of itself what the deployed one says."""
+    """It answers only with the key, and reports the same properties as the deployed server."""
     chat = "/v1/chat/completions"
     answer = keyed(lab, EXPORTED, chat, "--data", ASK)
     assert answer["usage"]["completion_tokens"] > 0
     assert status(lab, EXPORTED, chat, "--data", ASK) == "401"
     assert status(lab, EXPORTED, "/props") == "401"
     props = [keyed(lab, server, "/props") for server in (EXPORTED, DEPLOYED)]
-    # Random with each start.
+    # Random at each start.
     assert len({found.pop("media_marker") for found in props}) == 2
     assert props[0] == props[1]
     listed = [keyed(lab, server, "/v1/models")["data"][0] for server in (EXPORTED, DEPLOYED)]
@@ -139,7 +139,7 @@ def test_the_environment_file_starts_the_same_server_by_a_shell(deployed_once: W
 
 
 def test_the_compose_file_starts_the_same_server(deployed_once: Workspace, tmp_path: Path) -> None:
-    """Without Docker on the host: its command, environment and secret, by systemd."""
+    """There is no Docker on the host: systemd runs the command with its environment and secret."""
     found = parsed(export(deployed_once, "compose"), tmp_path)["services"][INSTANCE]
     command = [*found["entrypoint"], *found["command"], *MOVED]
     assert not [word for word in command if "$" in word]

@@ -1,6 +1,6 @@
 """The fit is proved by the real llama-fit-params, on headers, before any weights are fetched.
 
-lab-2 shall change from its two F16 shards to the Q8_0 file, which it does not have yet.
+lab-2 is to change from its two F16 shards to the Q8_0 file, which it does not have yet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROFILE = "catalog/profiles/tiny-chat.toml"
 FORGET = f"find {MODELS} -name '*Q8_0.gguf*' -delete; rm -rf {MODELS}/.staging"
 LEFT = "find /var/lib/corral/proofs -mindepth 1"
 PROVING = "pgrep -f '[c]orral_host.pyz prove'"
-# A host with this much memory left; the file cannot be written, only covered.
+# The host seems to have this much free memory: a bind mount covers the file of the kernel.
 MEMINFO = "sed 's/^MemAvailable:.*/MemAvailable: 307200 kB/' /proc/meminfo > /run/meminfo"
 COVER, UNCOVER = f"{MEMINFO} && mount --bind /run/meminfo /proc/meminfo", "umount /proc/meminfo"
 HEADER_PACE = Rule(match=f"/cdn/*{FILE}", kind="slow", bytes_per_second=1000, times=1)
@@ -31,11 +31,11 @@ HEADER_PACE = Rule(match=f"/cdn/*{FILE}", kind="slow", bytes_per_second=1000, ti
 
 @pytest.fixture
 def changing(fleet: Workspace) -> Iterator[Workspace]:
-    """A fleet whose inventory has the change; lab-2 has nothing of the new file."""
+    """A fleet with the change in its inventory; lab-2 has nothing of the new file."""
     fleet.on("lab-2", FORGET)
     with fleet.edited(INVENTORY, F16, Q8_0):
         yield fleet
-    # What serves keeps its weights: without them there is no revert from a change.
+    # The serving generation keeps its weights, without which a change could not be reverted.
     back = fleet.deploy("--limit", "lab-2")
     assert back.returncode == 0, said(back)
     fleet.on("lab-2", FORGET)
@@ -43,7 +43,7 @@ def changing(fleet: Workspace) -> Iterator[Workspace]:
 
 @contextmanager
 def nothing_changes(lab: Workspace) -> Iterator[None]:
-    """No weights of the new quant, nothing of a proof, and the old server runs on."""
+    """No weights of the new quant and no files of the proof are left, and the old server runs."""
     before = lab.pid("lab-2", "tiny-f16")
     yield
     assert digests(lab, "lab-2", MODELS, "*.gguf") == locked_shards(lab, "F16")
@@ -78,7 +78,7 @@ def test_what_the_engine_refuses_is_told_before_any_weights_are_fetched(
 ) -> None:
     with changing.edited(PROFILE, "slots = 2", "slots = 257"), nothing_changes(changing):
         refused = changing.deploy("--limit", "lab-2")
-    # The reason itself, "n_seq_max must be <= 256", is often lost with the thread that logs it.
+    # The real reason, "n_seq_max must be <= 256", is often lost with the thread that logs it.
     assert_refused(refused, "tiny-f16: llama-fit-params failed", "failed to create llama_context")
 
 

@@ -1,4 +1,4 @@
-"""Each engine's real server takes the words that Corral gives it, for every shipped profile."""
+"""Each engine's real server accepts Corral's arguments for every shipped profile."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HOST = "lab-2"
 INSTANCES: dict[EngineKind, str] = {"llama.cpp": "tiny-f16", "ik_llama.cpp": "tiny-ik"}
 CATALOG = load_catalog(CHECKOUT / "catalog")
 FOLDER, PORT = "/run/corral-test-flags", 18123
-# Placement words for two GPUs, split among them; a build for the CPU reads them all the same.
+# Placement arguments for two GPUs; a build for the CPU parses them as well.
 GPUS = 2
 WRONG = "--no-such-flag"
-# What stops a server past its arguments, where no GPU is.
+# Errors of a server that has parsed its arguments and finds no GPU.
 WITHOUT_GPUS: dict[tuple[EngineKind, str], str] = {
     ("ik_llama.cpp", "glm-4.7-q4-graph"): "split mode 'graph' with less than 2 devices"
 }
 
 
 def can_serve(kind: EngineKind, profile: Profile) -> bool:
-    """Whether planning would let this engine have the profile."""
+    """Whether planning would accept the profile for this engine."""
     return not problems(kind, profile, gpus=GPUS)
 
 
@@ -39,7 +39,7 @@ STARTS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind, name in PAIRS]
 
 
 def case(lab: Workspace, kind: EngineKind, profile: Profile) -> Case:
-    """What a deploy would start, with the tiny model in the place of the profile's own."""
+    """The command line of a deploy, with the tiny model in place of the profile's own."""
     socket = f"{FOLDER}/server.sock" if profile.listen == "unix" else None
     endpoint = Endpoint(socket=socket) if socket else Endpoint(address="127.0.0.1", port=PORT)
     template = profile.chat_template_file
@@ -57,12 +57,12 @@ def case(lab: Workspace, kind: EngineKind, profile: Profile) -> Case:
 
 
 def program(lab: Workspace, kind: EngineKind) -> str:
-    """The file that the engine's running instance was started from."""
+    """The program of the engine's running instance."""
     return lab.on(HOST, f"readlink /proc/{lab.pid(HOST, INSTANCES[kind])}/exe")
 
 
 def prepare(lab: Workspace) -> None:
-    """Keys, a model in one file, and the chat templates of the catalog."""
+    """Put keys, a model in one file, and the catalog's chat templates on the host."""
     lab.on(HOST, f"mkdir -m 0700 {FOLDER} && head -c 24 /dev/urandom | base64 > {FOLDER}/keys")
     for file, text in CATALOG.chat_templates.items():
         lab.on(HOST, f"cat > {FOLDER}/{file} <<'END'\n{text}\nEND")

@@ -1,4 +1,4 @@
-"""The gate on a real server: every part with its figure, a wrong reply, a slow server."""
+"""The gate on a real server: every probe with its figure, a wrong reply, a slow server."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ INSTANCE, PROFILE = f"{HOST}/{NAME}", "catalog/profiles/tiny-long.toml"
 INVENTORY = ("-i", "inventories/lab.py")
 SPARE = f"corral-{NAME}-spare.service"
 BASELINE = f"/var/lib/corral/instances/{NAME}/baseline.json"
-# A tenth of the time of a processor, for the new generation alone. A quota would say it shorter,
-# but not every machine of ours gives its lab hosts the control group for that.
+# A tenth of a processor's time, only for the new generation. A quota would be shorter, but not all
+# machines give their lab hosts the control group for it.
 SLOW = (
     'ExecStartPost=+/bin/sh -c \'! grep -q "ctx-size 2048" /etc/systemd/system/%n ||'
     " systemd-run --quiet --collect sh -c"
     ' "while kill -STOP $MAINPID; do sleep 0.09; kill -CONT $MAINPID; sleep 0.01; done"\''
 )
-# Twice as slow is kept: the lab's processors have other work, too.
+# Half the speed still passes: the lab's processors have other work, too.
 MEASURED = "epsilon = 0.5\nprompt_tokens = [256, 512]\ngenerated_tokens = 32"
 
 
@@ -93,7 +93,7 @@ def test_a_wrong_reply_keeps_the_old_generation(measured: Workspace) -> None:
 
 def test_a_server_at_a_tenth_of_its_speed_keeps_the_old_generation(measured: Workspace) -> None:
     before, baseline = serving(measured), kept(measured)
-    # In place it is the one, side by side the other that is measured.
+    # In place the unit is measured, side by side the spare.
     with drop_in(measured, UNIT, SLOW), drop_in(measured, SPARE, SLOW):
         done = deployed(measured, 2048)
     assert done.returncode != 0

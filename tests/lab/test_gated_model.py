@@ -1,4 +1,4 @@
-"""A gated model: its host is lent the operator's token for a download, and keeps nothing of it."""
+"""A gated model: its host gets the operator's token for a download, and keeps nothing of it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tests.unit.gated_hub import asked, certificate, server_context
 from tests.unit.running_hub import RunningHub
 
 HOST = "lab-2"
-# Slow enough to look around while it goes on.
+# Slow enough to inspect the host during the download.
 SLOW = Rule(match=f"/cdn/*{SHARD}", kind="slow", bytes_per_second=12_000, times=1)
 LENT = "/run/credentials/corral-job-fetch.service/hub-token"
 TRUSTED = "/usr/local/share/ca-certificates/corral-lab-hub.crt"
 JOURNAL = "journalctl --no-pager --output=export | grep --text --fixed-strings -c -f /root/.wanted"
-# Seconds for an end that comes by itself.
+# Time for an end that comes by itself.
 PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Gated:
-    """A lab whose tiny model is gated, at a hub that lab-2 takes for the hub itself."""
+    """A lab whose tiny model is gated, at a hub that lab-2 believes to be the real one."""
 
     lab: Workspace
     token: str

@@ -33,7 +33,7 @@ LAB = ("-i", "inventories/lab.py")
 SERVERS = ("lab-1/tiny-chat", "lab-2/tiny-f16", "lab-3/tiny-gpu")
 INVENTORY, PORT = "inventories/lab.py", '{"port": 8000}'
 CURRENT = "readlink /etc/corral/gateway/current"
-# What others than root and HAProxy, which is no longer root, could read, or others than root write.
+# Files that users other than root and HAProxy could read, or users other than root could write.
 OPEN_FILES = (
     "find /etc/corral/gateway -not -type l"
     r" \( -perm /027 -o -not -user root -o -not -group haproxy \)"
@@ -48,7 +48,7 @@ def lab(with_gateway: Workspace) -> Workspace:
 
 @pytest.fixture(autouse=True)
 def everybody_serves(lab: Workspace) -> Iterator[None]:
-    """Whatever a test drained or stopped comes back."""
+    """Start and make ready what a test stopped or drained."""
     yield
     if all_are_up(lab):
         return
@@ -175,7 +175,7 @@ def test_verify_finds_a_route_that_is_open_and_should_not_be(lab: Workspace) -> 
 
 @contextmanager
 def second_client(lab: Workspace) -> Iterator[str]:
-    """Another client's key of the same alias, for a while."""
+    """Add another client's key of the same alias until the block ends."""
     path, new = lab.layout.keys / GW / f"gateway-{ALIAS}", f"second-{ssl.RAND_bytes(16).hex()}"
     before = path.read_text()
     path.write_text(f"{before}{new}\n")
@@ -203,7 +203,7 @@ def test_a_client_neither_reads_nor_ends_the_stream_of_another_one(lab: Workspac
         asked = httpx.post(f"{base}/v1/streams/lookup", headers=shown, json={"ids": [name]})
         assert asked.status_code == 404
         assert [kept(lab, server, name) for server in SERVERS] == [404] * 3
-        # Under the same name a server would put an end to the first one's.
+        # With the same id the server would end the first client's stream.
         asking = client(lab, other).with_options(default_headers=named)
         assert all(complete(asking) for _ in SERVERS)
         pieces += stream
@@ -212,7 +212,7 @@ def test_a_client_neither_reads_nor_ends_the_stream_of_another_one(lab: Workspac
 
 
 def kept(lab: Workspace, server: str, name: str) -> int:
-    """What a server itself answers when it is asked for a stream by its name."""
+    """A server's own answer to a request for a stream by its name."""
     host, _, instance = server.partition("/")
     port = lab.on(host, f"systemctl cat corral-{instance} | grep -oP -m1 '(?<=--port )[0-9]+'")
     address = f"http://{lab.layout.address(int(host.partition('-')[2]))}:{port}"
@@ -221,7 +221,7 @@ def kept(lab: Workspace, server: str, name: str) -> int:
 
 
 def metrics(lab: Workspace) -> str:
-    """HAProxy's own, which cost no command."""
+    """HAProxy's own metrics."""
     reader = {"Authorization": f"Bearer {key(lab, name='gateway_metrics')}"}
     return httpx.get(f"http://{lab.layout.address(GATEWAY)}:8404/metrics", headers=reader).text
 
@@ -244,8 +244,8 @@ def requests_of_servers(lab: Workspace) -> float:
     return sum(map(float, found))
 
 
-# HAProxy reads these in the one way that the standard allows, and passes its own reading on: no
-# server sees the fold, the bare line feed or the second length.
+# HAProxy parses these in the only way that the standard allows, and writes its own request, so no
+# server gets the fold, the bare line feed or the second length.
 READ_ONE_WAY = {"a length and chunks", "chunks and a length", "a folded header", "a folded length",
                 "a line feed alone in a header", "a NUL in a header", "a chunk with an extension",
                 "a line feed in an extension", "a line feed after a chunk",
@@ -278,7 +278,7 @@ def test_a_second_deploy_changes_nothing_and_it_verifies(lab: Workspace) -> None
 
 
 def test_an_edited_gateway_is_seen_and_put_back(lab: Workspace) -> None:
-    """The next reload would use it, whatever runs."""
+    """The next reload would use the edited file, whatever runs now."""
     config = "/etc/corral/gateway/current/haproxy.cfg"
     text = lab.on(GW, f"cat {config}")
     lab.on(GW, f"echo '# by hand' >> {config} && systemctl disable --quiet haproxy")
@@ -308,7 +308,7 @@ def test_a_server_that_stops_is_left_out_and_comes_back(lab: Workspace) -> None:
 def test_a_server_that_no_longer_takes_the_gateways_key_is_asked_no_more_and_named(
     lab: Workspace,
 ) -> None:
-    """Checks show no key, so they find it healthy; it says 401 before it reads a request."""
+    """Checks send no key, so the server seems healthy; it answers 401 before it reads a request."""
     address = f"http://{lab.layout.address(2)}:8001"
     healthy = f"until curl --silent --fail {address}/health; do sleep 0.2; done"
     lab.on("lab-2", f"sed -i '$d' /etc/corral/keys/tiny-f16 && systemctl restart corral-tiny-f16"
@@ -328,7 +328,7 @@ def test_a_server_that_no_longer_takes_the_gateways_key_is_asked_no_more_and_nam
     assert all(complete(client(lab)) for _ in range(9))
 
 
-# Answers whatever is asked as if all were well, and tells what it heard.
+# Answers every request as if all were well, and logs what it received.
 STRANGER = """
 import http.server
 import sys
@@ -359,7 +359,7 @@ LOADING = STRANGER.replace(
 def stranger(
     lab: Workspace, host: str, unit: str, port: int, *, name: str = "stranger", text: str = STRANGER
 ) -> Iterator[None]:
-    """A local user of a host has taken the port of a unit, which is down."""
+    """A local user of a host takes the port of a stopped unit."""
     lab.on(host, f"systemctl stop {unit}; cat > /run/{name}.py <<'END'{text}END")
     run = f"systemd-run --quiet --unit={name} --uid=nobody --collect python3 -I /run/{name}.py"
     lab.on(host, f"{run} {port}; until ss -Htln sport = {port} | grep -q .; do sleep 0.1; done")
@@ -370,7 +370,7 @@ def stranger(
 
 
 def heard(lab: Workspace, host: str = "lab-2", name: str = "stranger") -> str:
-    """What the stranger heard in this test."""
+    """What the stranger received in this test."""
     return lab.on(host, f"journalctl --unit={name} --output=cat --no-pager | sed -n '/HEARD/p'")
 
 
@@ -389,7 +389,7 @@ def test_whoever_takes_a_servers_port_gets_neither_keys_nor_prompts(lab: Workspa
         assert all(complete(client(lab)) for _ in range(9)), "asked elsewhere"
         assert heard(lab) == "", "no connection was ever made"
         assert SERVERS[1] not in serving(lab)
-        # On a host that takes no packet rules the checks arrive: they have nothing to take.
+        # On a host without packet rules the checks arrive, but they carry no secret.
         assert corral(lab, "drain", SERVERS[1]) == 0
         lab.on("lab-2", "nft delete table inet served_by_corral")
         wait_for(lambda: "GET /v1/health" in heard(lab), "it is checked")
@@ -401,7 +401,7 @@ def test_whoever_takes_a_servers_port_gets_neither_keys_nor_prompts(lab: Workspa
 
 
 def test_a_server_that_loads_its_model_costs_no_request(lab: Workspace) -> None:
-    """Its checks passed a moment ago; it says 503 before it reads a request."""
+    """Its checks passed a moment ago; it answers 503 before it reads a request."""
     loading = {"name": "loading", "text": LOADING}
     with stranger(lab, "lab-2", "corral-tiny-f16", 8001, **loading):
         lab.on("lab-2", "nft delete table inet served_by_corral")
@@ -432,7 +432,7 @@ def test_who_hangs_up_half_gets_an_error_or_nothing(
 
 
 def reply(asking: OpenAI) -> str:
-    """All of an answer that depends on the question alone."""
+    """The part of an answer that depends only on the prompt."""
     answer = asking.chat.completions.create(
         model=ALIAS, messages=[{"role": "user", "content": "Say hello."}], max_tokens=24,
         temperature=0,
@@ -443,7 +443,7 @@ def reply(asking: OpenAI) -> str:
 def test_a_rude_client_touches_no_answer_of_another_one(lab: Workspace) -> None:
     with second_client(lab) as other:
         asking = client(lab, other)
-        # One of each server.
+        # One reply of each server.
         expected = {reply(asking) for _ in range(3 * len(SERVERS))}
         with streams(asking, ALIAS) as seen, ThreadPoolExecutor() as pool:
             seen.wait_for_more()
@@ -521,7 +521,7 @@ def test_a_restart_a_stop_and_a_start_of_a_member_fail_no_request(lab: Workspace
         stopped = lab.corral("stop", SERVERS[0], *LAB)
         assert stopped.returncode == 0, said(stopped)
         assert lab.pid("lab-1", "tiny-chat") == 0
-        # No drain is left that a start would have to wait for.
+        # No drain is left for which a start would have to wait.
         row = servers(lab)[SERVERS[0]]
         assert (row["up"], row["admin"]) == (False, "ready")
         seen.wait_for_more()
@@ -533,7 +533,7 @@ def test_a_restart_a_stop_and_a_start_of_a_member_fail_no_request(lab: Workspace
 
 
 def rolled_out(lab: Workspace, state: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """For each server that changed, what the plan said, and what was done."""
+    """For each changed server, what the plan said, and what was done."""
     done = rollout(lab, state)
     assert done.returncode == 0, said(done)
     found = journal(state)
@@ -570,7 +570,7 @@ def test_a_new_gate_of_members_is_run_without_a_restart_as_planned(
         seen.wait_for_more()
         with lab.edited("catalog/profiles/tiny-chat.toml", old, new):
             found = rolled_out(lab, tmp_path / "one")
-            # Stored with what it passed, so that it is run once.
+            # Stored with the gate that it passed, so that it runs once.
             assert "nothing to do" in said(rollout(lab, tmp_path / "two"))
         for step, report in found.values():
             assert step["changes"] == ["its gate changed"]
@@ -586,7 +586,7 @@ def test_a_new_gate_of_members_is_run_without_a_restart_as_planned(
 
 
 def test_the_last_member_is_stopped_by_force_alone(lab: Workspace) -> None:
-    """What the refusal says to type does it."""
+    """The command in the refusal works."""
     running = [lab.pid(*server.split("/")) for server in SERVERS]
     assert lab.corral("stop", *SERVERS, *LAB).returncode == 1
     assert [lab.pid(*server.split("/")) for server in SERVERS] == running
@@ -623,7 +623,7 @@ def test_a_restart_without_a_drain_is_noticed_by_the_same_load(lab: Workspace) -
 
 
 def test_a_drain_waits_for_requests_that_a_reload_left_behind(lab: Workspace) -> None:
-    """They belong to an old worker, which the current one knows nothing of."""
+    """They belong to an old worker, of which the current one knows nothing."""
     assert [corral(lab, "drain", server) for server in SERVERS[1:]] == [0, 0]
     lab.on("lab-1", "systemctl kill --signal=STOP corral-tiny-chat")
     with ThreadPoolExecutor() as pool:

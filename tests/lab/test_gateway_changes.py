@@ -1,4 +1,4 @@
-"""What changes behind a gateway, and at it: under load, and nobody notices."""
+"""Changes behind a gateway, and of the gateway itself, under load: no request fails."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def verified(lab: Workspace) -> bool:
 
 
 def ports(lab: Workspace) -> list[str]:
-    """Ports at which the gateway looks for its servers."""
+    """Ports of the servers in the gateway."""
     lines = lab.on(GW, "grep '^  server ' /etc/corral/gateway/current/haproxy.cfg").splitlines()
     return [line.split()[2].rpartition(":")[2] for line in lines]
 
@@ -92,7 +92,7 @@ def test_servers_that_move_cost_no_request(lab: Workspace) -> None:
             seen.wait_for_more()
             again = deploy(lab)
             assert "Success" not in again.split("Results")[0]
-            # By name, from what the host has: the gateway follows.
+            # A revert from what the host has: the gateway follows.
             back = lab.corral("revert", "lab-1/tiny-chat", *LAB)
             assert back.returncode == 0, said(back)
             assert ports(lab) == ["8001", "8001", "8053"]
@@ -104,7 +104,7 @@ def test_servers_that_move_cost_no_request(lab: Workspace) -> None:
 
 
 def beside(entry: str, port: int) -> str:
-    """An instance of the inventory that moves to another port, side by side."""
+    """Keys of an instance that moves to another port, side by side."""
     return entry.replace("8001}", f'{port}, "activation": "side-by-side"}}')
 
 
@@ -158,7 +158,7 @@ def test_the_last_server_of_an_alias_moves_side_by_side_and_costs_no_request(
 
 
 def test_servers_of_several_hosts_move_at_once_and_cost_no_request(lab: Workspace) -> None:
-    """Each takes the gateway along, one after the other; the last one is not drained."""
+    """Each changes the gateway, one after the other; the last one is not drained."""
     before = lab.on(GW, CURRENT)
     hub = '"hub_url": _lab.hub_url,'
     with streams(client(lab), ALIAS) as seen:
@@ -172,7 +172,7 @@ def test_servers_of_several_hosts_move_at_once_and_cost_no_request(lab: Workspac
             assert ports(lab) == ["8051", "8052", "8053"]
             assert verified(lab)
             seen.wait_for_more()
-            # Three operators, who know nothing of each other.
+            # Three independent operators.
             with ThreadPoolExecutor() as operators:
                 for back in operators.map(lambda one: lab.corral("revert", one, *LAB), SERVERS):
                     assert back.returncode == 0, said(back)
@@ -256,7 +256,7 @@ def test_a_new_key_between_gateway_and_servers_costs_no_request(lab: Workspace) 
     assert "put it back as the last line" in said(refused)
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
-        # Both, the new one alone, and back: whoever is shown a key has it by then.
+        # Both keys, only the new one, and back: a server that gets a key knows it by then.
         for text in (new + old, new, old + new, old):
             path.write_text(text)
             rollout(lab)
@@ -266,7 +266,7 @@ def test_a_new_key_between_gateway_and_servers_costs_no_request(lab: Workspace) 
 
 
 def test_who_switches_and_dies_leaves_a_gateway_that_goes_back(lab: Workspace) -> None:
-    """The timer of a generation that nobody proved; asked here before it is due."""
+    """The timer of an unproved generation; its command is run here before it is due."""
     before = lab.on(GW, CURRENT)
     lab.on(GW, f"""echo '{{"before": "{before}"}}' >/etc/corral/gateway/unproved""")
     assert "was not proved" in lab.corral("verify", GW, "--json", *LAB).stdout

@@ -15,7 +15,7 @@ MAINLINE, MAINLINE_PORT = "tiny-f16", 8001
 ENGINE = "lab-ik_llama.cpp"
 RELEASES = f"/opt/corral/engines/{ENGINE}"
 JOB = f"/var/lib/corral/jobs/build-{ENGINE}"
-# With a key from its file by a pipe; prints the body, then the status.
+# The key comes from its file by a pipe; prints the body, then the status.
 ASK = (
     "sed -n '/^[^#]/{{s/^/Authorization: Bearer /p;q}}' {keys} | curl --silent --header @- "
     "--write-out '\\n%{{http_code}}' --header 'Content-Type: application/json' "
@@ -37,7 +37,7 @@ def ask(lab: Workspace, port: int, keys: str) -> tuple[str, int]:
 
 
 def reply(lab: Workspace, instance: str, port: int) -> str:
-    """What the server says to a completion with its key."""
+    """The server's answer to a completion with its key."""
     body, status = ask(lab, port, f"/etc/corral/keys/{instance}")
     assert status == 200, body
     content: str = json.loads(body)["choices"][0]["message"]["content"]

@@ -25,7 +25,7 @@ from tests.lab.waiting import job_log, job_runs, kill, wait_for
 from tests.lab.workspace import Done, Workspace
 
 JOB = f"activate-{NAME}"
-# A generation of its own, not the one that test_activation fails.
+# Another generation than the one that fails in test_activation.
 NEW = 'context_tokens_per_slot = 1024\nready_timeout_seconds = 90\nreasoning_format = "none"'
 INVENTORY = "inventories/lab.py"
 LISTENERS = "ss -Hltn sport = :8009"
@@ -33,7 +33,7 @@ LISTENERS = "ss -Hltn sport = :8009"
 
 @contextmanager
 def held_activation(lab: Workspace) -> Iterator[subprocess.Popen[str]]:
-    """A deploy whose gate waits for a stopped server, until the test lets it go on."""
+    """A deploy whose gate waits for a stopped server, until the test continues it."""
     with drop_in(lab, UNIT, HANGS), lab.edited(PROFILE, VALUE, NEW):
         deploy = lab.start_deploy()
         wait_for(lambda: waits(lab), "the gate waits")
@@ -41,7 +41,7 @@ def held_activation(lab: Workspace) -> Iterator[subprocess.Popen[str]]:
 
 
 def waits(lab: Workspace) -> bool:
-    """Whether the new unit is in place, and its server was asked in vain."""
+    """Whether the new unit is in place, and a request to its server is waiting."""
     last = job_log(lab, HOST, JOB).strip().rpartition("\n")[2]
     runs = "is not ready yet" in last and job_runs(lab, HOST, JOB)
     return runs and lab.try_on(HOST, IS_NEW).returncode == 0

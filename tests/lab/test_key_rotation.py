@@ -36,7 +36,7 @@ KEYS = "/etc/corral/keys"
 ACTIVE, WAITS = f"{KEYS}/{NAME}", f"{KEYS}/.staged/{NAME}"
 LEFT = f"ls -A {KEYS}/.staged {KEYS}/.before 2>/dev/null | grep {NAME}"
 LOADED = f"/run/credentials/{UNIT}/api-keys"
-# For tables: a dumb terminal is taken for one of 80 columns.
+# Wide enough for the tables; a dumb terminal would have 80 columns.
 WIDE = {"TERM": "xterm", "COLUMNS": "300"}
 HANGS = "ExecStartPost=+/bin/kill -STOP $MAINPID"
 # The key of a request is read from standard input, so that no command line holds it.
@@ -45,7 +45,7 @@ ASK += "http://127.0.0.1:8002/v1/models"
 
 
 def key_of(lab: Workspace) -> str:
-    """Of the store."""
+    """The key in the store."""
     return lab.layout.keys.joinpath(HOST, NAME).read_text().splitlines()[-1]
 
 
@@ -55,14 +55,14 @@ def answers(lab: Workspace, key: str) -> str:
 
 
 def serves(lab: Workspace, key: str, refused: str) -> None:
-    """One key is good, the other is not, once the server answers."""
+    """One key is accepted, the other is not, once the server answers."""
     wait_for(lambda: answers(lab, key) == "200", "the server answers")
     assert answers(lab, refused) == "401"
 
 
 @contextmanager
 def rotated(lab: Workspace) -> Iterator[tuple[str, str]]:
-    """A new key in the store, and the old one again at the end: old, new."""
+    """Put a new key into the store until the block ends; yields the old and the new one."""
     path, before = lab.layout.keys.joinpath(HOST, NAME), key_of(lab)
     text = path.read_text()
     made = lab.corral("keys", "new", LONG, "--replace", *ALL)
@@ -74,7 +74,7 @@ def rotated(lab: Workspace) -> Iterator[tuple[str, str]]:
 
 
 def declined(lab: Workspace, state: Path) -> Done:
-    """`corral rollout` on a terminal, answered with no."""
+    """`corral rollout` on a terminal, whose question is answered with no."""
     words = ["rollout", INVENTORY, "--limit", HOST, "--state", str(state)]
     command = [str(lab._program("corral")), *words]
     return subprocess.run(
@@ -96,7 +96,7 @@ def failed(lab: Workspace) -> list[str]:
 
 
 def settled(lab: Workspace) -> None:
-    """Nothing is unfinished, and nothing waits."""
+    """No activation is unfinished, and no keys are staged."""
     gone = f"test ! -e {FOLDER}/activating.json && ! {LEFT}"
     wait_for(lambda: lab.try_on(HOST, gone).returncode == 0, "all is settled")
 
@@ -164,7 +164,7 @@ def test_what_verify_says_to_type_while_keys_wait_works(
             serves(fleet, new, refused=old)
             return
         serves(fleet, old, refused=new)
-        # Nobody's server was started again for keys that did not change.
+        # No server was restarted whose keys did not change.
         assert fleet.pid(HOST, NAME) == pid
 
 
@@ -177,7 +177,7 @@ def staged(deployed_once: Workspace) -> Iterator[Switch]:
 
 @pytest.fixture
 def keys(staged: Switch, fleet: Workspace) -> Iterator[tuple[str, str]]:
-    """The old generation serves with the old key; the new key waits: both."""
+    """The old generation serves with the old key, the new key is staged; yields both."""
     wait_for(lambda: staged.serves(staged.old), "the old generation serves")
     with rotated(fleet) as (old, new):
         stage(fleet, new)
@@ -185,7 +185,7 @@ def keys(staged: Switch, fleet: Workspace) -> Iterator[tuple[str, str]]:
 
 
 def stage(lab: Workspace, *keys: str) -> None:
-    """As a deploy puts keys on a host."""
+    """Stage keys like a deploy."""
     paths = json.dumps({"key_path": ACTIVE, "unit_path": f"/etc/systemd/system/{UNIT}"})
     lines = "\n".join(keys)
     lab.on(HOST, f"{HELPER} key '{paths}' <<'END'\n{lines}\nEND")
@@ -193,7 +193,7 @@ def stage(lab: Workspace, *keys: str) -> None:
 
 @contextmanager
 def stopped_at(switch: Switch, how: str, where: str) -> Iterator[None]:
-    """An activation that is as far as this, and goes no further."""
+    """An activation that is stopped at this step."""
     unit = SPARE if where == "the spare starts" else UNIT
     hangs = f"ExecStartPost=+/bin/sh -c '! grep -q {IS_NEW} || kill -STOP $MAINPID'"
     if where == "confirm":
@@ -295,7 +295,7 @@ def test_an_operators_revert_keeps_the_keys_in_use_and_those_that_wait(
     assert (report["outcome"], staged.serves(staged.old)) == ("kept", True)
     serves(lab, new, refused=old)
     assert lab.on(HOST, f"tail -n 1 {WAITS}") == old
-    # To what serves already: nobody's server is started again.
+    # A revert to what serves already restarts no server.
     pid = staged.pid()
     assert staged.revert(to=report["to"])["outcome"] == "unchanged"
     assert staged.pid() == pid

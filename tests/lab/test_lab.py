@@ -1,4 +1,4 @@
-"""The lab itself: bare hosts, strict ssh, a neighbour beside it, and nothing left behind."""
+"""The lab itself: bare hosts, strict ssh, a second lab beside it, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.lab.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def neighbour(bare_lab: Workspace) -> Iterator[Workspace]:
-    """A second checkout with no lab yet; what a killed run left of its lab is cleared first."""
+    """A second checkout without a lab; leftovers of a killed run are removed first."""
     second = Workspace(Path(f"{bare_lab.path}-second"))
     shutil.rmtree(second.path, ignore_errors=True)
     shutil.copytree(bare_lab.path, second.path)
@@ -39,7 +39,7 @@ def put_up(lab: Workspace) -> None:
 
 
 def kill_half_way(lab: Workspace) -> None:
-    """SIGKILL to a `lab up` that has started to boot its host."""
+    """Kill a `lab up` that has started to boot its host."""
     host = lab.layout.run / "lab-1.json"
     up = lab.start_corral("lab", "up", "--hosts", "1", log=lab.path / "up.log")
     wait_for(host.exists, "the host starts")

@@ -1,4 +1,4 @@
-"""A clone without the store of keys: nobody's key is replaced, and the keys come back by ssh."""
+"""A clone without the store of keys: no key is replaced, and the keys are adopted by ssh."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def verified(lab: Workspace, *names: str) -> bool:
 
 
 def without_locks(looks: dict[str, str]) -> list[str]:
-    """A rollout holds its hosts from before it stages anything: their locks say by whom."""
+    """Without lock files, whose text changes when a rollout holds hosts before it stages."""
     lines = [line for look in looks.values() for line in look.splitlines()]
     return [line for line in lines if "/locks" not in line]
 

@@ -1,4 +1,4 @@
-"""The folder of all weights on a disk of its own: used, measured, and missed when it is gone."""
+"""The models root on a disk of its own: used, measured, and reported if it is not mounted."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DISK = "/srv/weights"
 KEPT = f"{MODELS}.kept"
 RECORD = "/var/lib/corral/models-root"
 MOUNT = f"mount --bind {DISK}/models {MODELS}"
-# Lazily: a server may have weights open.
+# A lazy unmount: a server may have weights open.
 UNMOUNT = f"umount -l {MODELS}"
 
 
 @dataclass(frozen=True)
 class Disk:
-    """lab-2 with its weights on a disk of 2 GiB, which is mounted where they were."""
+    """lab-2 with its weights on a disk of 2 GiB, mounted at the models root."""
 
     lab: Workspace
 
@@ -36,7 +36,7 @@ class Disk:
         return self.lab.deploy("--limit", HOST)
 
     def asked(self) -> int:
-        """How much was asked of the hub so far."""
+        """Number of requests to the hub so far."""
         return len((self.lab.layout.log / "hub.log").read_text())
 
     def assert_unchanged(self) -> None:
@@ -45,7 +45,7 @@ class Disk:
         assert "Success" not in (again.stdout + again.stderr).split("--> Results:")[0]
 
     def assert_serves(self) -> None:
-        """After a restart, from wherever the weights are now."""
+        """It serves after a restart, with the weights where they are now."""
         self.on("systemctl restart corral-tiny-f16")
         health = "curl --silent --fail http://127.0.0.1:8001/health"
         wait_for(lambda: self.lab.try_on(HOST, health).returncode == 0, "the server answers")
@@ -59,7 +59,7 @@ def disk(fleet: Workspace) -> Iterator[Disk]:
     yield Disk(fleet)
     fleet.on(HOST, f"while mountpoint -q {MODELS}; do {UNMOUNT}; done")
     fleet.on(HOST, f"rm -rf {MODELS} && mv {KEPT} {MODELS} && umount -l {DISK}")
-    # The marker of the disk is that of the folder, except where a test made another.
+    # The disk has the marker of the folder, unless a test made another.
     fleet.on(HOST, f"cp {MODELS}/.corral-models {RECORD}")
 
 
@@ -79,7 +79,7 @@ def test_weights_behind_a_link_are_used_from_there(disk: Disk) -> None:
     disk.on(f"{UNMOUNT} && rmdir {MODELS} && ln -s {DISK}/models {MODELS}")
     disk.assert_unchanged()
     disk.assert_serves()
-    # find does not follow a link that it is given.
+    # find does not follow a link in its arguments.
     disk.on(f"find {MODELS}/ -name '{SHARD}*' -delete")
     fetched = disk.deploy()
     assert fetched.returncode == 0, said(fetched)

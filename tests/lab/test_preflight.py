@@ -22,7 +22,7 @@ CONFIG = "mkdir -p /etc/llama.cpp && touch /etc/llama.cpp/config.ini"
 class Refusal:
     """A deploy over a bare host with three findings and a converged one with one finding.
 
-    + pids: of an instance that was stopped, after it and after one that goes on without them
+    + pids: of a stopped instance, after the refusal and after a deploy without those hosts
     """
 
     done: Done

@@ -1,4 +1,4 @@
-"""What a deploy left on the hosts, read by plain commands."""
+"""The state of hosts after a deploy, read by plain commands."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_unit_is_hardened(deployed_once: Workspace, host: str, instance: str) 
 
 
 def exposed(deployed_once: Workspace, host: str, unit: str) -> float:
-    """What systemd thinks of a unit: from 0, safe, to 10."""
+    """systemd's exposure of a unit: from 0, safe, to 10."""
     said = deployed_once.on(host, f"systemd-analyze security --no-pager {unit}")
     return float(said.partition(f"Overall exposure level for {unit}: ")[2].split()[0])
 
@@ -122,7 +122,7 @@ def test_a_socket_instance_answers_over_its_socket_and_nowhere_else(
 
 
 def listening(deployed_once: Workspace, instance: str) -> int:
-    """TCP listeners of an instance on lab-3, counted in the network that its process sees."""
+    """Number of TCP listeners of an instance on lab-3, in its process's network namespace."""
     pid = deployed_once.pid("lab-3", instance)
     lines = deployed_once.on(
         "lab-3", f"nsenter --target {pid} --net ss --listening --tcp --no-header -p"

@@ -1,4 +1,4 @@
-"""A host that cannot be reached, or that is not the one it was: named, and left out."""
+"""A host that cannot be reached, or whose host key changed, is named and left out."""
 
 from __future__ import annotations
 

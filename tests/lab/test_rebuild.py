@@ -14,14 +14,14 @@ from tests.lab.workspace import Done, Workspace
 HOST, N = "lab-2", 2
 INSTANCE = "/var/lib/corral/instances/tiny-f16"
 SHARDS = "find /var/lib/corral/models -name '*.gguf' -exec sha256sum {} + | sort"
-# The other hosts of the lab came with the packages that a deploy installs; this one did not.
+# The lab's other hosts were made with the packages that a deploy installs; this one was not.
 LOOK = "ls -d /opt/corral /etc/corral 2>/dev/null || command -v g++ cmake ccache aria2c zstd"
 VERIFY = ("verify", HOST, "-i", "inventories/lab.py")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes the host this one, read from it."""
+    """What identifies the host, read from it."""
 
     releases: str
     shards: str
@@ -32,7 +32,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """The host before it lost its disk, bare, and after two deploys at once."""
+    """The host before it lost its disk, bare, and after two concurrent deploys."""
 
     before: Identity
     found_bare: str

@@ -1,6 +1,6 @@
-"""Weights that are not what the lock says: refused, and what served goes on serving.
+"""Weights that differ from the lock are refused, and the old generation keeps serving.
 
-lab-2 shall change from its two F16 shards to the Q8_0 file, which it does not have yet.
+lab-2 is to change from its two F16 shards to the Q8_0 file, which it does not have yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ANSWERS = "curl --silent --fail http://127.0.0.1:8001/health"
 
 
 def refusal(fleet: Workspace, *rules: Rule) -> str:
-    """What the deploy of the new quant says under these faults; it must change nothing."""
+    """Output of a deploy of the new quant under these faults; it must change nothing."""
     unit = "cat /etc/systemd/system/corral-tiny-f16.service"
     fleet.on("lab-2", FORGET)
     before = (fleet.pid("lab-2", "tiny-f16"), fleet.on("lab-2", unit))
@@ -73,7 +73,7 @@ def test_the_same_change_without_a_fault_is_deployed(fleet: Workspace) -> None:
     assert fleet.pid("lab-2", "tiny-f16") != before
     both = {**locked_shards(fleet, "F16"), **locked_shards(fleet, "Q8_0")}
     assert digests(fleet, "lab-2", MODELS, "*.gguf") == both
-    # What serves keeps its weights: without them there is no revert from a change.
+    # The serving generation keeps its weights, without which a change could not be reverted.
     back = fleet.deploy()
     assert back.returncode == 0, back.stdout + back.stderr
     fleet.on("lab-2", FORGET)

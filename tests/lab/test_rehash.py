@@ -1,4 +1,4 @@
-"""Weights that rot on the disk: found by `corral verify --rehash`, fetched anew by a deploy."""
+"""Corrupt weights on the disk: found by `corral verify --rehash`, fetched again by a deploy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.lab.observed import MODELS, digests, locked_shards
 from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
-# Keeps the modification time, as bits that rot do.
+# Keeps the modification time, as silent corruption does.
 ROT = (
     "import os, pathlib; path = next(pathlib.Path('{models}').rglob('*-00001-of-*.gguf')); "
     "before = path.stat(); file = path.open('rb+'); file.seek(200000); byte = file.read(1)[0]; "
@@ -18,7 +18,7 @@ ROT = (
 
 
 def rows(fleet: Workspace) -> tuple[int, list[bool]]:
-    """Exit code of `corral verify --rehash lab-2`, and its verdict on each shard."""
+    """Exit code of `corral verify --rehash lab-2`, and its result for each shard."""
     done = fleet.corral("verify", "lab-2", "--rehash", "--json", *LAB)
     assert "Traceback" not in done.stderr
     return done.returncode, [row["ok"] for row in json.loads(done.stdout)["shards"]["lab-2"]]

@@ -1,4 +1,4 @@
-"""`corral rollout` on real hosts: it converges, is reverted, is one at a time, and is resumed."""
+"""`corral rollout` on real hosts: it converges, reverts, excludes a second one, and resumes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refusing_host(lab: Workspace) -> Iterator[None]:
 def begun(
     lab: Workspace, state: Path, *words: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A rollout in the background, with its output; killed at the end if it still runs."""
+    """A rollout in the background, with its output; killed at the end of the block."""
     log = state.with_suffix(".log")
     command = ("rollout", INVENTORY, "-y", "--state", str(state), *words)
     process = lab.start_corral(*command, log=log)

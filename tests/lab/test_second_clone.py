@@ -1,4 +1,4 @@
-"""Two clones of one project: what the second does while the first one's rollout is at work."""
+"""Two clones of one project: commands of the second during a rollout of the first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_while_a_rollout_is_at_work_a_second_clone_stages_nothing(
 ) -> None:
     other = clone(lab, tmp_path)
     inventory, state = other.path / INVENTORY, tmp_path / "state"
-    # What the second clone would put there: keys, a generation, another port of the gateway.
+    # What the second clone would stage: keys, a generation, another port of the gateway.
     text = re.sub(r"'port': 8000\b", "'port': 8010", inventory.read_text())
     inventory.write_text(text)
     assert "'port': 8010" in text

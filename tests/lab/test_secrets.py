@@ -1,4 +1,4 @@
-"""A key is in the controller's store, the host's key file and the server's credential only."""
+"""A key is only in the controller's store, the host's key file and the server's credential."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOLDERS = [
     "/etc/corral/keys/tiny-long",
     "/run/credentials/corral-tiny-long.service/api-keys",
 ]
-# The text to look for comes from the host's own key file, so that no command line holds it.
+# The text to search comes from the host's own key file, so that no command line has it.
 WANTED = "umask 077; grep -v '^#' /etc/corral/keys/tiny-long > /root/.wanted"
 FILES = (
     "grep --recursive --files-with-matches --devices=skip --fixed-strings --file=/root/.wanted "
@@ -31,7 +31,7 @@ JOURNAL = "journalctl --no-pager --output=export | grep --text --fixed-strings -
 
 @contextmanager
 def canary(fleet: Workspace) -> Iterator[str]:
-    """A new key of lab-1/tiny-long in the controller's store, for a while."""
+    """Add a new key of lab-1/tiny-long to the controller's store until the block ends."""
     path, key = fleet.layout.keys.joinpath(*INSTANCE), f"canary-{secrets.token_hex(16)}"
     before = path.read_text()
     path.write_text(f"{key}\n")
@@ -62,7 +62,7 @@ def _watch(word: bytes, found: set[str], done: threading.Event) -> None:
     while not done.wait(0.02):
         for process in Path("/proc").glob("[0-9]*"):
             for name in ("cmdline", "environ"):
-                # Some are gone by now, and the first process of a container may not be read.
+                # Some have ended by now, and the first process of a container may not be read.
                 with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                     text = (process / name).read_bytes()
                     if word in text:

@@ -1,4 +1,4 @@
-"""Switches that are kept: nobody misses the old server, or for as long as the report says."""
+"""Switches that are kept: no request fails, or only during the gap that the report states."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def staged(deployed_once: Workspace) -> Iterator[Switch]:
 
 @pytest.fixture
 def switch(staged: Switch) -> Iterator[Switch]:
-    """The old generation serves, and again at the end."""
+    """The old generation serves at the beginning, and is restored at the end."""
     yield staged
     is_back = staged.serves(staged.old)
     if not is_back:
@@ -76,10 +76,10 @@ def test_in_place_the_gap_is_measured(switch: Switch) -> None:
         report = switch.activate("in-place")
     assert (report["outcome"], report["how"], report["reason"]) == ("kept", "in place", "")
     loaded = next(one["seconds"] for one in report["phases"] if one["phase"] == "starting")
-    # How much longer than to load is for `make chaos` to say: here other work runs meanwhile.
+    # `make chaos` measures the gap beyond the loading time; here other work runs meanwhile.
     assert report["gap_seconds"] >= loaded > 0
-    # The rest was asked in the gap: refused, told that the model loads, or connected a moment
-    # before and not heard any more.
+    # The others came in the gap: refused, answered that the model loads, or connected a moment
+    # before and never answered.
     assert load["bad"]
     gap = ("Refused", "503", "ConnectionReset")
     assert [fault for fault in load["bad"] if not any(word in fault for word in gap)] == []
@@ -157,7 +157,7 @@ def test_a_stuck_activation_is_settled_by_its_timer(switch: Switch) -> None:
 
 
 def hangs(lab: Workspace) -> bool:
-    """Whether the new unit is in place and its server was asked in vain."""
+    """Whether the new unit is in place and a request to its server is waiting."""
     last = job_log(lab, HOST, JOB).strip().rpartition("\n")[2]
     return "is not ready yet" in last and lab.try_on(HOST, f"grep {IS_NEW}").returncode == 0
 
@@ -197,7 +197,7 @@ def test_another_activation_is_told_who_works_here(switch: Switch) -> None:
     switch.lab.on(HOST, f"systemctl kill --signal=KILL corral-job-{JOB}.service")
     assert switch.ended()["outcome"] == "reverted"
     assert switch.history()[0]["by"] == "anna on desk"
-    # The lock of the dead is nobody's.
+    # The lock of a dead process is free.
     assert switch.activate("in-place")["outcome"] == "kept"
     back(switch)
 

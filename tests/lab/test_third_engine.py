@@ -1,4 +1,4 @@
-"""An engine that Corral does not ship serves on a host as the others do, from lock to revert."""
+"""An engine that Corral does not ship serves on a host like the others, from lock to revert."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ servers = [("lab-4", {**connection_data(_lab, 4), **_shared, "instances": [_echo
 
 @contextmanager
 def added(lab: Workspace, name: str, text: str) -> Iterator[None]:
-    """A file of the workspace for a while."""
+    """Add a file to the workspace until the block ends."""
     path = lab.path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
@@ -61,7 +61,7 @@ def put_wheel(lab: Workspace, made: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lab(bare_lab: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A host more, and a checkout with the engine: a folder, a module, catalog files, two lines."""
+    """One more host, and a checkout with the engine: its folder, module and catalog files."""
     made = wheel.make(tmp_path_factory.mktemp("wheel"))
     folder = bare_lab.path / "corral" / "engines" / "echo"
     before = (bare_lab.path / "corral.lock").read_text()
@@ -177,7 +177,7 @@ def test_what_fails_its_gate_is_reverted(serving: Workspace) -> None:
 
 
 def in_flight(lab: Workspace) -> bool:
-    """Whether the server works on a request, by its own count."""
+    """Whether the server reports a running request."""
     asked = f"curl --silent --header @- http://{lab.layout.address(NUMBER)}:8001/metrics"
     header = "sed -n '/^[^#]/{s/^/Authorization: Bearer /p;q}' /etc/corral/keys/echo"
     return lab.on(HOST, f"{header} | {asked}") == "echo_in_flight 1"

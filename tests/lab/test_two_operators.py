@@ -1,4 +1,4 @@
-"""Two deploys at once over the same hosts do the work once."""
+"""Two concurrent deploys over the same hosts do the work once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STARTS = (
 
 
 def both_deploy(lab: Workspace, *words: str) -> list[Done]:
-    """Two deploys started at once, ended both."""
+    """Start two deploys at the same time and wait for both."""
     deploys = [lab.start_deploy(*words), lab.start_deploy(*words)]
     texts = [deploy.communicate()[0] for deploy in deploys]
     return [

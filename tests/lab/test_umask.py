@@ -1,4 +1,4 @@
-"""A root whose umask hides everything: the host serves, and what it hid before is healed."""
+"""A root whose umask hides everything: the host serves, and earlier hidden files are corrected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.lab.workspace import Workspace
 PROFILE = "catalog/profiles/tiny-long.toml"
 VALUE = "context_tokens_per_slot = 8192"
 HIDES = "umask 077"
-# As a helper of an earlier version left a host that was new under such a umask.
+# The state of a new host under such a umask after a helper of an earlier version.
 HIDE = (
     "chmod go= /opt/corral /opt/corral/engines /opt/corral/engines/* /var/lib/corral"
     " /var/lib/corral/models && find /opt/corral/engines /var/lib/corral/models -type f"
@@ -22,7 +22,7 @@ HIDE = (
 
 @pytest.fixture
 def careful(fleet: Workspace) -> Iterator[Workspace]:
-    """A fleet with a host whose root hides what it makes, also over ssh."""
+    """A fleet with a host whose root has such a umask, also over ssh."""
     fleet.on("lab-1", f"cp /root/.bashrc /root/.bashrc.saved; echo '{HIDES}' >/root/.bashrc")
     assert fleet.on("lab-1", "umask") == "0077"
     yield fleet
@@ -42,7 +42,7 @@ def test_what_such_a_root_left_is_healed_and_changes_serve(careful: Workspace) -
 
 
 def test_a_host_that_is_new_under_it_serves(careful: Workspace) -> None:
-    """All that Corral made is gone: the next deploy makes it again, under that umask."""
+    """All that Corral made is removed; the next deploy makes it again, under that umask."""
     careful.on(
         "lab-1",
         "systemctl stop 'corral-tiny-*'; rm -rf /opt/corral /var/lib/corral /usr/local/lib/corral"

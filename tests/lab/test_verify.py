@@ -1,4 +1,4 @@
-"""`corral verify` tells a healthy instance from every kind of unhealthy one."""
+"""`corral verify` passes a healthy instance and fails every kind of unhealthy one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EVERY_CHECK = {
     "completion", "stream", "listening", "reserved", "metrics", "vram", "xid", "keys-stored",
     "keys-loaded",
 }  # fmt: skip
-# What a server that runs passes without an answer.
+# Checks that a running server passes without answering.
 AT_ANY_RATE = {
     "process", "unit", "drop-ins", "environment", "enabled", "listening", "reserved", "vram", "xid",
     "keys-stored", "keys-loaded",
 }  # fmt: skip
-# What is in order without a server: files, boot, and its port is kept for it.
+# Checks that pass without a server: files, boot, and the reserved port.
 WITHOUT_SERVER = {"unit", "enabled", "reserved", "keys-stored"}
 UNIT = "corral-tiny-gpu.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
@@ -29,7 +29,7 @@ WAIT = (
     "for _ in $(seq 300); do [ $(curl --silent --output /dev/null --write-out '%{http_code}' "
     "http://127.0.0.1:8001/health) = 200 ] && exit 0; sleep 0.1; done; exit 1"
 )
-# Answers 200 to everything, with nothing to say and no end of a stream.
+# Answers 200 to everything, with an empty reply and a stream without an end.
 IMPOSTOR = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -61,7 +61,7 @@ def failed_checks(fleet: Workspace) -> set[str]:
 
 @contextmanager
 def dropped_in(fleet: Workspace, text: str) -> Iterator[None]:
-    """The instance under a drop-in that changes its [Service], for a while."""
+    """Add a drop-in to the instance's [Service] until the block ends."""
     folder = f"{UNIT_FILE}.d"
     write = f"mkdir {folder} && printf '[Service]\\n{text}\\n' > {folder}/test.conf"
     fleet.on("lab-3", f"{write} && {RESTART}")
@@ -101,12 +101,12 @@ def test_a_server_with_other_arguments_than_planned_is_found(fleet: Workspace) -
 def test_an_edited_unit_file_is_seen_and_a_deploy_puts_it_back_without_a_restart(
     fleet: Workspace,
 ) -> None:
-    """Edited and disabled, the next start or boot would be another one; what runs is as planned."""
+    """The next start or boot would differ from the plan; the running server does not."""
     before, text = fleet.pid("lab-3", "tiny-gpu"), fleet.on("lab-3", f"cat {UNIT_FILE}")
     edit = f"sed -i 's/ctx-size 4096/ctx-size 2048/' {UNIT_FILE}"
     fleet.on("lab-3", f"systemctl disable {UNIT} && {edit}")
     assert failed_checks(fleet) == {"unit", "enabled", "drop-ins"}
-    # Systemd has read the edited file now, and the server goes on.
+    # systemd has read the edited file now, and the server keeps running.
     fleet.on("lab-3", "systemctl daemon-reload")
     assert failed_checks(fleet) == {"unit", "enabled"}
     deployed = fleet.deploy("--limit", "lab-3")
@@ -115,7 +115,7 @@ def test_an_edited_unit_file_is_seen_and_a_deploy_puts_it_back_without_a_restart
     assert fleet.pid("lab-3", "tiny-gpu") == before
     assert fleet.on("lab-3", f"cat {UNIT_FILE}") == text
     assert failed_checks(fleet) == set()
-    # A server that was started from an edited file is another one: it is restarted.
+    # A server that was started from an edited file is restarted.
     fleet.on("lab-3", f"{edit} && {RESTART} && {WAIT}")
     edited = fleet.pid("lab-3", "tiny-gpu")
     assert fleet.deploy("--limit", "lab-3").returncode == 0
@@ -147,7 +147,7 @@ def test_a_server_without_keys_is_found(fleet: Workspace) -> None:
 
 @contextmanager
 def without_vram(fleet: Workspace) -> Iterator[None]:
-    """lab-3's stand-in nvidia-smi sees no program of ours, for a while."""
+    """lab-3's stand-in nvidia-smi sees no llama-server until the block ends."""
     described, kept = "/etc/corral-lab/gpus.json", "/root/gpus.json"
     fleet.on("lab-3", f"cp {described} {kept} && sed -i 's/llama-server/nobody/' {described}")
     try:
@@ -216,7 +216,7 @@ def test_a_variable_of_systemd_itself_is_named(fleet: Workspace) -> None:
 
 
 def test_nobody_else_answers_from_the_port_of_a_server_that_is_down(fleet: Workspace) -> None:
-    """Without the rules a local user is connected to; with them, and after a boot's unit, not."""
+    """Without the rules clients reach a local user; with them, and after a boot, they do not."""
     listen = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8001)"
     user = (
         f"systemd-run --quiet --unit=thief --uid=nobody --working-directory=/ python3 -c '{listen}'"

@@ -1,4 +1,4 @@
-"""What a lab leaves on the controller, looked for with the machine's own tools."""
+"""What a lab leaves on the controller, searched with the machine's own tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lab.layout import Layout
 
 
 def traces(layout: Layout) -> dict[str, list[str]]:
-    """Kind -> what of this lab is there now; kinds without any are left out."""
+    """Kind -> traces of this lab; kinds without any are left out."""
     name = layout.lab_id
     found = {
         "links": _lines(name, "ip", "-oneline", "link"),
@@ -23,7 +23,7 @@ def traces(layout: Layout) -> dict[str, list[str]]:
 
 
 def running(pids: list[int]) -> list[int]:
-    """Those of the processes that run; one that ended and waits for its parent does not."""
+    """The running ones of the processes, without zombies."""
     return [pid for pid in pids if _state(pid) not in ("", "Z")]
 
 

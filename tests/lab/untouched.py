@@ -1,4 +1,4 @@
-"""All that a deploy could change on a host, as text to compare; read by find and systemctl."""
+"""Everything that a deploy could change on a host, as text to compare, by find and systemctl."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def look(lab: Workspace, *hosts: str) -> dict[str, str]:
 
 
 def said(done: Done) -> str:
-    """Both streams of a command, on one line: terminals and prefixes break lines at will."""
+    """Both streams of a command on one line: terminals and prefixes may break lines anywhere."""
     return " ".join((done.stdout + done.stderr).split())
 
 
 def assert_refused(done: Done, *words: str) -> None:
-    """Exit code, the words, a next step, and no traceback."""
+    """Check exit code, text and next step of a refusal, and that there is no traceback."""
     text = said(done)
     assert done.returncode != 0, text
     assert [word for word in (*words, "Next:") if word not in text] == [], text

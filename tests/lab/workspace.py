@@ -1,4 +1,4 @@
-"""A copy of the checkout with a lab of its own, and the ways in which tests use it."""
+"""A copy of the checkout with a lab of its own, and commands for tests in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.lab import evidence
 
 Done = subprocess.CompletedProcess[str]
 
-# Both engines are compiled when the compiler cache is cold, one after the other.
+# With a cold compiler cache both engines are compiled, one after the other.
 _LIMIT_SECONDS = 3000
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -28,13 +28,13 @@ _PATH = Path(gettempdir()) / f"corral-tests-{Layout.of(CHECKOUT).lab_id}"
 
 @dataclass(frozen=True)
 class Workspace:
-    """Commands run in ``path`` with its own code; its lab is another than the checkout's."""
+    """Commands run in ``path`` with its own code; its lab is not the checkout's."""
 
     path: Path
 
     @classmethod
     def make(cls) -> Workspace:
-        """Copy what git knows or would add. The path is stable, so a killed run is cleared.
+        """Copy what git tracks or would add. The path is fixed, so leftovers of a killed run go.
 
         Each worker of pytest-xdist has another path, and so another lab.
         """
@@ -51,7 +51,7 @@ class Workspace:
 
     @classmethod
     def of_workers(cls) -> list[Workspace]:
-        """Those that pytest-xdist's workers made."""
+        """Workspaces that pytest-xdist's workers made."""
         return [cls(path) for path in _PATH.parent.glob(f"{_PATH.name}-gw*") if path.is_dir()]
 
     @property
@@ -70,7 +70,7 @@ class Workspace:
         return self._run([self._program("pyinfra"), inventory, stages, "-y", *words])
 
     def start_deploy(self, *words: str) -> subprocess.Popen[str]:
-        """The same in the background, for tests that kill it. One output, both streams."""
+        """Start the deploy in the background, for tests that kill it; both streams are joined."""
         command = [self._program("pyinfra"), "inventories/lab.py", "deploy.py", "-y", *words]
         return subprocess.Popen(
             command, cwd=self.path, env=self._environment(), text=True,
@@ -96,7 +96,7 @@ class Workspace:
         return done.stdout.strip()
 
     def try_on(self, host: str, script: str) -> Done:
-        """The same; the caller judges the exit code."""
+        """Run a script on a lab host; the caller judges the exit code."""
         return self._run(["ssh", "-F", str(self.layout.ssh_config), host, script])
 
     def pid(self, host: str, instance: str) -> int:
@@ -105,13 +105,13 @@ class Workspace:
 
     @contextmanager
     def edited(self, name: str, old: str, new: str) -> Iterator[None]:
-        """Replace text in a file of the workspace for a while."""
+        """Replace text in a file of the workspace until the block ends."""
         with edited(self.path / name, old, new):
             yield
 
     @contextmanager
     def hub_faults(self, *rules: Rule) -> Iterator[None]:
-        """Switch faults of the stand-in hub on for a while."""
+        """Switch faults of the stand-in hub on until the block ends."""
         with faults(self.layout.hub, *rules):
             yield
 

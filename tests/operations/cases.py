@@ -1,7 +1,7 @@
-"""What the JSON cases of operations are about: samples by name, and commands as JSON.
+"""Parts of the JSON cases of operations: samples by name, and commands as JSON.
 
 A case says ``"sample:chat"`` for the object below; what an operation yields is shown with the same
-names, so that a case stays as short as what it is about. ``{"...": "sample:plan", "waiting": []}``
+names, so that a case has only what it tests. ``{"...": "sample:plan", "waiting": []}``
 is a document with everything of that sample and more.
 """
 
@@ -39,7 +39,7 @@ _GATEWAY = {
 
 
 def is_due(_: str) -> bool:
-    """Every release is this host's to make."""
+    """Every release is to be built by this host."""
     return True
 
 
@@ -99,7 +99,7 @@ def read(value: Any) -> Any:
 
 
 def shown(commands: Sequence[PyinfraCommand | str]) -> list[Any]:
-    """Commands as a case has them: a line, a line and its standard input, or a call."""
+    """Commands in the form of a case: a line, a line with its standard input, or a call."""
     return [_shown(command) for command in commands]
 
 

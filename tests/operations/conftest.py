@@ -10,8 +10,8 @@ import pytest
 from tests.operations.fleet import Fleet
 from tests.samples import EXAMPLES
 
-# pyinfra's command line makes waiting gevent's, also that of a worker of pytest-xdist for its next
-# file, which another thread brings: a hub without anything of its own says that nobody ever will.
+# pyinfra's command line patches waiting for gevent, also when a worker of pytest-xdist waits for
+# its next file from another thread: a hub without events of its own would then raise an error.
 _AWAKE = gevent.get_hub().loop.timer(1, repeat=1)
 _AWAKE.start(lambda: None)
 

@@ -1,4 +1,4 @@
-"""pyinfra's own @fake hosts: what they are asked, and what they are scripted to answer."""
+"""pyinfra's own @fake hosts: commands that they receive, and scripted answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def commands(operation: Callable[..., Any], *args: Any, **kwargs: Any) -> list[P
 
 
 def text(command: PyinfraCommand) -> str:
-    """Everything of a command that a process list or a log could show."""
+    """All text of a command that a process list or a log could show."""
     if isinstance(command, StringCommand):
         return f"{command.get_raw_value()}\n{command.get_masked_value()}"
     assert isinstance(command, FunctionCommand)
@@ -57,6 +57,6 @@ def stdin(command: PyinfraCommand) -> str:
 
 
 def asked(host: Host) -> list[str]:
-    """Commands that a host was given, in order."""
+    """Commands that a host received, in order."""
     connector: Any = host.connector
     return list(connector.executed_commands)

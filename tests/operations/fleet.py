@@ -82,11 +82,11 @@ class Fleet:
         return {i["name"]: ensure_keys(host, i["name"]).sha256 for i in INSTANCES}
 
     def flags(self, name: str) -> list[str]:
-        """All that the instances of a host are started with."""
+        """All arguments of a host's instances."""
         return sorted(flag for i in self.plan(name).instances for flag in flags_of(i.argv[1:]))
 
     def add(self, name: str, state: HostState | None, **answers: Any) -> None:
-        """A host that tells this state (None: it cannot be asked) and passes all checks."""
+        """A host with this state (None: it cannot be reached) that passes all checks."""
         rows = [
             {"instance": i["name"], "check": "health", "ok": True, "detail": ""} for i in INSTANCES
         ]
@@ -126,7 +126,7 @@ class Fleet:
 
 
 def kept(host: str, instance: str, **changes: Any) -> str:
-    """The last news of an activation that ended so."""
+    """The last progress of an activation that ended so."""
     ended = {"outcome": "kept", "serving": "new", "from": "old", "to": "new", "how": "in place"}
     where = {"host": f"@fake/{host}", "instance": instance, "at": "2026-01-01T00:00:00Z"}
     report = {**where, **ended, **changes}
@@ -136,12 +136,12 @@ def kept(host: str, instance: str, **changes: Any) -> str:
 
 @contextmanager
 def asking(state: State) -> Iterator[None]:
-    """What the driver of activations asks by ssh(1), asked of the fake hosts."""
+    """Send the requests of the activation driver to the fake hosts instead of ssh(1)."""
 
     def run(way: SshTransport, words: list[str], sent: str, *, seconds: float) -> Ended:
         assert seconds
         if "-c" in words:
-            # Gateways are asked by a helper that travels: these are not reached.
+            # Gateways are asked by a helper that is sent to them: these are not reached.
             raise UnreachedError(way.name, "not reached", "fix the link")
         fake = state.inventory.get_host(way.name)
         ok, output = fake.run_shell_command(StringCommand(*words), _stdin=sent)
@@ -153,7 +153,7 @@ def asking(state: State) -> Iterator[None]:
         yield
 
 
-# Host -> the jobs that it was sent, as JSON.
+# Host -> the jobs that it received, as JSON.
 _SENT: WeakKeyDictionary[Host, list[str]] = WeakKeyDictionary()
 _run_shell_command = FakeConnector.run_shell_command
 
@@ -178,14 +178,14 @@ def failed(state: State) -> set[str]:
 
 
 def steps(state: State, name: str) -> list[str]:
-    """What the installed helper was asked for: command, and the job if it is one."""
+    """Calls of the installed helper: command, and the job if it is one."""
     pattern = re.compile(r"corral_host\.pyz (\w+)(?: ([\w.-]+))?")
     found = [pattern.search(command) for command in asked(state, name)]
     return [" ".join(filter(None, match.groups())) for match in found if match]
 
 
 def jobs(state: State, name: str) -> list[str]:
-    """Kinds of the jobs about releases that a host was given, in order."""
+    """Kinds of the jobs for releases that a host received, in order."""
     sent = [json.loads(text) for text in _SENT.get(state.inventory.get_host(f"@fake/{name}"), [])]
     return [job["kind"] for job in sent if "toolchain" in job["spec"]]
 

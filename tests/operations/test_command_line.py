@@ -1,4 +1,4 @@
-"""A deploy that would touch no host, or could ask nobody, is refused, not passed over."""
+"""A deploy that would touch no host, or could ask nobody, is refused, not skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def pyinfra(site: Path, *words: str) -> tuple[int, str]:
-    """As it is typed in the checkout, where its config.py is."""
+    """Run pyinfra as an operator does in the checkout, where its config.py is."""
     made = ("site.py", "do.py")
     named = [str(site / word) if word in made else word for word in words]
     done = subprocess.run(

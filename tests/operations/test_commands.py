@@ -1,4 +1,4 @@
-"""What each operation sends to a host that lacks something."""
+"""Commands that each operation sends to a host that lacks something."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_verification_waits_for_the_execution_phase() -> None:
 
 
 def verified(rows: list[dict[str, object]]) -> list[str]:
-    """What a verification would fail with, for these answers of the helper."""
+    """The failure of a verification, for these answers of the helper."""
     with prepared({" check": json.dumps(rows)}) as fake:
         fake.state.is_executing = True
         return [text(command) for command in commands(instance.verify, PLANNED)]

@@ -1,4 +1,4 @@
-"""deploy.py as a whole on @fake hosts: who stops, who goes on, in what order, and what is said."""
+"""deploy.py as a whole on @fake hosts: which hosts stop or go on, in what order, and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts: what they send, and what they make of a good, a missing and a damaged answer."""
+"""Facts: the command that they send, and how they read good, missing and damaged answers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_start_up_files_say_first_is_no_part_of_a_state() -> None:
 
 
 def test_a_long_plan_travels_on_standard_input() -> None:
-    """As a host of pyinfra's runs it, with the helper in the first line."""
+    """Run as on a pyinfra host, with the helper in the first line."""
     document = json.loads(PLANNED.to_helper())
     document["instances"][0]["gate"]["golden"] = [{"prompt": "x" * 300_000}]
     done = subprocess.run(
@@ -102,7 +102,7 @@ def test_damaged_checks_fail_the_host_alone(output: list[str]) -> None:
 
 
 def as_who(tmp_path: Path, become: tuple[str, ...], **programs: str) -> HostState:
-    """The state that is told where these programs are first in PATH."""
+    """The state that the fact returns with these programs first in PATH."""
     for name, script in programs.items():
         program(tmp_path / "bin", name, script)
     command = State().command(bootstrap=BOOTSTRAP, become=become).get_raw_value()

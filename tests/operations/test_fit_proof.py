@@ -1,4 +1,4 @@
-"""What the proof of fit on a host is told, and what its answers, good or none, come to."""
+"""The proof of fit on a host: what it is sent, and how its answers are handled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROW = {
 
 
 def proved(answer: Any) -> tuple[bool, list[str]]:
-    """Whether the command is content with this answer of the helper, and what it asked."""
+    """Whether the command succeeds with this answer of the helper, and what it sent."""
     told = answer if isinstance(answer, dict) else json.dumps(answer)
     with prepared({" prove": told}) as fake:
         (command,) = commands(fit.proof, PLANNED, waiting=WAITING)

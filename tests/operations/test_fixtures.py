@@ -14,7 +14,7 @@ from tests.operations import cases
 from tests.samples import ROOT
 
 HERE = Path(__file__).parent
-# They ask the host while a deploy runs, and change nothing themselves, or only then:
+# These ask the host while a deploy runs, so they have tests of their own:
 # tests/operations/test_commands.py, test_gpu.py.
 DECIDED_LATER = {"instance.verify", "gpu.restart", "gpu.ready"}
 _TOOLS = "pyinfra_testing.operations"

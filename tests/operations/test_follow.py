@@ -25,7 +25,7 @@ def poll(offset: int) -> str:
 
 
 def follow_to_the_end(answers: dict[str, Any]) -> tuple[bool, list[str]]:
-    """The outcome and what the host was asked."""
+    """The outcome, and the commands that the host received."""
     with prepared(answers) as host:
         good = follow(host.state, host, HELPER, "build")
         return good, asked(host)

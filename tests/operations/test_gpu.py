@@ -43,7 +43,7 @@ def test_a_missing_driver_is_installed_as_one_job() -> None:
 
 def executed(operation: Any, plan: HostPlan, host: GpuHost | None, *, changes: bool = True,
              **asked_for: bool) -> tuple[list[PyinfraCommand], list[str]]:  # fmt: skip
-    """What an operation yields while a deploy runs, and what it asked of the host."""
+    """Commands that an operation yields while a deploy runs, and those that it runs itself."""
     answer: Any = {"success": False} if host is None else host.model_dump_json()
     with prepared({" gpus": answer}) as fake:
         fake.state.is_executing = True
@@ -99,7 +99,7 @@ def test_gpus_that_do_not_answer_rightly_stop_their_host(host: GpuHost, said: st
 
 
 def test_gpus_that_cannot_be_asked_for_are_not_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyinfra gives the default of a fact that fails while a deploy runs, and goes on."""
+    """If a fact fails while a deploy runs, pyinfra returns its default and goes on."""
     monkeypatch.setattr(gpu, "_changed", lambda *_: None)
     ((command,), _) = executed(gpu.ready, PLANNED, serving())
     assert "could not be asked" in text(command)

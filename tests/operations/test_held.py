@@ -1,4 +1,4 @@
-"""A deploy while a rollout holds a host: it stops there, unless it is that rollout's own."""
+"""A deploy while a rollout holds a host: it stops there, unless it belongs to that rollout."""
 
 from __future__ import annotations
 

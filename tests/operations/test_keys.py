@@ -1,4 +1,4 @@
-"""Keys in a deploy: made for what is new, never for what a host has while the store lost it."""
+"""Keys in a deploy: made for new instances, never for keys that a host has and the store lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def has_keys(state: HostState) -> HostState:
 
 
 def refused(fleet: Fleet) -> str:
-    """What a deploy that does not begin says; no host was asked for anything but its state."""
+    """The message of a refused deploy; hosts were asked only for their state."""
     state = fleet.connect()
     with pytest.raises(PyinfraError) as caught:
         fleet.deploy(state)
@@ -37,7 +37,7 @@ def refused(fleet: Fleet) -> str:
 
 
 def behind_a_gateway(fleet: Fleet, of_gateway: GatewayState | None) -> None:
-    """A server, and its gateway that says this of itself."""
+    """A server, and its gateway that reports this state."""
     fleet.add("server", bare_host(fleet, "server"))
     opened = [{**one, "address": "0.0.0.0"} for one in INSTANCES]
     fleet.hosts["server"] |= {"instances": opened, "member_address": "10.0.0.1"}
@@ -83,7 +83,7 @@ def test_keys_of_a_gateway_are_lost_as_others_are(fleet: Fleet) -> None:
     keys = ("gateway-tiny-glm-moe", UPSTREAM)
     behind_a_gateway(fleet, GatewayState(installed="ab", running="ab", keys=keys))
     fleet.held = frozenset(keys)
-    # Whichever of the two hosts is looked at first.
+    # Whichever of the two hosts is read first.
     assert re.search(f"`corral keys adopt [^`]*@fake/gw/{UPSTREAM}`", refused(fleet))
     assert not list(fleet.keys_folder.rglob("upstream-*"))
 

@@ -1,4 +1,4 @@
-"""A reboot: told, waited for, and given up."""
+"""A reboot is announced, waited for, and given up."""
 
 from __future__ import annotations
 

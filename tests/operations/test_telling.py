@@ -1,4 +1,4 @@
-"""Lines of a deploy are text, whatever hosts say; pyinfra's own colours stay."""
+"""Output of hosts in a deploy's lines is made printable; pyinfra's own colours stay."""
 
 from __future__ import annotations
 

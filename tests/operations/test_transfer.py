@@ -1,4 +1,4 @@
-"""Archives on their way: what arrives, what does not, and what is said then."""
+"""Transfer of archives: what arrives, what does not, and the messages."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_archive_is_sent_from_the_store(tmp_path: Path) -> None:
             assert send(store, archive, host, "/there")
             assert send(store, archive, host, "/there")
         commands = asked(host)
-    # Two who send at once never write into one file, nor into one that is being read.
+    # Two concurrent transfers never write into the same file, nor into one that is being read.
     first, second = (call.args for call in put.call_args_list)
     assert first[0] == second[0] == str(store.path(archive))
     assert first[1] != second[1]
@@ -120,10 +120,10 @@ def test_what_a_sudo_users_transfer_leaves_on_its_way_is_removed(
     ):
         assert not send(ArchiveStore(tmp_path), archive, host, "/there")
     assert put.call_args.args[2] == "/tmp/on-its-way"
-    # With another user pyinfra would need setfacl there.
+    # For another user pyinfra would need setfacl on the host.
     assert put.call_args.kwargs == {"_sudo": True, "_timeout": 5}
     ((command,), how) = ran.call_args
-    # By whom it was put there, which needs no sudo.
+    # The user who put it there removes it, which needs no sudo.
     assert (str(command), how) == ("rm -f /tmp/on-its-way", {"_timeout": 5})
 
 

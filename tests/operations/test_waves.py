@@ -1,4 +1,4 @@
-"""deploy.py on @fake hosts: who is activated when, and what keeps the next wave from starting."""
+"""deploy.py on @fake hosts: which host is activated when, and what prevents the next wave."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_waves_follow_each_other(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) 
     state = fleet.deploy()
     assert failed(state) == set()
     assert order[:2] == ["@fake/one"] * 2
-    # Both of one wave, side by side.
+    # Both hosts of one wave, in parallel.
     assert sorted(order[2:]) == ["@fake/three"] * 2 + ["@fake/two"] * 2
 
 

@@ -1,4 +1,4 @@
-"""What the installed helper writes and reads where no systemd is needed."""
+"""Commands of the installed helper that need no systemd."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_staged_generation_holds_its_unit_and_plan(installed: Path, planned: H
 
 
 def rows(installed: Path, planned: HostPlan, content: bytes | None) -> tuple[Any, Path]:
-    """What a rehash says of a shard with this content, and the path of its receipt."""
+    """Rows of a rehash of a shard with this content, and the path of its receipt."""
     shard = planned.shards[0].model_copy(update={"sha256": hashlib.sha256(b"good").hexdigest()})
     path, receipt = Path(shard.path), Path(f"{shard.path}.receipt.json")
     path.parent.mkdir(parents=True)

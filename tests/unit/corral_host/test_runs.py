@@ -1,4 +1,4 @@
-"""Jobs of one name follow each other: results and reports are told apart by the run's id."""
+"""Jobs of one name follow each other: the run's id distinguishes results and reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "activate-chat"
 
 @pytest.fixture
 def host(played: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """Where jobs are started, and run when `ran` says so."""
+    """A host on which jobs are started; `ran` runs them."""
     monkeypatch.setattr(jobs, "JOBS", played.root / "jobs")
     monkeypatch.setattr(jobs, "is_running", lambda _: False)
     monkeypatch.setattr(jobs, "launch", lambda *_: None)
@@ -47,7 +47,7 @@ def poll() -> dict[str, Any]:
 
 
 def without_run(path: Path) -> None:
-    """As a helper of an earlier version wrote it."""
+    """The job as a helper of an earlier version wrote it."""
     document = json.loads(path.read_text())
     document.pop("run", None)
     document.get("report", {}).pop("run", None)

@@ -1,4 +1,4 @@
-"""What surrounds a switch: locks, confirmation, phases, history, how it is decided, the guard."""
+"""Around a switch: locks, confirmation, phases, history, the decision how, the guard."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_two_fit_beside_each_other_before_and_after(
 
 
 def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
-    """How an instance that serves generation a goes to b; ``changes`` of what was found."""
+    """How an instance switches from generation a to b; ``changes``: of what was found."""
     found: dict[str, Any] = {
         "drained": False, "spare": SPARE, "old": "a", "before": {}, "free": 20, "nft": None,
         "taken": None, "active": "active", "goes_on": False, **changes,
@@ -198,14 +198,14 @@ def test_without_anything_against_it_both_serve_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert decision(monkeypatch, "auto") == "side by side"
-    # The same generation again, such as with other keys, is as good as another one.
+    # The same generation again, such as with other keys, is switched like another one.
     assert decision(monkeypatch, "auto", old="b") == "side by side"
-    # One that moves answers in both places meanwhile.
+    # An instance that moves answers at both addresses meanwhile.
     assert decision(monkeypatch, "side-by-side", before={"port": 9}) == "side by side"
     assert decision(monkeypatch, "in-place") == "in place"
     assert decision(monkeypatch, "auto", drained=True) == "in place"
     assert decision(monkeypatch, "side-by-side", drained=True) == "side by side"
-    # Nobody misses a server that is down: it is healed the quick way.
+    # A server that is down has no clients: it is started the quick way.
     assert decision(monkeypatch, "side-by-side", active="failed") == "in place"
     assert checks.decide({"instance": {}}, None, []) == "first"
 
@@ -246,7 +246,7 @@ def test_a_server_goes_on_if_it_is_the_one_that_passed_its_gate(
     instance = {"unit": "u", "folder": str(tmp_path)}
     tight = [row(10, 5, 10)]
     assert checks.may_go_on(instance, tight) is goes_on
-    # Perplexity is measured beside the server, which needs room for two.
+    # Perplexity is measured beside the server, which needs memory for two.
     monkeypatch.setattr(checks, "changed_parts", lambda _: ["perplexity"])
     assert checks.may_go_on(instance, [row(10, 10, 10)]) is goes_on
     assert checks.may_go_on(instance, tight) is False
@@ -266,7 +266,7 @@ def test_a_port_that_another_program_holds_is_an_obstacle(address: str, shared: 
 
 
 def test_an_address_that_is_not_there_is_an_obstacle_and_a_unix_socket_has_none() -> None:
-    # An address of documentation (RFC 5737): no machine has it.
+    # An address for documentation (RFC 5737), which no machine has.
     away = {"address": "192.0.2.1", "port": 8001, "socket": None}
     assert "Cannot assign requested address" in start_again.obstacle(away)
     assert start_again.obstacle({"address": "", "port": None, "socket": "/run/x"}) is None
@@ -280,7 +280,7 @@ def test_connections_that_ended_a_moment_ago_are_no_obstacle() -> None:
         server.listen()
         end = {"address": "127.0.0.1", "port": server.getsockname()[1], "socket": None}
         client.connect(server.getsockname())
-        # The side that closes first remembers the connection for a minute.
+        # The side that closes first keeps the connection in TIME_WAIT for a minute.
         server.accept()[0].close()
     assert start_again.obstacle(end) is None
 

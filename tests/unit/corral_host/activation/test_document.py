@@ -1,4 +1,4 @@
-"""An activation on the disk: what one helper wrote, another one's version ends after an upgrade."""
+"""An activation on disk: a helper of another version settles it after an upgrade."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAN = {
 }  # fmt: skip
 REPORT = {"instance": "chat", "from": "a", "to": "b", "how": "side by side", "run": "r1"}
 PATHS = {"units": "/u", "state": "/s", "helper": "/h.pyz", "keys": "/k"}
-# As helpers write it since there are activations; keys, rekeyed, reserves came later.
+# The document of the first helpers with activations; keys, rekeyed and reserves came later.
 WRITTEN = {
     "folder": "/s/instances/chat", "unit": "corral-chat.service",
     "unit_path": "/u/corral-chat.service", **PATHS, "instance": "chat",

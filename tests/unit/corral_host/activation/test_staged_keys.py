@@ -1,4 +1,4 @@
-"""Keys wait for their activation, go back with it, and no start meanwhile reads them."""
+"""Keys are staged until their activation, reverted with it, and no start reads them before."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_an_operators_revert_leaves_waiting_keys_waiting(
 
 
 def killed_once_prepared(host: Host) -> None:
-    """Its keys are in place; its unit is not, where there is a gap or a server beside it."""
+    """Kill an activation when it drains or gates: its keys are in place, its unit is not."""
     asked = host.step
 
     def step(what: str) -> None:
@@ -152,7 +152,7 @@ def killed_once_prepared(host: Host) -> None:
 
 
 def dies_while_it_boots(host: Host, number: int) -> bool:
-    """Whether the guard came to this step of its own."""
+    """Whether the guard reached this one of its steps."""
     guard = MODULES["rollback"].guard
     die_at = len(host.steps) + number
 
@@ -243,7 +243,7 @@ def test_a_server_with_keys_that_wait_for_it_does_not_serve_its_plan(
     assert instances.replaced(instance, os.getpid()) == []
     staged_keys.write(path, "new")
     assert instances.replaced(instance, os.getpid()) == [instances.NEW_KEYS]
-    # Also one that has those which wait, but would be started again with others.
+    # Also a server that has the staged keys, but would restart with others.
     path.write_text("third")
     staged_keys.staged_path(path).write_text("old")
     assert instances.replaced(instance, os.getpid()) == [instances.KEYS]

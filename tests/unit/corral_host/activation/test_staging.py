@@ -1,4 +1,4 @@
-"""A generation with its own chat template: the server, another user, must be able to read it."""
+"""A generation with its own chat template, which the server's user must be able to read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def instance(tmp_path: Path) -> InstancePlan:
 
 
 def stage(tmp_path: Path, instance: InstancePlan) -> None:
-    """As a root whose umask hides everything."""
+    """Stage as a root whose umask hides everything."""
     helper = tmp_path / "corral_host.pyz"
     helper.write_bytes(archive(ROOT / "files" / "corral_host"))
     subprocess.run(

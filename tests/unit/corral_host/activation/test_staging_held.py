@@ -1,4 +1,4 @@
-"""While a rollout holds a host, nobody else puts anything there that it would switch to."""
+"""While a rollout holds a host, nobody else stages anything that it would activate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A switch that fails leaves the old generation, whole; one that does not, the new one."""
+"""A failed switch leaves the old generation whole; a successful one leaves the new one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refused(host: Host, **changes: Any) -> dict[str, Any]:
 
 
 def whole(host: Host) -> str | None:
-    """The generation that serves, with links that name it and nothing left."""
+    """The serving generation, with links that name it and no leftovers."""
     assert host.left() == []
     link = host.folder / "current"
     now = host.serving()
@@ -62,7 +62,7 @@ def test_a_good_generation_is_kept(how: str, played: Host, monkeypatch: pytest.M
     [
         ((), (False, True)),
         (("=b",), (True, False)),
-        # As a spare it is well, at its own port it is not.
+        # Its spare is healthy, but the server at its own port is not.
         ((f"=b\n{UNIT}",), (True, False)),
     ],
 )
@@ -210,7 +210,7 @@ def test_what_holds_the_port_is_waited_for_on_the_way_back(
     played: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose(monkeypatch, "in place")
-    # An empty one: free when looked at, taken when the server starts.
+    # The port is free when checked, and taken when the server starts.
     played.obstacles = ["taken by nc", "taken by nc", "", "no such address", "no such address"]
     report = refused(played)
     assert (report["outcome"], report["serving"], whole(played)) == ("reverted", "a", "a")
@@ -235,7 +235,7 @@ def test_a_port_that_stays_taken_ends_the_wait_and_is_told(
     report = refused(played)
     assert report["outcome"] == "revert failed"
     assert "couldn't bind" in report["reason"].partition("REVERT FAILED")[2]
-    # Started at the end all the same: systemd goes on trying for a while.
+    # It is started at the deadline anyway: systemd keeps retrying for a while.
     assert played.steps.count(f"restart {UNIT}") == 1 + starts
 
 
@@ -243,7 +243,7 @@ def test_a_port_that_stays_taken_ends_the_wait_and_is_told(
 def test_in_place_nobody_is_let_in_before_a_server_is_ready(
     drained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither where it was nor where it will be, neither on the way there nor back."""
+    """Neither at the old nor at the new address, neither in the switch nor in its revert."""
     played = play(tmp_path, monkeypatch, b=8005)
     choose(monkeypatch, "in place")
     seen: list[tuple[str, list[str]]] = []
@@ -280,7 +280,7 @@ def test_what_passed_and_is_not_kept_ends_its_requests_first(
         < after.index(f"drain {UNIT}")
         < after.index(f"kill --signal=KILL {UNIT}")
     )
-    # One that failed its gate is waited for by nobody.
+    # A server that failed its gate is not drained.
     played.bad = ("=b",)
     played.steps.clear()
     refused(played, drained=True)

@@ -1,4 +1,4 @@
-"""A switch that is ended at any point leaves the old generation or the new one, whole."""
+"""A switch that is interrupted at any point leaves the old or the new generation, whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["played"]
 
 
 def killed_at(number: int, host: Host, end: str) -> bool:
-    """Whether an activation gets to this step; there it is killed, and settled."""
+    """Kill an activation at a step, and settle it; False if it does not reach the step."""
     host.die_at = number
     try:
         activate(host.spec("b"), "anna")
@@ -29,7 +29,7 @@ def killed_at(number: int, host: Host, end: str) -> bool:
         if end == "reboot":
             MODULES["locks"].BOOT_ID.write_text("another boot\n")
             host.reboot()
-            # Before it is enabled a guard does nothing, and the next activation writes it anew.
+            # A guard that is not enabled yet does nothing, and the next activation writes it again.
             for path in host.units.glob(f"{GUARD}.*"):
                 assert not (host.folder / "activating.json").exists()
                 path.unlink()
@@ -63,7 +63,7 @@ def test_killed_at_any_step_old_or_new_serve_whole(
         number += 1
     assert len(served) > 10
     assert set(served) == {"a", "b"}
-    # Once it is decided it stays decided.
+    # The decision to keep is final.
     assert served == sorted(served, key=str)
 
 

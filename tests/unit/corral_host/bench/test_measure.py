@@ -1,4 +1,4 @@
-"""The helper's side of a benchmark: what is refused, the server's way out and back, the run."""
+"""The helper's side of a benchmark: refusals, stopping and restarting the server, the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEED = {"weights_mib": 600, "kv_mib": 200, "compute_mib": 150, "runtime_mib": 50
 
 @dataclass
 class Machine:
-    """A host whose systemd is two scripts; ``commands``: what systemctl was asked."""
+    """A host whose systemd is two scripts; ``commands``: of systemctl."""
 
     root: Path
     serves: bool = True
@@ -65,7 +65,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     program(tmp_path / "bin", "systemctl", f'echo "$@" >> {tmp_path}/systemctl.log')
-    # Runs what stands behind the dashes.
+    # Runs the command after the dashes.
     run = f'echo "$@" >> {tmp_path}/run.log; while [ "$1" != -- ]; do shift; done; shift; "$@"'
     program(tmp_path / "bin", "systemd-run", run)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
@@ -207,7 +207,7 @@ def test_without_room_beside_it_stopping_is_offered(
     spec["instances"][0]["argv"] = ["s", "--no-mmap"]
     with pytest.raises(HostError, match=r"host memory has 399 MiB, it needs 1000.*give --stop"):
         bench.bench(spec)
-    # Mapped weights need no room: 400 MiB of the 1000.
+    # Mapped weights need no memory: 400 MiB of the 1000 are needed.
     spec["instances"][0]["argv"] = ["s", "--load-mode", "mmap"]
     with pytest.raises(HostError, match="host memory has 399 MiB, it needs 400"):
         bench.bench(spec)

@@ -1,4 +1,4 @@
-"""The gate against servers that answer, hang, break off, are open or babble."""
+"""The gate against servers that answer, hang, break off, need no key or answer gibberish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Golden prompts: exact replies, patterns, and what is no language."""
+"""Golden prompts: exact replies, patterns, and gibberish."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PID = 4242
 
 @pytest.fixture
 def tell(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets what nvidia-smi and the kernel tell of a server that started ten seconds ago."""
+    """Sets the reports of nvidia-smi and the kernel for a server that started ten seconds ago."""
 
     def told(*held: tuple[str, int | None], **log: Any) -> None:
         mine = [{"gpu": gpu, "pid": PID, "used_mib": mib} for gpu, mib in held]

@@ -1,4 +1,4 @@
-"""A server that says it is healthy and then hangs is found out once, not once a check."""
+"""A server that says it is healthy and then hangs costs one timeout, not one for each check."""
 
 from __future__ import annotations
 

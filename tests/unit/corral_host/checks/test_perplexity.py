@@ -1,4 +1,4 @@
-"""Perplexity before a server starts: the program's figure, its limit, and what can be missing."""
+"""Perplexity before a server starts: the program's figure, its limit, and missing files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Environment=CUDA_CACHE_PATH=%C/corral-chat
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    # Runs what stands behind the dashes.
+    # Runs the command after the dashes.
     run = f'echo "$@" > {tmp_path}/run.log; while [ "$1" != -- ]; do shift; done; shift; "$@"'
     program(tmp_path / "bin", "systemd-run", run)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")

@@ -1,4 +1,4 @@
-"""Tokens/s of a server against its baseline, and how the baseline comes and goes."""
+"""Tokens/s of a server against its baseline, and how the baseline is made and removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts of two counts of an instance's memory, the engine's and the plan's."""
+"""How two counts of an instance's memory, the engine's and the plan's, are combined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers for the proof of fit: what is asked of the hub, what the engine finds, what is left."""
+"""Headers for the proof of fit: requests to the hub, files for the engine, leftovers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def host(tmp_path: Path, running: RunningHub) -> ProofHost:
 
 
 def without_headers(plan: HostPlan, unknown: str) -> HostPlan:
-    """As planned while the hub does not answer."""
+    """A plan that was made while the hub did not answer."""
     shards = tuple(shard.model_copy(update={"header": None}) for shard in plan.shards)
     return with_need(plan, unknown=unknown).model_copy(update={"shards": shards})
 

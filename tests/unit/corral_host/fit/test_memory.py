@@ -1,4 +1,4 @@
-"""What counts as being there for an instance: on a GPU that it shares, and in main memory."""
+"""Memory available to an instance: on a GPU that it shares, and in main memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unit(name: str) -> str:
 
 
 def instance(name: str, *gpus: int | str, serves: bool = False, **host: int) -> dict[str, Any]:
-    """Needs 1000 MiB on each of its GPUs, and on the host what is said."""
+    """An instance that needs 1000 MiB on each of its GPUs, and the given memory on the host."""
     one = {"weights_mib": 600, "kv_mib": 200, "compute_mib": 150, "runtime_mib": 50}
     need = {"gpus": [one] * len(gpus), "host": {**dict.fromkeys(one, 0), **host}}
     base = {"name": name, "unit": unit(name), "gpus": gpus, "serves": serves, "argv": ["server"]}
@@ -85,7 +85,7 @@ def test_a_gpu_whose_free_memory_is_not_told_is_refused(room: Any) -> None:
 
 
 def memory(room: Any, monkeypatch: pytest.MonkeyPatch, **held: int) -> None:
-    """20000 MiB of main memory are available; servers hold what is said."""
+    """20000 MiB of main memory are available; servers hold the given memory."""
     monkeypatch.setattr(room.kernel, "memory", lambda: {"available_mib": 20000})
     monkeypatch.setattr(room, "held_by_unit", lambda name: held.get(name.split("-")[-1][:-8], 0))
 

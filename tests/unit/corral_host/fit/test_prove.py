@@ -1,4 +1,4 @@
-"""The proof of fit on a host: what the engine is asked, and what comes of its answer."""
+"""The proof of fit on a host: arguments for the engine, and results of its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway on its host: staged, switched and proved, or back; a kill at any moment."""
+"""Changes of a gateway on its host: staged, switched and proved or reverted; kills at any time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POOL = {"alias": "small", "name": "small", "port": 80, "members": []}
 
 
 class Gateway:
-    """Generations in a folder, with HAProxy and systemd as told; notes what is asked of them."""
+    """Generations in a folder, with scripted HAProxy and systemd; notes their calls."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.module, self.setup = (
@@ -93,7 +93,7 @@ def test_what_is_staged_is_beside_what_runs(gateway: Gateway) -> None:
 
 
 def test_staging_mends_nothing_under_what_runs(gateway: Gateway) -> None:
-    """Mended here, what HAProxy has read of it by hand would not be seen any more."""
+    """If staging repaired an edited file, nobody would see any more that HAProxy has read it."""
     edited = gateway.root / "one" / "haproxy.cfg"
     edited.write_text("# by hand\n")
     gateway.module.stage(gateway.document("one"))
@@ -180,7 +180,7 @@ def test_after_a_kill_the_next_switch_goes_back_to_what_was_proved(gateway: Gate
 def test_servers_that_move_at_once_are_placed_one_after_the_other(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hosts of a wave know nothing of each other: their gateway lets nobody's place get lost."""
+    """Hosts of a wave do not know each other: their gateway must lose none of their changes."""
     names = ("a_chat", "b_chat", "c_chat")
     lines = "".join(f"  server {name} 10.0.0.1:8001 weight 100\n" for name in names)
     whole = gateway.document("whole")
@@ -249,7 +249,7 @@ def test_where_nothing_was_changed_nothing_is_undone(gateway: Gateway) -> None:
 def test_what_is_installed_is_told_by_digests(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, found: str | None, whole: bool
 ) -> None:
-    """One that was edited, or is not proved, counts as none in the state of a host."""
+    """An edited or unproved generation counts as none in the state of a host."""
     state = {"installed": found, "running": "one", "upstream": {"small": "ab"}}
     monkeypatch.setattr(gateway.module, "gateway_state", lambda *_: state)
     told = gateway.module.installed({"folder": str(gateway.root), "units": "/units"})

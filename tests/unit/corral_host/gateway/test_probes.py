@@ -1,4 +1,4 @@
-"""What verify asks a gateway as one of its clients."""
+"""Verify's checks of a gateway, as one of its clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOSED = [["GET", "/v1/stream"], ["DELETE", "/v1/stream"], ["POST", "/models/unl
 
 @contextmanager
 def gateway(folder: Path, answers: dict[str, tuple[int, bytes]]) -> Iterator[tuple[Any, list[str]]]:
-    """A stand-in that says 404 in the gateway's words, but to some routes; gives its plan."""
+    """A stand-in that answers like a gateway, except on some routes; returns its plan."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the helper makes of HAProxy's answers, and what it tells HAProxy."""
+"""How the helper reads HAProxy's answers, and the commands that it sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-# As HAProxy 2.6 gives it, fields that nobody reads left out at the end.
+# Output of HAProxy 2.6, without the unused fields at the end.
 STATE = (
     "1\n"
     "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight"
@@ -32,7 +32,7 @@ OLD = "701             worker          1               0d00h10m15s     2.6.12\n"
 
 
 class FakeMaster:
-    """Answers as HAProxy's master does, and keeps what it was ordered."""
+    """Answers like HAProxy's master, and notes the commands."""
 
     def __init__(self, *, one: int = 0, two: int = 2, old: bool = False) -> None:
         self.one, self.two, self.old = one, two, old
@@ -132,7 +132,7 @@ def test_a_drain_has_its_lease_before_it_begins_and_reaches_all_workers(
     monkeypatch.setattr(gateway, "stop", lambda units: master.orders.append(("stop", units)))
     assert drain(gateway, tmp_path)["sessions_left"] == 5
     order = "set server small/one_chat state drain"
-    # Never without a lease, not even while one follows another.
+    # There is a lease at every time, also while one replaces another.
     assert master.orders == [
         ("", "systemd-run"), ("stop", before), ("@!701", order), ("@1", order),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which gate a revert is proved against: the one that its generation passed last."""
+"""A revert is proved by the gate that its generation passed last."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRONG, RIGHT = [{"exact": "QX"}], [{"exact": "QY"}]
 
 @pytest.fixture
 def host(played: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """Whatever serves says QY: a gate that asks for QX fails."""
+    """Every server answers QY, so a gate that expects QX fails."""
     choose(monkeypatch, "in place")
 
     def gate(instance: dict[str, Any], *_: object) -> list[dict[str, Any]]:
@@ -40,20 +40,20 @@ def planned(host: Host, generation: str, golden: list[dict[str, str]]) -> dict[s
 
 
 def stage(host: Host, generation: str, golden: list[dict[str, str]]) -> None:
-    """As a deploy does, if it finds it missing."""
+    """Stage a generation like a deploy, if it is missing."""
     text = f"[Unit]\nX-Corral-Generation={generation}\n"
     plan = planned(host, generation, golden)
     staging.stage({**plan, "unit_text": text, "chat_template": None})
 
 
 def switched(host: Host, generation: str, golden: list[dict[str, str]]) -> str:
-    """How an activation under this gate ended."""
+    """Outcome of an activation under this gate."""
     plan = planned(host, generation, golden)
     return outcome(activate, host.spec(generation, instance=plan, instances=[plan]))
 
 
 def back(host: Host, to: str | None = None) -> str:
-    """How the operator's revert ended."""
+    """Outcome of the operator's revert."""
     return outcome(step_back, {**host.spec("b"), "instance": "chat", "to": to})
 
 
@@ -174,7 +174,7 @@ def test_a_gate_that_changed_alone_is_run_and_stored_without_a_restart(
         monkeypatch.setattr(MODULES[name], "gate", gate)
     assert stored_plan.changed_parts(planned(host, "a", [])) == []
     assert stored_plan.changed_parts(planned(host, "a", RIGHT)) == ["golden"]
-    # One that was never kept has passed no gate.
+    # A generation that was never kept has passed no gate.
     assert stored_plan.changed_parts(planned(host, "b", RIGHT)) == []
     assert switched(host, "a", WRONG) == "reverted"
     assert kept_golden(host, "a") == []

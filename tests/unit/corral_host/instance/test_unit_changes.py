@@ -1,4 +1,4 @@
-"""What changes a server from outside its unit file is named: drop-ins, other files, variables."""
+"""Changes of a server from outside its unit file are named: drop-ins, other files, variables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUNS = {"GGML_NO_BACKTRACE": "1", "CUDA_CACHE_PATH": "/var/cache/corral-my-chat"
 
 
 class System:
-    """What systemd would tell, and its folders below one of the test's own."""
+    """Scripted answers of systemd, and its folders below one of the test."""
 
     def __init__(self, root: Path) -> None:
         self.etc, self.run = root / "etc", root / "run"
@@ -70,7 +70,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """Starts a process with the given variables; gives its number."""
+    """Start a process with the given variables; returns its pid."""
     started = []
 
     def start(**variables: str) -> int:
@@ -252,7 +252,7 @@ def test_an_edited_unit_file_is_seen_whatever_was_edited_beside_it(
     for path in (system.etc / UNIT, tmp_path / "generations" / "g" / "unit"):
         edit(path)
         assert str(system.etc / UNIT) in check.check_unit(planned)[2]
-    # A plan of before there were digests compares with what was staged.
+    # A plan of an old version without digests is compared with the staged unit.
     del planned["file_sha256"]
     assert check.check_unit(planned)[1]
     edit(system.etc / UNIT)

@@ -1,4 +1,4 @@
-"""What the helper makes of nvidia-smi: healthy and sick GPUs, no driver, another driver."""
+"""How the helper reads nvidia-smi: healthy and faulty GPUs, no driver, another driver."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOST = "Unable to determine the device handle for GPU0000:3B:00.0: Unknown Error
 
 def answer(folder: Path, monkeypatch: pytest.MonkeyPatch, gpus: str, code: int = 0, apps: str = "",
            ) -> dict[str, Any]:  # fmt: skip
-    """What ``ask`` makes of a program that says this."""
+    """Result of ``ask`` for a program with this output."""
     (folder / "gpus").write_text(gpus)
     (folder / "apps").write_text(apps)
     case = (

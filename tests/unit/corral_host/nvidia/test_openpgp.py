@@ -1,4 +1,4 @@
-"""The key that apt will trust: read strictly, compared with what gpg tells, written again."""
+"""The key that apt will trust: read strictly, compared with gpg's result, written again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHER = base64.b64encode(DATA.replace(b"Corral test", b"Mallory's k")).decode()
 
 
 def armored(data: bytes) -> str:
-    """As some other program may: with a comment, on one line, without a checksum."""
+    """The key as another program may write it: with a comment, on one line, without a checksum."""
     text = base64.b64encode(data).decode()
     return f"{openpgp.BEGIN}\nComment: ours\n\n{text}\n{openpgp.END}\n"
 
@@ -72,7 +72,7 @@ def test_the_fingerprint_is_gpgs_and_the_text_is_our_own(text: str) -> None:
 
 @pytest.mark.parametrize("length", [100, 300, 70000])
 def test_packets_of_the_newer_form_are_read(length: int) -> None:
-    """A key that was written so has the fingerprint of its body all the same."""
+    """Such a key has the same fingerprint, which is of its body."""
     user = bytes([0xC0 | 13]) + new_length(length) + b"x" * length
     rewritten = bytes([0xC0 | 6, len(BODY)]) + BODY + user
     fingerprint, text = checked(armored(rewritten))
@@ -91,7 +91,7 @@ def new_length(length: int) -> bytes:
 
 
 def test_a_user_attribute_keeps_its_type() -> None:
-    """Type 17, a picture: the older header has no room for it."""
+    """Type 17, a picture, which the old header cannot hold."""
     data = DATA + bytes([0xC0 | 17, 3]) + b"jpg"
     _, text = checked(armored(data))
     assert list(openpgp.packets(openpgp.dearmor(text.encode())))[-1] == (17, b"jpg")
@@ -107,7 +107,7 @@ BEGIN, END = openpgp.BEGIN, openpgp.END
         "<html>404</html>",
         KEY.replace("BEGIN", "BEGAN"),
         KEY + KEY,
-        # apt reads the block that a strict comparison of lines passes over.
+        # apt reads a block that a strict comparison of lines would miss.
         KEY.replace("KEY BLOCK-----\n\n", f"KEY BLOCK----- \n\n{OTHER}\n{END}\n{BEGIN}\n\n", 1),
         f"{BEGIN} \n\n{OTHER}\n{END}\n{KEY}",
         f"{KEY}{BEGIN} \n\n{OTHER}\n{END}\n",
@@ -122,7 +122,7 @@ BEGIN, END = openpgp.BEGIN, openpgp.END
         KEY.replace("mDME", "mD!E"),
         KEY.replace("mDME", "mD\u00e9ME"),
         KEY.replace("mDME", "\u0000mDME"),
-        # Lines that begin with "=" are data or a checksum, and nobody's to leave out.
+        # Lines that begin with "=" are data or a checksum, and must not be skipped.
         KEY.replace("fqCP", "=qCP"),
         KEY.replace("=cIoy", "=cIoy\n=cIoy"),
         KEY.replace("=cIoy", "=AAAA"),
@@ -199,7 +199,7 @@ def test_a_key_with_any_damage_is_that_key_or_refused(at: int, other: bytes) -> 
         found = openpgp.checked_key(damaged)
     except HostError:
         return
-    # Without a whole checksum only the packets decide.
+    # Without a complete checksum only the packets decide.
     if b"=" in damaged.splitlines()[-2]:
         assert found == (FINGERPRINT, KEY)
 
@@ -220,7 +220,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def fingerprints(home: Path, text: str) -> list[str]:
-    """Of all keys and subkeys that gpg finds in a file."""
+    """Fingerprints of all keys and subkeys that gpg finds in a file."""
     words = ("--with-colons", "--with-fingerprint", "--with-fingerprint", "--show-keys")
     rows = [line.split(":") for line in gpg(home, *words, given=text.encode()).splitlines()]
     return [row[9] for row in rows if row[0] == "fpr"]
@@ -239,7 +239,7 @@ def test_gpg_reads_our_text_as_exactly_the_pinned_key(home: Path) -> None:
     assert fingerprints(home, text) == fingerprints(home, exported)
     assert fingerprints(home, text)[0] == wanted
     assert text == exported
-    # gpgv, which apt asks, counts what the subkey signed.
+    # gpgv, which apt uses, accepts what the subkey signed.
     signed = gpg(home, "--armor", "--detach-sign", given=b"Release").encode()
     gpg(home, "--yes", "--dearmor", "--output", str(home / "ring"), given=text.encode())
     (home / "signature").write_bytes(signed)
@@ -250,7 +250,7 @@ def test_gpg_reads_our_text_as_exactly_the_pinned_key(home: Path) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What apt's helper fetches, by its address; also with which command."""
+    """Address -> text that apt's helper fetches there; it also gets the command."""
     texts: dict[str, str] = {}
 
     def fetch(*command: object) -> None:
@@ -273,7 +273,7 @@ def test_what_apt_gets_is_what_was_checked(served: dict[str, str], tmp_path: Pat
     drivers.fetch_key(URL, FINGERPRINT, str(target))
     assert target.read_text() == KEY
     assert target.stat().st_mode & 0o777 == 0o644
-    # However much comes, no more than a key is written.
+    # However much is sent, not more than the size of a key is written.
     assert served["command"].startswith("prlimit --fsize=1048576 /usr/lib/apt/apt-helper ")
 
 

@@ -1,4 +1,4 @@
-"""What a host tells of its instances from what it keeps itself, without any plan."""
+"""What a host reports of its instances from its own records, without any plan."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_running_instance_tells_where_it_listens_and_what_it_serves(
     host: Kept, server: tuple[int, int, list[str]]
 ) -> None:
     port, code, argv = server
-    # What is installed by now is not what runs: nobody started it again.
+    # The installed generation is not the running one, as nobody restarted the server.
     host.keep("new1", argv=["other"], model="large", quant="F16")
     host.keep("old1", argv=argv, model="small", quant="Q8_0")
     host.install("new1")

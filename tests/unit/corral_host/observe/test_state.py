@@ -1,4 +1,4 @@
-"""What the helper counts as being on a host: whole releases, proved shards."""
+"""What the helper reports as present on a host: whole releases, proved shards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def state_of(planned: HostPlan) -> HostState:
 
 
 def install(planned: HostPlan, **changes: Any) -> Path:
-    """A release as a build leaves it, with ``changes`` to its manifest; gives its program."""
+    """Write a release like a build, with ``changes`` to its manifest; returns its program."""
     (release,) = planned.releases
     program = Path(release.folder) / "bin" / "llama-server"
     program.parent.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_a_release_without_a_manifest_is_not_whole(planned: HostPlan) -> None:
 
 
 def put(planned: HostPlan, **changes: Any) -> Path:
-    """A shard with its receipt, with ``changes`` to the receipt; gives the shard's path."""
+    """Write a shard and its receipt, with ``changes`` to the receipt; returns the shard's path."""
     (shard,) = planned.shards
     path = Path(shard.path)
     path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The parts of a switch that touch the network: packet rules, and draining."""
+"""The network parts of a switch: packet rules, and draining."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONWARD = {"endpoint": END, "spare": SPARE, "zone": 7}
 
 
 def at(address: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A switch of a server at this address, which was at another place."""
+    """A switch of a server at this address, which was at another one before."""
     end, spare = {**END, "address": address}, {**SPARE, "address": address}
     return {**ONWARD, "endpoint": end, "before": before or end, "spare": spare}
 
@@ -62,7 +62,7 @@ def test_who_comes_to_where_it_was_is_sent_on_as_well() -> None:
     ]  # fmt: skip
 
 
-# Where it was and where it is -> what is sent on, or why that cannot be.
+# Old and new address -> the redirecting rule, or why that is impossible.
 ADDRESSES = {
     ("10.0.0.1", "0.0.0.0"): "ip daddr 10.0.0.1 tcp dport 8001 dnat ip to 10.0.0.1:18001",
     ("0.0.0.0", "10.0.0.1"):
@@ -139,7 +139,7 @@ def test_connections_to_a_port_are_counted_with_what_waits_in_them() -> None:
 
 
 def drained(monkeypatch: pytest.MonkeyPatch, looks: list[tuple[int, int]], **more: Any) -> int:
-    """What a drain of 2 seconds says, by a clock that each pause moves on."""
+    """Result of a drain of 2 seconds, by a clock that each pause advances."""
     now, left = [0.0], iter([*looks, *[looks[-1]] * 99])
     monkeypatch.setattr(drain, "in_flight", lambda _: next(left))
     monkeypatch.setattr(drain.time, "monotonic", lambda: now[0])

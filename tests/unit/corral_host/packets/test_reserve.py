@@ -1,4 +1,4 @@
-"""While a server is down nobody else answers from its port: tried in a network made for it."""
+"""While a server is down nobody else answers from its port: tried in a network namespace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ reserve_switch = helper_module("packets.reserve_switch")
 Activation = helper_module("activation.activation").Activation
 check = helper_module("checks.unit_probes")
 DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
-# In the new network: lay the rules, then let each user listen and see who gets a connection.
+# In the new namespace: apply the rules, let each user listen, and see who gets a connection.
 _TRIAL = """
 import os, socket, subprocess, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -67,7 +67,7 @@ print("reserved", *reserve.in_force())
 
 
 def connected(*users: int, cookies: int = 1, laid: bool = True) -> tuple[set[tuple[int, int]], str]:
-    """Who listened where and got a connection, by IPv4 or IPv6; and what is reserved."""
+    """Users and addresses whose listeners got a connection, by IPv4 or IPv6; and reserved ports."""
     words = [str(ROOT / "files"), str(cookies), "laid" if laid else "none", *map(str, users)]
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", _TRIAL, *words],
@@ -99,7 +99,7 @@ def test_syn_cookies_open_no_door() -> None:
 
 
 class Host:
-    """A host whose systemd and nft are played; files are real."""
+    """A host with scripted systemd and nft; its files are real."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -109,11 +109,11 @@ class Host:
 
     @property
     def folder(self) -> Path:
-        """Of its only instance."""
+        """Folder of its only instance."""
         return self.root / "instances" / "chat"
 
     def serve(self, port: int) -> None:
-        """A generation on this port serves."""
+        """Let a generation on this port serve."""
         (self.folder / "current").mkdir(parents=True, exist_ok=True)
         (self.folder / "current" / "plan.json").write_text(json.dumps(self.instance(port)))
 
@@ -125,7 +125,7 @@ class Host:
         return {"paths": paths, "instances": [self.instance(port) for port in ports]}
 
     def task(self, before: int, after: int) -> Any:
-        """An activation that moves it."""
+        """An activation that moves the instance."""
         paths = {"keys": str(self.root / "etc" / "keys")}
         spec = {"instance": self.instance(after), "paths": paths}
         return Activation(spec, {}, previous=self.instance(before))
@@ -204,7 +204,7 @@ def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played:
     task = played.task(8001, 8051)
     begin(task)
     assert played.laid == [8001, 8051, 18001, 18051]
-    # Reverted, what was staged stays reserved.
+    # After a revert, the ports of the staged generation stay reserved.
     reserve_switch.release_ports(task, kept=False)
     assert played.laid == [8001, 8051, 18001, 18051]
     played.serve(8051)
@@ -212,7 +212,7 @@ def test_a_server_that_moved_leaves_its_ports_to_anybody_once_it_is_kept(played:
     assert played.laid == [8051, 18051]
     # Nothing is left for the next deploy.
     assert reserve.is_reserved(played.plan(8051))
-    # And back, where no plan of today puts it.
+    # And a revert, to a port that no current plan has.
     back = played.task(8051, 8001)
     begin(back)
     assert played.laid == [8001, 8051, 18001, 18051]
@@ -316,7 +316,7 @@ def test_before_haproxy_is_there_only_root_may_answer_for_it(
 
 
 def test_a_certificate_is_enough_for_a_gateway(played: Host) -> None:
-    """Its clients see who answers, and it is the one that the world reaches."""
+    """Clients see by the certificate who answers, and that gateway is the one open to the world."""
     assert reserve.ports({**played.plan(8001), "gateway": of_gateway(tls=True)}) == [8001, 18001]
 
 

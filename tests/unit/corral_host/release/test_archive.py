@@ -1,4 +1,4 @@
-"""A release as an archive: the same bytes, whole or nothing, and no file beside its own."""
+"""A release as an archive: the same bytes each time, all or nothing, and no other files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ Change = Callable[[tarfile.TarFile], None]
 
 
 def bundle(packed: dict[str, Any], change: Change) -> dict[str, Any]:
-    """An archive of other content, whose digest is the planned one."""
+    """An archive with other content, planned with its digest."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         change(tar)
@@ -181,7 +181,7 @@ def whole(packed: dict[str, Any]) -> bytes:
 
 
 def refused(packed: dict[str, Any], tmp_path: Path, why: str) -> None:
-    """A HostError with what to do, and nothing is left but the archive."""
+    """Check for a HostError with a next step, and that nothing but the archive is left."""
     before = sorted(path for path in tmp_path.rglob("*") if "outside" in path.name)
     with pytest.raises(HostError, match=f"(?s){why}.*Next: ") as caught:
         archive.install(packed)
@@ -348,7 +348,7 @@ def test_a_release_that_does_not_answer_here_is_not_installed(packed: dict[str, 
     with pytest.raises(HostError, match="the model of the smoke run"):
         archive.install(packed)
     assert nothing_in(Path(packed["folder"]).parent)
-    # The archive was right: the next attempt needs no other.
+    # The archive was right, so it is kept for the next attempt.
     assert Path(packed["archive"]["path"]).exists()
 
 

@@ -1,4 +1,4 @@
-"""A build on a host: what it leaves, what it says, and whom it waits for."""
+"""A build on a host: its result, its messages, and the builds for which it waits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up be
 
 @pytest.fixture
 def spec(tmp_path: Path) -> dict[str, Any]:
-    """Of an engine with a repository, on a host without GPUs and with memory enough."""
+    """Spec of an engine with a repository, on a host without GPUs and with enough memory."""
     return hosts.release_to_build(tmp_path)
 
 
@@ -99,7 +99,7 @@ def test_a_failure_says_why_and_installs_nothing(
         build.build(spec)
     assert noise not in str(raised.value)
     assert not Path(spec["folder"]).parent.exists()
-    # What was compiled is used by the next attempt.
+    # The next attempt uses the compiled objects.
     assert (build.work_folder(spec) / spec["key"] / "kept").exists()
 
 

@@ -1,4 +1,4 @@
-"""A build runs as a user of its own: what it reaches, what it leaves, what root takes of it."""
+"""A build runs as a user of its own: what it can access, leaves behind, and what root takes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
 def compiles(
     monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any], engine: Engine, tmp_path: Path
 ) -> Make:
-    """Let a build make a sound program, and run a script among its objects before that."""
+    """Let a build make a valid program, and run a script among its objects before."""
 
     def with_script(script: str) -> None:
         version = f"version: 1 (build 1, commit {spec['commit'][:7]})"
@@ -158,7 +158,7 @@ def test_another_engine_s_folder_is_closed_to_a_build(
     other = users.work_folder({**spec, "engine": "other"})
     with users.build_home({**spec, "engine": "other"}):
         pass
-    # As a build that was killed leaves it.
+    # The state after a killed build.
     other.chmod(0o755)
     compiles(f"touch {other}/source/planted")
     build.build(spec)
@@ -169,7 +169,7 @@ def test_another_engine_s_folder_is_closed_to_a_build(
 def test_a_library_that_the_user_cannot_read_does_not_get_into_a_release(
     spec: dict[str, Any], compiles: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program names its own loader, which tells any path."""
+    """A program brings its own loader, which may print any path."""
     compiles(":")
     monkeypatch.setattr(build, "wanted_libraries", lambda *_: [("libx.so", "/etc/shadow")])
     with pytest.raises(HostError, match="cp: cannot open '/etc/shadow'"):

@@ -1,4 +1,4 @@
-"""What a build may take of a host, so that the servers beside it keep serving."""
+"""Limits of a build on a host, so that the servers beside it keep serving."""
 
 from __future__ import annotations
 

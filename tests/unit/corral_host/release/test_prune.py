@@ -1,4 +1,4 @@
-"""Releases of a host: who uses them, and that only what nothing names is removed."""
+"""Releases of a host: their users, and that only unused ones are removed."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_leftovers_of_jobs_go_with_what_nobody_will_ask_for(paths: dict[str, str
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, (0, 0))
-    # Another deploy is sending it right now.
+    # Another deploy is sending it now.
     kept.append(state / "archives" / "planned.tar.zst.0a1b2c3d")
     kept[-1].touch()
     removed = prune.prune(plan(paths, "planned"))

@@ -1,4 +1,4 @@
-"""What a release must prove before it counts: its folder alone, its commit, an answer."""
+"""What a release must prove before it is installed: own libraries, its commit, an answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IK = "version: 1 (c0ffee00)"
 
 
 def staged(engine: Engine, folder: Path, **made: Any) -> Path:
-    """A release as it is before the proof."""
+    """A release before its proof."""
     folder.mkdir()
     samples.assemble({"targets": ["llama-server"]}, engine, folder, **made)
     return folder

@@ -1,4 +1,4 @@
-"""The smoke run of a release: a real process, a real port, nothing left of it."""
+"""The smoke run of a release: a real process, a real port, no leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sources of a build: the commit's and the patches', from a server that may be away."""
+"""The sources of a build: its commit and patches, from a server that may be unreachable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spec(tmp_path: Path) -> dict[str, Any]:
 
 
 def check_out(spec: dict[str, Any]) -> Path:
-    """As a build does it; gives the folder."""
+    """Check out like a build; returns the folder."""
     with users.build_home(spec) as home:
         sources.check_out(source(spec), spec, home)
     return source(spec)
@@ -130,7 +130,7 @@ exec sh -c "$1"
 def test_a_source_by_ssh_is_fetched_with_root_s_key(
     spec: dict[str, Any], repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for ssh that works for root alone."""
+    """A stand-in for ssh that works only for root."""
     hosts.on_path(monkeypatch, tmp_path / "path", "ssh", SSH.format(user=os.geteuid()))
     monkeypatch.setattr(sources, "ENVIRONMENT", {**sources.ENVIRONMENT, "PATH": sources.PROGRAMS})
     spec["source_url"] = f"git@forge.invalid:{repository}"

@@ -17,7 +17,7 @@ HostError = helper_module("system.commands").HostError
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Where every program of a build is said to be there."""
+    """Spec of a build whose programs all exist."""
     monkeypatch.setattr(toolchain, "find_program", lambda name: name)
     return samples.release(tmp_path)
 
@@ -60,7 +60,7 @@ def nvcc(folder: Path, version: str = "12.8", known: str = "compute_80 compute_9
 
 @pytest.fixture
 def cuda(spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A build for GPUs where nvcc is nowhere."""
+    """A build for GPUs without any nvcc."""
     monkeypatch.setattr(toolchain, "CUDA_FOLDER", tmp_path)
     monkeypatch.setattr(toolchain, "PROGRAMS", str(tmp_path / "path"))
     spec["toolchain"]["cuda_toolkit"] = "12.8"

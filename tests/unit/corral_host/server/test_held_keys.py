@@ -1,4 +1,4 @@
-"""Keys that a host has, as its helper tells them: names for everybody, texts on request."""
+"""Keys that a host has, as its helper reports them: names, and the texts on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY, OTHER = "canary-0123456789-abcdefghij", "second-0123456789-abcdefghij"
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """One instance of which nothing is there, and a gateway that is none."""
+    """One instance without any files, and no gateway."""
     monkeypatch.setattr(held_keys, "show", lambda *_: {"MainPID": "0"})
     instance = {
         "name": "chat", "unit": "corral-chat.service",

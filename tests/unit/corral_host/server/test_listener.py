@@ -25,7 +25,7 @@ check = helper_module("checks.verify")
 probes = helper_module("checks.server_probes")
 HostError = helper_module("system.commands").HostError
 UNIT = "corral-chat.service"
-# Listens, says where, accepts if asked to, and stays; with "gone" it stops listening after that.
+# Listens, prints where, accepts on request, and stays; with "gone" it stops listening then.
 _LISTENS = """
 import os, socket, sys, time
 family, at, does = sys.argv[1:]
@@ -54,7 +54,7 @@ class Listening:
     def start(
         self, at: str = "127.0.0.1:0", does: str = "accepts", *, mine: bool, family: str = "AF_INET"
     ) -> int:
-        """Gives the port."""
+        """Start a listener; returns its port."""
         process = subprocess.Popen(
             [sys.executable, "-c", _LISTENS, family, at, does], stdout=subprocess.PIPE, text=True
         )
@@ -195,7 +195,7 @@ class _Thief(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def thief(listening: Listening) -> Iterator[dict[str, Any]]:
-    """An instance whose port is this process's, which is not of its unit."""
+    """An instance whose port belongs to this process, which is not in its unit."""
     _Thief.heard.clear()
     assert os.getpid() not in listening.mine
     with ThreadingHTTPServer(("127.0.0.1", 0), _Thief) as impostor:

@@ -1,4 +1,4 @@
-"""Lock files that nobody else can open, and what their holders say."""
+"""Lock files that no other user can open, and how they name their holders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ gateway, jobs, way_back = (
 )
 HostError = helper_module("system.commands").HostError
 NOBODY = 65534
-# Tries to get each lock; prints what it got, and whether it may look at all.
+# Tries to take each lock; prints which it got, and whether it may list the folder.
 STRANGER = """
 import fcntl, os, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -46,7 +46,7 @@ for path in paths:
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A folder that every user gets into, as /var/lib/corral is."""
+    """A folder that every user can enter, like /var/lib/corral."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -54,7 +54,7 @@ def state() -> Iterator[Path]:
 
 
 def take_all(state: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Use every lock of the helper once, under a umask that hides nothing; gives their files."""
+    """Use every lock of the helper once, under a umask that hides nothing; returns their files."""
     monkeypatch.setattr(gateway, "LOCK", str(state / "run" / "locks" / "gateway.lock"))
     monkeypatch.setattr(jobs, "JOBS", state / "jobs")
     monkeypatch.setattr(jobs, "is_running", lambda _: False)
@@ -200,7 +200,7 @@ def test_a_lock_without_room_for_words_is_held(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
         with locks.held(path, "ben", "activating"):
-            # Not what the one before said.
+            # Not the text of the previous holder.
             assert locks.holder_of(path) == {}
 
 

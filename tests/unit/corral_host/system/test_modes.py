@@ -1,4 +1,4 @@
-"""A root whose umask hides everything makes the same host, and one that it made is healed."""
+"""A root whose umask hides everything makes the same host, and modes are corrected later."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def mode(path: Path | str) -> int:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> HostPlan:
-    """All that servers of it read is there, and only root can read it."""
+    """A plan whose files all exist and are readable only by root."""
     paths = HostPaths(
         state=str(tmp_path / "var" / "corral"), units=str(tmp_path / "units"),
         engines=str(tmp_path / "opt" / "corral" / "engines"),

@@ -1,4 +1,4 @@
-"""What an archive brings runs as a user that owns nothing: not as root, and not for longer."""
+"""Programs of an archive run as a user that owns nothing, and end with their job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HostError = helper_module("system.commands").HostError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
 
-# What the server of an archive does at its start: says who it is, and tries what root could do.
+# The server of an archive: prints its user, and tries what only root can do.
 CURIOUS = """
 import os, subprocess
 def tries(path):
@@ -136,6 +136,6 @@ def test_a_user_that_has_a_process_is_not_taken(monkeypatch: pytest.MonkeyPatch)
 
 @as_root
 def test_two_jobs_at_once_are_two_users() -> None:
-    """Also while neither has a process: the end of one would end the other's."""
+    """Also while neither has a process: the end of one job would kill the other's."""
     with unprivileged.free_user() as one, unprivileged.free_user() as other:
         assert one != other

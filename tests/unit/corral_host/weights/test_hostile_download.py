@@ -1,4 +1,4 @@
-"""Downloads from a hub that sends too much, nothing, or what is no answer; and what they leave."""
+"""Downloads from a hub that sends too much, nothing, or invalid answers; and their leftovers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assert_gone(tmp_path: Path) -> None:
 
 
 def test_a_hub_without_end_is_stopped_at_the_locked_size(aria2: Path, tmp_path: Path) -> None:
-    # Like aria2, it writes what it knows beside the file when it is told to end.
+    # Like aria2, it writes its control file beside the download on SIGTERM.
     aria2.write_text(
         'trap "touch $1.aria2; exit 7" TERM\nhead -c 8M /dev/zero >"$1"\nsleep 30 & wait\n'
     )
@@ -92,7 +92,7 @@ def test_a_hub_that_drips_is_given_up(
     aria2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "PATIENCE_SECONDS", 1)
-    # A block of the disk each time, so that something arrived.
+    # Each try writes a block of the disk, so something has arrived.
     aria2.write_text(
         'head -c 4096 /dev/zero >>"$1"\nsleep 0.1\n[ $(stat -c %s "$1") -gt 200000 ] && exit 9\n'
         "exit 5\n"
@@ -140,7 +140,7 @@ def test_a_header_is_not_looked_for_elsewhere(place: str) -> None:
 
 
 def test_the_body_of_a_redirect_is_not_read(running: RunningHub) -> None:
-    # A body that is not there yet: who reads it waits for the rest.
+    # A body that is not complete yet: reading it waits for the rest.
     said = {"Location": f"{running.url}{RESOLVE}/README.md", "Content-Length": "1000000"}
     with serving(b"", status=302, headers=said) as url:
         began = time.monotonic()

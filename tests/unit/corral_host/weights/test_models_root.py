@@ -1,4 +1,4 @@
-"""The folder of all weights: a link, a disk of its own, a disk that is gone."""
+"""The models root: a link, a disk of its own, a disk that is not mounted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What was asked of the hub, which has everything."""
+    """Requests to a hub that has everything."""
     asked: list[str] = []
 
     def download(shard: dict[str, Any], staged: Path) -> None:
@@ -73,7 +73,7 @@ def root_of(state: Path, *missing: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def bound(folder: Path, place: Path) -> Iterator[Path]:
-    """The same file system once more, as a mount of its own."""
+    """A bind mount of the same file system."""
     folder.mkdir(parents=True, exist_ok=True)
     place.mkdir(parents=True, exist_ok=True)
     command = ["mount", "--bind", str(folder), str(place)]
@@ -185,7 +185,7 @@ def test_what_fstab_says_is_missed_on_a_host_without_a_marker(
         fetch(state, shard(state))
     assert f"mount {place}, or take its line out of" in str(caught.value)
     assert fetched == [] == [*place.iterdir()]
-    # A mount of the same file system as well is one.
+    # A bind mount of the same file system counts as a mount, too.
     with bound(tmp_path / "other", place):
         (place / "models").mkdir()
         fetch(state, shard(state))
@@ -277,7 +277,7 @@ def test_a_read_only_disk_with_all_weights_is_nothing_to_mark(state: Path) -> No
 
 @pytest.fixture
 def planned(state: Path, tmp_path: Path) -> HostPlan:
-    """Without instances: what systemd says does not matter here."""
+    """A plan without instances, as systemd does not matter here."""
     paths = HostPaths(engines=str(tmp_path / "engines"), state=str(state))
     return planner(paths=paths).plan_host(host(CHAT)).model_copy(update={"instances": ()})
 

@@ -1,4 +1,4 @@
-"""What a host does with the operator's token: lent to one job, shown to the hub, and gone."""
+"""The operator's token on a host: passed to one job, sent to the hub, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ Answers = dict[str, tuple[int, str]]
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> tuple[Answers, list[tuple[str, bool]]]:
-    """Answers to be scripted by address, and which were asked with a token."""
+    """Scripted answers by address, and the addresses that got a token."""
     answers: Answers = {}
     seen: list[tuple[str, bool]] = []
 
@@ -217,7 +217,7 @@ def test_aria2_is_told_nothing_of_the_token(
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where jobs are started by a systemd-run that reads credentials as systemd does."""
+    """A host whose systemd-run reads credentials like systemd."""
     monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
     monkeypatch.setattr(jobs, "is_running", lambda _: False)
     script = f"""
@@ -241,7 +241,7 @@ def test_a_job_is_lent_the_token_by_systemd_and_it_lies_nowhere(started: Path) -
     assert (started / "lent").read_text() == TOKEN
     told = (started / "told").read_text()
     assert "LoadCredential=hub-token:/proc/" in told
-    # Until the unit's own process begins, its credential is to be read.
+    # The credential must be readable until the unit's own process starts.
     assert "Type=exec" in told
     (started / "lent").unlink()
     place = (started / "place").read_text().strip()
