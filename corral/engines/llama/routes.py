@@ -103,8 +103,8 @@ CLOSED: Mapping[Route, str] = {
     ("POST", "/tools"): _REACHES_OUT,
 }
 
-# llama.cpp answers on this path, ik_llama.cpp has no such route; neither gives these answers while it
-# loads, and neither waits for a prompt before it answers.
+# llama.cpp answers on this path, ik_llama.cpp has no such route; neither gives these answers while
+# it loads, and neither waits for a prompt before it answers.
 HEALTH = HealthCheck(path="/v1/health", answer='"status":"ok"|"File Not Found"')
 
 ROUTES = Routes(open=OPEN, closed=CLOSED, health=HEALTH)
