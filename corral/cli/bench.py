@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
 from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
+from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
 from corral.cli.reach import Planned, Target, as_kept, not_installed, planned, reach
 from corral.cli.select import inventory_option
 from corral.cli.views.bench import comparison_table, listing_table, result_table
@@ -24,6 +25,7 @@ from corral.paths import default_results_folder
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.remote.run import on_all
+from corral.rollout.pausing import Gateways
 from corral.terminal import say, say_json, show
 
 plot_option = click.option(
@@ -38,6 +40,7 @@ results_option = click.option(
 )
 
 Asked = tuple[Target, tuple[str, ...]]
+Measure = Callable[[Benchmark], Result]
 
 
 class _RunIsMeant(click.Group):
@@ -64,6 +67,7 @@ def bench() -> None:
     default=False,
     help="Stop the server meanwhile, or measure beside it where memory allows (the default).",
 )
+@force_option
 @click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @plot_option
@@ -72,6 +76,7 @@ def bench() -> None:
 def run_command(
     names: tuple[str, ...],
     stop: bool,
+    force: bool,
     repetitions: int,
     as_json: bool,
     picture: Path | None,
@@ -82,13 +87,26 @@ def run_command(
 
     It goes on when this command is killed; the same command again joins it, or fetches its result.
     Where a mistake keeps a host from being planned, what is installed there is measured.
+
+    With --stop a server behind a gateway is drained first; the last one of an alias is not stopped.
     """
     if picture:
         refuse_plot(picture)
-    targets, store = _whole(reach(names, inventory)), ResultStore(folder)
+    reached, store = reach(names, inventory), ResultStore(folder)
+    refuse_empty(reached)
+    targets = _whole(reached)
     made = planned([target for target, _ in targets])
     how = partial(Benchmark, where="stop" if stop else "beside", repetitions=repetitions)
-    outcomes = on_all(lambda asked: _run_all(_benchmarks(asked, made, how), store), targets)
+    measure: Measure = partial(_measure, store)
+    if stop:
+        chosen = f" -i {inventory}" if inventory else ""
+        command = f"corral bench {' '.join(names)} --stop{chosen}"
+        tell = partial(say, err=True)
+        # Hosts are measured at the same time.
+        refuse_last(reached, command, force=force, together=len(reached) > 1, tell=tell)
+        gateways = {t.host.name: fronts(t, [t], command, force=force, tell=tell) for t in reached}
+        measure = partial(_measure_away, store, gateways)
+    outcomes = on_all(lambda asked: _run_all(_benchmarks(asked, made, how), measure), targets)
     results = [one for outcome in outcomes for one in outcome if isinstance(one, Result)]
     errors = [one for outcome in outcomes for one in outcome if isinstance(one, CorralError)]
     _show(results, as_json)
@@ -138,13 +156,7 @@ def compare_command(a: str, b: str, as_json: bool, picture: Path | None, folder:
 
 
 def _whole(targets: Sequence[Target]) -> list[Asked]:
-    """Hosts with all their instances, beside which one is measured; and who was asked for.
-
-    Raises CorralError for a host without any.
-    """
-    for target in targets:
-        if not target.names:
-            raise CorralError(target.host.name, "has no instance", "name a host that has")
+    """Hosts with all their instances, beside which one is measured; and who was asked for."""
     return [
         (replace(target, names=target.host.instance_names, whole=False), target.names)
         for target in targets
@@ -177,7 +189,7 @@ def _plan(target: Target, made: Planned) -> HostPlan:
 
 
 def _run_all(
-    benchmarks: Sequence[Benchmark | CorralError], store: ResultStore
+    benchmarks: Sequence[Benchmark | CorralError], measure: Measure
 ) -> list[Result | CorralError]:
     """One after the other; one that fails does not keep the others from running."""
     outcomes: list[Result | CorralError] = []
@@ -185,10 +197,32 @@ def _run_all(
         try:
             if isinstance(benchmark, CorralError):
                 raise benchmark
-            outcomes.append(run(benchmark, store, partial(_say, benchmark.name)))
+            outcomes.append(measure(benchmark))
         except CorralError as error:
             outcomes.append(error)
     return outcomes
+
+
+def _measure(store: ResultStore, benchmark: Benchmark) -> Result:
+    return run(benchmark, store, partial(_say, benchmark.name))
+
+
+def _measure_away(
+    store: ResultStore, gateways: Mapping[str, Gateways], benchmark: Benchmark
+) -> Result:
+    """With the server drained at its gateways, until it serves again."""
+    benchmark.refuse_unmeasurable()
+    own = gateways[benchmark.host.name]
+    result = None
+    with own.away(benchmark.name, limit_seconds(benchmark.host, benchmark.instance.name)) as away:
+        try:
+            result = _measure(store, benchmark)
+        finally:
+            if result is None:
+                # Perhaps it goes on, or the server is down.
+                away.leave()
+    own.after(benchmark.name)
+    return result
 
 
 def _say(name: str, line: str) -> None:

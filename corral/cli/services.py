@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
 
+from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
 from corral.cli.instances import names_argument
-from corral.cli.reach import Target, as_kept, found_on, reach
+from corral.cli.reach import Target, as_kept, reach
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
-from corral.gateway.control import DRAIN_SECONDS
-from corral.gateway.moves import kept_place, may_serve
 from corral.host.answers import ANYTHING
-from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
 from corral.remote.run import run_on
@@ -24,12 +21,6 @@ from corral.terminal import say
 
 # Beside what servers need to get ready.
 _ANSWER_SECONDS = 120
-
-force_option = click.option(
-    "--force",
-    is_flag=True,
-    help="Also the last server of an alias, or with requests in flight, which then fail.",
-)
 
 
 @click.command()
@@ -68,49 +59,18 @@ def _each(verb: str, names: tuple[str, ...], inventory: Path | None, *, force: b
     if not names:
         raise CorralError(f"corral {verb}", "no host or instance named", "name what to act on")
     targets = reach(names, inventory)
-    for target in targets:
-        _refuse_empty(target)
+    refuse_empty(targets)
     chosen = f" -i {inventory}" if inventory else ""
     command = f"corral {verb} {' '.join(names)}{chosen}"
-    fronts = [_gateways(target, [target], command, force=force) for target in targets]
+    found = [fronts(target, [target], command, force=force) for target in targets]
     if verb != "start":
-        _refuse_last(targets, command, force=force, together=verb == "stop")
+        refuse_last(targets, command, force=force, together=verb == "stop")
     done = [
         _act(verb, target, name, front)
-        for target, front in zip(targets, fronts, strict=True)
+        for target, front in zip(targets, found, strict=True)
         for name in target.names
     ]
     sys.exit(0 if all(done) else 1)
-
-
-def _refuse_empty(target: Target) -> None:
-    if not target.names:
-        raise CorralError(target.host.name, "has no instance", "name a host that has")
-
-
-def _gateways(target: Target, targets: list[Target], command: str, *, force: bool) -> Gateways:
-    """Those of the inventory that a host is in; + targets: whose servers they are asked about."""
-    hosts = tuple(host for host in target.inventory.hosts if "gateway" in host.data)
-    return Gateways(hosts, command, say, force, partial(_may_have, targets))
-
-
-def _may_have(targets: list[Target], gateway: Host, server: str) -> bool:
-    """Whether a silent gateway may be in front of a server, by what that server's host keeps."""
-    name, _, instance = server.rpartition("/")
-    target = next(target for target in targets if target.host.name == name)
-    try:
-        place = kept_place(found_on(target)[instance].plan)
-    except (CorralError, KeyError):
-        return True
-    return place is None or may_serve(gateway, target.host, place)
-
-
-def _refuse_last(targets: list[Target], command: str, *, force: bool, together: bool) -> None:
-    """Before anything is touched, so that nothing is done by half."""
-    for path in dict.fromkeys(target.inventory.path for target in targets):
-        same = [target for target in targets if target.inventory.path == path]
-        servers = [f"{target.host.name}/{name}" for target in same for name in target.names]
-        _gateways(same[0], same, command, force=force).refuse_last(servers, together=together)
 
 
 def _act(verb: str, target: Target, name: str, gateways: Gateways) -> bool:
@@ -120,7 +80,7 @@ def _act(verb: str, target: Target, name: str, gateways: Gateways) -> bool:
     if verb == "start":
         good = _systemctl(verb, one)
     else:
-        with gateways.away(server, _limit_seconds(one)) as away:
+        with gateways.away(server, limit_seconds(one.host, name)) as away:
             good = _while_away(verb, one, away)
     good = good and (verb == "stop" or gateways.after(server))
     say(f"{server}: {({'stop': 'stopped'}.get(verb, 'ready')) if good else 'failed'}")
@@ -132,12 +92,6 @@ def _while_away(verb: str, target: Target, away: Away) -> bool:
     if verb == "stop" or not good:
         away.stays_down()
     return good
-
-
-def _limit_seconds(target: Target) -> int:
-    """How long requests in flight are waited for."""
-    limits = {one.name: one.drain_seconds for one in target.host.spec.instances}
-    return limits.get(target.names[0], DRAIN_SECONDS)
 
 
 def _systemctl(verb: str, target: Target) -> bool:

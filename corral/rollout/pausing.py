@@ -151,6 +151,12 @@ class Away:
                 if any(row.up for row in _wait(gateway, self.server, up=False)):
                     self.taken.remove(gateway)
 
+    def leave(self) -> None:
+        """Give it no requests for as long as its leases last: it may not serve yet."""
+        for gateway in self.taken:
+            self.say(f"{gateway.name} sends {self.server} requests again within {LEASE_SECONDS} s")
+        self.taken.clear()
+
     def give_back(self) -> None:
         """Let its gateways judge by their checks again. One that is cut off does so by itself."""
         for gateway in self.taken:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.cli import services
+from corral.cli import fronts, services
 from corral.errors import CorralError
 from corral.gateway import control
 from tests.unit.cli.test_cli import SITE, Corral, assert_one_message, corral
@@ -137,7 +137,7 @@ def test_a_silent_gateway_matters_to_those_that_it_may_have(
     def silent(_: object) -> None:
         raise CorralError("gw", "not reached", "x")
 
-    monkeypatch.setattr(services, "found_on", found_on)
+    monkeypatch.setattr(fronts, "found_on", found_on)
     monkeypatch.setattr(control, "state", silent)
     for verb in ("stop", "restart", "start"):
         assert corral(verb, "node-1/chat").code == code
