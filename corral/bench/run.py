@@ -52,7 +52,7 @@ class Benchmark:
         """As it was when the instance was planned. Raises CorralError where nobody kept that."""
         if self.instance.settings is None:
             what = "the plan that is kept of it there does not say what its profile was"
-            step = "fix the mistake that keeps it from being planned, then deploy it"
+            step = "fix the mistake that keeps it from being planned, then ask again"
             raise CorralError(self.name, what, step)
         return self.instance.settings
 
