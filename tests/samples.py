@@ -13,6 +13,7 @@ from corral.inventory.hosts import Host, parse_host
 from corral.lock.lock_file import Lock, LockedEngine, LockedFile, LockedModel
 from corral.paths import HostPaths
 from corral.plan.host import HostPlan
+from corral.plan.release import CmakeBuild, ReleasePlan
 from corral.planning.planner import PACKAGES, Planner
 from tests.headers import MadeHeaders
 
@@ -69,6 +70,12 @@ def catalog(**chat: Any) -> Catalog:
         models={"small": Model(repo=REPO, train_context_tokens=8192, quants=quants)},
         profiles={name: Profile.model_validate(data) for name, data in profiles.items()},
     )
+
+
+def built(release: ReleasePlan) -> CmakeBuild:
+    """How a release is built; it is one that is."""
+    assert isinstance(release.artifact, CmakeBuild)
+    return release.artifact
 
 
 def lock() -> Lock:

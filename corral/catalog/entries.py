@@ -42,6 +42,15 @@ class PythonEnvironment(Frozen):
         pattern=r"^(https?|file)://[^\s?#]+$", description="folder that hosts fetch the wheels from"
     )
     wheels: tuple[Wheel, ...] = Field(min_length=1, description="all wheels of the environment")
+    unpacked_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        lt=2**40,
+        description="limit for all their files together; unset, four times the size of the wheels",
+    )
+    unpacked_files: int = Field(
+        default=100_000, gt=0, le=1_000_000, description="limit for their number of files"
+    )
 
     @property
     def sha256(self) -> str:

@@ -15,7 +15,6 @@ from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.plan.release import ReleasePlan
 from corral.planning.builders import differences
 from corral.planning.fleet import FleetPlan
 from corral.store.engine_archives import ArchiveStore, archives_folder
@@ -61,8 +60,8 @@ def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
     """The plan as a page for people; ``fleet``: by key, who builds what."""
     lines = [f"host {host_plan.host}", "", "engine releases"]
     for release in host_plan.releases:
-        lines += [f"  {release.engine} {release.key}", f"    from {release.source_url}"]
-        lines += [f"    into {release.folder}", f"    {_made_of(release)}"]
+        lines += [f"  {release.engine} {release.key}", f"    from {release.artifact.source_url}"]
+        lines += [f"    into {release.folder}", f"    {release.artifact.summary}"]
         lines += [f"    {line}" for line in _describe_build(fleet[release.key], fleet)]
     total_bytes = sum(shard.size_bytes for shard in host_plan.shards)
     lines += ["", f"shards, {total_bytes:,} bytes together"]
@@ -85,12 +84,6 @@ def _describe_gateway(gateway: GatewayPlan) -> list[str]:
             lines.append(f"    {m.name} at {m.address} port {m.port}, weight {m.weight}")
         lines += [f"    not {reason}: out of its reach" for reason in pool.left_out]
     return lines
-
-
-def _made_of(release: ReleasePlan) -> str:
-    if release.wheels:
-        return f"{len(release.wheels)} wheels in a Python environment"
-    return f"cmake {' '.join(release.cmake_options)}"
 
 
 def _describe_build(build: Build, fleet: Mapping[str, Build]) -> list[str]:

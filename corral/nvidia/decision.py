@@ -65,7 +65,7 @@ def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan])
     built = [release for release in releases if release.backend == "cuda"]
     return GpuSetup(
         sources=catalog.drivers,
-        toolkit=next((release.toolchain.cuda_toolkit for release in built), None),
+        toolkit=next((kit for one in built if (kit := one.artifact.cuda_toolkit)), None),
         engines=tuple(_needs(catalog, release) for release in built),
     )
 
@@ -120,7 +120,7 @@ def _toolkit_need(case: Case) -> _ToolkitNeed:
 
 
 def _builds(case: Case) -> bool:
-    return any(release.backend == "cuda" for release in case.plan.builds)
+    return any(release.artifact.cuda_toolkit for release in case.plan.builds)
 
 
 def _sets(case: Case, toolkit: bool, driver: bool) -> list[tuple[PinnedPackages, bool]]:

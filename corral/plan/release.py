@@ -1,8 +1,10 @@
-"""An engine release as planned: its source, build and folder."""
+"""An engine release as planned: what it is made of, how it is made, and its folder."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from corral.catalog.entries import EngineKind
 from corral.schema import Frozen
@@ -24,6 +26,61 @@ class Patch(Frozen):
     text: str
 
 
+class CmakeBuild(Frozen):
+    """Programs that a host compiles from a pinned commit."""
+
+    kind: Literal["cmake-build"] = "cmake-build"
+    source_url: str
+    patches: tuple[Patch, ...] = ()
+    cmake_options: tuple[str, ...]
+    targets: tuple[str, ...]
+    toolchain: Toolchain
+
+    @property
+    def platform(self) -> str:
+        """The distribution that it is made on and runs on."""
+        return self.toolchain.platform
+
+    @property
+    def cuda_toolkit(self) -> str | None:
+        """The release of the CUDA toolkit that a build needs; None without CUDA."""
+        return self.toolchain.cuda_toolkit
+
+    @property
+    def programs(self) -> tuple[str, ...] | None:
+        """All files of ``bin``."""
+        return self.targets
+
+    @property
+    def decides_bytes(self) -> dict[str, Any]:
+        """What the key covers beside commit and back end."""
+        return {
+            "patches": [[patch.name, patch.text] for patch in self.patches],
+            "options": self.cmake_options,
+            "targets": sorted(self.targets),
+            "toolchain": self.toolchain.model_dump(),
+        }
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Name -> value of what decides its bytes, to compare two releases for people."""
+        options = (option.removeprefix("-D").partition("=") for option in self.cmake_options)
+        return {
+            "patches": ", ".join(patch.name for patch in self.patches) or "none",
+            **{k.replace("_", " "): str(v) for k, v in self.toolchain.model_dump().items()},
+            **{name: value for name, _, value in options},
+        }
+
+    @property
+    def summary(self) -> str:
+        """One line for `corral plan`."""
+        return f"cmake {' '.join(self.cmake_options)}"
+
+    def fetched_from(self, url: str) -> CmakeBuild:
+        """The same, with another URL of its sources."""
+        return self.model_copy(update={"source_url": url})
+
+
 class WheelPlan(Frozen):
     """A wheel to fetch, with its size and digest."""
 
@@ -33,25 +90,79 @@ class WheelPlan(Frozen):
     size_bytes: int
 
 
+class PythonEnvironment(Frozen):
+    """Wheels that a host unpacks beside a copy of its interpreter; nothing is compiled.
+
+    + source_url: folder of the wheels; + platform: the distribution of the interpreter
+    """
+
+    kind: Literal["python-environment"] = "python-environment"
+    source_url: str
+    wheels: tuple[WheelPlan, ...]
+    platform: str
+
+    @property
+    def cuda_toolkit(self) -> None:
+        """None: the wheels contain the CUDA libraries that they need."""
+        return
+
+    @property
+    def programs(self) -> tuple[str, ...] | None:
+        """None: the wheels decide."""
+        return None
+
+    @property
+    def decides_bytes(self) -> dict[str, Any]:
+        """The platform alone: the commit is a digest of the wheels."""
+        return {"artifact": self.kind, "platform": self.platform}
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Name -> value of what decides its bytes, to compare two releases for people."""
+        return {"wheels": str(len(self.wheels)), "platform": self.platform}
+
+    @property
+    def summary(self) -> str:
+        """One line for `corral plan`."""
+        return f"{len(self.wheels)} wheels in a Python environment"
+
+    def fetched_from(self, url: str) -> PythonEnvironment:
+        """The same, with another URL of the folder of its wheels."""
+        moved = [
+            wheel.model_copy(update={"url": url + wheel.url.removeprefix(self.source_url)})
+            for wheel in self.wheels
+        ]
+        return self.model_copy(update={"source_url": url, "wheels": tuple(moved)})
+
+
+# A kind of artifact is one class here, one maker (MAKERS in corral_host.release.build) and, if its
+# libraries can be proved, one entry of SELF_CONTAINED (corral_host.release.manifest).
+Artifact = Annotated[CmakeBuild | PythonEnvironment, Field(discriminator="kind")]
+
+
+class ReleaseLimits(Frozen):
+    """Limits for an unpacked release, whatever its archive or wheels say."""
+
+    unpacked_bytes: int
+    unpacked_files: int
+
+
 class ReleasePlan(Frozen):
-    """One engine release: its source, build and folder.
+    """One engine release: what it is made of, how it is made, and its folder.
 
     + key: covers everything that decides the bytes; + native: built for its host's processor alone
-    + wheels: of a Python environment, which is fetched, not built: it has no cmake options, targets
-    or patches, and its commit is a digest of the wheels
+    + commit: of its sources, or a digest of what is pinned instead of sources
+    + scratch_bytes: needed below the state while it is made; + installed_bytes: in its folder
     """
 
     engine: str
     kind: EngineKind
     key: str
     commit: str
-    patches: tuple[Patch, ...] = ()
-    source_url: str
     backend: Literal["cpu", "cuda"]
-    cmake_options: tuple[str, ...]
-    targets: tuple[str, ...]
-    wheels: tuple[WheelPlan, ...] = ()
-    toolchain: Toolchain
+    artifact: Artifact
     native: bool = False
     folder: str
     scratch_bytes: int
+    installed_bytes: int
+    limits: ReleaseLimits

@@ -31,7 +31,7 @@ def _build(release: ReleasePlan, users: Sequence[Host], hosts: Sequence[Host]) -
     if release.native:
         because = "native: for its own processor"
     elif marked:
-        because = f"a builder of {release.toolchain.platform}"
+        because = f"a builder of {release.artifact.platform}"
     elif len(users) == 1:
         because = "the only host with this key"
     else:
@@ -42,7 +42,7 @@ def _build(release: ReleasePlan, users: Sequence[Host], hosts: Sequence[Host]) -
 
 def _marked(release: ReleasePlan, users: Sequence[Host], hosts: Sequence[Host]) -> list[Host]:
     """Hosts marked builder that have the release's platform; those that run it before others."""
-    platform = release.toolchain.platform
+    platform = release.artifact.platform
     marked = [host for host in hosts if host.spec.builder and host.spec.platform == platform]
     return sorted(marked, key=lambda host: host not in users)
 
@@ -51,35 +51,16 @@ def differences(ours: ReleasePlan, theirs: ReleasePlan) -> list[str]:
     """Why two releases of one engine have different keys: ``what: ours here, theirs there``."""
     pairs = {
         "commit": (ours.commit[:12], theirs.commit[:12]),
-        "patches": (_names(ours), _names(theirs)),
+        "made as": (ours.artifact.kind, theirs.artifact.kind),
         "back end": (ours.backend, theirs.backend),
         "native": (str(ours.native), str(theirs.native)),
-        **_toolchain_pairs(ours, theirs),
-        **_option_pairs(ours, theirs),
     }
-    told = [f"{what}: {here} here, {there} there" for what, (here, there) in pairs.items()
-            if here != there]  # fmt: skip
+    here, there = ours.artifact.described, theirs.artifact.described
+    for name in dict.fromkeys([*here, *there]):
+        pairs[name] = (here.get(name, "unset"), there.get(name, "unset"))
+    told = [f"{what}: {one} here, {other} there" for what, (one, other) in pairs.items()
+            if one != other]  # fmt: skip
     return told or ["the text of patches, or programs that are built"]
-
-
-def _names(release: ReleasePlan) -> str:
-    return ", ".join(patch.name for patch in release.patches) or "none"
-
-
-def _toolchain_pairs(ours: ReleasePlan, theirs: ReleasePlan) -> dict[str, tuple[str, str]]:
-    here, there = ours.toolchain.model_dump(), theirs.toolchain.model_dump()
-    return {name.replace("_", " "): (str(here[name]), str(there[name])) for name in here}
-
-
-def _option_pairs(ours: ReleasePlan, theirs: ReleasePlan) -> dict[str, tuple[str, str]]:
-    here, there = _options(ours), _options(theirs)
-    names = sorted(here.keys() | there.keys())
-    return {name: (here.get(name, "unset"), there.get(name, "unset")) for name in names}
-
-
-def _options(release: ReleasePlan) -> dict[str, str]:
-    pairs = (option.removeprefix("-D").partition("=") for option in release.cmake_options)
-    return {name: value for name, _, value in pairs}
 
 
 def built_by(host: Host, fleet: Mapping[str, Build]) -> tuple[ReleasePlan, ...]:
@@ -89,5 +70,6 @@ def built_by(host: Host, fleet: Mapping[str, Build]) -> tuple[ReleasePlan, ...]:
 
 def _fetched_by(host: Host, release: ReleasePlan) -> ReleasePlan:
     """A release of another host, with the source that this one is told to use."""
-    url = host.spec.engine_sources.get(release.engine, release.source_url)
-    return release.model_copy(update={"source_url": url})
+    artifact = release.artifact
+    url = host.spec.engine_sources.get(release.engine, artifact.source_url)
+    return release.model_copy(update={"artifact": artifact.fetched_from(url)})

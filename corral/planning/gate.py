@@ -92,7 +92,8 @@ def _perplexity(
     if program is None:
         what = f"profile {asked.spec.profile} asks for perplexity, {asked.kind} cannot tell it"
         raise CorralError(asked.where, what, "remove [perplexity] from the profile")
-    if program not in release.targets:
+    programs = release.artifact.programs
+    if programs is not None and program not in programs:
         what = f"profile {asked.spec.profile} asks for perplexity, engine {asked.engine} has none"
         step = f'add "{program}" to targets in catalog/engines/{asked.engine}.toml'
         raise CorralError(asked.where, what, step)

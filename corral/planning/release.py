@@ -9,18 +9,35 @@ from collections.abc import Sequence
 from corral_shared.names import quoted_path
 
 from corral.catalog.entries import Catalog, Engine
+from corral.catalog.entries import PythonEnvironment as Pinned
 from corral.engines import KvPair, engine_module
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, locked_engine
 from corral.nvidia import versions
 from corral.paths import HostPaths
-from corral.plan.release import Patch, ReleasePlan, Toolchain, WheelPlan
+from corral.plan.release import (
+    CmakeBuild,
+    Patch,
+    PythonEnvironment,
+    ReleaseLimits,
+    ReleasePlan,
+    Toolchain,
+    WheelPlan,
+)
 from corral.planning.request import Backend, Requested
 
 _GIB = 1024**3
+_MIB = 1024**2
 # Sources, object files and staging of one build; CUDA objects are the larger.
-_SCRATCH_BYTES = {"cpu": 2 * _GIB, "cuda": 8 * _GIB}
+_BUILD_BYTES = {"cpu": 2 * _GIB, "cuda": 8 * _GIB}
+# Stripped programs of one release; a CUDA build measured 93 MB for one architecture.
+_BUILT_BYTES = 512 * _MIB
+# A release for CUDA has up to 3 GB; more than this is none, whoever says so.
+_BUILT_LIMITS = ReleaseLimits(unpacked_bytes=16 * _GIB, unpacked_files=10_000)
+# CUDA's libraries unpack to two or three times the size of their wheels; small wheels and the
+# interpreter beside them need a little in any case.
+_UNPACKED_TIMES, _INTERPRETER_BYTES = 4, 64 * _MIB
 
 
 def plan_release(
@@ -37,25 +54,22 @@ def plan_release(
     host, name, backend = asked.host, asked.engine, asked.backend
     engine = catalog.engines[name]
     commit = locked_engine(lock, catalog, name, where=asked.where, inventory=host.origin).commit
-    patches = tuple(
-        Patch(name=file, text=catalog.patch(file, where=f"catalog/engines/{name}.toml"))
-        for file in engine.patches
-    )
-    toolchain = _toolchain(host, catalog, engine, backend)
-    own_url = engine.python.url if engine.python else engine.repository
-    url = host.spec.engine_sources.get(name, own_url)
-    options = _cmake_options(asked, neighbours, engine)
+    artifact: CmakeBuild | PythonEnvironment
+    if engine.python:
+        artifact = _environment(host, name, engine.python)
+        scratch, limits = _wheel_bytes(engine.python), _environment_limits(engine.python)
+        installed = limits.unpacked_bytes
+    else:
+        artifact = _build(asked, neighbours, catalog)
+        scratch, installed, limits = _BUILD_BYTES[backend], _BUILT_BYTES, _BUILT_LIMITS
     decides_bytes = {
         "engine": name,
         "commit": commit,
-        "patches": [[patch.name, patch.text] for patch in patches],
         "backend": backend,
-        "options": options,
-        "targets": sorted(engine.targets),
-        "toolchain": toolchain.model_dump(),
         # The features of a processor are not known here: such a release is its host's alone, and
         # the helper builds it again where the processor has changed.
         "native": host.name if host.spec.native_build else None,
+        **artifact.decides_bytes,
     }
     digest = hashlib.sha256(json.dumps(decides_bytes, sort_keys=True).encode()).hexdigest()
     key = f"{commit[:12]}-{backend}-{digest[:8]}"
@@ -64,24 +78,49 @@ def plan_release(
         kind=engine.kind,
         key=key,
         commit=commit,
-        patches=patches,
-        source_url=url,
         backend=backend,
-        cmake_options=options,
-        targets=engine.targets,
-        wheels=_wheels(engine, url),
-        toolchain=toolchain,
+        artifact=artifact,
         native=host.spec.native_build,
         folder=f"{paths.engines}/{name}/{key}",
-        scratch_bytes=_SCRATCH_BYTES[backend],
+        scratch_bytes=scratch,
+        installed_bytes=installed,
+        limits=limits,
     )
 
 
-def _wheels(engine: Engine, url: str) -> tuple[WheelPlan, ...]:
-    wheels = engine.python.wheels if engine.python else ()
-    return tuple(
-        WheelPlan(url=f"{url.rstrip('/')}/{quoted_path(w.file)}", **w.model_dump()) for w in wheels
+def _build(asked: Requested, neighbours: Sequence[Requested], catalog: Catalog) -> CmakeBuild:
+    host, name, engine = asked.host, asked.engine, catalog.engines[asked.engine]
+    patches = tuple(
+        Patch(name=file, text=catalog.patch(file, where=f"catalog/engines/{name}.toml"))
+        for file in engine.patches
     )
+    return CmakeBuild(
+        source_url=host.spec.engine_sources.get(name, engine.repository),
+        patches=patches,
+        cmake_options=_cmake_options(asked, neighbours, engine),
+        targets=engine.targets,
+        toolchain=_toolchain(host, catalog, engine, asked.backend),
+    )
+
+
+def _environment(host: Host, name: str, pinned: Pinned) -> PythonEnvironment:
+    url = host.spec.engine_sources.get(name, pinned.url).rstrip("/")
+    wheels = tuple(
+        WheelPlan(url=f"{url}/{quoted_path(wheel.file)}", **wheel.model_dump())
+        for wheel in pinned.wheels
+    )
+    return PythonEnvironment(source_url=url, wheels=wheels, platform=host.spec.platform)
+
+
+def _environment_limits(pinned: Pinned) -> ReleaseLimits:
+    unpacked = _UNPACKED_TIMES * _wheel_bytes(pinned) + _INTERPRETER_BYTES
+    return ReleaseLimits(
+        unpacked_bytes=pinned.unpacked_bytes or unpacked, unpacked_files=pinned.unpacked_files
+    )
+
+
+def _wheel_bytes(pinned: Pinned) -> int:
+    return sum(wheel.size_bytes for wheel in pinned.wheels)
 
 
 def _toolchain(host: Host, catalog: Catalog, engine: Engine, backend: Backend) -> Toolchain:
@@ -118,8 +157,6 @@ def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
 def _cmake_options(
     asked: Requested, neighbours: Sequence[Requested], engine: Engine
 ) -> tuple[str, ...]:
-    if engine.python:
-        return ()
     found = engine_module(asked.kind).cmake_options(
         engine,
         backend=asked.backend,

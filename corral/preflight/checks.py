@@ -17,8 +17,6 @@ SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu",
 CLOCK_SKEW_SECONDS = 120
 # Kept free beside what the deploy needs, so that a full disk does not stop the host itself.
 RESERVE_BYTES = 1024**3
-# Stripped programs of one release; a CUDA build measured 93 MB for one architecture.
-INSTALLED_RELEASE_BYTES = 512 * 1024**2
 # What GGML_NATIVE=OFF builds still expect of an x86-64 processor.
 CPU_FLAGS = frozenset({"avx", "avx2", "bmi2", "f16c", "fma"})
 
@@ -129,7 +127,7 @@ def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     """What is missing, added up for each file system."""
     missing = [release for release in plan.releases if not state.releases[release.key]]
     wanted = {
-        "engines": len(missing) * INSTALLED_RELEASE_BYTES,
+        "engines": sum(r.installed_bytes for r in missing),
         "state": sum(r.scratch_bytes for r in missing),
         "models": _missing_weights_bytes(plan, state),
     }

@@ -32,8 +32,9 @@ from corral.paths import default_archives_folder
 from corral.schema import Frozen
 
 SUFFIX = ".tar.zst"
-# A description lists a few hundred files and the server's flags: about 100 KB.
-_MOST_BYTES = 16 * 1024**2
+# A description lists the server's flags and all files: about 100 KB for a few hundred, and some
+# 15 MB for the 60,000 of a large Python environment.
+_MOST_BYTES = 64 * 1024**2
 _CHUNK_BYTES = 8 * 1024**2
 _SEE = "see that the file can be read, then do it again"
 _ROOM = "make room there, or name another folder, then do it again"
@@ -45,7 +46,7 @@ class _Manifest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     flags: list[str]
-    size_bytes: int | None = Field(default=None, gt=0, lt=2**34)
+    size_bytes: int | None = Field(default=None, gt=0, lt=2**40)
     builder: str = "?"
     # Strict, and yet from text, as JSON has no other.
     built_at: Annotated[AwareDatetime, Field(strict=False)] | None = None

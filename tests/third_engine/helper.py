@@ -24,7 +24,7 @@ class Echo(Engine):
     ) -> None:
         """The version in the wheel's name is that of the program."""
         said, code = run([*MODULE, "--version"])
-        planned = release["wheels"][0]["file"].split("-")[1]
+        planned = release["artifact"]["wheels"][0]["file"].split("-")[1]
         if code != 0 or said.split() != ["echo_engine", planned]:
             raise HostError(f"{program} is not echo_engine {planned}: {said}")
 

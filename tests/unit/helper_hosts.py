@@ -35,7 +35,8 @@ def repository(folder: Path, spec: dict[str, Any]) -> Path:
     (folder / "server.c").write_text("int one;\n")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "one")
-    spec.update(source_url=folder.as_uri(), commit=git(folder, "rev-parse", "HEAD"))
+    spec["artifact"]["source_url"] = folder.as_uri()
+    spec["commit"] = git(folder, "rev-parse", "HEAD")
     return folder
 
 

@@ -123,26 +123,35 @@ def release(folder: Path, **changes: Any) -> dict[str, Any]:
         "kind": "llama.cpp",
         "key": "c0ffee-cpu-1",
         "commit": COMMIT,
-        "source_url": "https://git.invalid/llama.cpp",
-        "patches": [],
-        "backend": "cpu",
-        "cmake_options": ["-DCMAKE_BUILD_TYPE=Release"],
-        "targets": ["llama-server"],
-        "wheels": [],
-        "toolchain": {
-            "platform": "debian-12",
-            "compiler": toolchain.compiler_version().split(".")[0],
-            "c_library": toolchain.c_library(),
-            "cuda_toolkit": None,
+        "artifact": {
+            "kind": "cmake-build",
+            "source_url": "https://git.invalid/llama.cpp",
+            "patches": [],
+            "cmake_options": ["-DCMAKE_BUILD_TYPE=Release"],
+            "targets": ["llama-server"],
+            "toolchain": {
+                "platform": "debian-12",
+                "compiler": toolchain.compiler_version().split(".")[0],
+                "c_library": toolchain.c_library(),
+                "cuda_toolkit": None,
+            },
         },
+        "backend": "cpu",
         "native": False,
         "folder": str(folder / "engines" / "llama.cpp" / "c0ffee-cpu-1"),
         "scratch_bytes": 1,
+        "installed_bytes": 1,
+        "limits": {"unpacked_bytes": 2**34, "unpacked_files": 10_000},
         "compiler_cache": str(folder / "ccache"),
         "state": str(folder / "state"),
         "smoke_model": {"path": str(model), "sha256": hashlib.sha256(b"GGUF").hexdigest()},
         **changes,
     }
+
+
+def of(spec: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The same release, made in another way."""
+    return {**spec, "artifact": {**spec["artifact"], **changes}}
 
 
 def assemble(spec: dict[str, Any], engine: Engine, staging: Path, **made: Any) -> None:
@@ -166,7 +175,9 @@ def install(spec: dict[str, Any], engine: Engine, **made: Any) -> Path:
     """
     folders, done = helper_module("system.folders"), helper_module("release.manifest")
     folder = Path(spec["folder"])
-    kind = hashlib.sha256(repr((spec["targets"], sorted(made.items()))).encode()).hexdigest()[:16]
+    kind = hashlib.sha256(
+        repr((spec["artifact"]["targets"], sorted(made.items()))).encode()
+    ).hexdigest()[:16]
     assembled = engine.folder / f"assembled-{kind}"
     if not assembled.exists():
         assemble(spec, engine, assembled, **made)

@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from corral_shared.names import hub_path_problem
+from corral_shared.names import PATH_BYTES, hub_path_problem
 from corral_shared.text import printable_line
 
 from corral_host.release.locks import changing_releases
@@ -24,10 +24,8 @@ PARTIAL = ".partial"
 COMPRESS = ("zstd", "--quiet", "-T0", "-9", "--stdout")
 EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
 ROOM = "check the free space, run it again"
-# A release for CUDA has up to 3 GB; anything larger than this is refused.
-MOST_BYTES = 16 * 1024**3
-MOST_FILES = 10_000
-MANIFEST_BYTES = 16 * 1024**2
+# The manifest of a large Python environment (60,000 files) has about 15 MB.
+MANIFEST_BYTES = 64 * 1024**2
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 MODES = {"bin": 0o755, "lib": 0o755}
 
@@ -81,8 +79,18 @@ def add(tar, folder, name):
     entry = tarfile.TarInfo(name)
     entry.size = (folder / name).stat().st_size
     entry.mode = MODES.get(PurePosixPath(name).parts[0], 0o644)
+    tar.format = tarfile.USTAR_FORMAT if fits(entry) else tarfile.GNU_FORMAT
     with open(folder / name, "rb") as file:
         tar.addfile(entry, file)
+
+
+def fits(entry):
+    """Whether a ustar header can hold the name; names of GPU kernels exceed 100 characters."""
+    try:
+        entry.tobuf(tarfile.USTAR_FORMAT)
+    except ValueError:
+        return False
+    return True
 
 
 def install(release):
@@ -134,7 +142,7 @@ def unpack(release, staging):
     zstd = subprocess.Popen([*EXPAND, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         with zstd.stdout as pipe:
-            take_all(pipe, staging, most_bytes)
+            take_all(pipe, staging, most_bytes, release["limits"]["unpacked_files"])
     except (tarfile.TarError, ValueError) as error:
         raise HostError(
             f"{path} is not an archive of a release: {printable_line(error)}",
@@ -155,6 +163,7 @@ def room_for(release, staging):
     Raises HostError if the disk has less.
     """
     stated = release["archive"].get("unpacked_bytes") or 0
+    most = release["limits"]["unpacked_bytes"]
     numbers = os.statvfs(staging)
     free = numbers.f_bavail * numbers.f_frsize
     if stated > free:
@@ -163,10 +172,10 @@ def room_for(release, staging):
             f"{release['key']} needs {stated >> 20} MiB, only {free >> 20} MiB are free",
             "free space there, then run the same deploy again",
         )
-    return (stated or MOST_BYTES) + MANIFEST_BYTES
+    return min(stated or most, most) + MANIFEST_BYTES
 
 
-def take_all(pipe, staging, most_bytes):
+def take_all(pipe, staging, most_bytes, most_files):
     """Unpack each member of a tar made by ``write_tar``; anything else is a TarError.
 
     Headers are read one by one: tarfile's own loop would follow extended headers, which may claim
@@ -174,8 +183,10 @@ def take_all(pipe, staging, most_bytes):
     """
     left, taken = most_bytes, 0
     while (header := read_exactly(pipe, tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
-        entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-        refuse_odd(entry, taken)
+        entry = member(pipe, header)
+        refuse_odd(entry)
+        if taken >= most_files:
+            raise tarfile.TarError(f"it has more than {most_files} files")
         left -= entry.size
         if left < 0:
             raise tarfile.TarError("it holds more than its manifest says")
@@ -188,13 +199,30 @@ def take_all(pipe, staging, most_bytes):
     raise tarfile.TarError("something follows its end")
 
 
-def refuse_odd(entry, taken):
+def member(pipe, header):
+    """The member that a header describes.
+
+    A name that is too long for a header comes before it, in blocks of its own. It may be no longer
+    than a path, whatever its size says.
+    """
+    entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    if entry.type != tarfile.GNUTYPE_LONGNAME:
+        return entry
+    if not 0 < entry.size <= PATH_BYTES + 1:
+        raise tarfile.TarError("a name in it is longer than any")
+    name = read_exactly(pipe, entry.size).rstrip(b"\0").decode("utf-8")
+    read_exactly(pipe, -entry.size % tarfile.BLOCKSIZE)
+    header = read_exactly(pipe, tarfile.BLOCKSIZE)
+    entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    entry.name = name
+    return entry
+
+
+def refuse_odd(entry):
     """Raises TarError for anything that is not a plain file inside the release's folder."""
     shown = printable_line(entry.name)
     if entry.type not in PLAIN or entry.size < 0 or hub_path_problem(entry.name):
         raise tarfile.TarError(f"{shown} is not a plain file inside of it")
-    if taken >= MOST_FILES:
-        raise tarfile.TarError(f"it has more than {MOST_FILES} files")
     if entry.name == MANIFEST and entry.size > MANIFEST_BYTES:
         raise tarfile.TarError("its manifest is larger than any")
 

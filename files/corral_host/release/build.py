@@ -69,10 +69,13 @@ def repack(release):
 
 
 def build_release(release):
-    if release.get("wheels"):
-        fetch_release(release)
-    else:
-        compile_and_install(release)
+    kind = release["artifact"]["kind"]
+    if kind not in MAKERS:
+        raise HostError(
+            f"{release['engine']} {release['key']}: the helper makes no {kind}",
+            "deploy from the checkout that has it, which brings its helper",
+        )
+    MAKERS[kind](release)
 
 
 def fetch_release(release):
@@ -97,6 +100,10 @@ def compile_and_install(release):
         install_proved(release, staging, found, began, toolkit)
 
 
+# Kind of artifact -> the function that makes it.
+MAKERS = {"cmake-build": compile_and_install, "python-environment": fetch_release}
+
+
 def install_proved(release, staging, found, began, toolkit=()):
     receipt = prove(release, staging, toolkit)
     known = {"found": found, "flags": known_flags(release, staging, toolkit), **receipt}
@@ -119,11 +126,12 @@ def compile_release(source, objects, release, nvcc, home):
     environment["CCACHE_DIR"] = release["compiler_cache"]
     # Unity files are among the objects, whose folder differs for each key.
     environment["CCACHE_BASEDIR"] = str(source.parent)
-    options = [*release["cmake_options"], *LAUNCHERS]
+    options = [*release["artifact"]["cmake_options"], *LAUNCHERS]
     if nvcc:
         environment = {**environment, "CUDACXX": nvcc, "PATH": f"{Path(nvcc).parent}:{PROGRAMS}"}
         options.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
-    targets = [part for target in release["targets"] for part in ("--target", target)]
+    names = release["artifact"]["targets"]
+    targets = [part for target in names for part in ("--target", target)]
     compilers = parallel()
     say(f"compiling with {compilers} at a time")
     configure = ["cmake", "-G", "Ninja", "-S", source, "-B", objects, *options]
@@ -159,7 +167,8 @@ def run_logged(release, command, environment, home):
 
 def assemble(release, built, made, toolkit, home):
     """Copy the stripped programs and the libraries they need into ``made``, as the home's owner."""
-    programs, environment = [built / target for target in release["targets"]], environment_of(home)
+    programs = [built / target for target in release["artifact"]["targets"]]
+    environment = environment_of(home)
 
     def run(*command):
         run_logged(release, command, environment, home)

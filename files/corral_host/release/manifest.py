@@ -16,10 +16,10 @@ from corral_host.system.commands import HostError, read_json, say, sha256_of, wr
 from corral_host.system.folders import put_in_place, sync_all
 from corral_host.system.modes import open_release
 
-PLANNED = (
-    "engine", "kind", "key", "commit", "backend", "cmake_options", "targets", "source_url",
-    "toolchain", "wheels",
-)  # fmt: skip
+PLANNED = ("engine", "kind", "key", "commit", "backend")
+# Kinds of artifact whose libraries are all in the release's own folder or on any host. Wheels keep
+# theirs wherever their authors put them.
+SELF_CONTAINED = ("cmake-build",)
 
 
 def manifest_of(release):
@@ -33,7 +33,7 @@ def prove(release, staging, toolkit=()):
     """
     open_release(staging)
     with bare_environment(toolkit, release) as environment:
-        if not release.get("wheels"):
+        if release["artifact"]["kind"] in SELF_CONTAINED:
             prove_self_contained(staging, environment["HOME"])
         programs.prove_version(release, staging, environment)
         say("smoke run with a tiny model")
@@ -64,15 +64,24 @@ def manifest(release, staging, **rest):
     files = contents(staging)
     return {
         **{name: release[name] for name in PLANNED},
-        "patches": [
-            {"name": p["name"], "sha256": hashlib.sha256(p["text"].encode()).hexdigest()}
-            for p in release["patches"]
-        ],
+        **described(release["artifact"]),
         "files": files,
         "size_bytes": sum(file["size_bytes"] for file in files.values()),
         "builder": os.uname().nodename,
         **rest,
     }
+
+
+def described(artifact):
+    """The artifact for the manifest, with digests instead of the text of patches."""
+    found = {"artifact": artifact["kind"], **artifact}
+    del found["kind"]
+    if "patches" in artifact:
+        found["patches"] = [
+            {"name": p["name"], "sha256": hashlib.sha256(p["text"].encode()).hexdigest()}
+            for p in artifact["patches"]
+        ]
+    return found
 
 
 def contents(folder):

@@ -11,19 +11,32 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
+from pathlib import PurePosixPath
 
 from corral_shared.names import hub_path_problem
 from corral_shared.text import printable_line
 
-from corral_host.release.archive import MOST_BYTES, MOST_FILES
+from corral_host.release.console_scripts import RELEASES_PYTHON, write_console_scripts
 from corral_host.release.whole import cpu
 from corral_host.system.commands import CHUNK_BYTES, HostError, output, say
 from corral_host.system.modes import open_folder
 
 INTERPRETER = "/usr/bin/python3"
 SILENT_SECONDS = 60
-DATA = ".data/"
+# End of the folder with files for other folders than site-packages (PEP 427).
+DATA = ".data"
+# Folders of a release that a wheel may add files to; everything else there is Corral's.
+DATA_FOLDERS = ("bin", "etc", "include", "lib", "share")
+# First lines of scripts for which the installer chooses the interpreter.
+ANY_PYTHON = (b"#!python\n", b"#!python\r\n", b"#!pythonw\n")
+# Raised by zipfile for archives that are damaged, encrypted or compressed by unknown methods.
+BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error)
 AGAIN = "check the engine's wheels in the catalog, then run the deploy again"
+ALLOW = (
+    "if that is meant, raise unpacked_bytes or unpacked_files of [python] in the engine's catalog "
+    "file, then run the deploy again"
+)
 
 
 def make(release, staging):
@@ -38,8 +51,10 @@ def make(release, staging):
     (staging / "pyvenv.cfg").write_text(
         f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
     )
-    for wheel in release["wheels"]:
-        add(release, wheel, packages, staging / wheel["file"])
+    unpacker = Unpacker(release, staging, packages)
+    for wheel in release["artifact"]["wheels"]:
+        unpacker.add(wheel)
+    write_console_scripts(release, packages, staging / "bin")
     return found
 
 
@@ -48,12 +63,113 @@ def interpreter_version():
     return output(INTERPRETER, "-I", "-c", program).strip()
 
 
-def add(release, wheel, packages, path):
+class Unpacker:
+    """Unpacks wheels into one release; the plan limits all of them together."""
+
+    def __init__(self, release, staging, packages):
+        self.release, self.staging, self.packages = release, staging, packages
+        self.bytes_left = release["limits"]["unpacked_bytes"]
+        self.files_left = release["limits"]["unpacked_files"]
+
+    def add(self, wheel):
+        path = self.staging / wheel["file"]
+        try:
+            self.refuse_full(wheel["size_bytes"])
+            fetch(self.release, wheel, path)
+            self.unpack(wheel, path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def unpack(self, wheel, path):
+        """Unpack a wheel. Raises HostError if a file is not allowed or exists with other bytes."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [one for one in archive.infolist() if not one.is_dir()]
+                self.take(wheel, members)
+                for member in members:
+                    target = self.target(wheel, member)
+                    open_folder(target.parent)
+                    with archive.open(member) as source:
+                        write(source, target, is_script(member.filename))
+        except (*BROKEN, FileExistsError, NotADirectoryError) as fault:
+            raise refused(
+                self.release, wheel, f"cannot be unpacked: {printable_line(fault)}"
+            ) from fault
+
+    def take(self, wheel, members):
+        """Subtract a wheel from the limits. Raises HostError before anything of it is written."""
+        size = sum(one.file_size for one in members)
+        self.bytes_left -= size
+        self.files_left -= len(members)
+        if self.bytes_left < 0 or self.files_left < 0:
+            limits = self.release["limits"]
+            what = (
+                f"and the wheels before it have more than {limits['unpacked_bytes']} bytes or "
+                f"{limits['unpacked_files']} files"
+            )
+            raise refused(self.release, wheel, what, ALLOW)
+        self.refuse_full(size)
+
+    def refuse_full(self, size):
+        numbers = os.statvfs(self.staging)
+        free = numbers.f_bavail * numbers.f_frsize
+        if size > free:
+            raise HostError(
+                f"{self.staging.parent}: disk full; nothing was installed. "
+                f"{self.release['engine']} needs {size >> 20} MiB more, {free >> 20} MiB are free",
+                "free space there, then run the same deploy again",
+            )
+
+    def target(self, wheel, member):
+        """Path for a member of a wheel. Raises HostError if no release has such a file."""
+        name, shown = member.filename, printable_line(member.filename)
+        if hub_path_problem(name):
+            raise refused(self.release, wheel, f"holds {shown!r}, which no release has")
+        first, *parts = PurePosixPath(name).parts
+        if not first.endswith(DATA):
+            return self.packages / name
+        scheme, rest = (parts[0], parts[1:]) if len(parts) > 1 else ("", [])
+        if scheme in ("purelib", "platlib"):
+            return self.packages.joinpath(*rest)
+        if scheme == "scripts" and len(rest) == 1:
+            return self.staging / "bin" / rest[0]
+        if scheme == "data" and len(rest) > 1 and rest[0] in DATA_FOLDERS:
+            return self.staging.joinpath(*rest)
+        raise refused(self.release, wheel, f"holds {shown!r}, which goes elsewhere")
+
+
+def is_script(name):
+    parts = PurePosixPath(name).parts
+    return len(parts) > 1 and parts[0].endswith(DATA) and parts[1] == "scripts"
+
+
+def write(source, target, script):
+    """Write a member; the release's Python replaces the placeholder in the first line of a script.
+
+    Two wheels may contain the same file, such as the empty ``__init__.py`` of a common package.
+    Raises FileExistsError if the file exists with other bytes.
+    """
+    start = source.readline(len(max(ANY_PYTHON, key=len))) if script else b""
+    start = RELEASES_PYTHON if start in ANY_PYTHON else start
     try:
-        fetch(release, wheel, path)
-        unpack(release, wheel, path, packages)
-    finally:
-        path.unlink(missing_ok=True)
+        with open(target, "xb") as file:
+            file.write(start)
+            shutil.copyfileobj(source, file)
+    except FileExistsError:
+        if not target.is_file() or not is_same(start, source, target):
+            raise
+
+
+def is_same(start, source, path):
+    with open(path, "rb") as file:
+        if file.read(len(start)) != start:
+            return False
+        while True:
+            block = source.read(CHUNK_BYTES)
+            if file.read(len(block) or 1) != block:
+                return False
+            if not block:
+                return True
 
 
 def fetch(release, wheel, path):
@@ -78,35 +194,8 @@ def fetch(release, wheel, path):
         raise refused(release, wheel, "has other bytes than the catalog names")
 
 
-def unpack(release, wheel, path, packages):
-    """Unpack a wheel's files into ``packages``. Raises HostError if one is not allowed there."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [one for one in archive.infolist() if not one.is_dir()]
-            refuse_odd(release, wheel, members)
-            for member in members:
-                target = packages / member.filename
-                open_folder(target.parent)
-                with archive.open(member) as source, open(target, "xb") as file:
-                    shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, FileExistsError, NotADirectoryError) as fault:
-        raise refused(release, wheel, f"cannot be unpacked: {printable_line(fault)}") from fault
-
-
-def refuse_odd(release, wheel, members):
-    if len(members) > MOST_FILES or sum(one.file_size for one in members) > MOST_BYTES:
-        raise refused(release, wheel, "holds more than any release")
-    odd = next((one.filename for one in members if hub_path_problem(one.filename)), None)
-    if odd is not None:
-        raise refused(release, wheel, f"holds {printable_line(odd)!r}, which no release has")
-    # Files for other folders than that of packages (PEP 427, "The .data directory").
-    moved = next((one.filename for one in members if DATA in one.filename), None)
-    if moved is not None:
-        raise refused(release, wheel, f"holds {printable_line(moved)!r}, which goes elsewhere")
-
-
-def refused(release, wheel, why):
+def refused(release, wheel, why, next_step=AGAIN):
     return HostError(
         f"{release['engine']}: {wheel['file']} of {wheel['url']} {why}. Nothing was installed",
-        AGAIN,
+        next_step,
     )

@@ -35,7 +35,7 @@ def check_out(source, release, home):
         fetch_commit(git, release, source.with_name(FETCHED))
     done(git("reset", "--quiet", "--hard", release["commit"]))
     done(git("clean", "--quiet", "-ffdx"))
-    for patch in release["patches"]:
+    for patch in release["artifact"]["patches"]:
         apply(git, patch, release)
 
 
@@ -48,7 +48,8 @@ def done(process):
 
 def fetch_commit(git, release, fetched):
     """Fetch a commit. ``fetched``: a temporary repository for what only root can fetch."""
-    url, commit, engine = release["source_url"], release["commit"], release["engine"]
+    url, commit = release["artifact"]["source_url"], release["commit"]
+    engine = release["engine"]
     say(f"fetching {engine} {commit[:12]} from {url}")
     if not is_by_ssh(url):
         fetch(git, url, release)

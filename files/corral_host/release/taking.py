@@ -8,7 +8,6 @@ from pathlib import Path
 from corral_shared.names import file_name_problem
 from corral_shared.text import printable_line
 
-from corral_host.release.archive import MOST_BYTES, MOST_FILES
 from corral_host.release.build_user import build_user
 from corral_host.system.commands import HostError, sync
 from corral_host.system.modes import PROGRAM, open_folder
@@ -23,8 +22,9 @@ def take(release, made, staging):
     could read the target of a link that the user could not.
     """
     files = [(part, name) for part in PARTS for name in names(release, made, part)]
-    if sum(size(release, made / part / name) for part, name in files) > MOST_BYTES:
-        raise refused(release, made, f"is larger than {MOST_BYTES >> 30} GiB")
+    most = release["limits"]["unpacked_bytes"]
+    if sum(size(release, made / part / name) for part, name in files) > most:
+        raise refused(release, made, f"is larger than {most >> 30} GiB")
     for part in PARTS:
         open_folder(staging / part)
     for part, name in files:
@@ -36,13 +36,14 @@ def names(release, made, part):
         if not stat.S_ISDIR(checked_stat(release, folder).st_mode):
             raise refused(release, folder, "is not a folder")
     found = sorted(os.listdir(made / part))
-    if part == "bin" and found != sorted(release["targets"]):
+    if part == "bin" and found != sorted(release["artifact"]["targets"]):
         raise refused(release, made / part, f"holds {', '.join(found) or 'nothing'}")
     for name in found:
         if file_name_problem(name):
             raise refused(release, made / part / name, "has a name that no release has")
-    if len(found) > MOST_FILES:
-        raise refused(release, made / part, f"holds more than {MOST_FILES} files")
+    most = release["limits"]["unpacked_files"]
+    if len(found) > most:
+        raise refused(release, made / part, f"holds more than {most} files")
     return found
 
 

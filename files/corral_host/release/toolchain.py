@@ -45,7 +45,7 @@ def check_programs(release):
 
 
 def check_versions(release):
-    planned, compiler, library = release["toolchain"], compiler_version(), c_library()
+    planned, compiler, library = release["artifact"]["toolchain"], compiler_version(), c_library()
     wrong = []
     if compiler.split(".")[0] != planned["compiler"].split(".")[0]:
         wrong.append(f"c++ is {compiler}, planned is {planned['compiler']}")
@@ -70,7 +70,7 @@ def c_library():
 
 def find_nvcc(release):
     """Path of nvcc of the planned release, which must know all architectures of the build."""
-    wanted = release["toolchain"]["cuda_toolkit"]
+    wanted = release["artifact"]["toolchain"]["cuda_toolkit"]
     here = {path: nvcc_version(path) for path in nvcc_paths(wanted)}
     nvcc = next((path for path, version in here.items() if is_release(version, wanted)), None)
     if nvcc is None:
@@ -123,7 +123,8 @@ def check_architectures(release, nvcc):
 
 def architectures(release):
     """Compute capabilities such as 90, of the plan or, for "native", of this host's GPUs."""
-    values = [o[len(ARCHITECTURES) :] for o in release["cmake_options"] if ARCHITECTURES in o]
+    options = release["artifact"]["cmake_options"]
+    values = [option[len(ARCHITECTURES) :] for option in options if ARCHITECTURES in option]
     if values == [NATIVE]:
         gpus = nvidia_smi.ask()["gpus"]
         return [g["compute_capability"].replace(".", "") for g in gpus if g["compute_capability"]]

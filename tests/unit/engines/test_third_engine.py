@@ -29,6 +29,7 @@ from corral.export.subject import Subject
 from corral.lock.lock_file import LockedEngine
 from corral.lock.resolve import resolve
 from corral.plan.host import HostPlan
+from corral.plan.release import PythonEnvironment
 from corral.planning.planner import Planner
 from tests.lab.waiting import wait_for
 from tests.samples import CHAT, REPO, REVISION, ROOT, catalog, host, lock
@@ -55,6 +56,18 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     return wheel.make(tmp_path)
+
+
+def pinned(spec: dict[str, Any], *wheels: Path) -> dict[str, Any]:
+    """The same release of these wheels, as they are now."""
+    found = []
+    for path in wheels:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        found.append(
+            {"url": path.as_uri(), "file": path.name, "sha256": digest, "size_bytes": len(content)}
+        )
+    return {**spec, "artifact": {**spec["artifact"], "wheels": found}}
 
 
 def entry(made: Path, url: str = URL) -> Engine:
@@ -114,8 +127,11 @@ def test_its_unit_has_what_it_needs_and_the_others_have_it_not(made: Path) -> No
 
 def test_its_release_is_wheels_and_nothing_that_is_built(made: Path) -> None:
     (release,) = plan(made).releases
-    assert [one.url for one in release.wheels] == [f"{URL}/{wheel.NAME}"]
-    assert (release.cmake_options, release.targets, release.patches) == ((), (), ())
+    artifact = release.artifact
+    assert isinstance(artifact, PythonEnvironment)
+    assert [one.url for one in artifact.wheels] == [f"{URL}/{wheel.NAME}"]
+    assert (artifact.cuda_toolkit, artifact.programs) == (None, None)
+    assert set(artifact.model_dump()) == {"kind", "source_url", "wheels", "platform"}
     assert release.key.startswith(entry(made).pinned[:12])
 
 
@@ -306,8 +322,14 @@ def test_a_wheel_that_is_not_there_is_named(spec: dict[str, Any], made: Path) ->
     [
         ("../../outside.py", "no release has"),
         ("/etc/outside", "no release has"),
-        ("echo_engine-1.0.data/scripts/x", "which goes elsewhere"),
+        ("echo_engine-1.0.data/headers/x.h", "which goes elsewhere"),
+        ("echo_engine-1.0.data/data/manifest.json", "which goes elsewhere"),
+        ("echo_engine-1.0.data/data/bin/python", "cannot be unpacked"),
+        ("echo_engine-1.0.data/scripts/deeper/x", "which goes elsewhere"),
+        ("echo_engine-1.0.data/scripts/python", "cannot be unpacked"),
+        ("echo_engine-1.0.data/x", "which goes elsewhere"),
         ("echo_engine.py", "cannot be unpacked"),
+        ("echo_engine.py/x", "cannot be unpacked"),
     ],
 )
 def test_a_wheel_puts_nothing_anywhere_else(
@@ -315,9 +337,6 @@ def test_a_wheel_puts_nothing_anywhere_else(
 ) -> None:
     with zipfile.ZipFile(made, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), "x")
-    content = made.read_bytes()
-    one = {**spec["wheels"][0], "size_bytes": len(content)}
-    one["sha256"] = hashlib.sha256(content).hexdigest()
     with pytest.raises(tools.HostError, match=said):
-        environment.make({**spec, "wheels": [one]}, Path(spec["state"]))
+        environment.make(pinned(spec, made), Path(spec["state"]))
     assert not list(Path("/etc").glob("outside*"))

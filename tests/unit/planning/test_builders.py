@@ -7,7 +7,7 @@ from typing import Any
 from corral.inventory.hosts import Host
 from corral.plan.fleet import Build
 from corral.planning.builders import builds, differences
-from tests.samples import CHAT, GPU, LONG, host, planner
+from tests.samples import CHAT, GPU, LONG, built, host, planner
 
 ADA: dict[str, Any] = {**GPU, "name": "NVIDIA L40S", "compute_capability": "8.9"}
 
@@ -63,7 +63,7 @@ def test_a_native_release_is_its_host_s_alone() -> None:
     assert (first.candidates, second.candidates) == (("a",), ("b",))
     assert first.release.key != second.release.key
     assert first.because == "native: for its own processor"
-    assert "-DGGML_NATIVE=ON" in first.release.cmake_options
+    assert "-DGGML_NATIVE=ON" in built(first.release).cmake_options
 
 
 def test_two_instances_of_a_host_are_one_build() -> None:

@@ -12,7 +12,7 @@ from corral.plan.instance import InstancePlan
 from corral.plan.placement import DeviceNeed, InstanceNeed
 from corral.planning.memory import refuse_full_memory
 from corral.planning.planner import Planner
-from tests.samples import CHAT, GPU, catalog, host, planner
+from tests.samples import CHAT, GPU, built, catalog, host, planner
 
 NAMELESS = {name: value for name, value in GPU.items() if name != "compute_capability"}
 KNOWN = Gpu(
@@ -29,7 +29,7 @@ def test_the_catalog_knows_the_compute_capability_of_a_name() -> None:
     said, known = host(CHAT, gpus=GPU), host(CHAT, gpus=NAMELESS)
     assert knowing().plan_host(known) == knowing().plan_host(said)
     assert knowing().releases(known) == knowing().releases(said)
-    assert "80" in " ".join(knowing().plan_host(known).releases[0].cmake_options)
+    assert "80" in " ".join(built(knowing().plan_host(known).releases[0]).cmake_options)
 
 
 def test_what_the_inventory_says_comes_first() -> None:

@@ -45,8 +45,9 @@ def test_who_builds_fetches_from_where_it_fetches_sources() -> None:
     mirror = {"llama.cpp": "https://git.example/mirror"}
     hosts = [host(CHAT, name="a"), host(name="b", builder=True, engine_sources=mirror)]
     (built,) = plan_fleet(hosts, planner()).plan("b").builds
-    assert built.source_url == mirror["llama.cpp"]
-    assert plan_fleet(hosts, planner()).plan("a").releases[0].source_url != built.source_url
+    assert built.artifact.source_url == mirror["llama.cpp"]
+    (own,) = plan_fleet(hosts, planner()).plan("a").releases
+    assert own.artifact.source_url != built.artifact.source_url
 
 
 def test_only_hosts_that_are_reached_build() -> None:

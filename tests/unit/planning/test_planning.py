@@ -13,7 +13,19 @@ from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.placement import ResolvedPlacement
 from corral.schema import Frozen
-from tests.samples import CHAT, COMMIT, GPU, LONG, REPO, REVISION, SOCKET, host, plan, planner
+from tests.samples import (
+    CHAT,
+    COMMIT,
+    GPU,
+    LONG,
+    REPO,
+    REVISION,
+    SOCKET,
+    built,
+    host,
+    plan,
+    planner,
+)
 
 MODELS = f"/var/lib/corral/models/{REPO}/{REVISION}"
 
@@ -64,9 +76,9 @@ def test_names_and_paths_of_an_instance_come_from_one_place() -> None:
 def test_a_release_is_the_locked_commit_from_the_hosts_source() -> None:
     release = plan(CHAT, engine_sources={"llama.cpp": "git://10.0.0.1/x.git"}).releases[0]
     assert release.commit == COMMIT
-    assert release.source_url == "git://10.0.0.1/x.git"
+    assert built(release).source_url == "git://10.0.0.1/x.git"
     assert release.key.startswith(f"{COMMIT[:12]}-cpu-")
-    assert release.cmake_options == ("-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF")
+    assert built(release).cmake_options == ("-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF")
     assert plan(CHAT).releases[0].key == release.key, "another source is the same release"
 
 
@@ -107,8 +119,8 @@ def test_a_socket_instance_has_no_port() -> None:
 
 def test_a_gpu_host_is_built_for_its_architecture_and_gets_its_devices() -> None:
     planned = plan(CHAT, gpus=GPU)
-    assert "-DCMAKE_CUDA_ARCHITECTURES=80" in planned.releases[0].cmake_options
-    assert "-DGGML_CUDA=ON" in planned.releases[0].cmake_options
+    assert "-DCMAKE_CUDA_ARCHITECTURES=80" in built(planned.releases[0]).cmake_options
+    assert "-DGGML_CUDA=ON" in built(planned.releases[0]).cmake_options
     assert "-cuda-" in planned.releases[0].key
     instance = planned.instances[0]
     assert instance.uses_gpu
@@ -182,7 +194,7 @@ def test_kernels_are_built_for_the_cache_types_of_all_instances_on_the_gpus() ->
             host(*instances, gpus=GPU)
         )
         (release,) = planned.releases
-        return {option for option in release.cmake_options if "FA_QUANTS" in option}
+        return {option for option in built(release).cmake_options if "FA_QUANTS" in option}
 
     pairs = "bf16-bf16;f16-f16;q4_0-q4_0;q8_0-q4_0;q8_0-q8_0"
     assert options(LONG, CHAT) == {f"-DGGML_CUDA_FA_QUANTS={pairs}"}

@@ -10,7 +10,7 @@ from corral.catalog.entries import Catalog, Platform
 from corral.errors import CorralError
 from corral.plan.release import ReleasePlan
 from corral.planning.planner import Planner
-from tests.samples import CHAT, DRIVERS, GPU, LONG, catalog, host, planner
+from tests.samples import CHAT, DRIVERS, GPU, LONG, built, catalog, host, planner
 
 OTHER = {
     "ubuntu-24.04": Platform(compiler="13", c_library="2.39"),
@@ -71,7 +71,7 @@ def test_the_text_of_a_patch_is_in_the_key_and_travels_with_the_plan() -> None:
         for text in ("+1", "+2")
     )
     assert one.key != other.key
-    assert [patch.text for patch in other.patches] == ["+2"]
+    assert [patch.text for patch in built(other).patches] == ["+2"]
 
 
 @pytest.mark.parametrize("data", [{"name": "lab-9"}, {"engine_sources": {"llama.cpp": "git://x"}}])
@@ -85,13 +85,13 @@ def test_another_instance_is_not() -> None:
 
 def test_the_plan_says_with_what_it_is_built() -> None:
     found = release(gpus=GPU)
-    assert found.toolchain.model_dump() == {
+    assert built(found).toolchain.model_dump() == {
         "platform": "debian-12",
         "compiler": "12",
         "c_library": "2.36",
         "cuda_toolkit": DRIVERS.toolkit_release,
     }
-    assert BASE.toolchain.cuda_toolkit is None
+    assert built(BASE).toolchain.cuda_toolkit is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from corral.host.state import HostState
 from corral.plan.host import HostPlan
-from corral.preflight.checks import INSTALLED_RELEASE_BYTES, RESERVE_BYTES, preflight
+from corral.preflight.checks import RESERVE_BYTES, preflight
 from tests.samples import CHAT, GIB, GPU, LONG, NOW_SECONDS, bare, plan
 
 
@@ -115,7 +115,8 @@ def needs(planned: HostPlan) -> tuple[int, int]:
     """Bytes for the engines' folder and for the state's, on a bare host."""
     weights = sum(shard.size_bytes for shard in planned.shards)
     scratch = sum(release.scratch_bytes for release in planned.releases)
-    return INSTALLED_RELEASE_BYTES * len(planned.releases), weights + scratch
+    assert {release.installed_bytes for release in planned.releases} == {512 * 1024**2}
+    return 512 * 1024**2 * len(planned.releases), weights + scratch
 
 
 def on_disks(

@@ -231,8 +231,17 @@ def test_more_bytes_than_its_manifest_says_are_not_written(
 def test_without_a_manifest_at_hand_there_is_a_limit_too(
     packed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "MOST_BYTES", 1000)
+    packed["limits"]["unpacked_bytes"] = 1000
     monkeypatch.setattr(archive, "MANIFEST_BYTES", 1000)
+    refused(packed, tmp_path, "holds more than its manifest says")
+
+
+def test_a_manifest_cannot_allow_more_than_the_plan(
+    packed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MANIFEST_BYTES", 1000)
+    packed["limits"]["unpacked_bytes"] = 1000
+    packed["archive"]["unpacked_bytes"] = 10**6
     refused(packed, tmp_path, "holds more than its manifest says")
 
 
@@ -259,10 +268,10 @@ def test_a_disk_that_fills_up_meanwhile_is_told(
     refused(packed, tmp_path, "unpacking .* failed: No space left on device")
 
 
-def test_more_files_than_any_release_has_are_refused(
-    packed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_more_files_than_the_plan_allows_are_refused(
+    packed: dict[str, Any], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(archive, "MOST_FILES", 1)
+    packed["limits"]["unpacked_files"] = 1
     refused(packed, tmp_path, "more than 1 files")
 
 

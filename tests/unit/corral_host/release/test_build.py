@@ -55,7 +55,7 @@ def test_it_leaves_a_release_and_its_archive(
     assert manifest["commit"] == spec["commit"]
     assert manifest["smoke"] == "24 tokens on CPU"
     assert "--ctx-size" in manifest["flags"]
-    assert manifest["found"]["c_library"] == spec["toolchain"]["c_library"]
+    assert manifest["found"]["c_library"] == spec["artifact"]["toolchain"]["c_library"]
     assert manifest["build_seconds"] >= 0
     assert helper_module("observe.state").release_is_whole(spec)
     assert Path(answer["archive"]["path"]).stat().st_size == answer["archive"]["size_bytes"]

@@ -28,7 +28,7 @@ IK = "version: 1 (c0ffee00)"
 def staged(engine: Engine, folder: Path, **made: Any) -> Path:
     """A release before its proof."""
     folder.mkdir()
-    samples.assemble({"targets": ["llama-server"]}, engine, folder, **made)
+    samples.assemble({"artifact": {"targets": ["llama-server"]}}, engine, folder, **made)
     return folder
 
 
@@ -133,7 +133,7 @@ def test_a_line_of_help_gives_its_flags(line: str, expected: str) -> None:
 def test_the_manifest_names_every_file_and_the_receipt_stays_outside(
     engine: Engine, tmp_path: Path
 ) -> None:
-    spec = release(tmp_path, patches=[{"name": "one.patch", "text": "x"}])
+    spec = samples.of(release(tmp_path), patches=[{"name": "one.patch", "text": "x"}])
     folder = install(spec, engine)
     manifest = done.manifest_of(spec)
     assert set(manifest["files"]) == {"bin/llama-server", "lib/libgomp.so.1"}

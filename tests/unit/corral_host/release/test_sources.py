@@ -80,7 +80,7 @@ def test_patches_are_applied_once_and_taken_back(spec: dict[str, Any]) -> None:
     new = "--- /dev/null\n+++ b/new.c\n@@ -0,0 +1 @@\n+int new;\n"
     patches = [{"name": "1.patch", "text": PATCH}, {"name": "2.patch", "text": new}]
     for _ in range(2):
-        check_out({**spec, "patches": patches})
+        check_out(samples.of(spec, patches=patches))
         assert (source(spec) / "server.c").read_text() == "int two;\n"
         assert (source(spec) / "new.c").exists()
     check_out(spec)
@@ -91,7 +91,7 @@ def test_patches_are_applied_once_and_taken_back(spec: dict[str, Any]) -> None:
 def test_a_patch_that_does_not_apply_is_told(spec: dict[str, Any]) -> None:
     patch = {"name": "bad.patch", "text": PATCH.replace("one", "three")}
     with pytest.raises(HostError, match=r"bad\.patch does not apply.*server\.c.*Next:"):
-        check_out({**spec, "patches": [patch]})
+        check_out(samples.of(spec, patches=[patch]))
 
 
 def test_a_commit_that_does_not_exist_is_told(spec: dict[str, Any], repository: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_commit_that_does_not_exist_is_told(spec: dict[str, Any], repository: 
 
 
 def test_a_server_that_is_not_there_is_told(spec: dict[str, Any]) -> None:
-    spec["source_url"] = "git://127.0.0.1:1/llama.cpp"
+    spec["artifact"]["source_url"] = "git://127.0.0.1:1/llama.cpp"
     with pytest.raises(HostError, match=f":1/llama.cpp cannot be reached for.*{spec['commit']}"):
         check_out(spec)
 
@@ -133,7 +133,7 @@ def test_a_source_by_ssh_is_fetched_with_root_s_key(
     """A stand-in for ssh that works only for root."""
     hosts.on_path(monkeypatch, tmp_path / "path", "ssh", SSH.format(user=os.geteuid()))
     monkeypatch.setattr(sources, "ENVIRONMENT", {**sources.ENVIRONMENT, "PATH": sources.PROGRAMS})
-    spec["source_url"] = f"git@forge.invalid:{repository}"
+    spec["artifact"]["source_url"] = f"git@forge.invalid:{repository}"
     folder = check_out(spec)
     assert (folder / "server.c").read_text() == "int one;\n"
     assert (folder / "server.c").stat().st_uid == users.build_user()

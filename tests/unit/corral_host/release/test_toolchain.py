@@ -26,7 +26,7 @@ def test_the_planned_one_is_told_for_the_manifest(spec: dict[str, Any]) -> None:
     found, nvcc = toolchain.check_toolchain(spec)
     assert nvcc is None
     assert found["compiler"].startswith("c++ (")
-    assert found["c_library"] == spec["toolchain"]["c_library"]
+    assert found["c_library"] == spec["artifact"]["toolchain"]["c_library"]
     assert found["cuda"] is None
     assert "sse2" in found["cpu"]["flags"]
     assert found["cpu"]["model"]
@@ -34,7 +34,7 @@ def test_the_planned_one_is_told_for_the_manifest(spec: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("part", "told"), [("compiler", "c\\+\\+ is"), ("c_library", "C lib")])
 def test_another_one_is_refused(spec: dict[str, Any], part: str, told: str) -> None:
-    spec["toolchain"][part] = "9.9"
+    spec["artifact"]["toolchain"][part] = "9.9"
     with pytest.raises(HostError, match=f"{told}.*planned is 9.9.*Next:"):
         toolchain.check_toolchain(spec)
 
@@ -63,9 +63,10 @@ def cuda(spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A build for GPUs without any nvcc."""
     monkeypatch.setattr(toolchain, "CUDA_FOLDER", tmp_path)
     monkeypatch.setattr(toolchain, "PROGRAMS", str(tmp_path / "path"))
-    spec["toolchain"]["cuda_toolkit"] = "12.8"
+    spec["artifact"]["toolchain"]["cuda_toolkit"] = "12.8"
     option = "-DCMAKE_CUDA_ARCHITECTURES=80;90"
-    return {**spec, "backend": "cuda", "cmake_options": ["-DGGML_CUDA=ON", option]}
+    spec["artifact"]["cmake_options"] = ["-DGGML_CUDA=ON", option]
+    return {**spec, "backend": "cuda"}
 
 
 def test_the_release_s_own_folder_comes_first(cuda: dict[str, Any], tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_broken_one_is_told(cuda: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_gpu_newer_than_nvcc_is_told(cuda: dict[str, Any], tmp_path: Path) -> None:
     nvcc(tmp_path / "path")
-    cuda["cmake_options"] = ["-DCMAKE_CUDA_ARCHITECTURES=90-real;120a"]
+    cuda["artifact"]["cmake_options"] = ["-DCMAKE_CUDA_ARCHITECTURES=90-real;120a"]
     with pytest.raises(HostError, match=r"compute capability 12\.0; it knows 80, 90"):
         toolchain.check_toolchain(cuda)
 
@@ -113,7 +114,7 @@ def test_native_means_the_gpus_here(
     cuda: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvcc(tmp_path / "path", known="compute_80")
-    cuda["cmake_options"] = ["-DCMAKE_CUDA_ARCHITECTURES=native"]
+    cuda["artifact"]["cmake_options"] = ["-DCMAKE_CUDA_ARCHITECTURES=native"]
     hosts.gpus(monkeypatch, 4000)
     with pytest.raises(HostError, match=r"compute capability 9\.0"):
         toolchain.check_toolchain(cuda)

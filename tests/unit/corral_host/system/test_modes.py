@@ -156,7 +156,7 @@ def test_a_release_is_open_before_another_user_tries_it(
         (staging / "bin" / "s").touch()
         (staging / "x.txt").touch()
         with pytest.raises(tools.HostError, match="enough"):
-            release.prove({}, staging)
+            release.prove({"artifact": {"kind": "cmake-build"}}, staging)
     assert seen == [0o755, 0o755, 0o755, 0o644, 0o755, 0o755]
 
 
