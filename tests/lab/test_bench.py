@@ -57,6 +57,25 @@ def test_beside_its_server_an_instance_is_measured(fleet: Workspace, results: Pa
     assert all(min(m.samples) > 0 for m in found.measures)
 
 
+def test_with_a_mistake_in_its_profile_what_is_installed_is_measured(
+    fleet: Workspace, results: Path
+) -> None:
+    before = bench(fleet, results, INSTANCE, *QUICK)
+    with fleet.edited("catalog/profiles/tiny-chat.toml", "slots =", "slotz ="):
+        done = bench(fleet, results, INSTANCE, *QUICK)
+        kept_figures = fleet.corral("baseline", INSTANCE, *INVENTORY)
+        exported = fleet.corral("export", "lab-1/tiny-long", "--as", "env", *INVENTORY)
+    for one in (before, done, kept_figures, exported):
+        assert one.returncode == 0, said(one)
+    assert 'unknown key "slotz"' in said(done)
+    assert "lab-1 is measured as it is installed there, not as planned" in said(done)
+    planned, installed = kept(results)
+    assert installed.commands == planned.commands
+    assert (installed.commit, installed.release) == (planned.commit, planned.release)
+    assert len(installed.commit) == 40
+    assert "tiny-long is shown as if it was alone on its host" in said(exported)
+
+
 def test_a_stopped_server_is_back_with_its_generation_and_two_runs_compare(
     fleet: Workspace, results: Path
 ) -> None:
