@@ -13,7 +13,7 @@ from corral.bench.result import Result
 from corral.bench.run import Benchmark
 from corral.errors import CorralError
 from tests.unit.bench_samples import result
-from tests.unit.cli.test_cli import Corral, Said, assert_one_message, corral
+from tests.unit.cli.test_cli import SITE, Corral, Said, assert_one_message, corral
 from tests.unit.cli.test_services import SITE_PATH, Site
 
 __all__ = ["corral"]
@@ -51,6 +51,16 @@ def test_a_server_that_is_stopped_for_it_is_drained_first(
     site.log.clear()
     assert bench(site)("node-1/chat").code == 0
     assert site.log == ["measure node-1/chat beside"]
+
+
+def test_where_no_gateway_is_nobody_is_asked(
+    bench: Callable[..., Bench], corral: Corral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(corral, monkeypatch)
+    (corral.root / SITE_PATH).write_text(SITE)
+    assert bench(site)("node-1", "node-2", "--stop").code == 0
+    measured = [f"measure {name} stop" for name in ("node-1/chat", "node-1/long", "node-2/chat")]
+    assert sorted(site.log) == measured
 
 
 def test_the_last_server_is_stopped_for_it_by_force_alone(
