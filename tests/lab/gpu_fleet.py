@@ -65,9 +65,9 @@ class GpuFleet:
     repository: Repository
     bare: str
 
-    def deploy(self, *words: str) -> Done:
+    def deploy(self, *arguments: str) -> Done:
         """Deploy preflight, helper and drivers."""
-        return self.lab.deploy(*words, inventory=INVENTORY, stages=STAGES)
+        return self.lab.deploy(*arguments, inventory=INVENTORY, stages=STAGES)
 
     def on(self, script: str) -> str:
         """Output of a script on the bare host."""

@@ -28,8 +28,8 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def bench(lab: Workspace, results: Path, *words: str) -> Done:
-    return lab.corral("bench", *words, "--results", str(results), *INVENTORY)
+def bench(lab: Workspace, results: Path, *arguments: str) -> Done:
+    return lab.corral("bench", *arguments, "--results", str(results), *INVENTORY)
 
 
 def kept(results: Path) -> list[Result]:
@@ -87,18 +87,18 @@ def test_a_stopped_server_is_back_with_its_generation_and_two_runs_compare(
     assert served(fleet) == before
     assert [found.where for found in kept(results)] == ["stopped", "stopped"]
     older = min((results / HOST / NAME).glob("2*.json"))
-    words = ("compare", INSTANCE, str(older), "--results", str(results), "--json")
-    rows = json.loads(fleet.corral("bench", *words).stdout)["rows"]
+    arguments = ("compare", INSTANCE, str(older), "--results", str(results), "--json")
+    rows = json.loads(fleet.corral("bench", *arguments).stdout)["rows"]
     assert len(rows) == 10
     assert {row["verdict"] for row in rows} <= {"a", "b", "none"}
 
 
-def begin(lab: Workspace, results: Path, *words: str, log: Path) -> None:
+def begin(lab: Workspace, results: Path, *arguments: str, log: Path) -> None:
     """Start a long benchmark on the host and kill its controller."""
     # Results of the previous job could be mistaken for this one's.
     lab.on(HOST, f"rm -f /var/lib/corral/jobs/{JOB}/log")
     process = lab.start_corral(
-        *("bench", INSTANCE, *SLOW, *words, "--results", str(results), *INVENTORY), log=log
+        *("bench", INSTANCE, *SLOW, *arguments, "--results", str(results), *INVENTORY), log=log
     )
     wait_for(lambda: "prompt run 2/20" in job_log(lab, HOST, JOB), "it measures")
     process.kill()

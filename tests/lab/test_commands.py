@@ -88,8 +88,8 @@ def test_logs_print_the_last_lines_of_an_instance(deployed_once: Workspace) -> N
 
 def test_logs_are_followed(deployed_once: Workspace, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    words = ("logs", "-f", "-n", "0", "lab-1/tiny-long", *LAB)
-    following = deployed_once.start_corral(*words, log=log)
+    arguments = ("logs", "-f", "-n", "0", "lab-1/tiny-long", *LAB)
+    following = deployed_once.start_corral(*arguments, log=log)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while "Invalid API Key" not in log.read_text() and time.monotonic() < deadline:

@@ -58,14 +58,14 @@ def everybody_serves(lab: Workspace) -> Iterator[None]:
         assert corral(lab, "ready", server) == 0
 
 
-def deploy(lab: Workspace, *words: str) -> str:
-    done = lab.deploy(*words)
+def deploy(lab: Workspace, *arguments: str) -> str:
+    done = lab.deploy(*arguments)
     assert done.returncode == 0, said(done)
     return said(done)
 
 
-def corral(lab: Workspace, *words: str) -> int:
-    return lab.corral("gateway", *words, *LAB).returncode
+def corral(lab: Workspace, *arguments: str) -> int:
+    return lab.corral("gateway", *arguments, *LAB).returncode
 
 
 def key(lab: Workspace, host: str = GW, name: str = f"gateway-{ALIAS}") -> str:
@@ -90,8 +90,8 @@ def complete(asking: OpenAI) -> str | None:
 
 
 def servers(lab: Workspace) -> dict[str, dict[str, object]]:
-    told = json.loads(lab.corral("gateway", "status", "--json", *LAB).stdout)
-    return {row["server"].replace("_", "/"): row for row in told[GW]}
+    status = json.loads(lab.corral("gateway", "status", "--json", *LAB).stdout)
+    return {row["server"].replace("_", "/"): row for row in status[GW]}
 
 
 def serving(lab: Workspace) -> set[str]:
@@ -229,11 +229,11 @@ def metrics(lab: Workspace) -> str:
 def all_are_up(lab: Workspace) -> bool:
     """Whether HAProxy sends requests to every server: none is down or drained."""
     try:
-        told = metrics(lab)
+        printed = metrics(lab)
     except httpx.HTTPError:
         return False
     states = (f'server="{name.replace("/", "_")}",state="UP"}} 1' for name in SERVERS)
-    return all(state in told for state in states)
+    return all(state in printed for state in states)
 
 
 def requests_of_servers(lab: Workspace) -> float:
@@ -455,8 +455,8 @@ def test_a_rude_client_touches_no_answer_of_another_one(lab: Workspace) -> None:
             seen.wait_for_more()
         assert seen.failures == []
         assert during <= expected
-    told = {line.split()[1] for lines in answers.result().values() for line in lines}
-    assert told == {"400", "401", "404", "500"}, "500 by a server, to JSON that is none"
+    codes = {line.split()[1] for lines in answers.result().values() for line in lines}
+    assert codes == {"400", "401", "404", "500"}, "500 by a server, to JSON that is none"
     assert serving(lab) == set(SERVERS)
 
 
@@ -594,10 +594,10 @@ def test_the_last_member_is_stopped_by_force_alone(lab: Workspace) -> None:
     for verb in ("restart", "stop"):
         refused = lab.corral(verb, SERVERS[2], *LAB)
         assert refused.returncode == 1
-        told = " ".join(refused.stderr.split())
-        assert f"is the last server of {ALIAS} at {GW} that serves; nothing was stopped" in told
+        printed = " ".join(refused.stderr.split())
+        assert f"is the last server of {ALIAS} at {GW} that serves; nothing was stopped" in printed
         assert lab.pid(*SERVERS[2].split("/")) == running[2]
-    command = re.search(r"`corral (stop [^`]* --force)`", told)
+    command = re.search(r"`corral (stop [^`]* --force)`", printed)
     assert command
     forced = lab.corral(*command[1].split())
     assert forced.returncode == 0, said(forced)
@@ -696,9 +696,9 @@ def test_it_serves_alone_after_a_reboot(lab: Workspace) -> None:
 
 
 def exposure(lab: Workspace) -> float:
-    told = lab.on(GW, "systemd-analyze security --no-pager haproxy.service | tail -1")
-    found = re.search(r"exposure level for haproxy.service: ([0-9.]+)", told)
-    assert found, told
+    printed = lab.on(GW, "systemd-analyze security --no-pager haproxy.service | tail -1")
+    found = re.search(r"exposure level for haproxy.service: ([0-9.]+)", printed)
+    assert found, printed
     return float(found[1])
 
 

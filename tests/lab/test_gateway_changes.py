@@ -45,8 +45,8 @@ def lab(with_gateway: Workspace) -> Workspace:
     return with_gateway
 
 
-def rollout(lab: Workspace, *words: str, code: int = 0) -> str:
-    done = lab.corral("rollout", INVENTORY, "-y", "--soak", "0", *words)
+def rollout(lab: Workspace, *arguments: str, code: int = 0) -> str:
+    done = lab.corral("rollout", INVENTORY, "-y", "--soak", "0", *arguments)
     assert done.returncode == code, said(done)
     return said(done)
 
@@ -116,8 +116,8 @@ def test_servers_that_move_side_by_side_cost_no_request_there_and_back(lab: Work
             lab.edited(INVENTORY, CHAT, beside(CHAT, 8051)),
             lab.edited(INVENTORY, F16, beside(F16, 8052)),
         ):
-            told = rollout(lab)
-            assert told.count("kept (side by side, 0.0 s without a server)") == 2, told
+            printed = rollout(lab)
+            assert printed.count("kept (side by side, 0.0 s without a server)") == 2, printed
             assert ports(lab) == ["8051", "8052", "8001"]
             assert verified(lab)
             seen.wait_for_more()
@@ -144,8 +144,8 @@ def test_the_last_server_of_an_alias_moves_side_by_side_and_costs_no_request(
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
         with lab.edited(INVENTORY, before, after):
-            told = rollout(lab, "--limit", "lab-1")
-            assert told.count("kept (side by side, 0.0 s without a server)") == 1, told
+            printed = rollout(lab, "--limit", "lab-1")
+            assert printed.count("kept (side by side, 0.0 s without a server)") == 1, printed
             seen.wait_for_more()
             back = lab.corral("revert", "lab-1/tiny-chat", *LAB)
             assert back.returncode == 0, said(back)
@@ -190,8 +190,8 @@ def test_servers_that_move_and_fail_leave_the_gateway_as_it_was(lab: Workspace) 
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
         with two_moved(lab), lab.edited(PROFILE, answer, 'exact = "never said"'):
-            told = rollout(lab, code=10)
-            assert "golden" in told
+            printed = rollout(lab, code=10)
+            assert "golden" in printed
         seen.wait_for_more()
     assert seen.failures == []
     assert lab.on(GW, CURRENT) == before
@@ -234,11 +234,11 @@ def test_a_change_of_the_gateway_alone_is_a_rollout_of_its_own(lab: Workspace) -
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
         with lab.edited(INVENTORY, PORT, weights):
-            told = rollout(lab, "--limit", GW)
-            assert "weight 60" in told
+            printed = rollout(lab, "--limit", GW)
+            assert "weight 60" in printed
             assert servers(lab)[SERVERS[2]]["weight"] == 60
             assert "nothing to do" in rollout(lab)
-            number = told.split("rollout ")[1].split(":")[0]
+            number = printed.split("rollout ")[1].split(":")[0]
             undone = lab.corral("revert", "--rollout", number)
             assert undone.returncode == 0, said(undone)
             assert lab.on(GW, CURRENT) == before

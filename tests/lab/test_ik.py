@@ -67,9 +67,9 @@ def test_its_program_is_built_from_the_labs_commit(built: Workspace) -> None:
 
 
 def test_it_says_the_same_as_mainline(built: Workspace) -> None:
-    words = reply(built, INSTANCE, PORT)
-    assert len(words) > 10
-    assert words == reply(built, MAINLINE, MAINLINE_PORT)
+    answer = reply(built, INSTANCE, PORT)
+    assert len(answer) > 10
+    assert answer == reply(built, MAINLINE, MAINLINE_PORT)
 
 
 def test_another_servers_key_is_refused(deployed_once: Workspace) -> None:
@@ -78,11 +78,11 @@ def test_another_servers_key_is_refused(deployed_once: Workspace) -> None:
 
 
 def test_verification_passes_and_finds_it_when_it_is_down(fleet: Workspace) -> None:
-    words = ("verify", f"{HOST}/{INSTANCE}", "-i", "inventories/lab.py")
-    passed = fleet.corral(*words)
+    arguments = ("verify", f"{HOST}/{INSTANCE}", "-i", "inventories/lab.py")
+    passed = fleet.corral(*arguments)
     assert passed.returncode == 0, said(passed)
     fleet.on(HOST, f"systemctl stop corral-{INSTANCE}")
-    failed = fleet.corral(*words)
+    failed = fleet.corral(*arguments)
     assert failed.returncode == 1, said(failed)
 
 

@@ -75,8 +75,8 @@ def rotated(lab: Workspace) -> Iterator[tuple[str, str]]:
 
 def declined(lab: Workspace, state: Path) -> Done:
     """`corral rollout` on a terminal, whose question is answered with no."""
-    words = ["rollout", INVENTORY, "--limit", HOST, "--state", str(state)]
-    command = [str(lab._program("corral")), *words]
+    arguments = ["rollout", INVENTORY, "--limit", HOST, "--state", str(state)]
+    command = [str(lab._program("corral")), *arguments]
     return subprocess.run(
         ["script", "--quiet", "--return", "--command", " ".join(command), "/dev/null"], input="n\n",
         cwd=lab.path, env=lab._environment() | WIDE, text=True,
@@ -124,8 +124,8 @@ def test_a_declined_rotation_is_read_by_no_start_and_the_next_rollout_brings_it(
         assert WAITS in rows(fleet)["keys-stored"]["detail"]
         assert failed(other) == []
         assert f"others wait in {WAITS}" in rows(other)["keys-stored"]["detail"]
-        words = ("rollout", INVENTORY, "--limit", HOST, "-y", "--state", str(tmp_path / "state"))
-        rolled = fleet.corral(*words)
+        state = str(tmp_path / "state")
+        rolled = fleet.corral("rollout", INVENTORY, "--limit", HOST, "-y", "--state", state)
         assert rolled.returncode == 0, said(rolled)
         serves(fleet, new, refused=old)
         settled(fleet)

@@ -23,8 +23,8 @@ UNIT = "corral-tiny-gpu.service"
 REFUSES_F16 = f"ExecStartPre=+/bin/sh -c '! grep -q F16 /etc/systemd/system/{UNIT}'"
 
 
-def rollout(lab: Workspace, state: Path, *words: str) -> Done:
-    return lab.corral("rollout", INVENTORY, "-y", "--state", str(state), *words)
+def rollout(lab: Workspace, state: Path, *arguments: str) -> Done:
+    return lab.corral("rollout", INVENTORY, "-y", "--state", str(state), *arguments)
 
 
 def generations(lab: Workspace) -> dict[str, str]:
@@ -59,11 +59,11 @@ def refusing_host(lab: Workspace) -> Iterator[None]:
 
 @contextmanager
 def begun(
-    lab: Workspace, state: Path, *words: str
+    lab: Workspace, state: Path, *arguments: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A rollout in the background, with its output; killed at the end of the block."""
     log = state.with_suffix(".log")
-    command = ("rollout", INVENTORY, "-y", "--state", str(state), *words)
+    command = ("rollout", INVENTORY, "-y", "--state", str(state), *arguments)
     process = lab.start_corral(*command, log=log)
     try:
         yield process, log

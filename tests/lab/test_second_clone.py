@@ -39,8 +39,8 @@ def test_while_a_rollout_is_at_work_a_second_clone_stages_nothing(
         by = ("is rolling out", journal(state)["id"])
         assert_refused(other.deploy("--limit", "lab-3"), *by)
         assert_refused(other.deploy("--limit", GW), *by)
-        words = ("rollout", INVENTORY, "-y", "--state", str(tmp_path / "other"))
-        assert_refused(other.corral(*words), *by)
+        arguments = ("rollout", INVENTORY, "-y", "--state", str(tmp_path / "other"))
+        assert_refused(other.corral(*arguments), *by)
         assert put_there(lab) == before
         assert first.wait(600) == 0, log.read_text()
     assert lab.deploy().returncode == 0

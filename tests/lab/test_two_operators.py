@@ -14,9 +14,9 @@ STARTS = (
 )
 
 
-def both_deploy(lab: Workspace, *words: str) -> list[Done]:
+def both_deploy(lab: Workspace, *arguments: str) -> list[Done]:
     """Start two deploys at the same time and wait for both."""
-    deploys = [lab.start_deploy(*words), lab.start_deploy(*words)]
+    deploys = [lab.start_deploy(*arguments), lab.start_deploy(*arguments)]
     texts = [deploy.communicate()[0] for deploy in deploys]
     return [
         Done(deploy.args, deploy.returncode, text, "")

@@ -27,9 +27,9 @@ def said(done: Done) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
-def assert_refused(done: Done, *words: str) -> None:
+def assert_refused(done: Done, *texts: str) -> None:
     """Check exit code, text and next step of a refusal, and that there is no traceback."""
     text = said(done)
     assert done.returncode != 0, text
-    assert [word for word in (*words, "Next:") if word not in text] == [], text
+    assert [one for one in (*texts, "Next:") if one not in text] == [], text
     assert "Traceback" not in text

@@ -59,32 +59,32 @@ class Workspace:
         """Names, addresses and folders of this workspace's lab."""
         return Layout.of(self.path)
 
-    def corral(self, *words: str) -> Done:
+    def corral(self, *arguments: str) -> Done:
         """Run `corral`; the caller judges the exit code."""
-        return self._run([self._program("corral"), *words])
+        return self._run([self._program("corral"), *arguments])
 
     def deploy(
-        self, *words: str, inventory: str = "inventories/lab.py", stages: str = "deploy.py"
+        self, *arguments: str, inventory: str = "inventories/lab.py", stages: str = "deploy.py"
     ) -> Done:
         """Run the deploy as a user does; the caller judges the exit code."""
-        return self._run([self._program("pyinfra"), inventory, stages, "-y", *words])
+        return self._run([self._program("pyinfra"), inventory, stages, "-y", *arguments])
 
-    def start_deploy(self, *words: str) -> subprocess.Popen[str]:
+    def start_deploy(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the deploy in the background, for tests that kill it; both streams are joined."""
-        command = [self._program("pyinfra"), "inventories/lab.py", "deploy.py", "-y", *words]
+        command = [self._program("pyinfra"), "inventories/lab.py", "deploy.py", "-y", *arguments]
         return subprocess.Popen(
             command, cwd=self.path, env=self._environment(), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def start_corral(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
+    def start_corral(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         """Run `corral` in the background; the caller ends it. Both streams go to ``log``.
 
         It leads a group of processes, as where a shell starts it.
         """
         with log.open("wb") as output:
             return subprocess.Popen(
-                [self._program("corral"), *words], cwd=self.path, env=self._environment(),
+                [self._program("corral"), *arguments], cwd=self.path, env=self._environment(),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip

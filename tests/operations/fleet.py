@@ -101,14 +101,14 @@ class Fleet:
             " check": json.dumps(rows),
             " prove": json.dumps(proved),
         }
-        told: dict[str, Any] = {"success": False}
+        reported: dict[str, Any] = {"success": False}
         if state is not None:
             now = state.model_copy(update={"time_seconds": time.time()})
-            told = {"stdout": now.model_dump_json()}
+            reported = {"stdout": now.model_dump_json()}
         scripted = {f" {word}": answer for word, answer in answers.items()}
         self.hosts[name] = {
             **self.data(),
-            "fake_responses": {STATE: told, **scripted, **fine, **scripted},
+            "fake_responses": {STATE: reported, **scripted, **fine, **scripted},
         }
 
     def connect(self, *limit: str) -> State:

@@ -21,10 +21,10 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def pyinfra(site: Path, *words: str) -> tuple[int, str]:
+def pyinfra(site: Path, *arguments: str) -> tuple[int, str]:
     """Run pyinfra as an operator does in the checkout, where its config.py is."""
     made = ("site.py", "do.py")
-    named = [str(site / word) if word in made else word for word in words]
+    named = [str(site / word) if word in made else word for word in arguments]
     done = subprocess.run(
         [sys.executable, "-m", "pyinfra", *named],
         cwd=EXAMPLES, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -35,7 +35,7 @@ def pyinfra(site: Path, *words: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "reported"),
     [
         (("inventories/prd.py", "do.py", "-y"), 'did you mean "inventories/prod.py"?'),
         (("prod", "do.py", "-y"), "prod: no such inventory"),
@@ -48,18 +48,18 @@ def pyinfra(site: Path, *words: str) -> tuple[int, str]:
     ],
 )  # fmt: skip
 def test_a_run_that_would_do_nothing_is_refused(
-    site: Path, words: tuple[str, ...], told: str
+    site: Path, arguments: tuple[str, ...], reported: str
 ) -> None:
-    code, said = pyinfra(site, *words)
+    code, said = pyinfra(site, *arguments)
     assert code == 1, said
-    assert told in said
+    assert reported in said
     assert "Next: " in said
     assert "Traceback" not in said
     assert "Starting operation" not in said
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (b"servers = 1 +", "SyntaxError: "), (b"raise RuntimeError('x')", "RuntimeError: x"),
         (b"import sys; sys.exit(0)", "SystemExit: 0"), (b"import nothing_of_that_name", "Error: "),
@@ -68,12 +68,12 @@ def test_a_run_that_would_do_nothing_is_refused(
     ],
 )  # fmt: skip
 def test_an_inventory_that_cannot_be_read_is_one_message(
-    site: Path, text: bytes, told: str
+    site: Path, text: bytes, reported: str
 ) -> None:
     (site / "site.py").write_bytes(text)
     code, said = pyinfra(site, "site.py", "do.py", "-y")
     assert code == 1, said
-    assert told in said
+    assert reported in said
     assert said.count("Next: ") == 1
     assert "Traceback" not in said
     (site / "site.py").unlink()
@@ -83,7 +83,7 @@ def test_an_inventory_that_cannot_be_read_is_one_message(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("site.py", "do.py", "-y"), ("site.py", "do.py", "--dry"),
         ("site.py", "do.py", "-y", "--limit", "servers"),
@@ -92,8 +92,8 @@ def test_an_inventory_that_cannot_be_read_is_one_message(
         ("site.py", "debug-inventory"),
     ],
 )  # fmt: skip
-def test_other_runs_are_pyinfras_own_business(site: Path, words: tuple[str, ...]) -> None:
-    code, said = pyinfra(site, *words)
+def test_other_runs_are_pyinfras_own_business(site: Path, arguments: tuple[str, ...]) -> None:
+    code, said = pyinfra(site, *arguments)
     assert code == 0, said
 
 

@@ -73,7 +73,7 @@ def test_a_host_that_answers_oddly_is_left_alone(fleet: Fleet, answer: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("data", "said", "told"),
+    ("data", "said", "reported"),
     [
         ({}, "1000", 'Next: add "_sudo": True to the data of the host'),
         ({"_sudo": True}, "sudo: a password is required", "NOPASSWD"),
@@ -82,7 +82,7 @@ def test_a_host_that_answers_oddly_is_left_alone(fleet: Fleet, answer: str) -> N
     ],
 )
 def test_a_login_that_is_not_root_stops_before_anything(
-    fleet: Fleet, caplog: pytest.LogCaptureFixture, data: dict[str, bool], said: str, told: str
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, data: dict[str, bool], said: str, reported: str
 ) -> None:
     fleet.add("mere", bare_host(fleet, "mere"))
     fleet.hosts["mere"] |= {"ssh_user": "ops", **data}
@@ -96,7 +96,7 @@ def test_a_login_that_is_not_root_stops_before_anything(
     assert f"{become} -u </dev/null" in only
     lines = "\n".join(record.getMessage() for record in caplog.records)
     assert "ops " in lines
-    assert told in lines
+    assert reported in lines
 
 
 def test_findings_stop_their_host_and_the_first_wave(fleet: Fleet) -> None:

@@ -27,9 +27,9 @@ def sent() -> str:
 
 
 def test_the_state_of_a_host_is_asked_for_in_one_command() -> None:
-    words = shlex.split(sent())
-    assert words[words.index("state") + 1] == ";"
-    assert BOOTSTRAP in words
+    arguments = shlex.split(sent())
+    assert arguments[arguments.index("state") + 1] == ";"
+    assert BOOTSTRAP in arguments
 
 
 def test_a_host_without_python_says_so_itself(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ ROW = {
 
 def proved(answer: Any) -> tuple[bool, list[str]]:
     """Whether the command succeeds with this answer of the helper, and what it sent."""
-    told = answer if isinstance(answer, dict) else json.dumps(answer)
-    with prepared({" prove": told}) as fake:
+    reported = answer if isinstance(answer, dict) else json.dumps(answer)
+    with prepared({" prove": reported}) as fake:
         (command,) = commands(fit.proof, PLANNED, waiting=WAITING)
         assert isinstance(command, FunctionCommand)
         done = command.function(fake.state, fake, *command.args, **command.kwargs)

@@ -40,11 +40,11 @@ def operations() -> list[str]:
 
 @pytest.mark.parametrize("operation", sorted(set(operations()) - DECIDED_LATER))
 def test_an_operation_has_cases_with_and_without_a_change(operation: str) -> None:
-    told = [json.loads(path.read_text()) for path in (HERE / operation).glob("*.json")]
-    assert {bool(case["commands"]) for case in told} == {True, False}
+    reported = [json.loads(path.read_text()) for path in (HERE / operation).glob("*.json")]
+    assert {bool(case["commands"]) for case in reported} == {True, False}
 
 
 def test_there_are_as_many_cases_that_change_as_that_do_not() -> None:
-    told = [json.loads(path.read_text()) for path in HERE.glob("*.*/*.json")]
-    assert len([case for case in told if case["commands"]]) * 2 >= len(told)
+    reported = [json.loads(path.read_text()) for path in HERE.glob("*.*/*.json")]
+    assert len([case for case in reported if case["commands"]]) * 2 >= len(reported)
     assert set(operations()) >= DECIDED_LATER

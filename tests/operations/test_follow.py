@@ -15,7 +15,7 @@ HELPER = "/lib/helper.pyz"
 TAIL = ["[1/9] compiling", "error: no such header", "ninja: build stopped"]
 
 
-def news(**changes: Any) -> str:
+def progress(**changes: Any) -> str:
     fields = {"running": False, "ok": True, "error": "", "offset": 10, "tail": TAIL}
     return json.dumps({**fields, **changes})
 
@@ -32,14 +32,14 @@ def follow_to_the_end(answers: dict[str, Any]) -> tuple[bool, list[str]]:
 
 
 def test_a_job_that_ended_well_is_good() -> None:
-    assert follow_to_the_end({poll(0): news()}) == (True, [f"python3 -I {HELPER} poll build 0"])
+    assert follow_to_the_end({poll(0): progress()}) == (True, [f"python3 -I {HELPER} poll build 0"])
 
 
 def test_a_running_job_is_asked_again_from_where_its_log_was() -> None:
     answers = {
-        poll(0): news(running=True, offset=7),
-        poll(7): news(running=True, offset=9, tail=[]),
-        poll(9): news(),
+        poll(0): progress(running=True, offset=7),
+        poll(7): progress(running=True, offset=9, tail=[]),
+        poll(9): progress(),
     }
     good, polls = follow_to_the_end(answers)
     assert good
@@ -48,7 +48,7 @@ def test_a_running_job_is_asked_again_from_where_its_log_was() -> None:
 
 def test_progress_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="pyinfra")
-    follow_to_the_end({poll(0): news(running=True, offset=7), poll(7): news()})
+    follow_to_the_end({poll(0): progress(running=True, offset=7), poll(7): progress()})
     assert "build: ninja: build stopped" in caplog.text
 
 
@@ -56,7 +56,7 @@ def test_a_failed_job_is_reported_with_the_tail_of_its_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="pyinfra")
-    good, _ = follow_to_the_end({poll(0): news(ok=False, error="cmake failed\nwith code 1")})
+    good, _ = follow_to_the_end({poll(0): progress(ok=False, error="cmake failed\nwith code 1")})
     assert not good
     assert "build failed" in caplog.text
     assert all(line in caplog.text for line in TAIL)
@@ -64,7 +64,7 @@ def test_a_failed_job_is_reported_with_the_tail_of_its_log(
 
 
 def test_a_job_that_ended_without_a_result_is_a_failure() -> None:
-    good, _ = follow_to_the_end({poll(0): news(ok=False, error="killed", tail=[])})
+    good, _ = follow_to_the_end({poll(0): progress(ok=False, error="killed", tail=[])})
     assert not good
 
 

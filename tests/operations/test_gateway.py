@@ -67,9 +67,9 @@ def test_a_gateway_is_touched_only_where_another_generation_runs(
 ) -> None:
     planned = generation(fleet)
     state = GatewayState(installed=planned, running=planned if running else None)
-    told = settled_host(fleet, "gw").model_copy(update={"gateway": state})
+    reported = settled_host(fleet, "gw").model_copy(update={"gateway": state})
     data = fleet.hosts["gw"]
-    fleet.add("gw", told)
+    fleet.add("gw", reported)
     fleet.hosts["gw"] = {**data, "fake_responses": fleet.hosts["gw"]["fake_responses"]}
     assert [s for s in steps(fleet.deploy(), "gw") if s.startswith("gateway")] == asked
 

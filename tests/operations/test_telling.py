@@ -26,8 +26,8 @@ def assert_text(text: str) -> None:
 
 def test_what_a_job_says_is_text(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="pyinfra")
-    news = json.dumps({**ENDED, "ok": False, "error": EVIL, "tail": [EVIL]})
-    fleet.add("odd", bare_host(fleet, "odd"), **{"poll fetch": news})
+    progress = json.dumps({**ENDED, "ok": False, "error": EVIL, "tail": [EVIL]})
+    fleet.add("odd", bare_host(fleet, "odd"), **{"poll fetch": progress})
     fleet.add("good", settled_host(fleet, "good"))
     assert failed(fleet.deploy()) == {"odd"}
     assert_text("\n".join(caplog.messages))
@@ -69,6 +69,6 @@ def test_no_line_is_a_document(caplog: pytest.LogCaptureFixture) -> None:
     with prepared() as host:
         print_host_combined_output(host, CommandOutput(lines))
         complain(document, host)
-    told = [one for one in caplog.messages if '"instances"' in one]
-    assert max(map(len, told)) < 400
-    assert [one.endswith(" characters)") for one in told] == [True] * 3
+    reported = [one for one in caplog.messages if '"instances"' in one]
+    assert max(map(len, reported)) < 400
+    assert [one.endswith(" characters)") for one in reported] == [True] * 3

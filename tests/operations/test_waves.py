@@ -32,12 +32,12 @@ def reverted(host: str) -> str:
 def test_waves_follow_each_other(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def told(report: Report) -> list[str]:
+    def reported(report: Report) -> list[str]:
         order.append(report.host)
         return ["kept"]
 
     three(fleet)
-    monkeypatch.setattr("operations.instance.told", told)
+    monkeypatch.setattr("operations.instance.told", reported)
     state = fleet.deploy()
     assert failed(state) == set()
     assert order[:2] == ["@fake/one"] * 2

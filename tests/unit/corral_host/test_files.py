@@ -33,10 +33,10 @@ def planned(tmp_path: Path) -> HostPlan:
     return planner(paths=paths).plan_host(host(CHAT))
 
 
-def run(installed: Path, *words: str, stdin: str = "") -> Any:
+def run(installed: Path, *arguments: str, stdin: str = "") -> Any:
     """The helper's answer."""
     done = subprocess.run(
-        [sys.executable, "-I", installed, *words],
+        [sys.executable, "-I", installed, *arguments],
         input=stdin,
         capture_output=True,
         text=True,

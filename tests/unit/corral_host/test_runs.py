@@ -63,8 +63,12 @@ def test_each_start_has_an_id_of_its_own_which_is_everywhere(
     assert jobs.start(NAME, job) == {"joined": True, "by": "anna", "run": run}
     monkeypatch.setattr(jobs, "is_running", lambda _: False)
     assert jobs.run(NAME) == 0
-    news = poll()
-    assert (news["run"], news["answer"]["run"], news["answer"]["outcome"]) == (run, run, "kept")
+    progress = poll()
+    assert (progress["run"], progress["answer"]["run"], progress["answer"]["outcome"]) == (
+        run,
+        run,
+        "kept",
+    )
     (kept,) = helper_module("instance.history").history({"state": str(host.root / "state")})
     assert kept["run"] == run
     assert started(host) != run
@@ -78,9 +82,9 @@ def test_what_an_earlier_job_left_is_settled_and_is_no_result_of_this_one(host: 
     second = started(host)
     assert (poll()["run"], poll()["unsettled"], poll()["unsettled_run"]) == (second, False, first)
     jobs.settle(NAME)
-    news = poll()
-    assert (news["answer"], news["error"]) == (None, str(jobs.NO_RESULT))
-    assert (news["unsettled"], news["unsettled_run"]) == (False, None)
+    progress = poll()
+    assert (progress["answer"], progress["error"]) == (None, str(jobs.NO_RESULT))
+    assert (progress["unsettled"], progress["unsettled_run"]) == (False, None)
     (report,) = helper_module("instance.history").history({"state": str(host.root / "state")})
     assert (report["run"], report["outcome"]) == (first, "reverted")
 

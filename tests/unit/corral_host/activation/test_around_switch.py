@@ -30,10 +30,10 @@ SPARE = {**END, "port": 18001}
 
 def test_a_second_holder_is_told_of_the_first_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
     path = holding.activate_lock(tmp_path / "state")
-    told = rf"anna is activating chat on this host since 2.* \(pid {os.getpid()}\). Next: wait"
+    reported = rf"anna is activating chat on this host since 2.* \(pid {os.getpid()}\). Next: wait"
     with (
         holding.held(path, "anna", "activating chat"),
-        pytest.raises(HostError, match=told),
+        pytest.raises(HostError, match=reported),
         holding.held(path, "ben", "activating long"),
     ):
         pytest.fail("two hold one lock")
@@ -171,8 +171,8 @@ def decision(monkeypatch: pytest.MonkeyPatch, how: str, **changes: Any) -> str:
     monkeypatch.setattr(checks, "holder_of", lambda _: found["taken"])
     monkeypatch.setattr(checks.redirect, "unusable", lambda _: found["nft"])
     rows = [row(10, found["free"], 0)]
-    told: str = checks.decide({"instance": plan, "drained": found["drained"]}, before, rows)
-    return told
+    reported: str = checks.decide({"instance": plan, "drained": found["drained"]}, before, rows)
+    return reported
 
 
 AGAINST: dict[str, dict[str, Any]] = {

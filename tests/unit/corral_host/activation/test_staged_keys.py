@@ -156,9 +156,9 @@ def dies_while_it_boots(host: Host, number: int) -> bool:
     guard = MODULES["rollback"].guard
     die_at = len(host.steps) + number
 
-    def dying(*words: str) -> None:
+    def dying(*arguments: str) -> None:
         host.die_at = die_at
-        guard(*words)
+        guard(*arguments)
 
     MODULES["rollback"].guard = dying
     try:

@@ -74,8 +74,8 @@ OF_GATEWAYS = [put_gateway, switch_gateway, put_gateway_back]
 def test_others_put_nothing_there_and_are_told_who_works(
     put: Any, rollout: str | None, held: str
 ) -> None:
-    told = rf"anna is rolling out r1 on this host since 2.* \(pid {os.getpid()}\). Next: wait"
-    with pytest.raises(HostError, match=told):
+    reported = rf"anna is rolling out r1 on this host since 2.* \(pid {os.getpid()}\). Next: wait"
+    with pytest.raises(HostError, match=reported):
         put(held, rollout)
     assert [path.name for path in Path(held).iterdir()] == ["locks"]
 
@@ -115,8 +115,8 @@ def test_preflight_stops_who_would_stage_beside_a_rollout(
     planned = plan_of(CHAT)
     here = None if found is None else RolloutHere(by="anna", since="10:00", rollout=found)
     state = bare(planned, rollout=here and here.model_dump())
-    told = preflight(planned, state, now_seconds=NOW_SECONDS, rollout=own)
-    assert [one.what for one in told if one.stops] == (
+    reported = preflight(planned, state, now_seconds=NOW_SECONDS, rollout=own)
+    assert [one.what for one in reported if one.stops] == (
         [f"anna is rolling out {found or 'something'} on this host since 10:00"] if stops else []
     )
 

@@ -49,8 +49,8 @@ def test_a_good_generation_is_kept(how: str, played: Host, monkeypatch: pytest.M
     assert whole(played) == "b"
     assert (played.folder / "previous").readlink().name == "a"
     assert json.loads((played.folder / "receipt.json").read_text())["generation"] == "b"
-    told = {name: report[name] for name in ("from", "to", "how", "outcome", "serving", "reason")}
-    assert told == {
+    fields = {name: report[name] for name in ("from", "to", "how", "outcome", "serving", "reason")}
+    assert fields == {
         "from": "a", "to": "b", "how": how, "outcome": "kept", "serving": "b", "reason": "",
     }  # fmt: skip
     assert (report["by"], report["rollout"], report["host"]) == ("anna", "r1", "node-1")

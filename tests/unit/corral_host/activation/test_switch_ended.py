@@ -120,8 +120,11 @@ def test_an_unfinished_activation_is_settled_before_the_next(
         activate(played.spec("b"), "anna")
     played.die_at = None
     assert activate(played.spec("b"), "ben")["outcome"] == "kept"
-    told = MODULES["history"].history({"state": str(played.root / "state")})
-    assert [(one["by"], one["outcome"]) for one in told] == [("ben", "kept"), ("anna", "reverted")]
+    found = MODULES["history"].history({"state": str(played.root / "state")})
+    assert [(one["by"], one["outcome"]) for one in found] == [
+        ("ben", "kept"),
+        ("anna", "reverted"),
+    ]
 
 
 @pytest.mark.parametrize("since", [1, 2], ids=["before", "while it is reverted"])

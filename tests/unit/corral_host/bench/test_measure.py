@@ -235,8 +235,8 @@ def test_what_is_not_known_to_fit_is_refused_beside(machine: Machine) -> None:
 
 
 def test_two_at_once_on_a_host_are_refused(machine: Machine) -> None:
-    spec, told = machine.spec(), "a benchmark of other runs on this host. Next: wait"
-    with bench.only_one({**spec, "instance": "other"}), pytest.raises(HostError, match=told):
+    spec, reported = machine.spec(), "a benchmark of other runs on this host. Next: wait"
+    with bench.only_one({**spec, "instance": "other"}), pytest.raises(HostError, match=reported):
         bench.bench(spec)
     assert machine.commands == []
     assert bench.bench(spec)["where"] == "stopped"
@@ -259,8 +259,8 @@ def test_a_killed_benchmark_is_settled_by_starting_its_server(machine: Machine) 
     assert bench.settle_bench(spec) is None
     assert machine.commands == []
     (machine.root / "benching.json").write_text("{}")
-    told = "the benchmark was interrupted; chat was started again"
-    assert str(bench.settle_bench(spec)).startswith(told)
+    reported = "the benchmark was interrupted; chat was started again"
+    assert str(bench.settle_bench(spec)).startswith(reported)
     assert machine.commands[0] == "stop corral-bench-chat.service"
     assert machine.commands[-1] == "start corral-chat.service"
     assert bench.settle_bench(spec) is None

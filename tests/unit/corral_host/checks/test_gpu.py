@@ -17,10 +17,10 @@ PID = 4242
 
 
 @pytest.fixture
-def tell(monkeypatch: pytest.MonkeyPatch) -> Any:
+def report(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the reports of nvidia-smi and the kernel for a server that started ten seconds ago."""
 
-    def told(*held: tuple[str, int | None], **log: Any) -> None:
+    def reported(*held: tuple[str, int | None], **log: Any) -> None:
         mine = [{"gpu": gpu, "pid": PID, "used_mib": mib} for gpu, mib in held]
         answer = {"gpus": GPUS, "processes": [*mine, {"gpu": "GPU-0", "pid": 1, "used_mib": 9}]}
         entered = str(int((time.monotonic() - 10) * 1e6))
@@ -30,7 +30,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Any:
         fields = {"xids": [], "xids_unreadable": "", **log}
         monkeypatch.setattr(check.kernel, "xids", lambda: fields)
 
-    return told
+    return reported
 
 
 def instance(*gpus: int | str) -> dict[str, Any]:
@@ -51,9 +51,9 @@ def instance(*gpus: int | str) -> dict[str, Any]:
     ],
 )
 def test_a_server_holds_memory_of_its_gpus_alone(
-    tell: Any, gpus: tuple[int | str, ...], held: list[tuple[str, int | None]], fine: bool
+    report: Any, gpus: tuple[int | str, ...], held: list[tuple[str, int | None]], fine: bool
 ) -> None:
-    tell(*held)
+    report(*held)
     name, ok, detail = check.check_vram(instance(*gpus))
     assert (name, ok) == ("vram", fine)
     assert f"pid {PID} holds" in detail
@@ -65,7 +65,7 @@ def xid(seconds_ago: float, pci: str = GPUS[1]["pci"]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "told", "fine"),
+    ("gpus", "reported", "fine"),
     [
         ((), [], True),
         ((), [(60,)], True),
@@ -76,13 +76,13 @@ def xid(seconds_ago: float, pci: str = GPUS[1]["pci"]) -> dict[str, Any]:
     ],
 )
 def test_an_error_of_its_gpus_since_the_start_is_found(
-    tell: Any, gpus: tuple[int, ...], told: list[tuple[Any, ...]], fine: bool
+    report: Any, gpus: tuple[int, ...], reported: list[tuple[Any, ...]], fine: bool
 ) -> None:
-    tell(xids=[xid(*one) for one in told])
+    report(xids=[xid(*one) for one in reported])
     assert check.check_xid(instance(*gpus))[1] is fine
 
 
-def test_a_log_that_cannot_be_read_proves_nothing(tell: Any) -> None:
-    tell(xids_unreadable="not permitted")
+def test_a_log_that_cannot_be_read_proves_nothing(report: Any) -> None:
+    report(xids_unreadable="not permitted")
     with pytest.raises(check.HostError, match="unreadable: not permitted"):
         check.check_xid(instance())

@@ -116,14 +116,14 @@ def test_a_text_or_program_that_is_not_there_is_named(plan: dict[str, Any]) -> N
 def test_it_runs_where_the_staged_unit_would(plan: dict[str, Any]) -> None:
     says(plan, MAINLINE)
     gate.before_start(plan)
-    words = (Path(plan["folder"]) / "run.log").read_text()
+    arguments = (Path(plan["folder"]) / "run.log").read_text()
     for word in (
         "--unit=corral-perplexity-chat.service", "BindsTo=corral-job-activate-chat.service",
         "RuntimeMaxSec=1805", "DynamicUser=yes", "--setenv=A=1", "--setenv=B=2 3",
         "--setenv=CUDA_VISIBLE_DEVICES=0,1",
     ):  # fmt: skip
-        assert word in words
-    assert "CUDA_CACHE_PATH" not in words
+        assert word in arguments
+    assert "CUDA_CACHE_PATH" not in arguments
 
 
 def test_without_a_text_nothing_is_measured(plan: dict[str, Any]) -> None:

@@ -38,9 +38,9 @@ class Gateway:
         monkeypatch.setattr(self.module, "serving_pools", lambda: self.serving)
         monkeypatch.setattr(self.module.probes, "attempt", self.attempt)
 
-    def output(self, *words: str) -> str:
-        self.log.append(" ".join(words[:3]) if "haproxy" not in words[0] else "valid?")
-        if "haproxy" in words[0] and not self.valid:
+    def output(self, *arguments: str) -> str:
+        self.log.append(" ".join(arguments[:3]) if "haproxy" not in arguments[0] else "valid?")
+        if "haproxy" in arguments[0] and not self.valid:
             raise self.fault("[ALERT] no")
         return ""
 
@@ -252,10 +252,10 @@ def test_what_is_installed_is_told_by_digests(
     """An edited or unproved generation counts as none in the state of a host."""
     state = {"installed": found, "running": "one", "upstream": {"small": "ab"}}
     monkeypatch.setattr(gateway.module, "gateway_state", lambda *_: state)
-    told = gateway.module.installed({"folder": str(gateway.root), "units": "/units"})
-    assert (told["generation"], told["whole"], told["running"]) == ("one", whole, "one")
-    assert "key-of" not in json.dumps(told)
-    assert set(told["files"]) == {"upstream"}
+    reported = gateway.module.installed({"folder": str(gateway.root), "units": "/units"})
+    assert (reported["generation"], reported["whole"], reported["running"]) == ("one", whole, "one")
+    assert "key-of" not in json.dumps(reported)
+    assert set(reported["files"]) == {"upstream"}
     assert gateway.module.installed({"folder": str(gateway.root / "absent")}) == {
         "generation": None
     }

@@ -120,12 +120,12 @@ def test_a_drain_has_its_lease_before_it_begins_and_reaches_all_workers(
     monkeypatch.setattr(socket, "ask", master.ask)
     before = ["corral-gateway-lease-one_chat:1.timer", "corral-gateway-lease-one_chat:1.service"]
 
-    def systemd(*words: str) -> str:
-        if words[1] == "list-units":
-            assert words[-1] == "corral-gateway-lease-one_chat:*"
+    def systemd(*arguments: str) -> str:
+        if arguments[1] == "list-units":
+            assert arguments[-1] == "corral-gateway-lease-one_chat:*"
             return "".join(f"{unit} loaded active waiting 2026\n" for unit in before)
-        assert "/usr/bin/python3 -I /helper gateway" in " ".join(words)
-        master.orders.append(("", words[0]))
+        assert "/usr/bin/python3 -I /helper gateway" in " ".join(arguments)
+        master.orders.append(("", arguments[0]))
         return ""
 
     monkeypatch.setattr(gateway, "output", systemd)

@@ -241,8 +241,8 @@ def test_a_staged_file_that_was_edited_is_seen_and_staged_again(
     assert check.check_unit(planned) == ("unit", True, "generation g")
     edit(staged / name)
     assert not instances.generation_is_whole(staged, planned)
-    told = f"edited: {staged / name}; a deploy puts it back"
-    assert check.check_unit(planned) == ("unit", False, told)
+    reported = f"edited: {staged / name}; a deploy puts it back"
+    assert check.check_unit(planned) == ("unit", False, reported)
 
 
 def test_an_edited_unit_file_is_seen_whatever_was_edited_beside_it(
@@ -263,14 +263,14 @@ def test_another_generation_or_none_is_not_what_is_planned(system: System, tmp_p
     planned = written(system, tmp_path)
     path = system.etc / UNIT
     path.write_text(UNIT_TEXT.replace("=g", "=h"))
-    told = f"{path} has generation h, planned g"
-    assert check.check_unit(planned) == ("unit", False, told)
+    reported = f"{path} has generation h, planned g"
+    assert check.check_unit(planned) == ("unit", False, reported)
     path.unlink()
     assert check.check_unit(planned) == ("unit", False, f"{path} has no generation, planned g")
 
 
 @pytest.mark.parametrize(
-    ("unit", "spare", "told"),
+    ("unit", "spare", "reported"),
     [
         ("enabled", "", "starts at boot"),
         ("disabled", "", f"{UNIT} is disabled"),
@@ -281,12 +281,12 @@ def test_another_generation_or_none_is_not_what_is_planned(system: System, tmp_p
     ],
 )
 def test_what_a_boot_starts_is_told(
-    unit: str, spare: str, told: str, system: System, monkeypatch: pytest.MonkeyPatch
+    unit: str, spare: str, reported: str, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {UNIT: unit, SPARE: spare}
     monkeypatch.setattr(unit_file, "show", lambda one, *_: {"UnitFileState": found[one]})
-    ok = told == "starts at boot"
-    assert check.check_enabled(system.instance) == ("enabled", ok, told)
+    ok = reported == "starts at boot"
+    assert check.check_enabled(system.instance) == ("enabled", ok, reported)
 
 
 def test_what_systemd_would_give_the_next_start_is_told(
@@ -296,8 +296,8 @@ def test_what_systemd_would_give_the_next_start_is_told(
     monkeypatch.setattr(check, "main_pid", lambda _: pid)
     assert check.check_environment(system.instance) == ("environment", True, "as planned")
     system.variables += "LD_PRELOAD=secret\n"
-    told = "systemd would give its next start LD_PRELOAD"
-    assert check.check_environment(system.instance) == ("environment", False, told)
+    reported = "systemd would give its next start LD_PRELOAD"
+    assert check.check_environment(system.instance) == ("environment", False, reported)
     assert changes.differences(system.instance, pid) == [changes.VARIABLES]
 
 

@@ -204,8 +204,8 @@ def test_a_key_with_any_damage_is_that_key_or_refused(at: int, other: bytes) -> 
         assert found == (FINGERPRINT, KEY)
 
 
-def gpg(home: Path, *words: str, given: bytes | None = None) -> str:
-    command = ["gpg", "--homedir", str(home), "--batch", "--quiet", *words]
+def gpg(home: Path, *arguments: str, given: bytes | None = None) -> str:
+    command = ["gpg", "--homedir", str(home), "--batch", "--quiet", *arguments]
     return subprocess.run(command, input=given, capture_output=True, check=True).stdout.decode()
 
 
@@ -221,15 +221,23 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 def fingerprints(home: Path, text: str) -> list[str]:
     """Fingerprints of all keys and subkeys that gpg finds in a file."""
-    words = ("--with-colons", "--with-fingerprint", "--with-fingerprint", "--show-keys")
-    rows = [line.split(":") for line in gpg(home, *words, given=text.encode()).splitlines()]
+    arguments = ("--with-colons", "--with-fingerprint", "--with-fingerprint", "--show-keys")
+    rows = [line.split(":") for line in gpg(home, *arguments, given=text.encode()).splitlines()]
     return [row[9] for row in rows if row[0] == "fpr"]
 
 
 def test_gpg_reads_our_text_as_exactly_the_pinned_key(home: Path) -> None:
     """A key with two user ids, a subkey and its signatures, as publishers have them."""
-    words = ("--passphrase", "", "--quick-generate-key", "One <a@b.c>", "rsa2048", "sign", "never")
-    gpg(home, *words)
+    arguments = (
+        "--passphrase",
+        "",
+        "--quick-generate-key",
+        "One <a@b.c>",
+        "rsa2048",
+        "sign",
+        "never",
+    )
+    gpg(home, *arguments)
     (wanted,) = fingerprints(home, gpg(home, "--armor", "--export"))
     gpg(home, "--passphrase", "", "--quick-add-key", wanted, "rsa2048", "sign", "never")
     gpg(home, "--quick-add-uid", wanted, "Two <d@e.f>")

@@ -57,8 +57,8 @@ class Kept:
                 "NRestarts": "2", "ActiveEnterTimestamp": "today"}  # fmt: skip
 
     def found(self) -> FoundInstance:
-        told = json.loads(json.dumps(kept.instances(self.paths)))
-        return TypeAdapter(FoundInstances).validate_python(told).instances["chat"]
+        reported = json.loads(json.dumps(kept.instances(self.paths)))
+        return TypeAdapter(FoundInstances).validate_python(reported).instances["chat"]
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ def at(address: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
     return {**ONWARD, "endpoint": end, "before": before or end, "spare": spare}
 
 
-def rules(*words: Any, **options: Any) -> list[str]:
-    lines = redirect.text("chat", *words, **options).splitlines()
+def rules(*arguments: Any, **options: Any) -> list[str]:
+    lines = redirect.text("chat", *arguments, **options).splitlines()
     return [line.removeprefix("add rule inet corral_chat ") for line in lines if "rule" in line]
 
 

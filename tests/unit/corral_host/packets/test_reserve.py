@@ -68,9 +68,9 @@ print("reserved", *reserve.in_force())
 
 def connected(*users: int, cookies: int = 1, laid: bool = True) -> tuple[set[tuple[int, int]], str]:
     """Users and addresses whose listeners got a connection, by IPv4 or IPv6; and reserved ports."""
-    words = [str(ROOT / "files"), str(cookies), "laid" if laid else "none", *map(str, users)]
+    arguments = [str(ROOT / "files"), str(cookies), "laid" if laid else "none", *map(str, users)]
     done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", _TRIAL, *words],
+        ["unshare", "--net", sys.executable, "-c", _TRIAL, *arguments],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if "Operation not permitted" in done.stderr or not shutil.which("nft"):
@@ -136,15 +136,15 @@ class Host:
         return {"endpoint": {"port": port}, "activation": {"spare": spare}, "folder": folder}
 
     def lay(self, rules: str) -> None:
-        words = " ".join(line for line in rules.splitlines() if "sport" in line).split()
-        self.laid = sorted(int(w.strip("{},")) for w in words if w.strip("{},").isdigit())
+        arguments = " ".join(line for line in rules.splitlines() if "sport" in line).split()
+        self.laid = sorted(int(w.strip("{},")) for w in arguments if w.strip("{},").isdigit())
 
 
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
-    monkeypatch.setattr(reserve, "output", lambda *words: host.said.append(words))
-    monkeypatch.setattr(reserve, "quiet", lambda *words: host.said.append(words))
+    monkeypatch.setattr(reserve, "output", lambda *arguments: host.said.append(arguments))
+    monkeypatch.setattr(reserve, "quiet", lambda *arguments: host.said.append(arguments))
     monkeypatch.setattr(reserve, "lay", host.lay)
     monkeypatch.setattr(reserve_switch, "lay", host.lay)
     monkeypatch.setattr(reserve, "in_force", lambda: host.laid)
@@ -245,8 +245,8 @@ def test_rules_that_no_boot_would_lay_are_laid_again(played: Host) -> None:
     reserve.reserve(played.plan(8001))
     played.state = "disabled"
     assert not reserve.is_reserved(played.plan(8001))
-    told = f"not after a boot: {reserve.UNIT} is disabled"
-    assert check.check_reserved(played.instance(8001)) == ("reserved", False, told)
+    reported = f"not after a boot: {reserve.UNIT} is disabled"
+    assert check.check_reserved(played.instance(8001)) == ("reserved", False, reported)
 
 
 def test_a_host_without_ports_has_no_rules(played: Host) -> None:
@@ -322,10 +322,12 @@ def test_a_certificate_is_enough_for_a_gateway(played: Host) -> None:
 
 def test_both_chains_are_laid_at_once(tmp_path: Path) -> None:
     plan = {"instances": [Host(tmp_path).instance(8001)], "gateway": of_gateway()}
-    words = "import sys; sys.path.insert(0, sys.argv[1]); from corral_host.packets import reserve\n"
-    words += f"reserve.lay(reserve.rules({plan!r})); print(reserve.in_force())"
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from corral_host.packets import reserve\n"
+    )
+    program += f"reserve.lay(reserve.rules({plan!r})); print(reserve.in_force())"
     done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", words, str(ROOT / "files")],
+        ["unshare", "--net", sys.executable, "-c", program, str(ROOT / "files")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if "Operation not permitted" in done.stderr or not shutil.which("nft"):

@@ -208,22 +208,22 @@ def test_a_file_that_is_in_it_twice_is_refused(
     refused(bundle(packed, change), tmp_path, "is in it twice")
 
 
-@pytest.mark.parametrize("told", [1, 100_000])
+@pytest.mark.parametrize("reported", [1, 100_000])
 def test_more_bytes_than_its_manifest_says_are_not_written(
-    packed: dict[str, Any], tmp_path: Path, told: int, monkeypatch: pytest.MonkeyPatch
+    packed: dict[str, Any], tmp_path: Path, reported: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bomb: a gigabyte of zeros packs into some kilobytes."""
     monkeypatch.setattr(archive, "MANIFEST_BYTES", 0)
     written: list[int] = []
     monkeypatch.setattr(archive, "take", lambda _, entry, __: written.append(entry.size))
     zeros = tarfile.TarInfo("bin/zeros")
-    zeros.size = told + 1
+    zeros.size = reported + 1
 
     def add(tar: tarfile.TarFile) -> None:
-        tar.addfile(zeros, io.BytesIO(bytes(told + 1)))
+        tar.addfile(zeros, io.BytesIO(bytes(reported + 1)))
 
     bomb = bundle(packed, add)
-    bomb["archive"]["unpacked_bytes"] = told
+    bomb["archive"]["unpacked_bytes"] = reported
     refused(bomb, tmp_path, "holds more than its manifest says")
     assert written == []
 
@@ -246,8 +246,8 @@ def test_a_manifest_cannot_allow_more_than_the_plan(
 
 
 def test_what_the_manifest_says_is_enough(packed: dict[str, Any], spec: dict[str, Any]) -> None:
-    told = json.loads((Path(spec["folder"]) / "manifest.json").read_text())["size_bytes"]
-    packed["archive"]["unpacked_bytes"] = told
+    reported = json.loads((Path(spec["folder"]) / "manifest.json").read_text())["size_bytes"]
+    packed["archive"]["unpacked_bytes"] = reported
     archive.install(packed)
 
 

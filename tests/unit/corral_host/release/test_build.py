@@ -77,7 +77,7 @@ def test_it_is_done_once(
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "reported"),
     [
         ("/s/x.cpp:7:3: error: no such thing", "x.cpp:7:3: error.*Next: fix"),
         ("cc1plus: fatal error: out.o: No space left on device", "Next: free space"),
@@ -91,11 +91,11 @@ def test_a_failure_says_why_and_installs_nothing(
     spec: dict[str, Any],
     tmp_path: Path,
     said: str,
-    told: str,
+    reported: str,
 ) -> None:
     noise = "[1/2] Building CXX object error.cpp.o"
     hosts.cmake(monkeypatch, tmp_path, f"echo '{noise}'; echo '{said}' >&2; touch kept; exit 1")
-    with pytest.raises(HostError, match=told) as raised:
+    with pytest.raises(HostError, match=reported) as raised:
         build.build(spec)
     assert noise not in str(raised.value)
     assert not Path(spec["folder"]).parent.exists()

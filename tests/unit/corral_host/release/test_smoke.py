@@ -34,8 +34,8 @@ def run(spec: dict[str, Any], tmp_path: Path, engine: Engine, **made: Any) -> tu
     folder = tmp_path / "staging"
     engine.make(folder / "bin" / "llama-server", **made)
     with programs.bare_environment() as environment:
-        told: tuple[str, str] = smoke.smoke(spec, folder, environment)
-    return told
+        reported: tuple[str, str] = smoke.smoke(spec, folder, environment)
+    return reported
 
 
 def children() -> list[str]:
@@ -46,8 +46,8 @@ def children() -> list[str]:
 def test_it_answers_with_its_key_only_and_is_gone(tmp_path: Path, engine: Engine) -> None:
     before = children()
     hello = 'print("hello", flush=True)'
-    told, log = run(release(tmp_path), tmp_path, engine, first=hello)
-    assert told == "24 tokens on CPU"
+    reported, log = run(release(tmp_path), tmp_path, engine, first=hello)
+    assert reported == "24 tokens on CPU"
     assert "hello" in log
     assert children() == before
 
@@ -61,15 +61,17 @@ def test_an_answer_without_the_key_fails_the_release(tmp_path: Path, engine: Eng
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "reported"),
     [
         ("(500, {})", "a completion was answered 500"),
         ('(200, {"usage": {"completion_tokens": 0}})', "a completion was answered 200"),
         ("(200, {})", "KeyError|'usage'"),
     ],
 )
-def test_no_tokens_fail_the_release(tmp_path: Path, engine: Engine, answer: str, told: str) -> None:
-    with pytest.raises(HostError, match=told):
+def test_no_tokens_fail_the_release(
+    tmp_path: Path, engine: Engine, answer: str, reported: str
+) -> None:
+    with pytest.raises(HostError, match=reported):
         run(release(tmp_path), tmp_path, engine, answers=f"{answer} if known else (401, {{}})")
 
 
@@ -103,15 +105,15 @@ def test_another_model_than_planned_is_refused(
 
 
 def test_the_key_is_in_no_argument(tmp_path: Path, engine: Engine) -> None:
-    tell = "print(open('/proc/self/cmdline').read(), key, sep='\\0', flush=True)"
-    _, log = run(release(tmp_path), tmp_path, engine, first=tell)
-    *words, key = log.splitlines()[0].split("\0")
+    report = "print(open('/proc/self/cmdline').read(), key, sep='\\0', flush=True)"
+    _, log = run(release(tmp_path), tmp_path, engine, first=report)
+    *arguments, key = log.splitlines()[0].split("\0")
     assert len(key) > 30
-    assert key not in " ".join(words)
+    assert key not in " ".join(arguments)
 
 
 @pytest.mark.parametrize(
-    ("free", "words", "visible"),
+    ("free", "arguments", "visible"),
     [
         ((500, 4000, 2000), "24 tokens on CUDA1", "GPU-1"),
         ((500,), "24 tokens on CPU", ""),
@@ -122,13 +124,13 @@ def test_the_gpu_with_most_room_is_used_if_it_has_room(
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     free: tuple[int, ...],
-    words: str,
+    arguments: str,
     visible: str,
 ) -> None:
     hosts.gpus(monkeypatch, *free)
     seen = "import os; print('visible=' + os.environ['CUDA_VISIBLE_DEVICES'] + '!', flush=True)"
-    told, log = run(release(tmp_path, backend="cuda"), tmp_path, engine, first=seen)
-    assert told == words
+    reported, log = run(release(tmp_path, backend="cuda"), tmp_path, engine, first=seen)
+    assert reported == arguments
     assert f"visible={visible}!" in log
 
 

@@ -32,10 +32,10 @@ def test_the_planned_one_is_told_for_the_manifest(spec: dict[str, Any]) -> None:
     assert found["cpu"]["model"]
 
 
-@pytest.mark.parametrize(("part", "told"), [("compiler", "c\\+\\+ is"), ("c_library", "C lib")])
-def test_another_one_is_refused(spec: dict[str, Any], part: str, told: str) -> None:
+@pytest.mark.parametrize(("part", "reported"), [("compiler", "c\\+\\+ is"), ("c_library", "C lib")])
+def test_another_one_is_refused(spec: dict[str, Any], part: str, reported: str) -> None:
     spec["artifact"]["toolchain"][part] = "9.9"
-    with pytest.raises(HostError, match=f"{told}.*planned is 9.9.*Next:"):
+    with pytest.raises(HostError, match=f"{reported}.*planned is 9.9.*Next:"):
         toolchain.check_toolchain(spec)
 
 

@@ -178,10 +178,10 @@ def test_a_unit_that_is_down_has_no_processes(monkeypatch: pytest.MonkeyPatch) -
 
 
 class _Thief(BaseHTTPRequestHandler):
-    heard: list[str | None] = []
+    received: list[str | None] = []
 
     def do_GET(self) -> None:
-        self.heard.append(self.headers["Authorization"])
+        self.received.append(self.headers["Authorization"])
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -196,7 +196,7 @@ class _Thief(BaseHTTPRequestHandler):
 @pytest.fixture
 def thief(listening: Listening) -> Iterator[dict[str, Any]]:
     """An instance whose port belongs to this process, which is not in its unit."""
-    _Thief.heard.clear()
+    _Thief.received.clear()
     assert os.getpid() not in listening.mine
     with ThreadingHTTPServer(("127.0.0.1", 0), _Thief) as impostor:
         threading.Thread(target=impostor.serve_forever, args=(0.02,), daemon=True).start()
@@ -223,11 +223,11 @@ def test_no_request_with_a_key_reaches_a_stranger(
         assert not rows[name]["ok"]
         assert whole in rows[name]["detail"]
     time.sleep(0.05)
-    assert set(_Thief.heard) == {None}
+    assert set(_Thief.received) == {None}
 
 
 def test_the_key_goes_to_the_unit(thief: dict[str, Any], listening: Listening) -> None:
     listening.mine.add(os.getpid())
     assert server.call(thief, "GET", "/props", key="secret")[0] == 200
     assert probe_client.ask(thief, "POST /completion", {}, "secret")[0] == 200
-    assert _Thief.heard == ["Bearer secret"] * 2
+    assert _Thief.received == ["Bearer secret"] * 2

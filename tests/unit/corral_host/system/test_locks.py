@@ -233,7 +233,7 @@ def test_what_a_job_could_not_settle_is_left_to_the_guard(
 
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(way_back, "settle", fail)
-    monkeypatch.setattr(jobs.watchdog, "quiet", lambda *words: asked.append(words))
+    monkeypatch.setattr(jobs.watchdog, "quiet", lambda *arguments: asked.append(arguments))
     with pytest.raises(HostError, match="anna"):
         jobs.settled(str(tmp_path / "chat"), str(tmp_path))
     assert asked == [("start", "--no-block", "corral-guard-chat.service")]

@@ -105,9 +105,9 @@ def test_the_loader_that_a_program_names_is_nobody(
     libraries = helper_module("release.libraries")
     ran: list[dict[str, Any]] = []
 
-    def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         ran.append(options)
-        return subprocess.CompletedProcess(words, 0, "", "")
+        return subprocess.CompletedProcess(arguments, 0, "", "")
 
     with unprivileged.home_of_nobody() as home:
         monkeypatch.setattr(libraries.subprocess, "run", run)

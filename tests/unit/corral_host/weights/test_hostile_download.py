@@ -170,10 +170,11 @@ def test_the_stand_in_says_another_size(running: RunningHub, tmp_path: Path) -> 
 
 @NEEDS_ARIA2
 @pytest.mark.parametrize(
-    ("kind", "told"), [("endless", "more than"), ("html", "sha256"), ("bomb", "sha256|more than")]
+    ("kind", "reported"),
+    [("endless", "more than"), ("html", "sha256"), ("bomb", "sha256|more than")],
 )
 def test_aria2_itself_is_stopped(
-    running: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, told: str
+    running: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, reported: str
 ) -> None:
     monkeypatch.setattr(fetching, "WATCH_SECONDS", 0.05)
     reply = running.get(f"{RESOLVE}/{WHOLE}", "HEAD")
@@ -183,7 +184,7 @@ def test_aria2_itself_is_stopped(
     )  # fmt: skip
     fields = {"size_bytes": 2**26} if kind == "bomb" else {}
     rule = Rule.model_validate({"match": "/cdn/*", "kind": kind, **fields})
-    with faults(running.root, rule), pytest.raises(HostError, match=told):
+    with faults(running.root, rule), pytest.raises(HostError, match=reported):
         fetch(tmp_path, asked)
     assert staged(tmp_path) == []
     fetch(tmp_path, asked)

@@ -128,7 +128,7 @@ Answers = dict[str, tuple[int, str]]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> tuple[Answers, list[tuple[str, bool]]]:
+def reported(monkeypatch: pytest.MonkeyPatch) -> tuple[Answers, list[tuple[str, bool]]]:
     """Scripted answers by address, and the addresses that got a token."""
     answers: Answers = {}
     seen: list[tuple[str, bool]] = []
@@ -154,9 +154,9 @@ HUB, CDN = "https://huggingface.co/a/b", "https://cdn.example.com/x?signed"
 
 
 def test_a_renamed_repository_is_followed_with_the_token_and_left_without(
-    told: tuple[Answers, list[tuple[str, bool]]],
+    reported: tuple[Answers, list[tuple[str, bool]]],
 ) -> None:
-    answers, seen = told
+    answers, seen = reported
     answers |= {HUB: (307, "/c/d"), "https://huggingface.co/c/d": (302, CDN)}
     answers[CDN] = (302, f"{HUB}/back")
     answers[f"{HUB}/back"] = (200, "")
@@ -176,9 +176,9 @@ def test_a_renamed_repository_is_followed_with_the_token_and_left_without(
      ((404, ""), "answers 404")],
 )  # fmt: skip
 def test_a_hub_that_lends_nothing_is_refused(
-    told: tuple[Answers, list[tuple[str, bool]]], answer: tuple[int, str], told_: str
+    reported: tuple[Answers, list[tuple[str, bool]]], answer: tuple[int, str], told_: str
 ) -> None:
-    told[0][HUB] = answer
+    reported[0][HUB] = answer
     with pytest.raises(HostError, match=told_) as caught:
         fetching.place_of({"url": HUB, "gated": True, "token": TOKEN})
     assert "Next: " in str(caught.value)
@@ -186,9 +186,9 @@ def test_a_hub_that_lends_nothing_is_refused(
 
 @pytest.mark.parametrize("answer", [(503, ""), (302, "ftp://x"), (302, HUB)])
 def test_a_hub_that_may_answer_later_is_asked_again(
-    told: tuple[Answers, list[tuple[str, bool]]], answer: tuple[int, str]
+    reported: tuple[Answers, list[tuple[str, bool]]], answer: tuple[int, str]
 ) -> None:
-    told[0][HUB] = answer
+    reported[0][HUB] = answer
     with pytest.raises(OSError, match="answers 503|no address by http|more than 10"):
         fetching.place_of({"url": HUB, "gated": True, "token": TOKEN})
 
@@ -210,9 +210,9 @@ def test_aria2_is_told_nothing_of_the_token(
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     with pytest.raises(HostError, match="disk full"):
         fetch(tmp_path, wanted)
-    told = (tmp_path / "told").read_text()
-    assert "/cdn/" in told
-    assert TOKEN not in told
+    reported = (tmp_path / "told").read_text()
+    assert "/cdn/" in reported
+    assert TOKEN not in reported
 
 
 @pytest.fixture
@@ -239,10 +239,10 @@ def job(**changed: Any) -> dict[str, Any]:
 def test_a_job_is_lent_the_token_by_systemd_and_it_lies_nowhere(started: Path) -> None:
     jobs.start("fetch", job(token=TOKEN))
     assert (started / "lent").read_text() == TOKEN
-    told = (started / "told").read_text()
-    assert "LoadCredential=hub-token:/proc/" in told
+    reported = (started / "told").read_text()
+    assert "LoadCredential=hub-token:/proc/" in reported
     # The credential must be readable until the unit's own process starts.
-    assert "Type=exec" in told
+    assert "Type=exec" in reported
     (started / "lent").unlink()
     place = (started / "place").read_text().strip()
     assert not Path(place).exists() or Path(place).read_bytes() != TOKEN.encode()
