@@ -64,7 +64,7 @@ def test_a_run_that_would_do_nothing_is_refused(
         (b"servers = 1 +", "SyntaxError: "), (b"raise RuntimeError('x')", "RuntimeError: x"),
         (b"import sys; sys.exit(0)", "SystemExit: 0"), (b"import nothing_of_that_name", "Error: "),
         (b'servers = ["\xff"]', "utf-8"), (b"servers = 7", "none with hosts"), (b"", "none with"),
-        (b"servers = [('x', 7)]", "the data of x is no dictionary"),
+        (b"servers = [('x', 7)]", "the data of x must be a dictionary, not int"),
     ],
 )  # fmt: skip
 def test_an_inventory_that_cannot_be_read_is_one_message(
