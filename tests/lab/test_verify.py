@@ -245,7 +245,7 @@ def test_verify_sends_no_key_to_a_stranger_on_the_port(fleet: Workspace) -> None
         done = fleet.corral("verify", "lab-3/tiny-gpu", "--json", *LAB)
         rows = {row["check"]: row for row in json.loads(done.stdout)["checks"]["lab-3"]}
         for name in ("model", "slots", "completion", "stream", "metrics"):
-            assert "which is no process of it: no key was sent" in rows[name]["detail"]
+            assert "which is no process of that unit: no key was sent" in rows[name]["detail"]
     finally:
         fleet.on("lab-3", f"systemctl stop thief; {RESTART} && {WAIT}")
 

@@ -17,7 +17,7 @@ from tests.unit.helper_modules import helper_module
 from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
-fetching, asking = helper_module("weights.fetch"), helper_module("weights.hub")
+fetching, hub_client = helper_module("weights.fetch"), helper_module("weights.hub")
 HostError = helper_module("system.commands").HostError
 
 BYTES = b"weights" * 1000
@@ -136,7 +136,7 @@ def test_a_header_is_not_looked_for_elsewhere(place: str) -> None:
         serving(b"", status=302, headers={"Location": place}) as url,
         pytest.raises(OSError, match="redirects? to no address|more than 10 redirects"),
     ):
-        asking.follow(f"{url}/x", {})
+        hub_client.follow(f"{url}/x", {})
 
 
 def test_the_body_of_a_redirect_is_not_read(running: RunningHub) -> None:
@@ -144,20 +144,20 @@ def test_the_body_of_a_redirect_is_not_read(running: RunningHub) -> None:
     said = {"Location": f"{running.url}{RESOLVE}/README.md", "Content-Length": "1000000"}
     with serving(b"", status=302, headers=said) as url:
         began = time.monotonic()
-        with contextlib.closing(asking.follow(f"{url}/x", {})) as answer:
-            assert asking.read(answer, 9) == running.get(f"{RESOLVE}/README.md").body[:9]
+        with contextlib.closing(hub_client.follow(f"{url}/x", {})) as answer:
+            assert hub_client.read(answer, 9) == running.get(f"{RESOLVE}/README.md").body[:9]
     assert time.monotonic() - began < 10
 
 
 def test_a_header_that_drips_is_given_up(
     running: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "MOST_SECONDS", 0)
+    monkeypatch.setattr(hub_client, "MOST_SECONDS", 0)
     with (
-        contextlib.closing(asking.follow(f"{running.url}{RESOLVE}/{WHOLE}", {})) as answer,
+        contextlib.closing(hub_client.follow(f"{running.url}{RESOLVE}/{WHOLE}", {})) as answer,
         pytest.raises(OSError, match="no end after 0 s"),
     ):
-        asking.read(answer, 2**20)
+        hub_client.read(answer, 2**20)
 
 
 def test_the_stand_in_says_another_size(running: RunningHub, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from tests.unit.helper_modules import helper_module, program
 from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
-fetching, asking, jobs = (helper_module(name) for name in ("weights.fetch", "weights.hub", "jobs"))
+fetching, jobs = helper_module("weights.fetch"), helper_module("jobs")
+hub_client = helper_module("weights.hub")
 headers = helper_module("weights.headers")
 HostError = helper_module("system.commands").HostError
 
@@ -108,7 +109,7 @@ def test_no_token_goes_to_another_hub(
         with pytest.raises(HostError):
             fetching.place_of(one)
         for address in (f"{url}/x", f"{url}/x?https://huggingface.co/"):
-            asking.follow(address, {}, TOKEN).close()
+            hub_client.follow(address, {}, TOKEN).close()
     assert len(seen) == 4
     assert TOKEN not in str(seen)
 
@@ -146,7 +147,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> tuple[Answers, list[tuple[str, 
             seen.append((request.full_url, "Authorization" in request.headers))
             return Answer(*answers[request.full_url])
 
-    monkeypatch.setattr(asking.urllib.request, "build_opener", lambda _: Opener())
+    monkeypatch.setattr(hub_client.urllib.request, "build_opener", lambda _: Opener())
     return answers, seen
 
 
@@ -164,7 +165,7 @@ def test_a_renamed_repository_is_followed_with_the_token_and_left_without(
     assert place == CDN
     assert seen == [(HUB, True), ("https://huggingface.co/c/d", True)]
     seen.clear()
-    asking.follow(HUB, {}, TOKEN)
+    hub_client.follow(HUB, {}, TOKEN)
     assert [sent for _, sent in seen] == [True, True, False, False]
 
 
@@ -196,7 +197,7 @@ def test_a_hub_that_may_answer_later_is_asked_again(
 def test_a_header_is_proved_with_the_token(gated: RunningHub, tmp_path: Path) -> None:
     data = gated.content[:100]
     header = {"size_bytes": 100, "sha256": hashlib.sha256(data).hexdigest()}
-    (one,) = asking.with_token([shard(gated, tmp_path, header=header)], TOKEN)
+    (one,) = hub_client.with_token([shard(gated, tmp_path, header=header)], TOKEN)
     assert headers.fetch_header(one) == data
     assert asked(gated, 3) == [("hub", "yes"), ("hub", "yes"), ("storage", "no")]
 
