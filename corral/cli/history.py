@@ -20,7 +20,7 @@ from corral.plan.host import HostPlan
 from corral.remote.client import installed_helper
 from corral.remote.run import on_all
 from corral.rollout.activation import history as history_of
-from corral.rollout.activation import kept_plan
+from corral.rollout.activation import stored_plan
 from corral.rollout.steps import changes
 from corral.terminal import Rows, coloured, say, say_json
 from corral.terminal import show as show_rows
@@ -158,7 +158,7 @@ def _differences(report: Report, pair: Pair) -> list[str]:
         return []
     try:
         old, new = (
-            kept_plan(*pair, report.instance, generation)
+            stored_plan(*pair, report.instance, generation)
             for generation in (report.from_, report.to)
         )
     except CorralError as error:

@@ -19,7 +19,7 @@ from corral.keys.proof import check_document
 from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, plan_fleet
-from corral.planning.kept import kept_plan, named_plan
+from corral.planning.kept import named_plan, stored_plan
 from corral.project import load_planner, project_root
 from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
@@ -114,7 +114,7 @@ def as_kept(target: Target, *, plans_needed: bool = True, whole: bool = False) -
     meant = {*target.names, *(name for name, one in found.items() if whole and one.plan)}
     # In the order of a plan, so that what is made of either is equal.
     ordered = dict.fromkeys([*target.host.instance_names, *found])
-    return kept_plan(target.host, {n: found[n].plan for n in ordered if n in meant})
+    return stored_plan(target.host, {n: found[n].plan for n in ordered if n in meant})
 
 
 def not_installed(host: Host, name: str) -> CorralError:

@@ -17,7 +17,7 @@ from corral.host.answers import FoundInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.plan.host import HostPlan
 from corral.planning.fleet import fleet_of
-from corral.planning.kept import kept_plan
+from corral.planning.kept import stored_plan
 from corral.remote.client import current_operator
 from corral.remote.progress import Progress
 from corral.remote.run import on_all
@@ -83,7 +83,7 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
     targets = _touched(rollout, read)
     answers = on_all(_found, targets)
     found = {target.host.name: a for target, a in zip(targets, answers, strict=True)}
-    gateways = tuple((host, kept_plan(host, {})) for host in read.hosts if host.spec.gateway)
+    gateways = tuple((host, stored_plan(host, {})) for host in read.hosts if host.spec.gateway)
     changed = [step.host for step in rollout.gateways]
     pairs = tuple(_pair(target, found[target.host.name]) for target in targets)
     fleet = Fleet(
@@ -125,7 +125,7 @@ def _found(target: Target) -> dict[str, FoundInstance]:
 
 def _pair(target: Target, found: Mapping[str, FoundInstance]) -> tuple[Host, HostPlan]:
     kept = {name: found[name].plan if name in found else {} for name in target.names}
-    return target.host, kept_plan(target.host, kept)
+    return target.host, stored_plan(target.host, kept)
 
 
 def _changed_again(

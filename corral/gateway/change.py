@@ -15,7 +15,7 @@ from corral.gateway.files import CONFIG, UPSTREAM, GatewayFiles, gateway_files
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
-from corral.planning.gateway_between import Settled, plan_as_far
+from corral.planning.gateway_between import Settled, interim_plan
 from corral.schema import Frozen
 from corral.store.api_keys import keys_in
 from corral.store.gateway_keys import upstream_keys
@@ -47,7 +47,7 @@ def change(
 
 def as_far(planned: GatewayPlan, now: Installed, settled: Settled) -> GatewayPlan:
     """The plan, with each server that has not changed yet where the gateway finds it now."""
-    return plan_as_far(planned, server_lines(now.config), settled)
+    return interim_plan(planned, server_lines(now.config), settled)
 
 
 def shown_keys(

@@ -1,1 +1,1 @@
-"""From inventory, catalog and lock to plans. Pure: nobody is asked."""
+"""From inventory, catalog and lock to plans. Pure: no host is contacted."""

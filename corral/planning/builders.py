@@ -1,4 +1,4 @@
-"""Who builds which engine release: hosts whose keys are equal share one build. Pure."""
+"""Which host builds which engine release; hosts with equal keys share one build. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from corral.plan.release import ReleasePlan
 def builds(
     hosts: Sequence[Host], releases: Mapping[str, Iterable[ReleasePlan]]
 ) -> dict[str, Build]:
-    """Key -> build, for hosts in the order of their inventory.
+    """Release key -> build, for hosts in the order of their inventory.
 
-    + releases: of each host, by its name
+    + releases: host name -> its releases
     """
     users: dict[str, list[Host]] = {}
     planned: dict[str, ReleasePlan] = {}
@@ -41,14 +41,14 @@ def _build(release: ReleasePlan, users: Sequence[Host], hosts: Sequence[Host]) -
 
 
 def _marked(release: ReleasePlan, users: Sequence[Host], hosts: Sequence[Host]) -> list[Host]:
-    """Hosts marked builder that have the release's platform; those that run it before others."""
+    """Hosts marked builder on the release's platform; those that run it first."""
     platform = release.artifact.platform
     marked = [host for host in hosts if host.spec.builder and host.spec.platform == platform]
     return sorted(marked, key=lambda host: host not in users)
 
 
 def differences(ours: ReleasePlan, theirs: ReleasePlan) -> list[str]:
-    """Why two releases of one engine have different keys: ``what: ours here, theirs there``."""
+    """Why two releases of one engine have different keys: ``NAME: ours here, theirs there``."""
     pairs = {
         "commit": (ours.commit[:12], theirs.commit[:12]),
         "made as": (ours.artifact.kind, theirs.artifact.kind),
@@ -58,18 +58,18 @@ def differences(ours: ReleasePlan, theirs: ReleasePlan) -> list[str]:
     here, there = ours.artifact.described, theirs.artifact.described
     for name in dict.fromkeys([*here, *there]):
         pairs[name] = (here.get(name, "unset"), there.get(name, "unset"))
-    told = [f"{what}: {one} here, {other} there" for what, (one, other) in pairs.items()
-            if one != other]  # fmt: skip
-    return told or ["the text of patches, or programs that are built"]
+    different = [f"{name}: {one} here, {other} there" for name, (one, other) in pairs.items()
+                 if one != other]  # fmt: skip
+    return different or ["the text of patches, or the programs to build"]
 
 
 def built_by(host: Host, fleet: Mapping[str, Build]) -> tuple[ReleasePlan, ...]:
-    """Releases that a host is the first to build, fetched from where it fetches sources."""
+    """Releases that a host builds for the fleet, with the source URLs of that host."""
     return tuple(_fetched_by(host, b.release) for b in fleet.values() if b.builder == host.name)
 
 
 def _fetched_by(host: Host, release: ReleasePlan) -> ReleasePlan:
-    """A release of another host, with the source that this one is told to use."""
+    """A release with the source URL that ``host`` is configured to use."""
     artifact = release.artifact
     url = host.spec.engine_sources.get(release.engine, artifact.source_url)
     return release.model_copy(update={"artifact": artifact.fetched_from(url)})

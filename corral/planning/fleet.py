@@ -1,4 +1,4 @@
-"""The plan of a fleet, and the parts of it that a command works on."""
+"""The plan of a fleet, and selections of it for one command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pair = tuple[Host, HostPlan]
 
 @dataclass(frozen=True)
 class _Part:
-    """What of a host was selected: these instances of it, and whether its gateway."""
+    """The selected part of a host: some instances, and its gateway or not."""
 
     instances: frozenset[str]
     gateway: bool
@@ -29,11 +29,11 @@ class _Part:
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """What the hosts of an inventory will be. A host is planned when it is first asked for.
+    """The plans of the hosts of an inventory. A host is planned on first use.
 
-    + hosts: those of this part, in the order of the inventory; + everyone: all of it
-    + planned: gives the plan of a host, the same each time, where ``shared`` is given without
-      its gateway; raises CorralError
+    + hosts: selected hosts, in the order of the inventory; + everyone: all hosts
+    + planned: returns the plan of a host, the same each time, without its gateway where ``shared``
+      has it; raises CorralError
     """
 
     hosts: tuple[Host, ...]
@@ -44,18 +44,18 @@ class FleetPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the hosts of this part."""
+        """Names of the selected hosts."""
         return tuple(host.name for host in self.hosts)
 
     def host(self, name: str) -> Host:
-        """A host of this part. Raises CorralError."""
-        found = next((host for host in self.hosts if host.name == name), None)
-        if found is None:
-            raise CorralError(name, "is no host of this fleet", "see inventories/")
-        return found
+        """A selected host. Raises CorralError."""
+        host = next((host for host in self.hosts if host.name == name), None)
+        if host is None:
+            raise CorralError(name, "is not a host of this fleet", "see inventories/")
+        return host
 
     def plan(self, name: str) -> HostPlan:
-        """The plan of a host, narrowed to this part. Raises CorralError, also for a mistake."""
+        """The plan of a host, reduced to the selection. Raises CorralError for its mistakes."""
         host = self.host(name)
         plan, part = self.planned(host), self.parts.get(name)
         gateway = None
@@ -65,14 +65,13 @@ class FleetPlan:
         return plan.model_copy(update={"instances": kept, "gateway": gateway})
 
     def pairs(self) -> list[Pair]:
-        """All hosts with their plans. Raises CorralError at the first mistake."""
+        """The selected hosts with their plans. Raises CorralError at the first mistake."""
         return [(host, self.plan(host.name)) for host in self.hosts]
 
     def select(self, names: Collection[str], *, gateways: Collection[str] = ()) -> FleetPlan:
-        """The part that names fit: HOST, INSTANCE or HOST/INSTANCE; all without names.
+        """Select by HOST, INSTANCE or HOST/INSTANCE; everything without names.
 
-        A host that is named itself comes with its gateway. + gateways: hosts of which the gateway
-        is part beside what is named
+        A host name selects its gateway, too. + gateways: more hosts whose gateway is selected
         """
         if not names and not gateways:
             return self
@@ -81,36 +80,36 @@ class FleetPlan:
         return replace(self, hosts=tuple(hosts), parts=parts)
 
     def _part(self, host: Host, names: Collection[str], gateways: Collection[str]) -> _Part:
-        before = self.parts.get(host.name)
-        known = before.instances if before else {*host.instance_names}
+        current = self.parts.get(host.name)
+        known = current.instances if current else {*host.instance_names}
         chosen = {i for i in known if not {host.name, i, f"{host.name}/{i}"}.isdisjoint(names)}
-        whole = host.name in names or host.name in gateways
-        return _Part(frozenset(chosen), whole and (before is None or before.gateway))
+        gateway = host.name in names or host.name in gateways
+        return _Part(frozenset(chosen), gateway and (current is None or current.gateway))
 
     @property
     def builds(self) -> Mapping[str, Build]:
-        """Key -> who builds a release, and who gets it."""
+        """Release key -> its build: builder and receivers."""
         return self.shared.builds if self.shared else {}
 
     @property
     def gateways(self) -> Mapping[str, GatewayPlan]:
-        """Host -> what it serves, for those hosts of the inventory that can be read."""
+        """Host -> its gateway's plan, for hosts that can be read."""
         return self.shared.gateways if self.shared else {}
 
     def whole_gateways(self) -> Mapping[str, GatewayPlan]:
-        """The same. Raises CorralError for a host or a gateway that cannot be read."""
+        """Like ``gateways``, but raises CorralError where a host or gateway cannot be read."""
         if self.shared:
             for mistake in (*self.shared.unread.values(), *self.shared.gateway_mistakes.values()):
                 raise mistake
         return self.gateways
 
     def gateways_of(self, host: Host) -> Mapping[str, GatewayPlan]:
-        """The same, to tell which are in front of a host. Raises CorralError: see ``Shared``."""
+        """Like ``gateways``, for finding those of a host. Raises CorralError: see ``Shared``."""
         return self.shared.gateways_of(host) if self.shared else {}
 
     @property
     def unread(self) -> Mistakes:
-        """Hosts that cannot be read, so that what depends on all of them is not whole."""
+        """Hosts that cannot be read, so that decisions over all hosts are incomplete."""
         if self.shared is None:
             return {}
         return {**self.shared.without_builds, **self.shared.unread}
@@ -126,23 +125,23 @@ class FleetPlan:
         return pools(self.gateways)
 
     def waves(self, changing: Collection[str] | None = None) -> tuple[Wave, ...]:
-        """Who changes when; see ``corral.planning.waves``. Raises CorralError."""
+        """The waves of a rollout; see ``corral.planning.waves``. Raises CorralError."""
         return waves(self.serving, self.policy, self.pools, changing)
 
     @property
     def policy(self) -> FleetPolicy:
-        """How the whole fleet changes. Raises CorralError where its hosts disagree."""
-        return fleet_policy(self._right)
+        """The rollout policy. Raises CorralError where hosts disagree."""
+        return fleet_policy(self._valid)
 
     @property
     def serving(self) -> tuple[str, ...]:
-        """All hosts of the inventory that run instances, but those with a mistake in their data."""
-        return tuple(host.name for host in self._right if host.spec.instances)
+        """All hosts of the inventory that run instances, without those with a mistake."""
+        return tuple(host.name for host in self._valid if host.spec.instances)
 
     @property
-    def _right(self) -> list[Host]:
-        wrong = self.shared.mistakes if self.shared else {}
-        return [host for host in self.everyone if host.name not in wrong]
+    def _valid(self) -> list[Host]:
+        mistakes = self.shared.mistakes if self.shared else {}
+        return [host for host in self.everyone if host.name not in mistakes]
 
 
 def plan_fleet(
@@ -152,9 +151,9 @@ def plan_fleet(
     mistakes: Mistakes | None = None,
     reached: Collection[str] | None = None,
 ) -> FleetPlan:
-    """Plan the hosts of one inventory; one with a mistake keeps no other from being planned.
+    """Plan the hosts of one inventory; a host with a mistake does not affect the others.
 
-    + mistakes: host -> what is wrong in its data, as ``read_inventory`` tells
+    + mistakes: host -> the mistake in its data, from ``read_inventory``
     + reached: hosts that can build releases in this run; all if None
     """
     known, made = dict(mistakes or {}), dict[str, HostPlan]()
@@ -173,7 +172,7 @@ def plan_fleet(
 
 
 def fleet_of(pairs: Sequence[Pair], everyone: Sequence[Host] = ()) -> FleetPlan:
-    """A fleet of plans that are known already, such as those that hosts keep."""
+    """A fleet of plans that are known already, such as those stored on hosts."""
     plans = {host.name: plan for host, plan in pairs}
     hosts = tuple(host for host, _ in pairs)
     return FleetPlan(hosts, tuple(everyone) or hosts, lambda host: plans[host.name])

@@ -1,4 +1,4 @@
-"""What a server must prove before its generation is kept, from its profile."""
+"""The gate of an instance: what its server must prove, from its profile."""
 
 from __future__ import annotations
 
@@ -10,49 +10,51 @@ from corral.errors import CorralError
 from corral.plan.gate import GatePlan, PerplexityGate, SpeedGate
 from corral.plan.placement import ResolvedPlacement
 from corral.plan.release import ReleasePlan
-from corral.planning.request import Requested
+from corral.planning.request import ResolvedInstance
 
 _SHORT_TOKENS = 512
-# The slowest GPU hosts read so much in half a minute, processors a quarter of it: a run of all
-# lengths and the usual three of them end in about two minutes.
+# The slowest GPU hosts process this many prompt tokens in half a minute, processors a quarter of
+# it: the usual three runs of all lengths end in about two minutes.
 _LONG_TOKENS = 8192
 _LONG_TOKENS_ON_CPU = 2048
 
 
 def plan_gate(
-    asked: Requested,
+    resolved: ResolvedInstance,
     release: ReleasePlan,
     *,
     model: str,
     placement: ResolvedPlacement,
     generation_folder: str,
 ) -> GatePlan:
-    """The gate of an instance; ``model``: its first shard. Raises CorralError.
+    """The gate of an instance; ``model``: path of its first shard. Raises CorralError.
 
-    Nothing here makes a new generation: no server restarts because its gate has changed.
+    The gate is no part of a generation, so that a changed gate restarts no server.
     """
-    profile = asked.profile
-    _refuse_long(asked)
+    profile = resolved.profile
+    _refuse_long(resolved)
     return GatePlan(
         golden=profile.golden,
-        speed=_speed(profile, placement) if engine_module(asked.kind).tells_speed else None,
-        perplexity=_perplexity(asked, release, model, placement, generation_folder),
+        speed=_speed(profile, placement) if engine_module(resolved.kind).reports_speed else None,
+        perplexity=_perplexity(resolved, release, model, placement, generation_folder),
         soak_seconds=profile.soak_seconds,
     )
 
 
-def _refuse_long(asked: Requested) -> None:
-    """Prompt and reply must fit into a slot."""
-    context, speed = asked.profile.context_tokens_per_slot, asked.profile.speed
-    longest = max((golden.max_tokens for golden in asked.profile.golden), default=0)
+def _refuse_long(resolved: ResolvedInstance) -> None:
+    """Raises CorralError where prompt and reply do not fit into a slot."""
+    context, speed = resolved.profile.context_tokens_per_slot, resolved.profile.speed
+    longest = max((golden.max_tokens for golden in resolved.profile.golden), default=0)
     if longest >= context:
         what = f"golden: max_tokens {longest} does not fit into {context} context tokens a slot"
-        raise CorralError(f"{asked.where}: profile {asked.spec.profile}", what, "lower max_tokens")
+        raise CorralError(
+            f"{resolved.where}: profile {resolved.spec.profile}", what, "lower max_tokens"
+        )
     measured = max(speed.prompt_tokens, default=0) + speed.generated_tokens
     if measured > context and not speed.off:
         what = f"speed: {measured} tokens do not fit into {context} context tokens a slot"
         step = "lower prompt_tokens or generated_tokens in [speed]"
-        raise CorralError(f"{asked.where}: profile {asked.spec.profile}", what, step)
+        raise CorralError(f"{resolved.where}: profile {resolved.spec.profile}", what, step)
 
 
 def _speed(profile: Profile, placement: ResolvedPlacement) -> SpeedGate | None:
@@ -71,39 +73,40 @@ def _speed(profile: Profile, placement: ResolvedPlacement) -> SpeedGate | None:
 
 
 def _lengths(profile: Profile, cap: int) -> tuple[int, ...]:
-    """Short, and a quarter of a slot's context within what can be read in time."""
+    """A short prompt, and a quarter of a slot's context up to ``cap``."""
     context, generated = profile.context_tokens_per_slot, profile.speed.generated_tokens
     long = max(1, min(context // 4, cap, context - generated))
     return min(_SHORT_TOKENS, long), long
 
 
 def _perplexity(
-    asked: Requested,
+    resolved: ResolvedInstance,
     release: ReleasePlan,
     model: str,
     placement: ResolvedPlacement,
     generation_folder: str,
 ) -> PerplexityGate | None:
-    wanted, text = asked.profile.perplexity, asked.reference
+    wanted, text = resolved.profile.perplexity, resolved.reference
     if wanted is None or text is None:
         return None
-    module = engine_module(asked.kind)
+    module = engine_module(resolved.kind)
     program = module.perplexity_program
     if program is None:
-        what = f"profile {asked.spec.profile} asks for perplexity, {asked.kind} cannot tell it"
-        raise CorralError(asked.where, what, "remove [perplexity] from the profile")
+        what = f"profile {resolved.spec.profile} has [perplexity], {resolved.kind} cannot measure it"
+        raise CorralError(resolved.where, what, "remove [perplexity] from the profile")
     programs = release.artifact.programs
     if programs is not None and program not in programs:
-        what = f"profile {asked.spec.profile} asks for perplexity, engine {asked.engine} has none"
-        step = f'add "{program}" to targets in catalog/engines/{asked.engine}.toml'
-        raise CorralError(asked.where, what, step)
+        profile, engine = resolved.spec.profile, resolved.engine
+        what = f"profile {profile} has [perplexity], engine {engine} does not build {program}"
+        step = f'add "{program}" to targets in catalog/engines/{engine}.toml'
+        raise CorralError(resolved.where, what, step)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     path = f"{generation_folder}/reference-{digest}.txt"
-    words = module.perplexity_words(
-        asked.profile,
+    argv = module.perplexity_arguments(
+        resolved.profile,
         placement,
         program=f"{release.folder}/bin/{program}",
         model=model,
         text=path,
     )
-    return PerplexityGate(text=wanted.text, text_path=path, limit=wanted.limit, argv=words)
+    return PerplexityGate(text=wanted.text, text_path=path, limit=wanted.limit, argv=argv)

@@ -1,4 +1,4 @@
-"""What a gateway will serve, decided from all hosts of an inventory. Pure."""
+"""The plan of a gateway, decided from all hosts of an inventory. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from corral.schema import Frozen, did_you_mean
 
 
 class Served(Frozen):
-    """What an instance serves: its name in the API, and the kind of its engine."""
+    """The alias of an instance, and the kind of its engine."""
 
     alias: str
     kind: EngineKind
 
 
 class Known(Frozen):
-    """What is known of an inventory when its gateways are planned.
+    """The known part of an inventory when its gateways are planned.
 
-    + hosts: that can be read; + served: by each of their instances, by ``host/instance``
-    + partial: other hosts cannot be read: then nobody behind an alias is no mistake, and what
-      comes of it tells who is behind a gateway, but not what it shall be
+    + hosts: hosts that can be read; + served: ``host/instance`` -> alias and engine
+    + partial: some hosts cannot be read. Then an alias without members is no mistake, and the
+      plan shows members of a gateway, but must not be deployed
     """
 
     hosts: tuple[Host, ...]
@@ -35,7 +35,7 @@ class Known(Frozen):
 
 
 def gateway_plan(gateway: Host, known: Known, *, folder: str) -> GatewayPlan | None:
-    """Decide what one gateway serves; None for a host that is none. Raises CorralError."""
+    """Plan one gateway; None for a host without one. Raises CorralError."""
     spec = gateway.spec.gateway
     if spec is None:
         return None
@@ -48,16 +48,17 @@ def gateway_plan(gateway: Host, known: Known, *, folder: str) -> GatewayPlan | N
         pools=tuple(pool for pool in pools if pool),
     )
     for pool in plan.pools:
-        _refuse_strangers(gateway, spec, pool)
+        _refuse_untrusted(gateway, spec, pool)
     _refuse_twins(gateway, plan)
     return plan
 
 
 def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | None:
-    """The servers of one alias; None where nobody is known of an inventory that is read in part."""
-    found = [pair for pair in _instances(known.hosts) if known.served[_name(*pair)].alias == alias]
+    """The servers of one alias; None where a partly read inventory has none."""
+    instances = _instances(known.hosts)
+    matching = [pair for pair in instances if known.served[_name(*pair)].alias == alias]
     members, left_out = [], []
-    for host, instance in found:
+    for host, instance in matching:
         name = _name(host, instance)
         weight = wanted.weights.get(name, FULL_WEIGHT)
         if member := _member(gateway, host, instance, weight):
@@ -68,7 +69,7 @@ def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | 
     if known.partial and not members:
         return None
     where = f"{gateway.name}: gateway, alias {alias}"
-    if not found:
+    if not matching:
         raise CorralError(
             where,
             f"no instance has this alias{did_you_mean(alias, _aliases(known))}",
@@ -106,7 +107,7 @@ def _name(host: Host, instance: InstanceSpec) -> str:
 
 
 def _member(gateway: Host, host: Host, instance: InstanceSpec, weight: int) -> Member | None:
-    """An instance behind a gateway; None where the gateway does not reach it."""
+    """An instance as a member of a gateway; None where the gateway cannot reach it."""
     address = reached_at(gateway, host, instance.address)
     if instance.port is None or address is None:
         return None
@@ -121,25 +122,25 @@ def _member(gateway: Host, host: Host, instance: InstanceSpec, weight: int) -> M
 
 
 def place_of(gateway: Host, host: Host, address: str | None, port: int | None) -> str | None:
-    """ADDRESS:PORT at which a gateway finds a server of a host; None where it may not look."""
-    found = reached_at(gateway, host, address) if address and port else None
+    """ADDRESS:PORT of a host's server for a gateway; None where it cannot or must not connect."""
+    reached = reached_at(gateway, host, address) if address and port else None
     spec = gateway.spec.gateway
-    inside = host.name == gateway.name and found is not None and is_loopback(found)
-    if found is None or port is None or spec is None or not (inside or spec.trusts(found)):
+    inside = host.name == gateway.name and reached is not None and is_loopback(reached)
+    if reached is None or port is None or spec is None or not (inside or spec.trusts(reached)):
         return None
-    return at(found, port)
+    return at(reached, port)
 
 
 def reached_at(gateway: Host, host: Host, address: str) -> str | None:
-    """Where a gateway reaches what listens on an address of a host."""
+    """The address at which a gateway reaches a server that listens on ``address`` of a host."""
     listens, own = ipaddress.ip_address(address), host.name == gateway.name
     if listens.is_loopback and not own:
         return None
-    return _everywhere(host, own=own) if listens.is_unspecified else address
+    return _member_address(host, own=own) if listens.is_unspecified else address
 
 
-def _everywhere(host: Host, *, own: bool) -> str:
-    """Where to reach a server that listens on all addresses of its host."""
+def _member_address(host: Host, *, own: bool) -> str:
+    """The address for a server that listens on all addresses of its host."""
     if own:
         return "127.0.0.1"
     return host.spec.member_address or str(host.data.get("ssh_hostname") or host.name)
@@ -148,34 +149,34 @@ def _everywhere(host: Host, *, own: bool) -> str:
 def _refuse_weights(wanted: AliasSpec, members: Sequence[Member], where: str) -> None:
     names = {member.name for member in members}
     for name in wanted.weights.keys() - names:
-        what = f'weight for "{name}", which is not behind it{did_you_mean(name, names)}'
-        raise CorralError(where, what, "name a host/instance that it serves")
+        what = f'weight for "{name}", which is not a member{did_you_mean(name, names)}'
+        raise CorralError(where, what, "name a host/instance of this alias")
     if not any(member.weight for member in members):
-        raise CorralError(where, "all weights are 0: nobody would serve", "raise one of them")
+        raise CorralError(where, "all weights are 0: no member would serve", "raise one of them")
 
 
-def _refuse_strangers(gateway: Host, spec: GatewaySpec, pool: Pool) -> None:
-    """The gateway speaks plain HTTP with its servers: its key and all prompts are in it."""
+def _refuse_untrusted(gateway: Host, spec: GatewaySpec, pool: Pool) -> None:
+    """Refuse untrusted networks: plain HTTP to members carries the gateway's key and prompts."""
     outside = [m for m in pool.members if not (_is_inside(gateway, m) or spec.trusts(m.address))]
     if not outside:
         return
     first, own = outside[0], f'"trusted_networks" in "gateway" of {gateway.name}'
-    told = ", ".join(f"{member.name} at {member.address}" for member in outside)
+    listed = ", ".join(f"{member.name} at {member.address}" for member in outside)
     if is_numeric(first.address) and not is_loopback(first.address):
-        step = f'if that network is yours alone, add it, or "{first.address}", to {own}'
+        step = f'if that network is private, add it, or "{first.address}", to {own}'
     else:
-        step = f'give {_host_of(first)} a "member_address", numeric and within {own}'
-    what = f"its key and all prompts would leave what it trusts, for {told}"
+        step = f'give {_host_of(first)} a "member_address", an IP address within {own}'
+    what = f"its key and all prompts would leave its trusted networks, to {listed}"
     raise CorralError(f"{gateway.name}: gateway, alias {pool.alias}", what, step)
 
 
 def _is_inside(gateway: Host, member: Member) -> bool:
-    """On loopback, where only the unit answers from the port of an instance of this host."""
+    """Whether it is on loopback, where only the instance's unit can listen on its port."""
     return _host_of(member) == gateway.name and is_loopback(member.address)
 
 
 def _host_of(member: Member) -> str:
-    """A host's name may have parts of its own."""
+    """The host of a member; its name may contain slashes."""
     return member.name.rpartition("/")[0]
 
 
@@ -183,7 +184,7 @@ def _refuse_twins(gateway: Host, plan: GatewayPlan) -> None:
     where, instances = f"{gateway.name}: gateway", gateway.spec.instances
     taken = [*plan.ports, *(i.port for i in instances if i.port)]
     if twins := [port for port in taken if taken.count(port) > 1]:
-        raise CorralError(where, f"port {twins[0]} is used twice", "choose another one")
+        raise CorralError(where, f"port {twins[0]} is used twice", "choose another port")
     names = [member.server for pool in plan.pools for member in pool.members]
     names += [pool.name for pool in plan.pools]
     if same := [name for name in names if names.count(name) > 1]:

@@ -1,4 +1,4 @@
-"""What a gateway serves while some of its servers have changed and others have not. Pure."""
+"""The plan of a gateway during a rollout, while only some of its servers have changed. Pure."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from corral.plan.gateway import GatewayPlan, Member, Pool
 Settled = Callable[[str], bool]
 
 
-def plan_as_far(planned: GatewayPlan, known: Sequence[Line], settled: Settled) -> GatewayPlan:
-    """The plan, with each server that has not changed yet where the gateway finds it now.
+def interim_plan(planned: GatewayPlan, known: Sequence[Line], settled: Settled) -> GatewayPlan:
+    """The plan, with each server that has not changed yet at its current address.
 
-    + known: servers of the configuration that it has
+    + known: server lines of the current configuration
     """
-    pools = tuple(_as_far(pool, planned, known, settled) for pool in planned.pools)
+    pools = tuple(_interim_pool(pool, planned, known, settled) for pool in planned.pools)
     return planned.model_copy(update={"pools": pools})
 
 
-def _as_far(pool: Pool, planned: GatewayPlan, known: Sequence[Line], settled: Settled) -> Pool:
-    found: list[Member] = []
+def _interim_pool(
+    pool: Pool, planned: GatewayPlan, known: Sequence[Line], settled: Settled
+) -> Pool:
+    members: list[Member] = []
     for member in pool.members:
-        found += [member] if settled(member.name) else _now(member, pool, known)
-    # One that changes its alias stays where its clients are until it has changed.
+        members += [member] if settled(member.name) else _current(member, pool, known)
+    # A server that changes its alias stays in the pool of its clients until it has changed.
     leaving = [m for other in planned.pools if other is not pool for m in other.members]
     for member in leaving:
         if not settled(member.name):
-            found += _now(member, pool, known)
-    # A pool that nobody knows yet has nobody to spare.
-    return pool.model_copy(update={"members": tuple(found) or pool.members})
+            members += _current(member, pool, known)
+    # A new pool has no current members to keep.
+    return pool.model_copy(update={"members": tuple(members) or pool.members})
 
 
-def _now(member: Member, pool: Pool, known: Sequence[Line]) -> list[Member]:
-    """Where the gateway looks for a server; in two places while it moves."""
+def _current(member: Member, pool: Pool, known: Sequence[Line]) -> list[Member]:
+    """A server at its current address; at two addresses while it moves."""
     found = []
     for line in known:
         if line["pool"] == pool.name and base(line["server"]) == member.server:

@@ -1,4 +1,4 @@
-"""The gateways of an inventory: what each serves, and which of them serve an instance."""
+"""The gateways of an inventory: their plans, and which of them serve an instance."""
 
 from __future__ import annotations
 
@@ -15,23 +15,20 @@ from corral.store.gateway_keys import names, upstream_keys, upstream_name
 
 
 def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
-    """``host/instance`` -> what it serves. Raises CorralError."""
-    found = {}
+    """``host/instance`` -> its alias and engine. Raises CorralError."""
+    by_instance = {}
     for host in hosts:
         for spec in host.spec.instances:
             where = f"{host.name}/{spec.name}"
             engine, model, _ = resolve_instance(spec, catalog, where=where)
             alias = catalog.profile(spec.profile, where=where).alias or model
             kind = catalog.engine(engine, where=where).kind
-            found[where] = Served(alias=alias, kind=kind)
-    return found
+            by_instance[where] = Served(alias=alias, kind=kind)
+    return by_instance
 
 
 def gateways(hosts: Sequence[Host], catalog: Catalog, paths: HostPaths) -> dict[str, GatewayPlan]:
-    """Host -> its gateway's plan, for those hosts of one inventory that are gateways.
-
-    Raises CorralError.
-    """
+    """Host -> its gateway's plan, for the hosts with a gateway. Raises CorralError."""
     if not any(host.spec.gateway for host in hosts):
         return {}
     known = Known(hosts=tuple(hosts), served=served(hosts, catalog))
@@ -51,29 +48,29 @@ def pools(plans: Mapping[str, GatewayPlan]) -> dict[str, list[str]]:
 
 
 def gateways_of(member: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]) -> list[Host]:
-    """The gateways that ``host/instance`` is behind."""
+    """The gateways in front of ``host/instance``."""
     return [h for h in hosts if h.name in plans and plans[h.name].pool_of(member)]
 
 
 def needed_keys(
     host: Host, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
 ) -> list[tuple[Host, str]]:
-    """All keys that the plan of a host needs: of which host each is, and its name."""
-    found = [(host, spec.name) for spec in host.spec.instances]
+    """All keys that the plan of a host needs, as pairs of owning host and key name."""
+    pairs = [(host, spec.name) for spec in host.spec.instances]
     for spec in host.spec.instances:
         name = f"{host.name}/{spec.name}"
-        found += [(one, upstream_name(pool)) for one, pool in _pools_of(name, hosts, plans)]
+        pairs += [(one, upstream_name(pool)) for one, pool in _pools_of(name, hosts, plans)]
     if plan := plans.get(host.name):
-        found += [(host, name) for name in names(plan)]
-    return list({(one.name, name): (one, name) for one, name in found}.values())
+        pairs += [(host, name) for name in names(plan)]
+    return list({(one.name, name): (one, name) for one, name in pairs}.values())
 
 
 def instance_keys(
     host: Host, instance: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
 ) -> KeyFile:
-    """The keys of an instance: its own first, then those of the gateways that it is behind.
+    """The keys of an instance: its own first, then those of the gateways in front of it.
 
-    Raises CorralError, where the store lacks some: LostKeysError.
+    Raises CorralError; LostKeysError where the store lacks some.
     """
     own, name = stored_keys(host, instance), f"{host.name}/{instance}"
     others = [upstream_keys(*pair).text for pair in _pools_of(name, hosts, plans)]

@@ -1,4 +1,4 @@
-"""The GPUs of a host: what its inventory says, and what the catalog knows by their name."""
+"""The GPUs of a host, completed from the catalog by their name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from corral.inventory.hosts import Host
 
 
 def with_capability(host: Host, catalog: Catalog) -> Host:
-    """A host whose GPUs have a compute capability: its own word for it, or the catalog's.
+    """The host with the compute capability of its GPUs, from the inventory or the catalog.
 
-    Raises CorralError where neither knows.
+    Raises CorralError where neither has it.
     """
     gpus = host.spec.gpus
     if gpus is None or gpus.compute_capability:
@@ -18,8 +18,8 @@ def with_capability(host: Host, catalog: Catalog) -> Host:
     known = next((gpu for gpu in catalog.gpus.values() if gpu.is_called(gpus.name)), None)
     if known is None:
         names = ", ".join(sorted(name for gpu in catalog.gpus.values() for name in gpu.short_names))
-        what = f'no GPU of catalog/gpus/ is called "{gpus.name}" (known: {names or "none"})'
+        what = f'no GPU of catalog/gpus/ is named "{gpus.name}" (known: {names or "none"})'
         step = 'add "compute_capability" to "gpus" of the host, or name one of them'
         raise CorralError(f"{host.name}: gpus", what, step)
-    told = gpus.model_copy(update={"compute_capability": known.compute_capability})
-    return host.model_copy(update={"spec": host.spec.model_copy(update={"gpus": told})})
+    completed = gpus.model_copy(update={"compute_capability": known.compute_capability})
+    return host.model_copy(update={"spec": host.spec.model_copy(update={"gpus": completed})})

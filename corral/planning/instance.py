@@ -1,4 +1,4 @@
-"""One instance: from what was asked for, its release and its weights to an InstancePlan."""
+"""The plan of one instance, from its resolved spec, release and weights."""
 
 from __future__ import annotations
 
@@ -21,63 +21,63 @@ from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.gate import plan_gate
 from corral.planning.limits import limited
-from corral.planning.request import Requested
+from corral.planning.request import ResolvedInstance
 from corral.planning.unit import UnitValues, render_unit
 from corral.schema import Frozen
 
 GIB = 1024**3
-# Of the name of a spare server, in its unit and its folders.
+# Suffix of the spare server's name, in its unit and folders.
 _SPARE = "-spare"
 
 
 class InstancePlanner(Frozen):
-    """Where things are on hosts, and the folder of the unit's template."""
+    """Planner of instances: paths on hosts, and the folder of the unit's template."""
 
     paths: HostPaths
     templates: Path
 
     def plan(
         self,
-        asked: Requested,
+        resolved: ResolvedInstance,
         release: ReleasePlan,
         shards: tuple[ShardPlan, ...],
         placed: Placed,
     ) -> InstancePlan:
-        """All of an instance. Raises CorralError for an endpoint or a gate that cannot be."""
-        profile, placement = asked.profile, placed.placement
-        model = _model_path(asked, shards)
-        generation = self._generation(asked, release, shards, placement)
-        values = self._unit_values(asked, release, model, placement, generation)
-        unit_path = self.paths.unit_file(asked.spec.name)
+        """The plan of an instance. Raises CorralError for an impossible endpoint or gate."""
+        profile, placement = resolved.profile, placed.placement
+        model = _model_path(resolved, shards)
+        generation = self._generation(resolved, release, shards, placement)
+        values = self._unit_values(resolved, release, model, placement, generation)
+        unit_path = self.paths.unit_file(resolved.spec.name)
         unit_text = self._render(values, generation)
         ready = _ready_seconds(profile, shards)
         gate = plan_gate(
-            asked,
+            resolved,
             release,
             model=model,
             placement=placement,
-            generation_folder=self._generation_folder(asked, generation),
+            generation_folder=self._generation_folder(resolved, generation),
         )
-        spare = self._spare(asked, release, model, placement, generation)
+        spare = self._spare(resolved, release, model, placement, generation)
         return InstancePlan(
-            name=asked.spec.name,
-            unit=unit_name(asked.spec.name),
+            name=resolved.spec.name,
+            unit=unit_name(resolved.spec.name),
             unit_path=unit_path,
             unit_text=unit_text,
-            file_sha256=self._digests(asked, generation, unit_path, unit_text),
+            file_sha256=self._digests(resolved, generation, unit_path, unit_text),
             generation=generation,
-            folder=self._folder(asked),
+            folder=self._folder(resolved),
             key_path=values.key_path,
-            credential_path=credential_path(unit_name(asked.spec.name)),
-            kind=asked.kind,
+            credential_path=credential_path(unit_name(resolved.spec.name)),
+            kind=resolved.kind,
             argv=values.argv,
             environment=values.environment,
             endpoint=values.endpoint,
-            alias=profile.alias or asked.model,
-            profile=asked.spec.profile,
+            alias=profile.alias or resolved.model,
+            profile=resolved.spec.profile,
             settings=profile,
-            model=asked.model,
-            quant=asked.quant,
+            model=resolved.model,
+            quant=resolved.quant,
             engine=release.engine,
             release=release.key,
             release_folder=release.folder,
@@ -85,60 +85,60 @@ class InstancePlanner(Frozen):
             model_path=model,
             context_tokens_per_slot=profile.context_tokens_per_slot,
             slots=profile.slots,
-            gpus=asked.gpus,
+            gpus=resolved.gpus,
             placement=placement,
             need=placed.need,
-            fit_argv=engine_module(asked.kind).fit_argv(
+            fit_argv=engine_module(resolved.kind).fit_argv(
                 profile,
                 programs=f"{release.folder}/bin",
                 model=model,
                 placement=placement,
             ),
-            chat_template=asked.chat_template,
-            chat_template_path=self._template_path(asked, generation),
+            chat_template=resolved.chat_template,
+            chat_template_path=self._template_path(resolved, generation),
             metrics=profile.metrics,
-            keyed_routes=engine_module(asked.kind).keyed_routes(profile),
-            uses_gpu=asked.wants_gpu,
+            keyed_routes=engine_module(resolved.kind).keyed_routes(profile),
+            uses_gpu=resolved.wants_gpu,
             weights_mapped=profile.load_mode == "mmap",
             locks_memory=values.locks_memory,
             drafts_tokens=bool(profile.mtp_draft_tokens),
             ready_timeout_seconds=ready,
-            stop_seconds=engine_module(asked.kind).unit_needs.stop_seconds,
+            stop_seconds=engine_module(resolved.kind).unit_needs.stop_seconds,
             activation=limited(
-                _activation(asked.spec, spare),
+                _activation(resolved.spec, spare),
                 ready_seconds=ready,
                 stop_seconds=_longest_stop_seconds(),
                 gate=gate,
             ),
             gate=gate,
-            reference_text=asked.reference,
+            reference_text=resolved.reference,
         )
 
     def _digests(
-        self, asked: Requested, generation: str, unit_path: str, unit_text: str
+        self, resolved: ResolvedInstance, generation: str, unit_path: str, unit_text: str
     ) -> dict[str, str]:
-        """Of each file that Corral writes for the server's start, by path."""
+        """Path -> digest of each file that Corral writes for the server's start."""
         texts = {
             unit_path: unit_text,
-            f"{self._generation_folder(asked, generation)}/unit": unit_text,
+            f"{self._generation_folder(resolved, generation)}/unit": unit_text,
         }
-        if asked.chat_template is not None:
-            texts[str(self._template_path(asked, generation))] = asked.chat_template
+        if resolved.chat_template is not None:
+            texts[str(self._template_path(resolved, generation))] = resolved.chat_template
         return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
     def _spare(
         self,
-        asked: Requested,
+        resolved: ResolvedInstance,
         release: ReleasePlan,
         model: str,
         placement: ResolvedPlacement,
         generation: str,
     ) -> SparePlan | None:
-        """The same server once more on a spare port; None where it listens on a unix socket."""
-        port = asked.spec.planned_spare_port
-        if port is None or self._endpoint(asked).port is None:
+        """The same server on a spare port; None where it listens on a unix socket."""
+        port = resolved.spec.planned_spare_port
+        if port is None or self._endpoint(resolved).port is None:
             return None
-        values = self._unit_values(asked, release, model, placement, generation, spare_port=port)
+        values = self._unit_values(resolved, release, model, placement, generation, spare_port=port)
         return SparePlan(
             unit=unit_name(values.instance),
             unit_path=self.paths.unit_file(values.instance),
@@ -149,7 +149,7 @@ class InstancePlanner(Frozen):
 
     def _unit_values(
         self,
-        asked: Requested,
+        resolved: ResolvedInstance,
         release: ReleasePlan,
         model: str,
         placement: ResolvedPlacement,
@@ -157,30 +157,31 @@ class InstancePlanner(Frozen):
         *,
         spare_port: int | None = None,
     ) -> UnitValues:
-        name, endpoint = asked.spec.name, self._endpoint(asked)
+        name, endpoint = resolved.spec.name, self._endpoint(resolved)
         if spare_port:
             name, endpoint = f"{name}{_SPARE}", Endpoint(address=endpoint.address, port=spare_port)
-        module = engine_module(asked.kind)
+        module = engine_module(resolved.kind)
         argv = module.argv(
-            asked.profile,
+            resolved.profile,
             program=f"{release.folder}/bin/{module.program}",
             model=model,
-            alias=asked.profile.alias or asked.model,
+            alias=resolved.profile.alias or resolved.model,
             endpoint=endpoint,
             key_file=credential_path(unit_name(name)),
             placement=placement,
-            chat_template_file=self._template_path(asked, generation),
+            chat_template_file=self._template_path(resolved, generation),
         )
         return UnitValues(
-            host=asked.host.name,
+            host=resolved.host.name,
             instance=name,
-            profile=asked.spec.profile,
+            profile=resolved.spec.profile,
+            settings=profile,
             argv=argv,
-            key_path=self.paths.key_file(asked.spec.name),
+            key_path=self.paths.key_file(resolved.spec.name),
             endpoint=endpoint,
-            gpus=asked.gpus,
-            host_gpus=asked.host.spec.gpus.count if asked.host.spec.gpus else 0,
-            locks_memory="mlock" in asked.profile.load_mode,
+            gpus=resolved.gpus,
+            host_gpus=resolved.host.spec.gpus.count if resolved.host.spec.gpus else 0,
+            locks_memory="mlock" in resolved.profile.load_mode,
             open_to_network=_open_to_network(endpoint),
             engine_environment=dict(module.environment),
             needs=module.unit_needs,
@@ -188,45 +189,45 @@ class InstancePlanner(Frozen):
 
     def _generation(
         self,
-        asked: Requested,
+        resolved: ResolvedInstance,
         release: ReleasePlan,
         shards: tuple[ShardPlan, ...],
         placement: ResolvedPlacement,
     ) -> str:
-        """Sixteen hex digits over all that makes a server this one: unit, weights, template."""
-        model = _model_path(asked, shards)
-        unnamed = self._render(self._unit_values(asked, release, model, placement, ""), "")
-        return _digest([unnamed, [shard.sha256 for shard in shards], asked.chat_template])[:16]
+        """Sixteen hex digits over all that decides the running server: unit, weights, template."""
+        model = _model_path(resolved, shards)
+        unnamed = self._render(self._unit_values(resolved, release, model, placement, ""), "")
+        return _digest([unnamed, [shard.sha256 for shard in shards], resolved.chat_template])[:16]
 
-    def _folder(self, asked: Requested) -> str:
-        return f"{self.paths.instances}/{asked.spec.name}"
+    def _folder(self, resolved: ResolvedInstance) -> str:
+        return f"{self.paths.instances}/{resolved.spec.name}"
 
-    def _template_path(self, asked: Requested, generation: str) -> str | None:
-        if asked.chat_template is None:
+    def _template_path(self, resolved: ResolvedInstance, generation: str) -> str | None:
+        if resolved.chat_template is None:
             return None
-        return f"{self._generation_folder(asked, generation)}/chat-template.jinja"
+        return f"{self._generation_folder(resolved, generation)}/chat-template.jinja"
 
-    def _generation_folder(self, asked: Requested, generation: str) -> str:
-        return f"{self._folder(asked)}/generations/{generation}"
+    def _generation_folder(self, resolved: ResolvedInstance, generation: str) -> str:
+        return f"{self._folder(resolved)}/generations/{generation}"
 
     def _render(self, values: UnitValues, generation: str) -> str:
         return render_unit(values, generation=generation, templates=self.templates)
 
-    def _endpoint(self, asked: Requested) -> Endpoint:
-        spec, where = asked.spec, asked.where
-        if asked.profile.listen == "unix":
+    def _endpoint(self, resolved: ResolvedInstance) -> Endpoint:
+        spec, where = resolved.spec, resolved.where
+        if resolved.profile.listen == "unix":
             if spec.port is not None:
-                what = f"profile {spec.profile} listens on a unix socket, port {spec.port} is given"
+                what = f"profile {spec.profile} listens on a unix socket, but port is {spec.port}"
                 raise CorralError(where, what, "remove the port, or choose another profile")
-            socket = engine_module(asked.kind).socket_name
+            socket = engine_module(resolved.kind).socket_name
             return Endpoint(socket=f"{self.paths.sockets}/corral-{spec.name}/{socket}")
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)
 
 
-def _model_path(asked: Requested, shards: Sequence[ShardPlan]) -> str:
-    return engine_module(asked.kind).model_path([shard.path for shard in shards])
+def _model_path(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> str:
+    return engine_module(resolved.kind).model_path([shard.path for shard in shards])
 
 
 def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:
@@ -239,12 +240,12 @@ def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:
 
 
 def _longest_stop_seconds() -> int:
-    """Of all engines: what served before, and is stopped first, may be another one."""
+    """The longest of all engines: the server that is stopped first may be of another engine."""
     return max(engine_module(kind).unit_needs.stop_seconds for kind in kinds())
 
 
 def _ready_seconds(profile: Profile, shards: Sequence[ShardPlan]) -> int:
-    """Five minutes, and twenty seconds for each GiB to be read, unless the profile says."""
+    """Five minutes, and twenty seconds for each GiB of weights, unless the profile sets it."""
     if profile.ready_timeout_seconds:
         return profile.ready_timeout_seconds
     return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)

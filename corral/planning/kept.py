@@ -1,7 +1,7 @@
-"""Plans without planning: of instances by their names, or as their host keeps them.
+"""Plans without planning: by instance names alone, or as stored on their host.
 
-Commands that only reach what runs (status, logs, stop, revert) must not depend on all that a plan
-is made from: a catalog, a lock and an inventory without a single mistake, and a hub.
+Commands on running instances (status, logs, stop, revert) must not depend on the inputs of
+planning: a correct catalog, lock and inventory, and a hub.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from corral.plan.instance import INSTANCE_FILES, Endpoint, InstancePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
 from corral.planning.limits import limited
 
-# Never believed, as commands act on them.
+# Never taken from a stored document, as commands act on them.
 _BY_NAME = {"name", "unit"}
-# Where a plan of another version, or none, does not say.
+# Where a stored plan does not have it.
 _READY_SECONDS = 600
 
 
 def named_plan(host: Host, names: Iterable[str]) -> HostPlan:
-    """A plan that knows its instances by name alone: enough for units, folders and histories."""
-    return kept_plan(host, {name: {} for name in names})
+    """A plan with the names of instances alone: enough for units, folders and histories."""
+    return stored_plan(host, {name: {} for name in names})
 
 
-def kept_plan(host: Host, kept: Mapping[str, Mapping[str, Any]]) -> HostPlan:
-    """A plan of instances as a host keeps them.
+def stored_plan(host: Host, kept: Mapping[str, Mapping[str, Any]]) -> HostPlan:
+    """A plan of instances as stored on their host.
 
-    + kept: name -> the document of the plan that is installed, of whatever version
-    What a document does not have, or has in another shape, is what an instance without it has.
+    + kept: name -> document of the installed plan, of any version. A key that is missing or of
+      another shape gets its default.
     """
     return HostPlan(
         host=host.name,
@@ -60,7 +60,7 @@ def _instance(name: str, document: Mapping[str, Any]) -> InstancePlan:
     found = InstancePlan.model_validate(values)
     if found.activation.limit_seconds:
         return found
-    # Kept by a version that decided it twice, on the host and here.
+    # Stored by a version without limits in plans.
     limits = limited(
         found.activation,
         ready_seconds=found.ready_timeout_seconds,

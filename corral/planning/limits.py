@@ -1,6 +1,6 @@
-"""How long an activation may take before its host settles it. Pure.
+"""Time limits of an activation, after which its host settles it. Pure.
 
-The host arms a timer with this, and the controller listens for as long.
+The host arms a timer with the limit, and the controller follows the activation for as long.
 """
 
 from __future__ import annotations
@@ -8,25 +8,25 @@ from __future__ import annotations
 from corral.plan.gate import GatePlan
 from corral.plan.instance import ActivationPlan
 
-# Requests of a gate, and of one that measures tokens per second.
+# Requests of a gate, and the measurement of tokens per second.
 _GATE_SECONDS = 180
 _SPEED_SECONDS = 900
-# A text for perplexity, beside the time to load: files/corral_host/checks/perplexity.py.
+# A perplexity run, beside the time to load: files/corral_host/checks/perplexity.py.
 _READING_SECONDS = 1800
-# A program that took the port, or a cable that was pulled, are waited for so long in a revert:
+# A revert waits this long for an obstacle, such as a program on the port or an unplugged cable:
 # files/corral_host/activation/start_again.py.
 _OBSTACLE_SECONDS = 300
-# Commands of systemd, writing things down.
+# Commands of systemd, and writing the journal.
 _MARGIN_SECONDS = 60
-# Of servers, each with a stop: in place the new one and, if it fails, the old one; side by side the
-# new one twice.
+# Starts of servers, each with a stop: in place the new one and, if it fails, the old one; side by
+# side the new one twice.
 _STARTS, _STARTS_SIDE_BY_SIDE = 2, 3
 
 
 def limited(
     plan: ActivationPlan, *, ready_seconds: int, stop_seconds: int, gate: GatePlan
 ) -> ActivationPlan:
-    """The same with its limits: longer than all that an activation and its revert may take.
+    """The plan with its limits: longer than an activation and its revert can take.
 
     + ready_seconds, stop_seconds: for one start and one stop of a server, new or old
     """

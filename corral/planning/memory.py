@@ -1,4 +1,4 @@
-"""Host memory as an inventory describes it, against what instances need there. Pure."""
+"""Compare the host memory of an inventory with what instances need. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MIB_OF_GIB = 1024
 
 
 def refuse_full_memory(host: Host, instances: Sequence[InstancePlan]) -> None:
-    """Raises CorralError where what is exact is more than ``memory_gib`` of the host.
+    """Raises CorralError where the exact need of instances exceeds ``memory_gib`` of the host.
 
-    Mapped weights need none of it: the page cache gives way. On bounds the host itself decides.
+    Mapped weights do not count: the kernel can evict them. Upper bounds are proved on the host.
     """
     if host.spec.memory_gib is None:
         return
@@ -24,7 +24,7 @@ def refuse_full_memory(host: Host, instances: Sequence[InstancePlan]) -> None:
         return
     parts = ", ".join(f"{name} {mib / _MIB_OF_GIB:.1f}" for name, mib in exact_mib.items() if mib)
     what = (
-        f"weights and KV cache on the host are {needed_mib / _MIB_OF_GIB:.1f} GiB ({parts}), "
+        f"weights and KV cache in host memory are {needed_mib / _MIB_OF_GIB:.1f} GiB ({parts}), "
         f"memory_gib is {host.spec.memory_gib}"
     )
     step = "lower contexts, choose smaller quants, or correct memory_gib in the inventory"

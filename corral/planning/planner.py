@@ -1,4 +1,4 @@
-"""From an inventory's host, the catalog, the lock and the models' headers to a HostPlan."""
+"""The plan of a host, from inventory, catalog, lock and the headers of models."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from corral.planning.gpus import with_capability
 from corral.planning.instance import InstancePlanner
 from corral.planning.memory import refuse_full_memory
 from corral.planning.release import plan_release
-from corral.planning.request import Requested, request
+from corral.planning.request import ResolvedInstance, resolve_spec
 from corral.schema import Frozen
 
-# What a build needs beside the sources, what fetches and proves the weights, and what switches
-# clients from one server to another.
+# Packages for builds, for fetching weights, and for redirecting clients between servers.
 PACKAGES = (
     "aria2",
     "ca-certificates",
@@ -44,12 +43,12 @@ PACKAGES = (
     "zstd",
 )
 GATEWAY_PACKAGES = ("haproxy", "nftables")
-# What must be on a host before anything is installed.
+# Commands that a host must have before anything is installed.
 COMMANDS = ("apt-get", "dpkg-query", "journalctl", "systemctl", "systemd-run")
 
 
 class Planner(Frozen):
-    """All that planning reads, gathered once; only ``headers`` may ask the network."""
+    """The inputs of planning; only ``headers`` may use the network."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -60,21 +59,25 @@ class Planner(Frozen):
     headers: SkipValidation[HeaderSource]
 
     def plan_host(self, host: Host) -> HostPlan:
-        """Decide everything for one host. Raises CorralError for what does not fit together."""
+        """Plan one host. Raises CorralError for inconsistent or unknown inputs."""
         host = with_capability(host, self.catalog)
         releases: dict[str, ReleasePlan] = {}
         shards: dict[str, ShardPlan] = {}
         instances = []
-        requests = [request(host, spec, self.catalog) for spec in host.spec.instances]
-        weights_of = {asked.spec.name: self._plan_shards(asked) for asked in requests}
-        placed = self._place(host, requests, weights_of)
+        resolved_instances = [
+            resolve_spec(host, spec, self.catalog) for spec in host.spec.instances
+        ]
+        weights_of = {
+            resolved.spec.name: self._plan_shards(resolved) for resolved in resolved_instances
+        }
+        placed = self._place(host, resolved_instances, weights_of)
         planner = InstancePlanner(paths=self.paths, templates=self.templates)
-        for asked in requests:
-            weights = weights_of[asked.spec.name].shards
-            release = self._plan_release(asked, requests)
+        for resolved in resolved_instances:
+            weights = weights_of[resolved.spec.name].shards
+            release = self._plan_release(resolved, resolved_instances)
             releases[release.key] = release
             shards |= {shard.path: shard for shard in weights}
-            instances.append(planner.plan(asked, release, weights, placed[asked.spec.name]))
+            instances.append(planner.plan(resolved, release, weights, placed[resolved.spec.name]))
         refuse_full_memory(host, instances)
         return HostPlan(
             host=host.name,
@@ -97,51 +100,57 @@ class Planner(Frozen):
         return self.plan_host(host.model_copy(update={"spec": spec}))
 
     def gateways(self, hosts: Sequence[Host]) -> dict[str, GatewayPlan]:
-        """Host -> what it serves for others, for all hosts of one inventory. Raises CorralError."""
+        """Host -> its gateway's plan, for all hosts of one inventory. Raises CorralError."""
         return gateways(hosts, self.catalog, self.paths)
 
     def releases(self, host: Host) -> tuple[ReleasePlan, ...]:
-        """The engine releases of one host, without asking for any header. Raises CorralError."""
+        """The engine releases of one host, without reading any header. Raises CorralError."""
         host = with_capability(host, self.catalog)
-        requests = [request(host, spec, self.catalog) for spec in host.spec.instances]
-        planned = [self._plan_release(asked, requests) for asked in requests]
+        resolved_instances = [
+            resolve_spec(host, spec, self.catalog) for spec in host.spec.instances
+        ]
+        planned = [
+            self._plan_release(resolved, resolved_instances) for resolved in resolved_instances
+        ]
         return tuple({release.key: release for release in planned}.values())
 
-    def _plan_release(self, asked: Requested, neighbours: list[Requested]) -> ReleasePlan:
-        return plan_release(asked, neighbours, self.catalog, self.lock, self.paths)
+    def _plan_release(
+        self, resolved: ResolvedInstance, neighbours: list[ResolvedInstance]
+    ) -> ReleasePlan:
+        return plan_release(resolved, neighbours, self.catalog, self.lock, self.paths)
 
     def _place(
-        self, host: Host, requests: list[Requested], weights_of: dict[str, Weights]
+        self, host: Host, resolved_instances: list[ResolvedInstance], weights_of: dict[str, Weights]
     ) -> dict[str, Placed]:
         candidates = [
             Candidate(
-                name=asked.spec.name,
-                label=f"profile {asked.spec.profile}",
-                kind=asked.kind,
-                profile=asked.profile,
-                placement=resolve_placement(asked.profile, gpus=len(asked.gpus)),
-                gpus=asked.gpus,
-                model=weights_of[asked.spec.name].model,
-                unknown=weights_of[asked.spec.name].unknown,
+                name=resolved.spec.name,
+                label=f"profile {resolved.spec.profile}",
+                kind=resolved.kind,
+                profile=resolved.profile,
+                placement=resolve_placement(resolved.profile, gpus=len(resolved.gpus)),
+                gpus=resolved.gpus,
+                model=weights_of[resolved.spec.name].model,
+                unknown=weights_of[resolved.spec.name].unknown,
             )
-            for asked in requests
+            for resolved in resolved_instances
         ]
         return fit_host(host.name, candidates, memory_mib=self._gpu_memory_mib(host))
 
     def _gpu_memory_mib(self, host: Host) -> int | None:
-        """Memory of each GPU: as the inventory says, else as the catalog knows its name."""
+        """Memory of each GPU, from the inventory or, by its name, from the catalog."""
         if host.spec.gpus is None:
             return None
-        known = (gpu for gpu in self.catalog.gpus.values() if gpu.is_called(host.spec.gpus.name))
-        found = next(known, None)
-        return host.spec.gpus.memory_mib or (found.memory_mib if found else None)
+        matching = (g for g in self.catalog.gpus.values() if g.is_called(host.spec.gpus.name))
+        known = next(matching, None)
+        return host.spec.gpus.memory_mib or (known.memory_mib if known else None)
 
-    def _plan_shards(self, asked: Requested) -> Weights:
+    def _plan_shards(self, resolved: ResolvedInstance) -> Weights:
         entry, files = locked_shards(
-            self.lock, self.catalog, asked.model, asked.quant,
-            where=asked.where, inventory=asked.host.origin,
+            self.lock, self.catalog, resolved.model, resolved.quant,
+            where=resolved.where, inventory=resolved.host.origin,
         )  # fmt: skip
-        hub = asked.host.spec.hub_url.rstrip("/")
+        hub = resolved.host.spec.hub_url.rstrip("/")
         shards = [
             ShardPlan(
                 url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{quoted_path(file.path)}",
@@ -149,18 +158,18 @@ class Planner(Frozen):
                 path=f"{self.paths.models}/{entry.repo}/{entry.revision}/{file.path}",
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
-                gated=self.catalog.models[asked.model].needs_token(hub),
+                gated=self.catalog.models[resolved.model].needs_token(hub),
                 kind=file.kind or "weights",
             )
             for file in files
         ]
-        if not engine_module(asked.kind).reads_gguf:
-            return Weights(tuple(shards), None, f"{asked.kind} reads no GGUF header")
+        if not engine_module(resolved.kind).reads_gguf:
+            return Weights(tuple(shards), None, f"{resolved.kind} does not read GGUF")
         return with_headers(shards, self.headers)
 
 
 def _packages(host: Host) -> tuple[str, ...]:
-    """A gateway without instances builds nothing."""
+    """Packages of a host; a gateway without instances needs none for builds."""
     if host.spec.gateway is None:
         return PACKAGES
     serves = bool(host.spec.instances) or host.spec.builder

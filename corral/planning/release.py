@@ -1,4 +1,4 @@
-"""Which engine release an instance runs: everything that decides its bytes, and a key over it."""
+"""The engine release of an instance: everything that decides its bytes, and a key over it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from corral.plan.release import (
     Toolchain,
     WheelPlan,
 )
-from corral.planning.request import Backend, Requested
+from corral.planning.request import Backend, ResolvedInstance
 
 _GIB = 1024**3
 _MIB = 1024**2
@@ -41,26 +41,27 @@ _UNPACKED_TIMES, _INTERPRETER_BYTES = 4, 64 * _MIB
 
 
 def plan_release(
-    asked: Requested,
-    neighbours: Sequence[Requested],
+    resolved: ResolvedInstance,
+    neighbours: Sequence[ResolvedInstance],
     catalog: Catalog,
     lock: Lock,
     paths: HostPaths,
 ) -> ReleasePlan:
-    """The release of an instance; it fits all ``neighbours``, the instances of its host.
+    """The release of an instance; it suits all ``neighbours``, the instances of its host.
 
-    Raises CorralError for what is not locked, not known, or not built by the host's toolkit.
+    Raises CorralError for an entry that is not locked or not known, and for a GPU that the host's
+    toolkit cannot build for.
     """
-    host, name, backend = asked.host, asked.engine, asked.backend
+    host, name, backend = resolved.host, resolved.engine, resolved.backend
     engine = catalog.engines[name]
-    commit = locked_engine(lock, catalog, name, where=asked.where, inventory=host.origin).commit
+    commit = locked_engine(lock, catalog, name, where=resolved.where, inventory=host.origin).commit
     artifact: CmakeBuild | PythonEnvironment
     if engine.python:
         artifact = _environment(host, name, engine.python)
         scratch, limits = _wheel_bytes(engine.python), _environment_limits(engine.python)
         installed = limits.unpacked_bytes
     else:
-        artifact = _build(asked, neighbours, catalog)
+        artifact = _build(resolved, neighbours, catalog)
         scratch, installed, limits = _BUILD_BYTES[backend], _BUILT_BYTES, _BUILT_LIMITS
     decides_bytes = {
         "engine": name,
@@ -88,8 +89,8 @@ def plan_release(
     )
 
 
-def _build(asked: Requested, neighbours: Sequence[Requested], catalog: Catalog) -> CmakeBuild:
-    host, name, engine = asked.host, asked.engine, catalog.engines[asked.engine]
+def _build(resolved: ResolvedInstance, neighbours: Sequence[ResolvedInstance], catalog: Catalog) -> CmakeBuild:
+    host, name, engine = resolved.host, resolved.engine, catalog.engines[resolved.engine]
     patches = tuple(
         Patch(name=file, text=catalog.patch(file, where=f"catalog/engines/{name}.toml"))
         for file in engine.patches
@@ -97,9 +98,9 @@ def _build(asked: Requested, neighbours: Sequence[Requested], catalog: Catalog) 
     return CmakeBuild(
         source_url=host.spec.engine_sources.get(name, engine.repository),
         patches=patches,
-        cmake_options=_cmake_options(asked, neighbours, engine),
+        cmake_options=_cmake_options(resolved, neighbours, engine),
         targets=engine.targets,
-        toolchain=_toolchain(host, catalog, engine, asked.backend),
+        toolchain=_toolchain(host, catalog, engine, resolved.backend),
     )
 
 
@@ -134,11 +135,11 @@ def _toolchain(host: Host, catalog: Catalog, engine: Engine, backend: Backend) -
 
 
 def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
-    """The release of CUDA that builds for a host. Raises CorralError for one that cannot."""
+    """The CUDA toolkit that builds for a host. Raises CorralError where it cannot."""
     source = catalog.drivers.get(host.spec.platform)
     release = host.spec.cuda_toolkit or (source.toolkit_release if source else None)
     if release is None:
-        what = f"no CUDA toolkit is named for {host.spec.platform}"
+        what = f"no CUDA toolkit is configured for {host.spec.platform}"
         step = f'add "cuda_toolkit" to the host, or catalog/drivers/{host.spec.platform}.toml'
         raise CorralError(host.name, what, step)
     if not versions.at_least(release, engine.minimum_toolkit):
@@ -148,31 +149,31 @@ def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
     if capability and not versions.builds_for(release, capability):
         least = versions.minimum_toolkit(capability)
         newer = versions.key(least) > versions.key(release)
-        way = f"that takes {least}" if newer else "not any more"
-        what = f"CUDA toolkit {release} does not build for compute capability {capability}: {way}"
+        reason = f"it needs {least}" if newer else "support was dropped"
+        what = f"CUDA toolkit {release} cannot build for compute capability {capability}: {reason}"
         raise CorralError(host.name, what, 'name another as "cuda_toolkit" of the host')
     return release
 
 
 def _cmake_options(
-    asked: Requested, neighbours: Sequence[Requested], engine: Engine
+    resolved: ResolvedInstance, neighbours: Sequence[ResolvedInstance], engine: Engine
 ) -> tuple[str, ...]:
-    found = engine_module(asked.kind).cmake_options(
+    found = engine_module(resolved.kind).cmake_options(
         engine,
-        backend=asked.backend,
-        cuda_architectures=_cuda_architectures(asked.host),
-        kv_pairs=_kv_pairs(neighbours, asked.engine),
-        native=asked.host.spec.native_build,
+        backend=resolved.backend,
+        cuda_architectures=_cuda_architectures(resolved.host),
+        kv_pairs=_kv_pairs(neighbours, resolved.engine),
+        native=resolved.host.spec.native_build,
     )
-    return tuple(found)
+    return tuple(options)
 
 
 def _cuda_architectures(host: Host) -> str | None:
-    """``80`` for compute capability 8.0, as CMAKE_CUDA_ARCHITECTURES wants it."""
+    """``80`` for compute capability 8.0, as CMAKE_CUDA_ARCHITECTURES expects it."""
     capability = host.spec.gpus.compute_capability if host.spec.gpus else None
     return capability.replace(".", "") if capability else None
 
 
-def _kv_pairs(requests: Sequence[Requested], engine: str) -> frozenset[KvPair]:
-    """Pairs of cache types that the GPU kernels of an engine's release shall know."""
-    return frozenset(r.kv_pair for r in requests if r.engine == engine and r.kv_pair)
+def _kv_pairs(resolved_instances: Sequence[ResolvedInstance], engine: str) -> frozenset[KvPair]:
+    """Pairs of KV cache types for which an engine's release needs GPU kernels."""
+    return frozenset(r.kv_pair for r in resolved_instances if r.engine == engine and r.kv_pair)

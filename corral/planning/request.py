@@ -1,4 +1,4 @@
-"""What an instance of an inventory asks for, looked up and found possible."""
+"""Instance specs with their references resolved and validated."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from corral.schema import Frozen
 Backend = Literal["cpu", "cuda"]
 
 
-class Requested(Frozen):
-    """An instance with its names looked up.
+class ResolvedInstance(Frozen):
+    """An instance spec, its references resolved and validated.
 
-    + where: host and instance, for errors; + gpus: those of the host that the server computes
-    on, by index or uuid; none with a build for the CPU; + reference: a text for perplexity
+    + where: host and instance, for errors; + reference: text for perplexity
+    + gpus: GPUs that the server computes on, by index or UUID; none with a build for the CPU
     """
 
     where: str
@@ -37,19 +37,22 @@ class Requested(Frozen):
 
     @property
     def kv_pair(self) -> KvPair | None:
-        """Types of K and V for which the GPUs need a flash attention kernel."""
+        """Types of K and V that need a flash attention kernel for GPUs."""
         if not (self.gpus and self.profile.kv_on_gpu and self.profile.flash_attention):
             return None
         return self.profile.kv_type_k, self.profile.kv_type_v
 
     @property
     def wants_gpu(self) -> bool:
-        """Also with a build for the CPU: where GPUs are, a server without VRAM is a finding."""
+        """Whether it should use VRAM: on a GPU host a server without any is a finding.
+
+        This includes builds for the CPU.
+        """
         return self.host.spec.gpus is not None and _computes_on_gpu(self.profile)
 
 
-def request(host: Host, spec: InstanceSpec, catalog: Catalog) -> Requested:
-    """Look up all that an instance names. Raises CorralError for what cannot be served."""
+def resolve_spec(host: Host, spec: InstanceSpec, catalog: Catalog) -> ResolvedInstance:
+    """Resolve and validate an instance spec. Raises CorralError where it cannot be served."""
     where = f"{host.name}/{spec.name}"
     engine, model, quant = resolve_instance(spec, catalog, where=where)
     profile = catalog.profile(spec.profile, where=where)
@@ -61,7 +64,7 @@ def request(host: Host, spec: InstanceSpec, catalog: Catalog) -> Requested:
     refuse_unreadable(catalog, model, quant, kind, where=f"{named}, engine {engine}")
     refuse_long_context(profile, model, catalog.models[model].train_context_tokens, where)
     refuse_impossible(profile, engine=engine, kind=kind, gpus=len(gpus), where=named)
-    return Requested(
+    return ResolvedInstance(
         where=where,
         host=host,
         spec=spec,
@@ -78,7 +81,7 @@ def request(host: Host, spec: InstanceSpec, catalog: Catalog) -> Requested:
 
 
 def backend_of(host: Host, *, where: str) -> Backend:
-    """What a host's engines are built for. Raises CorralError for CUDA without GPUs."""
+    """The backend of a host's engines. Raises CorralError for CUDA without GPUs."""
     backend = host.spec.backend or ("cuda" if host.spec.gpus else "cpu")
     if backend == "cuda" and host.spec.gpus is None:
         raise CorralError(
@@ -90,9 +93,10 @@ def backend_of(host: Host, *, where: str) -> Backend:
 def refuse_unreadable(
     catalog: Catalog, model: str, quant: str, kind: EngineKind, *, where: str
 ) -> None:
+    """Raises CorralError where an engine cannot read a quant."""
     only = catalog.models[model].quants[quant].engine
     if only not in (None, kind):
-        what = f"quant {quant} of {model} is in types that only {only} knows"
+        what = f"quant {quant} of {model} has tensor types that only {only} can read"
         raise CorralError(where, what, f'choose another quant, or an engine of kind "{only}"')
 
 
@@ -106,15 +110,15 @@ def _gpus(host: Host, spec: InstanceSpec) -> tuple[int | str, ...]:
 
 
 def refuse_long_context(profile: Profile, model: str, trained_tokens: int, where: str) -> None:
-    """Beyond what a model was trained on only with RoPE scaling, and no further than it says."""
-    asked, scaling = profile.context_tokens_per_slot, profile.rope_scaling
+    """Raises CorralError for a context beyond the trained one, or beyond its RoPE scaling."""
+    context, scaling = profile.context_tokens_per_slot, profile.rope_scaling
     if scaling is None:
-        if asked > trained_tokens:
-            what = f"{asked} context tokens a slot, but {model} was trained on {trained_tokens}"
-            next_step = "lower context_tokens_per_slot in the profile, or ask for rope_scaling"
+        if context > trained_tokens:
+            what = f"{context} context tokens a slot, but {model} was trained on {trained_tokens}"
+            next_step = "lower context_tokens_per_slot in the profile, or set rope_scaling"
             raise CorralError(where, what, next_step)
         return
     reach = int((scaling.original_context_tokens or trained_tokens) * scaling.factor)
-    if asked > reach:
-        what = f"{asked} context tokens a slot, but rope_scaling of {model} reaches {reach}"
+    if context > reach:
+        what = f"{context} context tokens a slot, but rope_scaling of {model} reaches {reach}"
         raise CorralError(where, what, "lower context_tokens_per_slot, or raise the factor")

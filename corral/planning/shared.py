@@ -1,7 +1,7 @@
-"""What the hosts of a fleet share: who builds which release, and the gateways in front of them.
+"""Decisions over all hosts of a fleet: builds of releases, and gateways.
 
-A host that cannot be read keeps no other from being planned. What would be another with it is
-told, or refused where that would take something from clients.
+A host that cannot be read does not stop the plan of another. A decision that could differ with it
+is reported, or refused where it could cut off clients.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Mistakes = Mapping[str, CorralError]
 
 
 class Shared:
-    """Decided from all hosts of an inventory, once it is asked for.
+    """Decisions over all hosts of an inventory, made on first use.
 
-    + hosts: all that have a usable name; + mistakes: host -> what is wrong in its data
-    + reached: names of the hosts that can build in this run; all if None
+    + hosts: all hosts with a usable name; + mistakes: host -> the mistake in its data
+    + reached: names of hosts that can build in this run; all if None
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class Shared:
 
     @property
     def builds(self) -> Mapping[str, Build]:
-        """Key -> who builds a release and who gets it, among the hosts that can be planned."""
+        """Release key -> its build, among the hosts that can be planned."""
         return self._builds
 
     @cached_property
     def _builds(self) -> Mapping[str, Build]:
-        found = self._releases[0]
-        return builds([host for host in self._hosts if host.name in found], found)
+        releases = self._releases[0]
+        return builds([host for host in self._hosts if host.name in releases], releases)
 
     @property
     def without_builds(self) -> Mistakes:
-        """Hosts of which it is not known what they run, so that ``builds`` leaves them out."""
+        """Hosts whose releases are unknown; ``builds`` leaves them out."""
         return self._releases[1]
 
     @cached_property
@@ -64,42 +64,40 @@ class Shared:
 
     @property
     def gateways(self) -> Mapping[str, GatewayPlan]:
-        """Host -> what it serves for those that can be read: who is behind which gateway.
+        """Host -> its gateway's plan, from the hosts that can be read.
 
-        Where ``unread`` is not empty, a gateway must not become that: see ``gateway``.
+        Where ``unread`` is not empty, these plans must not be deployed: see ``gateway``.
         """
         return self._gateways[0]
 
     @property
     def gateway_mistakes(self) -> Mistakes:
-        """Why gateways cannot be planned at all, by host."""
+        """Host -> why its gateway cannot be planned."""
         return self._gateways[1]
 
     @property
     def unread(self) -> Mistakes:
-        """Hosts of which it is not known which aliases they serve."""
+        """Hosts whose aliases are unknown."""
         return self._served[1]
 
     def gateway(self, host: Host) -> GatewayPlan | None:
-        """What a host serves for others. Raises CorralError where not all of them can be read."""
+        """The gateway of a host, to deploy. Raises CorralError where some host cannot be read."""
         if not self._is_gateway(host):
             return None
         plans, mistakes = self._gateways
         for name, mistake in self.unread.items():
             if name != host.name:
-                what = (
-                    f"{name} may be behind it, and cannot be read: {mistake.where}: {mistake.what}"
-                )
+                what = f"{name} may be a member and cannot be read: {mistake.where}: {mistake.what}"
                 raise CorralError(f"{host.name}: gateway", what, mistake.next_step)
         if host.name in mistakes:
             raise mistakes[host.name]
         return plans.get(host.name)
 
     def gateways_of(self, host: Host) -> Mapping[str, GatewayPlan]:
-        """All gateways, to tell which of them the instances of a host are behind.
+        """All gateways, to find those in front of the instances of a host.
 
-        Raises CorralError where one that may be in front of them cannot be read: the host would
-        take its key away from it.
+        Raises CorralError where a gateway that may be in front of them cannot be read: the deploy
+        would remove its key from the host.
         """
         mine = self._served[0].get(host.name, {})
         found = [mine.get(f"{host.name}/{spec.name}") for spec in host.spec.instances]
@@ -108,7 +106,7 @@ class Shared:
             mistake = self._gateways[1].get(gateway.name)
             spec = gateway.spec.gateway
             if mistake and named and (spec is None or named & spec.aliases.keys()):
-                what = f"{gateway.name} may be in front of it, and cannot be read: {mistake.what}"
+                what = f"{gateway.name} may be its gateway and cannot be read: {mistake.what}"
                 raise CorralError(host.name, f"{what} ({mistake.where})", mistake.next_step)
         return self.gateways
 
@@ -117,29 +115,29 @@ class Shared:
         def of(host: Host) -> dict[str, Served]:
             return served([host], self._planner.catalog)
 
-        found, mistakes = _each(self._hosts, of, self.mistakes)
-        # Also of hosts whose very name cannot be used.
-        return found, {**self.mistakes, **mistakes}
+        by_host, mistakes = _each(self._hosts, of, self.mistakes)
+        # Includes hosts with an unusable name.
+        return by_host, {**self.mistakes, **mistakes}
 
     def _is_gateway(self, host: Host) -> bool:
-        wrong = host.name in self.mistakes and bool(host.data.get("gateway"))
-        return wrong or host.spec.gateway is not None
+        has_mistake = host.name in self.mistakes and bool(host.data.get("gateway"))
+        return has_mistake or host.spec.gateway is not None
 
     @cached_property
     def _gateways(self) -> tuple[dict[str, GatewayPlan], Mistakes]:
-        """Plans, and mistakes of gateways themselves, by host."""
+        """Plans, and mistakes of gateways, by host."""
         if not any(map(self._is_gateway, self._hosts)):
             return {}, {}
-        found, unread = self._served
+        by_host, unread = self._served
         known = Known(
-            hosts=tuple(host for host in self._hosts if host.name in found),
-            served={name: one for named in found.values() for name, one in named.items()},
+            hosts=tuple(host for host in self._hosts if host.name in by_host),
+            served={name: one for named in by_host.values() for name, one in named.items()},
             partial=bool(unread),
         )
 
         def of(host: Host) -> GatewayPlan | None:
             if self._is_gateway(host) and host.spec.gateway is None:
-                # Nobody knows of what.
+                # Its aliases are unknown.
                 raise self.mistakes[host.name]
             return gateway_plan(host, known, folder=self._planner.paths.gateway)
 
@@ -150,14 +148,14 @@ class Shared:
 def _each(
     hosts: Sequence[Host], work: Callable[[Host], T], known: Mistakes
 ) -> tuple[dict[str, T], Mistakes]:
-    """What becomes of each host, and why of others nothing does."""
-    found: dict[str, T] = {}
+    """Host -> result of ``work``, and host -> why it has none."""
+    results: dict[str, T] = {}
     mistakes: dict[str, CorralError] = {}
     for host in hosts:
         try:
             if host.name in known:
                 raise known[host.name]
-            found[host.name] = work(host)
+            results[host.name] = work(host)
         except CorralError as error:
             mistakes[host.name] = error
-    return found, mistakes
+    return results, mistakes

@@ -13,7 +13,7 @@ _TEMPLATE = "corral-instance.service.j2"
 
 
 class UnitValues(Frozen):
-    """What the template places."""
+    """The values of the template."""
 
     host: str
     instance: str
@@ -30,50 +30,50 @@ class UnitValues(Frozen):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of the server, and no others; ``%C`` is systemd's folder of caches."""
-        found = dict(self.engine_environment)
+        """All environment variables of the server; ``%C`` is systemd's cache folder."""
+        variables = dict(self.engine_environment)
         if self.gpus:
             # The numbers of nvidia-smi; CUDA itself would put the fastest first.
-            found["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-            found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
-            found["CUDA_CACHE_PATH"] = f"%C/corral-{self.instance}"
-        return found
+            variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
+            variables["CUDA_CACHE_PATH"] = f"%C/corral-{self.instance}"
+        return variables
 
     @property
     def gpu_nodes(self) -> tuple[int, ...]:
-        """Numbers of /dev/nvidia<N>; a uuid does not tell which node is its own."""
+        """Numbers of /dev/nvidia<N>; all of the host for UUIDs, which do not name a node."""
         by_index = tuple(gpu for gpu in self.gpus if isinstance(gpu, int))
         return by_index if len(by_index) == len(self.gpus) else tuple(range(self.host_gpus))
 
 
 def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:
-    """The text of the unit file; arguments are escaped for systemd once, here."""
+    """The text of the unit file; arguments are escaped for systemd here, once."""
     environment = text_environment(templates)
-    command = " \\\n    ".join(_words(values.argv))
+    command = " \\\n    ".join(_lines(values.argv))
     return environment.get_template(_TEMPLATE).render(
         v=values, generation=generation, command=command
     )
 
 
-def _words(argv: tuple[str, ...]) -> list[str]:
-    """One line for each flag with its value, as a person would lay it out."""
+def _lines(argv: tuple[str, ...]) -> list[str]:
+    """One line for each flag with its value, for readability."""
     lines: list[str] = []
-    for word in map(escape, argv):
+    for argument in map(escape, argv):
         if (
             lines
-            and not word.startswith("--")
+            and not argument.startswith("--")
             and lines[-1].startswith("--")
             and " " not in lines[-1]
         ):
-            lines[-1] += f" {word}"
+            lines[-1] += f" {argument}"
         else:
-            lines.append(word)
+            lines.append(argument)
     return lines
 
 
-def escape(word: str) -> str:
+def escape(argument: str) -> str:
     """Quote one argument for ExecStart= (systemd.service(5), "Command lines")."""
-    text = word.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
+    text = argument.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
     text = text.replace("\n", "\\n").replace("\t", "\\t")
-    plain = text and not any(c in text for c in " '\"\\;") and text == word
+    plain = text and not any(c in text for c in " '\"\\;") and text == argument
     return text if plain else f'"{text}"'

@@ -1,4 +1,4 @@
-"""Waves of a rollout: which hosts change together, and which wait for them. Pure."""
+"""Waves of a rollout: which hosts change together, and in which order. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corral.inventory.hosts import Host
 from corral.plan.fleet import FleetPolicy
 from corral.schema import Frozen
 
-# Alias -> the host of each of its members, as a gateway serves them; a host once for each.
+# Alias -> the host of each of its members; a host appears once for each member.
 Pools = Mapping[str, Sequence[str]]
 
 
@@ -32,22 +32,23 @@ class _Rules:
     pools: Pools
 
     def allow(self, chosen: Sequence[str]) -> bool:
-        """Whether these hosts may be away at once; one alone always may."""
+        """Whether these hosts may be updated concurrently; a single host always may."""
         return len(chosen) == 1 or not any(self.problems(chosen))
 
     def problems(self, chosen: Sequence[str]) -> list[str]:
-        told = (self._problem(alias, members, chosen) for alias, members in self.pools.items())
-        return [problem for problem in told if problem]
+        """Aliases that would have too few members while these hosts change, as sentences."""
+        problems = (self._problem(alias, members, chosen) for alias, members in self.pools.items())
+        return [problem for problem in problems if problem]
 
     def _problem(self, alias: str, members: Sequence[str], chosen: Sequence[str]) -> str:
-        away = set(members) & set(chosen)
-        left = len(members) - len(away)
-        if away and left == 0:
-            return f"{alias} is served by nobody while {', '.join(sorted(away))} changes in place"
+        changing = set(members) & set(chosen)
+        serving = len(members) - len(changing)
+        if changing and serving == 0:
+            return f"{alias} has no member while {', '.join(sorted(changing))} changes in place"
         least = self.policy.min_serving
-        if away and left < least:
-            return f"{alias} keeps {left} members, fewer than min_serving = {least}"
-        if len(away) > 1 and away == set(members):
+        if changing and serving < least:
+            return f"{alias} keeps {serving} members, fewer than min_serving = {least}"
+        if len(changing) > 1 and changing == set(members):
             return f"all hosts of {alias} change at once"
         return ""
 
@@ -55,19 +56,19 @@ class _Rules:
 def fleet_policy(hosts: Sequence[Host]) -> FleetPolicy:
     """The policy of a fleet, from those of its hosts that run instances.
 
-    Raises CorralError for hosts that disagree, and for sizes of waves that make no sense.
+    Raises CorralError for hosts that disagree, and for invalid sizes of waves.
     """
-    able = [host for host in hosts if host.spec.instances]
-    if not able:
+    serving = [host for host in hosts if host.spec.instances]
+    if not serving:
         return FleetPolicy()
-    _refuse_differences(able)
-    said = able[0].policy
-    _refuse_bad_sizes(said.waves, able[0].name)
+    _refuse_differences(serving)
+    policy = serving[0].policy
+    _refuse_bad_sizes(policy.waves, serving[0].name)
     return FleetPolicy(
-        waves=said.waves,
-        min_serving=said.min_serving,
-        soak_seconds=said.soak_seconds,
-        canaries=frozenset(host.name for host in able if host.policy.canary),
+        waves=policy.waves,
+        min_serving=policy.min_serving,
+        soak_seconds=policy.soak_seconds,
+        canaries=frozenset(host.name for host in serving if host.policy.canary),
     )
 
 
@@ -77,17 +78,17 @@ def waves(
     pools: Pools,
     changing: Collection[str] | None = None,
 ) -> tuple[Wave, ...]:
-    """Who changes when, in the order of the inventory.
+    """The waves, with hosts in the order of the inventory.
 
-    ``waves`` of the policy counts hosts that are changed once a wave is done, canaries among
-    them: (1, "20%", "100%") of ten hosts is 1, then 1 more, then 8. Shares are rounded up. What is
-    left after the last size is one more wave. ``canary`` hosts come first, whatever the sizes say.
-    Hosts behind one alias never change all at once, and ``min_serving`` members stay: hosts that
-    would break that wait for a later wave, and where nothing else is possible change alone.
+    ``waves`` of the policy counts the hosts changed by the end of each wave, canaries included:
+    (1, "20%", "100%") of ten hosts is 1, then 1 more, then 8. Shares are rounded up. Hosts left
+    after the last size are one more wave. ``canary`` hosts come first, whatever the sizes.
+    Hosts behind one alias never change all at once, and ``min_serving`` members stay: a host that
+    would break that waits for a later wave, and changes alone where nothing else is possible.
 
-    + names: of the hosts that run instances
-    + changing: names of the hosts that have something to do; all if None. Never more waves than
-      all hosts need, so that a deploy can prepare them before it knows.
+    + names: hosts that run instances
+    + changing: hosts that need a change; all if None. Never gives more waves than all hosts need,
+      so that a deploy can prepare the waves before it knows
     """
     rules = _Rules(policy, pools)
     everyone = _cut(names, rules)
@@ -98,35 +99,35 @@ def waves(
 
 
 def _cut(names: Sequence[str], rules: _Rules) -> tuple[Wave, ...]:
-    left = [name for name in names if name not in rules.policy.canaries]
+    remaining = [name for name in names if name not in rules.policy.canaries]
     canaries = [name for name in names if name in rules.policy.canaries]
     groups: list[list[str]] = []
     while canaries:
         groups.append(_take(canaries, len(canaries), rules))
     for size in rules.policy.waves:
         room = _count(size, len(names)) - sum(map(len, groups))
-        if left and room > 0:
-            groups.append(_take(left, room, rules))
-    while left:
-        groups.append(_take(left, len(left), rules))
+        if remaining and room > 0:
+            groups.append(_take(remaining, room, rules))
+    while remaining:
+        groups.append(_take(remaining, len(remaining), rules))
     return tuple(_wave(number, group, rules) for number, group in enumerate(groups, start=1))
 
 
-def _take(left: list[str], most: int, rules: _Rules) -> list[str]:
-    """Remove from ``left`` the first hosts that may be away at once."""
+def _take(remaining: list[str], most: int, rules: _Rules) -> list[str]:
+    """Remove from ``remaining`` the first hosts that may be updated concurrently."""
     taken: list[str] = []
-    for name in tuple(left):
+    for name in tuple(remaining):
         if len(taken) < most and rules.allow([*taken, name]):
             taken.append(name)
-            left.remove(name)
+            remaining.remove(name)
     return taken
 
 
 def _narrowed(
     everyone: Sequence[Wave], changing: Collection[str], rules: _Rules
 ) -> tuple[Wave, ...]:
-    kept = [[name for name in wave.hosts if name in changing] for wave in everyone]
-    groups = [group for group in kept if group]
+    narrowed = [[name for name in wave.hosts if name in changing] for wave in everyone]
+    groups = [group for group in narrowed if group]
     return tuple(_wave(number, group, rules) for number, group in enumerate(groups, start=1))
 
 
@@ -144,22 +145,22 @@ def _refuse_differences(hosts: Sequence[Host]) -> None:
     for host in hosts:
         for key in ("waves", "min_serving"):
             if getattr(host.policy, key) != getattr(first.policy, key):
-                what = f'"{key}" is another than for {first.name}'
+                what = f'"{key}" differs from that of {first.name}'
                 step = f'set "{key}" once for all hosts of the inventory'
                 raise CorralError(host.name, what, step)
 
 
 def _refuse_bad_sizes(sizes: tuple[int | str, ...], where: str) -> None:
     for size in sizes:
-        good = size > 0 if isinstance(size, int) else re.fullmatch(r"([1-9][0-9]?|100)%", size)
-        if not good:
+        valid = size > 0 if isinstance(size, int) else re.fullmatch(r"([1-9][0-9]?|100)%", size)
+        if not valid:
             _refuse(where, f'"waves" has {size!r}, which is neither a count nor a share like "20%"')
     if not sizes:
         _refuse(where, '"waves" is empty')
     for kind in (int, str):
         own = [_count(size, 100) for size in sizes if isinstance(size, kind)]
         if own != sorted(set(own)):
-            _refuse(where, '"waves" must grow: each counts the hosts changed so far')
+            _refuse(where, '"waves" must increase: each counts the hosts changed so far')
 
 
 def _refuse(where: str, what: str) -> None:

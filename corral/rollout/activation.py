@@ -139,7 +139,7 @@ class Driver:
         if isinstance(self.traffic, NoGateway):
             return None
         try:
-            return kept_place(kept_plan(self.host, self.plan, instance.name, to))
+            return kept_place(stored_plan(self.host, self.plan, instance.name, to))
         except CorralError:
             # What is not whole there is not switched to: the job says what is wrong.
             return None
@@ -282,7 +282,9 @@ def history(host: Host, plan: HostPlan) -> list[Report]:
     return installed_helper(host, plan.paths.helper).ask(["history"], answers.REPORTS, paths)
 
 
-def kept_plan(host: Host, plan: HostPlan, instance: str, generation: str | None) -> dict[str, Any]:
+def stored_plan(
+    host: Host, plan: HostPlan, instance: str, generation: str | None
+) -> dict[str, Any]:
     """The plan that a generation on a host was kept with last, else staged with.
 
     + generation: None for the one before

@@ -11,7 +11,7 @@ from corral.host.activation_report import Report
 from corral.plan.instance import InstancePlan
 from corral.planning.waves import Wave
 from corral.remote.run import on_all
-from corral.rollout.activation import Driver, NoGateway, Traffic, history, kept_plan
+from corral.rollout.activation import Driver, NoGateway, Traffic, history, stored_plan
 from corral.rollout.journal import Step
 from corral.rollout.staging import Member
 
@@ -124,7 +124,7 @@ def _flags(argv: Sequence[str]) -> dict[str, str]:
 
 def _plan_of(member: Member, instance: str, generation: str) -> dict[str, Any] | None:
     try:
-        return kept_plan(member.host, member.plan, instance, generation)
+        return stored_plan(member.host, member.plan, instance, generation)
     except CorralError:
         # Made by an earlier version, or removed by hand: shown as such, and no reason to stop,
         # since the host itself checks what it can go back to.

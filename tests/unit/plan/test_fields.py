@@ -11,7 +11,7 @@ import pytest
 from corral.engines import engine_module
 from corral.engines.base import UnitNeeds
 from corral.planning import limits
-from corral.planning.kept import kept_plan
+from corral.planning.kept import stored_plan
 from tests.samples import CHAT, GPU, SOCKET, host, planner
 from tests.unit.helper_modules import helper_module
 
@@ -125,7 +125,7 @@ def test_a_kept_plan_of_before_has_the_limit_that_it_would_have_now() -> None:
     plan = document()
     old = json.loads(json.dumps(plan))
     del old["activation"]["limit_seconds"], old["activation"]["side_by_side_limit_seconds"]
-    (kept,) = kept_plan(host(CHAT), {"chat": old}).instances
+    (kept,) = stored_plan(host(CHAT), {"chat": old}).instances
     assert kept.activation.model_dump(mode="json", exclude={"spare"}) == {
         name: value for name, value in plan["activation"].items() if name != "spare"
     }

@@ -41,7 +41,7 @@ def test_what_the_inventory_says_comes_first() -> None:
 def test_a_gpu_that_nobody_knows_is_refused_with_what_is_known() -> None:
     other = host(CHAT, gpus={**NAMELESS, "name": "NVIDIA B300"})
     for ask in (knowing().plan_host, knowing().releases):
-        with pytest.raises(CorralError, match=r'called "NVIDIA B300" \(known: A100\)') as caught:
+        with pytest.raises(CorralError, match=r'named "NVIDIA B300" \(known: A100\)') as caught:
             ask(other)
         assert '"compute_capability"' in caught.value.next_step
 

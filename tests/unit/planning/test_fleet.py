@@ -76,7 +76,7 @@ def test_a_host_that_cannot_be_planned_is_one_too() -> None:
 
 def test_a_gateway_does_not_lose_servers_that_cannot_be_read(tmp_path: Path) -> None:
     found = beside_a_mistake(hosts_with_gateway(tmp_path))
-    with pytest.raises(CorralError, match="bad may be behind it") as caught:
+    with pytest.raises(CorralError, match="bad may be a member and cannot be read") as caught:
         found.plan("gw")
     assert 'unknown key "gpu"' in caught.value.what
     # Which gateways a host is behind is known nevertheless, and so are its keys.
@@ -97,7 +97,7 @@ def test_servers_behind_a_gateway_that_cannot_be_read_do_not_take_its_key_away(
     hosts = [one for one in hosts_with_gateway(tmp_path) if one.name != "gw"]
     wrong, mistake = read("gw", {"gateway": {"aliases": 7}})
     found = plan_fleet([*hosts, wrong], planner(), mistakes={"gw": mistake})
-    with pytest.raises(CorralError, match="gw may be in front of it"):
+    with pytest.raises(CorralError, match="gw may be its gateway and cannot be read"):
         found.gateways_of(found.host("one"))
     # Nobody sends a host without servers anything.
     empty = plan_fleet([host(name="build"), wrong], planner(), mistakes={"gw": mistake})

@@ -53,7 +53,7 @@ def test_an_alias_of_a_profile_comes_before_the_models_name(tmp_path: Path) -> N
         ({"aliases": {}}, "needs at least one alias"),
         ({"aliases": {"smal": {"port": 8000}}}, 'did you mean "small"'),
         ({"aliases": {"small": {"port": 8000, "weights": {"two/chta": 1}}}}, '"two/chat"'),
-        ({"aliases": {"small": {"port": 8000, "weights": {"shy/chat": 1}}}}, "not behind it"),
+        ({"aliases": {"small": {"port": 8000, "weights": {"shy/chat": 1}}}}, "not a member"),
         ({"aliases": {"small": {"port": 8000, "weights": {"two/chat": 101}}}}, "100"),
         ({"metrics_port": 8000}, "port 8000 is used twice"),
         ({"trusted_networks": ["0.0.0.0/0"]}, "0.0.0.0/0 covers every address"),
@@ -79,7 +79,7 @@ def test_an_alias_that_nobody_in_reach_serves_is_refused() -> None:
 
 def test_weights_that_leave_nobody_are_refused(tmp_path: Path) -> None:
     none = dict.fromkeys(("one/chat", "one/long", "two/chat"), 0)
-    with pytest.raises(CorralError, match="nobody would serve"):
+    with pytest.raises(CorralError, match="no member would serve"):
         plan(fleet(tmp_path, aliases={"small": {"port": 8000, "weights": none}}))
 
 
@@ -87,7 +87,7 @@ def test_weights_that_leave_nobody_are_refused(tmp_path: Path) -> None:
     ("trusted", "told", "step"),
     [
         ([], "one/chat at 10.0.0.11, one/long at 10.0.0.1, two/chat at 10.0.0.2", '"10.0.0.11"'),
-        (["10.0.0.8/29"], "for one/long at 10.0.0.1, two/chat at 10.0.0.2", '"10.0.0.1"'),
+        (["10.0.0.8/29"], "to one/long at 10.0.0.1, two/chat at 10.0.0.2", '"10.0.0.1"'),
         (["10.0.1.0/24", "fd00::/8"], "one/chat at 10.0.0.11", '"trusted_networks"'),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_name_is_in_no_network_and_loopback_of_another_host_is_not_its_own(
     """Whoever answers for DNS, or listens on the gateway's host, would get the keys."""
     hosts = fleet(tmp_path)
     hosts[1] = host(OPEN, name="two", ssh_hostname=address)
-    with pytest.raises(CorralError, match=f"for two/chat at {re.escape(address)}\n") as caught:
+    with pytest.raises(CorralError, match=f"to two/chat at {re.escape(address)}\n") as caught:
         plan(hosts)
     assert 'give two a "member_address"' in caught.value.next_step
 

@@ -26,8 +26,8 @@ def test_what_the_engine_cannot_do_names_engine_profile_and_keys_at_once() -> No
     with pytest.raises(CorralError) as caught:
         planner(mla_mode=3, split_mode="graph").plan_host(host(CHAT))
     assert caught.value.where == "lab-1/chat: profile chat, engine llama.cpp"
-    assert "mla_mode is ik_llama.cpp's" in caught.value.what
-    assert 'split_mode = "graph" is ik_llama.cpp\'s' in caught.value.what
+    assert "mla_mode is supported by ik_llama.cpp only" in caught.value.what
+    assert 'split_mode = "graph" is supported by ik_llama.cpp only' in caught.value.what
     assert 'choose engine = "ik_llama.cpp"' in caught.value.next_step
 
 
@@ -39,7 +39,7 @@ def test_a_quant_that_another_engine_alone_reads_is_refused() -> None:
     with pytest.raises(CorralError) as caught:
         base.model_copy(update={"catalog": known}).plan_host(host(CHAT))
     assert caught.value.where == "lab-1/chat: profile chat, engine llama.cpp"
-    assert "only ik_llama.cpp knows" in caught.value.what
+    assert "only ik_llama.cpp can read" in caught.value.what
 
 
 def test_an_unknown_chat_template_is_named() -> None:
@@ -73,7 +73,7 @@ def test_a_missing_port_is_refused() -> None:
 
 
 def test_a_port_for_a_socket_profile_is_refused() -> None:
-    assert "port 8003 is given" in refusal({**SOCKET, "port": 8003})
+    assert "but port is 8003" in refusal({**SOCKET, "port": 8003})
 
 
 def test_cuda_without_gpus_is_refused() -> None:

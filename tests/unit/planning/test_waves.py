@@ -77,7 +77,7 @@ def test_an_alias_with_too_few_members_changes_one_host_at_a_time_and_says_so() 
     said = ("air keeps 1 members, fewer than min_serving = 2",)
     assert [wave.warnings for wave in found] == [said, said, ()]
     (alone,) = waves(fleet(["a"]), {"air": ["a"]})
-    assert alone.warnings == ("air is served by nobody while a changes in place",)
+    assert alone.warnings == ("air has no member while a changes in place",)
 
 
 def test_sizes_are_of_the_hosts_that_change() -> None:
@@ -95,7 +95,7 @@ def test_some_hosts_never_need_more_waves_than_all() -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [((), "empty"), ((0,), "0"), (("0%",), "'0%'"), (("120%",), "'120%'"), (("x",), "'x'"),
-     (("50%", "20%"), "grow"), ((2, 2), "grow")],
+     (("50%", "20%"), "must increase"), ((2, 2), "must increase")],
 )  # fmt: skip
 def test_bad_sizes_are_refused_with_the_key(bad: tuple[int | str, ...], said: str) -> None:
     with pytest.raises(CorralError, match='"waves"') as caught:
@@ -106,7 +106,7 @@ def test_bad_sizes_are_refused_with_the_key(bad: tuple[int | str, ...], said: st
 @pytest.mark.parametrize("key", ["waves", "min_serving"])
 def test_hosts_that_disagree_are_refused(key: str) -> None:
     other = {"waves": (2,), "min_serving": 2}[key]
-    with pytest.raises(CorralError, match=f'"{key}" is another'):
+    with pytest.raises(CorralError, match=f'"{key}" differs'):
         waves([*fleet(["a"]), host(CHAT, name="b", **{key: other})], {})
 
 
