@@ -1,4 +1,4 @@
-"""Checks before any change. Pure: compares a plan with the state of its host."""
+"""The checks of preflight, apart from GPUs and memory. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from corral.preflight.memory import fit_findings
 
 SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
 CLOCK_SKEW_SECONDS = 120
-# Kept free beside what the deploy needs, so that a full disk does not stop the host itself.
+# Kept free beyond the need of the deploy, so that a full disk does not stop the host itself.
 RESERVE_BYTES = 1024**3
-# What GGML_NATIVE=OFF builds still expect of an x86-64 processor.
+# Features that builds with GGML_NATIVE=OFF still require of an x86-64 processor.
 CPU_FLAGS = frozenset({"avx", "avx2", "bmi2", "f16c", "fma"})
 
 
@@ -30,16 +30,16 @@ def preflight(
     allow_reboot: bool = False,
     has_token: bool = False,
 ) -> list[Finding]:
-    """All findings at once; go when none of them stops.
+    """All findings; the deploy may start when none of them stops.
 
-    + now_seconds: the controller's clock; + rollout: for which this is asked, if for one
+    + now_seconds: the controller's clock; + rollout: id of the rollout that deploys, if any
     + allow_reboot: whether this run may reboot the host
-    + has_token: whether the controller has one for gated models
+    + has_token: whether the controller has a token for gated models
     """
     commands = list(_commands(state))
     if not state.readable:
         unread = Finding(
-            what="the host could not be read", next_step="see that /etc/os-release names its ID"
+            what="the host could not be read", next_step="check that /etc/os-release has an ID"
         )
         return commands or [unread]
     return [
@@ -63,12 +63,12 @@ def _commands(state: HostState) -> Iterator[Finding]:
 
 
 def _rollout(state: HostState, own: str | None) -> Iterator[Finding]:
-    """What others stage while a rollout is at work would be switched to by it, or judged."""
-    found = state.rollout
-    if found and found.rollout != own:
-        who, which = found.by or "somebody", found.rollout or "something"
+    """A running rollout would activate or gate the generations that this deploy stages."""
+    running = state.rollout
+    if running and running.rollout != own:
+        by, which = running.by or "somebody", running.rollout or "something"
         yield Finding(
-            what=f"{who} is rolling out {which} on this host since {found.since or 'just now'}",
+            what=f"{by} is rolling out {which} on this host since {running.since or 'just now'}",
             next_step="wait until that rollout ends, or end it, then run the same deploy again",
         )
 
@@ -81,7 +81,7 @@ def _system(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         )
     elif (found := f"{state.os_id}-{state.os_version}") != plan.platform:
         yield Finding(
-            what=f"the host is {found}, the inventory says platform = {plan.platform}",
+            what=f"the host is {found}, but the inventory has platform = {plan.platform}",
             next_step=f'set "platform": "{found}" in the data of the host',
         )
     if state.architecture != "x86_64":
@@ -100,7 +100,7 @@ def _clock(state: HostState, now_seconds: float) -> Iterator[Finding]:
     skew = round(state.time_seconds - now_seconds)
     if abs(skew) > CLOCK_SKEW_SECONDS:
         yield Finding(
-            what=f"the clock is {skew:+d} s off this controller's",
+            what=f"the clock differs from the controller's by {skew:+d} s",
             next_step="timedatectl set-ntp true (on the host; or fix the controller's clock)",
         )
 
@@ -111,20 +111,20 @@ def _models_root(plan: HostPlan, state: HostState) -> Iterator[Finding]:
 
 
 def wants_token(plan: HostPlan, state: HostState) -> bool:
-    """Whether a host lacks weights that the hub gives to known users only."""
+    """Whether a host lacks weights of a gated model."""
     return any(shard.gated for shard in _missing_weights(plan, state))
 
 
 def _token(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     if wants_token(plan, state):
         yield Finding(
-            what="a model of this host is gated, and there is no token here to fetch it with",
-            next_step="set HF_TOKEN (or `hf auth login`), or hub_url to a mirror of yours",
+            what="a model of this host is gated, and the controller has no token to fetch it",
+            next_step="set HF_TOKEN (or `hf auth login`), or set hub_url to a mirror of your own",
         )
 
 
 def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
-    """What is missing, added up for each file system."""
+    """Space for missing releases and weights, added up for each file system."""
     missing = [release for release in plan.releases if not state.releases[release.key]]
     wanted = {
         "engines": sum(r.installed_bytes for r in missing),
@@ -137,7 +137,7 @@ def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         free = state.filesystems[folders[0]].free_bytes
         free += state.models_root.unwanted_bytes if "models" in folders else 0
         if needed and free < needed + RESERVE_BYTES:
-            # The models are below the state, unless they have a disk of their own.
+            # The folder of models is below that of the state, unless it has its own disk.
             shown = [name for name in folders if name != "models" or "state" not in folders]
             paths = " and ".join(getattr(plan.paths, name) for name in shown)
             yield Finding(
@@ -153,7 +153,7 @@ def _larger(plan: HostPlan, folders: list[str]) -> str:
 
 
 def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:
-    """Weights that have not arrived yet; those of a disk that is gone are no new ones."""
+    """Weights to fetch; 0 where their disk is missing, as they may be there."""
     if state.models_root.problem:
         return 0
     missing = _missing_weights(plan, state)
@@ -168,30 +168,30 @@ def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     for instance in plan.instances:
         holder = state.listeners.get(instance.endpoint.port or 0)
         if holder and holder.unit != instance.unit:
-            who = holder.unit or f"{holder.program} (pid {holder.pid})"
+            user = holder.unit or f"{holder.program} (pid {holder.pid})"
             yield Finding(
-                what=f"{instance.name}: port {instance.endpoint.port} is taken by {who}",
+                what=f"{instance.name}: port {instance.endpoint.port} is taken by {user}",
                 next_step="stop it on the host, or give the instance another port",
             )
         yield from _spare_port(instance, state)
     for port in plan.gateway.ports if plan.gateway else ():
         holder = state.listeners.get(port)
         if holder and holder.unit != "haproxy.service":
-            who = holder.unit or f"{holder.program} (pid {holder.pid})"
+            user = holder.unit or f"{holder.program} (pid {holder.pid})"
             yield Finding(
-                what=f"gateway: port {port} is taken by {who}",
+                what=f"gateway: port {port} is taken by {user}",
                 next_step="stop it on the host, or give the gateway another port",
             )
 
 
 def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:
-    """Advice, as the instance can switch in place; unless the inventory wants side by side."""
+    """Advice, since the instance can change in place; blocks where side-by-side is required."""
     spare, how = instance.activation.spare, instance.activation.how
     holder = state.listeners.get(spare.endpoint.port or 0) if spare else None
     if spare and holder and holder.unit != spare.unit and how != "in-place":
-        who = holder.unit or f"{holder.program} (pid {holder.pid})"
+        user = holder.unit or f"{holder.program} (pid {holder.pid})"
         yield Finding(
-            what=f"{instance.name}: spare port {spare.endpoint.port} is taken by {who}",
+            what=f"{instance.name}: spare port {spare.endpoint.port} is taken by {user}",
             next_step='set "spare_port" of the instance, or "activation": "in-place"',
             stops=how == "side-by-side",
         )
@@ -206,7 +206,7 @@ def _engine_config(state: HostState) -> Iterator[Finding]:
 
 
 def _drivers(plan: HostPlan, state: HostState, allow_reboot: bool) -> Iterator[Finding]:
-    """What a deploy cannot fix; nvidia-smi is listened to once its driver is the right one."""
+    """Faults that a deploy cannot fix; nvidia-smi is used once the driver is the planned one."""
     decision = decide(plan, state, allow_reboot=allow_reboot)
     yield from decision.findings
     if decision.driver_changes:

@@ -1,4 +1,4 @@
-"""Checks of GPUs before any change: there, described rightly, healthy. Pure."""
+"""Checks of GPUs in preflight: present, as described, healthy. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from corral.inventory.hosts import GpuSpec
 from corral.plan.host import HostPlan
 
 # After these a GPU gives wrong answers or none: 48 and 95 are uncorrectable memory errors, 94 is
-# one that was contained, 79 is a GPU that fell off the bus. Source: NVIDIA's "XID Errors".
+# a contained one, 79 is a GPU that fell off the bus. Source: NVIDIA's "XID Errors".
 DRAINING_XIDS = frozenset({48, 79, 94, 95})
-# A part of a card's memory is kept by ECC and firmware: 40442 of a nominal 40960 MiB measured.
+# ECC and firmware reserve a part of a card's memory: measured 40442 of a nominal 40960 MiB.
 _LEAST_MEMORY = 0.9
 
 
@@ -29,12 +29,12 @@ def gpu_findings(plan: HostPlan, host: GpuHost) -> list[Finding]:
 
 
 def bus_findings(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
-    """What can be told of GPUs before their driver runs."""
+    """Findings about GPUs before their driver runs."""
     found = len(host.pci_gpus)
     if plan.gpus and found < plan.gpus.count:
         yield Finding(
             what=f"{plan.gpus.count} GPUs planned, the PCI bus shows {found}",
-            next_step="look at the cards, or describe the host's real GPUs in the inventory",
+            next_step="check the cards, or describe the host's real GPUs in the inventory",
         )
 
 
@@ -43,24 +43,24 @@ def _count(spec: GpuSpec, host: GpuHost) -> Iterator[Finding]:
     fitting = [gpu for gpu in host.gpus if gpu.compute_capability == capability]
     if len(fitting) < spec.count:
         names = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in host.gpus)
-        said = "; ".join(filter(None, [names, host.problem])) or "none"
+        reported = "; ".join(filter(None, [names, host.problem])) or "none"
         planned = f"{spec.count} GPUs of compute capability {capability} planned"
         bus = "" if host.gpus or host.pci_gpus else "; the PCI bus shows no NVIDIA GPU"
         yield Finding(
-            what=f"{planned}, nvidia-smi says: {said}{bus}",
-            next_step="look at the card and its driver on the host, or describe the host's real "
+            what=f"{planned}, nvidia-smi reports: {reported}{bus}",
+            next_step="check the card and its driver on the host, or describe the host's real "
             "GPUs in the inventory",
         )
 
 
 def _sets(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
     known = {gpu.index for gpu in host.gpus} | {gpu.uuid for gpu in host.gpus}
-    # Where there are none at all, that alone is told.
+    # Without any GPU, only that is reported.
     for instance in plan.instances if host.gpus else ():
-        for gone in [gpu for gpu in instance.gpus if gpu not in known]:
-            there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in host.gpus)
+        for missing in [gpu for gpu in instance.gpus if gpu not in known]:
+            present = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in host.gpus)
             yield Finding(
-                what=f"{instance.name}: GPU {gone} is not there; nvidia-smi shows {there}",
+                what=f"{instance.name}: GPU {missing} is missing; nvidia-smi shows {present}",
                 next_step="name another in the instance's gpus, or fix the host",
             )
 
@@ -70,15 +70,15 @@ def _memory(spec: GpuSpec, host: GpuHost) -> Iterator[Finding]:
         total, described = gpu.memory_total_mib, spec.memory_mib
         if total and described and total < described * _LEAST_MEMORY:
             yield Finding(
-                what=f"GPU {gpu.index} has {total} MiB, {described} MiB are described",
+                what=f"GPU {gpu.index} has {total} MiB, the inventory has {described} MiB",
                 next_step="correct gpus.memory_mib in the inventory",
             )
 
 
 def _health(host: GpuHost) -> Iterator[Finding]:
-    """Also of GPUs that no instance names: a sick one can take the driver down with it."""
+    """Faults of all GPUs, used or not: one faulty GPU can bring down the driver."""
     for gpu in host.gpus:
-        if fault := _sick(gpu):
+        if fault := _fault(gpu):
             yield Finding(
                 what=f"GPU {gpu.index} ({gpu.pci}): {fault}",
                 next_step="drain the host, then reset the GPU (nvidia-smi --gpu-reset) or reboot; "
@@ -89,9 +89,9 @@ def _health(host: GpuHost) -> Iterator[Finding]:
     yield from _xids(host)
 
 
-def _sick(gpu: Gpu) -> str:
+def _fault(gpu: Gpu) -> str:
     if gpu.problem:
-        return f"nvidia-smi says {gpu.problem}"
+        return f"nvidia-smi reports {gpu.problem}"
     if gpu.ecc_uncorrected:
         return f"{gpu.ecc_uncorrected} uncorrectable memory errors since the driver was loaded"
     return ""
@@ -101,10 +101,10 @@ def _xids(host: GpuHost) -> Iterator[Finding]:
     if host.xids_unreadable:
         yield Finding(
             what=f"the kernel log cannot be read for Xid errors: {host.xids_unreadable}",
-            next_step="see that `journalctl -k` shows the kernel's messages on the host",
+            next_step="check that `journalctl -k` shows the kernel's messages on the host",
         )
-    found = {(xid.pci, xid.code) for xid in host.xids if xid.code in DRAINING_XIDS}
-    for pci, code in sorted(found):
+    draining = {(xid.pci, xid.code) for xid in host.xids if xid.code in DRAINING_XIDS}
+    for pci, code in sorted(draining):
         yield Finding(
             what=f"GPU {pci}: Xid {code} since boot",
             next_step="drain the host and reboot it; replace the card if it comes back",

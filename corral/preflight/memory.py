@@ -1,7 +1,7 @@
-"""Memory before any change: what is known exactly must be there; what is odd is said. Pure.
+"""Checks of memory in preflight: too little blocks, doubts are advice. Pure.
 
-Weights and KV cache are exact and stop a host that lacks the memory for them. Compute buffers are
-bounds: whether they fit is proved later, by the engine's own count.
+Weights and KV cache are exact and block a host without the memory for them. Compute buffers are
+upper bounds: the fit proof decides later, by the engine's own count.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from corral.host.state import Gpu, GpuHost, HostState
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 
-# Idle memory beside experts on the host is worth a word when it is this much.
+# Idle GPU memory beside experts in host memory is reported from this share on.
 _IDLE_SHARE = 0.25
-# Firmware and the kernel itself keep some of what is built in.
+# Firmware and the kernel reserve a part of the installed memory.
 _LEAST_MEMORY = 0.9
 
 
 def fit_findings(plan: HostPlan, state: HostState) -> list[Finding]:
-    """Findings that stop, and advice; none for instances whose need is unknown but a word."""
+    """Findings about memory; an instance with an unknown need gets advice only."""
     host = state.gpu_host
     return [
         *_unknown(plan, state),
@@ -37,19 +37,20 @@ def _unknown(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         found = state.instances.get(instance.name)
         if instance.need.unknown and not (found and found.serves):
             yield Finding(
-                what=f"{instance.name}: what it needs is not known: {instance.need.unknown}",
+                what=f"{instance.name}: its memory need is unknown: {instance.need.unknown}",
                 next_step="if the deploy stops at the fit proof, fix that first",
                 stops=False,
             )
 
 
 def _described(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
-    """The plan was made for a host with more memory than is there."""
+    """Advice where the host has less memory than the inventory describes."""
     found_mib, described = host.memory.total_mib, plan.memory_gib
     if found_mib and described and found_mib < described * 1024 * _LEAST_MEMORY:
         yield Finding(
-            what=f"the host has {_gib(found_mib)} of memory, memory_gib = {described} is described",
-            next_step="correct memory_gib in the inventory, or look for memory that is missing",
+            what=f"the host has {_gib(found_mib)} of memory, the inventory has memory_gib = "
+            f"{described}",
+            next_step="correct memory_gib in the inventory, or check the host's memory",
             stops=False,
         )
 
@@ -58,28 +59,28 @@ def _gpu(plan: HostPlan, host: GpuHost, gpu: Gpu) -> Iterator[Finding]:
     users = [i for i in plan.instances if _position(i, gpu) is not None and i.need.gpus]
     if not users or gpu.memory_total_mib is None:
         return
-    strangers_mib = _strangers_mib(plan, host, gpu)
-    there_mib = gpu.memory_total_mib - DRIVER_MIB - strangers_mib
+    foreign_mib = _foreign_mib(plan, host, gpu)
+    available_mib = gpu.memory_total_mib - DRIVER_MIB - foreign_mib
     exact_mib = sum(i.need.gpus[_position(i, gpu) or 0].exact_mib for i in users)
     total_mib = sum(i.need.gpus[_position(i, gpu) or 0].total_mib for i in users)
     names = ", ".join(i.name for i in users)
-    beside = f" beside {_gib(strangers_mib)} that others hold" if strangers_mib else ""
-    if exact_mib > there_mib:
+    beside = f" beside {_gib(foreign_mib)} of other processes" if foreign_mib else ""
+    if exact_mib > available_mib:
         yield Finding(
             what=f"GPU {gpu.index}: weights and KV cache of {names} are {_gib(exact_mib)}, "
-            f"{_gib(there_mib)} is there{beside}",
+            f"{_gib(available_mib)} is available{beside}",
             next_step='choose placement = "auto", a smaller context or a smaller quant, '
             f"or free the GPU (`corral fit MODEL --host {plan.host}` lists what fits)",
         )
-    elif total_mib > there_mib:
+    elif total_mib > available_mib:
         yield Finding(
-            what=f"GPU {gpu.index}: {names} may need {_gib(total_mib)}, {_gib(there_mib)} is "
-            f"there{beside}",
-            next_step="the fit proof decides; a smaller ubatch_tokens needs less to compute",
+            what=f"GPU {gpu.index}: {names} may need {_gib(total_mib)}, {_gib(available_mib)} is "
+            f"available{beside}",
+            next_step="the fit proof decides; a smaller ubatch_tokens needs less memory",
             stops=False,
         )
-    elif there_mib - total_mib > _IDLE_SHARE * gpu.memory_total_mib:
-        yield from _idle(users, gpu, there_mib - total_mib)
+    elif available_mib - total_mib > _IDLE_SHARE * gpu.memory_total_mib:
+        yield from _idle(users, gpu, available_mib - total_mib)
 
 
 def _idle(users: list[InstancePlan], gpu: Gpu, free_mib: int) -> Iterator[Finding]:
@@ -87,7 +88,7 @@ def _idle(users: list[InstancePlan], gpu: Gpu, free_mib: int) -> Iterator[Findin
         if _keeps_weights_on_host(instance):
             yield Finding(
                 what=f"{instance.name}: {_gib(free_mib)} of GPU {gpu.index} stay idle while "
-                "weights that could be there are on the host",
+                "weights that would fit there are in host memory",
                 next_step=f'set placement = "auto" in profile {instance.profile}',
                 stops=False,
             )
@@ -103,40 +104,40 @@ def _memory(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
     if own_mib > total_mib:
         yield Finding(
             what=f"the instances need {_gib(own_mib)} of host memory beside their weights, "
-            f"{_gib(total_mib)} is there",
-            next_step="lower prompt_cache_mib, contexts kept on the host, or instances",
+            f"the host has {_gib(total_mib)}",
+            next_step="lower prompt_cache_mib or contexts in host memory, or remove instances",
         )
     elif mapped_mib >= LEAST_MAPPED_MIB and own_mib + mapped_mib > total_mib - reserve_mib(
         total_mib
     ):
         yield Finding(
-            what=f"{_gib(mapped_mib)} of weights are read from host memory, which is "
-            f"{_gib(total_mib)}: with {_gib(own_mib)} for the servers themselves they will be "
-            "read from the disk again and again",
+            what=f"{_gib(mapped_mib)} of weights are read from host memory of {_gib(total_mib)}: "
+            f"with {_gib(own_mib)} for the servers themselves, weights will be read from disk "
+            "again and again",
             next_step='add memory, choose a smaller quant, or placement = "auto" on larger GPUs',
             stops=False,
         )
 
 
 def _mapped_mib(plan: HostPlan) -> int:
-    """Weights read from host memory: a file is there once, however many servers read it."""
+    """Weights read from host memory; a file is counted once for all servers that read it."""
     mapped: dict[tuple[str, ...], int] = {}
     for instance in plan.instances:
         if instance.need.host:
-            before = mapped.get(instance.shards, 0)
-            mapped[instance.shards] = max(before, instance.need.host.weights_mib)
+            counted = mapped.get(instance.shards, 0)
+            mapped[instance.shards] = max(counted, instance.need.host.weights_mib)
     return sum(mapped.values())
 
 
-def _strangers_mib(plan: HostPlan, host: GpuHost, gpu: Gpu) -> int:
-    """What processes hold that are none of the planned instances."""
+def _foreign_mib(plan: HostPlan, host: GpuHost, gpu: Gpu) -> int:
+    """GPU memory of processes that are not planned instances."""
     own = {instance.unit for instance in plan.instances}
-    held = [p for p in host.processes if p.gpu == gpu.uuid and p.unit not in own]
-    return sum(process.used_mib or 0 for process in held)
+    foreign = [p for p in host.processes if p.gpu == gpu.uuid and p.unit not in own]
+    return sum(process.used_mib or 0 for process in foreign)
 
 
 def _position(instance: InstancePlan, gpu: Gpu) -> int | None:
-    """The GPU's place in the instance's set."""
+    """The GPU's position in the instance's GPU set, or None."""
     for position, name in enumerate(instance.gpus):
         if name in (gpu.index, gpu.uuid):
             return position
@@ -145,8 +146,8 @@ def _position(instance: InstancePlan, gpu: Gpu) -> int | None:
 
 def _keeps_weights_on_host(instance: InstancePlan) -> bool:
     placement = instance.placement
-    kept = placement.experts_on_cpu or placement.cpu_moe_layers or placement.tensor_overrides
-    return bool(kept) or placement.gpu_layers not in ("all", 0)
+    overrides = placement.experts_on_cpu or placement.cpu_moe_layers or placement.tensor_overrides
+    return bool(overrides) or placement.gpu_layers not in ("all", 0)
 
 
 def _gib(mib: int) -> str:

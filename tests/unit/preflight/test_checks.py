@@ -38,7 +38,7 @@ def test_these_systems_are_supported(os_id: str, os_version: str) -> None:
 
 def test_a_host_that_is_not_what_the_inventory_says_is_a_finding() -> None:
     (found,) = preflight(plan(CHAT), bare(plan(CHAT), os_version="13"), now_seconds=NOW_SECONDS)
-    assert found.what == "the host is debian-13, the inventory says platform = debian-12"
+    assert found.what == "the host is debian-13, but the inventory has platform = debian-12"
     assert found.next_step == 'set "platform": "debian-13" in the data of the host'
 
 
@@ -49,8 +49,8 @@ ALONE: list[tuple[dict[str, Any], str]] = [
     ({"cpu_flags": ("avx", "bmi2", "f16c")}, "the processor lacks avx2, fma"),
     ({"systemd": False}, "systemd is not running"),
     ({"missing_commands": ("systemd-run",)}, "systemd-run is missing"),
-    ({"time_seconds": NOW_SECONDS + 121}, "the clock is +121 s off"),
-    ({"time_seconds": NOW_SECONDS - 3600}, "the clock is -3600 s off"),
+    ({"time_seconds": NOW_SECONDS + 121}, "the clock differs from the controller's by +121 s"),
+    ({"time_seconds": NOW_SECONDS - 3600}, "the clock differs from the controller's by -3600 s"),
     ({"engine_config_files": ("/etc/llama.cpp/config.ini",)}, "/etc/llama.cpp/config.ini exists"),
     (
         {"listeners": {8001: {"pid": 77, "program": "nginx", "unit": "nginx.service"}}},

@@ -43,7 +43,10 @@ def test_a_host_without_gpus_is_not_looked_at() -> None:
     ("changes", "said"),
     [
         ({"gpus": (gpu(0, ecc_uncorrected=2), gpu(1))}, "GPU 0 (0000:3b:00.0): 2 uncorrectable"),
-        ({"gpus": (gpu(0), gpu(1, problem="[GPU requires reset]"))}, "says [GPU requires reset]"),
+        (
+            {"gpus": (gpu(0), gpu(1, problem="[GPU requires reset]"))},
+            "reports [GPU requires reset]",
+        ),
         ({"xids": (xid(48),)}, "GPU 0000:3b:00.0: Xid 48 since boot"),
         ({"xids": (xid(79), xid(79))}, "GPU 0000:3b:00.0: Xid 79 since boot"),
         ({"xids": (xid(94),)}, "Xid 94"),
@@ -60,8 +63,8 @@ def test_a_sick_or_missing_gpu_is_a_finding(changes: dict[str, Any], said: str) 
 
 def test_a_gpu_that_is_gone_is_told_with_who_planned_on_it() -> None:
     assert findings(serving(gpus=(gpu(0),))) == [
-        "2 GPUs of compute capability 8.0 planned, nvidia-smi says: NVIDIA A100 (8.0)",
-        "chat: GPU 1 is not there; nvidia-smi shows 0 (GPU-0)",
+        "2 GPUs of compute capability 8.0 planned, nvidia-smi reports: NVIDIA A100 (8.0)",
+        "chat: GPU 1 is missing; nvidia-smi shows 0 (GPU-0)",
     ]
 
 
@@ -79,7 +82,7 @@ def test_a_gpu_smaller_than_described_is_a_finding() -> None:
     assert planned.gpus
     gpus = planned.gpus.model_copy(update={"memory_mib": 81920})
     (first, _) = findings(serving(), planned.model_copy(update={"gpus": gpus}))
-    assert first == "GPU 0 has 40960 MiB, 81920 MiB are described"
+    assert first == "GPU 0 has 40960 MiB, the inventory has 81920 MiB"
     rounded = planned.gpus.model_copy(update={"memory_mib": 42000})
     assert findings(serving(), planned.model_copy(update={"gpus": rounded})) == []
 
@@ -91,7 +94,7 @@ def test_gpus_are_named_by_index_or_by_uuid() -> None:
 @pytest.mark.parametrize("gone", [2, "GPU-2"])
 def test_a_named_gpu_that_is_gone_is_a_finding(gone: int | str) -> None:
     (what,) = findings(serving(), on(gone))
-    assert what == f"chat: GPU {gone} is not there; nvidia-smi shows 0 (GPU-0), 1 (GPU-1)"
+    assert what == f"chat: GPU {gone} is missing; nvidia-smi shows 0 (GPU-0), 1 (GPU-1)"
 
 
 def all_findings(host: GpuHost) -> list[str]:
@@ -112,7 +115,9 @@ def test_fewer_cards_than_planned_stop_it_before_a_driver_is_installed() -> None
 
 def test_no_card_at_all_is_told_with_what_was_looked_at() -> None:
     (what,) = all_findings(bare_cards(pci_gpus=(), toolkits=(toolkit("12.8"),)))
-    assert "nvidia-smi says: nvidia-smi is not installed; the PCI bus shows no NVIDIA GPU" in what
+    assert (
+        "nvidia-smi reports: nvidia-smi is not installed; the PCI bus shows no NVIDIA GPU" in what
+    )
 
 
 def test_a_needed_reboot_is_the_only_finding_while_nvidia_smi_cannot_answer() -> None:

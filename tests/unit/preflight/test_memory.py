@@ -49,7 +49,9 @@ def test_less_memory_than_is_described_is_a_word(total_mib: int, told: bool) -> 
     plan = gpu_plan().model_copy(update={"memory_gib": 128, "instances": ()})
     findings = fit_findings(plan, state(plan, memory=Memory(total_mib=total_mib)))
     assert [(f.what, f.stops) for f in findings] == (
-        [("the host has 97.7 GiB of memory, memory_gib = 128 is described", False)] if told else []
+        [("the host has 97.7 GiB of memory, the inventory has memory_gib = 128", False)]
+        if told
+        else []
     )
     undescribed = plan.model_copy(update={"memory_gib": None})
     assert fit_findings(undescribed, state(plan, memory=Memory(total_mib=total_mib))) == []
@@ -88,7 +90,7 @@ def test_weights_and_kv_that_are_not_there_stop_the_host_and_name_all_of_them() 
     half = THERE_MIB // 2
     (finding,) = found(instance("a", device(half + 1)), instance("b", device(half)))
     assert finding.stops
-    assert finding.what == "GPU 0: weights and KV cache of a, b are 39.4 GiB, 39.4 GiB is there"
+    assert finding.what == "GPU 0: weights and KV cache of a, b are 39.4 GiB, 39.4 GiB is available"
     assert "corral fit MODEL --host lab-1" in finding.next_step
     assert found(instance("a", device(half)), instance("b", device(half))) == []
 
@@ -109,7 +111,7 @@ def test_gpus_are_found_by_uuid_and_in_the_order_of_the_set() -> None:
 def test_what_is_only_bounded_is_a_word() -> None:
     (finding,) = found(instance("a", device(THERE_MIB, bound_mib=1)))
     assert not finding.stops
-    assert finding.what == "GPU 0: a may need 39.4 GiB, 39.4 GiB is there"
+    assert finding.what == "GPU 0: a may need 39.4 GiB, 39.4 GiB is available"
     assert finding.next_step.startswith("the fit proof decides")
 
 
@@ -118,8 +120,8 @@ def test_what_strangers_hold_is_not_there() -> None:
     (finding,) = found(instance("a", device(THERE_MIB - 1999)), processes=others)
     assert finding.stops
     assert finding.what == (
-        "GPU 0: weights and KV cache of a are 37.4 GiB, 37.4 GiB is there beside 2.0 GiB that "
-        "others hold"
+        "GPU 0: weights and KV cache of a are 37.4 GiB, 37.4 GiB is available beside 2.0 GiB "
+        "of other processes"
     )
     assert found(instance("a", device(THERE_MIB - 2000)), processes=others) == []
 
@@ -150,7 +152,7 @@ def test_idle_memory_beside_weights_on_the_host_is_a_word(kept: dict[str, Any]) 
     (finding,) = found(instance("a", device(10000), placement=placement(**kept)))
     assert not finding.stops
     assert finding.what == (
-        "a: 29.6 GiB of GPU 0 stay idle while weights that could be there are on the host"
+        "a: 29.6 GiB of GPU 0 stay idle while weights that would fit there are in host memory"
     )
     assert finding.next_step == 'set placement = "auto" in profile chat'
 
@@ -169,7 +171,7 @@ def test_a_need_that_is_not_known_is_a_word_until_the_instance_serves() -> None:
     strange = instance("chat", unknown='architecture "glm9" is not one that Corral knows')
     (finding,) = found(strange)
     assert not finding.stops
-    assert finding.what.startswith('chat: what it needs is not known: architecture "glm9"')
+    assert finding.what.startswith('chat: its memory need is unknown: architecture "glm9"')
     plan = planned(strange)
     serves = instance_serving(strange.generation, "0" * 64).model_dump()
     settled = bare(plan, instances={"chat": serves}, gpu_host=serving())
@@ -186,7 +188,7 @@ def test_host_memory_that_is_not_there_stops() -> None:
     (finding,) = found(*pair, **memory(11999))
     assert finding.stops
     assert finding.what == (
-        "the instances need 11.7 GiB of host memory beside their weights, 11.7 GiB is there"
+        "the instances need 11.7 GiB of host memory beside their weights, the host has 11.7 GiB"
     )
     assert found(*pair, **memory(12000 + 12 * GIB_IN_MIB)) == []
     assert found(*pair, **memory(0)) == []
@@ -239,11 +241,11 @@ def test_fewer_than_96_gb_for_a_mapped_73_gb_model_is_a_word() -> None:
     air = air_with_experts_on_cpu()
     assert air.need.host
     assert air.need.host.weights_mib * 1024**2 // 10**9 == 73
-    idle = "air: 28.1 GiB of GPU 0 stay idle while weights that could be there are on the host"
+    idle = "air: 28.1 GiB of GPU 0 stay idle while weights that would fit there are in host memory"
     assert [f.what for f in found(air, **memory(96 * 10**9 // 1024**2))] == [idle]
     _, finding = found(air, **memory(88 * GIB_IN_MIB))
     assert not finding.stops
     assert finding.what == (
-        "68.0 GiB of weights are read from host memory, which is 88.0 GiB: with 8.6 GiB for the "
-        "servers themselves they will be read from the disk again and again"
+        "68.0 GiB of weights are read from host memory of 88.0 GiB: with 8.6 GiB for the "
+        "servers themselves, weights will be read from disk again and again"
     )
