@@ -1,1 +1,1 @@
-"""The NVIDIA driver and CUDA toolkit: versions, where they come from, what a host needs."""
+"""The NVIDIA driver and CUDA toolkit: versions, sources, and the need of a host."""

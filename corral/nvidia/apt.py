@@ -1,4 +1,4 @@
-"""What Corral writes on a GPU host so that apt installs, pins and leaves alone what it shall."""
+"""Files on a GPU host that make apt install and pin drivers, and not upgrade them unattended."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from corral.catalog.drivers import (
     PinnedPackages,
 )
 
-# Above 1000 a pin also goes back to an older version (apt_preferences(5)).
+# Above 1000 a pin also downgrades (apt_preferences(5)).
 _PRIORITY = 1001
-# Beginnings of package names: unattended-upgrades compares by regular expression, from the start.
-_LEFT_ALONE = ("nvidia-", "libnvidia-", "libcuda", "cuda-", "firmware-nvidia-", "linux-modules-nv")
+# Prefixes of package names: unattended-upgrades matches regular expressions from the start.
+_NOT_UPGRADED = (
+    "nvidia-",
+    "libnvidia-",
+    "libcuda",
+    "cuda-",
+    "firmware-nvidia-",
+    "linux-modules-nv",
+)
 
 
 def installing_files(source: DriverSource) -> dict[str, str]:
-    """Path -> text of what tells apt where to install from and in which version."""
+    """Path -> text of the files that set apt's source and versions."""
     files = {PREFERENCES_FILE: "\n".join([_pin(source.driver), _pin(source.toolkit)])}
     if source.source:
         files[SOURCES_FILE] = _deb822(source.source)
@@ -28,10 +35,10 @@ def installing_files(source: DriverSource) -> dict[str, str]:
 
 
 def keeping_files() -> dict[str, str]:
-    """Path -> text of what keeps a working driver working."""
-    names = "".join(f'  "^{name}";\n' for name in _LEFT_ALONE)
+    """Path -> text of the files that keep a working driver working."""
+    names = "".join(f'  "^{name}";\n' for name in _NOT_UPGRADED)
     upgrades = f"Unattended-Upgrade::Package-Blacklist {{\n{names}}};\n"
-    # Without NVIDIA's own tools nothing loads it: under NoNewPrivileges a server cannot.
+    # Only NVIDIA's own tools load nvidia-uvm on demand; a server under NoNewPrivileges cannot.
     return {UPGRADES_FILE: upgrades, MODULES_FILE: "nvidia-uvm\n"}
 
 

@@ -1,4 +1,4 @@
-"""What a GPU host's driver and toolkit need. Pure: compares a plan with the state of its host."""
+"""Changes to a GPU host's driver and toolkit. Pure: compares a plan with the state of its host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from corral.schema import Frozen
 
 @dataclass(frozen=True)
 class _ToolkitNeed:
-    """The release that planned releases are built with, here or elsewhere; None without any."""
+    """Whether to install a CUDA toolkit.
+
+    + release: the toolkit that planned releases are built with, on any host; None without one
+    """
 
     release: str | None = None
     install: bool = False
@@ -34,11 +37,11 @@ class _ToolkitNeed:
 
 
 class GpuDecision(Frozen):
-    """What to do to driver and toolkit; nothing, where all is empty and False.
+    """Changes to driver and toolkit; nothing to do where all is empty and False.
 
-    + install: packages for apt, by set; + files: path -> text, those that differ
-    + hold: installed packages that apt may still upgrade; + named: those of the catalog
-    + driver_changes: what nvidia-smi says now tells little of what it will say
+    + install: package sets for apt; + files: path -> text of files that differ
+    + hold: installed packages that apt may still upgrade; + named: packages of the catalog
+    + driver_changes: the driver will change, so nvidia-smi's current report does not count
     """
 
     install: tuple[PinnedPackages, ...] = ()
@@ -53,13 +56,13 @@ class GpuDecision(Frozen):
 
     @property
     def prepares(self) -> bool:
-        """Whether there is anything to do beside a reboot."""
-        todo = (self.install, self.files, self.hold, self.load_modules, self.persistence)
-        return any(todo)
+        """Whether there is anything to do apart from a reboot."""
+        changes = (self.install, self.files, self.hold, self.load_modules, self.persistence)
+        return any(changes)
 
 
 def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan]) -> GpuSetup | None:
-    """What planning knows about drivers of a host; None for one without GPUs."""
+    """The planned drivers of a host; None for one without GPUs."""
     if spec.gpus is None:
         return None
     built = [release for release in releases if release.backend == "cuda"]
@@ -71,7 +74,7 @@ def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan])
 
 
 def decide(plan: HostPlan, state: HostState, *, allow_reboot: bool = False) -> GpuDecision:
-    """What a host needs so that its planned GPUs serve; a host without GPUs needs nothing.
+    """The changes that a host needs to serve on its planned GPUs; none without GPUs.
 
     + allow_reboot: whether this run may reboot it
     """
@@ -85,15 +88,15 @@ def decide(plan: HostPlan, state: HostState, *, allow_reboot: bool = False) -> G
     )  # fmt: skip
     toolkit = _toolkit_need(case)
     driver = driver_need(case, minimum(case, toolkit.release))
-    found = (*toolkit.findings, *driver.findings)
-    if found:
-        return GpuDecision(findings=found)
+    findings = (*toolkit.findings, *driver.findings)
+    if findings:
+        return GpuDecision(findings=findings)
     sets = [s for s, wanted in _sets(case, toolkit.install, driver.install) if wanted]
     return GpuDecision(
         install=tuple(sets),
         source=case.source.source if case.source and sets else None,
         files=_files(case, installing=bool(sets)),
-        hold=tuple(n for n, found in case.host.driver.packages.items() if not found.held),
+        hold=tuple(name for name, pkg in case.host.driver.packages.items() if not pkg.held),
         named=case.source.packages if case.source else (),
         load_modules=driver.load or (bool(case.running) and not case.host.uvm_device),
         persistence=driver.load or not _persists(case.host),
@@ -102,20 +105,20 @@ def decide(plan: HostPlan, state: HostState, *, allow_reboot: bool = False) -> G
 
 
 def _toolkit_need(case: Case) -> _ToolkitNeed:
-    """Whether the planned toolkit is there, can be installed, or needs a person."""
+    """The planned toolkit is installed, can be installed, or needs the operator."""
     release = case.setup.toolkit
-    there = {kit.version for kit in case.host.toolkits if kit.version}
-    if release is None or release in there or not _builds(case):
+    installed = {kit.version for kit in case.host.toolkits if kit.version}
+    if release is None or release in installed or not _builds(case):
         return _ToolkitNeed(release=release)
     if case.source and case.source.toolkit_release == release:
         return _ToolkitNeed(release=release, install=True)
-    found = f"only {', '.join(sorted(there))}" if there else "none"
+    listed = f"only {', '.join(sorted(installed))}" if installed else "none"
     pinned = f"; {case.system} pins {case.source.toolkit_release}" if case.source else ""
-    what = f"CUDA toolkit {release} is not there, {found} is{pinned}"
-    ways = ["install it on the host", 'name one that is there as "cuda_toolkit" of the host']
+    what = f"CUDA toolkit {release} is not installed, {listed} is{pinned}"
+    steps = ["install it on the host", 'set "cuda_toolkit" of the host to an installed one']
     if case.source is None:
-        ways.append(f"add catalog/drivers/{case.system}.toml")
-    step = ", or ".join(ways)
+        steps.append(f"add catalog/drivers/{case.system}.toml")
+    step = ", or ".join(steps)
     return _ToolkitNeed(findings=(Finding(what=what, next_step=step),))
 
 
@@ -130,7 +133,7 @@ def _sets(case: Case, toolkit: bool, driver: bool) -> list[tuple[PinnedPackages,
 
 
 def _files(case: Case, *, installing: bool) -> dict[str, str]:
-    """Those that differ. Pins stay for as long as anything of the catalog is installed."""
+    """Files that differ. Pins stay while any package of the catalog is installed."""
     wanted = keeping_files()
     ours = case.source and set(case.source.packages) & set(case.host.driver.packages)
     if case.source and (installing or ours):
@@ -141,7 +144,7 @@ def _files(case: Case, *, installing: bool) -> dict[str, str]:
 
 
 def _persists(host: GpuHost) -> bool:
-    """Whether GPUs stay initialised without a client, also after the next boot."""
+    """Whether GPUs stay initialised without a client, now and after a boot."""
     service = host.persistenced == "absent" or host.persistenced_at_boot
     return service and all(gpu.persistence for gpu in host.gpus)
 

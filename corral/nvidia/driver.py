@@ -1,4 +1,4 @@
-"""What a GPU host's driver needs: installed, replaced, loaded, or nothing."""
+"""The change that a GPU host's driver needs: install, replace, load, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALLOW_REBOOT = "run the same deploy with --data allow_reboot=true"
 
 @dataclass(frozen=True)
 class Case:
-    """One host; ``system`` as in debian-12, ``source`` its entry of the catalog."""
+    """The inputs for one host; ``system``: such as debian-12; ``source``: its catalog entry."""
 
     plan: HostPlan
     setup: GpuSetup
@@ -30,26 +30,26 @@ class Case:
 
     @property
     def running(self) -> str | None:
-        """Version of the loaded module."""
+        """Version of the loaded kernel module."""
         listed = [gpu.driver_version for gpu in self.host.gpus if gpu.driver_version]
         return self.host.driver.module_version or next(iter(listed), None)
 
     @property
     def installed(self) -> str | None:
-        """Version that runs after a reboot."""
+        """Version that will run after a reboot."""
         return self.host.driver.library_version or self.running
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """The least driver, and for what."""
+    """The minimum driver version, and what requires it."""
 
     version: str
     reason: str
 
 
 def minimum(case: Case, toolkit: str | None) -> Minimum:
-    """The strictest of what the planned releases and a toolkit ask of the driver."""
+    """The highest minimum of the planned releases and the toolkit."""
     needs = [Minimum(e.minimum_driver, e.release) for e in case.setup.engines]
     if toolkit:
         needs.append(Minimum(versions.minimum_driver(toolkit), f"CUDA toolkit {toolkit}"))
@@ -58,7 +58,7 @@ def minimum(case: Case, toolkit: str | None) -> Minimum:
 
 @dataclass(frozen=True)
 class DriverNeed:
-    """What to do; a reboot because another module is loaded than the one that is needed."""
+    """The change; ``reboot``: the loaded kernel module is not the needed one."""
 
     install: bool = False
     load: bool = False
@@ -67,7 +67,7 @@ class DriverNeed:
 
 
 def driver_need(case: Case, least: Minimum) -> DriverNeed:
-    """Absent, too old, installed but not the one that runs, not loaded, or right."""
+    """Decide for a driver that is absent, too old, not loaded, not the running one, or fine."""
     if case.installed is None:
         return _absent(case, least)
     if not versions.at_least(case.installed, least.version):
@@ -81,13 +81,13 @@ def driver_need(case: Case, least: Minimum) -> DriverNeed:
 
 
 def reboot_pending(host: GpuHost) -> bool:
-    """Whether the installed driver is not the one that runs."""
+    """Whether the installed driver is not the running one."""
     unloaded = host.driver.library_version is not None and host.driver.module_version is None
     return host.failure in ("mismatch", "no-driver") or unloaded or _differs(host)
 
 
 def _absent(case: Case, least: Minimum) -> DriverNeed:
-    """Without a GPU on the bus nothing is installed; preflight says that GPUs are missing."""
+    """Install a driver; not without a GPU on the bus, as preflight reports missing GPUs."""
     if not case.host.pci_gpus:
         return DriverNeed()
     if missing := _source_fault(case, least, "no NVIDIA driver is installed"):
@@ -100,25 +100,25 @@ def _upgrade(case: Case, least: Minimum, fault: str) -> DriverNeed:
         return DriverNeed(findings=(missing,))
     if not case.host.driver.packages:
         what = f"{fault}. It was not installed from packages"
-        step = "remove it as it was installed (nvidia-uninstall), then run the same deploy again"
+        step = "remove it with its installer (nvidia-uninstall), then run the same deploy again"
         return DriverNeed(findings=(Finding(what=what, next_step=step),))
     if case.running is None:
         return DriverNeed(install=True, load=True)
     if not case.allow_reboot:
-        what = f"{fault}. {case.plan.host} must reboot for another{_names_down(case.plan)}"
+        what = f"{fault}. {case.plan.host} must reboot to replace it{_names_down(case.plan)}"
         return DriverNeed(findings=(Finding(what=what, next_step=ALLOW_REBOOT),))
     return DriverNeed(install=True, reboot=True)
 
 
 def _replace(case: Case) -> DriverNeed:
-    """The libraries on the disk are not those of the loaded module."""
+    """The installed libraries do not match the loaded kernel module: reboot."""
     if case.allow_reboot:
         return DriverNeed(reboot=True)
     return DriverNeed(findings=(reboot_needed(case.plan, case.host),))
 
 
 def reboot_needed(plan: HostPlan, host: GpuHost) -> Finding:
-    """Says that a host must reboot, why, and what is down meanwhile."""
+    """A finding that the host must reboot: why, and which instances will be down."""
     loaded = host.driver.module_version or "none"
     installed = host.driver.library_version or "another"
     what = f"reboot needed: the loaded NVIDIA module is {loaded}, the libraries are {installed}"
@@ -126,19 +126,19 @@ def reboot_needed(plan: HostPlan, host: GpuHost) -> Finding:
 
 
 def _source_fault(case: Case, least: Minimum, fault: str) -> Finding | None:
-    """Why the catalog has no driver for this host, or nothing."""
+    """Why the catalog has no driver for this host, or None."""
     file = f"catalog/drivers/{case.system}.toml"
     if case.source is None:
         return Finding(what=fault, next_step=f"install one on the host, or add {file}")
     pinned = case.source.driver.version
     if not versions.at_least(pinned, least.version):
         what = f"{fault}; {file} pins {pinned}, {least.reason} needs {least.version}"
-        return Finding(what=what, next_step=f"pin a younger driver, or an older toolkit, in {file}")
+        return Finding(what=what, next_step=f"pin a newer driver, or an older toolkit, in {file}")
     return None
 
 
 def _off_pin(case: Case) -> str:
-    """A driver package of the catalog that is installed in another version than its pin."""
+    """A driver package that is installed in another version than its pin, as a sentence."""
     pinned = case.source.driver if case.source else None
     for name in pinned.packages if pinned else ():
         found = case.host.driver.packages.get(name)
@@ -148,7 +148,7 @@ def _off_pin(case: Case) -> str:
 
 
 def _fits(version: str, pin: str) -> bool:
-    """As apt compares a pin; an epoch stands in the installed version only."""
+    """Whether a version matches a pin as in apt; only the installed version has an epoch."""
     return fnmatchcase(version.rpartition(":")[2], pin)
 
 

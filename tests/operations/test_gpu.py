@@ -90,7 +90,10 @@ def test_gpus_that_answer_under_the_new_driver_are_fine() -> None:
     ("host", "said"),
     [
         (serving(gpus=(card(0), card(1, ecc_uncorrected=1))), "1 uncorrectable"),
-        (serving(gpus=(), failure="no-driver", problem="no module"), "nvidia-smi says: no module"),
+        (
+            serving(gpus=(), failure="no-driver", problem="no module"),
+            "nvidia-smi reports: no module",
+        ),
     ],
 )
 def test_gpus_that_do_not_answer_rightly_stop_their_host(host: GpuHost, said: str) -> None:

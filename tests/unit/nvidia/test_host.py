@@ -75,7 +75,7 @@ def test_a_driver_too_old_for_the_toolkit_waits_for_leave_to_reboot() -> None:
     what, step = finding(decided(old_driver()))
     assert what == (
         f"driver {OLD} is too old: CUDA toolkit 12.8 needs 570.26. "
-        "lab-1 must reboot for another; chat will be down meanwhile"
+        "lab-1 must reboot to replace it; chat will be down meanwhile"
     )
     assert step == ALLOW_REBOOT
 
@@ -112,7 +112,7 @@ def test_a_catalog_whose_driver_is_too_old_is_a_finding() -> None:
     for host in (bare_cards(), old_driver()):
         what, step = finding(decided(host, planned))
         assert "pins 550.*, CUDA toolkit 12.8 needs 570.26" in what
-        assert "pin a younger driver" in step
+        assert "pin a newer driver" in step
 
 
 def test_a_driver_off_its_pin_is_brought_back() -> None:
@@ -210,7 +210,7 @@ def test_a_distribution_that_the_catalog_does_not_know_must_bring_its_own() -> N
     assert decided(serving(), planned).findings == ()
     found = decided(bare_cards(), planned).findings
     assert [f.what for f in found] == [
-        "CUDA toolkit 12.8 is not there, none is",
+        "CUDA toolkit 12.8 is not installed, none is",
         "no NVIDIA driver is installed",
     ]
     assert all("catalog/drivers/debian-12.toml" in f.next_step for f in found)

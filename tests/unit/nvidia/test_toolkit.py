@@ -56,7 +56,7 @@ def test_a_toolkit_that_the_catalog_does_not_pin_is_a_finding() -> None:
     setup = planned.gpu_setup.model_copy(update={"toolkit": "12.4"})
     asked = planned.model_copy(update={"gpu_setup": setup})
     what, step = finding(decided(serving(toolkits=(toolkit("12.6"),)), asked))
-    assert what == "CUDA toolkit 12.4 is not there, only 12.6 is; debian-12 pins 12.8"
+    assert what == "CUDA toolkit 12.4 is not installed, only 12.6 is; debian-12 pins 12.8"
     assert '"cuda_toolkit"' in step
     what, _ = finding(decided(serving(toolkits=()), asked))
-    assert what == "CUDA toolkit 12.4 is not there, none is; debian-12 pins 12.8"
+    assert what == "CUDA toolkit 12.4 is not installed, none is; debian-12 pins 12.8"
