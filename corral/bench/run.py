@@ -12,7 +12,7 @@ from corral.bench.result import Result, read_outputs
 from corral.bench.store import Pending, ResultStore
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.engines.benchmark import BenchWords
+from corral.engines.benchmark import BenchArguments
 from corral.errors import CorralError
 from corral.host.answers import BENCHMARKED
 from corral.host.reading import as_answer
@@ -57,9 +57,9 @@ class Benchmark:
         return self.instance.settings
 
     @property
-    def commands(self) -> tuple[BenchWords, ...]:
+    def commands(self) -> tuple[BenchArguments, ...]:
         """Command lines on the host; none where the engine has no program for it."""
-        return engine_module(self.instance.kind).bench_words(
+        return engine_module(self.instance.kind).bench_arguments(
             self.profile,
             self.instance.placement,
             programs=f"{self.instance.release_folder}/bin",

@@ -1,4 +1,4 @@
-"""Engines: a folder a kind of them, and the list of those that there are."""
+"""Engines: one folder for each kind, and their registry."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ register(ik_llama_cpp.ENGINE)
 
 
 def kinds() -> Collection[EngineKind]:
-    """All kinds that are known."""
+    """All registered kinds."""
     return _ENGINES.keys()
 
 
 def engine_module(kind: EngineKind) -> Engine:
-    """The engine of a kind. Raises CorralError for one that is not known."""
+    """The engine of a kind. Raises CorralError for an unknown kind."""
     if kind in _ENGINES:
         return _ENGINES[kind]
     what = f'unknown kind "{kind}"{did_you_mean(kind, _ENGINES)}'
@@ -51,13 +51,16 @@ def engine_module(kind: EngineKind) -> Engine:
 
 
 def problems(kind: EngineKind, profile: Profile, *, gpus: int) -> list[Problem]:
-    """All that an engine cannot do for a profile on so many GPUs, 0 without any."""
+    """Everything in a profile that an engine cannot do.
+
+    + gpus: number of GPUs of the instance, 0 for none
+    """
     own = engine_module(kind).problems(profile, gpus=gpus)
     return [*_without_effect(kind, profile), *own]
 
 
 def _without_effect(kind: EngineKind, profile: Profile) -> Iterator[Problem]:
-    """Keys that are set and of which this engine has no flag, but others have."""
+    """Keys that are set and have a flag in other engines, but not in this one."""
     ours = engine_module(kind).flags.keys
     others = {k: one.flags.keys - ours for k, one in _ENGINES.items() if k != kind}
     for key, info in type(profile).model_fields.items():
@@ -65,30 +68,31 @@ def _without_effect(kind: EngineKind, profile: Profile) -> Iterator[Problem]:
         if having and getattr(profile, key) != info.default:
             choices = " or ".join(f'"{other}"' for other in having)
             step = f"remove {key} or choose engine = {choices}"
-            yield Problem(f"{key} is {' and '.join(having)}'s", step)
+            yield Problem(f"{key} is supported by {' and '.join(having)} only", step)
 
 
 def refuse_impossible(
     profile: Profile, *, engine: str, kind: EngineKind, gpus: int, where: str
 ) -> None:
     """Raise CorralError with everything that the engine cannot do; ``where`` names the profile."""
-    found = problems(kind, profile, gpus=gpus)
-    if found:
+    refused = problems(kind, profile, gpus=gpus)
+    if refused:
         raise CorralError(
             f"{where}, engine {engine}",
-            "; ".join(problem.what for problem in found),
-            "; ".join(_once(problem.next_step for problem in found)),
+            "; ".join(problem.what for problem in refused),
+            "; ".join(_unique(problem.next_step for problem in refused)),
         )
 
 
-def _once(texts: Iterable[str]) -> Iterable[str]:
+def _unique(texts: Iterable[str]) -> Iterable[str]:
     return dict.fromkeys(texts)
 
 
 def resolve_placement(profile: Profile, *, gpus: int) -> ResolvedPlacement:
-    """What a profile says about placement, without a look at the model; ``gpus`` 0 is none.
+    """The placement of a profile, without reading the model; ``gpus``: 0 for none.
 
-    ``auto`` is decided elsewhere, from the model's header; here it keeps all experts on the host.
+    ``auto`` is decided in corral.fit, from the model's header; here it keeps all experts in host
+    memory.
     """
     if gpus == 0 or profile.placement == "cpu":
         return ResolvedPlacement(gpu_layers=0)

@@ -1,4 +1,4 @@
-"""What an engine is to the controller: one Protocol, which a folder of this package fulfils."""
+"""The Protocol of an engine on the controller; each folder of this package implements it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
-from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
 from corral.engines.routes import Routes
 from corral.plan.instance import Endpoint
@@ -20,16 +20,16 @@ KvPair = tuple[KvType, KvType]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRules:
-    """Where engines differ in what corral.fit counts.
+    """Differences between engines in the memory that corral.fit counts.
 
     + runtime_bytes: held on each GPU beside the CUDA context and its pools
-    + pipelines: several GPUs by layer work on several batches at once, and keep inputs for each
-    + host_work_on_every_gpu: what lies on the host is computed on the GPU of its layer, else all
-      of it on the first
-    + logits_of_whole_batch: room for the logits of each token of a batch, else of one a slot
-    + divides_layer_counts: a number of layers whose experts stay on the host is divided among GPUs
+    + pipelines: with split mode layer, GPUs work on several batches at once and keep inputs of each
+    + host_work_on_every_gpu: tensors in host memory are computed on the GPU of their layer, else
+      all on the first GPU
+    + logits_of_whole_batch: space for the logits of each token of a batch, else of one per slot
+    + divides_layer_counts: the number of layers with experts in host memory is divided among GPUs
     + one_latent_cache: latent attention keeps one cache, so that both types must be equal
-    + split_architectures: split mode -> architectures that have it; others are served by layer
+    + split_architectures: split mode -> architectures that support it; others fall back to layer
     """
 
     runtime_bytes: int = 0
@@ -43,10 +43,10 @@ class MemoryRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitNeeds:
-    """What the unit of an engine's server has beyond, or other than, the common one.
+    """Differences of an engine's unit from the common one.
 
-    + restart: of systemd.service(5); + stop_seconds: for a server that ends its answers first
-    + system_calls, address_families: allowed beside the common ones; + open_files: its limit
+    + restart: Restart= of systemd.service(5); + stop_seconds: time to finish requests at a stop
+    + system_calls, address_families: allowed beside the common ones; + open_files: limit
     """
 
     restart: str = "on-failure"
@@ -57,16 +57,16 @@ class UnitNeeds:
 
 
 class Engine(Protocol):
-    """One kind of engine. ``kind`` is its name in catalog/engines/*.toml.
+    """One kind of engine; ``kind``: its name in catalog/engines/*.toml.
 
-    + flags: of its server; + memory: see MemoryRules; + program: its server's file in ``bin``
-    + perplexity_program: its name, None where the engine cannot tell perplexity
-    + variables_win: whether a variable wins over the same flag on the command line
-    + unit_needs: see UnitNeeds; + socket_name: of its unix socket
-    + environment: variables of its server's unit, and no others
-    + reads_gguf: whether corral.fit can count its memory from the headers of its model
-    + routes: what a gateway passes on to its server, and how it asks for its health
-    + tells_speed: whether the gate can measure tokens/s by the server's own timings
+    + flags: flags of its server; + memory: see MemoryRules; + program: file of its server in bin/
+    + perplexity_program: file name, None where the engine cannot measure perplexity
+    + variables_win: whether an environment variable overrides the same flag
+    + unit_needs: see UnitNeeds; + socket_name: file name of its unix socket
+    + environment: all variables that the engine adds to its unit
+    + reads_gguf: whether corral.fit can count its memory from GGUF headers
+    + routes: routes that a gateway opens, and its health check
+    + reports_speed: whether the gate can measure tokens/s by the server's own timings
     """
 
     kind: EngineKind
@@ -80,13 +80,13 @@ class Engine(Protocol):
     routes: Routes
     environment: Mapping[str, str]
     reads_gguf: bool
-    tells_speed: bool
+    reports_speed: bool
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
-        """All that the engine cannot do for a profile on so many GPUs, 0 without any."""
+        """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""
 
     def model_path(self, files: Sequence[str]) -> str:
-        """What the server is given to load; ``files``: all of the model, weights first."""
+        """The path that the server loads; ``files``: all files of the model, weights first."""
 
     def argv(
         self,
@@ -100,12 +100,12 @@ class Engine(Protocol):
         placement: ResolvedPlacement,
         chat_template_file: str | None,
     ) -> tuple[str, ...]:
-        """The server's command line; ``model`` is what it is given to load."""
+        """The server's command line; ``model``: the path that it loads."""
 
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
     ) -> tuple[str, ...] | None:
-        """The command that counts its memory on the host, if the engine has one."""
+        """The command that reports its memory need on the host, or None."""
 
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:
         """Routes, as ``METHOD path``, that must refuse a request without a key."""
@@ -121,10 +121,10 @@ class Engine(Protocol):
     ) -> list[str]:
         """``-D`` options of a build, sorted, so that equal builds have equal keys.
 
-        + native: for the processor that builds, and no other
+        + native: for the building host's processor only
         """
 
-    def bench_words(
+    def bench_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,
@@ -132,16 +132,16 @@ class Engine(Protocol):
         programs: str,
         model: str,
         repetitions: int,
-    ) -> tuple[BenchWords, ...]:
-        """All commands that measure a profile; none where the engine has no such program."""
+    ) -> tuple[BenchArguments, ...]:
+        """All commands that benchmark a profile; none where the engine has no such program."""
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
-        """What a line of one of those programs says. Raises KeyError for another program."""
+        """Samples in a line of a benchmark program. Raises KeyError for an unknown program."""
 
     def left_out(self, profile: Profile) -> tuple[str, ...]:
-        """Keys of a profile that its server has and the benchmark has not."""
+        """Keys of a profile that its server supports and the benchmark does not."""
 
-    def perplexity_words(
+    def perplexity_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,
@@ -150,7 +150,7 @@ class Engine(Protocol):
         model: str,
         text: str,
     ) -> tuple[str, ...]:
-        """The command that reads ``text``, a path, and tells perplexity."""
+        """The command that measures perplexity on ``text``, a path."""
 
 
 __all__ = ["Engine", "KvPair", "MemoryRules", "Problem", "Settings"]

@@ -1,4 +1,4 @@
-"""What is measured of any engine, and what its benchmark programs are run with and say."""
+"""Benchmark cases of all engines, and arguments and results of benchmark programs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from corral.catalog.profile import Profile
 Test = Literal["prompt", "generation"]
 
 
-class BenchWords(NamedTuple):
-    """A command line, and how often it is run; a program may repeat its tests itself.
+class BenchArguments(NamedTuple):
+    """A command line, and how often to run it; a program may repeat its tests itself.
 
-    + lines: results that a whole run prints, or 1 where only the program knows
+    + lines: results that a complete run prints, or 1 where only the program knows
     """
 
     argv: tuple[str, ...]
@@ -21,7 +21,7 @@ class BenchWords(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What was measured: so many tokens for each sequence, after ``depth_tokens`` others."""
+    """One measured case; ``depth_tokens``: tokens of each sequence before the measured ones."""
 
     test: Test
     depth_tokens: int
@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What is measured: a prompt and a generation of so many tokens, after so many others."""
+    """Sizes of the cases: prompt, generation, and the depths at which they are measured."""
 
     prompt_tokens: int
     generated_tokens: int
@@ -45,9 +45,10 @@ class Sizes(NamedTuple):
 
 
 def sizes(profile: Profile) -> Sizes:
-    """Depths are none, a quarter, half and the whole of a slot's context, less the prompt.
+    """Sizes for a profile: depths of 0, a quarter, half and all of a slot's context.
 
-    They are whole micro-batches, as ik_llama.cpp counts them, so that all engines have them.
+    The deepest leaves space for the prompt. Depths are multiples of the micro-batch, as
+    ik_llama.cpp counts them, so that all engines can measure them.
     """
     whole, step = profile.context_tokens_per_slot, profile.ubatch_tokens
     prompt, generated = min(512, whole // 2), min(128, whole // 2)

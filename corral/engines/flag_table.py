@@ -1,7 +1,7 @@
-"""The flags of an engine's programs, one row each: all that Corral knows of a flag is said once.
+"""The flags of an engine's programs, one row each, the only source about each flag.
 
-From the rows follow command lines, flags that no profile may give as extra_flags, environment
-variables that say the same, and keys of a profile that an engine does not have.
+From the rows follow command lines, flags that are refused in extra_flags, equivalent environment
+variables, and keys of a profile without effect in an engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLAG = re.compile(r"--?[a-zA-Z]")
 
 
 class Problem(NamedTuple):
-    """What an engine cannot do for a profile, and what to change."""
+    """A setting that an engine cannot serve, and what to change."""
 
     what: str
     next_step: str
@@ -29,9 +29,9 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the command line of a program is made from.
+    """The inputs of a program's command line.
 
-    + model: the file that it is given to load; + key_file: where the unit's credential is
+    + model: the path that it loads; + key_file: path of the unit's credential
     """
 
     profile: Profile
@@ -49,7 +49,7 @@ class Settings:
 
 
 Value = str | int | float | None
-Given = Callable[[Settings], Value]
+ValueOf = Callable[[Settings], Value]
 
 
 def _never(_: Settings) -> Value:
@@ -60,24 +60,25 @@ def _never(_: Settings) -> Value:
 class Flag:
     """One flag.
 
-    + name: the spelling that Corral writes; + keys: of the profile, that decide it
-    + value: of the flag, True for a switch that is on, None or False where it is left out
-    + variable: of the environment, that says the same; + says: its value where the flag is a switch
-    + also: other spellings, and flags that undo it; + owner: who decides it where no key does
-    + part: of the command line, as other programs of the release take some parts and not others
+    + name: the spelling that Corral writes; + keys: keys of the profile that decide it
+    + value: value of the flag; True for a switch that is on, None or False to omit the flag
+    + variable: equivalent environment variable
+    + variable_value: value of that variable where the flag is a switch
+    + also: other spellings, and flags that undo it; + owner: what decides it where no key does
+    + part: part of the command line, as other programs of the release take some parts only
     """
 
     name: str
     keys: tuple[str, ...] = ()
-    value: Given = _never
+    value: ValueOf = _never
     variable: str | None = None
-    says: str | None = None
+    variable_value: str | None = None
     also: tuple[str, ...] = ()
     owner: str = ""
     part: str = ""
 
-    def words(self, settings: Settings) -> list[str]:
-        """The flag with its value, or nothing."""
+    def arguments(self, settings: Settings) -> list[str]:
+        """The flag with its value, or no arguments."""
         value = self.value(settings)
         if value is None or value is False:
             return []
@@ -85,7 +86,7 @@ class Flag:
 
     @property
     def decided_by(self) -> str:
-        """Whose business it is, for people."""
+        """What decides the flag, for messages."""
         if self.owner or not self.keys:
             return self.owner
         return f"the key{'s' if len(self.keys) > 1 else ''} {' and '.join(self.keys)}"
@@ -95,7 +96,7 @@ class Flag:
 class EngineVariables:
     """Environment variables of one engine's server.
 
-    + valued: flag -> variable that takes the flag's value; + switches: flag -> variable and value
+    + valued: flag -> variable with the flag's value; + switches: flag -> variable and value
     """
 
     valued: Mapping[str, str]
@@ -106,67 +107,67 @@ class EngineVariables:
 class FlagTable:
     """All rows of an engine, in the order of its server's command line.
 
-    + refused: flag or variable -> why no profile may give it; completes "is refused: it ..."
-    + ordered: of these the first that names a tensor counts; variables have an order of their own
+    + refused: flag or variable -> why no profile may set it; completes "is refused: it ..."
+    + ordered: flags of which the first that matches a tensor wins; variables have another order
     """
 
     rows: tuple[Flag, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     ordered: frozenset[str] = frozenset()
 
-    def words(self, settings: Settings, *parts: str) -> list[str]:
-        """The server's words, or those of some parts in that order."""
+    def arguments(self, settings: Settings, *parts: str) -> list[str]:
+        """The server's arguments, or those of some parts in the given order."""
         rows = self.rows if not parts else [r for part in parts for r in self._of(part)]
-        return [word for row in rows for word in row.words(settings)]
+        return [argument for row in rows for argument in row.arguments(settings)]
 
     def _of(self, part: str) -> Iterator[Flag]:
         return (row for row in self.rows if row.part == part)
 
     @cached_property
     def owners(self) -> dict[str, str]:
-        """Every spelling that belongs to somebody -> whose business it is."""
+        """Reserved flags, in every spelling -> what decides them."""
         return {name: row.decided_by for row in self.rows for name in (row.name, *row.also)}
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Keys of a profile that decide a flag."""
+        """All keys of a profile that decide a flag."""
         return frozenset(key.partition(".")[0] for row in self.rows for key in row.keys)
 
     @cached_property
     def variables(self) -> EngineVariables:
-        """Which flags an environment variable can stand for."""
-        named = [(row.name, row.variable, row.says) for row in self.rows if row.variable]
+        """The environment variables that are equivalent to flags."""
+        named = [(row.name, row.variable, row.variable_value) for row in self.rows if row.variable]
         return EngineVariables(
-            valued={name: variable for name, variable, says in named if says is None},
-            switches={name: (variable, says) for name, variable, says in named if says},
+            valued={name: variable for name, variable, value in named if value is None},
+            switches={name: (variable, value) for name, variable, value in named if value},
         )
 
-    def extra_flag_problems(self, words: tuple[str, ...]) -> list[Problem]:
-        """Words of extra_flags that belong to something else, or that are refused."""
+    def extra_flag_problems(self, arguments: tuple[str, ...]) -> list[Problem]:
+        """Arguments of extra_flags that are reserved or refused."""
         problems = []
-        if words and not _FLAG.match(words[0]):
-            what = f'extra_flags starts with "{words[0]}", which is no flag'
-            problems.append(Problem(what, "begin with a flag, one word each"))
-        for flag in sorted(flags_of(words) & self.owners.keys()):
+        if arguments and not _FLAG.match(arguments[0]):
+            what = f'extra_flags starts with "{arguments[0]}", which is not a flag'
+            problems.append(Problem(what, "begin with a flag, one argument each"))
+        for flag in sorted(flags_of(arguments) & self.owners.keys()):
             what = f"extra_flags: {flag} belongs to {self.owners[flag]}"
             problems.append(Problem(what, f"remove {flag} from extra_flags"))
-        for name in sorted(self._refused_in(words) - self.owners.keys()):
+        for name in sorted(self._refused_in(arguments) - self.owners.keys()):
             what = f"extra_flags: {name} is refused: it {self.refused[name]}"
             problems.append(Problem(what, f"remove {name} from extra_flags"))
         return problems
 
-    def _refused_in(self, words: tuple[str, ...]) -> set[str]:
-        """Flags, and assignments to variables of the servers."""
-        names = flags_of(words) | {word.partition("=")[0] for word in words}
+    def _refused_in(self, arguments: tuple[str, ...]) -> set[str]:
+        """Refused flags, and refused assignments to environment variables."""
+        names = flags_of(arguments) | {argument.partition("=")[0] for argument in arguments}
         return names & self.refused.keys()
 
 
 def flags_of(argv: Iterable[str]) -> set[str]:
     """The flags of a command line, as the servers read them: ``--a_b=c`` is ``--a-b``."""
-    return {_spelling(word) for word in argv if _FLAG.match(word)}
+    return {_spelling(argument) for argument in argv if _FLAG.match(argument)}
 
 
-def _spelling(word: str) -> str:
-    """The servers take underscores for dashes in a long flag."""
-    flag = word.partition("=")[0]
+def _spelling(argument: str) -> str:
+    """The flag without its value; in long flags the servers read underscores as dashes."""
+    flag = argument.partition("=")[0]
     return flag.replace("_", "-") if flag.startswith("--") else flag

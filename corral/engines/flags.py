@@ -1,4 +1,4 @@
-"""Whether the program of a release knows the flags that it would be started with."""
+"""Check that the program of a release supports the planned flags."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corral.plan.instance import InstancePlan
 
 
 def unknown_flags(argv: Iterable[str], known: Collection[str]) -> list[str]:
-    """Flags of a command line that a program's own --help does not list, sorted."""
+    """Flags of a command line that are not in ``known``, the program's own --help; sorted."""
     return sorted(flags_of(argv) - set(known))
 
 
@@ -19,8 +19,8 @@ def refuse_unknown_flags(instance: InstancePlan, known: Collection[str], *, wher
     """Raise CorralError for flags that the release of an instance would refuse at its start."""
     unknown = unknown_flags(instance.argv[1:], known)
     if unknown:
-        told = ", ".join(f"{flag}{_near(flag, known)}" for flag in unknown)
-        what = f"its engine {instance.release} does not know {told}"
+        listed = ", ".join(f"{flag}{_near(flag, known)}" for flag in unknown)
+        what = f"its engine {instance.release} does not know {listed}"
         step = f"correct extra_flags of profile {instance.profile}, or choose another engine"
         raise CorralError(f"{where}/{instance.name}", what, step)
 

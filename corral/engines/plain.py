@@ -1,4 +1,4 @@
-"""An engine with nothing beside its server: no build, no benchmark, no count of its memory."""
+"""Base of an engine with a server only: no build, no benchmark, no memory count."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.profile import Profile
 from corral.engines.base import KvPair, MemoryRules, UnitNeeds
-from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable
 from corral.engines.routes import CHAT_ROUTES, Routes
 from corral.plan.gateway import HealthCheck
 from corral.plan.placement import ResolvedPlacement
 
-# ruff: noqa: ARG002 - what an engine has of these, it says itself
+# ruff: noqa: ARG002 - defaults that an engine overrides
 
 
 class PlainEngine:
-    """What `corral.engines.base.Engine` asks for and an engine may not have."""
+    """Defaults for the optional parts of `corral.engines.base.Engine`."""
 
     flags: FlagTable
     memory = MemoryRules()
@@ -31,7 +31,7 @@ class PlainEngine:
     routes = Routes(open=CHAT_ROUTES, closed={}, health=HealthCheck(path="/health"))
     environment: Mapping[str, str] = {}  # noqa: RUF012
     reads_gguf = False
-    tells_speed = False
+    reports_speed = False
 
     def model_path(self, files: Sequence[str]) -> str:
         """The folder of the first file."""
@@ -40,7 +40,7 @@ class PlainEngine:
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
     ) -> tuple[str, ...] | None:
-        """None: no program counts its memory."""
+        """None: no program reports its memory need."""
         return None
 
     def cmake_options(
@@ -52,10 +52,10 @@ class PlainEngine:
         kv_pairs: Set[KvPair],
         native: bool = False,
     ) -> list[str]:
-        """None: it is not built."""
+        """Empty: it is not built."""
         return []
 
-    def bench_words(
+    def bench_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,
@@ -63,8 +63,8 @@ class PlainEngine:
         programs: str,
         model: str,
         repetitions: int,
-    ) -> tuple[BenchWords, ...]:
-        """None: it cannot be measured."""
+    ) -> tuple[BenchArguments, ...]:
+        """Empty: it cannot be benchmarked."""
         return ()
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
@@ -72,10 +72,10 @@ class PlainEngine:
         raise KeyError(program)
 
     def left_out(self, profile: Profile) -> tuple[str, ...]:
-        """Nothing is measured, so nothing is left out."""
+        """Empty: nothing is measured."""
         return ()
 
-    def perplexity_words(
+    def perplexity_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,

@@ -175,7 +175,6 @@ class InstancePlanner(Frozen):
             host=resolved.host.name,
             instance=name,
             profile=resolved.spec.profile,
-            settings=profile,
             argv=argv,
             key_path=self.paths.key_file(resolved.spec.name),
             endpoint=endpoint,

@@ -43,8 +43,10 @@ def arguments(kind: EngineKind, made: Profile, gpus: int) -> dict[str, object]:
         chat_template_file="/x/t.jinja" if made.chat_template_file else None,
     )
     fit = module.fit_argv(made, programs="/x", model="/x/model.gguf", placement=placement)
-    bench = module.bench_words(made, placement, programs="/x", model="/x/model.gguf", repetitions=3)
-    perplexity = module.perplexity_words(
+    bench = module.bench_arguments(
+        made, placement, programs="/x", model="/x/model.gguf", repetitions=3
+    )
+    perplexity = module.perplexity_arguments(
         made, placement, program="/x/p", model="/x/model.gguf", text="/x/text"
     )
     variables, words = split(list(argv[1:]), module.flags)

@@ -1,4 +1,4 @@
-"""ik_llama.cpp, the fork for processors and mixed placement."""
+"""ik_llama.cpp, the fork of llama.cpp for CPUs and mixed placement."""
 
 from corral.engines.ik_llama_cpp.engine import ENGINE
 

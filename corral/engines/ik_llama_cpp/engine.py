@@ -1,4 +1,4 @@
-"""ik_llama.cpp: what its server can do for a profile, and how it is built.
+"""The engine ik_llama.cpp: what its server supports, and how it is built.
 
 As of commit 8337e4cd3861 (2026-08-15), common/common.cpp.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines.base import KvPair, MemoryRules
-from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import Problem
 from corral.engines.ik_llama_cpp import benchmark
 from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
@@ -25,21 +25,21 @@ from corral.engines.llama.server import (
 from corral.plan.placement import ResolvedPlacement
 
 _MIB = 1024**2
-# It held 90 to 250 MiB more than mainline in three settings on an H200.
+# Measured: 90 to 250 MiB more than mainline in three settings on an H200.
 RUNTIME_BYTES = 256 * _MIB
 _SPLIT_MODES = ("none", "layer", "graph", "attn")
-# Modes that, of the architectures that Corral knows, only these have: for others the server goes on
-# with layer (llama.cpp, is_model_split_supported).
+# Modes that, of the architectures that Corral knows, only these support: for others the server
+# falls back to layer (llama.cpp, is_model_split_supported).
 _GRAPH_MODES, _GRAPH_ARCHITECTURES = ("graph", "attn"), ("glm4moe",)
 _CHOOSE_MAINLINE = 'choose engine = "llama.cpp"'
 
 
 class IkLlamaCpp(LlamaServer):
-    """The fork."""
+    """ik_llama.cpp."""
 
     kind: EngineKind = "ik_llama.cpp"
     flags = FLAGS
-    # It keeps one copy of inputs, and makes room for the logits of a whole batch.
+    # It keeps one copy of inputs, and allocates the logits of a whole batch.
     memory = MemoryRules(
         runtime_bytes=RUNTIME_BYTES,
         host_work_on_every_gpu=True,
@@ -47,11 +47,11 @@ class IkLlamaCpp(LlamaServer):
         divides_layer_counts=True,
         split_architectures=dict.fromkeys(_GRAPH_MODES, _GRAPH_ARCHITECTURES),
     )
-    # Public also with a key: /models, /v1/models, /api/tags and / (server.cpp).
+    # Public even with a key: /models, /v1/models, /api/tags and / (server.cpp).
     variables_win = True
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
-        """All that the engine cannot do for a profile on so many GPUs."""
+        """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""
         return [
             *_foreign_values(profile),
             *kv_problems(profile, gpus),
@@ -61,10 +61,10 @@ class IkLlamaCpp(LlamaServer):
         ]
 
     def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
-        """Types beyond the default need every kernel built."""
+        """Types beyond the default need all kernels."""
         return {"GGML_CUDA_FA_ALL_QUANTS": "ON"} if kv_pairs - BUILT_PAIRS else {}
 
-    def bench_words(
+    def bench_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,
@@ -72,18 +72,18 @@ class IkLlamaCpp(LlamaServer):
         programs: str,
         model: str,
         repetitions: int,
-    ) -> tuple[BenchWords, ...]:
-        """By llama-sweep-bench."""
-        return benchmark.bench_words(
+    ) -> tuple[BenchArguments, ...]:
+        """Commands of llama-sweep-bench."""
+        return benchmark.bench_arguments(
             profile, placement, programs=programs, model=model, repetitions=repetitions
         )
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
-        """What a line of it says. Raises KeyError."""
+        """Samples in a line of its output. Raises KeyError."""
         return benchmark.bench_samples(program, row)
 
     def left_out(self, profile: Profile) -> tuple[str, ...]:
-        """Keys of a profile that the benchmark has not."""
+        """Keys of a profile that the benchmark does not support."""
         return benchmark.left_out(profile)
 
 
@@ -93,10 +93,10 @@ def _foreign_values(profile: Profile) -> Iterator[Problem]:
         yield Problem(what, f'set listen = "tcp", or {_CHOOSE_MAINLINE}')
     yield from split_mode_problems(profile, _SPLIT_MODES, "llama.cpp", _CHOOSE_MAINLINE)
     if profile.load_mode not in LOAD_MODES:
-        what = f'load_mode = "{profile.load_mode}" is llama.cpp\'s'
+        what = f'load_mode = "{profile.load_mode}" is supported by llama.cpp only'
         yield Problem(what, f"choose load_mode from {', '.join(LOAD_MODES)}, {_CHOOSE_MAINLINE}")
     if profile.reasoning_budget is not None and profile.reasoning_budget > 0:
-        what = "reasoning_budget: ik_llama.cpp knows no number of tokens, only 0 and -1"
+        what = "reasoning_budget: ik_llama.cpp supports only 0 and -1"
         yield Problem(what, f"set reasoning_budget to 0 or -1, or {_CHOOSE_MAINLINE}")
     if profile.chat_template and profile.chat_template not in BUILT_IN:
         what = f'chat_template = "{profile.chat_template}" is not built into ik_llama.cpp'
@@ -104,9 +104,9 @@ def _foreign_values(profile: Profile) -> Iterator[Problem]:
 
 
 def _companions(profile: Profile, gpus: int) -> Iterator[Problem]:
-    """Keys that would be without effect, or stop the server, beside the others."""
+    """Combinations of keys without effect, or that stop the server."""
     if profile.runtime_repack and "mmap" in profile.load_mode:
-        what = f'runtime_repack cannot keep load_mode = "{profile.load_mode}"'
+        what = f'runtime_repack does not work with load_mode = "{profile.load_mode}"'
         yield Problem(what, 'set load_mode = "none" or "mlock"')
     if profile.split_mode_graph_scheduling and profile.split_mode != "graph":
         what = 'split_mode_graph_scheduling needs split_mode = "graph"'

@@ -1,6 +1,6 @@
 """Flags of ik_llama.cpp's llama-server, as of commit 8337e4cd3861 (2026-08-15), common/common.cpp.
 
-Variables are those of gpt_params_parse_from_env: fewer than mainline's, and switches know only
+Variables are those of gpt_params_parse_from_env: fewer than mainline's, and switches accept only
 ``1`` and ``true``.
 """
 
@@ -11,7 +11,7 @@ from corral.engines.flag_table import Flag, FlagTable, Settings, Value
 from corral.engines.llama.opening_flags import REASONS
 from corral.engines.llama.rows import LOADING, ORDERED, OWN, completed, row
 
-# Which of --mlock and --no-mmap a mode is said by.
+# Load mode -> the flags that select it.
 LOAD_MODES: dict[LoadMode, tuple[str, ...]] = {
     "mmap": (),
     "mmap+mlock": ("--mlock",),
@@ -21,13 +21,13 @@ LOAD_MODES: dict[LoadMode, tuple[str, ...]] = {
 
 
 def _layers(s: Settings) -> Value:
-    """A number only: more than any model has stands for all."""
+    """A number: "all" is more layers than any model has."""
     return "999" if s.placement.gpu_layers == "all" else s.placement.gpu_layers
 
 
 _OWN = (
     row("--alias", variable="LLAMA_ARG_MODEL_ALIAS"),
-    # LLAMA_ARG_FLASH_ATTN is left out: it would take the flag's "on" for off.
+    # Without LLAMA_ARG_FLASH_ATTN: the server would read the flag's "on" there as off.
     row("--flash-attn", also=("-fa", "-no-fa", "--no-flash-attn")),
     row("--n-gpu-layers", value=_layers),
     Flag("--fit", also=("--fit-margin", "--dry-run", "-dr"),
@@ -54,7 +54,7 @@ _AFTER = {
              also=("-no-gr",), part=OWN),
         Flag("--split-mode-graph-scheduling", ("split_mode_graph_scheduling",),
              lambda s: s.profile.split_mode_graph_scheduling, also=("-smgs",), part=OWN),
-        # On is the default, and the flag for it is gone.
+        # On by default; there is no flag to switch it on any more.
         Flag("--no-fused-moe", ("fused_moe",), lambda s: s.profile.fused_moe is False,
              also=("-no-fmoe",), part=OWN),
     ),
@@ -62,7 +62,7 @@ _AFTER = {
         Flag("--multi-token-prediction", ("mtp_draft_tokens",),
              lambda s: s.profile.mtp_draft_tokens is not None,
              also=("-mtp", "-no-mtp", "--no-multi-token-prediction")),
-        # A stage of --spec-type may name a model and a file of its own.
+        # A stage of --spec-type may name another model and file.
         Flag("--draft-max", ("mtp_draft_tokens",), lambda s: s.profile.mtp_draft_tokens,
              also=("--draft", "--draft-n", "--spec-type")),
     ),

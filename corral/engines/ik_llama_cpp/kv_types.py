@@ -1,4 +1,4 @@
-"""Which types ik_llama.cpp's attention can read from its cache, on GPUs and on the CPU."""
+"""KV cache types that ik_llama.cpp's attention supports, on GPUs and on the CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from corral.catalog.profile import KvType, Profile
 from corral.engines.flag_table import Problem
 
-# ggml-cuda/fattn-vec-f16.cu. A pair without a kernel ends the server while it answers.
+# ggml-cuda/fattn-vec-f16.cu. A pair without a kernel crashes the server during a request.
 BUILT_PAIRS: frozenset[tuple[KvType, KvType]] = frozenset(
     {
         ("f16", "f16"),
@@ -24,7 +24,7 @@ _ALL_PAIRS: frozenset[tuple[KvType, KvType]] = BUILT_PAIRS | {
     ("q6_0", "q6_0"),
     *((k, v) for k in _FREELY_PAIRED for v in _FREELY_PAIRED),
 }
-# ggml/src/iqk/iqk_flash_attn.cpp, supported_kv_types; another pair ends the server as well. bf16
+# ggml/src/iqk/iqk_flash_attn.cpp, supported_kv_types; another pair crashes the server, too. bf16
 # needs AVX512BF16, which portable builds lack. q8_KV is listed for V, but fails an assertion there.
 _CPU_K_TYPES: frozenset[KvType] = frozenset(
     {"f16", "q8_0", "q8_KV", "q6_0", "q4_1", "q4_0", "iq4_nl"}
@@ -33,7 +33,7 @@ _CPU_V_TYPES = _CPU_K_TYPES - {"q8_KV"}
 
 
 def kv_problems(profile: Profile, gpus: int) -> Iterator[Problem]:
-    """Cache types for which a server on so many GPUs would end while it answers."""
+    """KV cache types that would crash the server during a request; ``gpus``: 0 for none."""
     k, v = profile.kv_type_k, profile.kv_type_v
     on_gpu = gpus > 0 and profile.kv_on_gpu
     on_cpu = not on_gpu or profile.gpu_layers != "all"

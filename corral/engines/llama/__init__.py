@@ -1,1 +1,1 @@
-"""What llama.cpp and its fork ik_llama.cpp have in common: llama-server, GGUF, a build by cmake."""
+"""The common parts of llama.cpp and its fork ik_llama.cpp: llama-server, GGUF, a cmake build."""

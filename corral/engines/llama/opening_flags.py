@@ -1,4 +1,4 @@
-"""Flags of the servers that open more than Corral means to serve: no profile may give them.
+"""Flags of the servers that open more than requests with a key; refused in every profile.
 
 One table for both engines, by what the flags open. Mainline llama.cpp as of commit 0c1e57098bba,
 common/arg.cpp; ik_llama.cpp as of commit 8337e4cd3861, common/common.cpp and common/log.h. A flag
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 
 class Opening(NamedTuple):
-    """What some flags open.
+    """Flags with one reason to refuse them.
 
     + reason: completes "is refused: it ..."
-    + flags: every spelling, short and negated ones too, with dashes for underscores
-    + variables: names in the environment that say the same to a server
+    + flags: every spelling, including short and negated ones, with dashes for underscores
+    + variables: equivalent environment variables
     """
 
     reason: str
@@ -31,7 +31,7 @@ OPENINGS = (
             *("--tools", "--tools-runtime", "-ag", "--agent", "-no-ag", "--no-agent"),
             *("--mcp-servers-config", "--mcp-servers-json"),
             *("--ui-mcp-proxy", "--webui-mcp-proxy", "--no-ui-mcp-proxy", "--no-webui-mcp-proxy"),
-            # A folder of programs that requests with a video start.
+            # A folder of programs that a request with a video starts.
             "--video-ffmpeg-dir",
         ),
         (
@@ -139,7 +139,7 @@ OPENINGS = (
         ("LLAMA_API_KEY", "HF_TOKEN"),
     ),
     Opening(
-        "changes where the server listens, or who may ask it",
+        "changes where the server listens, or which clients may use it",
         ("--host", "--port", "--api-prefix", "--api-key-file", "--ssl-key-file", "--ssl-cert-file"),
         (
             *("LLAMA_ARG_HOST", "LLAMA_ARG_PORT", "LLAMA_ARG_API_PREFIX"),
@@ -148,7 +148,7 @@ OPENINGS = (
     ),
 )
 
-# Flag or variable -> what it opens.
+# Flag or variable -> reason to refuse it.
 REASONS: dict[str, str] = {
     name: opening.reason for opening in OPENINGS for name in (*opening.flags, *opening.variables)
 }

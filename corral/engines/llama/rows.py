@@ -1,7 +1,7 @@
 """Rows of flags that both llama-servers have.
 
-Flags as of llama.cpp 0c1e57098bba (2026-10-01) and ik_llama.cpp 8337e4cd3861 (2026-08-15). A row
-of which one engine knows more is completed in that engine's folder.
+Flags as of llama.cpp 0c1e57098bba (2026-10-01) and ik_llama.cpp 8337e4cd3861 (2026-08-15). Where
+one engine has more for a flag, its own folder completes the row.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from dataclasses import replace
 
 from corral.engines.flag_table import Flag, Settings, Value
 
-# Parts of a command line: what the cache is, how it is computed, where tensors are, and so on.
+# Parts of a command line.
 CONTEXT, CACHE, BATCHES, ROPE = "context", "cache", "batches", "rope"
 DEVICES, LOADING, THREADS, OWN = "devices", "loading", "threads", "own"
 KV = (CONTEXT, CACHE, BATCHES, ROPE)
 
 ADDRESS = "the instance's address and port"
 KEY_FILE = "the instance's key file; a flag would show a secret"
-LOCK = "the lock file, which knows every byte that is served"
+LOCK = "the lock file, which pins every byte that is served"
 PAGE = "Corral, which serves no web page"
 _PLACEMENT = "the key placement and its companions"
 _TEMPLATES = ("chat_template", "chat_template_file")
 
 
 def _context(s: Settings) -> Value:
-    """Counts all slots together."""
+    """The context of all slots together."""
     return s.profile.context_tokens_per_slot * s.profile.slots
 
 
@@ -37,7 +37,7 @@ def _rope_context(s: Settings) -> Value:
 
 
 def _overrides(s: Settings) -> Value:
-    """One list: of a flag given twice, mainline says that only the last counts."""
+    """One list: of a repeated flag, mainline uses only the last, by its own documentation."""
     return ",".join(s.placement.tensor_overrides) or None if s.on_gpu else None
 
 
@@ -49,7 +49,7 @@ def _split(s: Settings) -> Value:
 ROWS = (
     Flag("--model", ("model",), lambda s: s.model, "LLAMA_ARG_MODEL", also=("-m",)),
     Flag("--alias", ("alias",), lambda s: s.alias, also=("-a",)),
-    # A name that ends in .sock makes llama-server listen on a unix socket; port is then unused.
+    # With a name that ends in .sock llama-server listens on a unix socket and ignores the port.
     Flag(
         "--host",
         value=lambda s: s.endpoint.socket or str(s.endpoint.address),
@@ -220,7 +220,7 @@ ROWS = (
         lambda s: s.profile.prompt_cache_mib,
         also=("-cram",),
     ),
-    # Beside a built-in template Jinja is off: the template's name would be taken for its text.
+    # With a built-in template Jinja is off: it would read the template's name as its text.
     Flag("--no-jinja", _TEMPLATES),
     Flag("--jinja", _TEMPLATES, lambda s: not s.profile.chat_template),
     Flag(
@@ -252,25 +252,25 @@ ROWS = (
 )  # fmt: skip
 """In the order of the command lines."""
 
-# Of these the first that names a tensor counts; variables are read in the server's own order.
+# Of these the first that matches a tensor wins; variables are read in the server's own order.
 ORDERED = frozenset({"--cpu-moe", "--n-cpu-moe", "--override-tensor"})
 
 
 def completed(*own: Flag, after: dict[str, tuple[Flag, ...]]) -> tuple[Flag, ...]:
-    """The rows of one engine: ``own`` take the place of rows of their names.
+    """The rows of one engine: ``own`` replace common rows of the same name.
 
-    + after: name of a row -> rows that only this engine has, behind it
+    + after: name of a row -> rows of this engine alone to insert after it
     """
     by_name = {row.name: row for row in own}
     found: list[Flag] = []
     for row in ROWS:
         found += [by_name.pop(row.name, row), *after.get(row.name, ())]
     if by_name:
-        raise ValueError(f"no common row is called {', '.join(by_name)}")
+        raise ValueError(f"no common row is named {', '.join(by_name)}")
     return tuple(found)
 
 
 def row(name: str, **changes: object) -> Flag:
-    """The common row of a flag, with some of its columns as one engine has them."""
+    """The common row of a flag, with some columns replaced for one engine."""
     common = next(one for one in ROWS if one.name == name)
     return replace(common, **changes)  # type: ignore[arg-type]

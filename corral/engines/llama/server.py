@@ -1,4 +1,4 @@
-"""What both engines do alike with a profile."""
+"""The common part of both llama-server engines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from corral.engines.plain import PlainEngine
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
-# What published figures of perplexity are made with. The text must have twice as many tokens.
+# The context of published perplexity figures. The text must have twice as many tokens.
 _PERPLEXITY_TOKENS = "512"
-# Routes that are public also with a key are left out: /health and /v1/health of both.
+# Without routes that are public even with a key: /health and /v1/health of both engines.
 _KEYED_ROUTES = (
     "GET /props",
     "GET /slots",
@@ -39,11 +39,11 @@ class LlamaServer(PlainEngine):
     routes = ROUTES
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
     reads_gguf = True
-    tells_speed = True
+    reports_speed = True
     more_keyed_routes: tuple[str, ...] = ()
 
     def model_path(self, files: Sequence[str]) -> str:
-        """The first shard: the server finds the others by its name."""
+        """The first shard; the server finds the others by its name."""
         return files[0]
 
     def argv(
@@ -68,7 +68,7 @@ class LlamaServer(PlainEngine):
             key_file=key_file,
             chat_template_file=chat_template_file,
         )
-        return (program, *self.flags.words(settings), *profile.extra_flags)
+        return (program, *self.flags.arguments(settings), *profile.extra_flags)
 
     def cmake_options(
         self,
@@ -91,7 +91,7 @@ class LlamaServer(PlainEngine):
         return [f"-D{name}={value}" for name, value in sorted(options.items())]
 
     def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
-        """Options for attention kernels beyond the default ones; each engine says which."""
+        """Options for attention kernels beyond the default ones."""
         raise NotImplementedError
 
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class LlamaServer(PlainEngine):
         metrics = ("GET /metrics",) if profile.metrics else ()
         return (*self.more_keyed_routes, *_KEYED_ROUTES, *metrics)
 
-    def perplexity_words(
+    def perplexity_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,
@@ -108,26 +108,26 @@ class LlamaServer(PlainEngine):
         model: str,
         text: str,
     ) -> tuple[str, ...]:
-        """One sequence at a time: a larger batch would hold several, and their caches."""
-        words = [program, "--model", model, "--file", text, "--ctx-size", _PERPLEXITY_TOKENS]
-        words += ["--batch-size", _PERPLEXITY_TOKENS, "--ubatch-size", _PERPLEXITY_TOKENS]
+        """One sequence at a time: a larger batch would hold several sequences and their caches."""
+        arguments = [program, "--model", model, "--file", text, "--ctx-size", _PERPLEXITY_TOKENS]
+        arguments += ["--batch-size", _PERPLEXITY_TOKENS, "--ubatch-size", _PERPLEXITY_TOKENS]
         settings = Settings(profile=profile, placement=placement)
         parts = (CACHE, ROPE, THREADS, DEVICES, LOADING, OWN)
-        return (*words, *self.flags.words(settings, *parts))
+        return (*arguments, *self.flags.arguments(settings, *parts))
 
 
 def _common_options(options: Mapping[str, str], *, native: bool) -> dict[str, str]:
-    """Those of a catalog entry; one that says GGML_NATIVE has it switched on for a native build."""
+    """Options of a catalog entry; one with GGML_NATIVE gets it switched on for a native build."""
     own = {"GGML_NATIVE": "ON"} if native and "GGML_NATIVE" in options else {}
     return {**options, **own}
 
 
 def gpu_problems(profile: Profile, gpus: int) -> list[Problem]:
-    """Keys that name more GPUs than the instance has; ``gpus`` is 0 without any."""
+    """Keys that name more GPUs than the instance has; ``gpus``: 0 for none."""
     problems = []
     if gpus and profile.tensor_split and len(profile.tensor_split) > gpus:
         what = f"tensor_split has {len(profile.tensor_split)} shares for {_count(gpus)}"
-        problems.append(Problem(what, "give a share for each GPU of the instance"))
+        problems.append(Problem(what, "list one share for each GPU of the instance"))
     if gpus and profile.main_gpu is not None and profile.main_gpu >= gpus:
         what = f"main_gpu is {profile.main_gpu}, but the instance has {_count(gpus)}"
         problems.append(Problem(what, "count from 0 within the instance's GPUs"))
@@ -137,19 +137,19 @@ def gpu_problems(profile: Profile, gpus: int) -> list[Problem]:
 def split_mode_problems(
     profile: Profile, known: Sequence[str], owner: str, choose: str
 ) -> Iterator[Problem]:
-    """A mode that only the other engine has."""
+    """A split mode that only the other engine, ``owner``, has."""
     if profile.split_mode and profile.split_mode not in known:
-        what = f'split_mode = "{profile.split_mode}" is {owner}\'s'
+        what = f'split_mode = "{profile.split_mode}" is supported by {owner} only'
         yield Problem(what, f"choose split_mode from {', '.join(known)}, or {choose}")
 
 
 def sampled(row: dict[str, Any], depth: str, sequences: int, prompt_depth: str) -> Iterator[Sample]:
-    """Lines that tell speeds of a prompt and of the generation behind it.
+    """Samples in a line with the speeds of a prompt and of the generation after it.
 
-    + depth, prompt_depth: fields that tell what came before each; "" is nothing
+    + depth, prompt_depth: fields with the depth of each; "" for 0
     """
-    before = row[prompt_depth] if prompt_depth else 0
-    yield Sample(Case("prompt", before, sequences), row["pp"], [row["speed_pp"]])
+    depth_tokens = row[prompt_depth] if prompt_depth else 0
+    yield Sample(Case("prompt", depth_tokens, sequences), row["pp"], [row["speed_pp"]])
     yield Sample(Case("generation", row[depth], sequences), row["tg"], [row["speed_tg"]])
 
 

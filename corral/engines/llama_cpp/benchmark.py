@@ -9,92 +9,95 @@ from collections.abc import Iterator
 from typing import Any
 
 from corral.catalog.profile import Profile
-from corral.engines.benchmark import BenchWords, Case, Sample, sizes
+from corral.engines.benchmark import BenchArguments, Case, Sample, sizes
 from corral.engines.flag_table import Settings
 from corral.engines.llama.rows import BATCHES, CACHE, DEVICES, KV, LOADING, THREADS
 from corral.engines.llama.server import sampled
 from corral.engines.llama_cpp.flags import FLAGS
 from corral.plan.placement import ResolvedPlacement
 
-# What --cpu-moe stands for (common.h, LLM_FFN_EXPS_REGEX); llama-bench has no such flag.
+# The override of --cpu-moe (common.h, LLM_FFN_EXPS_REGEX); llama-bench has no such flag.
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
-# llama-bench takes numbers only: more than any model has stands for all.
+# llama-bench accepts numbers only: "all" is more layers than any model has.
 _ALL_LAYERS = "999"
 
 
-def bench_words(
+def bench_arguments(
     profile: Profile,
     placement: ResolvedPlacement,
     *,
     programs: str,
     model: str,
     repetitions: int,
-) -> tuple[BenchWords, ...]:
-    """All commands for a profile; ``programs``: folder of the release's, ``model``: first shard."""
-    found = _llama_bench(profile, placement, programs, model, repetitions)
-    alone = [BenchWords(tuple(words)) for words in found]
+) -> tuple[BenchArguments, ...]:
+    """All commands for a profile.
+
+    + programs: bin folder of the release; + model: first shard
+    """
+    commands = _llama_bench(profile, placement, programs, model, repetitions)
+    alone = [BenchArguments(tuple(argv)) for argv in commands]
     if profile.slots == 1:
         return tuple(alone)
     together = _batched(profile, placement, programs, model, repetitions)
-    return (*alone, BenchWords(tuple(together), lines=repetitions))
+    return (*alone, BenchArguments(tuple(together), lines=repetitions))
 
 
 def left_out(profile: Profile) -> tuple[str, ...]:
-    """Keys of a profile that its server has and the benchmark has not."""
-    found = {
+    """Keys of a profile that the server supports and the benchmark does not."""
+    is_set = {
         "mtp_draft_tokens": profile.mtp_draft_tokens is not None,
         "extra_flags": bool(profile.extra_flags),
         "rope_scaling": profile.rope_scaling is not None,
     }
-    return tuple(key for key, is_out in found.items() if is_out)
+    return tuple(key for key, left_out in is_set.items() if left_out)
 
 
 def _llama_bench(
     profile: Profile, placement: ResolvedPlacement, programs: str, model: str, repetitions: int
 ) -> list[list[str]]:
-    """Once, or once for prompts and once for generation where their threads differ."""
+    """One command, or one each for prompts and generation where their threads differ."""
     size, settings = sizes(profile), Settings(profile=profile, placement=placement)
-    words = [f"{programs}/llama-bench", "--model", model, "--offline", "--progress"]
-    words += ["--output", "jsonl", "--repetitions", str(repetitions)]
-    words += ["--n-depth", ",".join(map(str, size.depths_tokens))]
-    words += FLAGS.words(settings, CACHE, BATCHES, LOADING)
-    words += _bench_placement(profile, placement)
+    argv = [f"{programs}/llama-bench", "--model", model, "--offline", "--progress"]
+    argv += ["--output", "jsonl", "--repetitions", str(repetitions)]
+    argv += ["--n-depth", ",".join(map(str, size.depths_tokens))]
+    argv += FLAGS.arguments(settings, CACHE, BATCHES, LOADING)
+    argv += _bench_placement(profile, placement)
     prompt = ["--n-prompt", str(size.prompt_tokens)]
     generation = ["--n-gen", str(size.generated_tokens)]
     threads = _optional("--threads", profile.threads)
     if profile.batch_threads in (None, profile.threads):
-        return [[*words, *prompt, *generation, *threads]]
+        return [[*argv, *prompt, *generation, *threads]]
     batch_threads = ["--threads", str(profile.batch_threads)]
     return [
-        [*words, *prompt, "--n-gen", "0", *batch_threads],
-        [*words, "--n-prompt", "0", *generation, *threads],
+        [*argv, *prompt, "--n-gen", "0", *batch_threads],
+        [*argv, "--n-prompt", "0", *generation, *threads],
     ]
 
 
 def _bench_placement(profile: Profile, placement: ResolvedPlacement) -> list[str]:
-    """llama-bench separates alternatives by commas, so parts of one value by others."""
+    """Flags for placement; in llama-bench a comma separates tests, so lists use ; and /."""
     layers = _ALL_LAYERS if placement.gpu_layers == "all" else str(placement.gpu_layers)
-    words = ["--n-gpu-layers", layers]
+    flags = ["--n-gpu-layers", layers]
     if placement.gpu_layers == 0:
-        return words
+        return flags
     overrides = [*placement.tensor_overrides, *([_EXPERTS] if placement.experts_on_cpu else [])]
-    words += _optional("--n-cpu-moe", placement.cpu_moe_layers or None)
-    words += _optional("--override-tensor", ";".join(overrides) or None)
-    words += _optional("--split-mode", profile.split_mode)
-    words += _optional("--tensor-split", "/".join(f"{s:g}" for s in placement.tensor_split) or None)
-    words += _optional("--main-gpu", profile.main_gpu)
-    return words + ([] if profile.kv_on_gpu else ["--no-kv-offload", "1"])
+    flags += _optional("--n-cpu-moe", placement.cpu_moe_layers or None)
+    flags += _optional("--override-tensor", ";".join(overrides) or None)
+    flags += _optional("--split-mode", profile.split_mode)
+    flags += _optional("--tensor-split", "/".join(f"{s:g}" for s in placement.tensor_split) or None)
+    flags += _optional("--main-gpu", profile.main_gpu)
+    return flags + ([] if profile.kv_on_gpu else ["--no-kv-offload", "1"])
 
 
 def _batched(
     profile: Profile, placement: ResolvedPlacement, programs: str, model: str, repetitions: int
 ) -> list[str]:
-    """All slots at once, on short prompts; the number of sequences is given once a repetition."""
+    """All slots at once, on short prompts; -npl lists the number of sequences per repetition."""
     size, settings = sizes(profile), Settings(profile=profile, placement=placement)
-    words = [f"{programs}/llama-batched-bench", "--model", model, "--offline"]
-    words += [*FLAGS.words(settings, *KV, DEVICES, LOADING, THREADS), "--output-format", "jsonl"]
-    words += ["-npp", str(size.prompt_tokens), "-ntg", str(size.generated_tokens)]
-    return [*words, "-npl", ",".join([str(profile.slots)] * repetitions)]
+    argv = [f"{programs}/llama-batched-bench", "--model", model, "--offline"]
+    argv += [*FLAGS.arguments(settings, *KV, DEVICES, LOADING, THREADS), "--output-format", "jsonl"]
+    argv += ["-npp", str(size.prompt_tokens), "-ntg", str(size.generated_tokens)]
+    return [*argv, "-npl", ",".join([str(profile.slots)] * repetitions)]
 
 
 def _optional(flag: str, value: object) -> list[str]:
@@ -102,7 +105,7 @@ def _optional(flag: str, value: object) -> list[str]:
 
 
 def bench_samples(program: str, row: dict[str, Any]) -> Iterator[Sample]:
-    """What a line of one of the programs says. Raises KeyError."""
+    """Samples in a line of one of the programs. Raises KeyError for another program."""
     return {"llama-bench": _alone, "llama-batched-bench": _together}[program](row)
 
 
@@ -113,5 +116,5 @@ def _alone(row: dict[str, Any]) -> Iterator[Sample]:
 
 
 def _together(row: dict[str, Any]) -> Iterator[Sample]:
-    """Speeds are those of all sequences together; each generates after its own prompt."""
+    """Speeds of all sequences together; each generates after its own prompt."""
     return sampled(row, "pp", row["pl"], "")

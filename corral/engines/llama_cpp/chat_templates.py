@@ -1,4 +1,4 @@
-"""Chat templates that the engine has built in, by name.
+"""Names of the chat templates that are built into the engine.
 
 Source: src/llama-chat.cpp, LLM_CHAT_TEMPLATES, as of commit 0c1e57098bba.
 """

@@ -1,4 +1,4 @@
-"""Mainline llama.cpp: what its server can do for a profile, and how it is built.
+"""The engine llama.cpp, mainline: what its server supports, and how it is built.
 
 As of commit 0c1e57098bba (2026-10-01).
 """
@@ -11,7 +11,7 @@ from typing import Any
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
 from corral.engines.base import KvPair, MemoryRules
-from corral.engines.benchmark import BenchWords, Sample
+from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import DEVICES, KV, LOADING
 from corral.engines.llama.server import (
@@ -28,7 +28,7 @@ from corral.plan.placement import ResolvedPlacement
 _KV_TYPES: frozenset[KvType] = frozenset(
     {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
 )
-# ggml-cuda/fattn.cu, ggml_cuda_fattn_kv_type_supported; f32 is converted and runs as f16.
+# ggml-cuda/fattn.cu, ggml_cuda_fattn_kv_type_supported; f32 is converted to f16.
 _CUDA_KV_TYPES = _KV_TYPES - {"iq4_nl"}
 # ggml/CMakeLists.txt, the default of GGML_CUDA_FA_QUANTS.
 _BUILT_PAIRS = frozenset({"f16-f16", "q4_0-q4_0", "q8_0-q8_0", "bf16-bf16"})
@@ -37,18 +37,17 @@ _CHOOSE_IK = 'choose engine = "ik_llama.cpp"'
 
 
 class LlamaCpp(LlamaServer):
-    """Mainline."""
+    """llama.cpp."""
 
     kind: EngineKind = "llama.cpp"
     flags = FLAGS
-    # llama_context's constructor. It computes all that lies on the host on the first GPU.
+    # llama_context's constructor. The first GPU computes all tensors in host memory.
     memory = MemoryRules(pipelines=True, one_latent_cache=True)
-    # Beside the keyed ones only /health, /v1/health and the web page, which we switch off, answer
-    # without a key.
+    # Without a key only /health, /v1/health and the web page answer; the page is switched off.
     more_keyed_routes = ("GET /v1/models",)
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
-        """All that the engine cannot do for a profile on so many GPUs."""
+        """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""
         return [
             *_kv_types(profile, gpus),
             *split_mode_problems(profile, _SPLIT_MODES, "ik_llama.cpp", _CHOOSE_IK),
@@ -58,7 +57,7 @@ class LlamaCpp(LlamaServer):
         ]
 
     def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
-        """A pair without a kernel is converted, which is slow."""
+        """Build a kernel for each pair: a pair without one is converted, which is slow."""
         pairs = {"-".join("f16" if t == "f32" else t for t in pair) for pair in kv_pairs}
         if pairs <= _BUILT_PAIRS:
             return {}
@@ -67,12 +66,12 @@ class LlamaCpp(LlamaServer):
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
     ) -> tuple[str, ...] | None:
-        """The engine's own count of what the same words about memory need; rows in MiB."""
-        words = [f"{programs}/llama-fit-params", "--fit-print", "on", "--model", model]
+        """The engine's own count of the memory for the same flags; rows in MiB."""
+        argv = [f"{programs}/llama-fit-params", "--fit-print", "on", "--model", model]
         settings = Settings(profile=profile, placement=placement)
-        return (*words, *FLAGS.words(settings, *KV, DEVICES, LOADING))
+        return (*argv, *FLAGS.arguments(settings, *KV, DEVICES, LOADING))
 
-    def bench_words(
+    def bench_arguments(
         self,
         profile: Profile,
         placement: ResolvedPlacement,
@@ -80,18 +79,18 @@ class LlamaCpp(LlamaServer):
         programs: str,
         model: str,
         repetitions: int,
-    ) -> tuple[BenchWords, ...]:
-        """By llama-bench, and by llama-batched-bench for several slots."""
-        return benchmark.bench_words(
+    ) -> tuple[BenchArguments, ...]:
+        """Commands of llama-bench, and of llama-batched-bench for several slots."""
+        return benchmark.bench_arguments(
             profile, placement, programs=programs, model=model, repetitions=repetitions
         )
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
-        """What a line of one of them says. Raises KeyError."""
+        """Samples in a line of their output. Raises KeyError."""
         return benchmark.bench_samples(program, row)
 
     def left_out(self, profile: Profile) -> tuple[str, ...]:
-        """Keys of a profile that the benchmark has not."""
+        """Keys of a profile that the benchmark does not support."""
         return benchmark.left_out(profile)
 
 
@@ -107,7 +106,7 @@ def _kv_types(profile: Profile, gpus: int) -> Iterator[Problem]:
 
 def _values(profile: Profile, gpus: int) -> Iterator[Problem]:
     if profile.split_mode == "row" and gpus:
-        what = 'split_mode = "row": llama.cpp has no split buffers in CUDA any more'
+        what = 'split_mode = "row": llama.cpp no longer has split buffers in CUDA'
         yield Problem(what, 'set split_mode = "layer" or "tensor"')
     if profile.split_mode == "tensor" and not profile.flash_attention:
         yield Problem('split_mode = "tensor" needs flash attention', "set flash_attention = true")

@@ -1,6 +1,6 @@
 """Flags of mainline's llama-server, as of commit 0c1e57098bba (2026-10-01).
 
-Variables are those that `llama-server --help` names.
+Variables are those of `llama-server --help`.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _OWN = (
     row("--yarn-orig-ctx", variable="LLAMA_ARG_YARN_ORIG_CTX"),
     Flag("--fit", value=lambda _: "off", variable="LLAMA_ARG_FIT", owner=_FIT, part=DEVICES,
          also=("-fit", "-fitt", "--fit-target", "-fitc", "--fit-ctx")),
-    row("--cpu-moe", variable="LLAMA_ARG_CPU_MOE", says="1"),
+    row("--cpu-moe", variable="LLAMA_ARG_CPU_MOE", variable_value="1"),
     row("--n-cpu-moe", variable="LLAMA_ARG_N_CPU_MOE"),
     row("--override-tensor", variable="LLAMA_ARG_OVERRIDE_TENSOR"),
     row("--split-mode", variable="LLAMA_ARG_SPLIT_MODE"),
     row("--tensor-split", variable="LLAMA_ARG_TENSOR_SPLIT"),
     row("--main-gpu", variable="LLAMA_ARG_MAIN_GPU"),
-    row("--no-kv-offload", variable="LLAMA_ARG_KV_OFFLOAD", says="0"),
+    row("--no-kv-offload", variable="LLAMA_ARG_KV_OFFLOAD", variable_value="0"),
     row("--cache-ram", variable="LLAMA_ARG_CACHE_RAM"),
     row("--no-jinja", value=lambda s: bool(s.profile.chat_template),
-        variable="LLAMA_ARG_JINJA", says="0"),
-    row("--jinja", variable="LLAMA_ARG_JINJA", says="1"),
+        variable="LLAMA_ARG_JINJA", variable_value="0"),
+    row("--jinja", variable="LLAMA_ARG_JINJA", variable_value="1"),
     row("--chat-template-file", variable="LLAMA_ARG_CHAT_TEMPLATE_FILE"),
     row("--reasoning-format", variable="LLAMA_ARG_THINK"),
     row("--reasoning-budget", variable="LLAMA_ARG_THINK_BUDGET"),
@@ -75,9 +75,9 @@ _AFTER = {
              "LLAMA_ARG_SPEC_DRAFT_N_MAX"),
     ),
     "--webui": (
-        Flag("--no-ui", value=lambda _: True, variable="LLAMA_ARG_UI", says="0",
+        Flag("--no-ui", value=lambda _: True, variable="LLAMA_ARG_UI", variable_value="0",
              also=("--ui", "--no-webui"), owner=PAGE),
-        Flag("--offline", value=lambda _: True, variable="LLAMA_ARG_OFFLINE", says="1",
+        Flag("--offline", value=lambda _: True, variable="LLAMA_ARG_OFFLINE", variable_value="1",
              owner=LOCK),
     ),
 }  # fmt: skip

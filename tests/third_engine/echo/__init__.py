@@ -76,7 +76,14 @@ class Echo(PlainEngine):
             key_file=key_file,
             chat_template_file=chat_template_file,
         )
-        return (program, "-I", "-m", "echo_engine", *FLAGS.words(settings), *profile.extra_flags)
+        return (
+            program,
+            "-I",
+            "-m",
+            "echo_engine",
+            *FLAGS.arguments(settings),
+            *profile.extra_flags,
+        )
 
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:
         """All but /health."""

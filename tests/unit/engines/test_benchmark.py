@@ -10,7 +10,7 @@ import pytest
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.engines.benchmark import BenchWords, Sizes, sizes
+from corral.engines.benchmark import BenchArguments, Sizes, sizes
 from corral.plan.placement import ResolvedPlacement
 from tests.samples import EXAMPLES
 
@@ -29,8 +29,8 @@ def words(
     *,
     kind: EngineKind = "llama.cpp",
     repetitions: int = 5,
-) -> tuple[BenchWords, ...]:
-    return engine_module(kind).bench_words(
+) -> tuple[BenchArguments, ...]:
+    return engine_module(kind).bench_arguments(
         one, placement, programs="/bin", model="/m.gguf", repetitions=repetitions
     )
 
