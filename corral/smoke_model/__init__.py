@@ -1,1 +1,1 @@
-"""The tiny model that new engine releases are tried on."""
+"""The tiny model for the smoke test of new engine releases."""

@@ -1,4 +1,4 @@
-"""The tiny model that a new engine release is tried on before it counts."""
+"""The tiny model of the smoke test, which a new engine release must pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from corral.paths import HostPaths
 
 
 class SmokeModel:
-    """Made when first asked for: a host that lacks nothing needs none."""
+    """The model, written on first use: a host with all its releases needs none."""
 
     def path(self, paths: HostPaths) -> str:
-        """Where it goes on a host."""
+        """Its path on a host."""
         return f"{paths.archives}/smoke-model.gguf"
 
     def content(self) -> bytes:
@@ -29,10 +29,10 @@ class SmokeModel:
 
 @cache
 def _content() -> bytes:
-    # gguf brings numpy, which the other commands do without.
+    # gguf imports numpy, which the other commands do not need.
     from corral.smoke_model import gguf_writer
 
-    step = "make room there, then run the same deploy again"
+    step = "free disk space there, then run the same deploy again"
     with writing(Path(gettempdir()), next_step=step), TemporaryDirectory() as folder:
         gguf_writer.write(Path(folder))
         (file,) = Path(folder, "Q8_0").iterdir()

@@ -1,7 +1,7 @@
-"""A tiny GLM mixture-of-experts model that real engines load and serve.
+"""Writer of a tiny GLM mixture-of-experts model that real engines load and serve.
 
-Same architecture, tokenizer family and file layout as the GLM-4.5 GGUF repositories, with weights
-from a hash stream: the files are the same bytes everywhere, so their digests can be pinned.
+It has the architecture, tokenizer family and file layout of the GLM-4.5 GGUF repositories. Weights
+come from a hash stream: the files are the same bytes everywhere, so their digests can be pinned.
 Tensor names and keys follow llama.cpp's glm4-moe (commit 0c1e570) and gguf 0.19.
 """
 
@@ -36,7 +36,7 @@ _CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-# llama.cpp refuses a vocabulary without merges, so there is one, and its product.
+# llama.cpp refuses a vocabulary without merges, so there is one, with its merged token.
 _MERGES = ("t h",)
 _MERGED_TOKENS = ("th",)
 
@@ -45,7 +45,7 @@ def write(folder: Path, *, letters: bytes = PRINTABLE) -> None:
     """Write the F16 quant as two shards and the Q8_0 quant as one file below `folder`.
 
     + folder: created when missing; files of the same names are overwritten
-    + letters: the bytes that replies are made of; a single one gives gibberish
+    + letters: the bytes that replies consist of; a single one gives gibberish
     """
     _write_quant(folder, GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16, letters, shards=2)
     _write_quant(folder, GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0, letters, shards=1)
@@ -145,6 +145,6 @@ def _byte_token(byte: int) -> str:
 
 
 def _allowed(letters: bytes) -> list[bool]:
-    """For every token, whether replies may hold it."""
+    """For every token, whether replies may contain it."""
     merged = [set(token.encode()) <= set(letters) for token in _MERGED_TOKENS]
     return [byte in letters for byte in range(256)] + merged + [False] * len(_SPECIAL_TOKENS)

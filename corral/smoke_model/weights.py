@@ -1,4 +1,4 @@
-"""Sizes and weights of the tiny model; weights come from a hash stream, the same everywhere."""
+"""Sizes and weights of the tiny model; the hash stream is the same everywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DENSE_BLOCKS = 1
 WIDTH = 64
 HEADS = 4
 KV_HEADS = 2
-# A multiple of every KV block size (32), and a size that CUDA's flash attention has kernels for.
+# A multiple of every KV block size (32), and a size with flash attention kernels in CUDA.
 HEAD_WIDTH = 64
 DENSE_WIDTH = 128
 EXPERT_WIDTH = 32
@@ -24,8 +24,8 @@ SHARED_EXPERTS = 1
 
 _SEED = "Tiny-GLM-MoE"
 
-# This channel of the hidden state is positive for every token, because embeddings set it and no
-# block writes to it. The output rows of all but printable ASCII are strongly negative on it:
+# This channel of the hidden state is positive for every token: embeddings set it and no block
+# writes to it. Output rows of all tokens but printable ASCII are strongly negative on it, so that
 # replies stay printable at any temperature, and never end before the token limit.
 _CONSTANT_CHANNEL = 0
 _UNPRINTABLE_WEIGHT = -100.0
@@ -36,7 +36,7 @@ Array = npt.NDArray[np.float32]
 def tensors(printable: Sequence[bool]) -> Iterator[tuple[str, Array]]:
     """Name and values of every tensor, in file order; shapes are (rows, row length).
 
-    + printable: for every token of the vocabulary, whether replies may hold it
+    + printable: for every token of the vocabulary, whether replies may contain it
     """
     embeddings = _random("token_embd.weight", (len(printable), WIDTH), gain=math.sqrt(WIDTH))
     embeddings[:, _CONSTANT_CHANNEL] = 1.0
@@ -59,7 +59,7 @@ def _output(printable: Sequence[bool]) -> Array:
 
 def _attention(block: int) -> Iterator[tuple[str, Array]]:
     yield "attn_norm.weight", np.ones(WIDTH, np.float32)
-    # Sharp attention (gain 2 for q and k): with less, greedy replies soon repeat one character.
+    # Gain 2 for q and k makes attention sharp: with less, greedy replies soon repeat one character.
     for letter, heads, gain in (("q", HEADS, 2.0), ("k", KV_HEADS, 2.0), ("v", KV_HEADS, 1.0)):
         width = heads * HEAD_WIDTH
         yield f"attn_{letter}.weight", _random(f"{block}.{letter}", (width, WIDTH), gain=gain)
@@ -95,7 +95,7 @@ def _into_residual(label: str, shape: tuple[int, ...]) -> Array:
 
 
 def _random(label: str, shape: tuple[int, ...], *, gain: float) -> Array:
-    """Uniform values; an input of unit variance comes out with variance `gain` squared."""
+    """Uniform values that map an input of unit variance to variance `gain` squared."""
     stream = hashlib.shake_256(f"{_SEED}/{label}".encode()).digest(2 * math.prod(shape))
     uniform = np.frombuffer(stream, "<u2").astype(np.float32) / np.float32(32768) - np.float32(1)
     scale = np.float32(gain * math.sqrt(3 / shape[-1]))
