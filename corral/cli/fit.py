@@ -15,12 +15,12 @@ from corral.cli.select import inventories, inventory_option, tell
 from corral.cli.views.fit import answer_lines, offer_lines
 from corral.engines import refuse_impossible, resolve_placement
 from corral.errors import CorralError
-from corral.fit.answer import Answer, Room, answer
+from corral.fit.answer import Answer, TargetGpu, answer
 from corral.fit.headers import HeaderStore
 from corral.fit.offers import Offer, offers
 from corral.fit.place import DoesNotFitError
 from corral.fit.sources import LockedModels
-from corral.fit.targets import host_rooms, named_rooms
+from corral.fit.targets import host_targets, named_targets
 from corral.host.answers import GPUS
 from corral.host.state import GpuHost
 from corral.inventory.hosts import Host
@@ -67,10 +67,10 @@ def fit(
         raise CorralError("corral fit", "where shall it fit?", "give --host, or --gpu and --ram")
     if host:
         gpus_now = _ask(host)
-        rooms = host_rooms(host, gpus_now, profile_name)
+        targets = host_targets(host, gpus_now, profile_name)
         memory_mib = gpus_now.memory.total_mib
     else:
-        rooms, memory_mib = named_rooms(catalog, gpus), ram_gib * 1024 if ram_gib else 0
+        targets, memory_mib = named_targets(catalog, gpus), ram_gib * 1024 if ram_gib else 0
     hub = hub_url or (host.spec.hub_url if host else HUB_URL)
     models = LockedModels(
         catalog,
@@ -79,7 +79,7 @@ def fit(
         HeaderStore(default_headers_folder()),
     )
     name, _, quant = model.partition("/")
-    question = _Question(models, name, quant, rooms, memory_mib or None)
+    question = _Question(models, name, quant, targets, memory_mib or None)
     if profile_name:
         found = question.answer(profile_name, engine)
         if as_json:
@@ -102,7 +102,7 @@ class _Question:
     models: LockedModels
     model: str
     quant: str
-    rooms: Sequence[Room]
+    targets: Sequence[TargetGpu]
     memory_mib: int | None
 
     def offers(self) -> list[Offer]:
@@ -114,7 +114,7 @@ class _Question:
             if file.unknown:
                 next_step = "give --profile: its weights are counted exactly, nothing else"
                 raise CorralError(f"{self.model}/{quant}", file.unknown, next_step)
-        return offers(files, self.rooms, self.memory_mib)
+        return offers(files, self.targets, self.memory_mib)
 
     def answer(self, name: str, engine: str | None) -> Answer:
         """One profile against each device. Raises CorralError for what cannot be at all."""
@@ -122,7 +122,7 @@ class _Question:
         profile = self._profile(name, engine)
         catalog = self.models.catalog
         kind = catalog.engine(profile.engine, where=where).kind
-        on = self.rooms if profile.placement != "cpu" and profile.gpu_layers != 0 else []
+        on = self.targets if profile.placement != "cpu" and profile.gpu_layers != 0 else []
         trained = catalog.model(self.model, where="corral fit").train_context_tokens
         file = self.models.read(self.model, profile.quant)
         refuse_unreadable(catalog, self.model, profile.quant, kind, where=where)
@@ -135,7 +135,7 @@ class _Question:
                 profile,
                 placement,
                 kind=kind,
-                rooms=on,
+                targets=on,
                 host_memory_mib=self.memory_mib,
                 name=name,
             )

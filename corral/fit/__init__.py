@@ -1,1 +1,1 @@
-"""What a model needs on a host, from the headers of its shards."""
+"""Memory that a model needs on a host, from the headers of its shards."""

@@ -1,4 +1,4 @@
-"""The answer of `corral fit`: what an instance needs on each device, against what is there."""
+"""The answer of `corral fit`: the need of an instance and the memory of each device."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from corral.fit.place import place
 from corral.plan.placement import DeviceNeed, ResolvedPlacement
 from corral.schema import Frozen
 
-# Kept for the system and its other programs beside a server; a small host has fewer of them.
+# Reserved for the system and its other programs; a small host needs less.
 HOST_RESERVE_MIB = 12 * 1024
 _RESERVE_SHARE = 4
-# As many weights stay in memory on any host.
+# Any host keeps this much of mapped weights in memory.
 LEAST_MAPPED_MIB = 1024
 
 
 def reserve_mib(memory_mib: int) -> int:
-    """What of a host's memory is for others than servers and their weights."""
+    """Host memory that is reserved for everything but servers and their weights."""
     return min(HOST_RESERVE_MIB, memory_mib // _RESERVE_SHARE)
 
 
@@ -36,21 +36,21 @@ _WHERE = "corral fit"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """A GPU to fit on: its memory, and what others hold or will hold of it."""
+class TargetGpu:
+    """A GPU to fit on: its memory, and the part that others hold or will hold."""
 
     name: str
     memory_mib: int
     others_mib: int = 0
 
     @property
-    def there_mib(self) -> int:
-        """What an instance may have."""
+    def available_mib(self) -> int:
+        """Memory available to an instance."""
         return max(self.memory_mib - DRIVER_MIB - self.others_mib, 0)
 
 
 class Row(Frozen):
-    """One device. ``free_mib`` is what stays free, negative when it does not fit."""
+    """One device; ``free_mib``: memory that stays free, negative when the need does not fit."""
 
     device: str
     weights_mib: int
@@ -64,12 +64,12 @@ class Row(Frozen):
 
     @property
     def fits(self) -> bool:
-        """False only when it is known not to."""
+        """False only when the need is known not to fit."""
         return self.free_mib is None or self.free_mib >= 0
 
 
 class Answer(Frozen):
-    """Rows for the GPUs and, last, the host; ``unknown`` says what could not be counted."""
+    """Rows for the GPUs and, last, the host; ``unknown``: what could not be counted, or empty."""
 
     rows: tuple[Row, ...]
     placement: ResolvedPlacement
@@ -77,7 +77,7 @@ class Answer(Frozen):
 
     @property
     def fits(self) -> bool:
-        """Whether every device holds its part; what is unknown does not fit."""
+        """Whether the need fits every device; an unknown need does not fit."""
         return not self.unknown and all(row.fits for row in self.rows)
 
 
@@ -87,15 +87,15 @@ def answer(
     placement: ResolvedPlacement,
     *,
     kind: EngineKind,
-    rooms: Sequence[Room],
+    targets: Sequence[TargetGpu],
     host_memory_mib: int | None,
     name: str = "-",
 ) -> Answer:
-    """Count one instance against the GPUs of its set.
+    """Fit one instance to the GPUs of its GPU set.
 
-    + placement: what the profile says; "auto" is decided here
+    + placement: that of the profile; "auto" is decided here
     + name: of the profile, for errors
-    Raises DoesNotFitError for an "auto" that has no way, CorralError for what cannot be at all.
+    Raises DoesNotFitError where "auto" finds no placement, CorralError for impossible settings.
     """
     candidate = Candidate(
         name=profile.model,
@@ -103,12 +103,12 @@ def answer(
         kind=kind,
         profile=profile,
         placement=placement,
-        gpus=tuple(range(len(rooms))),
+        gpus=tuple(range(len(targets))),
         model=model,
     )
     refuse_contradictions(_WHERE, candidate)
-    placed = _placed(candidate, model, rooms)
-    gpus = [_gpu_row(room, need) for room, need in zip(rooms, placed.need.gpus, strict=False)]
+    placed = _placed(candidate, model, targets)
+    gpus = [_gpu_row(target, need) for target, need in zip(targets, placed.need.gpus, strict=False)]
     host = placed.need.host or DeviceNeed(weights_mib=0, kv_mib=0, compute_mib=0, runtime_mib=0)
     return Answer(
         rows=(*gpus, host_row(host, host_memory_mib, mapped=profile.load_mode == "mmap")),
@@ -117,25 +117,25 @@ def answer(
     )
 
 
-def _placed(candidate: Candidate, model: ModelFile, rooms: Sequence[Room]) -> Placed:
-    """Of a model that is not known only the weights are counted, with all experts on the host."""
-    profile, memory = candidate.profile, [room.memory_mib for room in rooms]
-    placement = even_split(candidate.placement, profile, len(rooms))
-    if profile.placement == "auto" and rooms and model.shape:
-        budgets = [room.there_mib - profile.gpu_reserve_mib for room in rooms]
+def _placed(candidate: Candidate, model: ModelFile, targets: Sequence[TargetGpu]) -> Placed:
+    """Place a candidate; of an unknown model only weights count, all experts in host memory."""
+    profile, memory = candidate.profile, [target.memory_mib for target in targets]
+    placement = even_split(candidate.placement, profile, len(targets))
+    if profile.placement == "auto" and targets and model.shape:
+        budgets = [target.available_mib - profile.gpu_reserve_mib for target in targets]
         placement = place(model, profile, kind=candidate.kind, budgets_mib=budgets)
     return Placed(placement, need_for(_WHERE, candidate, placement, memory))
 
 
-def _gpu_row(room: Room, need: DeviceNeed) -> Row:
-    free_mib = room.there_mib - need.total_mib
-    return _row(room.name, need, room.others_mib, room.memory_mib, free_mib, "fits")
+def _gpu_row(target: TargetGpu, need: DeviceNeed) -> Row:
+    free_mib = target.available_mib - need.total_mib
+    return _row(target.name, need, target.others_mib, target.memory_mib, free_mib, "fits")
 
 
 def host_row(need: DeviceNeed, memory_mib: int | None, *, mapped: bool, others_mib: int = 0) -> Row:
-    """Weights that are mapped may be read again from the disk, which is slow; the rest must fit."""
+    """The row of the host: mapped weights may be read from disk again, the rest must fit."""
     if memory_mib is None:
-        return _row("host", need, others_mib, None, None, "memory unknown, give --ram")
+        return _row("host", need, others_mib, None, None, "memory unknown, use --ram")
     must_mib = need.total_mib - (need.weights_mib if mapped else 0)
     if memory_mib - others_mib < must_mib:
         free_mib = memory_mib - others_mib - must_mib
@@ -143,7 +143,7 @@ def host_row(need: DeviceNeed, memory_mib: int | None, *, mapped: bool, others_m
     free_mib = memory_mib - others_mib - need.total_mib
     many = need.weights_mib >= LEAST_MAPPED_MIB
     slow = mapped and many and free_mib < reserve_mib(memory_mib)
-    verdict = "fits, but weights will be read from the disk again and again" if slow else "fits"
+    verdict = "fits, but weights will be read from disk again and again" if slow else "fits"
     return _row("host", need, others_mib, memory_mib, max(free_mib, 0), verdict)
 
 

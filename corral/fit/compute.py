@@ -1,9 +1,9 @@
-"""Bounds of what the engine needs to compute: no simple formula, so the largest of a few terms.
+"""Upper bounds of compute buffers: no simple formula, so the largest of a few terms.
 
-The terms are sizes of the tensors that are alive together at a point of the graph; which point is
-the widest depends on the batch, the context and the cache types. They were checked against
+Each term is the size of the tensors that are alive together at a point of the graph; which point is
+the widest depends on the batch, the context and the cache types. The bounds were checked against
 llama-fit-params on an H200 for GLM-4.5-Air, GLM-4-32B, GLM-4.7, GLM-4.7-Flash and DeepSeek V2.5
-(tests/data/h200-compute.csv): never under by more than 64 MiB.
+(tests/data/h200-compute.csv): never more than 64 MiB too low.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from corral.fit.kv_cache import cells_per_slot, layer_bytes
 from corral.fit.shape import Shape
 
 _F32, _F16 = 4, 2
-# Inputs of so many batches are kept where GPUs work in a pipeline (GGML_SCHED_MAX_COPIES).
+# Batches whose inputs are kept where GPUs work in a pipeline (GGML_SCHED_MAX_COPIES).
 _PIPELINE_COPIES = 4
 MIB = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class HostParts:
-    """What stays on the host of a model that also computes on GPUs: sizes in bytes.
+    """Parts in host memory of a model that also computes on GPUs; sizes in bytes.
 
-    ``expert_tensors``: those that are copied to a GPU at a time to compute a prompt.
+    + expert_tensors: the tensors copied to a GPU at a time to compute a prompt
     """
 
     expert_tensors: int = 0
@@ -39,8 +39,8 @@ def gpu_compute_bytes(
 ) -> int:
     """Upper bound for one GPU.
 
-    ``outputs_per_batch``: tokens of a batch whose logits are computed here. A server wants one a
-    slot; llama-fit-params counts the whole batch.
+    + outputs_per_batch: tokens of a batch whose logits this GPU computes. A server needs one per
+      slot; llama-fit-params counts the whole batch
     """
     mask = _mask_bytes(profile)
     copied = max(parts.expert_tensors, parts.largest_other_tensor)
@@ -52,7 +52,7 @@ def gpu_compute_bytes(
         cells = cells_per_slot(profile) * profile.slots
         copied += layer_bytes(shape, profile, block=0, cells=cells)
     offloaded = copied + _offloaded_bytes(shape, profile) + mask if copied else 0
-    # Smaller batches than this are not worth a copy (ggml-cuda's offload_op).
+    # Smaller batches are not offloaded (ggml-cuda's offload_op).
     if parts.output_tensor and outputs_per_batch >= 32:
         offloaded = max(offloaded, parts.output_tensor + logits + 3 * mask)
     return max(widest, offloaded)
@@ -61,9 +61,9 @@ def gpu_compute_bytes(
 def pipelined_gpu_compute_bytes(
     shape: Shape, profile: Profile, *, is_first: bool, outputs_per_batch: int
 ) -> int:
-    """Upper bound for one GPU of a pipeline: the inputs of all batches under way are kept.
+    """Upper bound for one GPU of a pipeline, which keeps the inputs of all batches in progress.
 
-    These are the mask and the embeddings, and behind the first GPU what the one before it gave.
+    These are the mask and the embeddings and, after the first GPU, the output of the GPU before.
     """
     mask, row = _mask_bytes(profile), _row_bytes(shape, profile)
     logits = _logits_bytes(shape, profile, outputs_per_batch) if outputs_per_batch else 0
@@ -73,7 +73,7 @@ def pipelined_gpu_compute_bytes(
 
 
 def host_compute_bytes(shape: Shape, profile: Profile, *, is_pipeline: bool = False) -> int:
-    """Bound of the host's part: the mask and the embeddings of a batch."""
+    """Upper bound for the host: the mask and the embeddings of a batch."""
     mask, row = _mask_bytes(profile), _row_bytes(shape, profile)
     return (_PIPELINE_COPIES * (mask + row) + row) if is_pipeline else mask + 2 * row
 
@@ -95,7 +95,7 @@ def _logits_bytes(shape: Shape, profile: Profile, outputs: int) -> int:
 
 
 def _feed_forward_bytes(shape: Shape, profile: Profile) -> int:
-    """Gate, up and their product, and what the residual stream keeps beside them."""
+    """Gate, up and their product, and the residual stream beside them."""
     row = _row_bytes(shape, profile)
     dense = 3 * profile.ubatch_tokens * shape.feed_forward * _F32 + 3 * row
     if not shape.experts_used:
@@ -105,12 +105,12 @@ def _feed_forward_bytes(shape: Shape, profile: Profile) -> int:
 
 
 def _offloaded_bytes(shape: Shape, profile: Profile) -> int:
-    """Beside a copied tensor only one product of the experts is alive."""
+    """The feed-forward part beside a copied tensor: only one product of the experts is alive."""
     return _feed_forward_bytes(shape, profile) - shape.experts_used * _row_bytes(shape, profile)
 
 
 def _attention_bytes(shape: Shape, profile: Profile) -> int:
-    """Queries and results, and either f16 copies of the cache or the scores themselves."""
+    """Queries and results, and either f16 copies of the cache or the attention scores."""
     tokens, cells = profile.ubatch_tokens, cells_per_slot(profile)
     row, queries = _row_bytes(shape, profile), tokens * shape.heads * shape.key_length * _F32
     alive = 3 * queries + 7 * row if shape.latent else 6 * queries + 4 * row

@@ -1,4 +1,4 @@
-"""Which device holds what: the rules of llama.cpp for layers, overrides and several GPUs.
+"""The device of each tensor: llama.cpp's rules for layers, overrides and several GPUs.
 
 Source: load_tensors of llama-model.cpp and create_tensor of llama-model-loader.cpp, llama.cpp at
 0c1e57098bba; for split mode graph llama-load-tensors.cpp, ik_llama.cpp at 8337e4cd3861. Devices
@@ -22,24 +22,24 @@ HOST = -1
 # common.h of llama.cpp: LLM_FFN_EXPS_REGEX, with the number of the block before it.
 _EXPERTS = re.compile(r"blk\.[0-9]+\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 _BLOCK = re.compile(r"blk\.([0-9]+)\.")
-# Modes that cut each matrix; the others give whole layers to a GPU.
+# Modes that split each matrix; the others assign whole layers to a GPU.
 _CUTTING_MODES = ("row", "tensor", "graph")
-# What each GPU has for itself in mode graph, beside the vectors: the routers to the experts.
+# In mode graph each GPU has its own copy of the expert routers, as of the vectors.
 _ROUTER = ".ffn_gate_inp."
 
 
 class UnknownDeviceError(Exception):
-    """An override names a buffer that is not there. The text is one sentence."""
+    """An override names an unknown buffer. The text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """A placement on so many GPUs.
+    """A placement on the GPUs of an instance.
 
-    + shares: of the GPUs, adding up to 1; none when nothing is on them
-    + of_blocks: the device of each block, and last that of the output layer
+    + shares: share of each GPU, adding up to 1; empty when nothing is on them
+    + of_blocks: the device of each block and, last, of the output layer
     + cuts_matrices: each GPU holds a part of every matrix
-    + cuts_output: of the output layer's as well, and computes with it
+    + cuts_output: and of the output layer, which all GPUs then compute
     + is_pipeline: GPUs work on several batches at a time, each on its own layers
     """
 
@@ -58,13 +58,13 @@ class Devices:
 
     @property
     def has_host_blocks(self) -> bool:
-        """Whether some layers stay on the host as a whole."""
+        """Whether some whole layers are in host memory."""
         return HOST in self.of_blocks
 
     def of_tensor(self, name: str) -> int:
-        """The device of a tensor by its name: the first rule that fits, embeddings on the host.
+        """The device of a tensor, by the first rule that matches; embeddings are on the host.
 
-        --cpu-moe and --n-cpu-moe are rules, too, and stand before --override-tensor.
+        --cpu-moe and --n-cpu-moe are rules, too, and come before --override-tensor.
         """
         block = block_of(name)
         if block is not None and is_expert(name) and self._keeps_experts(block):
@@ -77,7 +77,7 @@ class Devices:
         return self.of_blocks[block]
 
     def shares_of(self, name: str, *, is_matrix: bool) -> Mapping[int, float]:
-        """How much of a tensor is on each device."""
+        """Device -> share of a tensor."""
         device = self.of_tensor(name)
         is_whole = block_of(name) is None and not self.cuts_output
         if device == HOST or is_whole or not self.cuts_matrices:
@@ -87,15 +87,15 @@ class Devices:
         return {device: 1.0} if self.cuts_output else dict.fromkeys(range(len(self.shares)), 1.0)
 
     def _keeps_experts(self, block: int) -> bool:
-        """Whether the host keeps the experts of a block."""
+        """Whether the experts of a block are in host memory."""
         return self.placement.experts_on_cpu or block < self.placement.cpu_moe_layers
 
 
 @cache
 def block_of(name: str) -> int | None:
-    """The block that a tensor belongs to, None for those of the whole model."""
-    found = _BLOCK.match(name)
-    return int(found.group(1)) if found else None
+    """The block of a tensor, None for tensors of the whole model."""
+    match = _BLOCK.match(name)
+    return int(match.group(1)) if match else None
 
 
 @cache
@@ -112,9 +112,10 @@ def devices(
     split_mode: SplitMode | None = None,
     main_gpu: int | None = None,
 ) -> Devices:
-    """The rules for one placement; ``gpu_memory_mib`` is of each GPU of the instance, in order.
+    """The rules for one placement. Raises UnknownDeviceError.
 
-    Without a split the GPUs share by their memory. Raises UnknownDeviceError.
+    + gpu_memory_mib: memory of each GPU of the instance, in order; decides the shares where the
+      placement has no split
     """
     on_gpus = placement.gpu_layers != 0
     weights = list(placement.tensor_split or gpu_memory_mib)[: len(gpu_memory_mib)]
@@ -148,7 +149,7 @@ def _overrides_tensors(placement: ResolvedPlacement) -> bool:
 def _of_blocks(
     placement: ResolvedPlacement, weights: Sequence[float], blocks: int, only_gpu: int | None
 ) -> tuple[int, ...]:
-    """Layers go to the GPUs from the last one backwards, the output layer being one of them."""
+    """Layers go to the GPUs from the last one backwards; the output layer counts as one."""
     layers = placement.gpu_layers
     on_gpus = blocks + 1 if layers == "all" else min(layers, blocks + 1)
     if not weights:
@@ -156,13 +157,13 @@ def _of_blocks(
     on_host = (HOST,) * (blocks + 1 - on_gpus)
     if only_gpu is not None:
         return on_host + (only_gpu,) * on_gpus
-    bounds = [_float32(before / sum(weights)) for before in accumulate(weights)]
-    found = (bisect_right(bounds, _float32(n / on_gpus)) for n in range(on_gpus))
-    return on_host + tuple(found)
+    bounds = [_float32(total / sum(weights)) for total in accumulate(weights)]
+    gpus = (bisect_right(bounds, _float32(n / on_gpus)) for n in range(on_gpus))
+    return on_host + tuple(gpus)
 
 
 def _float32(number: float) -> float:
-    """As the engine keeps it: a layer right on a bound goes to the next GPU, for both of us."""
+    """Round as the engine does, so that a layer exactly on a bound goes to the same GPU."""
     return float(struct.unpack("f", struct.pack("f", number))[0])
 
 

@@ -1,4 +1,4 @@
-"""What one instance needs: exact weights and KV on each device, and bounds for the rest."""
+"""Memory need of one instance: exact weights and KV on each device, upper bounds for the rest."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from corral.fit.weights import largest_host_tensors_bytes, loaded, weights_bytes
 from corral.plan.placement import ResolvedPlacement
 
 MIB = 1024**2
-# What the driver keeps of a GPU's memory before any process: 615 MiB of an H200's 143771.
+# The driver reserves GPU memory before any process: measured 615 MiB of an H200's 143771.
 DRIVER_MIB = 640
-# The CUDA context with the engine's code, and what its libraries take at the first prompt: 592
-# MiB and up to 136 MiB on an H200 (docs/measurements/).
+# The CUDA context with the engine's code, and allocations of its libraries at the first prompt:
+# measured 592 MiB and up to 136 MiB on an H200 (docs/measurements/).
 CUDA_CONTEXT_BYTES = 600 * MIB
 CUDA_POOLS_BYTES = 136 * MIB
 # The server's own heap and code, and pinned buffers.
@@ -50,10 +50,10 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Needs per GPU of the instance, in order, and of the host.
+    """Needs of each GPU of the instance, in order, and of the host.
 
-    ``unknown`` is empty, or says why only the weights are known. On the host the weights are
-    mapped pages, the runtime is the process and its saved prompts.
+    + host: its weights are mapped pages, its runtime is the process and its saved prompts
+    + unknown: why only the weights are known, or empty
     """
 
     gpus: tuple[Need, ...]
@@ -70,10 +70,12 @@ def estimate(
     gpu_memory_mib: Sequence[int],
     outputs_per_batch: int | None = None,
 ) -> Estimate:
-    """What an instance needs on GPUs of so much memory.
+    """The memory need of an instance.
 
-    ``outputs_per_batch``: see corral.fit.compute; a server's of this kind if None.
-    Raises UnknownDeviceError for an override, ValueError for a cache type that does not divide.
+    + gpu_memory_mib: memory of each GPU; + outputs_per_batch: see corral.fit.compute; that of a
+      server of this kind if None
+    Raises UnknownDeviceError for an override, ValueError for a cache type whose blocks do not
+    divide a row.
     """
     rules = devices(
         placement,
@@ -118,13 +120,13 @@ def estimate(
 
 
 def _weights_only(weights: Mapping[int, int], rules: Devices, unknown: str) -> Estimate:
-    found = [Need(weights_bytes=weights.get(n, 0)) for n in range(len(rules.shares))]
-    return Estimate(tuple(found), Need(weights_bytes=weights.get(HOST, 0)), unknown)
+    gpus = [Need(weights_bytes=weights.get(n, 0)) for n in range(len(rules.shares))]
+    return Estimate(tuple(gpus), Need(weights_bytes=weights.get(HOST, 0)), unknown)
 
 
 @dataclass(frozen=True, slots=True)
 class _Compute:
-    """Bounds of compute buffers; ``copied``: what a GPU copies from the host for prompts."""
+    """Upper bounds of compute buffers; ``copied``: parts that a GPU copies from the host."""
 
     shape: Shape
     profile: Profile
@@ -135,33 +137,33 @@ class _Compute:
 
     @property
     def is_pipeline(self) -> bool:
-        """Source: llama_context's constructor."""
+        """Whether GPUs work in a pipeline. Source: llama_context's constructor."""
         return self.rules.is_pipeline and self.profile.kv_on_gpu and self.engine.pipelines
 
     def gpu_bytes(self, n: int) -> int:
-        """Of a GPU that holds a part of the model."""
+        """Upper bound for a GPU that holds a part of the model."""
         shape, profile, output = self.shape, self.profile, self.rules.of_output
-        # Logits are computed where the output layer is.
-        here = self.outputs if output in (n, HOST) or self.rules.cuts_output else 0
+        # Logits are computed on the device of the output layer.
+        outputs = self.outputs if output in (n, HOST) or self.rules.cuts_output else 0
         if self.is_pipeline:
             is_first = n == 0
             compute = pipelined_gpu_compute_bytes(
-                shape, profile, is_first=is_first, outputs_per_batch=here
+                shape, profile, is_first=is_first, outputs_per_batch=outputs
             )
         else:
             copies = n == 0 or self.engine.host_work_on_every_gpu
             parts = self.copied if copies else HostParts()
-            compute = gpu_compute_bytes(shape, profile, parts, outputs_per_batch=here)
-        # An MTP block computes in a context of its own, over as wide a batch.
+            compute = gpu_compute_bytes(shape, profile, parts, outputs_per_batch=outputs)
+        # An MTP block has its own context, with the same batch size.
         return compute * 2 if profile.mtp_draft_tokens and shape.mtp_blocks else compute
 
     def host_bytes(self) -> int:
-        """Of the host."""
+        """Upper bound for the host."""
         return host_compute_bytes(self.shape, self.profile, is_pipeline=self.is_pipeline)
 
 
 def _server_outputs(profile: Profile, engine: MemoryRules) -> int:
-    """One token a slot, and those it drafted; or room for a whole batch."""
+    """One token per slot and its drafted tokens, or the whole batch."""
     if engine.logits_of_whole_batch:
         return profile.ubatch_tokens
     return profile.slots * (1 + (profile.mtp_draft_tokens or 0))

@@ -1,9 +1,9 @@
-"""Tensor types of ggml: how many bytes a tensor takes, in a file and in memory.
+"""Tensor types of ggml: the size of a tensor in a file and in memory.
 
 From the type tables of llama.cpp (ggml.h, ggml.c and ggml-common.h as packed by
 llama_cpp_python 0.3.36) and of ik_llama.cpp (the same files as packed by ik_llama_cpp_python
-0.1.5). Left out are ik_llama.cpp's types that only exist during a computation, and its i2_s,
-whose size is no sum of rows.
+0.1.5). Without ik_llama.cpp's types that only exist during a computation, and without its i2_s,
+whose size is not a sum of rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Rows are cut into blocks of ``block_elements``; ``row_meta_bytes`` come once a row."""
+    """Rows consist of blocks of ``block_elements``; ``row_meta_bytes`` are added to each row."""
 
     name: str
     block_elements: int
@@ -126,7 +126,7 @@ KV_TYPES: Mapping[str, int] = {TYPES[type_id].name: type_id for type_id in _KV_T
 def tensor_bytes(type_id: int, shape: Sequence[int]) -> int:
     """Bytes of a tensor; ``shape[0]`` is the length of a row (ggml's ``ne``).
 
-    Raises ValueError for an unknown type and for rows that are no whole number of blocks.
+    Raises ValueError for an unknown type, and for rows that are not a whole number of blocks.
     """
     kind = TYPES.get(type_id)
     if kind is None:
@@ -134,7 +134,7 @@ def tensor_bytes(type_id: int, shape: Sequence[int]) -> int:
     blocks, rest = divmod(shape[0], kind.block_elements)
     if rest:
         raise ValueError(
-            f"rows of {shape[0]} elements, which is no multiple of "
+            f"rows of {shape[0]} elements, not a multiple of "
             f"the {kind.block_elements} in a block of {kind.name}"
         )
     return (blocks * kind.block_bytes + kind.row_meta_bytes) * math.prod(shape[1:])

@@ -1,6 +1,6 @@
-"""The header of a GGUF file: what is in it, read from its first bytes.
+"""Reader of the header of a GGUF file, from its first bytes.
 
-Strict, since a header comes from the network: nothing in it makes the reader allocate or loop
+A header comes from the network, so the reader is strict: no content makes it allocate or loop
 beyond `LONGEST_HEADER_BYTES`. Source: the GGUF specification and gguf.cpp of llama.cpp.
 """
 
@@ -19,13 +19,13 @@ _MOST_KEYS = 1000
 _MOST_TENSORS = 100_000
 _MOST_DIMENSIONS = 4
 _LONGEST_KEY_BYTES = 65_535
-# The engines keep a name in 64 bytes, with a zero at its end.
+# The engines store a name in 64 bytes with a terminating zero.
 _LONGEST_NAME_BYTES = 63
 _BIGGEST = 2**63
 _ALIGNMENT_KEY = "general.alignment"
 _DEFAULT_ALIGNMENT_BYTES = 32
 _UINT32_TYPE = 4
-# Longer than any array of one number a layer; shorter than a vocabulary.
+# Longer than any array with one number per layer; shorter than a vocabulary.
 _LONGEST_KEPT_ARRAY = 4096
 _STRING = 8
 _ARRAY = 9
@@ -38,11 +38,11 @@ Scalar = int | float | bool | str
 
 
 class BadHeaderError(Exception):
-    """What is wrong with the header, as one sentence without its full stop."""
+    """An invalid header; the text is one sentence without its full stop."""
 
 
 class NeedMoreError(Exception):
-    """The data ends before the header does; the header has ``at_least_bytes``."""
+    """The data ends before the header; the header has ``at_least_bytes``."""
 
     def __init__(self, at_least_bytes: int) -> None:
         self.at_least_bytes = at_least_bytes
@@ -51,7 +51,7 @@ class NeedMoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ArrayOf:
-    """An array whose elements are not kept: the name of their type, and how many there are."""
+    """An array whose elements are not kept: the name of their type, and their number."""
 
     type: str
     count: int
@@ -62,7 +62,7 @@ Value = Scalar | tuple[int | float | bool, ...] | ArrayOf
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: ``shape[0]`` is the length of a row; the offset counts from the data's start."""
+    """One tensor; ``shape[0]``: length of a row; ``offset_bytes``: from the start of the data."""
 
     name: str
     shape: tuple[int, ...]
@@ -77,7 +77,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that stands before the data of a GGUF file."""
+    """Everything before the data of a GGUF file."""
 
     version: int
     metadata: dict[str, Value]
@@ -87,16 +87,16 @@ class Header:
 
     @property
     def file_bytes(self) -> int:
-        """The least size of the whole file; writers may pad the last tensor, readers need not."""
+        """The minimum size of the file; a writer may pad the last tensor."""
         ends = (tensor.offset_bytes + tensor.size_bytes for tensor in self.tensors)
         return self.data_start_bytes + max(ends, default=0)
 
 
 def parse_header(data: bytes | bytearray | memoryview) -> Header:
-    """Read the header at the start of ``data``, which may go on after it.
+    """Read the header at the start of ``data``, which may continue after it.
 
-    Raises NeedMoreError when ``data`` ends before the header does, else BadHeaderError for
-    anything that is no header of a file that the engines could load.
+    Raises NeedMoreError when ``data`` ends before the header, else BadHeaderError for a header of
+    no file that the engines could load.
     """
     source = Bytes(data)
     version = _version(source)
@@ -114,7 +114,7 @@ def parse_header(data: bytes | bytearray | memoryview) -> Header:
 def _version(source: Bytes) -> int:
     magic = source.raw(4)
     if magic != b"GGUF":
-        raise BadHeaderError(f"it is no GGUF file, it starts with {magic!r}")
+        raise BadHeaderError(f"it is not a GGUF file, it starts with {magic!r}")
     version = source.uint32()
     if version in _BIG_ENDIAN_VERSIONS:
         raise BadHeaderError("it is a big-endian GGUF file, which no engine here can load")
@@ -135,10 +135,10 @@ def _metadata(source: Bytes, count: int) -> dict[str, Value]:
     for number in range(count):
         key = source.name(f"key {number}", longest_bytes=_LONGEST_KEY_BYTES)
         if key in metadata:
-            raise BadHeaderError(f"the key {key} stands there twice")
+            raise BadHeaderError(f"the key {key} appears twice")
         type_id = source.uint32()
         if key == _ALIGNMENT_KEY and type_id != _UINT32_TYPE:
-            raise BadHeaderError(f"{_ALIGNMENT_KEY} is no uint32")
+            raise BadHeaderError(f"{_ALIGNMENT_KEY} is not a uint32")
         metadata[key] = read_value(source, key, type_id)
     return metadata
 
@@ -155,7 +155,7 @@ def _tensors(source: Bytes, count: int) -> tuple[Tensor, ...]:
     for number in range(count):
         name = source.name(f"the name of tensor {number}", longest_bytes=_LONGEST_NAME_BYTES)
         if name in tensors:
-            raise BadHeaderError(f"tensor {name} stands there twice")
+            raise BadHeaderError(f"tensor {name} appears twice")
         tensors[name] = _tensor(source, name)
     return tuple(tensors.values())
 
@@ -178,21 +178,21 @@ def _tensor(source: Bytes, name: str) -> Tensor:
 
 
 def _check_layout(tensors: tuple[Tensor, ...], alignment_bytes: int) -> None:
-    end_bytes, before = 0, ""
+    end_bytes, previous = 0, ""
     for tensor in sorted(tensors, key=lambda tensor: tensor.offset_bytes):
         if tensor.offset_bytes % alignment_bytes:
             raise BadHeaderError(
                 f"tensor {tensor.name} begins at byte {tensor.offset_bytes} of the data, "
-                f"which is no multiple of {alignment_bytes}"
+                f"which is not a multiple of {alignment_bytes}"
             )
         if tensor.offset_bytes < end_bytes:
-            raise BadHeaderError(f"tensors {before} and {tensor.name} overlap")
-        end_bytes, before = tensor.offset_bytes + tensor.size_bytes, tensor.name
+            raise BadHeaderError(f"tensors {previous} and {tensor.name} overlap")
+        end_bytes, previous = tensor.offset_bytes + tensor.size_bytes, tensor.name
 
 
 def read_value(source: Bytes, key: str, type_id: int) -> Value:
-    """The value of ``key``: numbers and strings as they are, arrays of numbers as tuples when
-    short, other arrays as `ArrayOf`. Raises NeedMoreError and BadHeaderError.
+    """The value of ``key``: a number or string, a short array of numbers as a tuple, any other
+    array as `ArrayOf`. Raises NeedMoreError and BadHeaderError.
     """
     if type_id == _STRING:
         return source.text(f"the value of {key}")
@@ -223,7 +223,7 @@ def _number(key: str, type_id: int) -> _Number:
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """Its name in the specification, and as the struct module has it."""
+    """A number type: its name in the specification, and its code in the struct module."""
 
     name: str
     code: str
@@ -248,8 +248,9 @@ _NUMBERS = {
 
 
 class Bytes:
-    """A place in the first bytes of a file. Every method raises NeedMoreError past their end,
-    and BadHeaderError past LONGEST_HEADER_BYTES.
+    """A cursor in the first bytes of a file.
+
+    Every method raises NeedMoreError past their end, BadHeaderError past LONGEST_HEADER_BYTES.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
@@ -257,7 +258,7 @@ class Bytes:
         self.position = 0
 
     def skip(self, length: int) -> int:
-        """Go on by ``length`` bytes; gives the position before."""
+        """Advance by ``length`` bytes; returns the previous position."""
         start = self.position
         self._require(start + length)
         self.position += length
@@ -280,11 +281,11 @@ class Bytes:
         return bytes(self._data[start : start + length])
 
     def text(self, what: str) -> str:
-        """A string after its length; ``what`` names it in errors."""
+        """A string with its length before it; ``what`` names it in errors."""
         return self._decoded(self.uint64(), what)
 
     def name(self, what: str, *, longest_bytes: int) -> str:
-        """A string that errors may show as it is: not empty, short and printable."""
+        """A string that errors may show unchanged: not empty, short and printable."""
         length = self.uint64()
         if not 0 < length <= longest_bytes:
             raise BadHeaderError(f"{what} has {length} bytes, not 1 to {longest_bytes}")
@@ -294,14 +295,14 @@ class Bytes:
         return name
 
     def skip_texts(self, count: int) -> None:
-        """Go past ``count`` strings without reading them."""
+        """Skip ``count`` strings without reading them."""
         self._require(self.position + count * _UINT64.size)
         data, position, unpack_from = self._data, self.position, _UINT64.unpack_from
         try:
             for _ in range(count):
                 position += 8 + unpack_from(data, position)[0]
         except (struct.error, OverflowError):
-            position += 8  # the length that is not there any more
+            position += 8  # the length that is past the end
         self._require(position)
         self.position = position
 

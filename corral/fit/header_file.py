@@ -1,6 +1,6 @@
-"""A header as kept on the controller: a digest line, then one line of JSON.
+"""A header as stored on the controller: a digest line, then one line of JSON.
 
-Not the raw bytes: they are mostly vocabulary, and slower to read than this.
+Not the raw bytes: they are mostly vocabulary, and slower to parse.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 
 from corral.fit.gguf import ArrayOf, Header, Tensor, Value
 
-# Part of the digest, so that a file of another format counts as damaged and is fetched anew.
+# Part of the digest, so that a file of another format counts as damaged and is fetched again.
 _FORMAT = b"corral header 1\n"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHeader:
-    """A header, and the sha256 of its raw bytes: those before ``header.data_start_bytes``."""
+    """A header, and the sha256 of its raw bytes, those before ``header.data_start_bytes``."""
 
     header: Header
     header_sha256: str
 
 
 def encode(stored: StoredHeader) -> bytes:
-    """The bytes to keep."""
+    """The bytes to store."""
     header = stored.header
     document = {
         "header_sha256": stored.header_sha256,
@@ -40,7 +40,7 @@ def encode(stored: StoredHeader) -> bytes:
 
 
 def decode(content: bytes) -> StoredHeader | None:
-    """What `encode` was given, or None when the bytes are not as it wrote them."""
+    """The header in bytes of `encode`, or None for other bytes."""
     digest, _, body = content.partition(b"\n")
     if digest != _digest(body):
         return None

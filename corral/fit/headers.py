@@ -1,4 +1,4 @@
-"""Headers of the shards of a model, fetched once and kept by digest."""
+"""A store of headers of shards, fetched once and stored by digest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from corral.fit.ranges import ShardSource, fetch_headers
 
 __all__ = ["HeaderStore", "ShardSource", "StoredHeader"]
 
-_AGAIN = "make room there"
+_FREE_SPACE = "free disk space there"
 
 
 class HeaderStore:
     """A folder of headers, one file per digest of a shard. Several processes may use it at once.
 
-    + folder: made when the first header is kept; one that cannot be written is done without
+    + folder: created with the first header; nothing is stored where it cannot be written
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,16 +30,16 @@ class HeaderStore:
         return self.headers([shard])[0]
 
     def headers(self, shards: Sequence[ShardSource]) -> list[StoredHeader]:
-        """The headers of ``shards`` in their order; those not kept yet are fetched together.
+        """The headers of ``shards`` in their order; those not stored yet are fetched together.
 
-        Raises CorralError when the hub does not give one, or it is no header of such a file.
+        Raises CorralError when the hub does not serve one, or it does not match its shard.
         """
-        kept = {shard: self._read(shard.sha256) for shard in shards}
-        missing = [shard for shard, stored in kept.items() if stored is None]
+        known = {shard: self._read(shard.sha256) for shard in shards}
+        missing = [shard for shard, stored in known.items() if stored is None]
         fetched = dict(zip(missing, fetch_headers(missing), strict=True))
         for shard, stored in fetched.items():
             self._write(shard.sha256, stored)
-        return [kept[shard] or fetched[shard] for shard in shards]
+        return [known[shard] or fetched[shard] for shard in shards]
 
     def _path(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.header"
@@ -48,11 +48,11 @@ class HeaderStore:
         try:
             return decode(self._path(sha256).read_bytes())
         except OSError:
-            # Absent, or a folder that cannot be read: both cost a fetch, neither is a fault.
+            # Absent or unreadable: either costs a fetch and is no fault.
             return None
 
     def _write(self, sha256: str, stored: StoredHeader) -> None:
-        # A header that cannot be kept is fetched again next time; the answer is the same.
+        # A header that cannot be stored is fetched again next time; the answer is the same.
         with suppress(CorralError):
-            make_folder(self._folder, next_step=_AGAIN)
-            write_atomic(self._path(sha256), encode(stored), next_step=_AGAIN)
+            make_folder(self._folder, next_step=_FREE_SPACE)
+            write_atomic(self._path(sha256), encode(stored), next_step=_FREE_SPACE)

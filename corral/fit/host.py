@@ -1,4 +1,4 @@
-"""Several instances on the GPUs of one host: each placed, all added up."""
+"""Placement of several instances on the GPUs of one host, and the sum of their needs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ GpuName = int | str
 class Candidate:
     """An instance to place.
 
-    + placement: what its profile says; of no meaning with "auto"
-    + gpus: its set, by index or uuid; + model: None when its header is not at hand, which
-    ``unknown`` explains
+    + placement: that of its profile; ignored with "auto"
+    + gpus: its GPU set, by index or UUID; + model: None without its header; ``unknown``: why
     """
 
     name: str
@@ -40,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A candidate's placement, decided, and what it needs with it."""
+    """The decided placement of a candidate, and its memory need."""
 
     placement: ResolvedPlacement
     need: InstanceNeed
@@ -49,27 +48,28 @@ class Placed:
 def fit_host(
     host: str, candidates: Sequence[Candidate], *, memory_mib: int | None
 ) -> dict[str, Placed]:
-    """Place all instances of a host, by name; ``memory_mib`` is of each of its GPUs.
+    """Place all instances of a host; returns name -> placement.
 
-    Those with placement = "auto" share what the others leave. Raises CorralError when something
-    does not fit, or auto has nothing to go by.
+    Instances with placement = "auto" share the memory that the others leave.
+    + memory_mib: memory of each GPU
+    Raises CorralError when an instance does not fit, or "auto" lacks the header or the memory.
     """
     for candidate in candidates:
         refuse_contradictions(host, candidate)
     fixed = {c.name: _fixed(host, c, memory_mib) for c in candidates if not _is_auto(c)}
     taken = _taken(candidates, fixed)
-    waiting = [c for c in candidates if _is_auto(c)]
-    users = Counter(gpu for c in waiting for gpu in c.gpus)
-    found = dict(fixed)
-    for candidate in waiting:
-        left = [_left(memory_mib, taken[gpu], users[gpu]) for gpu in candidate.gpus]
-        found[candidate.name] = _auto(host, candidate, memory_mib, left)
-    _refuse_overfull(host, candidates, found, memory_mib)
-    return {c.name: found[c.name] for c in candidates}
+    auto = [c for c in candidates if _is_auto(c)]
+    users = Counter(gpu for c in auto for gpu in c.gpus)
+    placed = dict(fixed)
+    for candidate in auto:
+        available = [_available(memory_mib, taken[gpu], users[gpu]) for gpu in candidate.gpus]
+        placed[candidate.name] = _auto(host, candidate, memory_mib, available)
+    _refuse_overfull(host, candidates, placed, memory_mib)
+    return {c.name: placed[c.name] for c in candidates}
 
 
 def even_split(placement: ResolvedPlacement, profile: Profile, gpus: int) -> ResolvedPlacement:
-    """Equal GPUs share equally, in so many words: else the engine goes by what is free at start."""
+    """An explicit even split for equal GPUs; else the engine splits by free memory at start."""
     decided = placement.tensor_split or placement.gpu_layers == 0 or profile.split_mode == "none"
     if gpus < 2 or decided:
         return placement
@@ -77,7 +77,7 @@ def even_split(placement: ResolvedPlacement, profile: Profile, gpus: int) -> Res
 
 
 def refuse_contradictions(host: str, candidate: Candidate) -> None:
-    """What a profile asks that the model's own header forbids. Raises CorralError."""
+    """Raises CorralError for settings of a profile that the model's header rules out."""
     shape = candidate.model.shape if candidate.model else None
     if shape is None:
         return
@@ -85,19 +85,19 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
     rules = engine_module(candidate.kind).memory
     pair = (profile.kv_type_k, profile.kv_type_v)
     if shape.latent and rules.one_latent_cache and pair[0] != pair[1]:
-        what = f"latent attention keeps one cache: kv_type_k {pair[0]}, kv_type_v {pair[1]}"
+        what = f"latent attention has one cache: kv_type_k {pair[0]}, kv_type_v {pair[1]}"
         raise CorralError(where, what, f'set kv_type_v = "{pair[0]}"')
     having = rules.split_architectures.get(profile.split_mode or "")
     if candidate.gpus and having is not None and shape.arch not in having:
         what = (
-            f'split_mode = "{profile.split_mode}": {candidate.kind} has it for '
-            f"{', '.join(having)}, and serves {shape.arch} by layer"
+            f'split_mode = "{profile.split_mode}": {candidate.kind} supports it for '
+            f"{', '.join(having)} only, and serves {shape.arch} by layer"
         )
         raise CorralError(where, what, 'set split_mode = "layer" in the profile')
-    asked, trained = profile.context_tokens_per_slot, shape.train_context_tokens
-    if asked > trained and profile.rope_scaling is None:
-        what = f"{asked} context tokens a slot, but the model's header says {trained}"
-        next_step = "lower context_tokens_per_slot in the profile, or ask for rope_scaling"
+    context, trained = profile.context_tokens_per_slot, shape.train_context_tokens
+    if context > trained and profile.rope_scaling is None:
+        what = f"{context} context tokens a slot, but the model's header has {trained}"
+        next_step = "lower context_tokens_per_slot in the profile, or set rope_scaling"
         raise CorralError(where, what, next_step)
 
 
@@ -113,15 +113,15 @@ def _fixed(host: str, candidate: Candidate, memory_mib: int | None) -> Placed:
 def need_for(
     host: str, candidate: Candidate, placement: ResolvedPlacement, memory_mib: Sequence[int]
 ) -> InstanceNeed:
-    """What a candidate needs with a placement; ``memory_mib`` of each GPU of its set.
+    """The memory need of a candidate with a placement; ``memory_mib``: of each GPU of its set.
 
-    Raises CorralError for an override or a cache type that is impossible.
+    Raises CorralError for an impossible override or KV cache type.
     """
     if candidate.model is None:
         return InstanceNeed(unknown=candidate.unknown)
     where = f"{host}/{candidate.name}: {candidate.label}"
     try:
-        found = estimate(
+        need = estimate(
             candidate.model,
             candidate.profile,
             placement,
@@ -131,36 +131,38 @@ def need_for(
     except UnknownDeviceError as error:
         raise CorralError(where, str(error), "fix tensor_overrides in the profile") from error
     except ValueError as error:
-        what = f"the KV cache cannot be of these types: it has {error}"
+        what = f"the KV cache cannot have these types: it has {error}"
         raise CorralError(where, what, "choose other kv_type_k and kv_type_v") from error
     return InstanceNeed(
-        gpus=tuple(_device(need) for need in found.gpus),
-        host=_device(found.host),
-        unknown=found.unknown,
+        gpus=tuple(_device(gpu) for gpu in need.gpus),
+        host=_device(need.host),
+        unknown=need.unknown,
     )
 
 
-def _auto(host: str, candidate: Candidate, memory_mib: int | None, left_mib: list[int]) -> Placed:
+def _auto(
+    host: str, candidate: Candidate, memory_mib: int | None, available_mib: list[int]
+) -> Placed:
     where = f"{host}/{candidate.name}: {candidate.label}"
     if candidate.model is None:
         what = f'placement = "auto" needs the model\'s header: {candidate.unknown}'
-        raise CorralError(where, what, "see that the hub can be reached, then run it again")
+        raise CorralError(where, what, "check that the hub can be reached, then run it again")
     if memory_mib is None:
         what = 'placement = "auto" needs the memory of the GPUs'
         raise CorralError(where, what, 'add "memory_mib" to "gpus" of the host')
-    budgets = [mib - candidate.profile.gpu_reserve_mib for mib in left_mib]
+    budgets = [mib - candidate.profile.gpu_reserve_mib for mib in available_mib]
     try:
         placement = place(
             candidate.model, candidate.profile, kind=candidate.kind, budgets_mib=budgets
         )
     except DoesNotFitError as error:
-        next_step = "lower the context, choose a smaller quant, or free GPUs (`corral fit` lists)"
+        next_step = "lower the context, choose a smaller quant, or free GPUs (see `corral fit`)"
         raise CorralError(where, str(error), next_step) from error
     return Placed(placement, need_for(host, candidate, placement, _each(candidate, memory_mib)))
 
 
 def _each(candidate: Candidate, memory_mib: int | None) -> list[int]:
-    """All GPUs of a host are alike; where their memory is unknown they still share evenly."""
+    """Memory of each GPU; all GPUs of a host are equal, also where their memory is unknown."""
     return [memory_mib or 1] * len(candidate.gpus)
 
 
@@ -174,39 +176,39 @@ def _taken(candidates: Sequence[Candidate], fixed: Mapping[str, Placed]) -> Coun
     return taken
 
 
-def _left(memory_mib: int | None, taken_mib: int, users: int) -> int:
+def _available(memory_mib: int | None, taken_mib: int, users: int) -> int:
     return ((memory_mib or 0) - DRIVER_MIB - taken_mib) // max(users, 1)
 
 
 def _refuse_overfull(
-    host: str, candidates: Sequence[Candidate], found: Mapping[str, Placed], memory_mib: int | None
+    host: str, candidates: Sequence[Candidate], placed: Mapping[str, Placed], memory_mib: int | None
 ) -> None:
-    """Only what is exact refuses here; on bounds the proof on the host decides."""
+    """Raises CorralError where the exact need exceeds a GPU; bounds are proved on the host."""
     if memory_mib is None:
         return
-    there_mib = memory_mib - DRIVER_MIB
+    available_mib = memory_mib - DRIVER_MIB
     for gpu in dict.fromkeys(gpu for c in candidates for gpu in c.gpus):
-        users = [c for c in candidates if gpu in c.gpus and found[c.name].need.gpus]
-        exact_mib = {c.name: _on(c, found, gpu).exact_mib for c in users}
-        if sum(exact_mib.values()) <= there_mib:
+        users = [c for c in candidates if gpu in c.gpus and placed[c.name].need.gpus]
+        exact_mib = {c.name: _on(c, placed, gpu).exact_mib for c in users}
+        if sum(exact_mib.values()) <= available_mib:
             continue
         parts = ", ".join(f"{name} {mib / 1024:.1f}" for name, mib in exact_mib.items())
         what = (
             f"GPU {gpu}: weights and KV cache of its instances are "
             f"{sum(exact_mib.values()) / 1024:.1f} GiB ({parts}), "
-            f"{there_mib / 1024:.1f} GiB is there"
+            f"{available_mib / 1024:.1f} GiB is available"
         )
-        raise CorralError(host, what, _way_out(users))
+        raise CorralError(host, what, _next_step(users))
 
 
-def _way_out(users: Sequence[Candidate]) -> str:
+def _next_step(users: Sequence[Candidate]) -> str:
     if len(users) > 1:
         return "give them other GPUs, or lower contexts, or choose smaller quants (`corral fit`)"
     return 'choose placement = "auto", a smaller context or a smaller quant (`corral fit`)'
 
 
-def _on(candidate: Candidate, found: Mapping[str, Placed], gpu: GpuName) -> DeviceNeed:
-    return found[candidate.name].need.gpus[candidate.gpus.index(gpu)]
+def _on(candidate: Candidate, placed: Mapping[str, Placed], gpu: GpuName) -> DeviceNeed:
+    return placed[candidate.name].need.gpus[candidate.gpus.index(gpu)]
 
 
 def _device(need: Need) -> DeviceNeed:

@@ -1,7 +1,7 @@
 """Bytes of the KV cache on each device, exactly.
 
 Source: llama-kv-cache.cpp of llama.cpp at 0c1e57098bba: the context is divided among the slots,
-each part rounded up to 256 cells; a row of K and of V for every cell and layer.
+each part rounded up to 256 cells; each cell and layer has a row of K and a row of V.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _CELLS_STEP = 256
 
 
 def cells_per_slot(profile: Profile) -> int:
-    """Cells that one slot gets."""
+    """Cells of one slot."""
     return -(-profile.context_tokens_per_slot // _CELLS_STEP) * _CELLS_STEP
 
 
 def kv_bytes(shape: Shape, profile: Profile, rules: Devices) -> Mapping[int, int]:
-    """Bytes per device (HOST is -1), MTP blocks included when the profile drafts with them.
+    """Bytes per device (HOST is -1), with MTP blocks when the profile drafts with them.
 
-    Raises ValueError when a row is no whole number of the cache type's blocks.
+    Raises ValueError when a row is not a whole number of the cache type's blocks.
     """
     held: Counter[int] = Counter()
     cells = cells_per_slot(profile) * profile.slots
@@ -41,7 +41,7 @@ def kv_bytes(shape: Shape, profile: Profile, rules: Devices) -> Mapping[int, int
 
 
 def layer_bytes(shape: Shape, profile: Profile, *, block: int, cells: int) -> int:
-    """Bytes of K and V of one layer for so many cells."""
+    """Bytes of K and V of one layer for ``cells`` cells."""
     k, v = shape.kv_widths(block)
     return _rows(profile.kv_type_k, k, cells) + (_rows(profile.kv_type_v, v, cells) if v else 0)
 

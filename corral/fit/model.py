@@ -1,4 +1,4 @@
-"""A model as fit sees it: the tensors of all its shards, and its dimensions where known."""
+"""A model for corral.fit: the tensors of all its shards, and its dimensions where known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corral.fit.shape import Shape, UnknownShapeError, read_shape
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """``shape`` is None when the header does not say enough; ``unknown`` then says what lacks."""
+    """A model; ``shape``: None where the header is insufficient; ``unknown``: what it lacks."""
 
     tensors: tuple[Tensor, ...]
     shape: Shape | None
@@ -20,7 +20,7 @@ class ModelFile:
 
     @property
     def blocks(self) -> int:
-        """Blocks by the header, or by the names of the tensors."""
+        """Number of blocks, from the header or the names of the tensors."""
         if self.shape:
             return self.shape.blocks
         numbers = [t.name.split(".")[1] for t in self.tensors if t.name.startswith("blk.")]
@@ -28,12 +28,12 @@ class ModelFile:
 
     @property
     def layers(self) -> int:
-        """Blocks without MTP."""
+        """Number of blocks without MTP blocks."""
         return self.shape.layers if self.shape else self.blocks
 
 
 def model_file(headers: Sequence[Header]) -> ModelFile:
-    """One model from the headers of its shards, the first of which has the keys."""
+    """A model from the headers of its shards; the first has the keys."""
     try:
         shape, unknown = read_shape(headers[0]), ""
     except UnknownShapeError as error:

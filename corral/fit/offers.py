@@ -1,4 +1,4 @@
-"""What of a model fits on some GPUs: quants, cache types and contexts, best first."""
+"""Quants, KV cache types and contexts of a model that fit on some GPUs, best first."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from corral.catalog.profile import KvType, Profile
-from corral.fit.answer import Answer, Room, answer
+from corral.fit.answer import Answer, TargetGpu, answer
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError
 from corral.plan.placement import ResolvedPlacement
 from corral.schema import Frozen
 
 _SMALLEST_CONTEXT_TOKENS = 4096
-# Shorter ones are not worth a line where the experts are divided.
+# Shorter contexts are not listed where experts are divided between GPUs and host.
 _USUAL_CONTEXT_TOKENS = 16384
 _KV_TYPES: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
 
 
 class Offer(Frozen):
-    """A context of one slot that fits with a quant, a cache type and a placement."""
+    """A context of one slot that fits with a quant, a KV cache type and a placement."""
 
     quant: str
     weights_mib: int
@@ -32,20 +32,20 @@ class Offer(Frozen):
 
 
 def offers(
-    quants: Mapping[str, ModelFile], rooms: Sequence[Room], host_memory_mib: int | None
+    quants: Mapping[str, ModelFile], targets: Sequence[TargetGpu], host_memory_mib: int | None
 ) -> list[Offer]:
-    """All offers: first those wholly on the GPUs, of them the larger quant, the longer context.
+    """All offers: first those entirely on the GPUs, then by larger quant and longer context.
 
-    Quants that do not fit are not in the list, nor those of which only the weights are known.
+    Without quants that do not fit, and without those of which only the weights are known.
     """
-    found = [
+    fitting = [
         offer
         for quant, model in quants.items()
         for kv_type in _KV_TYPES
-        for offer in _offers_of(quant, model, kv_type, rooms, host_memory_mib)
+        for offer in _offers_of(quant, model, kv_type, targets, host_memory_mib)
     ]
     return sorted(
-        found,
+        fitting,
         key=lambda o: (
             o.placement == "gpu",
             o.weights_mib,
@@ -61,26 +61,26 @@ def _offers_of(
     quant: str,
     model: ModelFile,
     kv_type: KvType,
-    rooms: Sequence[Room],
+    targets: Sequence[TargetGpu],
     host_memory_mib: int | None,
 ) -> Iterator[Offer]:
-    """The longest context wholly on the GPUs; where there is none, each that fits partly."""
+    """The longest context entirely on the GPUs; without one, each that fits partly."""
 
     def fitting(placement: Literal["gpu", "auto"], contexts: Iterable[int]) -> Iterator[Offer]:
         for context_tokens in contexts:
             profile = _profile(quant, kv_type, context_tokens, placement)
-            if found := _fitting(model, profile, rooms, host_memory_mib):
+            if found := _fitting(model, profile, targets, host_memory_mib):
                 yield _offer(profile, found)
 
     longest = next(fitting("gpu", _contexts(model)), None)
-    if longest or not rooms:
+    if longest or not targets:
         yield from [longest] if longest else []
     else:
         yield from fitting("auto", (c for c in _contexts(model) if c >= _USUAL_CONTEXT_TOKENS))
 
 
 def _contexts(model: ModelFile) -> Iterator[int]:
-    """Powers of two downwards from what the model was trained on."""
+    """The trained context, then smaller powers of two."""
     trained = model.shape.train_context_tokens if model.shape else 0
     if trained >= _SMALLEST_CONTEXT_TOKENS:
         yield trained
@@ -92,16 +92,16 @@ def _contexts(model: ModelFile) -> Iterator[int]:
 
 
 def _fitting(
-    model: ModelFile, profile: Profile, rooms: Sequence[Room], host_memory_mib: int | None
+    model: ModelFile, profile: Profile, targets: Sequence[TargetGpu], host_memory_mib: int | None
 ) -> Answer | None:
-    layers: Literal[0, "all"] = "all" if rooms else 0
+    layers: Literal[0, "all"] = "all" if targets else 0
     try:
         found = answer(
             model,
             profile,
             ResolvedPlacement(gpu_layers=layers),
             kind="llama.cpp",
-            rooms=rooms,
+            targets=targets,
             host_memory_mib=host_memory_mib,
         )
     except DoesNotFitError:

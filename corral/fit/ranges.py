@@ -1,6 +1,6 @@
-"""Fetch headers by ranged requests: the first megabytes of files of many gigabytes.
+"""Fetch headers by range requests: the first megabytes of files of many gigabytes.
 
-The only module of `corral.fit` that goes online.
+The only module of `corral.fit` that uses the network.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 30
 _MOST_SECONDS = 300
 _CONNECTIONS = 4
-# The vocabulary stands in the first shard, or in a file that is whole; the others have little.
+# The first shard, or a single file, has the vocabulary; headers of later shards are small.
 _FIRST_SHARD_BYTES = 4 * 1024**2
 _LATER_SHARD_BYTES = 256 * 1024
 _STEP_BYTES = 1024**2
 _SHARD_NUMBER = re.compile(r"-([0-9]{5})-of-[0-9]{5}\.gguf")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
-_LOCK_AGAIN = "see that the hub has the locked revision, or run `corral lock` and read the diff"
-_LET_IN = "set HF_TOKEN, or `hf auth login`, of an account that was let in"
+_LOCK_AGAIN = "check that the hub has the locked revision, or run `corral lock` and read the diff"
+_GRANTED = "set HF_TOKEN, or use `hf auth login`, for an account with granted access"
 _REFUSALS = {
-    401: ("the hub asks for a token", "name a public repository, or a mirror: set hub_url"),
+    401: ("the hub requires a token", "name a public repository, or a mirror: set hub_url"),
     403: ("the hub forbids it", "name a public repository, or a mirror: set hub_url"),
     404: ("the hub has no such file", _LOCK_AGAIN),
     416: ("the hub's file is shorter than the locked one", _LOCK_AGAIN),
@@ -48,7 +48,7 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """Where a shard is, and what the lock file says of it; ``gated`` as in a ShardPlan."""
+    """URL of a shard, and its entry in the lock file; ``gated`` as in a ShardPlan."""
 
     url: str
     sha256: str
@@ -60,7 +60,7 @@ def fetch_headers(shards: Sequence[ShardSource]) -> list[StoredHeader]:
     """The headers of ``shards`` in their order. Raises CorralError for the first that fails."""
     if not shards:
         return []
-    # Imported here, since it takes longer than all the rest of a command that fetches nothing.
+    # Imported here: the import takes longer than the rest of a command that fetches nothing.
     from httpx2 import Client
 
     with (
@@ -116,7 +116,7 @@ def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
             body = read_body(response, most_bytes=end - start, most_seconds=_MOST_SECONDS)
     except (HTTPError, InvalidURL, ValueError) as error:
         what = f"the hub does not answer: {printable_line(error) or type(error).__name__}"
-        next_step = "see that the hub can be reached, then run the command again"
+        next_step = "check that the hub can be reached, then run the command again"
         raise CorralError(shard.url, what, next_step) from error
     if len(body) != end - start:
         what = f"the hub sent {len(body)} of the {end - start} bytes from byte {start} on"
@@ -125,11 +125,11 @@ def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
 
 
 def _check_answer(shard: ShardSource, response: Response, start: int) -> None:
-    """Before any of the body is read: it may be 80 GB."""
+    """Check status and range before the body is read: it may be 80 GB."""
     status = response.status_code
     if status in _REFUSALS:
         what, next_step = _REFUSALS[status]
-        next_step = _LET_IN if shard.gated and status in (401, 403) else next_step
+        next_step = _GRANTED if shard.gated and status in (401, 403) else next_step
         raise CorralError(shard.url, f"{what} ({status})", next_step)
     if status == 200:
         what = "the hub does not serve ranges: it would send the whole file for its header"
@@ -142,7 +142,7 @@ def _check_answer(shard: ShardSource, response: Response, start: int) -> None:
 def _check_range(shard: ShardSource, content_range: str, start: int) -> None:
     found = _CONTENT_RANGE.fullmatch(content_range)
     if not found or int(found[1]) != start:
-        what = f"asked for bytes from {start} on, the hub answers with {content_range!r}"
+        what = f"requested bytes from {start} on, the hub answers with {content_range!r}"
         raise CorralError(shard.url, what, "use another mirror: set hub_url")
     if int(found[2]) != shard.size_bytes:
         what = f"the hub's file has {found[2]} bytes, the locked one {shard.size_bytes}"

@@ -1,4 +1,4 @@
-"""The dimensions of a model, from the keys of its header: what KV and compute sizes follow from."""
+"""The dimensions of a model that KV and compute sizes depend on, from its header."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from corral.fit.gguf import ArrayOf, Header, Value
 
-# Architectures whose KV cache is as written here; others may share memory between layers, slide a
-# window or keep a state instead.
+# Architectures whose KV cache is computed here; others may share memory between layers, use a
+# sliding window or keep a state instead.
 KNOWN_ARCHITECTURES = ("deepseek2", "glm4", "glm4moe")
 
 
 class UnknownShapeError(Exception):
-    """The header does not say what KV and compute follow from. The text is one sentence."""
+    """The header lacks the dimensions for KV and compute sizes. The text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,7 @@ def read_shape(header: Header) -> Shape:
         raise UnknownShapeError(f'architecture "{keys.arch}": its header lacks {listed}')
     if keys.arch not in KNOWN_ARCHITECTURES:
         known = ", ".join(KNOWN_ARCHITECTURES)
-        raise UnknownShapeError(
-            f'architecture "{keys.arch}" is not one that Corral knows ({known})'
-        )
+        raise UnknownShapeError(f'architecture "{keys.arch}" is unknown to Corral (known: {known})')
     if not 0 <= shape.mtp_blocks < shape.blocks:
         raise UnknownShapeError(f"{shape.mtp_blocks} MTP blocks of {shape.blocks} blocks")
     return shape
@@ -90,7 +88,7 @@ def _shape(keys: _Keys) -> Shape:
 
 
 class _Keys:
-    """Keys of one architecture; those asked for in vain are gathered."""
+    """Keys of one architecture; ``missing``: keys that were needed and absent."""
 
     def __init__(self, metadata: dict[str, Value]) -> None:
         self._metadata = metadata

@@ -1,4 +1,4 @@
-"""Where models come from: the headers of shards that a lock file pins or a plan names."""
+"""Headers of the shards that a lock file pins or a plan names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from corral.plan.weights import HeaderPlan, ShardPlan
 
 
 class HeaderSource(Protocol):
-    """Where planning gets headers from: HeaderStore, or a test's own."""
+    """Source of headers for planning: HeaderStore, or a test's own."""
 
     def headers(self, shards: Sequence[ShardSource]) -> Sequence[StoredHeader]:
         """One for each shard, in order. Raises CorralError."""
@@ -25,7 +25,7 @@ class HeaderSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Shards with their headers, and the model in them; ``unknown`` says why it is None."""
+    """Shards with their headers, and the model in them; ``unknown``: why it is None."""
 
     shards: tuple[ShardPlan, ...]
     model: ModelFile | None
@@ -33,10 +33,10 @@ class Weights:
 
 
 def with_headers(shards: Sequence[ShardPlan], source: HeaderSource) -> Weights:
-    """Ask for the headers of ``shards``; a hub that does not answer leaves the model unknown."""
-    asked = [ShardSource(s.url, s.sha256, s.size_bytes, s.gated) for s in shards]
+    """Fetch the headers of ``shards``; without an answer of the hub the model is unknown."""
+    sources = [ShardSource(s.url, s.sha256, s.size_bytes, s.gated) for s in shards]
     try:
-        stored = source.headers(asked)
+        stored = source.headers(sources)
     except CorralError as error:
         return Weights(tuple(shards), None, f"{error.where}: {error.what}")
     headed = tuple(_headed(shard, h) for shard, h in zip(shards, stored, strict=True))
@@ -50,7 +50,7 @@ def _headed(shard: ShardPlan, stored: StoredHeader) -> ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class LockedModels:
-    """What the lock file pins, read where ``hub`` has it."""
+    """Models that the lock file pins, read from ``hub``."""
 
     catalog: Catalog
     lock: Lock
@@ -58,11 +58,11 @@ class LockedModels:
     headers: HeaderSource
 
     def read(self, model: str, quant: str) -> ModelFile:
-        """The model of a quant. Raises CorralError: unknown, not locked, no header to be had."""
+        """The model of a quant. Raises CorralError: unknown, not locked or unreachable."""
         where = f"{model}/{quant}"
         known = self.catalog.model(model, where=where).quants
         if quant not in known:
-            what = f"model {model} has no such quant (known: {', '.join(sorted(known))})"
+            what = f"model {model} has no quant {quant} (known: {', '.join(sorted(known))})"
             raise CorralError(where, what, f"name one, or add it to catalog/models/{model}.toml")
         entry, files = self._locked(model, quant, where)
         base = f"{self.hub}/{entry.repo}/resolve/{entry.revision}"
@@ -80,7 +80,7 @@ class LockedModels:
             return locked_shards(self.lock, self.catalog, model, quant, where=where)
         except CorralError as error:
             step = (
-                "describe an instance with it in an inventory, then `corral lock` with that "
-                "inventory: what nobody serves is not locked"
+                "add an instance with it to an inventory, then run `corral lock` with that "
+                "inventory: only models of instances are locked"
             )
             raise CorralError(error.where, error.what, step) from error

@@ -1,4 +1,4 @@
-"""Bytes of weights on each device, exactly: what the engine will allocate for them."""
+"""Bytes of weights that the engine allocates on each device, exactly."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _EMBEDDINGS, _OUTPUT = "token_embd.weight", "output.weight"
 
 
 def loaded(tensors: Iterable[Tensor], *, layers: int, mtp: bool) -> list[Tensor]:
-    """Tensors that the engine loads: those of MTP blocks only when it drafts with them."""
+    """Tensors that the engine loads; MTP blocks only when it drafts with them."""
     return [t for t in tensors if mtp or (block_of(t.name) or 0) < layers]
 
 
 def weights_bytes(tensors: Iterable[Tensor], rules: Devices) -> Mapping[int, int]:
-    """Bytes per device (HOST is -1). Embeddings that also serve as output are there twice."""
+    """Bytes per device (HOST is -1). Embeddings that also serve as output are loaded twice."""
     held: Counter[int] = Counter()
     names = set()
     embeddings_bytes = 0
@@ -31,9 +31,9 @@ def weights_bytes(tensors: Iterable[Tensor], rules: Devices) -> Mapping[int, int
 
 
 def largest_host_tensors_bytes(tensors: Iterable[Tensor], rules: Devices) -> tuple[int, int]:
-    """The largest expert tensor and the largest other one that stay on the host.
+    """Sizes of the largest expert tensor and of the largest other one in host memory.
 
-    The engine copies one such tensor at a time to the first GPU to compute a prompt there, or two
+    To compute a prompt, the engine copies one such tensor at a time to the first GPU, or two
     experts of a block whose other layers are on another GPU.
     """
     others = 0

@@ -93,8 +93,8 @@ def test_a_host_that_is_too_small_is_exit_code_one(fit: Fit) -> None:
     assert row.endswith("0.6 GiB too little")
     slow = fit(AIR, "--profile", "glm-4.5-air-experts-on-cpu", *A100, "--ram", "64")
     assert slow.code == 0
-    assert "fits, but weights will be read from the disk again and again" in slow.out
-    assert "memory unknown, give --ram" in fit(AIR, *REALTIME, *A100).out
+    assert "fits, but weights will be read from disk again and again" in slow.out
+    assert "memory unknown, use --ram" in fit(AIR, *REALTIME, *A100).out
 
 
 def test_json_has_every_device_the_placement_and_what_is_unknown(fit: Fit) -> None:
@@ -156,7 +156,7 @@ def test_several_gpus_are_named_in_one_word_or_several(
     ("words", "said"),
     [
         (("glm-4.5-aid",), 'unknown model "glm-4.5-aid" (did you mean "glm-4.5-air"?)'),
-        ((f"{AIR}/Q9",), "model glm-4.5-air has no such quant (known: UD-Q4_K_XL)"),
+        ((f"{AIR}/Q9",), "model glm-4.5-air has no quant Q9 (known: UD-Q4_K_XL)"),
         ((AIR, "--profile", "glm-4.5-air-realtme"), 'did you mean "glm-4.5-air-realtime"'),
         ((AIR, *REALTIME, "--engine", "lama.cpp"), 'unknown engine "lama.cpp"'),
         ((AIR, "--gpu", "H20"), '--gpu: unknown GPU "H20" (did you mean "H200"?)'),
@@ -174,7 +174,7 @@ def test_names_that_are_not_known_or_not_locked_are_one_message(
 def test_a_model_that_is_not_locked_says_what_to_run(fit: Fit) -> None:
     assert_one_message(
         fit("glm-4.7", "--gpu", "4 x H200"),
-        "then `corral lock` with that inventory: what nobody serves",
+        "then run `corral lock` with that inventory: only models of instances",
     )
 
 
@@ -221,7 +221,7 @@ MAIN_GPU = changed(
 @pytest.mark.parametrize(
     ("model", "profile", "said"),
     [
-        ("glm-4.7-flash", UNEQUAL, "profile own: latent attention keeps one cache"),
+        ("glm-4.7-flash", UNEQUAL, "profile own: latent attention has one cache"),
         (AIR, OVERRIDE, "tensor_overrides names the buffer CUDA1, known here: CPU, CUDA0"),
         (AIR, MAIN_GPU, "main_gpu is 1, but the instance has 1 GPU"),
         (AIR, changed("glm-4.7-q4-graph", "glm-4.7", AIR), "split_mode"),
@@ -249,7 +249,7 @@ def test_auto_without_a_way_says_what_lacks_and_what_to_type(fit: Fit) -> None:
     fit.add("gpus/small.toml", gpu_file("Small", 10240))
     said = fit(AIR, *REALTIME, "--gpu", "Small", *RAM)
     where = "profile glm-4.5-air-realtime: GPU 0 of its set needs"
-    assert_one_message(said, where, "8.4 GiB is there for it", "corral fit glm-4.5-air")
+    assert_one_message(said, where, "8.4 GiB is available", "corral fit glm-4.5-air")
 
 
 def bodies(log: str) -> list[tuple[str, int]]:

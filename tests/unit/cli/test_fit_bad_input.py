@@ -84,7 +84,7 @@ def gguf(*keys: Key, tensors: list[Tensor] = TENSORS) -> bytes:
 def test_a_file_that_is_no_gguf_is_told_with_its_address(shelf: Shelf) -> None:
     said = shelf.ask(b"<html>Please log in</html>" + bytes(100))
     assert_one_message(
-        said, FILE, "the header cannot be read: it is no GGUF file, it starts with b'<htm'"
+        said, FILE, "the header cannot be read: it is not a GGUF file, it starts with b'<htm'"
     )
 
 
@@ -166,8 +166,8 @@ def test_an_unknown_architecture_with_all_keys_is_told_with_those_that_are_known
     }  # fmt: skip
     keys = [Key(f"glm9.{name}", UINT32, number) for name, number in numbers.items()]
     said = shelf.ask(gguf(*keys))
-    known = "(deepseek2, glm4, glm4moe)"
-    assert f'architecture "glm9" is not one that Corral knows {known}' in said.out
+    known = "(known: deepseek2, glm4, glm4moe)"
+    assert f'architecture "glm9" is unknown to Corral {known}' in said.out
     assert said.code == 1
 
 

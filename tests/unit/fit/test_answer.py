@@ -9,7 +9,7 @@ import pytest
 
 from corral.catalog.entries import EngineKind
 from corral.errors import CorralError
-from corral.fit.answer import HOST_RESERVE_MIB, Answer, Room, Row, answer, host_row
+from corral.fit.answer import HOST_RESERVE_MIB, Answer, Row, TargetGpu, answer, host_row
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError
@@ -25,13 +25,13 @@ from tests.unit.fit_samples import (
     unknown_model,
 )
 
-A100 = Room("GPU 0", A100_MIB)
+A100 = TargetGpu("GPU 0", A100_MIB)
 EXPERTS_ON_CPU = {"experts_on_cpu": True}
 
 
 def ask(
     of: ModelFile | None = None,
-    rooms: Sequence[Room] = (A100,),
+    targets: Sequence[TargetGpu] = (A100,),
     host_memory_mib: int | None = 131072,
     kind: EngineKind = "llama.cpp",
     placed: dict[str, Any] | None = None,
@@ -43,7 +43,7 @@ def ask(
         profile(**asked),
         placement(**placed or {}),
         kind=kind,
-        rooms=rooms,
+        targets=targets,
         host_memory_mib=host_memory_mib,
         name="p",
     )
@@ -57,7 +57,7 @@ def of_host(memory_mib: int | None, *, mapped: bool = True, others_mib: int = 0)
 
 def test_what_is_free_is_the_memory_without_the_driver_the_others_and_the_need() -> None:
     for others_mib in (0, 5000):
-        gpu, host = ask(rooms=[Room("GPU 3", A100_MIB, others_mib)]).rows
+        gpu, host = ask(targets=[TargetGpu("GPU 3", A100_MIB, others_mib)]).rows
         needed_mib = gpu.weights_mib + gpu.kv_mib + gpu.compute_mib + gpu.runtime_mib
         assert gpu.free_mib == A100_MIB - DRIVER_MIB - others_mib - needed_mib
         assert (gpu.device, gpu.memory_mib, gpu.others_mib) == ("GPU 3", A100_MIB, others_mib)
@@ -73,12 +73,12 @@ def test_what_is_too_large_says_by_how_much() -> None:
 
 
 def test_a_gpu_that_is_used_up_has_nothing_and_not_less() -> None:
-    assert Room("GPU 0", 1000, 5000).there_mib == 0
+    assert TargetGpu("GPU 0", 1000, 5000).available_mib == 0
 
 
 def test_every_gpu_must_have_room_for_its_part() -> None:
-    rooms = [A100, Room("GPU 1", A100_MIB, 35000)]
-    found = ask(rooms=rooms)
+    targets = [A100, TargetGpu("GPU 1", A100_MIB, 35000)]
+    found = ask(targets=targets)
     assert [row.fits for row in found.rows] == [True, False, True]
     assert not found.fits
     assert found.placement.tensor_split == (1.0, 1.0)
@@ -86,16 +86,16 @@ def test_every_gpu_must_have_room_for_its_part() -> None:
 
 def test_auto_is_decided_by_what_is_there_less_the_reserve() -> None:
     for others_mib, reserve_mib in ((0, 1024), (10000, 1024), (0, 5000)):
-        rooms = [Room("GPU 0", A100_MIB, others_mib)]
+        targets = [TargetGpu("GPU 0", A100_MIB, others_mib)]
         asked: dict[str, Any] = {"placement": "auto", "gpu_reserve_mib": reserve_mib}
-        free_mib = ask(model(AIR), rooms, **asked).rows[0].free_mib
+        free_mib = ask(model(AIR), targets, **asked).rows[0].free_mib
         assert free_mib
         assert reserve_mib <= free_mib < reserve_mib + 1000
 
 
 def test_auto_that_has_no_way_is_told() -> None:
     with pytest.raises(DoesNotFitError, match="needs 1"):
-        ask(model(AIR), [Room("GPU 0", 8000)], placement="auto")
+        ask(model(AIR), [TargetGpu("GPU 0", 8000)], placement="auto")
 
 
 def test_of_an_unknown_model_weights_are_counted_and_it_does_not_fit() -> None:
@@ -109,12 +109,12 @@ def test_of_an_unknown_model_weights_are_counted_and_it_does_not_fit() -> None:
 
 
 def test_without_gpus_the_host_has_all_of_it() -> None:
-    (host,) = ask(rooms=(), placed={"gpu_layers": 0}, placement="cpu").rows
+    (host,) = ask(targets=(), placed={"gpu_layers": 0}, placement="cpu").rows
     assert (host.weights_mib > 16000, host.kv_mib) == (True, 1952)
 
 
 def test_what_the_header_forbids_is_refused_with_the_profile() -> None:
-    with pytest.raises(CorralError, match="latent attention keeps one cache") as caught:
+    with pytest.raises(CorralError, match="latent attention has one cache") as caught:
         ask(model(FLASH), kv_type_v="q8_0")
     assert caught.value.where == "corral fit/m: profile p"
     with pytest.raises(CorralError, match="buffer CUDA1"):
@@ -129,7 +129,7 @@ def test_the_engine_counts() -> None:
 def test_memory_that_is_not_known_is_no_verdict() -> None:
     row = of_host(None)
     assert (row.memory_mib, row.free_mib, row.fits) == (None, None, True)
-    assert row.verdict == "memory unknown, give --ram"
+    assert row.verdict == "memory unknown, use --ram"
 
 
 def test_a_host_with_room_for_all_and_a_reserve_fits() -> None:
@@ -140,7 +140,7 @@ def test_a_host_with_room_for_all_and_a_reserve_fits() -> None:
 @pytest.mark.parametrize("memory_mib", [71680 + HOST_RESERVE_MIB - 1, 71680, 71679, 10240])
 def test_mapped_weights_may_be_read_from_the_disk_which_is_said(memory_mib: int) -> None:
     row = of_host(memory_mib)
-    assert row.verdict == "fits, but weights will be read from the disk again and again"
+    assert row.verdict == "fits, but weights will be read from disk again and again"
     assert (row.fits, row.free_mib) == (True, max(memory_mib - 71680, 0))
 
 

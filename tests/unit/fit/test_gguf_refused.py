@@ -34,7 +34,7 @@ def refusal_of_tensor(**changes: Any) -> str:
 
 
 def test_no_gguf_says_what_the_file_starts_with() -> None:
-    with pytest.raises(BadHeaderError, match="it is no GGUF file, it starts with b'<!DO'"):
+    with pytest.raises(BadHeaderError, match="it is not a GGUF file, it starts with b'<!DO'"):
         parse_header(b"<!DOCTYPE html>")
 
 
@@ -102,9 +102,9 @@ def test_a_name_that_moves_the_terminal_is_shown_escaped() -> None:
 
 
 def test_what_stands_there_twice_is_refused() -> None:
-    assert refusal(File([Key("a", UINT32, 0)] * 2)) == "the key a stands there twice"
+    assert refusal(File([Key("a", UINT32, 0)] * 2)) == "the key a appears twice"
     tensors = placed([("a", (32,), Q4_0)] * 2)
-    assert refusal(File(tensors=tensors)) == "tensor a stands there twice"
+    assert refusal(File(tensors=tensors)) == "tensor a appears twice"
 
 
 def test_an_unknown_value_type_is_refused() -> None:
@@ -125,7 +125,7 @@ def test_an_alignment_is_a_power_of_two(alignment: int) -> None:
 @pytest.mark.parametrize("type_id", [UINT64, BOOL])
 def test_an_alignment_is_an_uint32(type_id: int) -> None:
     text = refusal(File([Key("general.alignment", type_id, 1)]))
-    assert text == "general.alignment is no uint32"
+    assert text == "general.alignment is not a uint32"
 
 
 @pytest.mark.parametrize("shape", [(), (1,) * 5])

@@ -82,7 +82,7 @@ def test_bytes_beyond_the_range_are_dropped(server: RangedServer, store: HeaderS
 @pytest.mark.parametrize(
     ("status", "what"),
     [
-        (401, "the hub asks for a token (401)"),
+        (401, "the hub requires a token (401)"),
         (403, "the hub forbids it (403)"),
         (404, "the hub has no such file (404)"),
         (416, "the hub's file is shorter than the locked one (416)"),
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_gguf_says_what_it_starts_with(
     server: RangedServer, store: HeaderStore
 ) -> None:
     shard = server.add("m.gguf", Served(b"<!DOCTYPE html>"))
-    assert "it is no GGUF file, it starts with b'<!DO'" in refusal(store, shard).what
+    assert "it is not a GGUF file, it starts with b'<!DO'" in refusal(store, shard).what
 
 
 def test_an_unknown_tensor_type_is_named(server: RangedServer, store: HeaderStore) -> None:

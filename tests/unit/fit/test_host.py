@@ -84,7 +84,7 @@ def test_two_instances_on_one_gpu_are_summed_and_refused_with_both_names() -> No
     assert (error.where, error.what) == (
         "gpu-01",
         "GPU 0: weights and KV cache of its instances are 37.6 GiB (a 17.8, b 19.7), "
-        "23.4 GiB is there",
+        "23.4 GiB is available",
     )
     assert error.next_step.startswith("give them other GPUs")
 
@@ -103,7 +103,7 @@ def test_a_gpu_is_the_same_by_index_or_uuid(uuid: GpuName) -> None:
 def test_one_instance_that_is_too_large_is_told_what_else_to_do() -> None:
     error = refusal(candidate("a", context_tokens_per_slot=32768, slots=4), memory_mib=20000)
     assert error.what == (
-        "GPU 0: weights and KV cache of its instances are 23.5 GiB (a 23.5), 18.9 GiB is there"
+        "GPU 0: weights and KV cache of its instances are 23.5 GiB (a 23.5), 18.9 GiB is available"
     )
     assert error.next_step.startswith('choose placement = "auto"')
 
@@ -150,7 +150,7 @@ def test_auto_puts_less_on_a_gpu_that_has_a_neighbour() -> None:
 
 @pytest.mark.parametrize(
     ("slots", "said"),
-    [(9, "even with all that may move on the host"), (12, "nothing is left of the GPUs' memory")],
+    [(9, "even with everything movable in host memory"), (12, "no GPU memory is left for it")],
 )
 def test_auto_for_which_too_little_is_left_says_so(slots: int, said: str) -> None:
     auto = candidate("auto", model(AIR), placement="auto")
@@ -185,7 +185,7 @@ def test_latent_attention_with_unequal_types_is_refused_for_llama_cpp_only() -> 
     unequal: dict[str, Any] = {"of": model(FLASH), "kv_type_k": "q8_0", "kv_type_v": "f16"}
     error = refusal(candidate(**unequal))
     assert error.where == "gpu-01/a: profile a-profile"
-    assert error.what == "latent attention keeps one cache: kv_type_k q8_0, kv_type_v f16"
+    assert error.what == "latent attention has one cache: kv_type_k q8_0, kv_type_v f16"
     assert error.next_step == 'set kv_type_v = "q8_0"'
     assert fit(candidate(kind="ik_llama.cpp", **unequal))
     assert fit(candidate(**{**unequal, "of": model(DENSE)}))
@@ -193,7 +193,7 @@ def test_latent_attention_with_unequal_types_is_refused_for_llama_cpp_only() -> 
 
 def test_a_context_above_the_headers_needs_rope_scaling() -> None:
     assert refusal(candidate(context_tokens_per_slot=32769)).what == (
-        "32769 context tokens a slot, but the model's header says 32768"
+        "32769 context tokens a slot, but the model's header has 32768"
     )
     scaled = {"type": "yarn", "factor": 2.0}
     assert fit(candidate(context_tokens_per_slot=32769, rope_scaling=scaled))
@@ -207,7 +207,7 @@ def test_an_impossible_override_or_cache_type_is_told_with_the_profile() -> None
     shape = replace(shape_of(DENSE), key_length=40, kv_heads=(1,) * 61)
     error = refusal(candidate(of=replace(model(DENSE), shape=shape), kv_type_k="q8_0"))
     assert error.where == "gpu-01/a: profile a-profile"
-    assert error.what.startswith("the KV cache cannot be of these types: it has rows of 40")
+    assert error.what.startswith("the KV cache cannot have these types: it has rows of 40")
 
 
 def test_without_gpus_all_is_on_the_host() -> None:
@@ -236,7 +236,9 @@ def test_what_is_decided_is_not_split_again() -> None:
 @pytest.mark.parametrize("mode", ["graph", "attn"])
 def test_a_split_mode_that_the_server_would_drop_is_refused(mode: str) -> None:
     asked: dict[str, Any] = {"gpus": (0, 1), "kind": "ik_llama.cpp", "split_mode": mode}
-    with pytest.raises(CorralError, match=f'"{mode}": ik_llama.cpp has it for glm4moe, and serves'):
+    with pytest.raises(
+        CorralError, match=f'"{mode}": ik_llama.cpp supports it for glm4moe only, and serves'
+    ):
         fit(candidate(**asked))
     assert fit(candidate(of=model(AIR), placed={"experts_on_cpu": True}, **asked))
     assert fit(candidate(placed={"gpu_layers": 0}, **{**asked, "gpus": ()}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from corral.engines import resolve_placement
-from corral.fit.answer import Answer, Room, answer
+from corral.fit.answer import Answer, TargetGpu, answer
 from corral.fit.model import ModelFile
 from corral.fit.offers import Offer, offers
 from tests.unit.fit_samples import (
@@ -18,18 +18,18 @@ from tests.unit.fit_samples import (
     unknown_model,
 )
 
-A100 = Room("GPU 0", A100_MIB)
-TI = Room("GPU 0", 24564)
+A100 = TargetGpu("GPU 0", A100_MIB)
+TI = TargetGpu("GPU 0", 24564)
 
 
 def offered(
-    quants: dict[str, ModelFile], rooms: Sequence[Room], memory_mib: int | None = 131072
+    quants: dict[str, ModelFile], targets: Sequence[TargetGpu], memory_mib: int | None = 131072
 ) -> list[Offer]:
-    return offers(quants, rooms, memory_mib)
+    return offers(quants, targets, memory_mib)
 
 
 def again(
-    of: ModelFile, offer: Offer, rooms: Sequence[Room], context_tokens: int | None = None
+    of: ModelFile, offer: Offer, targets: Sequence[TargetGpu], context_tokens: int | None = None
 ) -> Answer:
     """What `corral fit` says of a profile as offered, or with another context."""
     asked = profile(
@@ -42,9 +42,9 @@ def again(
     return answer(
         of,
         asked,
-        resolve_placement(asked, gpus=len(rooms)),
+        resolve_placement(asked, gpus=len(targets)),
         kind="llama.cpp",
-        rooms=rooms,
+        targets=targets,
         host_memory_mib=131072,
     )
 
@@ -59,8 +59,8 @@ def test_a_model_that_fits_as_a_whole_is_offered_so_with_its_longest_contexts() 
 
 
 def test_no_longer_context_would_fit() -> None:
-    rooms = [Room("GPU 0", 22000)]
-    found = offered({"q": model(FLASH)}, rooms)
+    targets = [TargetGpu("GPU 0", 22000)]
+    found = offered({"q": model(FLASH)}, targets)
     assert [(o.kv_type, o.context_tokens) for o in found] == [
         ("q4_0", 131072),
         ("q8_0", 65536),
@@ -68,9 +68,9 @@ def test_no_longer_context_would_fit() -> None:
     ]
     for offer in found:
         assert offer.placement == "gpu"
-        assert again(model(FLASH), offer, rooms).fits
+        assert again(model(FLASH), offer, targets).fits
         longer = min(2 * offer.context_tokens, 202752)
-        assert not again(model(FLASH), offer, rooms, longer).fits
+        assert not again(model(FLASH), offer, targets, longer).fits
 
 
 def test_the_trained_context_is_tried_before_powers_of_two() -> None:
@@ -112,7 +112,7 @@ def test_whole_ones_come_first_and_of_them_the_larger_quant() -> None:
 
 
 def test_of_one_quant_the_longer_context_comes_first_and_then_the_finer_cache() -> None:
-    found = offered({"q": model(FLASH)}, [Room("GPU 0", 22000)])
+    found = offered({"q": model(FLASH)}, [TargetGpu("GPU 0", 22000)])
     assert [o.context_tokens for o in found] == [131072, 65536, 32768]
     found = offered({"q": model(FLASH)}, [A100])
     assert [o.kv_type for o in found] == ["f16", "q8_0", "q4_0"]
@@ -134,4 +134,4 @@ def test_a_host_that_cannot_keep_its_part_is_offered_nothing() -> None:
 def test_what_does_not_fit_or_is_not_known_is_left_out() -> None:
     quants = {"strange": unknown_model(), "q": model(DENSE)}
     assert {o.quant for o in offered(quants, [TI])} == {"q"}
-    assert offered(quants, [Room("GPU 0", 2000)]) == []
+    assert offered(quants, [TargetGpu("GPU 0", 2000)]) == []

@@ -184,8 +184,8 @@ def test_what_cannot_fit_says_how_much_it_lacks() -> None:
     with pytest.raises(DoesNotFitError) as caught:
         auto(AIR, 11000)
     assert str(caught.value) == (
-        "GPU 0 of its set needs 11.3 GiB even with all that may move on the host, "
-        "10.7 GiB is there for it"
+        "GPU 0 of its set needs 11.3 GiB even with everything movable in host memory, "
+        "10.7 GiB is available"
     )
     with pytest.raises(DoesNotFitError, match="GPU 1 of its set needs"):
         auto(AIR, 60000, 1500)
@@ -195,7 +195,7 @@ def test_what_cannot_fit_says_how_much_it_lacks() -> None:
 
 @pytest.mark.parametrize("budgets", [(0,), (-1,), (40000, 0)])
 def test_a_gpu_of_which_nothing_is_left_is_told(budgets: tuple[int, ...]) -> None:
-    with pytest.raises(DoesNotFitError, match="nothing is left of the GPUs' memory"):
+    with pytest.raises(DoesNotFitError, match="no GPU memory is left for it"):
         auto(AIR, *budgets)
 
 

@@ -104,7 +104,7 @@ def test_an_architecture_that_is_not_known_is_told_with_those_that_are() -> None
     metadata["general.architecture"] = "llama"
     said = sentence(Header(3, metadata, real.tensors, 32, 32))
     known = "deepseek2, glm4, glm4moe"
-    assert said == f'architecture "llama" is not one that Corral knows ({known})'
+    assert said == f'architecture "llama" is unknown to Corral (known: {known})'
 
 
 @pytest.mark.parametrize("blocks", [47, 99])

@@ -67,7 +67,7 @@ def test_a_locked_quant_is_read_where_the_hub_has_its_revision() -> None:
 @pytest.mark.parametrize(
     ("name", "quant", "said"),
     [
-        ("small", "Q9", "model small has no such quant (known: F16, Q8_0)"),
+        ("small", "Q9", "model small has no quant Q9 (known: F16, Q8_0)"),
         ("smal", "F16", 'unknown model "smal" (did you mean "small"?)'),
     ],
 )

@@ -168,7 +168,7 @@ def test_idle_memory_is_no_word_where_nothing_could_fill_it() -> None:
 
 
 def test_a_need_that_is_not_known_is_a_word_until_the_instance_serves() -> None:
-    strange = instance("chat", unknown='architecture "glm9" is not one that Corral knows')
+    strange = instance("chat", unknown='architecture "glm9" is unknown to Corral')
     (finding,) = found(strange)
     assert not finding.stops
     assert finding.what.startswith('chat: its memory need is unknown: architecture "glm9"')
