@@ -71,7 +71,7 @@ def export_archives(keys: tuple[str, ...], output: Path, store: Path) -> None:
     """Copy archives out of the store, for another controller; KEY may be cut short."""
     shelf = ArchiveStore(store)
     for archive in [_named(shelf, key) for key in keys]:
-        say(shelf.give(archive, output))
+        say(shelf.export(archive, output))
 
 
 @engine.command("import")
@@ -83,7 +83,7 @@ def import_archives(files: tuple[Path, ...], store: Path) -> None:
     """Take archives into the store; each JSON file stands beside its archive."""
     shelf = ArchiveStore(store)
     for file in files:
-        archive = shelf.take(file)
+        archive = shelf.import_from(file)
         say(f"{archive.engine} {archive.key} is in {shelf.folder}")
 
 

@@ -1,1 +1,1 @@
-"""Keys of hosts beside the keys of the store: compared, taken over."""
+"""Keys on hosts: compared with the store, and adopted into it."""

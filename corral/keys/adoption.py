@@ -1,4 +1,4 @@
-"""Take keys over from hosts into the store: for a controller that lost them, or never had them."""
+"""Adopt keys of hosts into the store, for a controller that lost them or never had them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Answer = HeldKeys | CorralError
 
 
 class Wanted(Frozen):
-    """Keys of a host that shall be taken over; ``names``: all that the store lacks, if None."""
+    """Keys of a host to adopt; ``names``: None for all that the store lacks."""
 
     host: Host
     names: tuple[str, ...] | None = None
 
 
 class Adopted(Frozen):
-    """What became of the keys of HOST/INSTANCE; ``changed``: the store has them since."""
+    """The outcome for the keys of HOST/INSTANCE; ``changed``: they are new in the store."""
 
     name: str
     changed: bool = False
@@ -31,20 +31,20 @@ class Adopted(Frozen):
 
 
 def adopt(wanted: Sequence[Wanted], fleet: Inventory, *, replace: bool) -> list[Adopted]:
-    """Ask the hosts, and keep what they have; one that fails keeps no other from it.
+    """Copy the keys of hosts into the store; a host that fails does not affect the others.
 
-    + fleet: that they are in, gateways among them; + replace: other keys of the store
+    + fleet: their inventory, gateways included; + replace: replace other keys
     """
-    # Also those with a mistake in their data.
+    # Includes gateways with a mistake in their data.
     gateways = [host for host in fleet.hosts if host.data.get("gateway")]
-    asked = {one.host.name: one.host for one in wanted}
-    asked |= {host.name: host for host in gateways}
-    answers = dict(zip(asked, on_all(_ask, asked.values()), strict=True))
+    hosts = {one.host.name: one.host for one in wanted}
+    hosts |= {host.name: host for host in gateways}
+    answers = dict(zip(hosts, on_all(_fetch, hosts.values()), strict=True))
     of_gateways = _of_gateways(gateways, answers, fleet.mistakes)
     return [one for each in wanted for one in _of_host(each, answers, of_gateways, replace)]
 
 
-def _ask(host: Host) -> Answer:
+def _fetch(host: Host) -> Answer:
     try:
         return held_keys(host)
     except CorralError as error:
@@ -52,23 +52,23 @@ def _ask(host: Host) -> Answer:
 
 
 def _of_gateways(
-    gateways: Sequence[Host], answers: Mapping[str, Answer], wrong: Collection[str]
+    gateways: Sequence[Host], answers: Mapping[str, Answer], mistaken: Collection[str]
 ) -> list[str] | None:
-    """Keys that gateways show to instances; None where nothing is known of one of them.
+    """Keys that gateways send to instances; None where those of a gateway are unknown.
 
-    + wrong: names of hosts with a mistake in their data, perhaps in the folder of their keys
+    + mistaken: hosts with a mistake in their data, perhaps in the folder of their keys
     """
-    found: list[str] = []
+    keys: list[str] = []
     for gateway in gateways:
         answer = answers[gateway.name]
-        stored = [] if gateway.name in wrong else _stored_upstream(gateway)
+        stored = [] if gateway.name in mistaken else _stored_upstream(gateway)
         if isinstance(answer, CorralError) and not stored:
             return None
-        found += stored
+        keys += stored
         if not isinstance(answer, CorralError):
             texts = [text for name, text in answer.gateway.items() if name.startswith(UPSTREAM)]
-            found += [key for text in texts for key in keys_in(text)]
-    return found
+            keys += [key for text in texts for key in keys_in(text)]
+    return keys
 
 
 def _stored_upstream(gateway: Host) -> list[str]:
@@ -82,9 +82,9 @@ def _of_host(
     host, answer = wanted.host, answers[wanted.host.name]
     if isinstance(answer, CorralError):
         return [Adopted(name=host.name, problem=f"{answer.what}. Next: {answer.next_step}")]
-    there = [*answer.instances, *answer.gateway]
+    held = [*answer.instances, *answer.gateway]
     try:
-        names = wanted.names or [n for n in there if replace or find_keys(host, n) is None]
+        names = wanted.names or [n for n in held if replace or find_keys(host, n) is None]
     except CorralError as error:
         return [Adopted(name=error.where, problem=f"{error.what}. Next: {error.next_step}")]
     return [_one(host, name, answer, of_gateways, replace) for name in names]
@@ -96,14 +96,14 @@ def _one(
     shown = f"{host.name}/{name}"
     text = answer.gateway.get(name) or answer.instances.get(name)
     if text is None:
-        step = f"`corral keys new {shown}`; what is new there needs none, a deploy makes them"
-        return Adopted(name=shown, problem=f"{host.name} has no keys of it. Next: {step}")
+        step = f"run `corral keys new {shown}`; for a new instance a deploy creates them"
+        return Adopted(name=shown, problem=f"{host.name} has no keys for it. Next: {step}")
     keys = keys_in(text)
     if name not in answer.gateway:
         if of_gateways is None:
             problem = (
-                "a gateway did not answer, and its key could not be told from those of clients. "
-                "Next: bring the gateway up, then ask again"
+                "a gateway did not answer, so its key cannot be separated from those of clients. "
+                "Next: start the gateway, then run the same command again"
             )
             return Adopted(name=shown, problem=problem)
         keys = own_keys(text, of_gateways)

@@ -1,6 +1,6 @@
-"""Keys that hosts have: their names, and, for a store that lost them, the keys themselves.
+"""Keys on hosts: their names and, for a store that lost them, the keys themselves.
 
-They are asked for over ssh(1); a key stands in no argument, message or log.
+They come over ssh(1); no argument, message or log contains a key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from corral.store.api_keys import keys_in
 
 
 class HeldKeys(Told):
-    """Name -> text of the keys of a host. Never print it."""
+    """Name -> text of the key files of a host. Never print it."""
 
     instances: dict[str, str] = Field(default={}, repr=False)
     gateway: dict[str, str] = Field(default={}, repr=False)
@@ -38,23 +38,23 @@ _KEYS = TypeAdapter(HeldKeys)
 
 
 def names_in(state: HostState) -> frozenset[str]:
-    """Names of the keys that a host has, from what it said of itself."""
+    """Names of the keys of a host, from its state."""
     own = {name for name, found in state.instances.items() if found.has_keys}
     return frozenset(own | set(state.gateway.keys if state.gateway else ()))
 
 
 def held_names(host: Host) -> frozenset[str]:
-    """The same, asked of the host. Raises CorralError."""
+    """Names of the keys of a host, from the host. Raises CorralError."""
     return travelling_helper(host).ask(["held-keys"], _NAMES, _document(host)).names
 
 
 def held_keys(host: Host) -> HeldKeys:
-    """All keys that a host has. Raises CorralError."""
+    """All keys of a host, from the host. Raises CorralError."""
     return travelling_helper(host).ask(["keys"], _KEYS, _document(host), secret=True)
 
 
 def own_keys(text: str, of_gateways: list[str]) -> list[str]:
-    """The keys of an instance without those that gateways show to it."""
+    """The keys of an instance without those of gateways."""
     return [key for key in keys_in(text) if key not in of_gateways]
 
 

@@ -1,4 +1,4 @@
-"""What the helper's ``check`` needs of the store: digests of keys with a salt, never the keys."""
+"""Salted digests of stored keys for the helper's ``check``; never the keys."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from corral.store.gateway_keys import UPSTREAM, names
 def check_document(
     host: Host, plan: HostPlan, hosts: Sequence[Host], gateways: Mapping[str, GatewayPlan]
 ) -> str:
-    """A plan as ``check`` takes it, with what the store says of its keys. Raises CorralError.
+    """The input of the helper's ``check``: a plan, and digests of its keys. Raises CorralError.
 
-    + hosts: all of its inventory; + gateways: their plans, by host
+    + hosts: all hosts of its inventory; + gateways: host -> gateway plan
     """
     salt = secrets.token_hex(16)
     digests = {
@@ -33,25 +33,25 @@ def check_document(
 
 
 def digest(salt: str, text: str) -> str:
-    """As the helper makes it (files/corral_host/checks/keys.py)."""
+    """The digest of a key file, as the helper computes it (files/corral_host/checks/keys.py)."""
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def _stored(
     host: Host, plan: HostPlan, hosts: Sequence[Host], gateways: Mapping[str, GatewayPlan]
 ) -> dict[str, str | None]:
-    """Name -> text as it stands on the host; None where the store lacks it."""
-    found: dict[str, str | None] = {}
+    """Name -> text of the file on the host; None where the store lacks it."""
+    texts: dict[str, str | None] = {}
     for instance in plan.instances:
         try:
-            found[instance.name] = instance_keys(host, instance.name, hosts, gateways).text
+            texts[instance.name] = instance_keys(host, instance.name, hosts, gateways).text
         except LostKeysError:
-            found[instance.name] = None
+            texts[instance.name] = None
     for name in names(plan.gateway) if plan.gateway else ():
         keys = find_keys(host, name)
-        # A gateway has one key of its own, the first.
+        # A gateway sends one key of its own, the first.
         if keys and name.startswith(UPSTREAM):
-            found[name] = f"{keys.first}\n"
+            texts[name] = f"{keys.first}\n"
         else:
-            found[name] = keys.text if keys else None
-    return found
+            texts[name] = keys.text if keys else None
+    return texts

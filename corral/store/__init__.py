@@ -1,1 +1,1 @@
-"""What the controller keeps outside the repository: api keys and engine archives."""
+"""Stores of the controller outside the repository: API keys and engine archives."""

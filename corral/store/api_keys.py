@@ -1,7 +1,8 @@
-"""The api-key store on the controller: one file per instance, outside the repository.
+"""The API-key store on the controller: one file per instance, outside the repository.
 
-A key file holds one key a line; lines that start with ``#`` and blank lines are comments.
-A server trims nothing, and with no key in its file it answers everybody: both are caught here.
+A key file has one key per line; lines that start with ``#`` and blank lines are comments.
+A server trims no whitespace, and without a key in its file it answers every client: both are
+checked here.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from corral.schema import Frozen
 
 SHORTEST_KEY = 20
 _MOST_BYTES = 1024**2
-_ROOM = "make room there, or name another keys_folder in the inventory"
-# Beside the keys of a host, where no instance can be called so.
+_FREE_SPACE = "free disk space there, or name another keys_folder in the inventory"
+# Beside the keys of a host; no instance can have this name.
 _REPLACED = ".replaced"
 
-# Names of the keys that a host has. Raises CorralError where it cannot be asked.
-Held = Callable[[Host], frozenset[str]]
+# Names of the keys that a host has. Raises CorralError where the host does not answer.
+HeldNames = Callable[[Host], frozenset[str]]
 
 
 class KeyFile(Frozen):
@@ -44,7 +45,7 @@ class KeyFile(Frozen):
 
     @property
     def sha256(self) -> str:
-        """Digest of the whole file, to compare with the host's."""
+        """Digest of the file, for comparison with the host's."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
@@ -54,7 +55,7 @@ class KeyFile(Frozen):
 
 
 def key_path(host: Host, instance: str) -> Path:
-    """Where the controller keeps the keys of an instance.
+    """The key file of an instance on the controller.
 
     Raises CorralError for a name that would lead out of the store.
     """
@@ -67,40 +68,41 @@ def key_path(host: Host, instance: str) -> Path:
 
 
 class LostKeysError(CorralError):
-    """The store lacks keys. ``names``: whose, as `corral keys` takes them."""
+    """The store lacks keys; ``names``: of which, as arguments of `corral keys`."""
 
     def __init__(self, names: Sequence[str], what: str) -> None:
-        words = " ".join(names)
+        arguments = " ".join(names)
         super().__init__(
             ", ".join(names),
             what,
-            f"`corral keys adopt {words}` takes them over from there; "
-            f"`corral keys new {words}` makes new ones, which every client then needs",
+            f"`corral keys adopt {arguments}` copies them from there; "
+            f"`corral keys new {arguments}` creates new ones, which every client then needs",
         )
         self.names = tuple(names)
 
 
-def make_missing(needed: Iterable[tuple[Host, str]], held: Held) -> None:
-    """Make the keys that no host has yet; where one has them, none is made.
+def make_missing(needed: Iterable[tuple[Host, str]], held_names: HeldNames) -> None:
+    """Create the missing keys, unless a host has one of them: that one is lost here.
 
-    + needed: hosts, and names of their keys; + held: asked only where the store lacks a name
-    Raises LostKeysError, before any is made, also where a host cannot be asked.
+    + needed: hosts, and names of their keys
+    + held_names: called only where the store lacks a name
+    Raises LostKeysError before any key is created, also where a host does not answer.
     """
     missing = [(host, name) for host, name in needed if find_keys(host, name) is None]
-    _refuse_lost(missing, held)
+    _refuse_lost(missing, held_names)
     for host, name in missing:
         ensure_keys(host, name)
 
 
-def _refuse_lost(missing: Sequence[tuple[Host, str]], held: Held) -> None:
+def _refuse_lost(missing: Sequence[tuple[Host, str]], held_names: HeldNames) -> None:
     lost, why = [], "their keys are in use there, and are not in the store of this controller"
     for host, name in missing:
         try:
-            is_lost = name in held(host)
+            is_lost = name in held_names(host)
         except CorralError as error:
             is_lost = True
             why = (
-                "not in the store of this controller, and nobody knows whether the host has them: "
+                "not in the store of this controller, and it is unknown whether the host has them: "
                 f"{error.what}"
             )
         lost += [f"{host.name}/{name}"] if is_lost else []
@@ -109,7 +111,7 @@ def _refuse_lost(missing: Sequence[tuple[Host, str]], held: Held) -> None:
 
 
 def find_keys(host: Host, name: str) -> KeyFile | None:
-    """The keys of an instance, or of a gateway, if the store has them. Raises CorralError."""
+    """The keys of an instance or gateway, or None. Raises CorralError."""
     path = key_path(host, name)
     with reading(path, next_step=f"see {path}"):
         try:
@@ -120,19 +122,19 @@ def find_keys(host: Host, name: str) -> KeyFile | None:
 
 
 def stored_keys(host: Host, name: str) -> KeyFile:
-    """The same, where none are an error: LostKeysError."""
+    """Like find_keys(), but raises LostKeysError where the store has none."""
     found = find_keys(host, name)
     if found is None:
-        what = f"the store of this controller has no keys of it ({key_path(host, name)})"
+        what = f"the store of this controller has no keys for it ({key_path(host, name)})"
         raise LostKeysError([f"{host.name}/{name}"], what)
     return found
 
 
 def ensure_keys(host: Host, instance: str) -> KeyFile:
-    """Read the key file of an instance, made with one random key if there is none.
+    """Read the key file of an instance; create it with one random key where it is missing.
 
-    For what no host has yet: see ``make_missing``. Raises CorralError for a file that llama-server
-    would misread.
+    Only for keys that no host has yet: see ``make_missing``. Raises CorralError for a file that
+    llama-server would misread.
     """
     path = key_path(host, instance)
     if not path.exists():
@@ -141,29 +143,29 @@ def ensure_keys(host: Host, instance: str) -> KeyFile:
 
 
 def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = False) -> bool:
-    """Put keys into the store; gives whether that changed it.
+    """Write keys to the store; returns whether that changed it.
 
-    + replace: instead of others, which are kept beside them. Raises CorralError for others.
+    + replace: replace other keys, which are kept as a backup; without it they raise CorralError
     """
     path, text = key_path(host, name), _text(host, name, keys)
     problem = "is larger than any" if len(text) > _MOST_BYTES else _problem(text.encode())
     if problem:
-        step = f"look at the keys on {host.name}, or `corral keys new {host.name}/{name}`"
+        step = f"check the keys on {host.name}, or run `corral keys new {host.name}/{name}`"
         raise CorralError(f"{host.name}/{name}", f"its key file {problem}", step)
     if _create(path, text):
         return True
     if keys_in(read_keys(path).text) == list(keys):
         return False
     if not replace:
-        what = f"the store has other keys of it ({path})"
-        raise CorralError(f"{host.name}/{name}", what, "give --replace to give those up")
-    _set_aside(path)
-    write_atomic(path, text, mode=0o600, next_step=_ROOM)
+        what = f"the store has other keys for it ({path})"
+        raise CorralError(f"{host.name}/{name}", what, "add --replace to replace those")
+    _back_up(path)
+    write_atomic(path, text, mode=0o600, next_step=_FREE_SPACE)
     return True
 
 
 def new_keys(host: Host, name: str, *, replace: bool = False) -> None:
-    """Make a new key on purpose. Raises CorralError where there is one, unless it is replaced."""
+    """Create a new key. Raises CorralError where there is one, unless ``replace`` is set."""
     keep_keys(host, name, [_new_key()], replace=replace)
 
 
@@ -172,10 +174,10 @@ def read_keys(path: Path) -> KeyFile:
     data = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
     problem = _problem(data)
     if problem:
-        step = f"edit {path}; or remove it, then `corral keys adopt`, or deploy what is new"
+        step = f"edit {path}; or remove it, then run `corral keys adopt`, or deploy a new instance"
         raise CorralError(str(path), problem, step)
     keys = keys_in(data.decode())
-    # Comments stay here: ik_llama.cpp takes a line that starts with # for a key.
+    # Without comments: ik_llama.cpp reads a line that starts with # as a key.
     return KeyFile(path=str(path), text="".join(f"{key}\n" for key in keys))
 
 
@@ -197,11 +199,11 @@ def _problem(data: bytes) -> str | None:
         if line != line.strip() or len(line.split()) != 1:
             return f"line {number} has white space in it, which would become part of the key"
         if not (line.isascii() and line.isprintable()):
-            return f"line {number} has a character that no HTTP header can carry"
+            return f"line {number} has a character that an HTTP header cannot carry"
         if len(line) < SHORTEST_KEY:
             return f"line {number} is a key of fewer than {SHORTEST_KEY} characters"
     if not keys_in(text):
-        return "holds no key, which would open the server to everybody"
+        return "holds no key, which would open the server to every client"
     return None
 
 
@@ -211,20 +213,20 @@ def _new_key() -> str:
 
 def _text(host: Host, name: str, keys: Sequence[str]) -> str:
     lines = "".join(f"{key}\n" for key in keys)
-    return f"# API keys of {name} on {host.name}, one a line.\n{lines}"
+    return f"# API keys of {name} on {host.name}, one per line.\n{lines}"
 
 
 def _create(path: Path, text: str) -> bool:
-    """Whole or not at all, 0600 from the first byte; False when a twin was quicker, who wins."""
+    """Create a file with mode 0600, atomically; False when another process created it first."""
     for folder in (path.parent.parent, path.parent):
-        make_folder(folder, mode=0o700, next_step=_ROOM)
-    return create_atomic(path, text, mode=0o600, next_step=_ROOM)
+        make_folder(folder, mode=0o700, next_step=_FREE_SPACE)
+    return create_atomic(path, text, mode=0o600, next_step=_FREE_SPACE)
 
 
-def _set_aside(path: Path) -> None:
-    """No key is ever lost: who replaced the wrong ones finds them here."""
+def _back_up(path: Path) -> None:
+    """Keep a copy of replaced keys, for an operator who replaced the wrong ones."""
     folder = path.parent / _REPLACED
-    make_folder(folder, mode=0o700, next_step=_ROOM)
+    make_folder(folder, mode=0o700, next_step=_FREE_SPACE)
     old = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
     name = f"{path.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-    create_atomic(folder / name, old, mode=0o600, next_step=_ROOM)
+    create_atomic(folder / name, old, mode=0o600, next_step=_FREE_SPACE)

@@ -1,7 +1,7 @@
-"""The archive store on the controller: engine releases as they were built, by their key.
+"""The archive store on the controller: archives of engine releases, by release key.
 
-It survives the hosts that built them, and can be given to another fleet. An archive counts once
-its description is beside it, which is written last.
+They outlive the hosts that built them, and can be copied to another fleet. An archive counts only
+with its description beside it, which is written last.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ SUFFIX = ".tar.zst"
 # 15 MB for the 60,000 of a large Python environment.
 _MOST_BYTES = 64 * 1024**2
 _CHUNK_BYTES = 8 * 1024**2
-_SEE = "see that the file can be read, then do it again"
-_ROOM = "make room there, or name another folder, then do it again"
+_SEE = "check that the file can be read, then run the same command again"
+_FREE_SPACE = "free disk space there, or name another folder, then run the same command again"
 
 
 class _Manifest(BaseModel):
-    """What the controller reads of a manifest; a release of another version may say more."""
+    """The keys of a manifest that the controller reads; other versions may have more."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     flags: list[str]
     size_bytes: int | None = Field(default=None, gt=0, lt=2**40)
     builder: str = "?"
-    # Strict, and yet from text, as JSON has no other.
+    # Not strict, so that it is read from text: JSON has no dates.
     built_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
 
 
 class Archive(Frozen):
-    """One release, packed: what its bytes must be, and the manifest that is in it."""
+    """The archive of one release: size and digest of the file, and the manifest in it."""
 
     engine: Annotated[FileName, Field(pattern=r"^\w[\w.-]*$")]
     key: Annotated[FileName, Field(pattern=r"^[0-9a-f]{12}-\w+-[0-9a-f]{8}$")]
@@ -69,44 +69,44 @@ class Archive(Frozen):
 
     @property
     def flags(self) -> frozenset[str]:
-        """What the server's own --help lists."""
-        return frozenset(self._told.flags)
+        """The flags that the server's own --help lists."""
+        return frozenset(self._parsed.flags)
 
     @property
     def unpacked_bytes(self) -> int | None:
-        """Of all its files, as its manifest says; no more are unpacked on a host."""
-        return self._told.size_bytes
+        """Size of all its files by its manifest; a host unpacks no more than that."""
+        return self._parsed.size_bytes
 
     @property
     def builder(self) -> str:
-        """The host that built it, as it called itself."""
-        return printable_line(self._told.builder)
+        """The host that built it, by its own name."""
+        return printable_line(self._parsed.builder)
 
     @property
     def built_at(self) -> datetime | None:
-        """When that was, by its clock."""
-        return self._told.built_at
+        """When it was built, by that host's clock."""
+        return self._parsed.built_at
 
     @property
-    def _told(self) -> _Manifest:
+    def _parsed(self) -> _Manifest:
         return _Manifest.model_validate(self.manifest)
 
 
 class ArchiveStore:
     """Archives below one folder: ``<engine>/<key>.tar.zst`` and ``<key>.json``.
 
-    Everything raises CorralError for what the file system refuses, such as a full disk.
+    Every method raises CorralError for errors of the file system, such as a full disk.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, archive: Archive) -> Path:
-        """Where the bytes of an archive are, or will be."""
+        """The path of an archive in the store."""
         return self.folder / archive.engine / f"{archive.key}{SUFFIX}"
 
     def find(self, engine: str, key: str) -> Archive | None:
-        """The archive of a release, by name and size; ``sound`` reads its bytes."""
+        """The archive of a release, or None; checks its size, ``sound`` checks its bytes."""
         described = self.folder / engine / f"{key}.json"
         with reading(described, next_step=_SEE):
             if not described.is_file():
@@ -114,51 +114,53 @@ class ArchiveStore:
             archive = _read(described)
             if (archive.engine, archive.key) != (engine, key):
                 what = f"describes {archive.engine} {archive.key}"
-                raise CorralError(str(described), what, f"rm {described}, then do it again")
+                step = f"rm {described}, then run the same command again"
+                raise CorralError(str(described), what, step)
             path = self.path(archive)
-            whole = path.is_file() and path.stat().st_size == archive.size_bytes
-        return archive if whole else None
+            complete = path.is_file() and path.stat().st_size == archive.size_bytes
+        return archive if complete else None
 
     def all(self) -> list[Archive]:
-        """Every archive, by engine and key."""
-        found = (self.find(p.parent.name, p.stem) for p in sorted(self.folder.glob("*/*.json")))
-        return [archive for archive in found if archive]
+        """Every archive, sorted by engine and key."""
+        described = sorted(self.folder.glob("*/*.json"))
+        archives = (self.find(path.parent.name, path.stem) for path in described)
+        return [archive for archive in archives if archive]
 
     def sound(self, archive: Archive) -> bool:
-        """Whether the bytes are those that were put here."""
+        """Whether the stored bytes match their digest."""
         return _sha256(self.path(archive)) == archive.sha256
 
     def remove(self, archive: Archive) -> None:
-        """Forget an archive, its description first."""
+        """Remove an archive, its description first."""
         for path in (self._described(archive), self.path(archive)):
             with writing(path, next_step=_SEE):
                 path.unlink(missing_ok=True)
 
     def incoming(self, engine: str, key: str) -> Path:
-        """A file to receive an archive in; ``add`` takes it from there."""
+        """A path to receive an archive at, for ``add``."""
         folder = self.folder / engine
-        make_folder(folder, next_step=_ROOM)
+        make_folder(folder, next_step=_FREE_SPACE)
         return folder / f".{key}.{secrets.token_hex(8)}"
 
     def add(self, received: Path, archive: Archive) -> None:
-        """Take a received file in; one that is not what ``archive`` says is removed.
+        """Move a received file into the store; it is removed where it does not match ``archive``.
 
         Raises CorralError.
         """
         try:
             if _sha256(received) != archive.sha256:
                 raise _changed(archive)
-            put_in_place(received, self.path(archive), next_step=_ROOM)
+            put_in_place(received, self.path(archive), next_step=_FREE_SPACE)
         finally:
             received.unlink(missing_ok=True)
         self._describe(archive)
 
-    def give(self, archive: Archive, folder: Path) -> Path:
-        """Copy an archive and its description into a folder; gives the description's path.
+    def export(self, archive: Archive, folder: Path) -> Path:
+        """Copy an archive and its description to a folder; returns the description's path.
 
-        Raises CorralError for bytes that rotted here.
+        Raises CorralError where the bytes in the store are damaged.
         """
-        make_folder(folder, next_step=_ROOM)
+        make_folder(folder, next_step=_FREE_SPACE)
         name, path = f"{archive.engine}-{archive.key}", self.path(archive)
         what = "its bytes in the store are damaged"
         damaged = CorralError(f"{archive.engine} {archive.key}", what, f"rm {path}")
@@ -167,15 +169,15 @@ class ArchiveStore:
         _write(described, archive)
         return described
 
-    def take(self, described: Path) -> Archive:
-        """Copy what ``give`` made into the store. Raises CorralError."""
+    def import_from(self, described: Path) -> Archive:
+        """Copy an exported archive into the store. Raises CorralError."""
         archive = _read(described)
         source = described.with_name(f"{archive.engine}-{archive.key}{SUFFIX}")
         with reading(source, next_step=_SEE):
             if not source.is_file():
-                raise CorralError(str(source), "is not there", f"copy it beside {described.name}")
+                raise CorralError(str(source), "is missing", f"copy it beside {described.name}")
         target = self.path(archive)
-        make_folder(target.parent, next_step=_ROOM)
+        make_folder(target.parent, next_step=_FREE_SPACE)
         _copy(source, target, archive, otherwise=_changed(archive))
         self._describe(archive)
         return archive
@@ -188,13 +190,13 @@ class ArchiveStore:
 
 
 def archives_folder(host: Host) -> Path:
-    """Where the archives for a host are kept on this controller."""
+    """The folder of archives for a host on this controller."""
     return Path(host.spec.archives_folder or default_archives_folder())
 
 
 def _changed(archive: Archive) -> CorralError:
-    what = "the bytes that arrived are not those that were sent"
-    return CorralError(f"{archive.engine} {archive.key}", what, "do it again")
+    what = "the received bytes do not match its digest"
+    return CorralError(f"{archive.engine} {archive.key}", what, "run the same command again")
 
 
 def _read(path: Path) -> Archive:
@@ -203,17 +205,18 @@ def _read(path: Path) -> Archive:
         return Archive.model_validate_json(data)
     except ValidationError as error:
         what = "is not the description of an archive, or damaged"
-        raise CorralError(str(path), what, f"rm {path}, then do it again") from error
+        step = f"rm {path}, then run the same command again"
+        raise CorralError(str(path), what, step) from error
 
 
 def _write(path: Path, archive: Archive) -> None:
-    write_atomic(path, archive.model_dump_json(indent=2) + "\n", next_step=_ROOM)
+    write_atomic(path, archive.model_dump_json(indent=2) + "\n", next_step=_FREE_SPACE)
 
 
 def _copy(source: Path, target: Path, archive: Archive, *, otherwise: CorralError) -> None:
-    """A copy that counts once its digest is right; raises ``otherwise`` if it is not."""
+    """Copy a file and check its digest; raises ``otherwise`` where it differs."""
     digest = hashlib.sha256()
-    with new_file(target, next_step=_ROOM) as file:
+    with new_file(target, next_step=_FREE_SPACE) as file:
         for block in _blocks(source):
             digest.update(block)
             file.write(block)

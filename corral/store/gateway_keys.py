@@ -9,38 +9,38 @@ from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan, Pool
 from corral.store.api_keys import KeyFile, stored_keys
 
-# What the store calls the keys of a gateway: of an alias's clients, its own for an alias, metrics'.
+# Names of a gateway's keys in the store: of an alias's clients, its own for an alias, of metrics.
 CLIENTS, UPSTREAM, METRICS = "gateway-", "upstream-", "gateway_metrics"
 
 
 def client_name(pool: Pool) -> str:
-    """What the store calls the keys of the clients of an alias."""
+    """Name of the keys of an alias's clients in the store."""
     return f"{CLIENTS}{pool.name}"
 
 
 def upstream_name(pool: Pool) -> str:
-    """What it calls the gateway's own, for the instances of an alias."""
+    """Name of the gateway's own keys for the instances of an alias."""
     return f"{UPSTREAM}{pool.name}"
 
 
 def names(plan: GatewayPlan) -> list[str]:
-    """All keys of a gateway."""
+    """Names of all keys of a gateway."""
     own = [name(pool) for pool in plan.pools for name in (client_name, upstream_name)]
     return [*own, METRICS] if plan.metrics_port else own
 
 
 def client_keys(gateway: Host, pool: Pool) -> KeyFile:
-    """What clients of an alias may show. Raises CorralError."""
+    """The keys that clients of an alias may use. Raises CorralError."""
     return stored_keys(gateway, client_name(pool))
 
 
 def metrics_keys(gateway: Host) -> KeyFile:
-    """What may read the gateway's metrics. Raises CorralError."""
+    """The keys for the gateway's metrics. Raises CorralError."""
     return stored_keys(gateway, METRICS)
 
 
 def upstream_keys(gateway: Host, pool: Pool) -> KeyFile:
-    """What the gateway shows to the instances of an alias: the first key; they take all of them.
+    """The gateway's keys for the instances of an alias: it sends the first, they accept all.
 
     Raises CorralError.
     """
@@ -60,5 +60,5 @@ def certificate(gateway: Host) -> str | None:
         raise CorralError(where, f"not readable: {error}", "name a PEM file") from error
     for part in ("CERTIFICATE", "PRIVATE KEY"):
         if f"{part}-----" not in text:
-            raise CorralError(where, f"holds no {part}", "put chain and key into one PEM file")
+            raise CorralError(where, f"contains no {part}", "put chain and key into one PEM file")
     return text

@@ -148,7 +148,7 @@ def test_an_odd_description_of_an_archive_is_one_message(
 def refused(tmp_path: Path, described: Path) -> None:
     store = ArchiveStore(tmp_path / "store")
     with pytest.raises(CorralError, match="a.json: (?s:.*)\n  Next: "):
-        store.take(described)
+        store.import_from(described)
     assert not store.folder.exists()
 
 
@@ -182,8 +182,8 @@ def test_an_import_goes_nowhere_else(tmp_path: Path) -> None:
     described.write_text(json.dumps(PLAIN))
     packed = tmp_path / f"{PLAIN['engine']}-{PLAIN['key']}.tar.zst"
     packed.symlink_to("/dev/zero")
-    with pytest.raises(CorralError, match="is not there"):
-        ArchiveStore(tmp_path / "store").take(described)
+    with pytest.raises(CorralError, match="is missing"):
+        ArchiveStore(tmp_path / "store").import_from(described)
 
 
 JSON = st.recursive(
@@ -208,9 +208,9 @@ def test_any_description_is_an_archive_or_one_message(
     described = tmp_path / "a.json"
     told = {**PLAIN["manifest"], **manifest}
     described.write_text(json.dumps({**PLAIN, "manifest": told, **changes}))
-    one_message(ArchiveStore(tmp_path / "store").take, described)
+    one_message(ArchiveStore(tmp_path / "store").import_from, described)
     described.write_text(json.dumps(changes))
-    one_message(ArchiveStore(tmp_path / "store").take, described)
+    one_message(ArchiveStore(tmp_path / "store").import_from, described)
 
 
 @here
@@ -220,7 +220,7 @@ def test_any_bytes_are_a_description_a_lock_a_key_file_or_one_message(
 ) -> None:
     path = tmp_path / "any"
     path.write_bytes(data)
-    one_message(ArchiveStore(tmp_path / "store").take, path)
+    one_message(ArchiveStore(tmp_path / "store").import_from, path)
     one_message(read_lock, path)
     found = one_message(read_keys, path)
     if found:

@@ -162,11 +162,11 @@ def export(folder: Path) -> None:
 
 def import_archive(folder: Path) -> None:
     other = ArchiveStore(folder.with_name("other"))
-    ArchiveStore(folder / "store").take(other.give(archive(), folder.with_name("stick")))
+    ArchiveStore(folder / "store").import_from(other.export(archive(), folder.with_name("stick")))
 
 
 def export_archive(folder: Path) -> None:
-    ArchiveStore(folder.with_name("other")).give(archive(), folder / "stick")
+    ArchiveStore(folder.with_name("other")).export(archive(), folder / "stick")
 
 
 def receive_archive(folder: Path) -> None:
@@ -201,7 +201,7 @@ def there(tmp_path: Path) -> Path:
     received = other.incoming("llama.cpp", archive().key)
     received.write_bytes(PACKED)
     other.add(received, archive())
-    other.give(archive(), tmp_path / "stick")
+    other.export(archive(), tmp_path / "stick")
     (tmp_path / "here").mkdir()
     return tmp_path / "here"
 
@@ -234,10 +234,10 @@ def test_an_archive_that_does_not_fit_is_one_message(disk: Path, tmp_path: Path)
     received = other.incoming("llama.cpp", large.key)
     received.write_bytes(content)
     other.add(received, large)
-    described = other.give(large, tmp_path / "stick")
+    described = other.export(large, tmp_path / "stick")
     for copy in (
-        lambda: ArchiveStore(disk / "store").take(described),
-        lambda: other.give(large, disk / "stick"),
+        lambda: ArchiveStore(disk / "store").import_from(described),
+        lambda: other.export(large, disk / "stick"),
     ):
         with pytest.raises(CorralError, match="cannot be written: No space left on device"):
             copy()

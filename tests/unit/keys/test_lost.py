@@ -90,7 +90,7 @@ def test_a_host_that_cannot_be_asked_gets_no_new_keys(hosts: list[Host]) -> None
             raise CorralError("gw", "not reached (no route)", "bring it up")
         return frozenset()
 
-    with pytest.raises(LostKeysError, match="nobody knows whether the host has them: not reached"):
+    with pytest.raises(LostKeysError, match="it is unknown whether the host has them: not reached"):
         make_missing(needed(hosts, 0), held)
     assert stored(hosts) == {}
 
@@ -153,7 +153,7 @@ def test_a_store_that_cannot_be_read_is_not_an_empty_one(
 
 
 def test_no_look_makes_keys(hosts: list[Host]) -> None:
-    with pytest.raises(LostKeysError, match="has no keys of it"):
+    with pytest.raises(LostKeysError, match="has no keys for it"):
         instance_keys(hosts[0], "chat", hosts, {"gw": plan(hosts)})
     assert stored(hosts) == {}
 
@@ -261,7 +261,7 @@ def test_what_a_host_does_not_have_or_cannot_say_is_told(
 ) -> None:
     answers(one=HeldKeys(), gw=GATEWAY)
     done = taken(hosts, Wanted(host=hosts[0], names=("chat",)), Wanted(host=hosts[1]))
-    assert "one has no keys of it. Next: `corral keys new one/chat`" in done[0].problem
+    assert "one has no keys for it. Next: run `corral keys new one/chat`" in done[0].problem
     assert (done[1].name, done[1].problem) == ("two", "not reached (no route). Next: bring it up")
 
 

@@ -58,7 +58,7 @@ def test_what_is_not_there_is_none(store: ArchiveStore) -> None:
 def test_bytes_that_changed_on_the_way_are_refused_and_removed(tmp_path: Path) -> None:
     store = ArchiveStore(tmp_path)
     flipped = BYTES[:7] + b"\x00" + BYTES[8:]
-    with pytest.raises(CorralError, match="not those that were sent"):
+    with pytest.raises(CorralError, match="do not match its digest"):
         store.add(received(store, flipped), archive())
     assert files(tmp_path) == []
 
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_unsound(store: ArchiveStore) -> None:
     store.path(archive()).write_bytes(BYTES[:-1] + b"?")
     assert not store.sound(archive())
     with pytest.raises(CorralError, match="its bytes in the store are damaged") as caught:
-        store.give(archive(), store.folder / "out")
+        store.export(archive(), store.folder / "out")
     assert "rm " in str(caught.value)
 
 
@@ -91,26 +91,26 @@ def test_a_removed_archive_is_gone(store: ArchiveStore) -> None:
 
 
 def test_archives_go_to_another_store(store: ArchiveStore, tmp_path: Path) -> None:
-    described = store.give(archive(), tmp_path / "stick")
+    described = store.export(archive(), tmp_path / "stick")
     other = ArchiveStore(tmp_path / "other")
-    assert other.take(described) == archive()
+    assert other.import_from(described) == archive()
     assert other.all() == [archive()]
     assert other.path(archive()).read_bytes() == BYTES
 
 
 def test_taking_half_or_nonsense_is_one_message(store: ArchiveStore, tmp_path: Path) -> None:
-    described = store.give(archive(), tmp_path)
+    described = store.export(archive(), tmp_path)
     packed = tmp_path / f"llama.cpp-{KEY}.tar.zst"
     packed.write_bytes(BYTES[:-1] + b"?")
     other = ArchiveStore(tmp_path / "other")
-    with pytest.raises(CorralError, match="not those that were sent"):
-        other.take(described)
+    with pytest.raises(CorralError, match="do not match its digest"):
+        other.import_from(described)
     packed.unlink()
-    with pytest.raises(CorralError, match="is not there"):
-        other.take(described)
+    with pytest.raises(CorralError, match="is missing"):
+        other.import_from(described)
     described.write_text("{")
     with pytest.raises(CorralError, match="not the description of an archive"):
-        other.take(described)
+        other.import_from(described)
     assert files(tmp_path / "other") == []
 
 
