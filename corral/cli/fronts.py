@@ -10,7 +10,7 @@ import click
 from corral.cli.reach import Target, found_on
 from corral.errors import CorralError
 from corral.gateway.control import DRAIN_SECONDS
-from corral.gateway.moves import kept_place, may_serve
+from corral.gateway.moves import stored_place, may_serve
 from corral.inventory.hosts import Host
 from corral.rollout.pausing import Gateways
 from corral.rollout.traffic import Say
@@ -36,7 +36,7 @@ def _may_have(asked: Sequence[Target], gateway: Host, server: str) -> bool:
     name, _, instance = server.rpartition("/")
     target = next(target for target in asked if target.host.name == name)
     try:
-        place = kept_place(found_on(target)[instance].plan)
+        place = stored_place(found_on(target)[instance].plan)
     except (CorralError, KeyError):
         return True
     return place is None or may_serve(gateway, target.host, place)

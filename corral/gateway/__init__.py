@@ -1,1 +1,1 @@
-"""A gateway: one address per model alias, in front of the instances that serve it (HAProxy)."""
+"""Gateways: HAProxy with one address per alias, in front of the instances that serve it."""

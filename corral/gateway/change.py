@@ -1,4 +1,4 @@
-"""A change of a gateway: what it becomes while some of its servers have not changed yet."""
+"""Changes of a gateway, also while some of its servers have not changed yet."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from corral.store.gateway_keys import upstream_keys
 
 
 class GatewayChange(Frozen):
-    """What a gateway is switched to now; ``changes`` says for people what is another than before.
+    """The next generation of a gateway; ``changes``: sentences for the operator.
 
-    + plan: with servers that have not changed where they are
+    + plan: servers that have not changed yet are at their current addresses
     """
 
     plan: GatewayPlan
@@ -35,9 +35,9 @@ class GatewayChange(Frozen):
 def change(
     gateway: Host, planned: GatewayPlan, settled: Settled, *, paths: HostPaths, templates: Path
 ) -> GatewayChange | None:
-    """What has to change at a gateway now; None where it runs that already. Raises CorralError."""
+    """The change of a gateway to make now; None where none is needed. Raises CorralError."""
     now = control.installed(gateway)
-    plan = as_far(planned, now, settled)
+    plan = interim(planned, now, settled)
     shown = shown_keys(gateway, planned, now, settled)
     files = gateway_files(gateway, plan, paths=paths, templates=templates, shown=shown)
     if now.whole and now.generation == now.running == files.generation:
@@ -45,17 +45,17 @@ def change(
     return GatewayChange(plan=plan, files=files, changes=tuple(differences(now, files)))
 
 
-def as_far(planned: GatewayPlan, now: Installed, settled: Settled) -> GatewayPlan:
-    """The plan, with each server that has not changed yet where the gateway finds it now."""
+def interim(planned: GatewayPlan, now: Installed, settled: Settled) -> GatewayPlan:
+    """The plan, with each server that has not changed yet at its current address."""
     return interim_plan(planned, server_lines(now.config), settled)
 
 
 def shown_keys(
     gateway: Host, planned: GatewayPlan, now: Installed, settled: Settled
 ) -> dict[str, str]:
-    """Pool -> the key to show to its servers, where they do not all have the first one yet.
+    """Pool -> the key to send to its servers, where some of them lack the first one.
 
-    Raises CorralError where the store has that key no more.
+    Raises CorralError where the store no longer has that key.
     """
     return {
         pool.name: _shown(gateway, pool, now.upstream[pool.name])
@@ -65,7 +65,7 @@ def shown_keys(
 
 
 def refuse_lost_keys(gateway: Host, planned: GatewayPlan, upstream: Mapping[str, str]) -> None:
-    """Raises CorralError where servers would not get the key that a gateway shows them now.
+    """Raises CorralError where the store lacks the key that a gateway sends to its servers.
 
     + upstream: pool -> sha256 of that key
     """
@@ -78,10 +78,10 @@ def _shown(gateway: Host, pool: Pool, digest: str) -> str:
     store = upstream_keys(gateway, pool)
     known = [key for key in keys_in(store.text) if _sha256(key) == digest]
     if not known:
-        what = f"the key that {gateway.name} shows to the servers of {pool.alias} is not there"
+        what = f"the key that {gateway.name} sends to the servers of {pool.alias} is missing"
         step = (
-            f"put it back as the last line (that host has it in {HOST_PATHS.gateway}/current/"
-            f"{UPSTREAM}), and take it out once all servers have the new one"
+            f"add it again as the last line (that host has it in {HOST_PATHS.gateway}/current/"
+            f"{UPSTREAM}), and remove it once all servers have the new one"
         )
         raise CorralError(store.path, what, step)
     return known[0]
@@ -92,27 +92,27 @@ def _sha256(text: str) -> str:
 
 
 def differences(now: Installed, files: GatewayFiles) -> list[str]:
-    """What is another than before, for people; never a secret."""
+    """Differences from the installed generation, as sentences without secrets."""
     if now.generation is None:
         return ["new"]
-    told = []
+    changes = []
     unnamed = {n: text.replace(files.generation, "") for n, text in files.files.items()}
     digests = {n: _sha256(text) for n, text in unnamed.items() if n != CONFIG}
     for name in sorted(digests.keys() | now.files.keys()):
         if digests.get(name) != now.files.get(name):
-            told.append(_word(name, digests, now))
-    before, after = now.config.splitlines(), unnamed[CONFIG].splitlines()
-    told += [f"- {line.strip()}" for line in before if line not in after and line.strip()]
-    told += [f"+ {line.strip()}" for line in after if line not in before and line.strip()]
-    return told or ["its files were edited, or it runs another generation"]
+            changes.append(_file_change(name, digests, now))
+    old, new = now.config.splitlines(), unnamed[CONFIG].splitlines()
+    changes += [f"- {line.strip()}" for line in old if line not in new and line.strip()]
+    changes += [f"+ {line.strip()}" for line in new if line not in old and line.strip()]
+    return changes or ["its files were edited, or it runs another generation"]
 
 
-def _word(name: str, after: dict[str, str], now: Installed) -> str:
+def _file_change(name: str, after: dict[str, str], now: Installed) -> str:
     kind, _, alias = name.partition("-")
     what = {
-        "clients": f"client keys of {alias}", "upstream": "the key that it shows to servers",
+        "clients": f"client keys of {alias}", "upstream": "the key that it sends to servers",
         "metrics": "the key of its metrics", "tls.pem": "certificate",
     }.get(kind, name)  # fmt: skip
     if name not in now.files:
         return f"{what}: new"
-    return f"{what}: gone" if name not in after else f"{what}: changed"
+    return f"{what}: removed" if name not in after else f"{what}: changed"

@@ -1,4 +1,4 @@
-"""Drain servers of a gateway and bring them back, by the helper on its host."""
+"""Control of a gateway by the helper on its host: drain servers, change generations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DRAIN_SECONDS = 60
 
 
 class ServerState(Told):
-    """A server as its gateway sees it.
+    """The state of a server in its gateway.
 
-    + server: in HAProxy's words, see ``server_name``; + pool: its alias, likewise
-    + up: its checks pass; + admin: ready, drain or maint; + sessions: requests that run on it
-    + check: the last check's result; + until: when a drain's lease ends, for people
-    + place: ADDRESS:PORT, empty of a helper of an earlier version
+    + server: its name in HAProxy, see ``server_name``; + pool: its alias, likewise
+    + up: its checks pass; + admin: ready, drain or maint; + sessions: requests in flight
+    + check: result of the last check; + until: end of a drain's lease, for display
+    + place: ADDRESS:PORT, empty from a helper of an earlier version
     """
 
     server: str
@@ -51,18 +51,18 @@ class ServerState(Told):
 
 
 class Drained(Told):
-    """A drain: requests that still ran at its limit, and how long it took."""
+    """A finished drain: requests still in flight at its limit, and its duration."""
 
     sessions_left: int
     seconds: float
 
 
 class Installed(Told):
-    """What a gateway has; nothing where it was never deployed.
+    """The installed generation of a gateway; empty where it was never deployed.
 
-    + whole: as Corral wrote it, proved, and there at a boot
-    + config: HAProxy's, without its own id
-    + files: sha256 of each other file; + upstream: pool -> sha256 of the key that it shows there
+    + whole: files are as Corral wrote them, proved, and enabled at boot
+    + config: HAProxy's configuration, without the generation's id
+    + files: name -> sha256 of each other file; + upstream: pool -> sha256 of the key for it
     """
 
     generation: str | None
@@ -74,13 +74,13 @@ class Installed(Told):
 
 
 class Changed(Told):
-    """A gateway runs a generation now; None where it was never deployed."""
+    """The generation that a gateway runs after a change; None where it was never deployed."""
 
     generation: str | None
 
 
 class _Last(Told):
-    """A drain that was refused: nobody else serves this alias."""
+    """A refused drain: no other server serves this alias."""
 
     last_of: str
 
@@ -98,19 +98,19 @@ _DRAIN: TypeAdapter[_Last | Drained] = TypeAdapter(_Last | Drained)
 _READY = TypeAdapter(_Ready)
 _INSTALLED = TypeAdapter(Installed)
 _CHANGED = TypeAdapter(Changed)
-# Beside what a drain waits.
+# Beyond the time that a drain waits.
 _ANSWER_SECONDS = 120
 
 T = TypeVar("T")
 
 
 def state(gateway: Host) -> list[ServerState]:
-    """All servers of a gateway; none where it was never deployed. Raises CorralError."""
+    """All servers of a gateway; empty where it was never deployed. Raises CorralError."""
     return _ask(gateway, "state", _SERVERS).servers
 
 
 def of_server(states: Sequence[ServerState], server: str) -> list[ServerState]:
-    """Those of a server (HOST/INSTANCE): two while it moves to another place."""
+    """The states of one server (HOST/INSTANCE); two while it moves to another address."""
     return [one for one in states if base(one.server) == server_name(server)]
 
 
@@ -122,11 +122,11 @@ def drain(
     limit_seconds: int = DRAIN_SECONDS,
     last: bool = False,
 ) -> Drained:
-    """Send a server no new requests, and wait for those that run.
+    """Drain a server: send it no new requests, and wait for those in flight.
 
-    + server: ``host/instance``; + lease_seconds: after them the gateway makes it ready by itself
-    + limit_seconds: for the wait; + last: also where nobody else would serve its alias
-    Raises CorralError, also for the last server that serves.
+    + server: ``host/instance``; + lease_seconds: then the gateway makes it ready by itself
+    + limit_seconds: limit of the wait; + last: also drain the last server of its alias
+    Raises CorralError, also for the last server without ``last``.
     """
     answer = _ask(
         gateway,
@@ -140,12 +140,12 @@ def drain(
     )
     if isinstance(answer, _Last):
         what = f"{server} is the last server of {answer.last_of} that serves, and was not drained"
-        raise CorralError(gateway.name, what, "bring another one back, or mean it (--last)")
+        raise CorralError(gateway.name, what, "make another one ready first, or add --last")
     return answer
 
 
 def ready(gateway: Host, server: str) -> bool:
-    """Send a server requests again; gives whether its checks pass within 20 seconds.
+    """End a drain; returns whether the server's checks pass within 20 seconds.
 
     + server: ``host/instance``. Raises CorralError.
     """
@@ -154,7 +154,7 @@ def ready(gateway: Host, server: str) -> bool:
 
 
 def release(gateway: Host, server: str) -> None:
-    """End a drain, whether or not the server's checks pass: they decide again.
+    """End a drain without waiting for the server's checks.
 
     + server: ``host/instance``. Raises CorralError.
     """
@@ -163,7 +163,7 @@ def release(gateway: Host, server: str) -> None:
 
 
 def weigh(gateway: Host, server: str, weight: int) -> None:
-    """Change a server's share until the inventory says another one.
+    """Change a server's weight until the inventory changes it.
 
     + server: ``host/instance``; + weight: 0 to 100. Raises CorralError.
     """
@@ -171,46 +171,46 @@ def weigh(gateway: Host, server: str, weight: int) -> None:
 
 
 def installed(gateway: Host) -> Installed:
-    """What a gateway has. Raises CorralError."""
-    return _tell(gateway, "gateway-installed", {}, _INSTALLED)
+    """The installed generation of a gateway. Raises CorralError."""
+    return _run(gateway, "gateway-installed", {}, _INSTALLED)
 
 
 def place(gateway: Host, server: str, lines: Sequence[Line]) -> None:
-    """Look for a server in these places alone.
+    """Replace the lines of a server in the configuration.
 
-    + server: ``host/instance``; + lines: its own. Raises CorralError when nothing was changed.
+    + server: ``host/instance``; + lines: its new lines. Raises CorralError; nothing was changed.
     """
     details = {"server": server_name(server), "lines": list(lines)}
-    _tell(gateway, "gateway-place", details, _CHANGED)
+    _run(gateway, "gateway-place", details, _CHANGED)
 
 
 def install(
     gateway: Host, plan: GatewayPlan, files: GatewayFiles, *, rollout: str | None = None
 ) -> None:
-    """Switch to a generation, for a rollout if one is named.
+    """Activate a generation; ``rollout``: id of the rollout, if any.
 
-    Raises CorralError once the one from before serves again.
+    Raises CorralError after a failure, once the previous generation serves again.
     """
     details = {
         "generation": files.generation,
         "files": dict(files.files),
         "plan": plan.model_dump(mode="json"),
-        **_asker(rollout),
+        **_operator(rollout),
     }
-    _tell(gateway, "gateway-install", details, _CHANGED)
+    _run(gateway, "gateway-install", details, _CHANGED)
 
 
 def revert(gateway: Host, *, rollout: str | None = None) -> None:
-    """Undo the last ``install``; servers stay where they are by now. Raises CorralError."""
-    _tell(gateway, "gateway-revert", _asker(rollout), _CHANGED)
+    """Revert the last ``install``; servers keep their current addresses. Raises CorralError."""
+    _run(gateway, "gateway-revert", _operator(rollout), _CHANGED)
 
 
-def _asker(rollout: str | None) -> dict[str, Any]:
-    """Current operator, as a host has it that may be held for another rollout."""
+def _operator(rollout: str | None) -> dict[str, Any]:
+    """The current operator, for the host's check of locks held for another rollout."""
     return {"asker": {"state": HOST_PATHS.state, "rollout": rollout}}
 
 
-def _tell(gateway: Host, command: str, details: dict[str, Any], shape: TypeAdapter[T]) -> T:
+def _run(gateway: Host, command: str, details: dict[str, Any], shape: TypeAdapter[T]) -> T:
     paths = {"folder": HOST_PATHS.gateway, "units": HOST_PATHS.units, "helper": HOST_PATHS.helper}
     text = json.dumps({**paths, **details})
     client = travelling_helper(gateway)
@@ -220,9 +220,9 @@ def _tell(gateway: Host, command: str, details: dict[str, Any], shape: TypeAdapt
 def _ask(
     gateway: Host, what: str, shape: TypeAdapter[T], *, wait_seconds: int = 0, **details: Any
 ) -> T:
-    question = {
+    request = {
         "do": what, "folder": HOST_PATHS.gateway, "helper": HOST_PATHS.helper, **details,
     }  # fmt: skip
     seconds = _ANSWER_SECONDS + wait_seconds
     client = travelling_helper(gateway)
-    return client.ask(["gateway"], shape, json.dumps(question), seconds=seconds)
+    return client.ask(["gateway"], shape, json.dumps(request), seconds=seconds)

@@ -1,4 +1,4 @@
-"""The files of a gateway's generation: its configuration, and its secrets beside it."""
+"""The files of a gateway's generation: configuration and secrets."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
     "metrics",
     "tls.pem",
 )
-# What the engines, or HTTP itself, need of a request; names in lower case. All else is dropped
-# before a request is passed on: llama.cpp resumes and replaces streams by X-Conversation-Id, both
-# engines take a key from X-Api-Key, and the next one to read a header of its own reads nothing.
+# Request headers that the engines or HTTP need, in lower case. All others are dropped before a
+# request is forwarded: llama.cpp resumes and replaces streams by X-Conversation-Id, both engines
+# accept a key in X-Api-Key, and a later engine may read headers of its own.
 _HEADERS: tuple[str, ...] = (
     "accept",
     "accept-encoding",
@@ -38,9 +38,9 @@ _HEADERS: tuple[str, ...] = (
     "transfer-encoding",
     "user-agent",
 )
-# From here on a port needs no privilege, as Linux has it unless somebody changed it.
+# The first port without privileges, Linux's default.
 _FREE_PORTS = 1024
-# What HAProxy says by itself: status, OpenAI's type of error, message.
+# HAProxy's own errors: status, OpenAI's type of error, message.
 _ERRORS = (
     (400, "invalid_request_error", "Malformed request."),
     (408, "invalid_request_error", "The request did not arrive in time."),
@@ -52,7 +52,7 @@ _ERRORS = (
 
 
 class GatewayFiles(Frozen):
-    """One generation: its id, and name -> text of its files. Never print ``files``."""
+    """One generation: its id, and file name -> text. Never print ``files``."""
 
     generation: str
     files: Mapping[str, str] = Field(repr=False)
@@ -71,29 +71,29 @@ def gateway_files(
     templates: Path,
     shown: Mapping[str, str] | None = None,
 ) -> GatewayFiles:
-    """All files of the planned generation; the id covers each of them, secrets too.
+    """All files of the planned generation; its id covers all of them, secrets included.
 
-    + shown: pool -> the key that its servers are shown, where it is not the first of its file
-    Raises CorralError for a key file or certificate that cannot be used.
+    + shown: pool -> the key to send to its servers, where it is not the first of its file
+    Raises CorralError for an invalid key file or certificate.
     """
     secrets = _secrets(gateway, plan, shown or {})
     unnamed = _texts(gateway.name, plan, "", paths, templates) | secrets
-    # The helper computes the same from what it finds (corral_host/gateway/generations.py).
+    # The helper computes the same digest from the files (corral_host/gateway/generations.py).
     digest = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
     named = _texts(gateway.name, plan, digest, paths, templates) | secrets
     return GatewayFiles(generation=digest, files=named)
 
 
 def _secrets(gateway: Host, plan: GatewayPlan, shown: Mapping[str, str]) -> dict[str, str]:
-    found = {f"clients-{pool.name}": client_keys(gateway, pool).text for pool in plan.pools}
+    texts = {f"clients-{pool.name}": client_keys(gateway, pool).text for pool in plan.pools}
     first = {pool.name: upstream_keys(gateway, pool).first for pool in plan.pools}
     own = [f"{name} {shown.get(name, key)}\n" for name, key in first.items()]
-    found[UPSTREAM] = "".join(own)
+    texts[UPSTREAM] = "".join(own)
     if plan.metrics_port:
-        found[METRICS] = metrics_keys(gateway).text
+        texts[METRICS] = metrics_keys(gateway).text
     if text := certificate(gateway):
-        found[CERTIFICATE] = text
-    return found
+        texts[CERTIFICATE] = text
+    return texts
 
 
 def _texts(
@@ -123,7 +123,7 @@ def _texts(
 
 
 def _error(message: str, kind: str, code: str | None = None) -> str:
-    """An error as OpenAI's clients read it."""
+    """An error in OpenAI's format."""
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
@@ -132,5 +132,5 @@ def _tls(plan: GatewayPlan, folder: str) -> str:
 
 
 def _upstream(pool: Pool, folder: str) -> str:
-    """Looked up in a private file, so that the configuration holds no secret."""
+    """The lookup of the key in a private file, so that the configuration has no secret."""
     return f"%[str({pool.name}),map_str({folder}/{UPSTREAM})]"

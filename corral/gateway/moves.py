@@ -1,4 +1,4 @@
-"""A server that moves behind its gateways: to another port, address or alias, and back."""
+"""Servers that move to another port, address or alias behind their gateways."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from corral.plan.instance import InstancePlan
 from corral.planning.gateway import place_of, reached_at
 from corral.schema import Frozen
 
-# In HAProxy's words, behind an asterisk while the next check runs.
+# HAProxy's result of a passed check; an asterisk precedes it while the next check runs.
 _PASSED = "L7OK"
 
 
 class Place(Frozen):
-    """Where a generation of an instance serves, and under which name."""
+    """The address, port and alias of a generation."""
 
     alias: str
     address: str | None
@@ -35,19 +35,19 @@ class Place(Frozen):
 
 
 def planned_place(instance: InstancePlan) -> Place:
-    """Where its plan puts it."""
+    """The place of an instance in its plan."""
     end = instance.endpoint
     return Place(alias=instance.alias, address=end.address, port=end.port)
 
 
-def kept_place(plan: dict[str, Any]) -> Place | None:
-    """Where a plan that a host keeps put it; None for one that does not say."""
+def stored_place(plan: dict[str, Any]) -> Place | None:
+    """The place of an instance in a plan stored on its host; None where it has none."""
     end = plan.get("endpoint")
     if not isinstance(end, dict):
         return None
-    found = {"alias": plan.get("alias"), "address": end.get("address"), "port": end.get("port")}
+    place = {"alias": plan.get("alias"), "address": end.get("address"), "port": end.get("port")}
     try:
-        return Place.model_validate(found)
+        return Place.model_validate(place)
     except ValidationError:
         return None
 
@@ -55,11 +55,11 @@ def kept_place(plan: dict[str, Any]) -> Place | None:
 def expect(
     gateway: Host, plan: GatewayPlan | None, now: Installed, server: Host, name: str, place: Place
 ) -> bool:
-    """Let a gateway look for a server where it is, and where it will be; its checks find it.
+    """Add the new place of a server to a gateway; its checks find the server at either place.
 
-    + plan: None where it cannot be planned; + now: what the gateway has
+    + plan: None where it cannot be planned; + now: installed generation of the gateway
     + server: the host of ``name``, which is HOST/INSTANCE
-    Gives whether ``keep`` has something to do afterwards. Raises CorralError.
+    Returns whether ``keep`` must follow. Raises CorralError.
     """
     known = lines_of(now.config, server_name(name))
     line = _line(gateway, plan, server, name, place, now.config)
@@ -71,22 +71,22 @@ def expect(
 
 
 def may_serve(gateway: Host, server: Host, place: Place) -> bool:
-    """Whether a gateway may have a server that is in this place, as far as its inventory tells.
+    """Whether a gateway may have a server at this place, by its inventory.
 
-    + server: the host of it
+    + server: the host of the server
     """
     spec = gateway.spec.gateway
     if spec is None:
-        # There is a mistake in what it shall be.
+        # Its data has a mistake.
         return True
     reached = place.address and place.port and reached_at(gateway, server, place.address)
     return place.alias in spec.aliases and bool(reached)
 
 
 def not_found(states: Sequence[ServerState], server: str) -> ServerState | None:
-    """The new place of a server that moves, where this gateway's checks do not pass there.
+    """The state of a moving server at its new place, where checks do not pass there yet.
 
-    + server: HOST/INSTANCE. It begins in the state that the old place had: a check tells.
+    + server: HOST/INSTANCE. The new place starts with the state of the old: only a check counts.
     """
     new = f"{server_name(server)}{NEXT}"
     rows = (one for one in states if one.server == new)
@@ -96,7 +96,7 @@ def not_found(states: Sequence[ServerState], server: str) -> ServerState | None:
 def keep(
     gateway: Host, plan: GatewayPlan | None, server: Host, name: str, place: Place | None
 ) -> None:
-    """Let a gateway look for a server there alone; None: where it was before ``expect``.
+    """Keep one place of a server in a gateway; ``place`` None: the one before ``expect``.
 
     Raises CorralError.
     """
@@ -113,7 +113,7 @@ def keep(
 def _line(
     gateway: Host, plan: GatewayPlan | None, server: Host, name: str, place: Place, config: str
 ) -> Line | None:
-    """Its line for a place; None where this gateway has no such alias, or does not reach it."""
+    """The server line for a place; None where the gateway lacks its alias or cannot reach it."""
     pool = server_name(place.alias)
     where = place_of(gateway, server, place.address, place.port)
     if where is None or pool not in {one["pool"] for one in server_lines(config)}:
@@ -123,7 +123,7 @@ def _line(
     planned = {m.server: m.weight for p in pools if p.name == pool for m in p.members}
     weight = str(planned.get(own, FULL_WEIGHT))
     for one in lines_of(config, own):
-        # A share that is planned to be another one is a change of the gateway alone.
+        # A changed weight is a change of the gateway, not of the server.
         if one["pool"] == pool:
             weight = one["weight"]
     return {"pool": pool, "server": own, "place": where, "weight": weight}

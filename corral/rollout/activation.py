@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from corral.errors import CorralError
-from corral.gateway.moves import Place, kept_place, planned_place
+from corral.gateway.moves import Place, planned_place, stored_place
 from corral.host import answers
 from corral.host.activation_report import Report
 from corral.host.answers import Foreseen, JobNews
@@ -139,7 +139,7 @@ class Driver:
         if isinstance(self.traffic, NoGateway):
             return None
         try:
-            return kept_place(stored_plan(self.host, self.plan, instance.name, to))
+            return stored_place(stored_plan(self.host, self.plan, instance.name, to))
         except CorralError:
             # What is not whole there is not switched to: the job says what is wrong.
             return None

@@ -114,10 +114,10 @@ def test_a_new_server_waits_until_it_has_changed(there: There) -> None:
     known = there.now.config.splitlines(keepends=True)
     gone = "".join(line for line in known if "server one_chat" not in line)
     there.now = there.now.model_copy(update={"config": gone})
-    found = changes.as_far(plan(there.hosts), there.now, nobody)
+    found = changes.interim(plan(there.hosts), there.now, nobody)
     assert [m.name for m in found.pools[0].members] == ["one/long", "two/chat"]
     nothing = Installed(generation=None)
-    assert changes.as_far(plan(there.hosts), nothing, nobody) == plan(there.hosts)
+    assert changes.interim(plan(there.hosts), nothing, nobody) == plan(there.hosts)
 
 
 def test_servers_are_shown_the_key_that_they_have_until_all_have_the_new_one(there: There) -> None:
@@ -129,15 +129,15 @@ def test_servers_are_shown_the_key_that_they_have_until_all_have_the_new_one(the
     found = there.change(plan(there.hosts), everybody)
     assert found is not None
     assert found.files.files["upstream"] == f"small {'n' * 40}\n"
-    assert found.changes == ("the key that it shows to servers: changed",)
+    assert found.changes == ("the key that it sends to servers: changed",)
     assert "nnnn" not in str(found.changes)
 
 
 def test_a_key_that_the_store_lost_while_it_is_shown_is_refused(there: There) -> None:
     (there.keys / "gw/upstream-small").write_text(f"{'n' * 40}\n")
-    with pytest.raises(CorralError, match="put it back as the last line"):
+    with pytest.raises(CorralError, match="add it again as the last line"):
         there.change(plan(there.hosts), nobody)
-    with pytest.raises(CorralError, match="put it back as the last line"):
+    with pytest.raises(CorralError, match="add it again as the last line"):
         refuse_lost_keys(there.gateway, plan(there.hosts), there.now.upstream)
 
 
@@ -244,10 +244,10 @@ def test_a_gateway_with_a_mistake_of_its_own_is_left_as_it_is(there: There) -> N
     ],
 )  # fmt: skip
 def test_a_kept_plan_that_says_nothing_readable_moves_nobody(end: Any) -> None:
-    assert moves.kept_place({"alias": "small", "endpoint": end}) is None
-    assert moves.kept_place({"alias": 1, "endpoint": {"address": None, "port": None}}) is None
+    assert moves.stored_place({"alias": "small", "endpoint": end}) is None
+    assert moves.stored_place({"alias": 1, "endpoint": {"address": None, "port": None}}) is None
     good = {"alias": "small", "endpoint": {"address": "0.0.0.0", "port": 8001, "socket": None}}
-    assert moves.kept_place(good) == HERE
+    assert moves.stored_place(good) == HERE
 
 
 def test_a_server_that_the_gateway_does_not_reach_any_more_has_no_line(there: There) -> None:
