@@ -9,7 +9,7 @@ from pyinfra import host, state
 from pyinfra.connectors.ssh import SSHConnector
 
 from corral.inventory.hosts import Host, HostSpec
-from corral.remote.unreached import see_that_ssh_works
+from corral.remote.unreached import check_ssh
 from operations.telling import complain, guard_log
 
 
@@ -26,7 +26,7 @@ def report_unreached() -> None:
     """
     for failed in sorted(state.failed_hosts, key=lambda one: one.name):
         data = failed.data.dict()  # type: ignore[no-untyped-call]
-        step = see_that_ssh_works(Host(name=failed.name, data=data, spec=HostSpec()))
+        step = check_ssh(Host(name=failed.name, data=data, spec=HostSpec()))
         complain(f"[{failed.name}] is left out. Next: {step}, then run the same deploy again")
 
 

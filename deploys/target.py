@@ -20,7 +20,7 @@ from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
 from corral.project import helper_package, project_root
 from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
-from corral.remote.root import by_root
+from corral.remote.root import as_root
 from corral.store.api_keys import KeyFile
 from corral.store.engine_archives import ArchiveStore, archives_folder
 from deploys import waves
@@ -137,7 +137,7 @@ def current_target() -> Target:
 
 def _observed(this: Host, plan: HostPlan) -> HostState:
     found = host.get_fact(
-        State, bootstrap=BOOTSTRAP, become=tuple(by_root(this.data, ())),
+        State, bootstrap=BOOTSTRAP, become=tuple(as_root(this.data, ())),
         _stdin=[encoded(helper_package(project_root())), plan.to_helper()], **_AS_LOGIN,
     )  # fmt: skip
     return found or HostState()

@@ -13,7 +13,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from corral.errors import CorralError
-from corral.host.activation_report import told
+from corral.host.activation_report import format_report
 from corral.host.checks import failures, subjects
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
@@ -122,9 +122,9 @@ def _activate(
             job.report(host, str(error).splitlines())
             return False
         if not report.ok:
-            job.report(host, told(report))
+            job.report(host, format_report(report))
             return False
-        job.say(host, told(report)[0])
+        job.say(host, format_report(report)[0])
     finish()
     return True
 

@@ -11,7 +11,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from corral.errors import CorralError
-from corral.host.answers import JobNews
+from corral.host.answers import JobStatus
 from corral.inventory.hosts import Host as CorralHost
 from corral.remote.client import job_document
 from corral.remote.progress import ProgressLines
@@ -94,7 +94,7 @@ def follow(
     return _finish(host, name, news) and (then is None or then(host, news.answer or {}))
 
 
-def _finish(host: Host, name: str, news: JobNews) -> bool:
+def _finish(host: Host, name: str, news: JobStatus) -> bool:
     if news.ok:
         return True
     found, log = news.wrong, f"/var/lib/corral/jobs/{name}/log"

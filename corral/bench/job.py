@@ -9,7 +9,7 @@ from typing import Any
 
 from corral.errors import CorralError
 from corral.host import answers
-from corral.host.answers import JobNews, Started
+from corral.host.answers import JobStatus, Started
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.project import helper_package, project_root
@@ -39,7 +39,7 @@ def start(host: Host, helper: str, name: str, spec: dict[str, Any]) -> Started:
         return installed_helper(host, helper).start(name, "bench", spec)
 
 
-def poll(host: Host, helper: str, name: str, offset: int) -> JobNews:
+def poll(host: Host, helper: str, name: str, offset: int) -> JobStatus:
     """News of a job, after a little while. Raises CorralError."""
     with _cut_link_told(host):
         return installed_helper(host, helper).poll(name, offset)
@@ -72,7 +72,7 @@ def _progress(tail: Sequence[str]) -> str:
     return next((line[:100] for line in reversed(tail) if line and not line.startswith("{")), "")
 
 
-def _answer(news: JobNews, where: str) -> dict[str, Any]:
+def _answer(news: JobStatus, where: str) -> dict[str, Any]:
     if news.ok:
         return news.answer or {}
     if news.wrong.what.startswith(_ENDED_ALONE):

@@ -13,7 +13,7 @@ from rich.text import Text
 from corral.cli.reach import reach
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
-from corral.host.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, KeptBaseline
+from corral.host.answers import BASELINES, FORGOTTEN, Baseline, Forgotten, StoredBaseline
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
@@ -21,7 +21,7 @@ from corral.remote.run import on_all
 from corral.terminal import Rows, coloured, say, say_json, show
 
 Target = tuple[Host, HostPlan]
-Answer = Sequence[KeptBaseline] | Forgotten | str
+Answer = Sequence[StoredBaseline] | Forgotten | str
 
 
 @click.command()
@@ -99,7 +99,7 @@ def _table(found: Mapping[str, Answer]) -> Rows:
     return table
 
 
-def _cells(row: KeptBaseline) -> tuple[str | Text, ...]:
+def _cells(row: StoredBaseline) -> tuple[str | Text, ...]:
     kept: Baseline | None = row.baseline
     if kept is None:
         return (coloured(row.problem, "red") if row.problem else "none",)

@@ -13,7 +13,7 @@ from corral.cli.reach import Target, reach, reach_one
 from corral.cli.select import inventory_option
 from corral.cli.views.instances import gate_table
 from corral.errors import CorralError
-from corral.host.activation_report import Report, told
+from corral.host.activation_report import Report, format_report
 from corral.host.answers import PINNED, Pinned
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
@@ -140,7 +140,7 @@ def _history_table(reports: Sequence[Report]) -> Rows:
 
 def _show(report: Report, pair: Pair, *, log: bool) -> None:
     say(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
-    lines = told(report.model_copy(update={"log": report.log if log else ""}))
+    lines = format_report(report.model_copy(update={"log": report.log if log else ""}))
     say("\n".join(f"  {line}" for line in lines))
     times = ", ".join(f"{one.phase} {one.seconds:.1f} s" for one in report.phases)
     say(f"  phases: {times or 'none'}")

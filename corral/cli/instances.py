@@ -25,7 +25,7 @@ from corral.cli.reach import (
 from corral.cli.select import inventory_option
 from corral.cli.views.instances import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
-from corral.host.answers import CHECKS, SHARD_CHECKS, FoundInstance, ShardCheck
+from corral.host.answers import CHECKS, SHARD_CHECKS, ObservedInstance, ShardCheck
 from corral.host.checks import Check, subjects
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
@@ -218,7 +218,7 @@ def _unasked(
     }
 
 
-def _found(target: Target) -> dict[str, FoundInstance] | str:
+def _found(target: Target) -> dict[str, ObservedInstance] | str:
     """What a host keeps, or the reason why it does not tell, as text."""
     try:
         return found_on(target)
@@ -227,7 +227,7 @@ def _found(target: Target) -> dict[str, FoundInstance] | str:
 
 
 def _standings(
-    target: Target, answer: Mapping[str, FoundInstance] | str, made: Planned
+    target: Target, answer: Mapping[str, ObservedInstance] | str, made: Planned
 ) -> list[Standing]:
     """One for each instance that was asked for, and for others that the host has."""
     host, plan = target.host, made.plans.get(target.host.name)
@@ -245,7 +245,7 @@ def _standings(
     ]
 
 
-def _plain(answer: Mapping[str, FoundInstance] | str) -> Any:
+def _plain(answer: Mapping[str, ObservedInstance] | str) -> Any:
     """For programs: without the plans that the host keeps, which `corral show` compares."""
     if isinstance(answer, str):
         return answer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from corral.cli.select import matching, named, tell
 from corral.errors import CorralError
-from corral.host.answers import FOUND, FoundInstance
+from corral.host.answers import OBSERVED, ObservedInstance
 from corral.inventory.hosts import Host, Inventory
 from corral.keys.proof import check_document
 from corral.paths import HOST_PATHS
@@ -91,11 +91,11 @@ def _nameless(targets: Sequence[Target]) -> dict[str, CorralError]:
     return found
 
 
-def found_on(target: Target) -> dict[str, FoundInstance]:
+def found_on(target: Target) -> dict[str, ObservedInstance]:
     """All instances that a host keeps, also such as nobody asked for. Raises CorralError."""
     return (
         travelling_helper(target.host)
-        .ask(["instances"], FOUND, HOST_PATHS.model_dump_json())
+        .ask(["instances"], OBSERVED, HOST_PATHS.model_dump_json())
         .instances
     )
 

@@ -13,7 +13,7 @@ from corral.cli.rollout import state_option
 from corral.cli.run_rollout import holding, run_course
 from corral.cli.select import inventory_option, tell
 from corral.errors import CorralError
-from corral.host.answers import FoundInstance
+from corral.host.answers import ObservedInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.plan.host import HostPlan
 from corral.planning.fleet import fleet_of
@@ -115,7 +115,7 @@ def _touched(rollout: Rollout, inventory: Inventory) -> list[Target]:
     return [Target(hosts[name], hosts[name].instance_names, inventory) for name in names]
 
 
-def _found(target: Target) -> dict[str, FoundInstance]:
+def _found(target: Target) -> dict[str, ObservedInstance]:
     """Nothing of a host that does not tell: what is asked of it next will say why."""
     try:
         return found_on(target)
@@ -123,13 +123,13 @@ def _found(target: Target) -> dict[str, FoundInstance]:
         return {}
 
 
-def _pair(target: Target, found: Mapping[str, FoundInstance]) -> tuple[Host, HostPlan]:
+def _pair(target: Target, found: Mapping[str, ObservedInstance]) -> tuple[Host, HostPlan]:
     kept = {name: found[name].plan if name in found else {} for name in target.names}
     return target.host, stored_plan(target.host, kept)
 
 
 def _changed_again(
-    rollout: Rollout, found: Mapping[str, Mapping[str, FoundInstance]]
+    rollout: Rollout, found: Mapping[str, Mapping[str, ObservedInstance]]
 ) -> frozenset[str]:
     """Of what shall be reverted: what does not serve what this rollout put there."""
     return frozenset(

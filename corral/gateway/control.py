@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from corral.errors import CorralError
 from corral.gateway.files import GatewayFiles
-from corral.host.answers import ANYTHING, Told
+from corral.host.answers import ANYTHING, HostAnswer
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
 from corral.plan.gateway import GatewayPlan, server_name
@@ -20,7 +20,7 @@ from corral.remote.client import travelling_helper
 DRAIN_SECONDS = 60
 
 
-class ServerState(Told):
+class ServerState(HostAnswer):
     """The state of a server in its gateway.
 
     + server: its name in HAProxy, see ``server_name``; + pool: its alias, likewise
@@ -50,14 +50,14 @@ class ServerState(Told):
         return self.up and self.open
 
 
-class Drained(Told):
+class Drained(HostAnswer):
     """A finished drain: requests still in flight at its limit, and its duration."""
 
     sessions_left: int
     seconds: float
 
 
-class Installed(Told):
+class Installed(HostAnswer):
     """The installed generation of a gateway; empty where it was never deployed.
 
     + whole: files are as Corral wrote them, proved, and enabled at boot
@@ -73,23 +73,23 @@ class Installed(Told):
     upstream: dict[str, str] = {}
 
 
-class Changed(Told):
+class Changed(HostAnswer):
     """The generation that a gateway runs after a change; None where it was never deployed."""
 
     generation: str | None
 
 
-class _Last(Told):
+class _Last(HostAnswer):
     """A refused drain: no other server serves this alias."""
 
     last_of: str
 
 
-class _Servers(Told):
+class _Servers(HostAnswer):
     servers: list[ServerState]
 
 
-class _Ready(Told):
+class _Ready(HostAnswer):
     serving: bool
 
 

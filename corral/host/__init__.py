@@ -1,1 +1,1 @@
-"""What hosts answer, as types."""
+"""Types of the answers of hosts."""

@@ -1,4 +1,4 @@
-"""The report that a host keeps of an activation (files/corral_host/activation/activate.py)."""
+"""Report of an activation, stored on its host (files/corral_host/activation/activate.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Outcome = Literal["kept", "reverted", "refused", "revert failed", "unchanged"]
 
 
 class PhaseTime(Frozen):
-    """How long a phase of an activation took."""
+    """Duration of one phase of an activation."""
 
     phase: str
     seconds: float
@@ -22,7 +22,7 @@ class PhaseTime(Frozen):
 class Row(Frozen):
     """One part of a gate (files/corral_host/instance/gate_rows.py).
 
-    + ok: None for a part that was not asked after another failed
+    + ok: None for a part that was skipped after another failed
     """
 
     part: str
@@ -33,14 +33,14 @@ class Row(Frozen):
 
 
 class Report(Frozen):
-    """One activation, ended. ``from_`` and ``to`` are generations, None where there was none.
+    """One finished activation. ``from_`` and ``to`` are generations, None where there was none.
 
-    + run: id of the job's run that it tells of, None of earlier helpers
-    + at: UTC, for people; + serving: what serves now; + reason: empty when it was kept
-    + gap_seconds: without a server, None where it was not measured; + log: of the failed server
+    + run: id of the job's run, None from earlier helpers
+    + at: UTC, for display; + serving: generation that serves now; + reason: empty when it was kept
+    + gap_seconds: time without a server, None where it was not measured; + log: of a failed server
     """
 
-    # A helper of a later version may say more.
+    # A helper of a later version may add keys.
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     host: HostName
@@ -64,26 +64,26 @@ class Report(Frozen):
 
     @property
     def ok(self) -> bool:
-        """Whether the host serves what it was asked to."""
+        """Whether the host serves the requested generation."""
         return self.outcome in ("kept", "unchanged")
 
     @property
     def name(self) -> str:
-        """As `corral` takes it."""
+        """HOST/INSTANCE, as arguments of `corral`."""
         return f"{self.host}/{self.instance}"
 
     @property
     def seconds(self) -> float:
-        """All its phases together."""
+        """Duration of all phases together."""
         return sum(phase.seconds for phase in self.phases)
 
     def document(self) -> dict[str, Any]:
-        """As the host writes it."""
+        """The report as the host writes it."""
         return self.model_dump(mode="json", by_alias=True)
 
 
-def told(report: Report) -> list[str]:
-    """A report in lines for people; the first says how it ended."""
+def format_report(report: Report) -> list[str]:
+    """A report as lines of text; the first has the outcome."""
     gap = "" if report.gap_seconds is None else f", {report.gap_seconds:.1f} s without a server"
     how = f" ({report.how}{gap})" if report.how not in ("", "none") else ""
     head = f"{report.instance}: {report.to or 'no generation'} {report.outcome}{how}"

@@ -1,6 +1,6 @@
-"""What the helper answers to each question, as data; its source is files/corral_host.
+"""Answers of the helper to each command, as data; files/corral_host makes them.
 
-A helper of a later version may say more, which is dropped.
+Keys that a helper of a later version adds are ignored.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from corral.host.state import GpuHost, HostState
 from corral.names import MOMENT
 from corral.schema import Frozen
 
-# Tokens/s that can be reckoned with.
+# Plausible tokens/s.
 _Speed = Annotated[float, Field(gt=0, lt=1e12)]
 
 
-class Told(Frozen):
-    """A part of an answer."""
+class HostAnswer(Frozen):
+    """Base of an answer and its parts."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class ShardCheck(Told):
-    """A shard that was read again."""
+class ShardCheck(HostAnswer):
+    """The result of rehashing a shard."""
 
     path: str
     ok: bool
     detail: str
 
 
-class InstalledRelease(Told):
-    """A release in the engines' folder of a host."""
+class InstalledRelease(HostAnswer):
+    """A release in the engines folder of a host."""
 
     engine: str
     key: str
@@ -46,14 +46,14 @@ class InstalledRelease(Told):
     manifest: dict[str, Any] | None = None
 
 
-class Manifest(Told):
-    """Of an installed release, what is asked for: the flags that its program knows."""
+class Manifest(HostAnswer):
+    """The used part of an installed release's manifest: the flags that its program knows."""
 
     flags: tuple[str, ...]
 
 
-class Baseline(Told):
-    """Tokens/s that an instance reached, by measure."""
+class Baseline(HostAnswer):
+    """Tokens/s that an instance reached, by measurement."""
 
     profile: str
     gpus: tuple[int, ...]
@@ -64,24 +64,24 @@ class Baseline(Told):
     at: str
 
 
-class KeptBaseline(Told):
-    """The baseline of an instance, if there is one; or why it is not readable."""
+class StoredBaseline(HostAnswer):
+    """The baseline of an instance, if any; ``problem``: why it is not readable, or empty."""
 
     instance: str
     baseline: Baseline | None
     problem: str
 
 
-class Forgotten(Told):
+class Forgotten(HostAnswer):
     """Instances whose baseline was removed."""
 
     forgotten: tuple[str, ...]
 
 
-class Started(Told):
-    """A job was started, or joined: then it is ``by`` somebody.
+class Started(HostAnswer):
+    """A job was started, or joined; + by: the operator who started a joined one.
 
-    + run: the id of that start, None of a helper of an earlier version
+    + run: id of the job's run, None from a helper of an earlier version
     """
 
     joined: bool
@@ -89,19 +89,19 @@ class Started(Told):
     run: str | None = None
 
 
-class Phase(Told):
-    """Where an activation is."""
+class Phase(HostAnswer):
+    """Current phase of an activation."""
 
     name: str = ""
     seconds: float = 0
     detail: str = ""
 
 
-class Foreseen(Told):
-    """How an activation would go as things are now.
+class ActivationForecast(HostAnswer):
+    """How an activation would proceed now.
 
-    + how: None where something blocks it: faults
-    + obstacles: the same as texts, all that a helper of an earlier version gives
+    + how: None where ``faults`` block it
+    + obstacles: faults as text, all that a helper of an earlier version sends
     """
 
     how: str | None
@@ -109,19 +109,19 @@ class Foreseen(Told):
     faults: tuple[Fault, ...] = ()
 
     @property
-    def against(self) -> str:
-        """The first thing that stands against it."""
+    def obstacle(self) -> str:
+        """The first fault that blocks the activation."""
         faults = self.faults or tuple(map(fault_of_text, self.obstacles))
-        return faults[0].what if faults else "it does not say why"
+        return faults[0].what if faults else "the host does not say why"
 
 
-class JobNews(Told):
-    """News of a job; ``answer`` is that of its kind, once it ended.
+class JobStatus(HostAnswer):
+    """Status of a job; ``answer``: the answer of its kind, once it ended.
 
-    + run: which start of a job of that name; + offset: bytes of its log; + tail: its last lines
-    + unsettled: its activation is begun and not ended; a helper of an earlier version does not say
-    + unsettled_run: whose activation that is, this run's or an earlier one's
-    + fault: why it failed; error: the same as text, all that a helper of an earlier version gives
+    + run: id of the job's run; + offset: bytes of its log; + tail: last lines of its log
+    + unsettled: its activation began and did not end; True from a helper of an earlier version
+    + unsettled_run: run of that activation, this one or an earlier one
+    + fault: why it failed; error: as text, all that a helper of an earlier version sends
     """
 
     running: bool
@@ -138,19 +138,19 @@ class JobNews(Told):
 
     @property
     def wrong(self) -> Fault:
-        """Why it failed."""
+        """Why the job failed."""
         return self.fault or fault_of_text(str(self.error))
 
     @property
     def last_line(self) -> str:
-        """The last one that says something."""
+        """The last line of its log that is not blank."""
         return next((line.strip() for line in reversed(self.tail) if line.strip()), "")
 
 
-class Benchmarked(Told):
+class Benchmarked(HostAnswer):
     """The answer of a job `bench`.
 
-    + commit: of the release that was measured, as it says itself; "" from an earlier version
+    + commit: commit of the measured release, by its manifest; "" from an earlier version
     + outputs: lines of each repetition of each command
     """
 
@@ -163,44 +163,44 @@ class Benchmarked(Told):
     outputs: tuple[tuple[tuple[str, ...], ...], ...]
 
 
-class Packed(Told):
-    """An archive that lies on a host."""
+class Packed(HostAnswer):
+    """An archive on a host."""
 
     path: str
     size_bytes: int
     sha256: str
 
 
-class Built(Told):
-    """The answer of a job that made an archive."""
+class Built(HostAnswer):
+    """The answer of a job that created an archive."""
 
     archive: Packed
     manifest: dict[str, Any]
 
 
-class KeptPlan(Frozen):
-    """The plan of an instance that a generation was made from, of whatever version."""
+class StoredPlan(Frozen):
+    """The plan that a generation was made from, of any version."""
 
     model_config = ConfigDict(extra="allow")
 
     argv: list[str] = []
 
 
-class Kept(Told):
+class StoredGeneration(HostAnswer):
     """A generation on a host."""
 
-    plan: KeptPlan
+    plan: StoredPlan
 
 
-class FoundInstance(Told):
-    """An instance as its host keeps it, whatever an inventory says.
+class ObservedInstance(HostAnswer):
+    """An instance as observed on its host, whatever an inventory says.
 
     Source: files/corral_host/observe/kept.py.
 
-    + running_generation: whose command line the process has; + model, quant: of that generation
-    + listening: endpoints of the process itself, as a person writes them
-    + health: ok, or what its /health said; empty while nothing runs
-    + vram_mib: None without GPUs; + plan: of what is installed, of whatever version; or nothing
+    + running_generation: generation whose command line the process has; + model, quant: of it
+    + listening: endpoints of the process itself, for display
+    + health: ok, or the answer of /health; empty while nothing runs
+    + vram_mib: None without GPUs; + plan: installed plan, of any version; empty without one
     """
 
     unit: str
@@ -220,14 +220,14 @@ class FoundInstance(Told):
     plan: dict[str, Any] = {}
 
 
-class FoundInstances(Frozen):
-    """All of a host, by name."""
+class ObservedInstances(Frozen):
+    """All instances of a host, by name."""
 
-    instances: dict[str, FoundInstance] = {}
+    instances: dict[str, ObservedInstance] = {}
 
 
-class Pinned(Told):
-    """A generation is kept under a name, or no longer."""
+class Pinned(HostAnswer):
+    """A generation was pinned under a name, or unpinned."""
 
     pinned: str | None = None
     unpinned: str | None = None
@@ -243,14 +243,14 @@ REPORTS = TypeAdapter(list[Report])
 SHARD_CHECKS = TypeAdapter(list[ShardCheck])
 RELEASES = TypeAdapter(list[InstalledRelease])
 MANIFEST = TypeAdapter(Manifest)
-BASELINES = TypeAdapter(list[KeptBaseline])
+BASELINES = TypeAdapter(list[StoredBaseline])
 FORGOTTEN = TypeAdapter(Forgotten)
 STARTED = TypeAdapter(Started)
-NEWS = TypeAdapter(JobNews)
+JOB_STATUS = TypeAdapter(JobStatus)
 BENCHMARKED = TypeAdapter(Benchmarked)
 BUILT = TypeAdapter(Built)
-KEPT = TypeAdapter(Kept)
-FORESEEN = TypeAdapter(Foreseen)
-FOUND = TypeAdapter(FoundInstances)
+STORED_GENERATION = TypeAdapter(StoredGeneration)
+FORECAST = TypeAdapter(ActivationForecast)
+OBSERVED = TypeAdapter(ObservedInstances)
 PINNED = TypeAdapter(Pinned)
 REMOVED = TypeAdapter(list[str])

@@ -1,4 +1,4 @@
-"""Results of checks on running instances (files/corral_host/checks/verify.py makes them)."""
+"""Results of checks on running instances, from files/corral_host/checks/verify.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Check(Frozen):
 
 
 def subjects(plan: HostPlan) -> list[str]:
-    """What is checked: each instance, and each alias of a gateway, as rows name them."""
+    """Names of all that is checked: each instance, and each alias of a gateway."""
     pools = plan.gateway.pools if plan.gateway else ()
     return [*(i.name for i in plan.instances), *(f"gateway {pool.alias}" for pool in pools)]
 

@@ -1,4 +1,4 @@
-"""What a helper says is wrong: in parts; of earlier helpers, shells and Python as text."""
+"""Faults that a helper reports: in parts, or as text from earlier helpers, shells and Python."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from corral.errors import CorralError
 from corral.host.reading import UnreadableError, read_answer
 from corral.schema import Frozen
 
-_AGAIN = "fix that, then ask again"
+_AGAIN = "fix that, then run the same command again"
 _TRACEBACK = "Traceback (most recent call last):"
-# Helpers before this one wrote the next step as the last sentence of a text.
+# Earlier helpers wrote the next step as the last sentence of a text.
 _LAST_SENTENCE = re.compile(
     r"(?P<what>.*?)\.?\s+Next: (?P<next_step>[^\n]*)(?P<more>.*)", re.DOTALL
 )
@@ -24,10 +24,10 @@ _SHOWN_CHARACTERS = 16 * 1024
 
 
 class Fault(Frozen):
-    """What is wrong on a host (files/corral_host/system/commands.py).
+    """A fault on a host (files/corral_host/system/commands.py).
 
     + where: such as an instance; empty for the host itself
-    + next_step: empty where whoever asked knows it better
+    + next_step: empty where the controller knows it better
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -38,13 +38,13 @@ class Fault(Frozen):
 
     @property
     def text(self) -> str:
-        """Both in one line."""
+        """The fault and its next step in one line."""
         return f"{self.what}. Next: {self.next_step}" if self.next_step else self.what
 
     def error(self, where: str, otherwise: str = "") -> CorralError:
-        """The fault as a person reads it.
+        """The fault as an error for the operator.
 
-        + where: the host or the instance; + otherwise: the next step where the helper names none
+        + where: host or instance; + otherwise: next step where the helper names none
         """
         what = without_documents(self.what[:_SHOWN_CHARACTERS]).strip()
         step = without_documents(self.next_step[:_SHOWN_CHARACTERS]).strip()
@@ -52,7 +52,7 @@ class Fault(Frozen):
 
 
 def _without(where: str, what: str) -> str:
-    """Texts of the helper may begin with where they are from."""
+    """Remove ``where`` from the start of a helper's text."""
     return what.removeprefix(f"{where}: ").removeprefix(f"{where} ")
 
 
@@ -68,7 +68,7 @@ _FAILED = TypeAdapter(_Failed)
 def read_fault(out: str, err: str) -> Fault:
     """The fault of a command that failed, from its standard output, else from its errors.
 
-    The line may stand anywhere: where both come as one, over ssh(1), their order is not kept.
+    The line may be anywhere: where ssh(1) merges both streams, their order is not kept.
     """
     for line in out.splitlines():
         if line.startswith(FAULT_LINE):
@@ -78,11 +78,11 @@ def read_fault(out: str, err: str) -> Fault:
 
 
 def fault_of_text(text: str) -> Fault:
-    """What an earlier helper, a shell or Python wrote."""
+    """The fault in text of an earlier helper, a shell or Python."""
     text = text.strip()[:_SHOWN_CHARACTERS]
     if _TRACEBACK in text:
-        # Its last line says what it is about.
+        # The last line of a traceback is its error.
         text = f"its helper failed: {text.splitlines()[-1]}"
-    if found := _LAST_SENTENCE.fullmatch(text):
-        return Fault(what=found["what"] + found["more"], next_step=found["next_step"])
+    if match := _LAST_SENTENCE.fullmatch(text):
+        return Fault(what=match["what"] + match["more"], next_step=match["next_step"])
     return Fault(what=text)

@@ -1,4 +1,4 @@
-"""Verdicts on the fit of instances, made on their host (files/corral_host/fit/prove.py)."""
+"""Verdicts of the fit proof, from the host (files/corral_host/fit/prove.py)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from corral.schema import Frozen
 
 
 class Counted(Frozen):
-    """What the engine's own program counts for one device, rounded down."""
+    """Memory that the engine's own program counts for one device, rounded down."""
 
     weights_mib: int
     kv_mib: int
     compute_mib: int
 
 
-class Room(Frozen):
-    """What is there on a device: free, held by the instance itself, less what others will take.
+class DeviceMemory(Frozen):
+    """Memory available to an instance on a device, in MiB.
 
-    + taken: MiB that other instances still have to take; + strangers: processes of nobody here
+    + free, own: free memory, and memory that the instance itself holds
+    + taken: memory that other instances will still allocate; + there: the available sum
+    + strangers: processes that are no instances of the host
     """
 
     free: int
@@ -31,7 +33,7 @@ class Room(Frozen):
 
 
 class Row(Frozen):
-    """One device: what counts, and where that is from; ``tool`` is None where it was not asked.
+    """One device: its counts and their sources; ``tool``: None where it was not run.
 
     + tool_name: the engine's program that counts
     """
@@ -43,11 +45,11 @@ class Row(Frozen):
     tool: Counted | None
     tool_name: str = "the engine"
     plan: DeviceNeed
-    room: Room
+    room: DeviceMemory
 
     def line(self) -> str:
-        """What is needed and what is there, and the two counts behind it."""
-        needs, there = _gib(self.needs_mib), _gib(max(self.there_mib, 0))
+        """Needed and available memory, with both counts."""
+        needs, available = _gib(self.needs_mib), _gib(max(self.there_mib, 0))
         plan = self.plan
         counts = f"planned {plan.weights_mib} + {plan.kv_mib} + {plan.compute_mib}"
         if self.tool:
@@ -57,11 +59,11 @@ class Row(Frozen):
                 f"{counts}"
             )
         parts = f"MiB of weights + KV + compute: {counts}; beside them {plan.runtime_mib}"
-        return f"{self.device}: {needs} needed, {there} is there ({parts})"
+        return f"{self.device}: {needs} needed, {available} available ({parts})"
 
 
 class Verdict(Frozen):
-    """Whether an instance fits; ``message`` says why not and what to do, or is empty."""
+    """Whether an instance fits; ``message``: why not and the next step, or empty."""
 
     instance: str
     ok: bool
@@ -71,16 +73,16 @@ class Verdict(Frozen):
     fault: Fault | None = None
 
     def lines(self) -> list[str]:
-        """A line for each device and each note."""
+        """One line for each device and each note."""
         rows = [f"{self.instance}: {row.line()}" for row in self.rows]
         return rows + [f"{self.instance}: {note}" for note in self.notes]
 
 
 def refusals(verdicts: Sequence[Verdict], waiting: Sequence[str]) -> list[str]:
-    """Lines that tell why instances do not fit; one without a verdict does not either."""
-    told = {verdict.instance for verdict in verdicts}
+    """Reasons why instances do not fit; an instance without a verdict does not fit."""
+    judged = {verdict.instance for verdict in verdicts}
     lines = [line for v in verdicts if not v.ok for line in v.message.splitlines()]
-    return lines + [f"{name}: its fit was not proved" for name in waiting if name not in told]
+    return lines + [f"{name}: its fit was not proved" for name in waiting if name not in judged]
 
 
 def _gib(mib: int) -> str:

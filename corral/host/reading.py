@@ -1,4 +1,4 @@
-"""Read what a host answers: JSON whose depth, numbers and shape are checked once, here."""
+"""Reading of answers of hosts: JSON whose depth, numbers and shape are checked here, once."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 
 class UnreadableError(ValueError):
-    """An answer that is no JSON, or not of its shape; the text is one printable line."""
+    """An answer that is not JSON, or not of its shape; the text is one printable line."""
 
 
 def read_answer(shape: TypeAdapter[T], text: str) -> T:
-    """What a host answered: all of ``text``, or its last line.
+    """The answer of a host: all of ``text``, or its last line.
 
-    Start-up files of a shell may say something before. Raises UnreadableError.
+    Start-up files of a shell may print something before it. Raises UnreadableError.
     """
     return _shaped(shape, _document(text))
 
 
 def as_answer(shape: TypeAdapter[T], document: Any, *, where: str) -> T:
-    """Check a part of an answer that was read already. Raises CorralError."""
+    """Validate a part of an answer that was read already. Raises CorralError."""
     try:
         return _shaped(shape, document)
     except UnreadableError as error:
@@ -39,18 +39,18 @@ def as_answer(shape: TypeAdapter[T], document: Any, *, where: str) -> T:
 
 
 def unreadable(where: str, error: UnreadableError) -> CorralError:
-    """An answer that nobody can use, as a person reads it."""
-    step = "deploy the host, so that its helper is this checkout's; look at what answers there"
+    """The error for an unreadable answer."""
+    step = "deploy the host, so that its helper is this checkout's, or check what answers there"
     return CorralError(where, f"its answer is not readable: {error}", step)
 
 
 def _shaped(shape: TypeAdapter[T], document: Any) -> T:
     try:
-        # A surrogate alone is no text anywhere but in JSON.
+        # A lone surrogate is valid in JSON alone.
         text = json.dumps(document, ensure_ascii=False).encode(errors="replace")
         return shape.validate_json(text)
     except ValidationError as error:
-        raise UnreadableError(_told(error)) from error
+        raise UnreadableError(_problems(error)) from error
     except (ValueError, RecursionError) as error:
         raise UnreadableError(_short(error)) from error
 
@@ -70,7 +70,7 @@ def _document(text: str) -> Any:
 
 
 def _integer(digits: str) -> int:
-    """Larger ones cannot be reckoned with as floats."""
+    """An integer; larger ones are not exact as floats."""
     if len(digits) > len(str(_LARGEST)) or abs(int(digits)) >= _LARGEST:
         raise ValueError("a number is too large")
     return int(digits)
@@ -83,18 +83,18 @@ def _number(digits: str) -> float:
     return number
 
 
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
 
 
-def _told(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [
+def _problems(error: ValidationError) -> str:
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    shown = [
         f"{_short('.'.join(map(str, one['loc'])) or 'the whole')}: {_short(one['msg'])}"
-        for one in found[:_SHOWN_PROBLEMS]
+        for one in details[:_SHOWN_PROBLEMS]
     ]
-    more = len(found) - len(told)
-    return "; ".join(told) + (f" and {more} more" if more else "")
+    more = len(details) - len(shown)
+    return "; ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _short(text: object) -> str:

@@ -1,4 +1,4 @@
-"""What the helper's ``state`` says about a host (files/corral_host/observe/state.py)."""
+"""The state of a host, from the helper's ``state`` (files/corral_host/observe/state.py)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from corral.schema import Frozen
 
 
 class Filesystem(Frozen):
-    """Where a folder is, or will be: the device's number and what is free on it."""
+    """The file system of a folder: device number and free space."""
 
     device: int
     free_bytes: int
 
 
 class ModelsRoot(Frozen):
-    """The folder of all weights; ``problem``: why none can be put there, or nothing.
+    """The folder of all weights; ``problem``: why it cannot be used, or empty.
 
-    + marked: the host would miss it, or cannot mark it
-    + unwanted_bytes: what arrived for shards that are not planned any more, and goes first
+    + marked: its disk is marked, so that the host notices when it is missing, or cannot be marked
+    + unwanted_bytes: partial downloads of shards that are no longer planned, removed first
     """
 
     problem: str = ""
@@ -28,7 +28,7 @@ class ModelsRoot(Frozen):
 
 
 class ShardState(Frozen):
-    """A shard on the host; ``staged_bytes`` of it have arrived so far."""
+    """A shard on the host; ``staged_bytes``: downloaded so far."""
 
     proved: bool
     staged_bytes: int
@@ -37,8 +37,8 @@ class ShardState(Frozen):
 class InstanceState(Frozen):
     """An instance on the host; ``serves``: the planned generation runs, proved and unchanged.
 
-    + has_keys: it is there, whatever its key file is by now
-    + differs: what keeps it from that, for people; empty where it serves
+    + has_keys: its key file exists, valid or not
+    + differs: why it does not serve, for display; empty where it serves
     """
 
     active: str
@@ -56,7 +56,7 @@ class InstanceState(Frozen):
 
 
 class Listener(Frozen):
-    """Who holds a TCP port."""
+    """The process that listens on a TCP port."""
 
     pid: int
     program: str
@@ -64,9 +64,9 @@ class Listener(Frozen):
 
 
 class Gpu(Frozen):
-    """A GPU as nvidia-smi lists it; None for what it does not have or does not answer.
+    """A GPU as nvidia-smi lists it; None for values that it does not report.
 
-    + pci: as sysfs writes it, such as 0000:3b:00.0; + numa_node: None where there is none
+    + pci: as in sysfs, such as 0000:3b:00.0; + numa_node: None where there is none
     + ecc_uncorrected: errors since the driver was loaded; + problem: such as [GPU requires reset]
     """
 
@@ -85,7 +85,7 @@ class Gpu(Frozen):
 
 
 class GpuProcess(Frozen):
-    """A process that holds memory of a GPU, by the GPU's uuid."""
+    """A process that holds memory of a GPU; ``gpu``: UUID."""
 
     gpu: str
     pid: int
@@ -103,14 +103,14 @@ class Xid(Frozen):
 
 
 class Package(Frozen):
-    """An installed package; ``held``: apt leaves it alone."""
+    """An installed package; ``held``: apt does not upgrade it."""
 
     version: str
     held: bool
 
 
 class Driver(Frozen):
-    """Three places that must agree: the loaded module, the libraries, the packages."""
+    """The NVIDIA driver; its loaded module, libraries and packages must have one version."""
 
     module_version: str | None = None
     open_module: bool = False
@@ -119,7 +119,7 @@ class Driver(Frozen):
 
 
 class Toolkit(Frozen):
-    """A CUDA toolkit: its nvcc, and the release that it says, such as 12.8; builds use one."""
+    """A CUDA toolkit: path of nvcc, its release such as 12.8, and whether builds use it."""
 
     path: str
     version: str | None
@@ -144,9 +144,9 @@ SmiFailure = Literal["", "absent", "no-driver", "no-devices", "mismatch", "lost"
 class GpuHost(Frozen):
     """GPUs, drivers and memory of a host (files/corral_host/nvidia/gpu.py).
 
-    + failure: what kind of thing is wrong with nvidia-smi, ``problem`` in its words
-    + lost, pci_gpus: PCI addresses; + xids_unreadable: why the kernel log is, or empty
-    + persistenced: the service's state, or absent; + files: sha256 of those that Corral writes
+    + failure: kind of failure of nvidia-smi; + problem: its message
+    + lost, pci_gpus: PCI addresses; + xids_unreadable: why the kernel log is unreadable, or empty
+    + persistenced: state of the service, or absent; + files: path -> sha256 of Corral's files
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -169,10 +169,10 @@ class GpuHost(Frozen):
 
 
 class GatewayState(Frozen):
-    """Generations of a gateway: the one that is installed whole and private, and what runs.
+    """Generations of a gateway: the one installed completely and privately, and the running one.
 
-    + keys: names of those that it has, as the store calls them
-    + upstream: pool -> sha256 of the key that its servers are shown
+    + keys: names of its keys, as in the store
+    + upstream: pool -> sha256 of the key that it sends to its servers
     """
 
     installed: str | None = None
@@ -182,7 +182,7 @@ class GatewayState(Frozen):
 
 
 class RolloutHere(Frozen):
-    """A rollout that holds a host; empty where its holder could not say it."""
+    """A rollout that holds a host's lock; empty values where they are unknown."""
 
     by: str
     since: str
@@ -190,11 +190,11 @@ class RolloutHere(Frozen):
 
 
 class HostState(Frozen):
-    """One host, in one document. Defaults are those of a host without python3.
+    """The state of one host. Defaults are those of a host without python3.
 
-    + closed: what servers need of a plan, and only root can read
-    + not_root: why the login did not become root, who alone can tell the rest; or empty
-    + rollout: who holds the host
+    + closed: paths that servers need and only root can read
+    + not_root: why the login did not become root, so that the rest is unknown; or empty
+    + rollout: the rollout that holds the host's lock
     """
 
     os_id: str = ""
@@ -223,5 +223,5 @@ class HostState(Frozen):
 
     @property
     def readable(self) -> bool:
-        """Whether the host could run the helper at all."""
+        """Whether the host could run the helper."""
         return bool(self.os_id)

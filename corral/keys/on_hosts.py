@@ -9,7 +9,7 @@ import json
 
 from pydantic import Field, TypeAdapter
 
-from corral.host.answers import Told
+from corral.host.answers import HostAnswer
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, unit_name
@@ -17,7 +17,7 @@ from corral.remote.client import travelling_helper
 from corral.store.api_keys import keys_in
 
 
-class HeldKeys(Told):
+class HeldKeys(HostAnswer):
     """Name -> text of the key files of a host. Never print it."""
 
     instances: dict[str, str] = Field(default={}, repr=False)
@@ -29,7 +29,7 @@ class HeldKeys(Told):
     __str__ = __repr__
 
 
-class _Names(Told):
+class _Names(HostAnswer):
     names: frozenset[str]
 
 

@@ -1,4 +1,4 @@
-"""Run a program that may say too much or nothing: its size and its time are limited."""
+"""Run a program with limits on its output and time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import IO, NamedTuple
 OUT_BYTES = 64 * 1024**2
 ERR_BYTES = 1024**2
 _CHUNK_BYTES = 64 * 1024
-# For a program whose pipes are closed already.
+# For a program that has closed its pipes.
 _LEAST_SECONDS = 1
 
 
 class Ended(NamedTuple):
-    """How a program ended, and what it said."""
+    """Exit code and output of a program."""
 
     code: int
     out: bytes
@@ -24,15 +24,15 @@ class Ended(NamedTuple):
 
 
 class TooMuchError(Exception):
-    """A program said more than it may, and was ended."""
+    """A program exceeded its output limit and was killed."""
 
 
 class SilentError(Exception):
-    """A program did not end in time, and was ended."""
+    """A program exceeded its time limit and was killed."""
 
 
 def run_within(command: list[str], sent: bytes, *, seconds: float) -> Ended:
-    """Run a program to its end, with ``sent`` on its standard input.
+    """Run a program to its end with ``sent`` on its standard input.
 
     Raises TooMuchError, SilentError; OSError where there is no such program.
     """
@@ -43,8 +43,8 @@ def run_within(command: list[str], sent: bytes, *, seconds: float) -> Ended:
     ) as process:  # fmt: skip
         try:
             out, err = _talk(process, sent, deadline)
-            left = max(deadline - time.monotonic(), _LEAST_SECONDS)
-            return Ended(process.wait(left), out, err)
+            remaining = max(deadline - time.monotonic(), _LEAST_SECONDS)
+            return Ended(process.wait(remaining), out, err)
         except subprocess.TimeoutExpired as error:
             raise SilentError(f"no answer within {seconds:.0f} s") from error
         except SilentError as error:
@@ -54,13 +54,13 @@ def run_within(command: list[str], sent: bytes, *, seconds: float) -> Ended:
 
 
 def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Send, and read both outputs until they are closed."""
+    """Write to standard input, and read both outputs until they are closed."""
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if not (stdin and stdout and stderr):
         raise ValueError("all three are pipes")
-    heard = {stdout: bytearray(), stderr: bytearray()}
+    output = {stdout: bytearray(), stderr: bytearray()}
     limits = {stdout: OUT_BYTES, stderr: ERR_BYTES}
-    left = memoryview(sent)
+    unsent = memoryview(sent)
     os.set_blocking(stdin.fileno(), False)
     with selectors.DefaultSelector() as watched:
         watched.register(stdout, selectors.EVENT_READ)
@@ -73,30 +73,30 @@ def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: float) -> tup
             for key, _ in ready:
                 pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
                 if pipe is stdin:
-                    left = _sent(stdin, left)
-                    over = not left
+                    unsent = _write(stdin, unsent)
+                    over = not unsent
                 else:
-                    over = not _heard(pipe, heard[pipe], limits[pipe])
+                    over = not _read(pipe, output[pipe], limits[pipe])
                 if over:
                     watched.unregister(pipe)
                     pipe.close()
-    return bytes(heard[stdout]), bytes(heard[stderr])
+    return bytes(output[stdout]), bytes(output[stderr])
 
 
-def _sent(stdin: IO[bytes], left: memoryview) -> memoryview:
-    """What is still to be sent; nothing to a program that does not read."""
+def _write(stdin: IO[bytes], unsent: memoryview) -> memoryview:
+    """Write some bytes; returns the rest, empty where the program has closed its input."""
     try:
-        return left[os.write(stdin.fileno(), left[:_CHUNK_BYTES]) :]
+        return unsent[os.write(stdin.fileno(), unsent[:_CHUNK_BYTES]) :]
     except BlockingIOError:
-        return left
+        return unsent
     except BrokenPipeError:
-        return left[:0]
+        return unsent[:0]
 
 
-def _heard(pipe: IO[bytes], kept: bytearray, limit_bytes: int) -> bool:
-    """Whether there may be more. Raises TooMuchError."""
+def _read(pipe: IO[bytes], output: bytearray, limit_bytes: int) -> bool:
+    """Read some bytes; returns whether there may be more. Raises TooMuchError."""
     block = os.read(pipe.fileno(), _CHUNK_BYTES)
-    kept += block
-    if len(kept) > limit_bytes:
+    output += block
+    if len(output) > limit_bytes:
         raise TooMuchError(f"an answer of more than {limit_bytes // 1024**2} MiB")
     return bool(block)

@@ -1,7 +1,7 @@
-"""The client of the host helper's protocol: ask it, start its jobs, follow them to their end.
+"""Client of the host helper: run its commands, start its jobs, follow them to their end.
 
-How words reach a host is its transport's business: ssh(1), a connection for each question, or the
-one that pyinfra has open (operations/transport.py).
+The transport runs commands on a host: ssh(1) with a connection for each command, or pyinfra's open
+connection (operations/transport.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from corral.errors import CorralError
-from corral.host.answers import NEWS, STARTED, JobNews, Started
+from corral.host.answers import JOB_STATUS, STARTED, JobStatus, Started
 from corral.host.fault import Fault, read_fault
 from corral.host.reading import UnreadableError, read_answer, unreadable
 from corral.inventory.hosts import Host
@@ -27,46 +27,46 @@ from corral.remote.bounded import Ended
 from corral.remote.helper_archive import BOOTSTRAP, encoded
 from corral.remote.progress import OnProgress, Progress, progress_of
 from corral.remote.transport import SshTransport
-from corral.remote.unreached import UnreachedError, see_that_ssh_works
+from corral.remote.unreached import UnreachedError, check_ssh
 
-# A host that accepts and then says nothing is given up after so long, by the kind of question.
-# Keepalives of ssh do not help: its daemon answers them.
+# Time limits, by command, for a host that accepts a connection and then does not answer. Keepalives
+# of ssh do not help: its daemon answers them.
 _SECONDS = 120
 _LONGER_SECONDS = {
     "state": 300, "instances": 300, "gpus": 300, "check": 900, "releases": 900, "prune": 1800,
     "rehash": 24 * 3600,
 }  # fmt: skip
-# A helper that answers with errors, as while a host boots; a cut link may last longer.
+# Limit for a helper that answers with errors, as while a host boots; a cut link may last longer.
 ERRORS_SECONDS = 60
 _PAUSE_SECONDS = 2
-# Of a run whose result is not there any more, as the next job of that name began.
+# For a run whose result is lost because another job of that name began.
 REPLACED = Fault(what="it ended, and another one began", next_step="run the same command again")
 
 T = TypeVar("T")
 
 
 class Transport(Protocol):
-    """A way to a host."""
+    """Runs commands on one host."""
 
     @property
     def name(self) -> str:
-        """The host's, for errors."""
+        """Name of the host, for errors."""
 
-    def run(self, words: Sequence[str], sent: str, *, seconds: float) -> Ended:
-        """Run ``words`` there as root, with ``sent`` on their standard input.
+    def run(self, command: Sequence[str], sent: str, *, seconds: float) -> Ended:
+        """Run a command on the host as root with ``sent`` on its standard input.
 
-        + seconds: until an answer is there, where the transport limits that
+        + seconds: time limit of the answer, where the transport has one
 
-        Raises UnreachedError when the connection failed, CorralError when the words did not run.
+        Raises UnreachedError when the connection failed, CorralError when the command did not run.
         """
 
 
 @dataclass(frozen=True)
 class HelperClient:
-    """A helper on a host.
+    """Client of the helper on one host.
 
-    + program: words that run it; + sent_first: on its standard input before any document
-    + otherwise: the next step of an error where the helper names none
+    + program: command that runs the helper; + sent_first: standard input before any document
+    + otherwise: next step of an error where the helper names none
     """
 
     transport: Transport
@@ -76,47 +76,47 @@ class HelperClient:
 
     def ask(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         shape: TypeAdapter[T],
         sent: str = "",
         *,
         seconds: float | None = None,
         secret: bool = False,
     ) -> T:
-        """The answer to a command, checked.
+        """Run a command of the helper; returns its validated answer.
 
-        + words: the command and its arguments; + sent: a document on its standard input
-        + seconds: for the answer, where the usual is not it; + secret: no message shows what came
+        + arguments: the command and its arguments; + sent: document for its standard input
+        + seconds: time limit, instead of the usual one; + secret: no message shows the answer
 
-        Raises UnreachedError when the connection failed or nothing came in time, CorralError when
-        the helper did, or when its answer is not of this shape.
+        Raises UnreachedError when the connection failed or timed out, CorralError when the helper
+        failed or its answer has another shape.
         """
-        limit = seconds or _LONGER_SECONDS.get(words[0], _SECONDS)
+        limit = seconds or _LONGER_SECONDS.get(arguments[0], _SECONDS)
         sent = f"{self.sent_first}{sent}"
-        ended = self.transport.run([*self.program, *words], sent, seconds=limit)
+        ended = self.transport.run([*self.program, *arguments], sent, seconds=limit)
         host, out = self.transport.name, ended.out.decode(errors="replace")
         if ended.code != 0:
-            said = ended.err.decode(errors="replace").strip()
-            found = read_fault(out, said or f"exit code {ended.code}")
-            raise found.error(host, self.otherwise)
+            errors = ended.err.decode(errors="replace").strip()
+            fault = read_fault(out, errors or f"exit code {ended.code}")
+            raise fault.error(host, self.otherwise)
         try:
             return read_answer(shape, out)
         except UnreadableError as error:
             if secret:
-                hidden = UnreadableError("it holds secrets, and is not shown")
+                hidden = UnreadableError("it contains secrets and is not shown")
                 raise unreadable(host, hidden) from None
             raise unreadable(host, error) from error
 
     def start(self, name: str, kind: str, spec: dict[str, Any]) -> Started:
-        """Start a job, or join the same one where it runs already. Raises as ``ask``."""
+        """Start a job, or join the same job where it runs already. Raises as ``ask``."""
         return self.ask(["start", name], STARTED, job_document(kind, spec))
 
-    def poll(self, name: str, offset: int) -> JobNews:
-        """News of a job, after a little while. Raises as ``ask``.
+    def poll(self, name: str, offset: int) -> JobStatus:
+        """Status of a job; the helper waits a moment for a change. Raises as ``ask``.
 
         + offset: bytes of its log that are known already
         """
-        return self.ask(["poll", name, str(offset)], NEWS)
+        return self.ask(["poll", name, str(offset)], JOB_STATUS)
 
     def follow(
         self,
@@ -125,35 +125,34 @@ class HelperClient:
         on_progress: OnProgress,
         run: str | None = None,
         patience_seconds: float = 0,
-    ) -> JobNews:
-        """The last news of a run of a job.
+    ) -> JobStatus:
+        """Follow a run of a job; returns its last status.
 
-        + on_progress: gets the progress with each answer
-        + run: its id, None where the helper gave none
+        + on_progress: called with the progress of each answer
+        + run: id of the run, None from a helper that has none
 
-        Once the news are those of another run, ours ended, and how is not in them. Raises the
-        last error once the host was silent for ``patience_seconds``, or its helper failed for a
-        minute.
+        The status of another run means that this one ended, its outcome unknown. Raises the last
+        error after ``patience_seconds`` without an answer, or a minute of errors of the helper.
         """
-        offset, heard_at = 0, time.monotonic()
+        offset, answered_at = 0, time.monotonic()
         while True:
             try:
-                news = self.poll(name, offset)
+                status = self.poll(name, offset)
             except CorralError as error:
-                silent = time.monotonic() - heard_at
+                silent = time.monotonic() - answered_at
                 limit = patience_seconds if isinstance(error, UnreachedError) else ERRORS_SECONDS
                 if silent >= min(limit, patience_seconds):
                     raise
                 on_progress(Progress(detail=error.what, silent_seconds=silent))
                 time.sleep(_PAUSE_SECONDS)
                 continue
-            heard_at = time.monotonic()
-            if run is not None and news.run != run:
-                return _replaced(news, run)
-            if not news.running:
-                return news
-            offset = news.offset
-            on_progress(progress_of(news))
+            answered_at = time.monotonic()
+            if run is not None and status.run != run:
+                return _replaced(status, run)
+            if not status.running:
+                return status
+            offset = status.offset
+            on_progress(progress_of(status))
 
 
 def installed_helper(host: Host, path: str) -> HelperClient:
@@ -162,23 +161,23 @@ def installed_helper(host: Host, path: str) -> HelperClient:
 
 
 def travelling_helper(host: Host) -> HelperClient:
-    """The helper of this checkout, over ssh(1): it travels on standard input.
+    """The helper of this checkout, over ssh(1): it is sent on standard input.
 
-    A host with an older one, or none, answers as well.
+    It works on a host with an older helper, and without one.
     """
     return HelperClient(
         SshTransport(host),
         ("python3", "-I", "-c", BOOTSTRAP),
         sent_first=f"{encoded(helper_package(project_root()))}\n",
-        otherwise=f"{see_that_ssh_works(host)}, or deploy the host",
+        otherwise=f"{check_ssh(host)}, or deploy the host",
     )
 
 
 def job_document(kind: str, spec: dict[str, Any], *, token: str | None = None) -> str:
-    """What the helper's `start` takes.
+    """The document for the helper's `start`.
 
-    + kind: fetch, activate and so on; + spec: what it works from, without secrets
-    + token: for the hub; the job is lent it as a credential
+    + kind: fetch, activate and so on; + spec: input of the job, without secrets
+    + token: for the hub; the job gets it as a credential
     """
     at = datetime.now(UTC).isoformat()
     job = {"kind": kind, "spec": spec, "by": current_operator(), "at": at}
@@ -190,7 +189,7 @@ def current_operator() -> str:
     return f"{getpass.getuser()} on {platform.node()}"
 
 
-def _replaced(news: JobNews, run: str) -> JobNews:
+def _replaced(status: JobStatus, run: str) -> JobStatus:
     ended = {"running": False, "ok": False, "answer": None, "fault": REPLACED}
-    unsettled = news.unsettled_run == run
-    return news.model_copy(update={**ended, "error": REPLACED.text, "unsettled": unsettled})
+    unsettled = status.unsettled_run == run
+    return status.model_copy(update={**ended, "error": REPLACED.text, "unsettled": unsettled})

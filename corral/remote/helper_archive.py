@@ -1,4 +1,4 @@
-"""The host helper as one archive that Python runs, the same bytes every time."""
+"""The host helper as one archive that Python runs; its bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-# Runs an archive without a file on the host. It is the first line of standard input, in base64; the
-# rest is the command's, which reads on from the same buffer.
+# Runs an archive without a file on the host. The archive is the first line of standard input, in
+# base64; the command reads the rest from the same buffer.
 BOOTSTRAP = (
     "import base64,os,sys;"
     "f=os.memfd_create('corral');"
@@ -26,7 +26,7 @@ BOOTSTRAP = (
 def archive(package: Path) -> bytes:
     """Zip ``files/corral_host`` with fixed dates, with a ``__main__.py`` that runs it.
 
-    ``files/corral_shared``, the rules that both sides apply, goes with it.
+    It includes ``files/corral_shared``, the rules of both sides.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:

@@ -1,4 +1,4 @@
-"""A connection that holds a host's rollout lock for as long as it lasts."""
+"""A connection that holds a host's rollout lock until it ends."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import time
 from corral.errors import CorralError
 from corral.host.fault import read_fault
 from corral.inventory.hosts import Host
-from corral.remote.root import refused
+from corral.remote.root import root_refused
 from corral.remote.ssh import ssh_command
 from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
 
-# Until the host says that it is held, or why not; the same to let go.
+# Time for the host to confirm or refuse the lock, and to release it.
 ANSWER_SECONDS = 60
 _END_SECONDS = 10
 _MOST_BYTES = 64 * 1024
 _CHUNK_BYTES = 4096
 
 
-# Of python3 for a file that is not there, and of a shell without python3.
+# Exit codes of python3 for a missing file, and of a shell without python3.
 _NO_HELPER = (2, 127)
 
 
 class NoHelperError(CorralError):
-    """Nothing of Corral's is on a host yet: no lock can be held, and there is nothing to keep."""
+    """The host has no helper yet, so no lock can be held, and nothing needs one."""
 
 
 class Lease:
-    """The helper's `hold`, for as long as this connection lasts and gives signs of life.
+    """The helper's `hold`, while this connection lasts and sends heartbeats.
 
-    + helper: path of the installed one; + document: who holds, for which rollout
+    + helper: path of the installed helper; + document: the operator and the rollout
 
-    Taken when it is made. Raises CorralError of the host when it cannot be.
+    The constructor takes the lock. Raises CorralError of the host when it cannot.
     """
 
     def __init__(self, host: Host, helper: str, document: str) -> None:
@@ -53,17 +53,17 @@ class Lease:
             raise
 
     def lasts(self) -> bool:
-        """Whether the connection is still there."""
+        """Whether the connection still exists."""
         return self._process.poll() is None
 
     def send(self, line: str) -> None:
-        """A line to the host; a cut link is noticed by ``lasts``."""
+        """Send a line to the host; ``lasts`` notices a cut link."""
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError, ValueError):
                 self._process.stdin.write(f"{line}\n".encode())
 
     def close(self, patience_seconds: float | None = None) -> None:
-        """Let go; a link that does not end by itself is cut."""
+        """Release the lock; a connection that does not end by itself is killed."""
         if self._process.stdin:
             self._process.stdin.close()
         try:
@@ -75,28 +75,28 @@ class Lease:
             self._process.stdout.close()
 
     def _await(self, host: Host) -> None:
-        """Read until a line says that it is held. Raises CorralError."""
-        deadline, said = time.monotonic() + ANSWER_SECONDS, b""
-        while block := self._heard(host, deadline):
-            said += block
-            if any(_says_held(line) for line in said.split(b"\n")):
+        """Read until a line confirms the lock. Raises CorralError."""
+        deadline, output = time.monotonic() + ANSWER_SECONDS, b""
+        while block := self._read(host, deadline):
+            output += block
+            if any(_confirms(line) for line in output.split(b"\n")):
                 return
-            if len(said) > _MOST_BYTES:
-                what = "says too much in place of holding its lock"
-                raise CorralError(host.name, what, "look at what answers there")
+            if len(output) > _MOST_BYTES:
+                what = "prints too much instead of taking its lock"
+                raise CorralError(host.name, what, "check what answers there")
         code = self._process.wait()
-        text = said.decode(errors="replace").strip()
+        text = output.decode(errors="replace").strip()
         if code == SSH_FAILED:
             raise unreached(host, text)
-        if error := refused(host, text):
+        if error := root_refused(host, text):
             raise error
         if code in _NO_HELPER:
             raise NoHelperError(host.name, text, f"deploy {host.name}")
-        # Both streams come as one: the answer is its last line, what is for people before it.
+        # Both streams are merged: the answer is the last line, after messages for people.
         raise read_fault(text, text or f"the lock was not taken ({code})").error(host.name)
 
-    def _heard(self, host: Host, deadline: float) -> bytes:
-        """Some more bytes; none at the end. Raises UnreachedError after the deadline."""
+    def _read(self, host: Host, deadline: float) -> bytes:
+        """More output; empty at its end. Raises UnreachedError after the deadline."""
         stdout = self._process.stdout
         if stdout is None:
             return b""
@@ -107,7 +107,7 @@ class Lease:
         raise unreached(host, f"no answer within {ANSWER_SECONDS} s")
 
 
-def _says_held(line: bytes) -> bool:
+def _confirms(line: bytes) -> bool:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):

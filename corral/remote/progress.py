@@ -1,21 +1,22 @@
-"""Progress of a job of the helper, as it is passed on and as lines of a log."""
+"""Progress of a job of the helper, as events and as log lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from corral.host.answers import JobNews, Phase
+from corral.host.answers import JobStatus, Phase
 from corral.schema import Frozen
 
 SECONDS_BETWEEN_LINES = 5
 
 
 class Progress(Frozen):
-    """How a job goes while it runs; ``phase`` is empty between phases.
+    """Job progress event; ``phase``: empty between phases.
 
-    + detail: of the phase, such as the generation that waits to be confirmed
-    + silent_seconds: since the host last answered; + line: the last of its log, tail: the last few
+    + detail: of the phase, such as the generation that waits for confirmation
+    + silent_seconds: time since the host's last answer; + line: last line of the log
+    + tail: last few lines of the log
     """
 
     phase: str = ""
@@ -29,36 +30,38 @@ class Progress(Frozen):
 OnProgress = Callable[[Progress], None]
 
 
-def progress_of(news: JobNews) -> Progress:
-    """What the helper's `poll` gave, as it is passed on."""
-    phase = news.phase or Phase()
+def progress_of(status: JobStatus) -> Progress:
+    """The progress event for an answer of the helper's `poll`."""
+    phase = status.phase or Phase()
     return Progress(
-        phase=phase.name, seconds=phase.seconds, detail=phase.detail, line=news.last_line,
-        tail=news.tail,
+        phase=phase.name, seconds=phase.seconds, detail=phase.detail, line=status.last_line,
+        tail=status.tail,
     )  # fmt: skip
 
 
 class ProgressLines:
-    """Progress as lines for a log: each phase once, then a line every few seconds."""
+    """Progress as log lines: each phase once, then one line every few seconds."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self._print_line = print_line
         self._last: dict[str, tuple[str, str]] = {}
         self._next_at: dict[str, float] = {}
 
-    def __call__(self, name: str, news: Progress) -> None:
-        phase, before = self._last.get(name, ("", ""))
-        line, now = _line(news), time.monotonic()
-        is_due = news.phase != phase or now >= self._next_at.get(name, 0)
-        if line and line != before and is_due:
-            self._say(f"{name}: {line[:160]}")
-            self._last[name] = (news.phase, line)
+    def __call__(self, name: str, progress: Progress) -> None:
+        phase, last_line = self._last.get(name, ("", ""))
+        line, now = format_progress(progress), time.monotonic()
+        is_due = progress.phase != phase or now >= self._next_at.get(name, 0)
+        if line and line != last_line and is_due:
+            self._print_line(f"{name}: {line[:160]}")
+            self._last[name] = (progress.phase, line)
             self._next_at[name] = now + SECONDS_BETWEEN_LINES
 
 
-def _line(news: Progress) -> str:
-    if news.silent_seconds:
-        return f"no answer for {news.silent_seconds:.0f} s; it goes on there ({news.detail})"
-    if news.phase and (news.detail or news.line.endswith(f": {news.phase}")):
-        return ": ".join(filter(None, (news.phase, news.detail)))
-    return news.line
+def format_progress(progress: Progress) -> str:
+    """Progress as one line of text."""
+    if progress.silent_seconds:
+        silent = f"no answer for {progress.silent_seconds:.0f} s"
+        return f"{silent}; the host continues ({progress.detail})"
+    if progress.phase and (progress.detail or progress.line.endswith(f": {progress.phase}")):
+        return ": ".join(filter(None, (progress.phase, progress.detail)))
+    return progress.line

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TypeVar
 
 from corral.inventory.hosts import Host
-from corral.remote.root import refused
+from corral.remote.root import root_refused
 from corral.remote.ssh import ssh_command
 from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
@@ -19,8 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-# The first line of standard error that is not of ssh(1) or sudo: until it comes the command has not
-# begun, and what is said is why. Who is not root would see half a journal, without a word.
+# The first line of standard error that is not from ssh(1) or sudo. Output before it is the reason
+# why the command did not start. A login that is not root would see half a journal, without a hint.
 _BEGUN = "corral: begun"
 _BEGIN = (
     "sh", "-c",
@@ -29,17 +29,17 @@ _BEGIN = (
 )  # fmt: skip
 
 
-def run_on(host: Host, words: list[str]) -> int:
-    """Run a command on a host with this terminal's input; what it says is printed as it comes.
+def run_on(host: Host, command: list[str]) -> int:
+    """Run a command on a host with this terminal's input; its output is printed at once.
 
-    Gives its exit code. Raises CorralError when it was not even begun.
+    Returns its exit code. Raises CorralError when it did not start.
     """
-    command = ssh_command(host, [*_BEGIN, *words])
+    argv = ssh_command(host, [*_BEGIN, *command])
     held = HeldOutput(_BEGUN)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         printers = [
-            threading.Thread(target=_print, args=(process, pipe, before), daemon=True)
-            for pipe, before in ((process.stdout, None), (process.stderr, held))
+            threading.Thread(target=_print, args=(process, pipe, held_output), daemon=True)
+            for pipe, held_output in ((process.stdout, None), (process.stderr, held))
             if pipe
         ]
         for printer in printers:
@@ -53,22 +53,22 @@ def run_on(host: Host, words: list[str]) -> int:
     return process.returncode
 
 
-def _refuse(host: Host, said: str, code: int) -> None:
-    """Raises CorralError where it is known why a command was not begun."""
+def _refuse(host: Host, output: str, code: int) -> None:
+    """Raises CorralError where it is known why a command did not start."""
     if code == SSH_FAILED:
-        raise unreached(host, said)
-    if error := refused(host, said):
+        raise unreached(host, output)
+    if error := root_refused(host, output):
         raise error
 
 
-def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], before: HeldOutput | None) -> None:
+def _print(process: subprocess.Popen[bytes], pipe: IO[bytes], held: HeldOutput | None) -> None:
     try:
-        copy_output(pipe, err=before is not None, held=before)
+        copy_output(pipe, err=held is not None, held=held)
     except BrokenPipeError:
-        process.terminate()  # as `corral logs | head` has what it wants
+        process.terminate()  # as after `corral logs | head`
 
 
 def on_all(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Do the same for many hosts at a time, answers in the order of ``items``."""
+    """Run ``work`` on many items in parallel; results are in the order of ``items``."""
     with ThreadPoolExecutor(max_workers=20) as pool:
         return list(pool.map(work, items))

@@ -1,4 +1,4 @@
-"""The ssh(1) command that runs words on a host, by the same keys of host data as pyinfra's."""
+"""The ssh(1) command line for a host, from the same keys of host data as pyinfra's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shlex
 
 from corral.inventory.hosts import Host
-from corral.remote.root import by_root
+from corral.remote.root import as_root
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -20,38 +20,38 @@ _OPTIONS = {
 _PLAIN = re.compile(r"[\w./:,@+-]+", re.ASCII)
 
 
-def ssh_command(host: Host, words: list[str]) -> list[str]:
-    """The argument list that runs ``words`` on a host, as root where the inventory says how.
+def ssh_command(host: Host, command: list[str]) -> list[str]:
+    """The command line that runs a command on a host, as root where host data says how.
 
-    @local is pyinfra's name for the machine that it runs on, which needs no ssh.
+    @local is pyinfra's name for its own machine, which needs no ssh.
     """
     data = host.data
-    words = by_root(data, words)
+    command = as_root(data, command)
     if host.name == "@local":
-        return words
+        return command
     options = {name: data[key] for key, name in _OPTIONS.items() if data.get(key)}
     options["StrictHostKeyChecking"] = data.get("ssh_strict_host_key_checking") or "accept-new"
     options |= {"BatchMode": "yes", "ConnectTimeout": CONNECT_TIMEOUT_SECONDS, "LogLevel": "ERROR"}
-    # A link that is cut is noticed after half a minute, not after hours.
+    # Notice a cut link after half a minute, not after hours.
     options |= {"ServerAliveInterval": 10, "ServerAliveCountMax": 3}
     if data.get("ssh_key"):
         options["IdentitiesOnly"] = "yes"
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
-    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    return ["ssh", *config, *flags, "--", address_of(host), " ".join(map(quoted, words))]
+    flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
+    return ["ssh", *config, *flags, "--", address_of(host), " ".join(map(quoted, command))]
 
 
 def typed_command(host: Host) -> str:
-    """The ssh command that a person types to see what keeps Corral from a host, or so."""
+    """The ssh command for an operator to type, to find out why a host is not reached."""
     data = host.data
     if host.name == "@local":
-        return " ".join(map(typed, by_root(data, ["true"])))
+        return " ".join(map(typed, as_root(data, ["true"])))
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [
-        word
+        argument
         for key, flag in (("ssh_key", "-i"), ("ssh_port", "-p"))
         if data.get(key)
-        for word in (flag, str(data[key]))
+        for argument in (flag, str(data[key]))
     ]
     if data.get("ssh_key"):
         flags += ["-o", "IdentitiesOnly=yes"]
@@ -60,7 +60,7 @@ def typed_command(host: Host) -> str:
     if data.get("ssh_strict_host_key_checking"):
         flags += ["-o", f"StrictHostKeyChecking={data['ssh_strict_host_key_checking']}"]
     user = f"{data['ssh_user']}@" if data.get("ssh_user") else ""
-    return " ".join(typed(word) for word in ["ssh", *config, *flags, f"{user}{address_of(host)}"])
+    return " ".join(map(typed, ["ssh", *config, *flags, f"{user}{address_of(host)}"]))
 
 
 def address_of(host: Host) -> str:
@@ -68,19 +68,20 @@ def address_of(host: Host) -> str:
     return str(host.data.get("ssh_hostname") or host.name)
 
 
-def typed(word: str) -> str:
-    """As a person types it in a shell."""
-    # A shell puts the home folder in place of a bare tilde, as ssh itself does in an option.
-    return word if re.fullmatch(r"[\w./:,@+=~-]+", word, re.ASCII) else shlex.quote(word)
+def typed(argument: str) -> str:
+    """An argument, quoted for a shell where needed, to be typed by an operator."""
+    # A shell expands a bare tilde, as ssh itself does in an option.
+    plain = re.fullmatch(r"[\w./:,@+=~-]+", argument, re.ASCII)
+    return argument if plain else shlex.quote(argument)
 
 
-def quoted(word: str) -> str:
-    """A word for the login shell of a host, whichever that is.
+def quoted(argument: str) -> str:
+    """An argument, quoted for any login shell of a host.
 
-    Between quotes a POSIX shell takes backslashes as they are and fish does not; outside of them
-    both read an escaped quote or backslash alike.
+    In single quotes a POSIX shell keeps backslashes and fish does not; outside of quotes both read
+    an escaped quote or backslash the same way.
     """
-    if _PLAIN.fullmatch(word):
-        return word
-    inner = re.sub(r"(['\\])", r"'\\\1'", word)
+    if _PLAIN.fullmatch(argument):
+        return argument
+    inner = re.sub(r"(['\\])", r"'\\\1'", argument)
     return f"'{inner}'"

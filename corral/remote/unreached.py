@@ -1,6 +1,6 @@
-"""Why a host is not reached, in one plain sentence, and what to type next.
+"""Why a host is not reached, in one sentence, and the next step.
 
-The words of ssh(1) are those of OpenSSH 8.4 to 10 (sshconnect.c).
+Messages of ssh(1) are those of OpenSSH 8.4 to 10 (sshconnect.c).
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ _FINGERPRINT = re.compile(r"\bSHA256:[A-Za-z0-9+/=]+")
 
 
 class UnreachedError(CorralError):
-    """The host did not answer; what runs there goes on. ``reason``: in one line."""
+    """The host did not answer; jobs there continue. ``reason``: in one line."""
 
     reason = ""
 
 
-def unreached(host: Host, said: str) -> UnreachedError:
-    """What ssh(1) ``said`` on its standard error, or another reason, as an error of the host."""
-    reason, step = _told(host, said)
+def unreached(host: Host, message: str) -> UnreachedError:
+    """The error for a message of ssh(1) on its standard error, or for another reason."""
+    reason, step = _reason_and_step(host, message)
     error = UnreachedError(host.name, f"not reached ({reason})", step)
     error.reason = reason
     return error
 
 
-def see_that_ssh_works(host: Host) -> str:
-    """The beginning of a next step."""
-    return f"see that `{typed_command(host)}` works"
+def check_ssh(host: Host) -> str:
+    """A next step, to be completed."""
+    return f"check that `{typed_command(host)}` works"
 
 
-def _told(host: Host, said: str) -> tuple[str, str]:
-    if _CHANGED in said:
-        return _changed(host, said)
-    if _UNKNOWN.search(said) or said.strip() == "Host key verification failed.":
-        return _unknown(host, said)
-    lines = [line.strip() for line in said.splitlines() if line.strip().strip("@")]
-    return "; ".join(lines[-3:]) or "no reason given", f"{see_that_ssh_works(host)}, then ask again"
+def _reason_and_step(host: Host, message: str) -> tuple[str, str]:
+    if _CHANGED in message:
+        return _changed(host, message)
+    if _UNKNOWN.search(message) or message.strip() == "Host key verification failed.":
+        return _unknown(host, message)
+    lines = [line.strip() for line in message.splitlines() if line.strip().strip("@")]
+    step = f"{check_ssh(host)}, then run the same command again"
+    return "; ".join(lines[-3:]) or "no reason given", step
 
 
-def _changed(host: Host, said: str) -> tuple[str, str]:
-    offending, fingerprint = _OFFENDING.search(said), _FINGERPRINT.search(said)
+def _changed(host: Host, message: str) -> tuple[str, str]:
+    offending, fingerprint = _OFFENDING.search(message), _FINGERPRINT.search(message)
     where = f"line {offending[2]} of {offending[1]}" if offending else "the known_hosts file"
     now = f", but {fingerprint[0]}" if fingerprint else ""
     file = offending[1] if offending else _known_hosts(host)
     reason = (
-        f"its host key is not the one in {where}{now}: it was installed anew, or something else "
+        f"its host key is not the one in {where}{now}: it was reinstalled, or another machine "
         "answers at its address"
     )
     step = (
@@ -64,16 +65,16 @@ def _changed(host: Host, said: str) -> tuple[str, str]:
     return reason, step
 
 
-def _unknown(host: Host, said: str) -> tuple[str, str]:
+def _unknown(host: Host, message: str) -> tuple[str, str]:
     file = _known_hosts(host)
-    named = _UNKNOWN.search(said)
+    named = _UNKNOWN.search(message)
     with_port = _WITH_PORT.fullmatch(_name(host, named))
     address, port = with_port.groups() if with_port else (_name(host, named), "")
     scan = f"`ssh-keyscan {f'-p {port} ' if port else ''}{typed(address)} >> {file}`"
     return (
-        f"its host key is not in {file}, and unknown ones are refused",
+        f"its host key is not in {file}, and unknown keys are refused",
         f"{scan}, compare the fingerprints (`ssh-keygen -lf {file}`) with those on its console, "
-        f"then {see_that_ssh_works(host)}",
+        f"then {check_ssh(host)}",
     )
 
 

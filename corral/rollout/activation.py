@@ -19,7 +19,7 @@ from corral.errors import CorralError
 from corral.gateway.moves import Place, planned_place, stored_place
 from corral.host import answers
 from corral.host.activation_report import Report
-from corral.host.answers import Foreseen, JobNews
+from corral.host.answers import ActivationForecast, JobStatus
 from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
@@ -109,14 +109,14 @@ class Driver:
             report = self._run("activate", instance, spec, place if moves else None)
             return self._moved(name, place, report) if moves else report
 
-    def foresee(self, instance: InstancePlan) -> tuple[Foreseen, bool]:
+    def foresee(self, instance: InstancePlan) -> tuple[ActivationForecast, bool]:
         """How the host would switch to the planned generation, decided by itself as in `activate`.
 
         Gives as well whether gateways would send nothing meanwhile. Raises CorralError.
         """
         drained = self.traffic.may_be_away(f"{self.host.name}/{instance.name}", instance)
         text = json.dumps({**_spec(self.plan, instance), **self._how(drained)})
-        return self._helper.ask(["foresee"], answers.FORESEEN, text), drained
+        return self._helper.ask(["foresee"], answers.FORECAST, text), drained
 
     def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
         """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.
@@ -222,7 +222,7 @@ class Driver:
         return next((one for one in self.history() if (one.run, one.name) == (run, name)), None)
 
     def _report(
-        self, instance: InstancePlan, news: JobNews, kept: Callable[[], Report | None],
+        self, instance: InstancePlan, news: JobStatus, kept: Callable[[], Report | None],
         run: str | None, to: str | None,
     ) -> Report:  # fmt: skip
         """The job's own, or that of who settled it after a reboot or a kill."""
@@ -293,7 +293,9 @@ def stored_plan(
     """
     document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
     client = installed_helper(host, plan.paths.helper)
-    return client.ask(["generation"], answers.KEPT, json.dumps(document)).plan.model_dump()
+    return client.ask(
+        ["generation"], answers.STORED_GENERATION, json.dumps(document)
+    ).plan.model_dump()
 
 
 def _spec(plan: HostPlan, instance: InstancePlan) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _how(instance: InstancePlan, before: str | None, driver: Driver) -> tuple[st
     except CorralError as error:
         return "", f"{_asked_for(instance, before)}; not foreseen: {error.what}"
     if found.how is None:
-        return "", f"{_asked_for(instance, before)}; refused as things are now: {found.against}"
+        return "", f"{_asked_for(instance, before)}; refused as things are now: {found.obstacle}"
     return found.how, f"{found.how}, drained at its gateway" if drained else found.how
 
 

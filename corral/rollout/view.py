@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from corral.host.activation_report import Report, told
+from corral.host.activation_report import Report, format_report
 from corral.remote.progress import Progress, ProgressLines
 from corral.rollout.journal import Rollout, Step
 from corral.terminal import Rows, coloured, plain
@@ -46,7 +46,7 @@ class LineView:
         self._lines(name, news)
 
     def ended(self, report: Report) -> None:
-        for line in told(report):
+        for line in format_report(report):
             self.say(f"{report.host}/{line}" if line.startswith(report.instance) else f"  {line}")
 
 

@@ -52,7 +52,7 @@ def test_an_unreachable_host_is_named_and_the_others_change_when_told_to(
         verified = fleet.corral("verify", *INVENTORY)
     assert done.returncode == 1, said(done)
     assert "[lab-2] Could not connect" in said(done)
-    assert "[lab-2] is left out. Next: see that `ssh -i " in said(done)
+    assert "[lab-2] is left out. Next: check that `ssh -i " in said(done)
     assert "wave 1 does not start: lab-2 failed before, or was not reached" in said(done)
     assert "Traceback" not in said(done)
     assert stopped == 0
@@ -70,7 +70,7 @@ def test_a_changed_host_key_is_refused_by_deploy_and_verify(fleet: Workspace) ->
         verified = fleet.corral("verify", "lab-2", *INVENTORY)
     assert done.returncode == 1, said(done)
     assert "[lab-2] SSH host key error" in said(done)
-    assert "[lab-2] is left out. Next: see that `ssh -i " in said(done)
+    assert "[lab-2] is left out. Next: check that `ssh -i " in said(done)
     assert "Traceback" not in said(done)
     assert verified.returncode == 1
     assert "its host key is not the one in line " in verified.stderr

@@ -9,7 +9,7 @@ import pytest
 from pyinfra.api.exceptions import PyinfraError
 
 from corral.host.state import ModelsRoot
-from corral.remote.root import by_root
+from corral.remote.root import as_root
 from tests.operations.fleet import (
     ARCHIVE,
     ENDED,
@@ -92,7 +92,7 @@ def test_a_login_that_is_not_root_stops_before_anything(
     state = fleet.deploy()
     assert failed(state) == {"mere"}
     (only,) = asked(state, "mere")
-    become = " ".join(map(shlex.quote, by_root(data, ["id"])))
+    become = " ".join(map(shlex.quote, as_root(data, ["id"])))
     assert f"{become} -u </dev/null" in only
     lines = "\n".join(record.getMessage() for record in caplog.records)
     assert "ops " in lines

@@ -10,7 +10,7 @@ from typing import Any
 
 from corral.errors import CorralError
 from corral.host.activation_report import Report
-from corral.host.answers import FoundInstance
+from corral.host.answers import ObservedInstance
 from corral.host.reading import read_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
@@ -33,11 +33,11 @@ def generation(name: str) -> str:
     return pair(name)[1].instances[0].generation
 
 
-def found_instance(**changes: Any) -> FoundInstance:
+def found_instance(**changes: Any) -> ObservedInstance:
     """An instance as its host tells of it: it runs and is well."""
     found = {"unit": "corral-chat.service", "active": "active", "sub": "running", "pid": 7,
              "since": "", "health": "ok", **changes}  # fmt: skip
-    return FoundInstance.model_validate(found)
+    return ObservedInstance.model_validate(found)
 
 
 def report(name: str, outcome: str = "kept", **changes: Any) -> dict[str, Any]:

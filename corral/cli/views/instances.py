@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from corral.host.activation_report import Row
-from corral.host.answers import FoundInstance, ShardCheck
+from corral.host.answers import ObservedInstance, ShardCheck
 from corral.host.checks import Check
 from corral.plan.instance import InstancePlan
 from corral.terminal import Rows, coloured, plain
@@ -58,7 +58,7 @@ class Standing:
     host: str
     name: str
     is_asked: bool
-    answer: FoundInstance | str | None
+    answer: ObservedInstance | str | None
     plan: InstancePlan | None
 
     @property
@@ -127,7 +127,7 @@ def _unless(planned: str, found: str | None) -> str:
     return "" if planned == found else f", planned {planned}"
 
 
-def _vram(found: FoundInstance, plan: InstancePlan | None) -> str:
+def _vram(found: ObservedInstance, plan: InstancePlan | None) -> str:
     """What the unit holds, and what was predicted; nothing for a server without GPUs."""
     if plan is None or not plan.need.gpus:
         return "" if found.vram_mib is None else f"{found.vram_mib:,} MiB"

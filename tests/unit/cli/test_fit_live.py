@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from corral.cli.views.instances import Standing, status_table
-from corral.host.answers import FoundInstance
+from corral.host.answers import ObservedInstance
 from corral.host.state import GpuHost, GpuProcess
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
@@ -151,7 +151,7 @@ def test_a_host_that_cannot_be_asked_is_one_message(fit: Fit) -> None:
     fit.inventory('servers = [("gpu-01", {"ssh_hostname": "127.0.0.9", "ssh_port": 9})]\n')
     (fit.root / "files").symlink_to(ROOT / "files")
     said = fit(*AIR, "--host", "gpu-01")
-    assert_one_message(said, "gpu-01:", "see that `ssh -p 9 127.0.0.9` works")
+    assert_one_message(said, "gpu-01:", "check that `ssh -p 9 127.0.0.9` works")
 
 
 def test_a_host_that_no_inventory_has_is_one_message(fit: Fit, hosts: Hosts) -> None:
@@ -179,7 +179,7 @@ def two_instances() -> HostPlan:
 
 def standing(planned: HostPlan, name: str, vram_mib: int | None) -> Standing:
     unit = f"corral-{name}.service"
-    found = FoundInstance(
+    found = ObservedInstance(
         unit=unit, active="active", sub="running", pid=1, since="", vram_mib=vram_mib
     )
     return Standing(planned.host, name, True, found, planned.instance(name))

@@ -18,7 +18,7 @@ from corral.cli import rollout as rollout_module
 from corral.cli.reach import Target
 from corral.errors import CorralError
 from corral.host.activation_report import Report
-from corral.host.answers import FoundInstance
+from corral.host.answers import ObservedInstance
 from corral.host.state import HostState
 from corral.inventory.hosts import Inventory
 from corral.planning.fleet import fleet_of
@@ -281,7 +281,7 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
         left.append(rest[-1])
         return begin.run(begun)
 
-    def found_on(one: Target) -> dict[str, FoundInstance]:
+    def found_on(one: Target) -> dict[str, ObservedInstance]:
         serves = {"a": generation("a"), "b": "another"}[one.host.name]
         return {"chat": found_instance(installed_generation=serves)}
 

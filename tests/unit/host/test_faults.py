@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corral.errors import CorralError
-from corral.host.answers import ANYTHING, Foreseen, JobNews
+from corral.host.answers import ANYTHING, ActivationForecast, JobStatus
 from corral.host.fault import Fault, fault_of_text, read_fault
 from corral.remote.client import travelling_helper
 from lab.odd_host import Answer, OddHosts
@@ -67,15 +67,18 @@ def test_a_fault_without_a_next_step_takes_that_of_who_asked() -> None:
 
 
 def test_news_of_a_failed_job_are_read_in_parts_and_as_text() -> None:
-    news = JobNews(running=False, ok=False, error="full. Next: free it", offset=0, tail=())
+    news = JobStatus(running=False, ok=False, error="full. Next: free it", offset=0, tail=())
     assert news.wrong == Fault(what="full", next_step="free it")
     assert news.model_copy(update={"fault": Fault(**PARTS)}).wrong.what == "the disk is full"
 
 
 def test_what_stands_against_an_activation_is_shown_without_next_steps() -> None:
     texts = ("no room. Next: stop one", "no port")
-    assert Foreseen(how=None, obstacles=texts).against == "no room"
-    assert Foreseen(how=None, obstacles=texts, faults=(Fault(**PARTS),)).against == PARTS["what"]
+    assert ActivationForecast(how=None, obstacles=texts).obstacle == "no room"
+    assert (
+        ActivationForecast(how=None, obstacles=texts, faults=(Fault(**PARTS),)).obstacle
+        == PARTS["what"]
+    )
 
 
 def test_the_helper_gives_the_parts_beside_the_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,9 +170,9 @@ def test_the_pipes_of_gevent_are_limited_as_well(tmp_path: Path) -> None:
 
 
 SHAPES: dict[str, TypeAdapter[Any]] = {
-    "state": answers.STATE, "checks": answers.CHECKS, "news": answers.NEWS,
+    "state": answers.STATE, "checks": answers.CHECKS, "news": answers.JOB_STATUS,
     "reports": answers.REPORTS, "baselines": answers.BASELINES, "releases": answers.RELEASES,
-    "gpus": answers.GPUS, "bench": answers.BENCHMARKED, "kept": answers.KEPT,
+    "gpus": answers.GPUS, "bench": answers.BENCHMARKED, "kept": answers.STORED_GENERATION,
 }  # fmt: skip
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 _WORDS = st.sampled_from(

@@ -72,7 +72,7 @@ def test_a_changed_host_key_is_one_plain_sentence() -> None:
     assert "\n" not in error.what
     assert error.what == (
         "not reached (its host key is not the one in line 3 of /k/hosts, but SHA256:Xx0/fR+6b: it "
-        "was installed anew, or something else answers at its address)"
+        "was reinstalled, or another machine answers at its address)"
     )
     assert "`ssh-keygen -f /k/hosts -R '[10.0.0.7]:2222'`" in error.next_step
     assert TYPED in error.next_step
@@ -80,7 +80,7 @@ def test_a_changed_host_key_is_one_plain_sentence() -> None:
 
 def test_an_unknown_host_key_names_the_file_that_lacks_it() -> None:
     error = unreached(host(CHAT, **SSH), UNKNOWN)
-    assert error.reason == "its host key is not in /k/hosts, and unknown ones are refused"
+    assert error.reason == "its host key is not in /k/hosts, and unknown keys are refused"
     assert "`ssh-keyscan -p 2222 10.0.0.7 >> /k/hosts`" in error.next_step
 
 
@@ -118,7 +118,7 @@ def test_other_reasons_are_those_of_ssh_in_one_line(said: str, reason: str) -> N
     error = unreached(host(CHAT, **SSH), said)
     assert error.reason.endswith(reason)
     assert "\n" not in error.reason
-    assert error.next_step == f"see that `{TYPED}` works, then ask again"
+    assert error.next_step == f"check that `{TYPED}` works, then run the same command again"
 
 
 @pytest.mark.parametrize("words", [("status",), ("verify",), ("history",), ("stop",), ("logs",)])
@@ -181,7 +181,7 @@ def test_a_command_of_who_is_not_root_is_not_begun(
 
 def test_a_lock_that_is_not_taken_says_why(hosts: OddHosts) -> None:
     hosts.says("lab-1", Answer(err=CHANGED.encode(), code=255))
-    with pytest.raises(UnreachedError, match="installed anew"):
+    with pytest.raises(UnreachedError, match="reinstalled"):
         Holds([(host(CHAT), plan(CHAT))], by="ann", rollout="r").__enter__()
 
 
@@ -222,14 +222,14 @@ def test_a_login_that_is_not_root_is_told_what_to_do(
 
 
 def test_root_is_reached_by_all_that_the_data_says() -> None:
-    from corral.remote.root import by_root
+    from corral.remote.root import as_root
 
-    assert by_root({}, ["true"]) == ["true"]
-    assert by_root({"_doas": True}, ["true"]) == ["doas", "-n", "true"]
-    assert by_root({"_sudo": True, "_sudo_user": "x"}, ["true"]) == [
+    assert as_root({}, ["true"]) == ["true"]
+    assert as_root({"_doas": True}, ["true"]) == ["doas", "-n", "true"]
+    assert as_root({"_sudo": True, "_sudo_user": "x"}, ["true"]) == [
         "sudo", "-n", "-u", "x", "--", "true",
     ]  # fmt: skip
-    both = by_root({"_sudo": True, "_su_user": "root"}, ["echo", "-n", "a b"])
+    both = as_root({"_sudo": True, "_su_user": "root"}, ["echo", "-n", "a b"])
     assert both[:4] == ["sudo", "-n", "--", "su"]
     assert both[-4:] == ["--", "echo", "-n", "a b"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from corral.errors import CorralError
 from corral.gateway.moves import Place
-from corral.host.activation_report import Report, told
+from corral.host.activation_report import Report, format_report
 from corral.host.state import HostState, InstanceState
 from corral.plan.instance import InstancePlan
 from corral.remote.client import HelperClient
@@ -372,18 +372,18 @@ def test_a_log_has_each_phase_once_and_silence_as_such() -> None:
     assert said == [
         "chat: gate",
         "chat: confirm: g1",
-        "chat: no answer for 12 s; it goes on there (cut)",
+        "chat: no answer for 12 s; the host continues (cut)",
     ]
 
 
 def test_a_report_says_how_it_ended_and_shows_the_log_once() -> None:
     failed = Report.model_validate(report("a", "reverted", log="line 1\nline 2"))
-    assert told(failed) == [
+    assert format_report(failed) == [
         f"chat: {NEW} reverted (in place, 1.0 s without a server)", "it is no good", "more",
         "Its last lines:", "line 1", "line 2",
     ]  # fmt: skip
     twice = failed.model_copy(update={"reason": "died. Its last lines:\nline 1\nline 2"})
-    assert told(twice)[1:] == ["died. Its last lines:", "line 1", "line 2"]
+    assert format_report(twice)[1:] == ["died. Its last lines:", "line 1", "line 2"]
 
 
 def test_a_report_of_a_later_helper_is_read_as_well() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from corral.host.answers import FoundInstance, FoundInstances
+from corral.host.answers import ObservedInstance, ObservedInstances
 from tests.unit.helper_modules import helper_module
 
 kept = helper_module("observe.kept")
