@@ -60,7 +60,7 @@ def _changed(host: Host, message: str) -> tuple[str, str]:
     )
     step = (
         "on its console, compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`; if it is "
-        f"the host, `ssh-keygen -f {file} -R {_entry(host, said)}`, then `{typed_command(host)}`"
+        f"the host, `ssh-keygen -f {file} -R {_entry(host, message)}`, then `{typed_command(host)}`"
     )
     return reason, step
 
@@ -82,12 +82,12 @@ def _known_hosts(host: Host) -> str:
     return str(host.data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")
 
 
-def _entry(host: Host, said: str) -> str:
-    return typed(_name(host, _NAMED.search(said)))
+def _entry(host: Host, message: str) -> str:
+    return typed(_name(host, _NAMED.search(message)))
 
 
 def _name(host: Host, found: re.Match[str] | None) -> str:
-    """As ssh said it, or else by the host's data."""
+    """The name in the message of ssh, else by the host's data."""
     if found:
         return found[1]
     port, address = host.data.get("ssh_port"), address_of(host)

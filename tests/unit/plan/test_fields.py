@@ -114,7 +114,7 @@ def test_a_server_of_any_engine_has_its_time_to_stop(
 
 def test_the_limit_of_a_kept_plan_counts_its_own_stop() -> None:
     def limit(**kept: Any) -> int:
-        (found,) = kept_plan(host(CHAT), {"chat": kept}).instances
+        (found,) = stored_plan(host(CHAT), {"chat": kept}).instances
         return found.activation.limit_seconds
 
     assert limit() == limit(stop_seconds=60)
