@@ -214,13 +214,13 @@ def _measure_away(
     benchmark.refuse_unmeasurable()
     own = gateways[benchmark.host.name]
     result = None
-    with own.away(benchmark.name, limit_seconds(benchmark.host, benchmark.instance.name)) as away:
+    with own.drained(benchmark.name, limit_seconds(benchmark.host, benchmark.instance.name)) as drained:
         try:
             result = _measure(store, benchmark)
         finally:
             if result is None:
                 # Perhaps it goes on, or the server is down.
-                away.leave()
+                drained.leave()
     own.after(benchmark.name)
     return result
 

@@ -24,7 +24,7 @@ from corral.project import load_planner, project_root
 from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
 from corral.rollout.activation import Traffic
-from corral.rollout.traffic import traffic, traffic_as_found
+from corral.rollout.traffic import traffic, unplanned_traffic
 from corral.terminal import say
 
 
@@ -140,7 +140,7 @@ def traffic_of(target: Target) -> Traffic:
         # Raises where one of them is not known, or not whole.
         fleet.whole_gateways()
         return traffic(fleet, say)
-    return traffic_as_found(target.inventory.hosts, say)
+    return unplanned_traffic(target.inventory.hosts, say)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _host(target: Target, to: str | None) -> bool:
 
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
-    if not rollout.to_take_back() and not rollout.gateways_to_revert():
+    if not rollout.to_revert() and not rollout.gateways_to_revert():
         say(f"rollout {rollout_id} has nothing to revert")
         return 0
     inventory = Path(rollout.inventory)
@@ -91,7 +91,7 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         pairs=pairs,
         traffic=traffic_of(targets[0]) if targets else NoGateway(),
         gateways=gateways,
-        asked_gateways=tuple(pair for pair in gateways if pair[0].name in changed),
+        selected_gateways=tuple(pair for pair in gateways if pair[0].name in changed),
     )
     with fleet_lock(journals.folder, inventory, by=current_operator(), since=now()):
         leave = _changed_again(rollout, found)
@@ -134,7 +134,7 @@ def _changed_again(
     """Of what shall be reverted: what does not serve what this rollout put there."""
     return frozenset(
         step.name
-        for step in rollout.to_take_back()
+        for step in rollout.to_revert()
         if (now_there := found[step.host].get(step.instance))
         and now_there.installed_generation != step.to_generation
     )

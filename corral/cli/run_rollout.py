@@ -16,20 +16,20 @@ from corral.rollout.begin import Fleet
 from corral.rollout.gateways import PlannedGateways
 from corral.rollout.health import Health
 from corral.rollout.journal import Journals, Rollout, write_whole
-from corral.rollout.locks import Holds
+from corral.rollout.locks import HostLocks
 from corral.rollout.page import outcome, page
-from corral.rollout.run import Course, Means, Pair
+from corral.rollout.run import Context, Course, Pair
 from corral.rollout.view import LineView, LiveView
 from corral.terminal import console, say, show
 
 
-def holding(found: Fleet, rollout: str) -> Holds:
+def holding(found: Fleet, rollout: str) -> HostLocks:
     """Hold all hosts of a fleet, and the gateways in front of them, where that can be."""
-    return Holds(
+    return HostLocks(
         (),
         by=current_operator(),
         rollout=rollout,
-        also=(*found.pairs, *found.gateways, *found.asked_gateways),
+        also=(*found.pairs, *found.gateways, *found.selected_gateways),
     )
 
 
@@ -37,15 +37,15 @@ def run_course(
     begun: Rollout,
     found: Fleet,
     journals: Journals,
-    holds: Holds,
+    holds: HostLocks,
     leave: frozenset[str] = frozenset(),
 ) -> Rollout:
     """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
-    known = {host.name: (host, plan) for host, plan in found.asked_gateways} | hosts
+    known = {host.name: (host, plan) for host, plan in found.selected_gateways} | hosts
     changing = dict.fromkeys([*(s.host for s in begun.steps), *(s.host for s in begun.gateways)])
     touched = [known[name] for name in changing if name in known]
-    gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", begun.id)
+    gateways = PlannedGateways(found.selected_gateways, project_root() / "templates", begun.id)
     terminal = console()
     view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
@@ -56,12 +56,12 @@ def run_course(
         holds.need(touched)
         save = partial(_save, journals)
         verified = found.verified_gateways(begun.left_out)
-        means = Means(
+        context = Context(
             hosts, drive, Health(found.checked, found.document), holds.check, save, view,
             gateways, verified,
         )  # fmt: skip
         with view if isinstance(view, LiveView) else nullcontext():
-            ended = Course(begun, means, leave).run()
+            ended = Course(begun, context, leave).run()
     except KeyboardInterrupt:
         _tell_interrupted(begun)
         # Not waiting for the threads that still listen to hosts.

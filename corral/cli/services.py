@@ -16,7 +16,7 @@ from corral.host.answers import ANYTHING
 from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
 from corral.remote.run import run_on
-from corral.rollout.pausing import Away, Gateways
+from corral.rollout.pausing import DrainedServer, Gateways
 from corral.terminal import say
 
 # Beside what servers need to get ready.
@@ -80,17 +80,17 @@ def _act(verb: str, target: Target, name: str, gateways: Gateways) -> bool:
     if verb == "start":
         good = _systemctl(verb, one)
     else:
-        with gateways.away(server, limit_seconds(one.host, name)) as away:
-            good = _while_away(verb, one, away)
+        with gateways.drained(server, limit_seconds(one.host, name)) as drained:
+            good = _while_drained(verb, one, drained)
     good = good and (verb == "stop" or gateways.after(server))
     say(f"{server}: {({'stop': 'stopped'}.get(verb, 'ready')) if good else 'failed'}")
     return good
 
 
-def _while_away(verb: str, target: Target, away: Away) -> bool:
+def _while_drained(verb: str, target: Target, drained: DrainedServer) -> bool:
     good = _systemctl(verb, target)
     if verb == "stop" or not good:
-        away.stays_down()
+        drained.stays_down()
     return good
 
 

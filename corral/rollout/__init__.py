@@ -1,1 +1,1 @@
-"""A change of a whole fleet: planned, shown, waved, soaked, reported, reverted."""
+"""Rollouts: changes of a fleet in waves, with soaks, verification and revert."""

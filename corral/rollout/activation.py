@@ -1,7 +1,7 @@
-"""The driver of activations: what a deploy, `corral rollout` and `corral revert` ask of one host.
+"""Driver of activations for a deploy, `corral rollout` and `corral revert`.
 
-The host does the work by itself (files/corral_host/activation/activate.py); here it is told to
-begin, listened to, and told over a new connection that it may keep what passed its gate.
+The host works by itself (files/corral_host/activation/activate.py). The driver starts the job,
+follows it, and confirms a generation that passed its gate over a new connection.
 """
 
 from __future__ import annotations
@@ -35,62 +35,62 @@ _PAUSE_SECONDS = 3
 class Traffic(Protocol):
     """Gateways in front of an instance."""
 
-    def away(self, server: str, instance: InstancePlan) -> AbstractContextManager[bool]:
-        """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be."""
+    def drained(self, server: str, instance: InstancePlan) -> AbstractContextManager[bool]:
+        """Drain ``server`` (HOST/INSTANCE) within the block; False where it cannot be drained."""
 
     def expect(self, server: str, place: Place) -> bool:
-        """Look for it where it is, and where it will be; whether it moves. Raises CorralError."""
+        """Add its new place to gateways; returns whether it moves. Raises CorralError."""
 
     def missing(self, server: str, place: Place) -> str | None:
-        """Who does not find it there yet, after ``expect``, for people; None: all do."""
+        """After ``expect``: the gateway that does not reach it yet, as a sentence, or None."""
 
     def keep(self, server: str, place: Place | None) -> None:
-        """Look for it there alone; None: where it was before ``expect``."""
+        """Keep one place of it; None: the one before ``expect``."""
 
-    def may_be_away(self, server: str, instance: InstancePlan) -> bool:
-        """What ``away`` would give, as things are now; changes nothing."""
+    def can_drain(self, server: str, instance: InstancePlan) -> bool:
+        """Whether it could be drained now; changes nothing."""
 
 
 class NoGateway:
-    """Clients ask the instances themselves."""
+    """Traffic without gateways: clients connect to instances."""
 
-    def away(self, *_: object) -> AbstractContextManager[bool]:
-        """Nothing can be kept from an instance."""
+    def drained(self, *_: object) -> AbstractContextManager[bool]:
+        """An instance cannot be drained."""
         return nullcontext(False)
 
     def expect(self, *_: object) -> bool:
-        """Nobody looks for it."""
+        """There is no gateway to change."""
         return False
 
     def missing(self, *_: object) -> None:
-        """Nobody looks for it."""
+        """There is no gateway to check."""
 
     def keep(self, *_: object) -> None:
-        """Nobody looks for it."""
+        """There is no gateway to change."""
 
-    def may_be_away(self, *_: object) -> bool:
-        """It cannot."""
+    def can_drain(self, *_: object) -> bool:
+        """An instance cannot be drained."""
         return False
 
 
 @dataclass
-class _Waited:
-    """Why the last generation that waited for its confirmation got none."""
+class _Unconfirmed:
+    """Why the last generation that waited for confirmation was not confirmed."""
 
     why: str | None = None
 
-    def told(self, report: Report) -> Report:
-        """A report, with that in front of its reason."""
+    def add_to(self, report: Report) -> Report:
+        """The report, with this before its reason."""
         reason = "\n".join(filter(None, [self.why, report.reason]))
         return report.model_copy(update={"reason": reason})
 
 
 @dataclass(frozen=True)
 class Driver:
-    """How the activations of one host are driven.
+    """Driver of the activations of one host.
 
-    + host: with the keys of its data that say how it is reached
-    + on_progress: gets the progress of each instance, by its name
+    + host: with the connection keys of its data
+    + on_progress: called with instance name and progress
     """
 
     host: Host
@@ -100,33 +100,33 @@ class Driver:
     on_progress: Callable[[str, Progress], None] = lambda *_: None
 
     def activate(self, instance: InstancePlan) -> Report:
-        """Switch to the planned generation. Raises CorralError when no report came of it."""
+        """Activate the planned generation. Raises CorralError where there is no report."""
         name = f"{self.host.name}/{instance.name}"
         place = planned_place(instance)
-        with self.traffic.away(name, instance) as drained:
+        with self.traffic.drained(name, instance) as drained:
             moves = self.traffic.expect(name, place)
             spec = {**_spec(self.plan, instance), **self._how(drained)}
             report = self._run("activate", instance, spec, place if moves else None)
             return self._moved(name, place, report) if moves else report
 
-    def foresee(self, instance: InstancePlan) -> tuple[ActivationForecast, bool]:
-        """How the host would switch to the planned generation, decided by itself as in `activate`.
+    def forecast(self, instance: InstancePlan) -> tuple[ActivationForecast, bool]:
+        """How the host would activate the planned generation now, by its own decision.
 
-        Gives as well whether gateways would send nothing meanwhile. Raises CorralError.
+        Also returns whether gateways could drain it. Raises CorralError.
         """
-        drained = self.traffic.may_be_away(f"{self.host.name}/{instance.name}", instance)
+        drained = self.traffic.can_drain(f"{self.host.name}/{instance.name}", instance)
         text = json.dumps({**_spec(self.plan, instance), **self._how(drained)})
         return self._helper.ask(["foresee"], answers.FORECAST, text), drained
 
     def revert(self, instance: InstancePlan, to: str | None = None) -> Report:
-        """Switch to ``previous``, or to the generation ``to``, from what is on the host alone.
+        """Revert to ``previous``, or to the generation ``to``, from the host's own files.
 
-        + instance: for its name, and for how long it may take. Raises CorralError.
+        + instance: for its name and time limits. Raises CorralError.
         """
         name = f"{self.host.name}/{instance.name}"
         paths = self.plan.paths.model_dump()
-        place = self._kept_place(instance, to)
-        with self.traffic.away(name, instance) as drained:
+        place = self._stored_place(instance, to)
+        with self.traffic.drained(name, instance) as drained:
             moves = place is not None and self.traffic.expect(name, place)
             spec = {
                 "host": self.host.name, "paths": paths, "instance": instance.name, "to": to,
@@ -135,17 +135,17 @@ class Driver:
             report = self._run("revert", instance, spec, place if moves else None)
             return self._moved(name, place, report) if place and moves else report
 
-    def _kept_place(self, instance: InstancePlan, to: str | None) -> Place | None:
+    def _stored_place(self, instance: InstancePlan, to: str | None) -> Place | None:
         if isinstance(self.traffic, NoGateway):
             return None
         try:
             return stored_place(stored_plan(self.host, self.plan, instance.name, to))
         except CorralError:
-            # What is not whole there is not switched to: the job says what is wrong.
+            # The job refuses an incomplete generation and reports why.
             return None
 
     def _moved(self, name: str, place: Place, report: Report) -> Report:
-        """Gateways look for a server where it is now; in both places where nobody knows."""
+        """Keep the current place of a server at gateways; both where it is unknown."""
         if report.ok:
             self.traffic.keep(name, place)
         elif report.serving is not None and report.serving == report.from_:
@@ -153,7 +153,7 @@ class Driver:
         return report
 
     def history(self) -> list[Report]:
-        """Reports that the host keeps, newest first. Raises CorralError."""
+        """Reports stored on the host, newest first. Raises CorralError."""
         return history(self.host, self.plan)
 
     def _how(self, drained: bool) -> dict[str, Any]:
@@ -162,102 +162,103 @@ class Driver:
     def _run(
         self, kind: str, instance: InstancePlan, spec: dict[str, Any], place: Place | None
     ) -> Report:
-        """The report of a job; + place: where its gateways must find it, None if it stays."""
+        """Run a job to its report; ``place``: where gateways must reach it, None if it stays."""
         job = f"activate-{instance.name}"
-        before = self._newest(instance)
+        previous = self._newest(instance)
         run = self._helper.start(job, kind, spec).run
-        patience, waited = instance.activation.longest_seconds, _Waited()
+        patience, unconfirmed = instance.activation.longest_seconds, _Unconfirmed()
         try:
-            on_progress = self._listener(instance, place, waited)
-            news = self._helper.follow(
+            on_progress = self._listener(instance, place, unconfirmed)
+            status = self._helper.follow(
                 job, on_progress=on_progress, run=run, patience_seconds=patience
             )
         except UnreachedError as error:
             raise self._silent(instance, error) from error
-        kept = partial(self._kept, instance, run, before)
-        report = self._report(instance, news, kept, run, spec.get("to", instance.generation))
-        return report if report.ok else waited.told(report)
+        stored = partial(self._stored, instance, run, previous)
+        report = self._report(instance, status, stored, run, spec.get("to", instance.generation))
+        return report if report.ok else unconfirmed.add_to(report)
 
     @property
     def _helper(self) -> HelperClient:
         return installed_helper(self.host, self.plan.paths.helper)
 
-    def _listener(self, instance: InstancePlan, place: Place | None, waited: _Waited) -> OnProgress:
+    def _listener(
+        self, instance: InstancePlan, place: Place | None, unconfirmed: _Unconfirmed
+    ) -> OnProgress:
         name = f"{self.host.name}/{instance.name}"
 
-        def on_progress(news: Progress) -> None:
-            self.on_progress(instance.name, news)
-            if news.phase != "confirm":
+        def on_progress(progress: Progress) -> None:
+            self.on_progress(instance.name, progress)
+            if progress.phase != "confirm":
                 return
-            # What its gateways do not find waits, and is reverted at its limit.
-            waited.why = self.traffic.missing(name, place) if place else None
-            if waited.why:
-                self.on_progress(instance.name, Progress(phase="confirm", detail=waited.why))
+            # A server that its gateways do not reach is not confirmed, and reverts at its limit.
+            unconfirmed.why = self.traffic.missing(name, place) if place else None
+            if unconfirmed.why:
+                self.on_progress(instance.name, Progress(phase="confirm", detail=unconfirmed.why))
             else:
-                self._confirm(instance, news.detail)
+                self._confirm(instance, progress.detail)
 
         return on_progress
 
     def _confirm(self, instance: InstancePlan, generation: str) -> None:
-        words = ["confirm", instance.name, generation]
         try:
-            self._helper.ask(words, answers.ANYTHING)
+            self._helper.ask(["confirm", instance.name, generation], answers.ANYTHING)
         except CorralError as error:
-            # Cut: asked again with the next news. Refused: nothing waits any more, and the report
-            # says what became of it.
+            # Cut off: confirmed again with the next progress. Refused: no generation waits any
+            # more, and the report has its outcome.
             self.on_progress(instance.name, Progress(phase="confirm", detail=error.what))
 
     def _newest(self, instance: InstancePlan) -> Report | None:
         name = f"{self.host.name}/{instance.name}"
         return next((one for one in self.history() if one.name == name), None)
 
-    def _kept(
-        self, instance: InstancePlan, run: str | None, before: Report | None
+    def _stored(
+        self, instance: InstancePlan, run: str | None, previous: Report | None
     ) -> Report | None:
-        """The report of a run among those that the host keeps; without an id, a new one is."""
+        """The stored report of a run; without an id, a report newer than ``previous``."""
         if run is None:
             newest = self._newest(instance)
-            return newest if newest != before else None
+            return newest if newest != previous else None
         name = f"{self.host.name}/{instance.name}"
         return next((one for one in self.history() if (one.run, one.name) == (run, name)), None)
 
     def _report(
-        self, instance: InstancePlan, news: JobStatus, kept: Callable[[], Report | None],
+        self, instance: InstancePlan, status: JobStatus, stored: Callable[[], Report | None],
         run: str | None, to: str | None,
     ) -> Report:  # fmt: skip
-        """The job's own, or that of who settled it after a reboot or a kill."""
+        """The job's own report, or the one of the host's settling after a reboot or a kill."""
         name = f"{self.host.name}/{instance.name}"
-        if news.answer:
-            return self._own(instance, as_answer(answers.REPORT, news.answer, where=name))
-        told, deadline = news.wrong.text, time.monotonic() + instance.activation.longest_seconds
-        while told.startswith(_WITHOUT_RESULT) and time.monotonic() < deadline:
+        if status.answer:
+            return self._own(instance, as_answer(answers.REPORT, status.answer, where=name))
+        fault, deadline = status.wrong.text, time.monotonic() + instance.activation.longest_seconds
+        while fault.startswith(_WITHOUT_RESULT) and time.monotonic() < deadline:
             try:
-                if found := kept():
-                    return found
-                if not news.unsettled:
-                    return self._untouched(instance, run, to, told)
+                if report := stored():
+                    return report
+                if not status.unsettled:
+                    return self._untouched(instance, run, to, fault)
                 self.on_progress(instance.name, Progress(detail="the host settles it"))
             except CorralError as error:
                 self.on_progress(instance.name, Progress(detail=error.what))
             time.sleep(_PAUSE_SECONDS)
-        raise news.wrong.error(name)
+        raise status.wrong.error(name)
 
     def _own(self, instance: InstancePlan, report: Report) -> Report:
-        """A rollout counts by the names in reports: no host reports on another one."""
+        """Refuse a report about another instance: a rollout counts by the names in reports."""
         if report.name != f"{self.host.name}/{instance.name}":
             what = f"its report is about {report.name}"
-            step = f"`corral history {self.host.name}`, and see what runs as the helper there"
+            step = f"run `corral history {self.host.name}`, and check the helper on that host"
             raise CorralError(self.host.name, what, step)
         return report
 
     def _untouched(
         self, instance: InstancePlan, run: str | None, to: str | None, why: str
     ) -> Report:
-        """Of an activation that ended before it had written down that it would touch anything."""
+        """The report of an activation that ended before it changed anything."""
         state = self._helper.ask(["state"], answers.STATE, self.plan.to_helper())
         found = state.instances.get(instance.name)
         if found is None:
-            raise CorralError(self.host.name, f"does not tell of {instance.name}", "deploy it")
+            raise CorralError(self.host.name, f"has no state of {instance.name}", "deploy it")
         now = found.installed_generation
         report = {
             "host": self.host.name, "instance": instance.name, "at": datetime.now(UTC).isoformat(),
@@ -269,10 +270,12 @@ class Driver:
 
     def _silent(self, instance: InstancePlan, error: CorralError) -> CorralError:
         what = (
-            f"{error.what}. It goes on by itself: a generation that nobody confirms within "
-            f"{instance.activation.confirm_seconds} s of its gate is reverted there"
+            f"{error.what}. The host continues by itself: without confirmation within "
+            f"{instance.activation.confirm_seconds} s of its gate it reverts"
         )
-        step = f"`corral history {self.host.name}` once it is reached; the same command goes on"
+        step = (
+            f"run `corral history {self.host.name}` once it is reached; the same command continues"
+        )
         return CorralError(f"{self.host.name}/{instance.name}", what, step)
 
 
@@ -285,11 +288,11 @@ def history(host: Host, plan: HostPlan) -> list[Report]:
 def stored_plan(
     host: Host, plan: HostPlan, instance: str, generation: str | None
 ) -> dict[str, Any]:
-    """The plan that a generation on a host was kept with last, else staged with.
+    """The plan that a generation on a host was last kept with, else staged with.
 
-    + generation: None for the one before
+    + generation: None for the previous one
 
-    Raises CorralError where it is not whole there.
+    Raises CorralError where it is not complete there.
     """
     document = {"paths": plan.paths.model_dump(), "instance": instance, "generation": generation}
     client = installed_helper(host, plan.paths.helper)

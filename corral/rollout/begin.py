@@ -1,4 +1,4 @@
-"""The beginning of a rollout: lock, stage, look, and a plan that a person can agree to."""
+"""Start of a rollout: read the inventory, stage, and plan the changes for approval."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Pair = tuple[Host, HostPlan]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asked for.
+    """The operator's options.
 
-    + only: hosts, all if empty; + soak_seconds: None for the inventory's
+    + only: hosts, all if empty; + soak_seconds: None for the inventory's value
     """
 
     inventory: Path
@@ -44,12 +44,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet as a rollout works on it; ``pairs`` are hosts that serve and that were asked for.
+    """The fleet of a rollout; ``pairs``: selected hosts that serve.
 
     + plan: of the whole inventory, for its waves; + traffic: its gateways
-    + key_of: the keys of an instance of a host
-    + document: a plan as checks take it, with what the store says of its keys
-    + asked_gateways: that were asked for; + gateways: those in front of ``pairs``
+    + key_of: returns the keys of an instance of a host
+    + document: returns the input of checks: a plan with digests of its keys
+    + asked_gateways: selected gateways; + gateways: gateways in front of ``pairs``
     """
 
     plan: FleetPlan
@@ -57,31 +57,31 @@ class Fleet:
     traffic: Traffic = field(default_factory=NoGateway)
     key_of: Callable[[Host, str], KeyFile] = stored_keys
     document: Document = without_keys
-    asked_gateways: tuple[Pair, ...] = ()
+    selected_gateways: tuple[Pair, ...] = ()
     gateways: tuple[Pair, ...] = ()
 
     @property
     def checked(self) -> FleetPlan:
-        """All that a rollout verifies in the end, as it is planned."""
-        plans = {host.name: (host, plan) for host, plan in (*self.asked_gateways, *self.pairs)}
+        """The plans that a rollout verifies at its end."""
+        plans = {host.name: (host, plan) for host, plan in (*self.selected_gateways, *self.pairs)}
         return fleet_of(tuple(plans.values()))
 
     def verified_gateways(self, left_out: Collection[str]) -> tuple[str, ...]:
-        """Hosts whose gateway is as planned once a rollout converged.
+        """Hosts whose gateway must match its plan once a rollout converged.
 
-        One with servers on hosts that were left out is not; its own switch proved what it serves.
+        Not those with servers on skipped hosts; their own activation proved what they serve.
         """
         return tuple(
             host.name
-            for host, plan in self.asked_gateways
+            for host, plan in self.selected_gateways
             if plan.gateway and plan.gateway.member_hosts.isdisjoint(left_out)
         )
 
 
-def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
+def fleet(wanted: Wanted, print_line: Callable[[str], None]) -> Fleet:
     """Read and plan an inventory. Raises CorralError, also for a host that is not in it.
 
-    + say: told what a gateway could not do, while the fleet changes
+    + print_line: called with failures of gateways while the fleet changes
     """
     inventory = read_inventory(wanted.inventory)
     hosts = inventory.hosts
@@ -96,11 +96,11 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
     planner = load_planner(project_root(), tolerant=True)
     whole = plan_fleet(hosts, planner, mistakes=inventory.mistakes)
     named = whole.select(wanted.only)
-    asked = [(h, named.plan(h.name)) for h in named.hosts if h.spec.gateway]
+    selected = [(h, named.plan(h.name)) for h in named.hosts if h.spec.gateway]
     pairs = [(h, named.plan(h.name)) for h in named.hosts if h.spec.instances]
-    if not pairs and not asked:
-        what = "no host of it runs an instance, or is a gateway"
-        raise CorralError(str(wanted.inventory), what, "describe instances there")
+    if not pairs and not selected:
+        what = "no host of it has an instance or a gateway"
+        raise CorralError(str(wanted.inventory), what, "add instances to it")
 
     def document(host: Host, plan: HostPlan) -> str:
         return check_document(host, plan, hosts, whole.gateways_of(host))
@@ -109,16 +109,16 @@ def fleet(wanted: Wanted, say: Callable[[str], None]) -> Fleet:
     return Fleet(
         plan=whole,
         pairs=tuple(pairs),
-        traffic=traffic(whole, say),
+        traffic=traffic(whole, print_line),
         key_of=key_of(whole),
         document=document,
-        asked_gateways=tuple(asked),
+        selected_gateways=tuple(selected),
         gateways=tuple((h, named_plan(h, ())) for h in hosts if h.name in behind),
     )
 
 
 def _in_front(host: Host, fleet: FleetPlan) -> list[Host]:
-    """Gateways of the instances of a host."""
+    """Gateways in front of the instances of a host."""
     names = [f"{host.name}/{spec.name}" for spec in host.spec.instances]
     plans = fleet.gateways_of(host)
     return [one for name in names for one in gateways_of(name, fleet.everyone, plans)]
@@ -128,31 +128,36 @@ def stage(
     wanted: Wanted,
     found: Fleet,
     log: Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     rollout: str | None = None,
 ) -> list[Member]:
-    """Put everything on the hosts; gives those that are staged. Raises CorralError.
+    """Stage everything on the hosts; returns those that are staged. Raises CorralError.
 
-    + rollout: that holds the hosts, if one does
+    + rollout: id of the rollout that holds the hosts' locks, if any
     """
-    code = run_pyinfra(wanted.inventory, wanted.only, log, say, rollout)
+    code = run_pyinfra(wanted.inventory, wanted.only, log, print_line, rollout)
     members = look(found.pairs, found.key_of)
     staged = [member for member in members if not member.problem]
     if not wanted.without_failed:
         refuse_unstaged(members, log)
     if code != 0 and not wanted.without_failed:
         what = f"pyinfra ended with exit code {code}; no service was touched"
-        raise CorralError("staging", what, f"see {log}, fix that, then ask again")
-    if not staged and not found.asked_gateways:
+        raise CorralError("staging", what, f"see {log}, fix that, then run the same command again")
+    if not staged and not found.selected_gateways:
         refuse_unstaged(members, log)
     return staged
 
 
 def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
-    """What would change; without steps and gateways nothing does. Raises CorralError."""
+    """The planned rollout; without steps and gateways there is nothing to change.
+
+    Raises CorralError.
+    """
     changing = {member.host.name for member in staged if member.waiting}
     due = found.plan.waves(changing)
-    changing_gateways = PlannedGateways(found.asked_gateways, project_root() / "templates", rollout)
+    changing_gateways = PlannedGateways(
+        found.selected_gateways, project_root() / "templates", rollout
+    )
     ready = [member.host.name for member in staged]
     soak = wanted.soak_seconds
     if soak is None:
@@ -174,14 +179,14 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
 
 
 def unfinished(journals: Journals, inventory: Path, *, soak_seconds: int | None) -> Rollout:
-    """The last rollout of an inventory, to go on with. Raises CorralError when it ended.
+    """The last rollout of an inventory, to resume. Raises CorralError when it ended.
 
-    + soak_seconds: instead of what it had, unless None
+    + soak_seconds: overrides its value unless None
     """
     last = journals.last(str(inventory.resolve()))
     if last is None or last.exit_code is not None:
         what = f"rollout {last.id} ended" if last else "no rollout of it is known here"
-        step = f"begin a new one: `corral rollout {inventory}`"
+        step = f"start a new one: `corral rollout {inventory}`"
         raise CorralError(str(inventory), what, step)
     soak = last.soak_seconds if soak_seconds is None else soak_seconds
     return last.model_copy(update={"soak_seconds": soak})

@@ -1,4 +1,4 @@
-"""What a rollout changes at gateways themselves, once the instances behind them have changed."""
+"""Changes of gateways in a rollout, after the instances behind them have changed."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ Pair = tuple[Host, HostPlan]
 
 
 class Gateways(Protocol):
-    """The gateways that a rollout may change, by their names."""
+    """The gateways that a rollout may change, by name."""
 
     def switch(self, name: str, settled: Settled) -> bool:
-        """Switch to what is planned; False where it runs already. Raises CorralError."""
+        """Activate the planned generation; False where it runs already. Raises CorralError."""
 
     def revert(self, name: str) -> None:
-        """Undo that; servers stay where they are. Raises CorralError."""
+        """Revert the last switch; servers keep their addresses. Raises CorralError."""
 
 
 class NoGateways:
-    """There are none to change."""
+    """No gateways to change."""
 
     def switch(self, *_: object) -> bool:
-        """Nothing was changed."""
+        """False: nothing changes."""
         return False
 
     def revert(self, *_: object) -> None:
-        """Nothing is to be undone."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True)
 class PlannedGateways:
-    """Gateways as they are reached and planned; ``rollout``: that changes them."""
+    """Gateways with their plans; ``rollout``: id of the rollout that changes them."""
 
     pairs: Sequence[Pair]
     templates: Path
     rollout: str
 
     def steps(self, settled: Settled) -> tuple[GatewayStep, ...]:
-        """What will be another than now once the instances have changed. Raises CorralError."""
-        found = []
+        """The gateways that will change after the instances. Raises CorralError."""
+        steps = []
         for host, plan in self.pairs:
             if wanted := self._change(host, plan, settled):
-                found.append(GatewayStep(host=host.name, changes=wanted.changes))
-        return tuple(found)
+                steps.append(GatewayStep(host=host.name, changes=wanted.changes))
+        return tuple(steps)
 
     def switch(self, name: str, settled: Settled) -> bool:
         """See ``Gateways``."""
@@ -70,8 +70,8 @@ class PlannedGateways:
         for pair in self.pairs:
             if pair[0].name == name:
                 return pair
-        step = "describe there how it is reached, then ask again"
-        raise CorralError(name, "is no gateway of the inventory any more", step)
+        step = "add its connection keys to the inventory, then run the same command again"
+        raise CorralError(name, "is no longer a gateway of the inventory", step)
 
     def _change(self, host: Host, plan: HostPlan, settled: Settled) -> GatewayChange | None:
         if plan.gateway is None:
@@ -80,5 +80,5 @@ class PlannedGateways:
 
 
 def settled_hosts(hosts: Sequence[str]) -> Callable[[str], bool]:
-    """HOST/INSTANCE of these hosts serve their plan, or will."""
+    """Whether HOST/INSTANCE serves its plan: true for instances of these hosts."""
     return lambda name: name.rpartition("/")[0] in hosts

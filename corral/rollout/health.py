@@ -1,4 +1,4 @@
-"""Whether changed instances are well: the helper's checks, completions among them."""
+"""Health of changed instances: the helper's checks, completions included."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from corral.remote.run import on_all
 from corral.remote.unreached import UnreachedError
 
 _PAUSE_SECONDS = 5
-# A link that is cut at the end of a soak may come back; after that, unknown counts as failed.
+# A link that is cut at the end of a soak may recover; after that, unknown counts as failed.
 _GRACE_SECONDS = 30
 
 Document = Callable[[Host, HostPlan], str]
 
 
 def without_keys(_: Host, plan: HostPlan) -> str:
-    """The plan alone."""
+    """The input of checks without digests of keys."""
     return plan.to_helper()
 
 
 class Health:
-    """Asks hosts of a fleet about their instances and gateways.
+    """Health checks of the instances and gateways of a fleet.
 
-    + document: a plan as checks take it, with what the store says of its keys
+    + document: returns the input of checks: a plan with digests of its keys
     """
 
     def __init__(self, fleet: FleetPlan, document: Document = without_keys) -> None:
@@ -40,10 +40,10 @@ class Health:
     def problems(
         self, names: Sequence[str], *, gateways: Sequence[str] = (), for_seconds: float = 0
     ) -> list[str]:
-        """A sentence for each failed check of these HOST/INSTANCE; empty if all are well.
+        """One sentence for each failed check of these HOST/INSTANCE; empty if all are healthy.
 
-        + gateways: hosts of which each alias is checked as well
-        + for_seconds: asked again and again for so long; the first problem ends it.
+        + gateways: hosts whose aliases are checked as well
+        + for_seconds: repeat the checks for this time; the first problem ends it
         """
         if not names and not gateways:
             return []
@@ -56,13 +56,13 @@ class Health:
             answers = on_all(lambda pair: self._ask(*pair), targets)
             broken = [text for texts, reached in answers if reached for text in texts]
             silent = [text for texts, reached in answers if not reached for text in texts]
-            left = end - time.monotonic()
-            if broken or left <= (-_GRACE_SECONDS if silent else 0):
+            remaining = end - time.monotonic()
+            if broken or remaining <= (-_GRACE_SECONDS if silent else 0):
                 return broken + silent
-            time.sleep(min(_PAUSE_SECONDS, max(left, 1)))
+            time.sleep(min(_PAUSE_SECONDS, max(remaining, 1)))
 
     def _ask(self, host: Host, plan: HostPlan) -> tuple[list[str], bool]:
-        """What is wrong on a host, and whether it was reached at all."""
+        """Problems of a host, and whether it was reached."""
         try:
             document = self._document(host, plan)
             rows = installed_helper(host, plan.paths.helper).ask(["check"], CHECKS, document)
@@ -70,5 +70,4 @@ class Health:
             return [f"{host.name}: {error.what}"], False
         except CorralError as error:
             return [f"{host.name}: {error.what}"], True
-        told = failures(plan, rows)
-        return [f"{host.name}/{line}" for line in told], True
+        return [f"{host.name}/{line}" for line in failures(plan, rows)], True

@@ -1,4 +1,4 @@
-"""The journal of a rollout on the controller: what was meant, and what came of it so far."""
+"""Journal of a rollout on the controller: its plan, and its results so far."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from corral.schema import Frozen
 
 OnFailure = Literal["revert", "stop"]
 CONVERGED, REVERTED, MIXED = 0, 10, 20
-_ROOM = "make room, then go on with --resume"
+_FREE_SPACE = "free disk space, then continue with --resume"
 
 
 class Step(Frozen):
-    """One instance that changes. ``from_generation`` is None where nothing served before.
+    """One instance that changes. ``from_generation``: None where nothing served before.
 
-    + changes: what is another than before; + how: as the host decides it with the facts of now
-    + estimated_seconds: as long as last time, else the limit of its gate
+    + changes: differences; + how: the host's decision under current conditions
+    + estimated_seconds: duration of the last time, else the limit of its gate
     """
 
     host: str
@@ -39,25 +39,25 @@ class Step(Frozen):
 
     @property
     def name(self) -> str:
-        """As `corral` takes it."""
+        """HOST/INSTANCE, as arguments of `corral`."""
         return f"{self.host}/{self.instance}"
 
 
 class GatewayStep(Frozen):
-    """A gateway that changes itself. ``changes``: what is another than before, for people."""
+    """A gateway that changes; ``changes``: differences, as sentences."""
 
     host: str
     changes: tuple[str, ...]
 
 
 class Rollout(Frozen):
-    """One rollout. ``exit_code`` is None until it ended.
+    """One rollout. ``exit_code``: None until it ended.
 
-    + only: hosts that it was narrowed to; + begun: steps whose activation was asked for
+    + only: hosts that it is limited to; + begun: steps whose activation was started
     + reports, reverts: in the order of their ends
-    + left_out: hosts that are not staged, and gone on without; + gateways: what changes at them
-    + gateways_begun, gateways_switched, gateways_reverted: how far that is
-    + failure: why it did not converge; + notes: what else a person should know
+    + left_out: hosts that are not staged and skipped; + gateways: gateways that change
+    + gateways_begun, gateways_switched, gateways_reverted: their progress
+    + failure: why it did not converge; + notes: warnings for the operator
     """
 
     id: FileName
@@ -83,20 +83,20 @@ class Rollout(Frozen):
     exit_code: int | None = None
 
     def is_done(self, step: Step) -> bool:
-        """Whether a host said that it serves what the step wants."""
+        """Whether a host reported that it serves the generation of the step."""
         return any(
             report.name == step.name and report.ok and report.to == step.to_generation
             for report in self.reports
         )
 
-    def to_take_back(self) -> list[Step]:
-        """Steps that are done and not reverted, and that have something to go back to.
+    def to_revert(self) -> list[Step]:
+        """Steps that are done, not reverted, and have a previous generation.
 
-        By the step and not by the report: of one that was kept while nobody listened a later
-        report says only that nothing was to do.
+        From the steps, not the reports: where a generation was kept while the controller was cut
+        off, a later report only says that there was nothing to do.
         """
-        back = {report.name for report in self.reverts if report.ok}
-        done = [step for step in self.steps if self.is_done(step) and step.name not in back]
+        reverted = {report.name for report in self.reverts if report.ok}
+        done = [step for step in self.steps if self.is_done(step) and step.name not in reverted]
         return [s for s in done if s.from_generation not in (None, s.to_generation)]
 
     def gateways_to_revert(self) -> list[str]:
@@ -104,7 +104,7 @@ class Rollout(Frozen):
         return [name for name in self.gateways_switched if name not in self.gateways_reverted]
 
     def unclear(self) -> list[str]:
-        """Begun steps, and gateways, of which nobody knows that they are at their old or new."""
+        """Started steps and gateways whose current generation is unknown."""
         last = {report.name: report for report in self.reports}
         gateways = [name for name in self.gateways_begun if name not in self.gateways_switched]
         own = [n for n in self.begun if n not in last or last[n].outcome == "revert failed"]
@@ -112,12 +112,12 @@ class Rollout(Frozen):
 
 
 def new_id() -> str:
-    """Sorts by time."""
+    """A new rollout id; ids sort by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def now() -> str:
-    """UTC, for people."""
+    """The current time in UTC, for display."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -128,13 +128,13 @@ class Journals:
         self.folder = folder
 
     def path(self, rollout: str, name: str) -> Path:
-        """A file of a rollout; its folder is made. Raises CorralError."""
+        """A file of a rollout; creates its folder. Raises CorralError."""
         folder = self._of(rollout)
-        make_folder(folder, mode=0o700, next_step=_ROOM)
+        make_folder(folder, mode=0o700, next_step=_FREE_SPACE)
         return folder / name
 
     def save(self, rollout: Rollout) -> None:
-        """Write the journal, whole or not at all. Raises CorralError."""
+        """Write the journal atomically. Raises CorralError."""
         write_whole(self.path(rollout.id, "rollout.json"), rollout.model_dump_json(indent=2) + "\n")
 
     def load(self, rollout: str) -> Rollout:
@@ -142,15 +142,15 @@ class Journals:
         path = self._of(rollout) / "rollout.json"
         step = f"see {self.folder}"
         try:
-            found = Rollout.model_validate_json(path.read_bytes())
+            stored = Rollout.model_validate_json(path.read_bytes())
         except OSError as error:
             raise CorralError(rollout, f"no such rollout: {error.strerror}", step) from error
         except ValidationError as error:
-            raise CorralError(str(path), "is damaged, or another version's", step) from error
-        # It is saved by its own id.
-        if found.id != rollout:
-            raise CorralError(str(path), f"is the journal of {found.id}", step)
-        return found
+            raise CorralError(str(path), "is damaged, or of another version", step) from error
+        # Later writes use the id in the journal, so it must match.
+        if stored.id != rollout:
+            raise CorralError(str(path), f"is the journal of {stored.id}", step)
+        return stored
 
     def last(self, inventory: str) -> Rollout | None:
         """The newest rollout of an inventory. Raises CorralError for a damaged one."""
@@ -166,5 +166,5 @@ class Journals:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Whole or not at all, on the disk before it counts. Raises CorralError."""
-    write_atomic(path, text, next_step=_ROOM)
+    """Write a file atomically and durably. Raises CorralError."""
+    write_atomic(path, text, next_step=_FREE_SPACE)

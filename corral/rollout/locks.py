@@ -1,4 +1,4 @@
-"""One rollout at a time: a lock on the controller, and one held on every host."""
+"""Rollout locks: one on the controller, and one on every host."""
 
 from __future__ import annotations
 
@@ -21,53 +21,55 @@ from corral.remote.lease import Lease, NoHelperError
 from corral.remote.run import on_all
 from corral.remote.unreached import UnreachedError
 
-# The host lets go when it heard nothing for a minute.
-_SECONDS_BETWEEN_SIGNS = 15
-_ROOM = "make room there, or name another folder with --state, then ask again"
+# The host releases its lock after a minute without a heartbeat.
+_HEARTBEAT_SECONDS = 15
+_FREE_SPACE = (
+    "free disk space there, or name another folder with --state, then run the same command again"
+)
 
 
 @contextmanager
 def fleet_lock(folder: Path, inventory: Path, *, by: str, since: str) -> Iterator[None]:
-    """Hold the lock of an inventory on this controller; it is free once this process is gone.
+    """Hold the lock of an inventory on this controller until the block or this process ends.
 
-    Raises CorralError naming who holds it.
+    Raises CorralError naming the holder.
     """
-    make_folder(folder, mode=0o700, next_step=_ROOM)
+    make_folder(folder, mode=0o700, next_step=_FREE_SPACE)
     digest = hashlib.sha256(str(inventory.resolve()).encode()).hexdigest()[:8]
     path = folder / f"{inventory.stem}-{digest}.lock"
-    with writing(path, next_step=_ROOM):
+    with writing(path, next_step=_FREE_SPACE):
         file = path.open("a+", encoding="utf-8")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _taken(file, str(inventory)) from error
-        with writing(path, next_step=_ROOM):
-            _sign(file, {"by": by, "since": since, "pid": os.getpid()})
+            raise _held(file, str(inventory)) from error
+        with writing(path, next_step=_FREE_SPACE):
+            _write_holder(file, {"by": by, "since": since, "pid": os.getpid()})
         yield
 
 
-def _sign(file: IO[str], holder: dict[str, object]) -> None:
-    # Not by the file's buffer, which would fail a second time when it is closed.
+def _write_holder(file: IO[str], holder: dict[str, object]) -> None:
+    # Not through the file's buffer, which would fail again when the file is closed.
     os.ftruncate(file.fileno(), 0)
     os.write(file.fileno(), json.dumps(holder).encode())
 
 
-def _taken(file: IO[str], inventory: str) -> CorralError:
+def _held(file: IO[str], inventory: str) -> CorralError:
     file.seek(0)
     try:
         holder = json.loads(file.read())
     except json.JSONDecodeError:
         holder = {}  # it is being written
-    who = f"{holder.get('by', 'somebody')} (process {holder.get('pid', 'unknown')})"
-    what = f"a rollout runs since {holder.get('since', 'just now')}, by {who}"
-    return CorralError(inventory, what, "wait for it, then ask again")
+    by = f"{holder.get('by', 'somebody')} (process {holder.get('pid', 'unknown')})"
+    what = f"a rollout has been running since {holder.get('since', 'just now')}, by {by}"
+    return CorralError(inventory, what, "wait until it ends, then run the same command again")
 
 
-class Holds:
-    """The rollout lock of every host, each held by a connection that gives signs of life.
+class HostLocks:
+    """The rollout locks of hosts, each held by a connection that sends heartbeats.
 
-    + also: hosts that are held where they can be: gateways, and all that is not staged yet
+    + also: hosts that are locked where possible: gateways, and hosts that are not staged yet
     """
 
     def __init__(
@@ -83,34 +85,34 @@ class Holds:
         self._holder = {"by": by, "rollout": rollout}
         self._open: dict[str, Lease] = {}
         self._ended = threading.Event()
-        self._signs = threading.Thread(target=self._give_signs, daemon=True)
+        self._heartbeats = threading.Thread(target=self._send_heartbeats, daemon=True)
 
-    def __enter__(self) -> Holds:
+    def __enter__(self) -> HostLocks:
         try:
             self.check()
         except CorralError:
             self._close()
             raise
-        self._signs.start()
+        self._heartbeats.start()
         return self
 
     def __exit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._signs.join()
+        self._heartbeats.join()
         self._close()
 
     def check(self) -> None:
-        """Take again what a cut link let go. Raises CorralError when somebody else holds it."""
+        """Take locks again that a cut link released. Raises CorralError where one is held."""
         lost = [pair for pair in self._hosts if not self._is_held(pair[0].name)]
         on_all(lambda pair: self._take(*pair), lost)
-        # A host may be a gateway too: by name, so that it is asked once.
+        # By name, since a host may also be a gateway.
         free = {pair[0].name: pair for pair in self._also if not self._is_held(pair[0].name)}
         on_all(lambda pair: self._try(*pair), free.values())
 
     def need(self, hosts: Sequence[tuple[Host, HostPlan]]) -> None:
-        """From now on these must be held. Raises CorralError when one of them cannot be."""
+        """From now on these hosts must be locked. Raises CorralError where one cannot be."""
         self._hosts = hosts
         self.check()
 
@@ -126,8 +128,8 @@ class Holds:
         with suppress(NoHelperError, UnreachedError):
             self._take(host, plan)
 
-    def _give_signs(self) -> None:
-        while not self._ended.wait(_SECONDS_BETWEEN_SIGNS):
+    def _send_heartbeats(self) -> None:
+        while not self._ended.wait(_HEARTBEAT_SECONDS):
             for held in tuple(self._open.values()):
                 held.send("")
 

@@ -1,4 +1,4 @@
-"""The page of a rollout for people: one HTML file that needs nothing else."""
+"""The page of a rollout: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OUTCOMES = {
 
 
 def outcome(rollout: Rollout) -> str:
-    """How a rollout ended, in a word or two."""
+    """The outcome of a rollout, for display."""
     return _OUTCOMES[rollout.exit_code]
 
 
 def now_serving(rollout: Rollout, step: Step) -> str:
-    """What is known of an instance now."""
+    """The generation that an instance serves now, as far as it is known."""
     if step.name in rollout.unclear():
         return "unclear"
     last = [r for r in (*rollout.reports, *rollout.reverts) if r.name == step.name]
@@ -29,14 +29,14 @@ def now_serving(rollout: Rollout, step: Step) -> str:
 
 
 def _printable(value: object) -> object:
-    """Of what servers say, nothing turns the page's text around or hides it."""
+    """Remove control characters of servers' texts, which could hide or reverse the page's text."""
     if isinstance(value, Markup):
         return Markup(printable(value))  # noqa: S704 - it is escaped already
     return printable(value) if isinstance(value, str) else value
 
 
 def page(rollout: Rollout, templates: Path) -> str:
-    """The whole page."""
+    """The HTML of the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,

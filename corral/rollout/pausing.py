@@ -1,6 +1,6 @@
-"""Stop or restart an instance behind gateways so that no request fails: they are drained first.
+"""Stop or restart an instance behind gateways without failed requests: drain it first.
 
-Gateways are asked which servers they have: no plan is needed to stop what runs.
+Gateways report which servers they have, so that no plan is needed to stop a running instance.
 """
 
 from __future__ import annotations
@@ -17,154 +17,154 @@ from corral.gateway import control
 from corral.gateway.control import ServerState
 from corral.inventory.hosts import Host
 from corral.plan.gateway import server_name
-from corral.rollout.traffic import LEASE_SECONDS, Say, renewed
+from corral.rollout.traffic import LEASE_SECONDS, PrintLine, renewed
 
-# A gateway's checks see within two of them, two seconds apart, whether a server is up.
+# Two checks of a gateway, two seconds apart, notice whether a server is up.
 _SEEN_SECONDS = 20
 _PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Gateways:
-    """Those in front of instances of one inventory.
+    """Gateways in front of the instances of one inventory.
 
-    + hosts: gateways alone; + command: what was typed, for who has to type it again
-    + force: the operator's word that requests may fail
+    + hosts: hosts with a gateway; + command: the operator's command, for next steps
+    + force: requests may fail
     + may_have: whether a gateway that does not answer may be in front of a server, HOST/INSTANCE
     """
 
     hosts: tuple[Host, ...]
     command: str
-    say: Say
+    print_line: PrintLine
     force: bool = False
     may_have: Callable[[Host, str], bool] = lambda *_: True
 
     def refuse_last(self, servers: Sequence[str], *, together: bool) -> None:
-        """Refuse to take away all servers of an alias that serve. Nothing is changed.
+        """Refuse to stop all serving members of an alias. Nothing is changed.
 
-        + servers: each HOST/INSTANCE; + together: all of them are away at once, as by a stop
+        + servers: each HOST/INSTANCE; + together: all are down at once, as by a stop
         Raises CorralError, also for a gateway that does not answer and may have one of them.
         """
         if self.force:
             return
         for gateway in self.hosts:
-            rows = self._asked(gateway, servers)
+            rows = self._states(gateway, servers)
             for group in [servers] if together else [[one] for one in servers]:
                 _refuse_group(gateway, rows, group, self._forced)
 
     @contextmanager
-    def away(self, server: str, limit_seconds: int) -> Iterator[Away]:
-        """Drain a server (HOST/INSTANCE) at each gateway, and bring it back afterwards.
+    def drained(self, server: str, limit_seconds: int) -> Iterator[DrainedServer]:
+        """Drain a server (HOST/INSTANCE) at each gateway, and make it ready afterwards.
 
-        + limit_seconds: for requests in flight. Raises CorralError where some are left, or where
-        nobody else serves its alias; then it was not touched.
+        + limit_seconds: for requests in flight. Raises CorralError where some remain, or where no
+        other member serves its alias; then it was not touched.
         """
-        away = Away(server, self.say)
+        drained = DrainedServer(server, self.print_line)
         try:
-            with renewed(server, lambda: tuple(away.taken), self.say):
+            with renewed(server, lambda: tuple(drained.taken), self.print_line):
                 for gateway in self.hosts:
-                    self._drain(gateway, away, limit_seconds)
-                yield away
+                    self._drain(gateway, drained, limit_seconds)
+                yield drained
         finally:
-            away.give_back()
+            drained.release()
 
     def after(self, server: str) -> bool:
-        """Tell what each gateway sends a started server; gives whether none refuses it."""
-        answers = [self._takes(gateway, server) for gateway in self.hosts]
+        """Report whether each gateway accepts a started server; returns whether all do."""
+        answers = [self._accepts(gateway, server) for gateway in self.hosts]
         return all(answers)
 
     @property
     def _forced(self) -> str:
         return f"`{self.command} --force`"
 
-    def _asked(self, gateway: Host, servers: Sequence[str]) -> list[ServerState]:
-        """Its servers; none of one that does not answer, and has none of these either."""
+    def _states(self, gateway: Host, servers: Sequence[str]) -> list[ServerState]:
+        """Its servers; empty for a gateway that does not answer and cannot have ``servers``."""
         try:
             return control.state(gateway)
         except CorralError as error:
             own = [server for server in servers if self.may_have(gateway, server)]
             if not own:
                 names = " and ".join(servers)
-                self.say(f"{gateway.name} does not answer, and has no {names}: {error.what}")
+                self.print_line(f"{gateway.name} does not answer, and has no {names}: {error.what}")
                 return []
             what = (
-                f"{error.what}, so nobody knows whether requests would fail without {own[0]}; "
+                f"{error.what}, so it is unknown whether requests would fail without {own[0]}; "
                 "nothing was stopped"
             )
-            raise CorralError(gateway.name, what, f"fix that, or {self._forced}") from error
+            raise CorralError(gateway.name, what, f"fix that, or run {self._forced}") from error
 
-    def _drain(self, gateway: Host, away: Away, limit: int) -> None:
+    def _drain(self, gateway: Host, drained: DrainedServer, limit: int) -> None:
         try:
-            own = control.of_server(self._asked(gateway, [away.server]), away.server)
-            # Also one whose checks fail: they may pass again a moment before it stops.
+            own = control.of_server(self._states(gateway, [drained.server]), drained.server)
+            # Includes a server whose checks fail: they may pass again just before it stops.
             if not any(row.open for row in own):
                 return
-            away.taken.append(gateway)
+            drained.taken.append(gateway)
             found = control.drain(
-                gateway, away.server, LEASE_SECONDS, limit_seconds=limit, last=self.force
+                gateway, drained.server, LEASE_SECONDS, limit_seconds=limit, last=self.force
             )
         except CorralError as error:
             if not self.force:
-                step = f"bring another one back, or {self._forced}"
+                step = f"make another one ready first, or run {self._forced}"
                 raise CorralError(error.where, error.what, step) from error
-            self.say(f"{away.server} is not drained: {error.what}")
+            self.print_line(f"{drained.server} is not drained: {error.what}")
             return
         if found.sessions_left and not self.force:
             what = (
                 f"{found.sessions_left} requests by way of {gateway.name} were still in flight "
                 f"after {limit} s; it was not stopped"
             )
-            step = f"try again at a quieter time, or {self._forced}"
-            raise CorralError(away.server, what, step)
-        self.say(f"{gateway.name}: {away.server} is drained after {found.seconds:.1f} s")
+            step = f"try again at a quieter time, or run {self._forced}"
+            raise CorralError(drained.server, what, step)
+        self.print_line(f"{gateway.name}: {drained.server} is drained after {found.seconds:.1f} s")
 
-    def _takes(self, gateway: Host, server: str) -> bool:
+    def _accepts(self, gateway: Host, server: str) -> bool:
         try:
             own = _wait(gateway, server, up=True)
         except CorralError as error:
-            self.say(f"{gateway.name}: {error.what}")
+            self.print_line(f"{gateway.name}: {error.what}")
             return not self.may_have(gateway, server)
         if not own or any(row.up and row.admin == "ready" for row in own):
             return True
         row = own[0]
         if row.admin == "ready":
-            self.say(f"{gateway.name}: {server} does not pass its checks: {row.check}")
+            self.print_line(f"{gateway.name}: {server} does not pass its checks: {row.check}")
             return False
         until = f" until {row.until}" if row.until else ""
-        again = f"`corral gateway ready {server}` brings it back"
-        self.say(f"{gateway.name}: {server} is drained{until}: {again}")
+        ready = f"`corral gateway ready {server}` ends the drain"
+        self.print_line(f"{gateway.name}: {server} is drained{until}: {ready}")
         return True
 
 
 @dataclass(frozen=True)
-class Away:
-    """A server that gets no requests. ``taken``: gateways that were told so, in order."""
+class DrainedServer:
+    """A drained server; ``taken``: gateways that drain it, in order."""
 
     server: str
-    say: Say
+    print_line: PrintLine
     taken: list[Host] = field(default_factory=list)
 
     def stays_down(self) -> None:
-        """Wait until its gateways see that it is down; one that does not goes on with its lease."""
+        """Wait until its gateways notice that it is down; others keep their drain's lease."""
         for gateway in tuple(self.taken):
             with suppress(CorralError):
                 if any(row.up for row in _wait(gateway, self.server, up=False)):
                     self.taken.remove(gateway)
 
     def leave(self) -> None:
-        """Give it no requests for as long as its leases last: it may not serve yet."""
+        """Keep its drains until their leases end: it may not serve yet."""
         for gateway in self.taken:
-            self.say(f"{gateway.name} sends {self.server} requests again within {LEASE_SECONDS} s")
+            self.print_line(f"{gateway.name} sends {self.server} requests again within {LEASE_SECONDS} s")
         self.taken.clear()
 
-    def give_back(self) -> None:
-        """Let its gateways judge by their checks again. One that is cut off does so by itself."""
+    def release(self) -> None:
+        """End the drain at its gateways. One that is cut off ends it by its lease."""
         for gateway in self.taken:
             try:
                 control.release(gateway, self.server)
             except CorralError as error:
                 ends = f"{gateway.name} sends it requests again within {LEASE_SECONDS} s"
-                self.say(f"{self.server}: {error.what}; {ends}")
+                self.print_line(f"{self.server}: {error.what}; {ends}")
 
 
 def _refuse_group(
@@ -178,12 +178,12 @@ def _refuse_group(
             one = len(serving) == 1
             who, do = ("is the last server", "serves") if one else ("are the last servers", "serve")
             what = f"{who} of {alias} at {gateway.name} that {do}; nothing was stopped"
-            step = f"bring another one back (`corral gateway status` lists them), or {forced}"
+            step = f"make another one ready first (see `corral gateway status`), or run {forced}"
             raise CorralError(names, what, step)
 
 
 def _wait(gateway: Host, server: str, *, up: bool) -> list[ServerState]:
-    """Its rows once checks see it as ``up`` says, or at the limit; none where it is not behind.
+    """The states of a server once checks agree with ``up``, or at the limit; empty if unknown.
 
     Raises CorralError.
     """

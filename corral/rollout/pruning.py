@@ -1,4 +1,4 @@
-"""What a converged rollout no longer needs on its hosts: releases that nothing uses any more."""
+"""Removal of unused releases from hosts after a converged rollout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pair = tuple[Host, HostPlan]
 
 
 def prune(pairs: Sequence[Pair]) -> list[str]:
-    """Remove them; a line for each host where something went, or could not go."""
+    """Remove unused releases; one line for each host with a removal or a failure."""
     return [line for line in on_all(_prune, pairs) if line]
 
 

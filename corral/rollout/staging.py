@@ -1,4 +1,4 @@
-"""Staging: pyinfra puts everything on the hosts, then each host is asked whether it is there."""
+"""Staging: pyinfra puts everything on the hosts, then the state of each host is checked."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from corral.store.api_keys import KeyFile, LostKeysError
 
 KeyOf = Callable[[Host, str], KeyFile]
 
-_ROOM = "make room there, or name another folder with --state, then ask again"
+_FREE_SPACE = (
+    "free disk space there, or name another folder with --state, then run the same command again"
+)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A host of the rollout with its plan, and what it says of itself once it is staged.
+    """A host of the rollout with its plan, and its state after staging.
 
     + problem: why it is not staged, or empty; + waiting: instances that do not serve their plan
     """
@@ -48,20 +50,20 @@ def run_pyinfra(
     inventory: Path,
     only: Sequence[str],
     log: Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     rollout: str | None = None,
 ) -> int:
-    """Deploy all stages that touch no service; its output goes to ``say`` and to ``log``.
+    """Run the stages that touch no service; their output goes to ``print_line`` and to ``log``.
 
-    + rollout: that holds the hosts, if one does
-    Gives pyinfra's exit code, which says too little: 0 as well where no host was touched.
+    + rollout: id of the rollout that holds the hosts' locks, if any
+    Returns pyinfra's exit code, which is not sufficient: it is 0 also where no host was reached.
     Raises CorralError where ``log`` cannot be written.
     """
-    limits = [word for name in only for word in ("--limit", name)]
+    limits = [argument for name in only for argument in ("--limit", name)]
     command = [sys.executable, "-m", "pyinfra", str(inventory.resolve()), "deploy.py", "-y"]
     own = ["--data", f"rollout={rollout}"] if rollout else []
-    # Before anything is started: where no log can be is told now.
-    with writing(log, next_step=_ROOM):
+    # Open the log before anything starts, so that a failure is reported now.
+    with writing(log, next_step=_FREE_SPACE):
         file = log.open("ab", buffering=0)
     process = subprocess.Popen(
         [*command, "--data", "stage_only=true", *own, *limits],
@@ -72,15 +74,15 @@ def run_pyinfra(
     with file:
         for line in process.stdout or ():
             text = printable(line)
-            # On a disk that fills up a line of the log is lost, never the work that it tells of.
+            # A full disk loses a line of the log, never the work.
             with suppress(OSError):
                 file.write(text.encode())
-            say(text.rstrip("\n"))
+            print_line(text.rstrip("\n"))
     return process.wait()
 
 
 def look(hosts: Sequence[tuple[Host, HostPlan]], key_of: KeyOf) -> list[Member]:
-    """Ask every host for its state; a host that cannot be asked is a member with a problem."""
+    """Fetch the state of every host; a host that does not answer is a member with a problem."""
     return on_all(lambda pair: _member(*pair, key_of), hosts)
 
 
@@ -104,12 +106,12 @@ def _missing(plan: HostPlan, state: HostState, keys: Mapping[str, str]) -> str:
 
 def refuse_unstaged(members: Sequence[Member], log: Path) -> None:
     """Raises CorralError naming every host that is not staged, and why."""
-    left = [member for member in members if member.problem]
-    if not left:
+    failed = [member for member in members if member.problem]
+    if not failed:
         return
-    lines = "\n".join(f"  {member.host.name}: {member.problem}" for member in left)
+    lines = "\n".join(f"  {member.host.name}: {member.problem}" for member in failed)
     raise CorralError(
         "staging",
-        f"{len(left)} of {len(members)} hosts are not staged; no service was touched\n{lines}",
-        f"see {log}, fix that and ask again, or go on without them with --without-failed",
+        f"{len(failed)} of {len(members)} hosts are not staged; no service was touched\n{lines}",
+        f"see {log}, fix that and run the same command again, or skip them with --without-failed",
     )

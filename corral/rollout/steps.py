@@ -1,4 +1,4 @@
-"""What a rollout will change: on which host, from what to what, in which wave, for how long."""
+"""Steps of a rollout: which instance changes, from and to which generation, how and how long."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from corral.rollout.activation import Driver, NoGateway, Traffic, history, store
 from corral.rollout.journal import Step
 from corral.rollout.staging import Member
 
-# Keys of an instance's plan that people think in -> what they are called.
+# Keys of an instance's plan to show -> their names.
 _NAMED = {
     "model": "model", "quant": "quant", "release": "engine", "profile": "profile",
     "context_tokens_per_slot": "context", "slots": "slots",
 }  # fmt: skip
-_WAYS = {"in-place": "in place", "side-by-side": "side by side"}
+_HOW = {"in-place": "in place", "side-by-side": "side by side"}
 
 
 def steps(
     members: Sequence[Member], waves: Sequence[Wave], traffic: Traffic | None = None
 ) -> tuple[Step, ...]:
-    """One for each waiting instance, in the order of the waves. Raises CorralError.
+    """One step for each waiting instance, in the order of the waves. Raises CorralError.
 
     + traffic: the gateways in front of them
     """
@@ -45,53 +45,52 @@ def _of_host(member: Member, traffic: Traffic) -> list[Step]:
 def _step(
     member: Member, instance: InstancePlan, reports: Sequence[Report], driver: Driver
 ) -> Step:
-    found = member.state.instances[instance.name]
-    before = found.installed_generation
-    how, told = _how(instance, before, driver)
+    installed = member.state.instances[instance.name].installed_generation
+    how, shown = _how(instance, installed, driver)
     return Step(
         host=member.host.name,
         instance=instance.name,
-        from_generation=before,
+        from_generation=installed,
         to_generation=instance.generation,
-        changes=tuple(_changes(member, instance, before)),
-        how=told,
+        changes=tuple(_changes(member, instance, installed)),
+        how=shown,
         estimated_seconds=_estimate(instance, how, reports),
     )
 
 
-def _how(instance: InstancePlan, before: str | None, driver: Driver) -> tuple[str, str]:
-    """How the host would do it as things are now, in its words, and in those of the plan."""
+def _how(instance: InstancePlan, installed: str | None, driver: Driver) -> tuple[str, str]:
+    """How the host would activate it now: the host's answer, and the text for the plan."""
     try:
-        found, drained = driver.foresee(instance)
+        forecast, drained = driver.forecast(instance)
     except CorralError as error:
-        return "", f"{_asked_for(instance, before)}; not foreseen: {error.what}"
-    if found.how is None:
-        return "", f"{_asked_for(instance, before)}; refused as things are now: {found.obstacle}"
-    return found.how, f"{found.how}, drained at its gateway" if drained else found.how
+        return "", f"{_planned_how(instance, installed)}; the host gives no forecast: {error.what}"
+    if forecast.how is None:
+        return "", f"{_planned_how(instance, installed)}; refused now: {forecast.obstacle}"
+    return forecast.how, f"{forecast.how}, drained at its gateway" if drained else forecast.how
 
 
-def _asked_for(instance: InstancePlan, before: str | None) -> str:
-    if before is None:
+def _planned_how(instance: InstancePlan, installed: str | None) -> str:
+    if installed is None:
         return "first"
-    ways = instance.activation
-    freely = "side by side where both fit" if ways.spare else "in place"
-    return _WAYS.get(ways.how, freely)
+    activation = instance.activation
+    auto = "side by side where both fit" if activation.spare else "in place"
+    return _HOW.get(activation.how, auto)
 
 
 def _estimate(instance: InstancePlan, how: str, reports: Sequence[Report]) -> int:
-    """As long as it took last time in this way; before, as long as its gate waits."""
+    """Duration of the last activation of this kind, else the time that its gate waits."""
     own = (r for r in reports if r.instance == instance.name and r.outcome == "kept" and r.phases)
     last = next((r for r in own if r.how == how), None)
     return round(last.seconds) if last else instance.ready_timeout_seconds
 
 
-def _changes(member: Member, instance: InstancePlan, before: str | None) -> list[str]:
-    if before is None:
+def _changes(member: Member, instance: InstancePlan, installed: str | None) -> list[str]:
+    if installed is None:
         return ["new"]
-    if before == instance.generation:
+    if installed == instance.generation:
         differs = member.state.instances[instance.name].differs
         return list(differs) or ["its keys are to be replaced"]
-    old = _plan_of(member, instance.name, before)
+    old = _plan_of(member, instance.name, installed)
     return (
         changes(old, instance.model_dump(mode="json"))
         if old
@@ -100,32 +99,32 @@ def _changes(member: Member, instance: InstancePlan, before: str | None) -> list
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two plans of an instance, as JSON documents, for people."""
-    told = [f"{name} {old.get(key)} -> {new.get(key)}" for key, name in _NAMED.items()
-            if old.get(key) != new.get(key)]  # fmt: skip
+    """Differences between two plans of an instance, JSON documents, as texts for display."""
+    texts = [f"{name} {old.get(key)} -> {new.get(key)}" for key, name in _NAMED.items()
+             if old.get(key) != new.get(key)]  # fmt: skip
     was, will = _flags(old.get("argv", [])), _flags(new.get("argv", []))
     for flag in sorted(was.keys() | will.keys()):
         if was.get(flag) != will.get(flag):
-            told.append(f"{flag} {was.get(flag, 'unset')} -> {will.get(flag, 'unset')}")
-    return told or ["the unit's own settings"]
+            texts.append(f"{flag} {was.get(flag, 'unset')} -> {will.get(flag, 'unset')}")
+    return texts or ["the unit's own settings"]
 
 
 def _flags(argv: Sequence[str]) -> dict[str, str]:
-    """Flag -> its values; paths of weights and programs follow from what is named already."""
-    found: dict[str, str] = {}
+    """Flag -> its values, without paths, which follow from the named keys."""
+    values: dict[str, str] = {}
     flag = ""
-    for word in argv[1:]:
-        if word.startswith("--"):
-            flag, found[word] = word, "set"
-        elif flag and not word.startswith("/"):
-            found[flag] = word if found[flag] == "set" else f"{found[flag]} {word}"
-    return found
+    for argument in argv[1:]:
+        if argument.startswith("--"):
+            flag, values[argument] = argument, "set"
+        elif flag and not argument.startswith("/"):
+            values[flag] = argument if values[flag] == "set" else f"{values[flag]} {argument}"
+    return values
 
 
 def _plan_of(member: Member, instance: str, generation: str) -> dict[str, Any] | None:
     try:
         return stored_plan(member.host, member.plan, instance, generation)
     except CorralError:
-        # Made by an earlier version, or removed by hand: shown as such, and no reason to stop,
-        # since the host itself checks what it can go back to.
+        # Written by an earlier version, or removed by hand: shown as unknown, and no reason to
+        # stop, since the host itself checks which generation it can revert to.
         return None

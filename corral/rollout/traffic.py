@@ -1,4 +1,4 @@
-"""The gateways of an inventory, as activations see them: who is behind which alias, and drains."""
+"""Gateways of an inventory during activations: drains, and servers that move."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import NoGateway, Traffic
 from corral.store.api_keys import KeyFile
 
-# A gateway sends requests again so long after it last heard of a change: a controller that died
-# keeps nobody away for longer. Renewed while it lives.
+# Lease of a drain: after it a gateway sends requests again, so that a controller that died does not
+# keep a server drained. The controller renews it.
 LEASE_SECONDS = 60
 _RENEW_SECONDS = 15
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
-def traffic(fleet: FleetPlan, say: Say) -> Traffic:
-    """What keeps requests from an instance while it changes.
+def traffic(fleet: FleetPlan, print_line: PrintLine) -> Traffic:
+    """The traffic control of a fleet.
 
-    + say: told what a gateway could not do
+    + print_line: called with failures of gateways
     """
-    return Gateways(fleet.everyone, fleet.gateways, say) if fleet.gateways else NoGateway()
+    return Gateways(fleet.everyone, fleet.gateways, print_line) if fleet.gateways else NoGateway()
 
 
-def traffic_as_found(hosts: Sequence[Host], say: Say) -> Traffic:
-    """The same where no gateway can be planned: they are asked which servers they have."""
+def unplanned_traffic(hosts: Sequence[Host], print_line: PrintLine) -> Traffic:
+    """Traffic control without gateway plans: gateways report which servers they have."""
     found = any(host.data.get("gateway") for host in hosts)
-    return AskedGateways(tuple(hosts), {}, say) if found else NoGateway()
+    return UnplannedGateways(tuple(hosts), {}, print_line) if found else NoGateway()
 
 
 def key_of(fleet: FleetPlan) -> Callable[[Host, str], KeyFile]:
-    """What gives the keys of an instance, those of its gateways among them."""
+    """A function that returns the keys of an instance, those of its gateways included."""
     return lambda host, instance: instance_keys(
         host, instance, fleet.everyone, fleet.gateways_of(host)
     )
@@ -52,10 +52,10 @@ def key_of(fleet: FleetPlan) -> Callable[[Host, str], KeyFile]:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a gateway has for a server.
+    """The standing of a server at a gateway.
 
-    + open: requests, while its checks pass; + serves: requests now
-    + others: another server of its alias that serves
+    + open: it gets requests while its checks pass; + serves: it gets requests now
+    + others: another server of its alias serves
     """
 
     open: bool
@@ -65,7 +65,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Taken:
-    """A drain that lasts while a server changes; ``served``: it got requests before."""
+    """A drain while a server changes; ``served``: the server got requests before."""
 
     gateway: Host
     served: bool
@@ -77,39 +77,39 @@ class Gateways:
 
     hosts: tuple[Host, ...]
     plans: Mapping[str, GatewayPlan]
-    say: Say
+    print_line: PrintLine
 
     @contextmanager
-    def away(self, server: str, instance: InstancePlan) -> Iterator[bool]:
-        """Send ``server`` (HOST/INSTANCE) nothing within the block; False where that cannot be.
+    def drained(self, server: str, instance: InstancePlan) -> Iterator[bool]:
+        """Drain ``server`` (HOST/INSTANCE) within the block; False where it cannot be drained.
 
-        It cannot where nobody else serves its alias, or a gateway does not answer: then its
-        clients are the host's matter. Gateways send requests again afterwards, whatever happened.
+        It cannot where no other server serves its alias, or a gateway does not answer: then the
+        host handles its clients. Gateways send requests again afterwards in any case.
         Raises CorralError for a changed server that does not pass the checks of a gateway.
         """
         taken: list[Taken] = []
         wanted = instance.activation.how != "side-by-side"
         failing: list[str] = []
         try:
-            with renewed(server, lambda: [one.gateway for one in taken], self.say):
+            with renewed(server, lambda: [one.gateway for one in taken], self.print_line):
                 yield wanted and self._take(server, instance, taken)
         finally:
-            failing += self._give_back(taken, server)
+            failing += self._release(taken, server)
         if failing:
-            what = f"{server} does not pass this gateway's checks any more"
-            step = f"corral verify {failing[0]}, then corral logs {server}"
+            what = f"{server} no longer passes this gateway's checks"
+            step = f"run `corral verify {failing[0]}`, then `corral logs {server}`"
             raise CorralError(failing[0], what, step)
 
     def expect(self, server: str, place: Place) -> bool:
-        """Let gateways look for ``server`` where it is and where it will be.
+        """Add the new place of ``server`` to its gateways.
 
-        Gives whether it moves: else nothing is there for ``keep``. Raises CorralError.
+        Returns whether it moves; otherwise ``keep`` is not needed. Raises CorralError.
         """
         moving = False
-        for gateway in self._around(server, place):
+        for gateway in self._affected(server, place):
             now = self._installed(gateway, server)
             if now is None:
-                # Asked again afterwards, when it may be there.
+                # ``keep`` tries again, when it may answer.
                 moving = True
             elif now.generation:
                 plan, host = self.plans.get(gateway.name), self._host(server)
@@ -119,31 +119,33 @@ class Gateways:
         return moving
 
     def missing(self, server: str, place: Place) -> str | None:
-        """Which gateway does not find a server at its new place yet; None: all do.
+        """The gateway that does not reach a server at its new place yet, as a sentence, or None.
 
-        Until then nobody may take it away from its old one.
+        Until all do, the server must keep its old place.
         """
-        for gateway in self._around(server, place):
+        for gateway in self._affected(server, place):
             try:
                 found = moves.not_found(control.state(gateway), server)
             except CorralError as error:
-                self.say(f"{gateway.name} is not asked whether it finds {server}: {error.what}")
+                self.print_line(
+                    f"{gateway.name}: cannot check whether it reaches {server}: {error.what}"
+                )
                 continue
             if found:
-                return f"{gateway.name} does not find it at {found.place} yet ({found.check})"
+                return f"{gateway.name} does not reach it at {found.place} yet ({found.check})"
         return None
 
     def keep(self, server: str, place: Place | None) -> None:
-        """Let gateways look for it there alone; None: where it was before ``expect``."""
-        for gateway in self._around(server, place):
+        """Keep one place of a server at its gateways; None: the one before ``expect``."""
+        for gateway in self._affected(server, place):
             plan, host = self.plans.get(gateway.name), self._host(server)
             try:
                 moves.keep(gateway, plan, host, server, place)
             except CorralError as error:
-                self.say(f"{gateway.name} looks for {server} in two places: {error.what}")
+                self.print_line(f"{gateway.name} still has two places for {server}: {error.what}")
 
-    def _around(self, server: str, place: Place | None) -> list[Host]:
-        """Gateways that know a server, now or under its new name."""
+    def _affected(self, server: str, place: Place | None) -> list[Host]:
+        """Gateways with a server, now or under its new alias."""
         pool = place and server_name(place.alias)
         return [
             host
@@ -153,11 +155,11 @@ class Gateways:
         ]
 
     def _installed(self, gateway: Host, server: str) -> Installed | None:
-        """What it has; None where it is not reached: then it has no clients either."""
+        """Its installed generation; None where it is not reached, and so has no clients."""
         try:
             return control.installed(gateway)
         except UnreachedError as error:
-            self.say(f"{gateway.name} is not told of {server}: {error.what}")
+            self.print_line(f"{gateway.name} does not get the place of {server}: {error.what}")
             return None
 
     def _host(self, server: str) -> Host:
@@ -165,28 +167,28 @@ class Gateways:
         return next(host for host in self.hosts if host.name == name)
 
     def _take(self, server: str, instance: InstancePlan, taken: list[Taken]) -> bool:
-        """Whether no gateway sends the server anything; else none is changed."""
+        """Drain the server at all gateways; False, with none changed, where one cannot."""
         limit = instance.activation.drain_seconds
         try:
-            before = self._before(server)
-            if before and all(self._drain(one, server, limit, taken) for one in before):
+            in_front = self._in_front(server)
+            if in_front and all(self._drain(one, server, limit, taken) for one in in_front):
                 return True
         except CorralError as error:
-            self.say(f"{server} is not drained: {error.what}")
-        self._give_back(taken, server)
+            self.print_line(f"{server} is not drained: {error.what}")
+        self._release(taken, server)
         taken.clear()
         return False
 
-    def _before(self, server: str) -> list[Host]:
-        """The gateways that send requests to a server."""
+    def _in_front(self, server: str) -> list[Host]:
+        """The gateways in front of a server."""
         return gateways_of(server, self.hosts, self.plans)
 
-    def may_be_away(self, server: str, instance: InstancePlan) -> bool:
-        """What ``away`` would give, as things are now; changes nothing."""
+    def can_drain(self, server: str, instance: InstancePlan) -> bool:
+        """Whether the server could be drained now; changes nothing."""
         if instance.activation.how == "side-by-side":
             return False
         try:
-            found = [_standing(gateway, server) for gateway in self._before(server)]
+            found = [_standing(gateway, server) for gateway in self._in_front(server)]
         except CorralError:
             return False
         return bool(found) and all(one.others or not one.serves for one in found)
@@ -197,13 +199,13 @@ class Gateways:
             return True
         if now.serves and not now.others:
             return False
-        # Also one whose checks fail: they may pass again a moment before it stops.
+        # Includes a server whose checks fail: they may pass again just before it stops.
         taken.append(Taken(gateway, served=now.serves))
         control.drain(gateway, server, LEASE_SECONDS, limit_seconds=limit)
         return True
 
-    def _give_back(self, taken: Sequence[Taken], server: str) -> list[str]:
-        """Names of the gateways whose checks the server passed before, and does not any more."""
+    def _release(self, taken: Sequence[Taken], server: str) -> list[str]:
+        """End the drains; returns gateways whose checks the server passed before and fails now."""
         failing = []
         for one in taken:
             name = one.gateway.name
@@ -213,34 +215,34 @@ class Gateways:
                 elif not control.ready(one.gateway, server):
                     failing.append(name)
             except CorralError as error:
-                # The gateway does it by itself: who is cut off takes no capacity away for good.
+                # The gateway ends the drain by its lease, so no capacity is lost for good.
                 ends = f"{name} sends it requests again within {LEASE_SECONDS} s"
-                self.say(f"{server}: {error.what}; {ends}")
+                self.print_line(f"{server}: {error.what}; {ends}")
         return failing
 
 
 @dataclass(frozen=True)
-class AskedGateways(Gateways):
-    """Gateways whose plans are not known."""
+class UnplannedGateways(Gateways):
+    """Gateways without plans."""
 
-    def _before(self, server: str) -> list[Host]:
+    def _in_front(self, server: str) -> list[Host]:
         """Raises CorralError for a gateway that does not answer."""
         return [h for h in self._gateways() if control.of_server(control.state(h), server)]
 
     def expect(self, server: str, place: Place) -> bool:
-        """As with plans, of gateways whose own data have no mistake."""
+        """As with plans, for gateways without a mistake in their data."""
         for gateway in self._gateways():
             if not gateway.spec.gateway:
                 command = (
                     f"pyinfra {gateway.origin or 'INVENTORY'} deploy.py --limit {gateway.name}"
                 )
-                self.say(
-                    f"{gateway.name} is not told of {server}: there is a mistake in its data. "
-                    f"Next: fix that, then `{command}`"
+                self.print_line(
+                    f"{gateway.name} does not get the place of {server}: its data has a mistake. "
+                    f"Next: fix that, then run `{command}`"
                 )
         return super().expect(server, place)
 
-    def _around(self, server: str, place: Place | None) -> list[Host]:
+    def _affected(self, server: str, place: Place | None) -> list[Host]:
         known = [host for host in self._gateways() if host.spec.gateway]
         if place is None:
             return known
@@ -262,14 +264,16 @@ def _standing(gateway: Host, server: str) -> Standing:
 
 
 @contextmanager
-def renewed(server: str, gateways: Callable[[], Sequence[Host]], say: Say) -> Iterator[None]:
-    """Renew the leases of a server's drains at ``gateways`` until the block ends."""
+def renewed(
+    server: str, gateways: Callable[[], Sequence[Host]], print_line: PrintLine
+) -> Iterator[None]:
+    """Renew the leases of a server's drains at gateways until the block ends."""
     over = threading.Event()
 
     def renew() -> None:
         while not over.wait(_RENEW_SECONDS):
             for gateway in gateways():
-                _renew(gateway, server, say)
+                _renew(gateway, server, print_line)
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
@@ -280,8 +284,8 @@ def renewed(server: str, gateways: Callable[[], Sequence[Host]], say: Say) -> It
         thread.join()
 
 
-def _renew(gateway: Host, server: str, say: Say) -> None:
+def _renew(gateway: Host, server: str, print_line: PrintLine) -> None:
     try:
         control.drain(gateway, server, LEASE_SECONDS, limit_seconds=0)
     except CorralError as error:
-        say(f"{server} may get requests from {gateway.name}: {error.what}")
+        print_line(f"{server} may get requests from {gateway.name}: {error.what}")

@@ -1,4 +1,4 @@
-"""What a person sees while a rollout runs: a live table on a terminal, else lines."""
+"""Views of a running rollout: a live table on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ _LINES_KEPT = 8
 
 
 class View(Protocol):
-    """Told by many threads."""
+    """A view; its methods are called by several threads."""
 
-    def say(self, line: str) -> None:
-        """A line about the whole."""
+    def print_line(self, line: str) -> None:
+        """Show a line about the rollout."""
 
-    def on_progress(self, name: str, news: Progress) -> None:
-        """Progress of HOST/INSTANCE."""
+    def on_progress(self, name: str, progress: Progress) -> None:
+        """Show progress of HOST/INSTANCE."""
 
     def ended(self, report: Report) -> None:
-        """An activation or a revert ended."""
+        """Show the report of an activation or a revert."""
 
 
 class LineView:
-    """Lines, for logs."""
+    """A view as lines, for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lines = ProgressLines(self.say)
+        self._lines = ProgressLines(self.print_line)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         self._console.print(plain(line), soft_wrap=True)
 
-    def on_progress(self, name: str, news: Progress) -> None:
-        self._lines(name, news)
+    def on_progress(self, name: str, progress: Progress) -> None:
+        self._lines(name, progress)
 
     def ended(self, report: Report) -> None:
         for line in format_report(report):
-            self.say(f"{report.host}/{line}" if line.startswith(report.instance) else f"  {line}")
+            self.print_line(
+                f"{report.host}/{line}" if line.startswith(report.instance) else f"  {line}"
+            )
 
 
 class LiveView:
-    """A table that is drawn again twice a second: host, wave, phase, seconds, detail."""
+    """A table that is redrawn twice a second: wave, instance, phase, seconds, detail."""
 
     def __init__(self, console: Console, rollout: Rollout) -> None:
         self._steps = rollout.steps
         self._waves = {name: wave.name for wave in rollout.waves for name in wave.hosts}
-        self._news: dict[str, tuple[Progress, float]] = {}
+        self._progress: dict[str, tuple[Progress, float]] = {}
         self._reports: dict[str, Report] = {}
         self._lines: list[str] = []
         self._lock = threading.Lock()
@@ -71,13 +73,13 @@ class LiveView:
     ) -> None:
         self._live.stop()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         with self._lock:
             self._lines = [*self._lines, line][-_LINES_KEPT:]
 
-    def on_progress(self, name: str, news: Progress) -> None:
+    def on_progress(self, name: str, progress: Progress) -> None:
         with self._lock:
-            self._news[name] = (news, time.monotonic())
+            self._progress[name] = (progress, time.monotonic())
             self._reports.pop(name, None)
 
     def ended(self, report: Report) -> None:
@@ -99,10 +101,18 @@ class LiveView:
             colour = "green" if report.ok else "red"
             reason = (report.reason.splitlines() or [""])[0]
             return coloured(report.outcome, colour), f"{report.seconds:.0f}", reason
-        if step.name not in self._news:
+        if step.name not in self._progress:
             return "", "", ""
-        news, at = self._news[step.name]
-        if news.silent_seconds:
-            return coloured("no answer", "yellow"), f"{news.silent_seconds:.0f}", news.detail
-        # Between two answers the clock goes on.
-        return news.phase, f"{news.seconds + time.monotonic() - at:.0f}", news.detail or news.line
+        progress, at = self._progress[step.name]
+        if progress.silent_seconds:
+            return (
+                coloured("no answer", "yellow"),
+                f"{progress.silent_seconds:.0f}",
+                progress.detail,
+            )
+        # The clock runs on between two answers.
+        return (
+            progress.phase,
+            f"{progress.seconds + time.monotonic() - at:.0f}",
+            progress.detail or progress.line,
+        )

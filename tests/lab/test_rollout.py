@@ -121,7 +121,9 @@ def test_a_second_rollout_is_refused_and_a_killed_one_is_resumed(
     with fleet.edited(PROFILE, OLD, NEW):
         with begun(fleet, here, "--soak", "40") as (first, log):
             wait_for(lambda: "soaks for" in log.read_text(), "the first wave is done")
-            assert_refused(rollout(fleet, here), "a rollout runs since", f"process {first.pid}")
+            assert_refused(
+                rollout(fleet, here), "a rollout has been running since", f"process {first.pid}"
+            )
             other = rollout(fleet, elsewhere)
             assert_refused(other, "rolling out", journal(here)["id"])
             wait_for(lambda: "lab-3/tiny-gpu: " in log.read_text(), "the second wave is at work")

@@ -111,7 +111,7 @@ def test_a_new_key_is_told_by_its_file_and_never_shown(hosts: list[Host]) -> Non
     assert f"one/chat: a new key is in {path}; deploy one" in result.output
     (key,) = keys_in(path.read_text())
     assert key not in result.output
-    assert refusal(corral("new", "one/chat")).next_step.startswith("give --replace")
+    assert refusal(corral("new", "one/chat")).next_step.startswith("add --replace")
     assert corral("new", "one/chat", "--replace").exit_code == 0
     assert keys_in(path.read_text()) != [key]
 

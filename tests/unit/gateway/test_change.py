@@ -19,7 +19,7 @@ from corral.gateway.moves import Place
 from corral.inventory.hosts import Host
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
-from corral.rollout.traffic import traffic_as_found
+from corral.rollout.traffic import unplanned_traffic
 from tests.samples import ROOT
 from tests.unit.gateway_samples import fleet, make_keys, plan
 
@@ -213,7 +213,7 @@ def test_gateways_that_cannot_be_planned_follow_as_well(there: There) -> None:
     new = HERE.model_copy(update={"port": 9001})
     lighter = there.now.config.replace("10.0.0.11:8001 weight 100", "10.0.0.11:8001 weight 7")
     there.now = there.now.model_copy(update={"config": lighter})
-    found = traffic_as_found(there.hosts, said.append)
+    found = unplanned_traffic(there.hosts, said.append)
     assert found.expect("one/chat", new)
     found.keep("one/chat", new)
     both, alone = there.placed
@@ -227,12 +227,12 @@ def test_a_gateway_with_a_mistake_of_its_own_is_left_as_it_is(there: There) -> N
     broken = there.gateway.spec.model_copy(update={"gateway": None})
     changed = {"spec": broken, "origin": "inventories/mine.py"}
     hosts = [*there.hosts[:-1], there.gateway.model_copy(update=changed)]
-    found = traffic_as_found(hosts, said.append)
+    found = unplanned_traffic(hosts, said.append)
     assert not found.expect("one/chat", HERE.model_copy(update={"port": 9001}))
     assert there.placed == []
     assert said == [
-        "gw is not told of one/chat: there is a mistake in its data. "
-        "Next: fix that, then `pyinfra inventories/mine.py deploy.py --limit gw`"
+        "gw does not get the place of one/chat: its data has a mistake. "
+        "Next: fix that, then run `pyinfra inventories/mine.py deploy.py --limit gw`"
     ]
 
 

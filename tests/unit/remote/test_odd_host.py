@@ -20,7 +20,7 @@ from corral.remote import lease
 from corral.remote.client import installed_helper
 from corral.remote.unreached import UnreachedError
 from corral.rollout import locks
-from corral.rollout.locks import Holds
+from corral.rollout.locks import HostLocks
 from corral.rollout.staging import look
 from corral.store.api_keys import KeyFile
 from lab.odd_host import Answer, OddHosts
@@ -138,7 +138,7 @@ def test_a_lock_that_an_odd_host_does_not_hold_is_not_held(
     monkeypatch.setattr(lease, "ANSWER_SECONDS", 1)
     hosts.says("lab-1", ODD[odd])
     with pytest.raises(CorralError, match="^lab-1: "):
-        Holds([(host(CHAT), plan(CHAT))], by="ann", rollout="r").__enter__()
+        HostLocks([(host(CHAT), plan(CHAT))], by="ann", rollout="r").__enter__()
 
 
 def test_a_host_that_never_lets_go_is_cut(hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_a_host_that_never_lets_go_is_cut(hosts: OddHosts, monkeypatch: pytest.M
     monkeypatch.setattr(locks, "_SECONDS_BETWEEN_SIGNS", 0.1)
     noise = b"Welcome to lab-1!\n"
     hosts.says("lab-1", Answer(b'{"held": true}\n', noise=noise, stays_seconds=FOREVER))
-    with Holds([(host(CHAT), plan(CHAT))], by="ann", rollout="r"):
+    with HostLocks([(host(CHAT), plan(CHAT))], by="ann", rollout="r"):
         pass
 
 

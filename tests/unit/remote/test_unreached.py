@@ -13,7 +13,7 @@ from corral.errors import CorralError
 from corral.remote.run import run_on
 from corral.remote.ssh import typed_command
 from corral.remote.unreached import UnreachedError, unreached
-from corral.rollout.locks import Holds
+from corral.rollout.locks import HostLocks
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, host, plan
 from tests.unit.cli.test_cli import Corral, corral, edit
@@ -182,7 +182,7 @@ def test_a_command_of_who_is_not_root_is_not_begun(
 def test_a_lock_that_is_not_taken_says_why(hosts: OddHosts) -> None:
     hosts.says("lab-1", Answer(err=CHANGED.encode(), code=255))
     with pytest.raises(UnreachedError, match="reinstalled"):
-        Holds([(host(CHAT), plan(CHAT))], by="ann", rollout="r").__enter__()
+        HostLocks([(host(CHAT), plan(CHAT))], by="ann", rollout="r").__enter__()
 
 
 # How a login may become root -> what its program says, and what is to be done.

@@ -143,9 +143,9 @@ def test_a_host_that_stays_silent_is_told_of_with_what_it_will_do(
     there.answers["poll"] = [CUT]
     clock = Clock(100)
     monkeypatch.setattr("time.monotonic", clock)
-    with pytest.raises(CorralError, match="goes on by itself") as caught:
+    with pytest.raises(CorralError, match="continues by itself") as caught:
         Driver(HOST, PLAN).activate(CHAT_PLAN)
-    assert "nobody confirms within 120 s" in caught.value.what
+    assert "without confirmation within 120 s" in caught.value.what
     assert clock.now >= CHAT_PLAN.activation.longest_seconds
 
 
@@ -263,7 +263,7 @@ class Gateway:
         self.misses: list[str | None] = []
 
     @contextmanager
-    def away(self, server: str, _: InstancePlan) -> Iterator[bool]:
+    def drained(self, server: str, _: InstancePlan) -> Iterator[bool]:
         self.log.append(f"away {server}")
         try:
             yield True
@@ -281,7 +281,7 @@ class Gateway:
     def keep(self, server: str, place: Place | None) -> None:
         self.log.append(f"keep {server} on {place.port if place else 'its old port'}")
 
-    def may_be_away(self, server: str, _: InstancePlan) -> bool:
+    def can_drain(self, server: str, _: InstancePlan) -> bool:
         self.log.append(f"asked of {server}")
         return True
 
@@ -310,7 +310,7 @@ def test_a_host_decides_beforehand_with_what_the_activation_will_be_given(
     there.answers["foresee"] = [{"how": "in place", "obstacles": []}]
     there.answers["poll"] = [ended(report("a"))]
     driver = Driver(HOST, PLAN, gateway)
-    found, drained = driver.foresee(CHAT_PLAN)
+    found, drained = driver.forecast(CHAT_PLAN)
     assert (found.how, drained) == ("in place", True)
     assert gateway.log == ["asked of a/chat"]
     foreseen = there.texts[-1]
@@ -328,25 +328,25 @@ def test_a_gateway_is_asked_no_more_where_nothing_moved(there: FakeHelper) -> No
 
 def test_what_moves_is_confirmed_once_its_gateways_find_it(there: FakeHelper) -> None:
     gateway, heard = Gateway(), list[Progress]()
-    gateway.misses = ["gw does not find it at b:2 yet (L4CON)"]
+    gateway.misses = ["gw does not reach it at b:2 yet (L4CON)"]
     waits = news("confirm", NEW)
     there.answers["poll"] = [waits, waits, ended(report("a"))]
     driver = Driver(HOST, PLAN, gateway, on_progress=lambda _, one: heard.append(one))
     assert driver.activate(CHAT_PLAN).reason == ""
     assert there.commands() == ["history", "start", "poll", "poll", "confirm", "poll"]
     assert gateway.log.count("looked for a/chat on 8001") == 2
-    assert heard[1].detail == "gw does not find it at b:2 yet (L4CON)"
+    assert heard[1].detail == "gw does not reach it at b:2 yet (L4CON)"
 
 
 def test_what_its_gateways_never_find_is_taken_back_and_that_is_told(there: FakeHelper) -> None:
     gateway = Gateway()
-    gateway.misses = ["gw does not find it at b:2 yet (L4CON)"] * 2
+    gateway.misses = ["gw does not reach it at b:2 yet (L4CON)"] * 2
     waits, late = news("confirm", NEW), report("a", "reverted", reason="not confirmed in time")
     there.answers["poll"] = [waits, waits, ended(late, "not confirmed in time")]
     got = Driver(HOST, PLAN, gateway).activate(CHAT_PLAN)
     assert "confirm" not in there.commands()
     assert got.reason.splitlines() == [
-        "gw does not find it at b:2 yet (L4CON)", "not confirmed in time",
+        "gw does not reach it at b:2 yet (L4CON)", "not confirmed in time",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from corral.errors import CorralError
 from corral.remote.unreached import UnreachedError
 from corral.rollout.health import Health
 from corral.rollout.journal import Rollout
-from corral.rollout.run import Course, Means
+from corral.rollout.run import Context, Course
 from tests.unit.rollout_samples import (
     OLD,
     FakeDriver,
@@ -61,11 +61,11 @@ class Fleet:
     def run(self, begun: Rollout, leave: frozenset[str] = frozenset()) -> Rollout:
         hosts = {name: pair(name) for name in ABC}
         health = cast(Health, self.health)
-        means = Means(
+        context = Context(
             hosts, self.driver.of, health, self.locks, self.saved.append, Silent(), self.gateways,
             verified=("gw",),
         )  # fmt: skip
-        return Course(begun, means, leave).run()
+        return Course(begun, context, leave).run()
 
 
 def test_waves_follow_each_other_with_a_soak_between_and_a_verification_at_the_end() -> None:
@@ -192,7 +192,7 @@ def test_a_plan_that_changed_since_is_no_reason_to_switch_to_it() -> None:
     fleet = Fleet()
     ended = fleet.run(begun.model_copy(update={"steps": (other,)}))
     assert (ended.exit_code, fleet.driver.asked) == (10, [])
-    assert "planned otherwise" in ended.failure
+    assert "its plan has changed" in ended.failure
 
 
 def test_the_journal_is_saved_before_and_after_each_step() -> None:

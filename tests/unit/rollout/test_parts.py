@@ -28,7 +28,7 @@ from corral.rollout.activation import NoGateway
 from corral.rollout.begin import Fleet, Wanted
 from corral.rollout.health import Health
 from corral.rollout.journal import Journals, new_id
-from corral.rollout.locks import Holds, fleet_lock
+from corral.rollout.locks import HostLocks, fleet_lock
 from corral.rollout.page import page
 from corral.rollout.staging import Member
 from corral.rollout.steps import changes
@@ -74,8 +74,8 @@ def test_hosts_are_held_with_signs_of_life_until_the_end(
 ) -> None:
     log = tmp_path / "log"
     asked = as_host(monkeypatch, HOLDS, log)
-    monkeypatch.setattr(locks, "_SECONDS_BETWEEN_SIGNS", 0.05)
-    with Holds([pair("a"), pair("b")], by="ann", rollout="r") as holds:
+    monkeypatch.setattr(locks, "_HEARTBEAT_SECONDS", 0.05)
+    with HostLocks([pair("a"), pair("b")], by="ann", rollout="r") as holds:
         holds.check()
         (lost, _) = holds._open.values()
         lost._process.kill()
@@ -95,7 +95,7 @@ def test_a_host_that_somebody_else_holds_is_named(
 ) -> None:
     as_host(monkeypatch, TAKEN, tmp_path)
     with pytest.raises(CorralError, match="^a: ann is rolling out r2") as caught:
-        Holds([pair("a")], by="bob", rollout="r").__enter__()
+        HostLocks([pair("a")], by="bob", rollout="r").__enter__()
     assert caught.value.next_step == "wait for it"
 
 
@@ -111,7 +111,7 @@ def test_a_host_that_is_not_staged_yet_is_held_once_it_must_be(
     script: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     as_host(monkeypatch, script, tmp_path)
-    with Holds((), by="bob", rollout="r", also=[pair("a"), pair("a")]) as holds:
+    with HostLocks((), by="bob", rollout="r", also=[pair("a"), pair("a")]) as holds:
         with pytest.raises(CorralError, match="^a: "):
             holds.need([pair("a")])
         asked = as_host(monkeypatch, HOLDS, tmp_path / "log")
@@ -125,7 +125,7 @@ def test_of_those_that_are_held_where_it_can_be_nobody_else_may_hold_one(
 ) -> None:
     as_host(monkeypatch, TAKEN, tmp_path)
     with pytest.raises(CorralError, match="^a: ann is rolling out r2"):
-        Holds((), by="bob", rollout="r", also=[pair("a")]).__enter__()
+        HostLocks((), by="bob", rollout="r", also=[pair("a")]).__enter__()
 
 
 def test_a_rollout_holds_its_hosts_and_the_gateways_in_front_of_them(
@@ -287,11 +287,11 @@ def test_a_step_says_what_changes_and_takes_as_long_as_last_time(
         ({"how": "without a restart"}, False, "without a restart", None),
         (
             {"how": None, "obstacles": ["chat: no room. Next: make some", "more"]}, False,
-            "side by side where both fit; refused as things are now: chat: no room", None,
+            "side by side where both fit; refused now: chat: no room", None,
         ),
         (
             CorralError("a", "not reached", "x"), False,
-            "side by side where both fit; not foreseen: not reached", None,
+            "side by side where both fit; the host gives no forecast: not reached", None,
         ),
     ],
 )  # fmt: skip
@@ -299,7 +299,7 @@ def test_a_step_goes_as_its_host_decides(
     answer: Any, behind: bool, how: str, seconds: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Behind(NoGateway):
-        def may_be_away(self, *_: object) -> bool:
+        def can_drain(self, *_: object) -> bool:
             return behind
 
     found, plan = pair("a")
@@ -474,7 +474,7 @@ def test_a_host_of_the_limit_that_is_not_there_is_refused(tmp_path: Path) -> Non
     inventory.write_text("servers = [('gpu-01', {'instances': []})]\n")
     with pytest.raises(CorralError, match='did you mean "gpu-01"'):
         begin.fleet(Wanted(inventory, ("gpu-1",)), print)
-    with pytest.raises(CorralError, match="runs an instance"):
+    with pytest.raises(CorralError, match="has an instance"):
         begin.fleet(Wanted(inventory), print)
 
 

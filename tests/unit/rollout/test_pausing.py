@@ -66,7 +66,7 @@ ALONE = [server("a/chat"), server("b/chat", up=False)]
 def test_it_is_drained_everywhere_and_brought_back(monkeypatch: pytest.MonkeyPatch) -> None:
     fronts = Fronts(monkeypatch, one=BOTH, two=BOTH, other=[server("c/chat")])
     fronts.gateways().refuse_last(["a/chat"], together=True)
-    with fronts.gateways().away("a/chat", 7):
+    with fronts.gateways().drained("a/chat", 7):
         fronts.log.append("restarted")
     assert fronts.log == [
         "drain a/chat at one for 7 s", "drain a/chat at two for 7 s", "restarted",
@@ -76,7 +76,7 @@ def test_it_is_drained_everywhere_and_brought_back(monkeypatch: pytest.MonkeyPat
 
 def test_it_is_brought_back_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     fronts = Fronts(monkeypatch, one=BOTH)
-    with pytest.raises(KeyboardInterrupt), fronts.gateways().away("a/chat", 7):
+    with pytest.raises(KeyboardInterrupt), fronts.gateways().drained("a/chat", 7):
         raise KeyboardInterrupt
     assert fronts.log[-1] == "release a/chat at one"
 
@@ -107,7 +107,7 @@ def test_the_last_that_serve_are_not_taken_away(
         fronts.gateways().refuse_last(servers, together=together)
     assert told in str(fault.value)
     assert "nothing was stopped" in str(fault.value)
-    assert f"or `{COMMAND} --force`" in str(fault.value)
+    assert f"or run `{COMMAND} --force`" in str(fault.value)
     assert fronts.log == []
     fronts.gateways(force=True).refuse_last(servers, together=together)
 
@@ -123,7 +123,7 @@ def test_what_an_operator_keeps_away_is_left_so(
 ) -> None:
     fronts = Fronts(monkeypatch, one=[server("a/chat", **kept_away), server("b/chat")])
     fronts.gateways().refuse_last(["a/chat"], together=True)
-    with fronts.gateways().away("a/chat", 7):
+    with fronts.gateways().drained("a/chat", 7):
         pass
     assert fronts.log == []
 
@@ -133,7 +133,7 @@ def test_a_server_whose_checks_fail_is_drained_before_they_pass_again(
 ) -> None:
     fronts = Fronts(monkeypatch, one=[server("a/chat", up=False), server("b/chat")])
     fronts.gateways().refuse_last(["a/chat"], together=True)
-    with fronts.gateways().away("a/chat", 7):
+    with fronts.gateways().drained("a/chat", 7):
         pass
     assert fronts.log == ["drain a/chat at one for 7 s", "release a/chat at one"]
 
@@ -142,10 +142,10 @@ def test_requests_in_flight_keep_it_from_being_stopped(monkeypatch: pytest.Monke
     fronts = Fronts(monkeypatch, one=BOTH)
     fronts.left = 2
     told = "2 requests by way of one were still in flight after 7 s; it was not stopped"
-    with pytest.raises(CorralError, match=told), fronts.gateways().away("a/chat", 7):
+    with pytest.raises(CorralError, match=told), fronts.gateways().drained("a/chat", 7):
         pytest.fail("it was touched")
     assert fronts.log == ["drain a/chat at one for 7 s", "release a/chat at one"]
-    with fronts.gateways(force=True).away("a/chat", 7):
+    with fronts.gateways(force=True).drained("a/chat", 7):
         fronts.log.append("stopped")
     assert fronts.log[-3:] == [
         "drain a/chat at one for 7 s, the last", "stopped", "release a/chat at one",
@@ -156,13 +156,13 @@ def test_a_silent_gateway_keeps_it_from_being_stopped(monkeypatch: pytest.Monkey
     fronts = Fronts(monkeypatch, one=BOTH, two=CorralError("two", "not reached", "x"))
     for refused in (
         lambda: fronts.gateways().refuse_last(["a/chat"], together=True),
-        lambda: fronts.gateways().away("a/chat", 7).__enter__(),
+        lambda: fronts.gateways().drained("a/chat", 7).__enter__(),
     ):
         with pytest.raises(CorralError, match="not reached") as fault:
             refused()
         assert f"`{COMMAND} --force`" in str(fault.value)
     assert fronts.log == ["drain a/chat at one for 7 s", "release a/chat at one"]
-    with fronts.gateways(force=True).away("a/chat", 7):
+    with fronts.gateways(force=True).drained("a/chat", 7):
         fronts.log.append("stopped")
     assert fronts.log[-2:] == ["stopped", "release a/chat at one"]
     assert "a/chat is not drained: not reached" in " ".join(fronts.said)
@@ -176,7 +176,7 @@ def test_a_silent_gateway_in_front_of_others_keeps_nobody_up(
         fronts.gateways(), may_have=lambda gateway, _: gateway.name == "one"
     )
     asked.refuse_last(["a/chat"], together=True)
-    with asked.away("a/chat", 7):
+    with asked.drained("a/chat", 7):
         fronts.log.append("stopped")
     assert fronts.log == ["drain a/chat at one for 7 s", "stopped", "release a/chat at one"]
     assert fronts.said[0] == "two does not answer, and has no a/chat: not reached"
@@ -192,9 +192,9 @@ def test_what_a_gateway_still_takes_for_up_stays_away_until_its_lease_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fronts = Fronts(monkeypatch, one=BOTH, two=BOTH)
-    with fronts.gateways().away("a/chat", 7) as away:
+    with fronts.gateways().drained("a/chat", 7) as drained:
         fronts.rows["two"] = [server("a/chat", up=False, admin="drain"), server("b/chat")]
-        away.stays_down()
+        drained.stays_down()
     assert [line for line in fronts.log if "release" in line] == ["release a/chat at two"]
 
 

@@ -85,8 +85,8 @@ class Gates:
             tuple(host(name=name) for name in states), self.plans, self.said.append
         )
 
-    def away(self, instance: InstancePlan = INSTANCE) -> bool:
-        with self.gateways.away("a/chat", instance) as drained:
+    def drained(self, instance: InstancePlan = INSTANCE) -> bool:
+        with self.gateways.drained("a/chat", instance) as drained:
             self.log.append("changed")
             return drained
 
@@ -98,7 +98,7 @@ def test_a_server_is_drained_where_another_serves_and_is_ready_again_afterwards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gates = Gates(monkeypatch, gw1=BOTH, gw2=BOTH)
-    assert gates.away() is True
+    assert gates.drained() is True
     assert gates.log == [
         "drain a/chat at gw1", "drain a/chat at gw2", "changed",
         "ready a/chat at gw1", "ready a/chat at gw2",
@@ -107,7 +107,7 @@ def test_a_server_is_drained_where_another_serves_and_is_ready_again_afterwards(
 
 def test_it_is_ready_again_after_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
-    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE):
+    with pytest.raises(ZeroDivisionError), gates.gateways.drained("a/chat", INSTANCE):
         raise ZeroDivisionError
     assert gates.log[-1] == "ready a/chat at gw"
 
@@ -117,11 +117,11 @@ def test_a_changed_server_that_a_gateway_does_not_take_back_is_an_error(
 ) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
     gates.passes = False
-    with pytest.raises(CorralError, match="a/chat does not pass this gateway's checks any more"):
-        gates.away()
+    with pytest.raises(CorralError, match="a/chat no longer passes this gateway's checks"):
+        gates.drained()
     assert gates.log[-1] == "ready a/chat at gw"
     # What went wrong on the host is not hidden by it.
-    with pytest.raises(ZeroDivisionError), gates.gateways.away("a/chat", INSTANCE):
+    with pytest.raises(ZeroDivisionError), gates.gateways.drained("a/chat", INSTANCE):
         raise ZeroDivisionError
 
 
@@ -137,7 +137,7 @@ def test_the_last_server_of_an_alias_is_drained_nowhere(
     monkeypatch: pytest.MonkeyPatch, other: list[ServerState]
 ) -> None:
     gates = Gates(monkeypatch, gw1=BOTH, gw2=other)
-    assert gates.away() is False
+    assert gates.drained() is False
     assert gates.log == ["drain a/chat at gw1", "ready a/chat at gw1", "changed"]
 
 
@@ -145,12 +145,12 @@ def test_a_gateway_that_does_not_answer_leaves_clients_to_the_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gates = Gates(monkeypatch, gw1=BOTH, gw2=CorralError("gw2", "not reached", "x"))
-    assert gates.away() is False
+    assert gates.drained() is False
     assert gates.log == ["drain a/chat at gw1", "ready a/chat at gw1", "changed"]
     assert gates.said == ["a/chat is not drained: not reached"]
     refusing = Gates(monkeypatch, gw1=BOTH)
     refusing.faults["drain"] = CorralError("gw1", "no socket", "x")
-    assert refusing.away() is False
+    assert refusing.drained() is False
     assert refusing.log == ["drain a/chat at gw1", "ready a/chat at gw1", "changed"]
 
 
@@ -159,7 +159,7 @@ def test_a_gateway_that_is_lost_meanwhile_is_told_with_its_lease(
 ) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
     gates.faults["ready"] = CorralError("gw", "not reached", "x")
-    assert gates.away() is True
+    assert gates.drained() is True
     assert gates.said == ["a/chat: not reached; gw sends it requests again within 60 s"]
 
 
@@ -168,7 +168,7 @@ def test_leases_are_renewed_while_it_changes_and_no_longer(
 ) -> None:
     monkeypatch.setattr(traffic, "_RENEW_SECONDS", 0.01)
     gates = Gates(monkeypatch, gw1=BOTH, gw2=BOTH)
-    with gates.gateways.away("a/chat", INSTANCE):
+    with gates.gateways.drained("a/chat", INSTANCE):
         wait_for(lambda: gates.log.count("renew a/chat at gw2") > 2)
     assert gates.log[-2:] == ["ready a/chat at gw1", "ready a/chat at gw2"]
     ended = list(gates.log)
@@ -182,7 +182,7 @@ def test_a_lease_that_cannot_be_renewed_is_told_and_tried_again(
     monkeypatch.setattr(traffic, "_RENEW_SECONDS", 0.01)
     gates = Gates(monkeypatch, gw=BOTH)
     gates.faults["renew"] = CorralError("gw", "not reached", "x")
-    with gates.gateways.away("a/chat", INSTANCE):
+    with gates.gateways.drained("a/chat", INSTANCE):
         wait_for(lambda: len(gates.said) > 1)
     assert set(gates.said) == {"a/chat may get requests from gw: not reached"}
 
@@ -198,9 +198,9 @@ def wait_for(there: Callable[[], bool]) -> None:
 def test_what_an_operator_keeps_away_is_left_so(
     monkeypatch: pytest.MonkeyPatch, kept_away: dict[str, Any]
 ) -> None:
-    away = server("a/chat").model_copy(update=kept_away)
-    gates = Gates(monkeypatch, gw=[away, server("b/chat")])
-    assert gates.away() is True
+    drained = server("a/chat").model_copy(update=kept_away)
+    gates = Gates(monkeypatch, gw=[drained, server("b/chat")])
+    assert gates.drained() is True
     assert gates.log == ["changed"]
 
 
@@ -210,19 +210,19 @@ def test_a_server_whose_checks_fail_is_drained_before_they_pass_again(
 ) -> None:
     gates = Gates(monkeypatch, gw=[server("a/chat", up=False), *others])
     gates.passes = False
-    assert gates.away() is True
+    assert gates.drained() is True
     assert gates.log == ["drain a/chat at gw", "changed", "release a/chat at gw"]
 
 
 def test_a_switch_side_by_side_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
     ways = INSTANCE.activation.model_copy(update={"how": "side-by-side"})
-    assert gates.away(INSTANCE.model_copy(update={"activation": ways})) is False
+    assert gates.drained(INSTANCE.model_copy(update={"activation": ways})) is False
     assert gates.log == ["changed"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "how", "away"),
+    ("rows", "how", "drained"),
     [
         (BOTH, "auto", True),
         (BOTH, "in-place", True),
@@ -234,15 +234,15 @@ def test_a_switch_side_by_side_needs_no_drain(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_whether_it_would_be_drained_is_known_beforehand(
-    monkeypatch: pytest.MonkeyPatch, rows: Any, how: str, away: bool
+    monkeypatch: pytest.MonkeyPatch, rows: Any, how: str, drained: bool
 ) -> None:
     gates = Gates(monkeypatch, gw=rows)
     ways = INSTANCE.activation.model_copy(update={"how": how})
     instance = INSTANCE.model_copy(update={"activation": ways})
-    assert gates.gateways.may_be_away("a/chat", instance) is away
+    assert gates.gateways.can_drain("a/chat", instance) is drained
     assert gates.log == []
-    assert gates.away(instance) is away
-    assert gates.gateways.may_be_away("d/chat", instance) is False
+    assert gates.drained(instance) is drained
+    assert gates.gateways.can_drain("d/chat", instance) is False
 
 
 PLACE = Place(alias="small", address="0.0.0.0", port=2)
@@ -265,7 +265,7 @@ def test_a_server_that_moves_is_found_once_checks_pass_at_its_new_place(
     row = server("a/chat", up=up).model_copy(update={"check": check, "place": "a:2"})
     new = row.model_copy(update={"server": "a_chat:next"})
     gates = Gates(monkeypatch, gw1=BOTH, gw2=[*BOTH, new])
-    why = None if found else f"gw2 does not find it at a:2 yet ({check})"
+    why = None if found else f"gw2 does not reach it at a:2 yet ({check})"
     assert gates.gateways.missing("a/chat", PLACE) == why
     assert gates.gateways.missing("b/chat", PLACE) is None
 
@@ -273,12 +273,12 @@ def test_a_server_that_moves_is_found_once_checks_pass_at_its_new_place(
 def test_a_gateway_that_does_not_answer_holds_no_move_up(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=CorralError("gw", "not reached", "x"))
     assert gates.gateways.missing("a/chat", PLACE) is None
-    assert gates.said == ["gw is not asked whether it finds a/chat: not reached"]
+    assert gates.said == ["gw: cannot check whether it reaches a/chat: not reached"]
 
 
 def test_an_instance_behind_no_gateway_is_left_to_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = Gates(monkeypatch, gw=BOTH)
-    with gates.gateways.away("d/chat", INSTANCE) as drained:
+    with gates.gateways.drained("d/chat", INSTANCE) as drained:
         assert drained is False
     assert gates.log == []
 
@@ -292,5 +292,5 @@ def test_an_inventory_without_gateways_has_no_pools() -> None:
     fleet = plan_fleet([host(CHAT)], planner())
     assert fleet.pools == {}
     found = traffic.traffic(fleet, print)
-    with found.away("lab-1/chat", INSTANCE) as drained:
+    with found.drained("lab-1/chat", INSTANCE) as drained:
         assert drained is False
