@@ -20,22 +20,22 @@ from rich.text import Text
 _LINE_BYTES = 64 * 1024
 
 
-def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
+def echo(text: object, *, err: bool = False, colour: str | None = None) -> None:
     """Print text with a line end."""
     click.secho(printable(text), err=err, fg=colour)
 
 
-def say_error(error: Exception) -> None:
+def echo_error(error: Exception) -> None:
     """Print an error to stderr, red on a terminal."""
-    say(error, err=True, colour="red" if sys.stderr.isatty() else None)
+    echo(error, err=True, colour="red" if sys.stderr.isatty() else None)
 
 
-def say_json(document: Any) -> None:
+def echo_json(document: Any) -> None:
     """Print a document as JSON, in ASCII."""
     click.echo(json.dumps(document, indent=2))
 
 
-def say_file(text: str) -> None:
+def echo_file(text: str) -> None:
     """Print a file unchanged; on a terminal, as printable text."""
     click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
 

@@ -12,32 +12,58 @@ import click
 
 from corral.errors import CorralError
 from corral.project import project_root
-from corral.terminal import say_error
+from corral.terminal import echo_error
 
-# Command -> its module; only the one that is asked for is loaded.
-_MODULES = {
-    "lock": "corral.cli.lock",
-    "plan": "corral.cli.plan",
-    "fit": "corral.cli.fit",
-    "bench": "corral.cli.bench",
-    "baseline": "corral.cli.baseline",
-    "export": "corral.cli.export",
-    "engine": "corral.cli.engine",
-    "rollout": "corral.cli.rollout",
-    "revert": "corral.cli.revert",
-    **dict.fromkeys(("history", "show", "pin", "unpin"), "corral.cli.history"),
-    "gateway": "corral.cli.gateway",
-    "keys": "corral.cli.keys",
-    **dict.fromkeys(("verify", "status", "logs"), "corral.cli.instances"),
-    **dict.fromkeys(("start", "stop", "restart"), "corral.cli.services"),
+# Section of the help -> command -> its module; only the module of the given command is imported.
+_SECTIONS = {
+    "Plan": {
+        "fit": "corral.cli.fit",
+        "lock": "corral.cli.lock",
+        "plan": "corral.cli.plan",
+        "keys": "corral.cli.keys",
+    },
+    "Change": {
+        "rollout": "corral.cli.rollout",
+        "revert": "corral.cli.revert",
+        **dict.fromkeys(("pin", "unpin"), "corral.cli.history"),
+    },
+    "Operate": {
+        **dict.fromkeys(("status", "verify", "logs"), "corral.cli.instances"),
+        **dict.fromkeys(("start", "stop", "restart"), "corral.cli.services"),
+        "gateway": "corral.cli.gateway",
+        **dict.fromkeys(("history", "show"), "corral.cli.history"),
+    },
+    "Measure": {
+        "bench": "corral.cli.bench",
+        "baseline": "corral.cli.baseline",
+    },
+    "Share": {
+        "engine": "corral.cli.engine",
+        "export": "corral.cli.export",
+    },
 }
+_MODULES = {name: module for commands in _SECTIONS.values() for name, module in commands.items()}
+_OTHERS = "Develop"
 # Commands of other packages: entry points of this group (pyproject.toml).
 _GROUP = "corral.commands"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Loaded(click.Group):
-    """Commands that are loaded on use."""
+    """Commands that are imported on use; the help lists them in sections."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List all commands, section by section."""
+        names = self.list_commands(ctx)
+        others = [name for name in names if name not in _MODULES]
+        limit = formatter.width - 6 - max(map(len, names))
+        sections = {title: list(commands) for title, commands in _SECTIONS.items()}
+        for title, members in {**sections, _OTHERS: others}.items():
+            loaded = [(name, self.get_command(ctx, name)) for name in members]
+            rows = [(name, one.get_short_help_str(limit)) for name, one in loaded if one]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click gives it)
         return sorted([*_MODULES, *_of_the_checkout()])
@@ -59,7 +85,7 @@ class _Loaded(click.Group):
 
 
 def _of_the_checkout() -> list[str]:
-    """Names of commands whose packages are in a checkout only; none outside of one."""
+    """Names of commands whose packages are in a checkout only; none outside of a checkout."""
     try:
         _import_from_the_checkout()
     except CorralError:
@@ -68,7 +94,7 @@ def _of_the_checkout() -> list[str]:
 
 
 def _import_from_the_checkout() -> None:
-    """Let packages of the checkout be found, whether or not Corral is installed."""
+    """Make packages of the checkout importable, whether or not Corral is installed."""
     root = str(project_root())
     if root not in sys.path:
         sys.path.append(root)
@@ -81,29 +107,30 @@ def cli() -> None:
 
     Deploy with: pyinfra inventories/prod.py deploy.py
     """
-    # Inventories do.
+    # Inventories import from the checkout.
     _import_from_the_checkout()
 
 
 def main() -> None:
-    """Entry point; a CorralError becomes its message and exit code 1."""
+    """Entry point; a CorralError ends as its message and exit code 1."""
     try:
         cli()
     except CorralError as error:
-        say_error(error)
+        echo_error(error)
         sys.exit(1)
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        say_error(_full(error))
+        echo_error(_full(error))
         sys.exit(1)
 
 
 def _full(error: OSError) -> CorralError:
-    """Of what is printed into a file: whatever else is written tells it where it is written."""
+    """The error of a full disk while printing; other writes report it themselves."""
     where = str(error.filename or "the output of this command")
     if not error.filename:
-        # What is left of it would fail once more at the exit.
+        # The rest of the output would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     reason = error.strerror or str(error)
-    return CorralError(where, f"cannot be written: {reason}", "make room there, run it again")
+    step = "free disk space there, then run the same command again"
+    return CorralError(where, f"cannot be written: {reason}", step)

@@ -18,7 +18,7 @@ from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
-from corral.terminal import Rows, coloured, say, say_json, show
+from corral.terminal import Rows, coloured, echo, echo_json, show
 
 Target = tuple[Host, HostPlan]
 Answer = Sequence[StoredBaseline] | Forgotten | str
@@ -26,28 +26,28 @@ Answer = Sequence[StoredBaseline] | Forgotten | str
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="HOST|INSTANCE|HOST/INSTANCE...")
-@click.option("--forget", is_flag=True, help="Remove it: the next kept generation makes a new one.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--forget", is_flag=True, help="Remove it; the next kept generation sets a new one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @inventory_option
 def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Path | None) -> None:
-    """Show what the gate compares tokens/s with, or lower it by forgetting it.
+    """Show or forget the tokens/s that the gate compares with.
 
-    Exit code 1 when a baseline is damaged or a host cannot be asked.
+    Exit code 1: a baseline is damaged, or a host does not answer.
     """
     targets = [target.pair for target in reach(names, inventory)]
-    answers = on_all(_forget if forget else _kept, targets)
+    answers = on_all(_forget if forget else _baselines, targets)
     found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
     if as_json:
-        say_json({name: _plain(a) for name, a in found.items()})
+        echo_json({name: _plain(a) for name, a in found.items()})
     elif forget:
-        _tell_forgotten(targets, found)
+        _print_forgotten(targets, found)
     else:
         show(_table(found))
     sys.exit(0 if all(_is_good(answer) for answer in answers) else 1)
 
 
-def _kept(target: Target) -> Answer:
-    """The rows of a host, or the reason why there are none, as text."""
+def _baselines(target: Target) -> Answer:
+    """The baselines of a host, or why there are none, as text."""
     host, plan = target
     try:
         return travelling_helper(host).ask(["baselines"], BASELINES, plan.to_helper())
@@ -56,7 +56,7 @@ def _kept(target: Target) -> Answer:
 
 
 def _forget(target: Target) -> Answer:
-    """What a host forgot, or the reason why it did not, as text."""
+    """The removed baselines of a host, or why it failed, as text."""
     host, plan = target
     try:
         return travelling_helper(host).ask(["forget"], FORGOTTEN, plan.to_helper())
@@ -76,15 +76,15 @@ def _is_good(answer: Answer) -> bool:
     return not isinstance(answer, str) and not any(row.problem for row in answer)
 
 
-def _tell_forgotten(targets: list[Target], found: Mapping[str, Answer]) -> None:
+def _print_forgotten(targets: list[Target], found: Mapping[str, Answer]) -> None:
     for _, plan in targets:
         answer = found[plan.host]
         if not isinstance(answer, Forgotten):
-            say(answer, err=True)
+            echo(answer, err=True)
             continue
         for instance in plan.instances:
             was = instance.name in answer.forgotten
-            say(f"{plan.host}/{instance.name}: {'forgotten' if was else 'there was none'}")
+            echo(f"{plan.host}/{instance.name}: {'forgotten' if was else 'there was none'}")
 
 
 def _table(found: Mapping[str, Answer]) -> Rows:
@@ -100,12 +100,12 @@ def _table(found: Mapping[str, Answer]) -> Rows:
 
 
 def _cells(row: StoredBaseline) -> tuple[str | Text, ...]:
-    kept: Baseline | None = row.baseline
-    if kept is None:
+    stored: Baseline | None = row.baseline
+    if stored is None:
         return (coloured(row.problem, "red") if row.problem else "none",)
-    gpus = ", ".join(map(str, kept.gpus)) or "-"
-    figures = "\n".join(_figure(name, samples) for name, samples in kept.samples.items())
-    return kept.profile, gpus, figures, kept.generation, kept.at
+    gpus = ", ".join(map(str, stored.gpus)) or "-"
+    figures = "\n".join(_figure(name, samples) for name, samples in stored.samples.items())
+    return stored.profile, gpus, figures, stored.generation, stored.at
 
 
 def _figure(name: str, samples: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""`corral bench`: measure instances where they run, list what was measured, compare two."""
+"""`corral bench`: benchmark instances on their hosts, list results, compare two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from corral.bench.result import Result
 from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
 from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
-from corral.cli.reach import Planned, Target, as_kept, not_installed, planned, reach
+from corral.cli.reach import Planned, Target, not_installed, planned, reach, stored_plans
 from corral.cli.select import inventory_option
 from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.errors import CorralError
@@ -26,7 +26,7 @@ from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.remote.run import on_all
 from corral.rollout.pausing import Gateways
-from corral.terminal import say, say_json, show
+from corral.terminal import echo, echo_json, show
 
 plot_option = click.option(
     "--plot", "picture", type=click.Path(path_type=Path), help="Draw to FILE.png or FILE.svg."
@@ -36,15 +36,15 @@ results_option = click.option(
     "folder",
     type=click.Path(path_type=Path),
     default=default_results_folder,
-    help="Where results are kept.  [default: ~/.local/share/corral/bench]",
+    help="Folder of results.  [default: ~/.local/share/corral/bench]",
 )
 
-Asked = tuple[Target, tuple[str, ...]]
+Selected = tuple[Target, tuple[str, ...]]
 Measure = Callable[[Benchmark], Result]
 
 
 class _RunIsMeant(click.Group):
-    """A first word that is no command is what to run: `corral bench lab-1/tiny-chat`."""
+    """A group that runs `run` where its first argument is no command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
@@ -54,7 +54,7 @@ class _RunIsMeant(click.Group):
 
 @click.group(cls=_RunIsMeant)
 def bench() -> None:
-    """Measure instances on their hosts; keep, list and compare the results.
+    """Benchmark instances on their hosts; list and compare results.
 
     `corral bench NAME` is short for `corral bench run NAME`.
     """
@@ -65,11 +65,13 @@ def bench() -> None:
 @click.option(
     "--stop/--beside",
     default=False,
-    help="Stop the server meanwhile, or measure beside it where memory allows (the default).",
+    help="Stop the server meanwhile, or run beside it where memory allows (default).",
 )
 @force_option
-@click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option(
+    "--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Of each test."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plot_option
 @results_option
 @inventory_option
@@ -83,12 +85,15 @@ def run_command(
     folder: Path,
     inventory: Path | None,
 ) -> None:
-    """Run the engine's own benchmark with an instance's release, model and profile.
+    """Run the engine's own benchmark for instances.
 
-    It goes on when this command is killed; the same command again joins it, or fetches its result.
-    Where a mistake keeps a host from being planned, what is installed there is measured.
+    With the release, model and profile of each instance.
 
-    With --stop a server behind a gateway is drained first; the last one of an alias is not stopped.
+    It continues when this command is killed; the same command joins it, or fetches its result.
+    Where a host cannot be planned, its installed generations are measured.
+
+    With --stop a server behind a gateway is drained first; the last member of an alias is not
+    stopped.
     """
     if picture:
         refuse_plot(picture)
@@ -101,30 +106,33 @@ def run_command(
     if stop:
         chosen = f" -i {inventory}" if inventory else ""
         command = f"corral bench {' '.join(names)} --stop{chosen}"
-        tell = partial(say, err=True)
-        # Hosts are measured at the same time.
-        refuse_last(reached, command, force=force, together=len(reached) > 1, tell=tell)
-        gateways = {t.host.name: fronts(t, [t], command, force=force, tell=tell) for t in reached}
-        measure = partial(_measure_away, store, gateways)
-    outcomes = on_all(lambda asked: _run_all(_benchmarks(asked, made, how), measure), targets)
+        print_line = partial(echo, err=True)
+        # Hosts are measured in parallel.
+        refuse_last(reached, command, force=force, together=len(reached) > 1, print_line=print_line)
+        gateways = {
+            t.host.name: fronts(t, [t], command, force=force, print_line=print_line)
+            for t in reached
+        }
+        measure = partial(_measure_drained, store, gateways)
+    outcomes = on_all(lambda selected: _run_all(_benchmarks(selected, made, how), measure), targets)
     results = [one for outcome in outcomes for one in outcome if isinstance(one, Result)]
     errors = [one for outcome in outcomes for one in outcome if isinstance(one, CorralError)]
     _show(results, as_json)
     if picture and results:
         plot(results, picture)
     for error in errors:
-        say(error, err=True)
+        echo(error, err=True)
     sys.exit(1 if errors else 0)
 
 
 @bench.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @results_option
 def list_command(folder: Path, as_json: bool) -> None:
-    """Show the results that are kept here."""
+    """List the results on this controller."""
     results = list(ResultStore(folder).results())
     if as_json:
-        say_json([result.model_dump(mode="json") for result in results])
+        echo_json([result.model_dump(mode="json") for result in results])
     else:
         show(listing_table(results))
 
@@ -132,14 +140,14 @@ def list_command(folder: Path, as_json: bool) -> None:
 @bench.command("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plot_option
 @results_option
 def compare_command(a: str, b: str, as_json: bool, picture: Path | None, folder: Path) -> None:
-    """Put two results side by side.
+    """Compare two results.
 
     A and B are files, or HOST/INSTANCE or HOST/INSTANCE@RELEASE for the newest result. Noise is
-    the spread within each run: measure both on a host that does the same beside it.
+    the spread within each run: measure both under the same load of the host.
     """
     store = ResultStore(folder)
     results = store.find(a), store.find(b)
@@ -147,16 +155,16 @@ def compare_command(a: str, b: str, as_json: bool, picture: Path | None, folder:
         plot(results, picture)
     comparison = compare_results(*results)
     if as_json:
-        say_json(comparison.model_dump(mode="json"))
+        echo_json(comparison.model_dump(mode="json"))
         return
-    say(f"A  {comparison.a}\nB  {comparison.b}")
+    echo(f"A  {comparison.a}\nB  {comparison.b}")
     for note in comparison.notes:
-        say(f"   {note}")
+        echo(f"   {note}")
     show(comparison_table(comparison))
 
 
-def _whole(targets: Sequence[Target]) -> list[Asked]:
-    """Hosts with all their instances, beside which one is measured; and who was asked for."""
+def _whole(targets: Sequence[Target]) -> list[Selected]:
+    """Targets with all instances of their hosts, and the names of those to measure."""
     return [
         (replace(target, names=target.host.instance_names, whole=False), target.names)
         for target in targets
@@ -164,10 +172,10 @@ def _whole(targets: Sequence[Target]) -> list[Asked]:
 
 
 def _benchmarks(
-    asked: Asked, made: Planned, how: Callable[[Host, HostPlan, InstancePlan], Benchmark]
+    selected: Selected, made: Planned, how: Callable[[Host, HostPlan, InstancePlan], Benchmark]
 ) -> list[Benchmark | CorralError]:
-    """Those of one host together, as they run one after the other."""
-    target, names = asked
+    """The benchmarks of one host, to run one after the other."""
+    target, names = selected
     try:
         plan = _plan(target, made)
     except CorralError as error:
@@ -180,18 +188,18 @@ def _benchmarks(
 
 
 def _plan(target: Target, made: Planned) -> HostPlan:
-    """Of a whole host; where none can be made, what is installed there. Raises CorralError."""
+    """The plan of a host, else its installed generations. Raises CorralError."""
     if plan := made.plans.get(target.host.name):
         return plan
-    kept = as_kept(replace(target, names=()), whole=True)
-    say(f"{target.host.name} is measured as it is installed there, not as planned", err=True)
-    return kept
+    stored = stored_plans(replace(target, names=()), whole=True)
+    echo(f"{target.host.name} is measured as it is installed there, not as planned", err=True)
+    return stored
 
 
 def _run_all(
     benchmarks: Sequence[Benchmark | CorralError], measure: Measure
 ) -> list[Result | CorralError]:
-    """One after the other; one that fails does not keep the others from running."""
+    """Run benchmarks one after the other; a failure does not stop the others."""
     outcomes: list[Result | CorralError] = []
     for benchmark in benchmarks:
         try:
@@ -204,40 +212,42 @@ def _run_all(
 
 
 def _measure(store: ResultStore, benchmark: Benchmark) -> Result:
-    return run(benchmark, store, partial(_say, benchmark.name))
+    return run(benchmark, store, partial(_print, benchmark.name))
 
 
-def _measure_away(
+def _measure_drained(
     store: ResultStore, gateways: Mapping[str, Gateways], benchmark: Benchmark
 ) -> Result:
-    """With the server drained at its gateways, until it serves again."""
+    """Measure with the server drained at its gateways, until it serves again."""
     benchmark.refuse_unmeasurable()
     own = gateways[benchmark.host.name]
     result = None
-    with own.drained(benchmark.name, limit_seconds(benchmark.host, benchmark.instance.name)) as drained:
+    with own.drained(
+        benchmark.name, limit_seconds(benchmark.host, benchmark.instance.name)
+    ) as drained:
         try:
             result = _measure(store, benchmark)
         finally:
             if result is None:
-                # Perhaps it goes on, or the server is down.
+                # The benchmark may continue, or the server is down.
                 drained.leave()
     own.after(benchmark.name)
     return result
 
 
-def _say(name: str, line: str) -> None:
-    say(f"{name}: {line}", err=True)
+def _print(name: str, line: str) -> None:
+    echo(f"{name}: {line}", err=True)
 
 
 def _show(results: Sequence[Result], as_json: bool) -> None:
     if as_json:
-        say_json([result.model_dump(mode="json") for result in results])
+        echo_json([result.model_dump(mode="json") for result in results])
         return
     for result in results:
-        say(
+        echo(
             f"\n{result.name} on {result.devices}: {result.engine} {result.release}, "
             f"{result.model} {result.quant}, profile {result.profile}, server {result.where}"
         )
         if result.left_out:
-            say(f"  not part of it: {', '.join(result.left_out)}")
+            echo(f"  not part of it: {', '.join(result.left_out)}")
         show(result_table(result))

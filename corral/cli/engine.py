@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import inventories, inventory_option, tell
+from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.views.engines import archives_table, releases_table
 from corral.errors import CorralError
 from corral.host.answers import RELEASES, InstalledRelease
@@ -17,20 +17,20 @@ from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
 from corral.schema import did_you_mean
 from corral.store.engine_archives import Archive, ArchiveStore
-from corral.terminal import say, say_json, show
+from corral.terminal import echo, echo_json, show
 
 store_option = click.option(
     "--store",
     type=click.Path(path_type=Path),
     default=default_archives_folder,
-    help="Another archive store than this user's.",
+    help="Archive store, instead of this user's.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def engine() -> None:
-    """Engine releases: what hosts have, and the archives that ship them."""
+    """Manage engine releases on hosts and their archives."""
 
 
 @engine.command("list")
@@ -38,14 +38,14 @@ def engine() -> None:
 @json_option
 @inventory_option
 def list_releases(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
-    """Show releases on hosts: size, age, who uses them."""
+    """List releases on hosts: size, age, users."""
     hosts = _hosts(names, inventory)
     answers = on_all(_releases, hosts)
     found = {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
     if as_json:
         rows = {name: a if isinstance(a, str) else [row.model_dump() for row in a]
                 for name, a in found.items()}  # fmt: skip
-        say_json(rows)
+        echo_json(rows)
     else:
         show(releases_table(found))
     sys.exit(1 if any(isinstance(answer, str) for answer in answers) else 0)
@@ -55,23 +55,23 @@ def list_releases(names: tuple[str, ...], as_json: bool, inventory: Path | None)
 @json_option
 @store_option
 def archives(as_json: bool, store: Path) -> None:
-    """Show the archives in the store of this controller."""
+    """List the archives on this controller."""
     found = ArchiveStore(store).all()
     if as_json:
-        say_json([archive.model_dump() for archive in found])
+        echo_json([archive.model_dump() for archive in found])
     else:
         show(archives_table(found))
 
 
 @engine.command("export")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
 @store_option
 def export_archives(keys: tuple[str, ...], output: Path, store: Path) -> None:
-    """Copy archives out of the store, for another controller; KEY may be cut short."""
+    """Export archives for another controller; KEY may be a prefix."""
     shelf = ArchiveStore(store)
     for archive in [_named(shelf, key) for key in keys]:
-        say(shelf.export(archive, output))
+        echo(shelf.export(archive, output))
 
 
 @engine.command("import")
@@ -80,18 +80,19 @@ def export_archives(keys: tuple[str, ...], output: Path, store: Path) -> None:
 )
 @store_option
 def import_archives(files: tuple[Path, ...], store: Path) -> None:
-    """Take archives into the store; each JSON file stands beside its archive."""
+    """Import archives; each JSON file must be beside its archive."""
     shelf = ArchiveStore(store)
     for file in files:
         archive = shelf.import_from(file)
-        say(f"{archive.engine} {archive.key} is in {shelf.folder}")
+        echo(f"{archive.engine} {archive.key} is in {shelf.folder}")
 
 
 def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:
     if not names and inventory is None:
-        raise CorralError("corral engine list", "no host named", "name some, or give -i INVENTORY")
+        step = "name a host, or add -i INVENTORY"
+        raise CorralError("corral engine list", "no host named", step)
     found = inventories(inventory)
-    tell([*found.mistakes, *(m for one in found.read for m in one.mistakes.values())])
+    print_mistakes([*found.mistakes, *(m for one in found.read for m in one.mistakes.values())])
     hosts = found.hosts
     known = {host.name for host in hosts}
     for name in names:
@@ -101,7 +102,7 @@ def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Host]:
 
 
 def _releases(host: Host) -> list[InstalledRelease] | str:
-    """The helper's rows, or the reason why there are none, as text."""
+    """The releases of a host, or why there are none, as text."""
     try:
         return travelling_helper(host).ask(["releases"], RELEASES, HOST_PATHS.model_dump_json())
     except CorralError as error:
@@ -113,5 +114,5 @@ def _named(store: ArchiveStore, key: str) -> Archive:
     if len(found) == 1:
         return found[0]
     hint = did_you_mean(key, {archive.key for archive in store.all()})
-    what = f"{len(found)} archives are called so" if found else f"no such archive{hint}"
+    what = f"{len(found)} archives match" if found else f"no such archive{hint}"
     raise CorralError(key, what, "see `corral engine archives`")

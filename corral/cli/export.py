@@ -1,4 +1,4 @@
-"""`corral export`: what the deploy would run, in another form."""
+"""`corral export`: an instance as env file, start script or compose file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import inventory_option, matching, named, tell
+from corral.cli.select import inventory_option, matching, named, print_mistakes
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
@@ -15,20 +15,20 @@ from corral.inventory.hosts import Host, Inventory
 from corral.plan.host import HostPlan
 from corral.planning.fleet import plan_fleet
 from corral.project import load_planner, project_root
-from corral.terminal import say, say_file
+from corral.terminal import echo, echo_file
 
 
 @click.command()
 @click.argument("name", metavar="INSTANCE|HOST/INSTANCE")
-@click.option("--as", "form", type=click.Choice(list(FORMS)), required=True, help="What to write.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file; not the screen.")
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--as", "form", type=click.Choice(list(FORMS)), required=True, help="Format.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File, instead of stdout.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @inventory_option
 def export(name: str, form: str, output: Path | None, force: bool, inventory: Path | None) -> None:
-    """Print what a deploy would run as an .env file, a start script or a compose file."""
+    """Export an instance as env file, start script or compose file."""
     text = FORMS[form](_subject(name, inventory), project_root() / "templates")
     if output is None:
-        say_file(text)
+        echo_file(text)
     else:
         _write(output, text, mode=0o755 if form == "script" else 0o644, force=force)
 
@@ -51,7 +51,7 @@ def _subject(name: str, chosen: Path | None) -> Subject:
 
 
 def _plan(inventory: Inventory, host: Host, name: str) -> HostPlan:
-    """As a deploy plans it; where its neighbours cannot be planned, as if it was alone.
+    """The plan of a deploy; where its neighbours cannot be planned, of the instance alone.
 
     Raises CorralError.
     """
@@ -63,15 +63,15 @@ def _plan(inventory: Inventory, host: Host, name: str) -> HostPlan:
         if host.name in inventory.mistakes:
             raise
         plan = planner.plan_alone(host, name)
-        say(f"{host.name}/{name} is shown as if it was alone on its host:", err=True)
-        tell([error])
+        echo(f"{host.name}/{name} is shown as if it was alone on its host:", err=True)
+        print_mistakes([error])
         return plan
 
 
 def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
-    """Whole or not at all. Raises CorralError for a file that is there, unless ``force``."""
+    """Write a file atomically. Raises CorralError for an existing file, unless ``force``."""
     step = "choose another file with -o"
     if force:
         write_atomic(path, text, mode=mode, next_step=step)
     elif not create_atomic(path, text, mode=mode, next_step=step):
-        raise CorralError(str(path), "is there already", "add --force to replace it")
+        raise CorralError(str(path), "exists already", "add --force to replace it")

@@ -1,4 +1,4 @@
-"""`corral fit`: does a quant, with a profile, fit on these GPUs? Before a byte is fetched."""
+"""`corral fit`: whether a quant, with a profile, fits on GPUs, before weights are fetched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from corral.catalog.entries import Catalog
 from corral.catalog.profile import Profile
-from corral.cli.select import inventories, inventory_option, tell
+from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.views.fit import answer_lines, offer_lines
 from corral.engines import refuse_impossible, resolve_placement
 from corral.errors import CorralError
@@ -30,20 +30,20 @@ from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.remote.client import travelling_helper
 from corral.remote.ssh import typed_command
-from corral.terminal import say, say_json
+from corral.terminal import echo, echo_json
 
 HUB_URL = "https://huggingface.co"
 
 
 @click.command()
 @click.argument("model", metavar="MODEL[/QUANT]")
-@click.option("--profile", "profile_name", help="One of catalog/profiles/; all contexts if unset.")
-@click.option("--engine", help="Instead of the profile's.")
+@click.option("--profile", "profile_name", help="Profile of catalog/profiles/.")
+@click.option("--engine", help="Engine, instead of the profile's.")
 @click.option("--gpu", "gpus", multiple=True, help='Such as "A100 40GB" or "4 x H200"; repeatable.')
-@click.option("--ram", "ram_gib", type=click.IntRange(min=1), help="GiB of memory of the host.")
-@click.option("--host", "host_name", help="A host of the inventories, asked what is free now.")
-@click.option("--hub", "hub_url", help=f"Where headers are read: else the host's, or {HUB_URL}.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--ram", "ram_gib", type=click.IntRange(min=1), help="Host memory in GiB.")
+@click.option("--host", "host_name", help="Host of the inventories, with its free memory now.")
+@click.option("--hub", "hub_url", help=f"Hub of the headers; the host's, or {HUB_URL}.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @inventory_option
 def fit(
     model: str,
@@ -56,15 +56,16 @@ def fit(
     as_json: bool,
     inventory: Path | None,
 ) -> None:
-    """Say what MODEL needs on each device, and whether it fits; exit code 1 when it does not.
+    """Show whether MODEL fits, and the memory that it needs.
 
-    Without --profile: the quants and contexts that fit, best first.
+    Without --profile: the quants and contexts that fit, best first. Exit code 1: it does not fit.
     """
     root = project_root()
     catalog = read_catalog(root, tolerant=True)
     host = _host(host_name, inventory) if host_name else None
     if bool(host) == bool(gpus or ram_gib):
-        raise CorralError("corral fit", "where shall it fit?", "give --host, or --gpu and --ram")
+        what = "needs either a host or the size of one"
+        raise CorralError("corral fit", what, "add --host, or --gpu and --ram")
     if host:
         gpus_now = _ask(host)
         targets = host_targets(host, gpus_now, profile_name)
@@ -83,21 +84,21 @@ def fit(
     if profile_name:
         found = question.answer(profile_name, engine)
         if as_json:
-            say_json(found.model_dump(mode="json"))
+            echo_json(found.model_dump(mode="json"))
         else:
-            say("\n".join(answer_lines(found)))
+            echo("\n".join(answer_lines(found)))
         sys.exit(0 if found.fits else 1)
     listed = question.offers()
     if as_json:
-        say_json([offer.model_dump(mode="json") for offer in listed])
+        echo_json([offer.model_dump(mode="json") for offer in listed])
     else:
-        say("\n".join(offer_lines(listed)))
+        echo("\n".join(offer_lines(listed)))
     sys.exit(0 if listed else 1)
 
 
 @dataclass(frozen=True)
 class _Question:
-    """A model, perhaps one quant of it, and where it shall fit."""
+    """A model, its quant if given, and the target GPUs."""
 
     models: LockedModels
     model: str
@@ -106,18 +107,18 @@ class _Question:
     memory_mib: int | None
 
     def offers(self) -> list[Offer]:
-        """What fits, best first. Raises CorralError for a quant that is not locked or not known."""
+        """All offers that fit, best first. Raises CorralError for an unlocked or unknown quant."""
         known = self.models.catalog.model(self.model, where="corral fit").quants
         quants = [self.quant] if self.quant else list(known)
         files = {quant: self.models.read(self.model, quant) for quant in quants}
         for quant, file in files.items():
             if file.unknown:
-                next_step = "give --profile: its weights are counted exactly, nothing else"
+                next_step = "add --profile: then its weights are counted, nothing else"
                 raise CorralError(f"{self.model}/{quant}", file.unknown, next_step)
         return offers(files, self.targets, self.memory_mib)
 
     def answer(self, name: str, engine: str | None) -> Answer:
-        """One profile against each device. Raises CorralError for what cannot be at all."""
+        """The need of a profile on each device. Raises CorralError for impossible settings."""
         where = f"profile {name}"
         profile = self._profile(name, engine)
         catalog = self.models.catalog
@@ -140,11 +141,11 @@ class _Question:
                 name=name,
             )
         except DoesNotFitError as error:
-            next_step = f"lower the context, or see what fits: corral fit {self.model}"
+            next_step = f"lower the context, or list what fits: corral fit {self.model}"
             raise CorralError(where, str(error), next_step) from error
 
     def _profile(self, name: str, engine: str | None) -> Profile:
-        """The profile as an instance with these names would have it."""
+        """The profile with this model, quant and engine."""
         catalog: Catalog = self.models.catalog
         profile = catalog.profile(name, where="corral fit")
         quants = catalog.model(self.model, where="corral fit").quants
@@ -159,19 +160,20 @@ class _Question:
 
 def _host(name: str, inventory: Path | None) -> Host:
     known = inventories(inventory)
-    tell(known.mistakes)
+    print_mistakes(known.mistakes)
     found = [host for host in known.hosts if host.name == name]
     if len(found) != 1:
-        raise CorralError(name, f"{len(found)} hosts are called so", "see inventories/, or give -i")
+        what = f"{len(found)} hosts have this name"
+        raise CorralError(name, what, "see inventories/, or add -i INVENTORY")
     if mistake := known.of(found[0]).mistakes.get(name):
         raise mistake
     return found[0]
 
 
 def _ask(host: Host) -> GpuHost:
-    """The GPUs of a host. Raises CorralError when it cannot be asked, or shows none of its own."""
+    """The GPUs of a host. Raises CorralError when it does not answer, or shows no GPU."""
     found = travelling_helper(host).ask(["gpus"], GPUS, "{}")
     if host.spec.gpus and not found.gpus:
         problem = found.problem or "nvidia-smi shows no GPU"
-        raise CorralError(host.name, problem, f"see `{typed_command(host)} nvidia-smi`")
+        raise CorralError(host.name, problem, f"run `{typed_command(host)} nvidia-smi`")
     return found

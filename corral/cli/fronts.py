@@ -1,4 +1,4 @@
-"""Gateways in front of servers that a command stops: drained first, and the last one stays."""
+"""Gateways in front of servers that a command stops; the last member of an alias stays."""
 
 from __future__ import annotations
 
@@ -7,52 +7,62 @@ from functools import partial
 
 import click
 
-from corral.cli.reach import Target, found_on
+from corral.cli.reach import Target, observed_on
 from corral.errors import CorralError
 from corral.gateway.control import DRAIN_SECONDS
-from corral.gateway.moves import stored_place, may_serve
+from corral.gateway.moves import may_serve, stored_place
 from corral.inventory.hosts import Host
 from corral.rollout.pausing import Gateways
-from corral.rollout.traffic import Say
-from corral.terminal import say
+from corral.rollout.traffic import PrintLine
+from corral.terminal import echo
 
 force_option = click.option(
     "--force",
     is_flag=True,
-    help="Also the last server of an alias, or with requests in flight, which then fail.",
+    help="Even the last member of an alias, or with requests in flight, which then fail.",
 )
 
 
 def fronts(
-    target: Target, asked: Sequence[Target], command: str, *, force: bool, tell: Say = say
+    target: Target,
+    selected: Sequence[Target],
+    command: str,
+    *,
+    force: bool,
+    print_line: PrintLine = echo,
 ) -> Gateways:
-    """Those of the inventory that a host is in; + asked: whose servers they are asked about."""
+    """The gateways of a host's inventory; ``selected``: targets whose servers will change."""
     hosts = tuple(host for host in target.inventory.hosts if "gateway" in host.data)
-    return Gateways(hosts, command, tell, force, partial(_may_have, asked))
+    return Gateways(hosts, command, print_line, force, partial(_may_have, selected))
 
 
-def _may_have(asked: Sequence[Target], gateway: Host, server: str) -> bool:
-    """Whether a silent gateway may be in front of a server, by what that server's host keeps."""
+def _may_have(selected: Sequence[Target], gateway: Host, server: str) -> bool:
+    """Whether a gateway that does not answer may be in front of a server, by its stored plan."""
     name, _, instance = server.rpartition("/")
-    target = next(target for target in asked if target.host.name == name)
+    target = next(target for target in selected if target.host.name == name)
     try:
-        place = stored_place(found_on(target)[instance].plan)
+        place = stored_place(observed_on(target)[instance].plan)
     except (CorralError, KeyError):
         return True
     return place is None or may_serve(gateway, target.host, place)
 
 
 def refuse_last(
-    targets: Sequence[Target], command: str, *, force: bool, together: bool, tell: Say = say
+    targets: Sequence[Target],
+    command: str,
+    *,
+    force: bool,
+    together: bool,
+    print_line: PrintLine = echo,
 ) -> None:
-    """Before anything is touched, so that nothing is done by half.
+    """Check all targets before any changes, so that nothing is half done.
 
-    + together: all servers are away at once. Raises CorralError.
+    + together: all servers are down at once. Raises CorralError.
     """
     for path in dict.fromkeys(target.inventory.path for target in targets):
         same = [target for target in targets if target.inventory.path == path]
         servers = [f"{target.host.name}/{name}" for target in same for name in target.names]
-        found = fronts(same[0], same, command, force=force, tell=tell)
+        found = fronts(same[0], same, command, force=force, print_line=print_line)
         found.refuse_last(servers, together=together)
 
 
@@ -64,6 +74,6 @@ def refuse_empty(targets: Sequence[Target]) -> None:
 
 
 def limit_seconds(host: Host, name: str) -> int:
-    """How long requests in flight at an instance are waited for."""
+    """Time limit for requests in flight at an instance."""
     limits = {one.name: one.drain_seconds for one in host.spec.instances}
     return limits.get(name, DRAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""`corral gateway`: what gateways send requests to, and how to change it for a while."""
+"""`corral gateway`: the servers behind gateways, their drains and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from corral.cli.select import inventories, inventory_option, tell
+from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.views.instances import short
 from corral.errors import CorralError
 from corral.gateway import control
@@ -21,66 +21,75 @@ from corral.planning.gateways import gateways_of
 from corral.project import load_planner, project_root
 from corral.remote.run import on_all
 from corral.schema import did_you_mean
-from corral.terminal import Rows, coloured, say, say_json, show
+from corral.terminal import Rows, coloured, echo, echo_json, show
 
 server_argument = click.argument("server", metavar="HOST/INSTANCE")
 
 
 @click.group()
 def gateway() -> None:
-    """Servers behind gateways: see them, drain them, weigh them."""
+    """Show, drain and weight the servers behind gateways."""
 
 
 @gateway.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @inventory_option
 def status(as_json: bool, inventory: Path | None) -> None:
-    """Show all servers; exit code 1 when an alias has none that serves, or a gateway is silent."""
+    """Show all servers of gateways.
+
+    Exit code 1: an alias has no serving member, or a gateway does not answer.
+    """
     found, mistakes = _gateways(inventory)
     if not found:
-        raise CorralError("corral gateway", "no host is a gateway", 'see "gateway" in the README')
+        raise CorralError("corral gateway", "no host has a gateway", 'see "gateway" in the README')
     answers = dict(zip([h.name for h, _ in found], on_all(_ask, found), strict=True))
     if as_json:
         rows = {n: a if isinstance(a, str) else [s.model_dump() for s in a]
                 for n, a in answers.items()}  # fmt: skip
-        say_json(rows)
+        echo_json(rows)
     else:
         show(_table(found, answers))
         for answer in answers.values():
             if isinstance(answer, str):
-                say(answer, err=True)
-    good = all(_serves(plan, answers[host.name]) for host, plan in found)
-    sys.exit(0 if good and not mistakes else 1)
+                echo(answer, err=True)
+    succeeded = all(_serves(plan, answers[host.name]) for host, plan in found)
+    sys.exit(0 if succeeded and not mistakes else 1)
 
 
 @gateway.command()
 @server_argument
 @click.option("--lease", "lease_seconds", type=click.IntRange(1), default=3600, show_default=True,
-              help="Seconds after which it serves again by itself.")  # fmt: skip
+              help="Seconds until it serves again by itself.")  # fmt: skip
 @click.option("--limit", "limit_seconds", type=click.IntRange(0), default=control.DRAIN_SECONDS,
-              show_default=True, help="Seconds to wait for running requests.")  # fmt: skip
-@click.option("--last", is_flag=True, help="Also where nobody else serves its alias.")
+              show_default=True, help="Seconds to wait for requests in flight.")  # fmt: skip
+@click.option("--last", is_flag=True, help="Drain even the last member of an alias.")
 @inventory_option
 def drain(
     server: str, lease_seconds: int, limit_seconds: int, last: bool, inventory: Path | None
 ) -> None:
-    """Send a server no new requests; exit code 1 when some still run at the limit."""
-    left = 0
+    """Drain a server: send it no new requests.
+
+    Exit code 1: some requests are still in flight at the limit.
+    """
+    in_flight = 0
     for host in _behind(server, inventory):
         drained = control.drain(host, server, lease_seconds, limit_seconds=limit_seconds, last=last)
-        say(
-            f"{host.name}: {server} drained, {drained.sessions_left} requests still run "
+        echo(
+            f"{host.name}: {server} drained, {drained.sessions_left} requests in flight "
             f"after {drained.seconds:.1f} s; serves again in {lease_seconds} s"
         )
-        left += drained.sessions_left
-    sys.exit(1 if left else 0)
+        in_flight += drained.sessions_left
+    sys.exit(1 if in_flight else 0)
 
 
 @gateway.command()
 @server_argument
 @inventory_option
 def ready(server: str, inventory: Path | None) -> None:
-    """Send a server requests again; exit code 1 when its checks do not pass."""
+    """End the drain of a server.
+
+    Exit code 1: its checks do not pass.
+    """
     _each(server, inventory, lambda host: control.ready(host, server), "serves", "does not answer")
 
 
@@ -89,10 +98,11 @@ def ready(server: str, inventory: Path | None) -> None:
 @click.argument("share", metavar="N%")
 @inventory_option
 def weight(server: str, share: str, inventory: Path | None) -> None:
-    """Change a server's share, such as 10%, until its weight in the inventory changes."""
+    """Set the weight of a server, until the inventory changes it."""
     number = share.removesuffix("%")
     if not number.isdigit() or int(number) > FULL_WEIGHT:
-        raise CorralError(f"corral gateway weight {server}", f"{share} is no share", "0% to 100%")
+        what = f"{share} is not a weight"
+        raise CorralError(f"corral gateway weight {server}", what, "use 0% to 100%")
 
     def weigh(host: Host) -> bool:
         control.weigh(host, server, int(number))
@@ -105,8 +115,8 @@ def _each(
     server: str, inventory: Path | None, work: Callable[[Host], bool], done: str, not_done: str
 ) -> None:
     outcomes = {host.name: work(host) for host in _behind(server, inventory)}
-    for name, good in outcomes.items():
-        say(f"{name}: {server} {done if good else not_done}")
+    for name, succeeded in outcomes.items():
+        echo(f"{name}: {server} {done if succeeded else not_done}")
     sys.exit(0 if all(outcomes.values()) else 1)
 
 
@@ -114,7 +124,7 @@ Found = list[tuple[Host, GatewayPlan | None]]
 
 
 def _gateways(inventory: Path | None) -> tuple[Found, list[CorralError]]:
-    """Gateways, and mistakes, which are told; a plan is None where one keeps it from being made."""
+    """Gateways with plans, and mistakes, which are printed; a plan is None for its mistakes."""
     known = inventories(inventory)
     found: Found = []
     mistakes: list[CorralError] = []
@@ -123,7 +133,7 @@ def _gateways(inventory: Path | None) -> tuple[Found, list[CorralError]]:
         plans, mistake = _plans(one) if hosts else ({}, None)
         found += [(host, plans.get(host.name)) for host in hosts]
         mistakes += [mistake] if mistake else []
-    tell([*known.mistakes, *mistakes])
+    print_mistakes([*known.mistakes, *mistakes])
     return found, mistakes
 
 
@@ -137,10 +147,9 @@ def _plans(inventory: Inventory) -> tuple[dict[str, GatewayPlan], CorralError | 
 
 
 def _behind(server: str, inventory: Path | None) -> list[Host]:
-    """The gateways that a server is behind, by plan or by what they say themselves.
+    """The gateways in front of a server, by plan or by their own state.
 
-    One that says nothing is told beside those that have it.
-    Raises CorralError for one that is behind none.
+    Prints an error for a gateway that does not answer. Raises CorralError where there is none.
     """
     found, _ = _gateways(inventory)
     plans = {host.name: plan for host, plan in found if plan}
@@ -157,10 +166,10 @@ def _behind(server: str, inventory: Path | None) -> list[Host]:
         known |= has
     if silent and not hosts:
         raise silent[0]
-    tell(silent)
+    print_mistakes(silent)
     if not hosts:
-        what = f"behind no gateway{did_you_mean(server, known)}"
-        raise CorralError(server, what, "`corral gateway status` lists servers")
+        what = f"is behind no gateway{did_you_mean(server, known)}"
+        raise CorralError(server, what, "run `corral gateway status` to list servers")
     return hosts
 
 
@@ -180,7 +189,7 @@ def _serves(plan: GatewayPlan | None, answer: list[ServerState] | str) -> bool:
 
 
 def _table(found: Found, answers: dict[str, list[ServerState] | str]) -> Rows:
-    """One row a planned server, or one that the gateway has where nothing is planned."""
+    """One row for each planned server, or for each server of a gateway without a plan."""
     heads = ("gateway", "alias", "server", "state", "weight", "requests", "last check")
     table = Rows(*heads)
     for host, plan in found:
@@ -201,10 +210,10 @@ def _table(found: Found, answers: dict[str, list[ServerState] | str]) -> Rows:
 
 def _cells(row: ServerState | None) -> tuple[str | Text, ...]:
     if row is None:
-        return coloured("not known: deploy the gateway", "red"), "", "", ""
-    word = "up" if row.up else "down"
+        return coloured("unknown: deploy the gateway", "red"), "", "", ""
+    state = "up" if row.up else "down"
     if row.admin != "ready":
-        word += f", {row.admin}" + (f" until {row.until}" if row.until else "")
+        state += f", {row.admin}" + (f" until {row.until}" if row.until else "")
     colour = "green" if row.serves else "red"
     weight = f"{row.weight}%"
-    return coloured(word, colour), weight, str(row.sessions), row.check
+    return coloured(state, colour), weight, str(row.sessions), row.check

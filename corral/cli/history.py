@@ -1,4 +1,4 @@
-"""`corral history`, `show`, `pin`, `unpin`: what was activated on hosts, and what is kept there."""
+"""`corral history`, `show`, `pin`, `unpin`: past activations, and pinned generations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from corral.remote.run import on_all
 from corral.rollout.activation import history as history_of
 from corral.rollout.activation import stored_plan
 from corral.rollout.steps import changes
-from corral.terminal import Rows, coloured, say, say_json
+from corral.terminal import Rows, coloured, echo, echo_json
 from corral.terminal import show as show_rows
 
 Pair = tuple[Host, HostPlan]
@@ -30,13 +30,13 @@ Pair = tuple[Host, HostPlan]
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @inventory_option
 def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
-    """Show past activations, the newest first."""
+    """Show past activations, newest first."""
     reports, errors = _reports([target.pair for target in reach(names, inventory)])
     if as_json:
-        say_json([report.document() for report in reports])
+        echo_json([report.document() for report in reports])
     else:
         show_rows(_history_table(reports))
     _end(errors)
@@ -44,16 +44,16 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
 
 @click.command()
 @click.argument("name", metavar="GENERATION|HOST/INSTANCE")
-@click.option("--log", is_flag=True, help="The last lines of the server that failed as well.")
+@click.option("--log", is_flag=True, help="Include the last log lines of a failed server.")
 @inventory_option
 def show(name: str, log: bool, inventory: Path | None) -> None:
-    """Show how a generation, or the last one of an instance, came to be kept or not."""
+    """Show why a generation was kept or reverted."""
     by_name = "/" in name
-    pairs = [target.pair for target in _asked(name, inventory)]
+    pairs = [target.pair for target in _selected(name, inventory)]
     reports, errors = _reports(pairs)
     found = _last_of_each([r for r in reports if by_name or (r.to or "").startswith(name)])
     if not found and not errors:
-        what = "no activation of it is known"
+        what = "has no known activation"
         raise CorralError(name, what, "see `corral history HOST`")
     plans = {host.name: (host, plan) for host, plan in pairs}
     for report in found:
@@ -67,9 +67,9 @@ def show(name: str, log: bool, inventory: Path | None) -> None:
 @click.argument("pin_name", metavar="NAME")
 @inventory_option
 def pin(name: str, generation: str, pin_name: str, inventory: Path | None) -> None:
-    """Keep GENERATION under NAME: nothing that it needs is ever removed."""
+    """Keep GENERATION and all that it needs under NAME."""
     _named("pin", name, inventory, generation=generation, name=pin_name)
-    say(f"{name}: {generation} is kept as {pin_name}")
+    echo(f"{name}: {generation} is kept as {pin_name}")
 
 
 @click.command()
@@ -77,32 +77,32 @@ def pin(name: str, generation: str, pin_name: str, inventory: Path | None) -> No
 @click.argument("pin_name", metavar="NAME")
 @inventory_option
 def unpin(name: str, pin_name: str, inventory: Path | None) -> None:
-    """Forget NAME; what only it kept is removed by a later deploy."""
+    """Remove the pin NAME; a later deploy removes what only it kept."""
     answer = _named("unpin", name, inventory, name=pin_name)
-    say(f"{name}: {answer.unpinned} is no longer kept as {pin_name}")
+    echo(f"{name}: {answer.unpinned} is no longer kept as {pin_name}")
 
 
-def _named(command: str, target: str, inventory: Path | None, **words: str) -> Pinned:
+def _named(command: str, target: str, inventory: Path | None, **arguments: str) -> Pinned:
     host, plan = reach_one(target, inventory).pair
     if len(plan.instances) != 1:
-        raise CorralError(target, f"is {len(plan.instances)} instances", "write HOST/INSTANCE")
-    document = {"paths": plan.paths.model_dump(), "instance": plan.instances[0].name, **words}
+        raise CorralError(target, f"matches {len(plan.instances)} instances", "use HOST/INSTANCE")
+    document = {"paths": plan.paths.model_dump(), "instance": plan.instances[0].name, **arguments}
     client = installed_helper(host, plan.paths.helper)
     return client.ask([command], PINNED, json.dumps(document))
 
 
-def _asked(name: str, inventory: Path | None) -> list[Target]:
-    """Where HOST/INSTANCE is; a generation is looked for on all hosts of an inventory."""
+def _selected(name: str, inventory: Path | None) -> list[Target]:
+    """The target of HOST/INSTANCE; for a generation, all hosts of an inventory."""
     if "/" in name:
         return reach((name,), inventory)
     if inventory is None:
-        what = "a generation is looked for on all hosts of an inventory"
-        raise CorralError(name, what, "give -i INVENTORY, or write HOST/INSTANCE")
+        what = "a search for a generation needs an inventory"
+        raise CorralError(name, what, "add -i INVENTORY, or use HOST/INSTANCE")
     return [target for target in reach((), inventory) if target.names]
 
 
 def _reports(pairs: Sequence[Pair]) -> tuple[list[Report], list[CorralError]]:
-    """Of the instances that were asked for; hosts that cannot be asked are errors."""
+    """Reports of the selected instances, and errors of hosts that do not answer."""
     answers = on_all(_of_host, pairs)
     errors = [answer for answer in answers if isinstance(answer, CorralError)]
     found = [r for answer in answers if not isinstance(answer, CorralError) for r in answer]
@@ -139,21 +139,21 @@ def _history_table(reports: Sequence[Report]) -> Rows:
 
 
 def _show(report: Report, pair: Pair, *, log: bool) -> None:
-    say(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
+    echo(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
     lines = format_report(report.model_copy(update={"log": report.log if log else ""}))
-    say("\n".join(f"  {line}" for line in lines))
+    echo("\n".join(f"  {line}" for line in lines))
     times = ", ".join(f"{one.phase} {one.seconds:.1f} s" for one in report.phases)
-    say(f"  phases: {times or 'none'}")
+    echo(f"  phases: {times or 'none'}")
     for line in _differences(report, pair):
-        say(f"  {line}")
+        echo(f"  {line}")
     for title, rows in (("gate", report.gate), ("gate of the revert", report.revert_gate)):
         if rows:
-            say(f"  {title}")
+            echo(f"  {title}")
             show_rows(gate_table(rows))
 
 
 def _differences(report: Report, pair: Pair) -> list[str]:
-    """Between the plans of the generation before and of this one."""
+    """Differences between the plans of the previous generation and this one."""
     if report.from_ is None or report.to is None or report.from_ == report.to:
         return []
     try:
@@ -168,6 +168,6 @@ def _differences(report: Report, pair: Pair) -> list[str]:
 
 def _end(errors: Sequence[CorralError]) -> None:
     for error in errors:
-        say(error, err=True)
+        echo(error, err=True)
     if errors:
         sys.exit(1)

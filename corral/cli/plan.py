@@ -1,4 +1,4 @@
-"""`corral plan`: what a host will get, without asking anybody."""
+"""`corral plan`: the plan of a host, without contacting it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from corral.cli.select import inventory_option, select, tell
+from corral.cli.select import inventory_option, print_mistakes, select
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
@@ -18,37 +18,40 @@ from corral.plan.instance import InstancePlan
 from corral.planning.builders import differences
 from corral.planning.fleet import FleetPlan
 from corral.store.engine_archives import ArchiveStore, archives_folder
-from corral.terminal import say, say_json
+from corral.terminal import echo, echo_json
 
 
 @click.command()
 @click.argument("host")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @inventory_option
 def plan(host: str, as_json: bool, inventory: Path | None) -> None:
-    """Print what HOST will get: releases, shards, units and command lines."""
+    """Print what HOST will get, without contacting it.
+
+    Releases, shards, units and command lines.
+    """
     found = [fleet for fleet in select((host,), inventory) if host in fleet.names]
     if len(found) != 1:
-        raise CorralError(host, f"{len(found)} hosts are called so", "give -i INVENTORY")
+        raise CorralError(host, f"{len(found)} hosts have this name", "add -i INVENTORY")
     fleet = found[0]
     planned = fleet.plan(host)
     _check_flags(fleet.host(host), planned)
     if as_json:
-        say_json(planned.model_dump(mode="json"))
+        echo_json(planned.model_dump(mode="json"))
     else:
-        say(describe(planned, fleet.builds))
-    _tell_unread(fleet)
+        echo(describe(planned, fleet.builds))
+    _print_unread(fleet)
 
 
-def _tell_unread(fleet: FleetPlan) -> None:
-    """Hosts that a plan knows nothing of, each with its mistake."""
+def _print_unread(fleet: FleetPlan) -> None:
+    """Print the mistakes of hosts that the plan does not include."""
     if names := ", ".join(fleet.unread):
-        say(f"who builds and who gets releases is said without {names}:", err=True)
-        tell(fleet.unread.values())
+        echo(f"builders and receivers of releases are shown without {names}:", err=True)
+        print_mistakes(fleet.unread.values())
 
 
 def _check_flags(host: Host, plan: HostPlan) -> None:
-    """Compare command lines with what the releases that were built know. Raises CorralError."""
+    """Check command lines against the flags of built releases. Raises CorralError."""
     store = ArchiveStore(archives_folder(host))
     known = {release.key: store.find(release.engine, release.key) for release in plan.releases}
     for instance in plan.instances:
@@ -57,7 +60,7 @@ def _check_flags(host: Host, plan: HostPlan) -> None:
 
 
 def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
-    """The plan as a page for people; ``fleet``: by key, who builds what."""
+    """The plan as text; ``fleet``: release key -> build."""
     lines = [f"host {host_plan.host}", "", "engine releases"]
     for release in host_plan.releases:
         lines += [f"  {release.engine} {release.key}", f"    from {release.artifact.source_url}"]
@@ -75,7 +78,7 @@ def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
 
 
 def _describe_gateway(gateway: GatewayPlan) -> list[str]:
-    """Its addresses, and the servers behind each."""
+    """The addresses of a gateway, and the servers behind each."""
     scheme = "https" if gateway.tls else "http"
     lines = [f"gateway, its configuration in {gateway.folder}/current"]
     for pool in gateway.pools:
@@ -87,7 +90,7 @@ def _describe_gateway(gateway: GatewayPlan) -> list[str]:
 
 
 def _describe_build(build: Build, fleet: Mapping[str, Build]) -> list[str]:
-    """Where a release comes from, and why other hosts of the fleet have another one."""
+    """The builder of a release, and why other hosts of the fleet have another release."""
     shipped = f", shipped to {', '.join(build.receivers)}" if build.receivers else ""
     lines = [f"built on {build.builder} ({build.because}){shipped}"]
     ours = build.release

@@ -1,7 +1,7 @@
-"""From what a person types to hosts that are reached, whatever is wrong with what they shall be.
+"""From arguments of commands to hosts, without planning them.
 
-One mistake in a profile, a lock or another host must not keep anybody from a server that runs: all
-that is needed to look at it, stop it or revert it is how its host is reached.
+A mistake in a profile, a lock or another host must not prevent access to a running server: to show,
+stop or revert it, only its host's connection keys are needed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.cli.select import matching, named, tell
+from corral.cli.select import matching, named, print_mistakes
 from corral.errors import CorralError
 from corral.host.answers import OBSERVED, ObservedInstance
 from corral.inventory.hosts import Host, Inventory
@@ -25,15 +25,15 @@ from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
 from corral.rollout.activation import Traffic
 from corral.rollout.traffic import traffic, unplanned_traffic
-from corral.terminal import say
+from corral.terminal import echo
 
 
 @dataclass(frozen=True)
 class Target:
-    """A host that was asked for.
+    """A selected host.
 
-    + names: of its instances that were asked for; + inventory: that it is in
-    + whole: the host was named, or everything was meant, so that its gateway is meant as well
+    + names: selected instances; + inventory: the inventory of the host
+    + whole: the host itself was selected, and so its gateway
     """
 
     host: Host
@@ -43,14 +43,14 @@ class Target:
 
     @property
     def pair(self) -> tuple[Host, HostPlan]:
-        """With a plan that knows no more than names."""
+        """The host, with a plan that has instance names only."""
         return self.host, named_plan(self.host, self.names)
 
 
 def reach(names: tuple[str, ...], chosen: Path | None) -> list[Target]:
-    """Hosts that ``names`` fit, as ``select``, without planning them. Mistakes are told.
+    """Hosts that ``names`` select, without planning them. Prints their mistakes.
 
-    Raises CorralError for a name that is nowhere, or a chosen inventory that cannot be run.
+    Raises CorralError for an unknown name, or a chosen inventory that cannot be run.
     """
     found = named(names, chosen)
     targets = []
@@ -60,12 +60,12 @@ def reach(names: tuple[str, ...], chosen: Path | None) -> list[Target]:
                 chosen_names = [name for name in host.instance_names if name in wanted]
                 whole = not names or host.name in names
                 targets.append(Target(host, tuple(chosen_names), inventory, whole))
-    tell(mistakes_of(targets))
+    print_mistakes(mistakes_of(targets))
     return targets
 
 
 def reach_one(name: str, chosen: Path | None) -> Target:
-    """The only host that ``name`` fits. Raises CorralError when it fits several."""
+    """The only host that ``name`` selects. Raises CorralError when it selects several."""
     found = reach((name,), chosen)
     if len(found) != 1:
         several = " and ".join(target.host.name for target in found)
@@ -91,8 +91,8 @@ def _nameless(targets: Sequence[Target]) -> dict[str, CorralError]:
     return found
 
 
-def found_on(target: Target) -> dict[str, ObservedInstance]:
-    """All instances that a host keeps, also such as nobody asked for. Raises CorralError."""
+def observed_on(target: Target) -> dict[str, ObservedInstance]:
+    """All instances on a host, selected or not. Raises CorralError."""
     return (
         travelling_helper(target.host)
         .ask(["instances"], OBSERVED, HOST_PATHS.model_dump_json())
@@ -100,14 +100,14 @@ def found_on(target: Target) -> dict[str, ObservedInstance]:
     )
 
 
-def as_kept(target: Target, *, plans_needed: bool = True, whole: bool = False) -> HostPlan:
-    """The plan of the asked instances as the host keeps them.
+def stored_plans(target: Target, *, plans_needed: bool = True, whole: bool = False) -> HostPlan:
+    """The stored plan of the selected instances.
 
-    + plans_needed: else an instance of which no plan is kept is known by its name
-    + whole: with all other instances that it keeps
-    Raises CorralError for one that was never installed there.
+    + plans_needed: if False, an instance without a stored plan has its name only
+    + whole: with all other instances on the host
+    Raises CorralError for an instance that was never installed there.
     """
-    found = found_on(target)
+    found = observed_on(target)
     for name in target.names:
         if name not in found or (plans_needed and not found[name].plan):
             raise not_installed(target.host, name)
@@ -118,12 +118,12 @@ def as_kept(target: Target, *, plans_needed: bool = True, whole: bool = False) -
 
 
 def not_installed(host: Host, name: str) -> CorralError:
-    """Of an instance that was never kept there, or of which the plan is not readable."""
+    """The error for an instance without a readable installed generation."""
     return CorralError(f"{host.name}/{name}", "no generation of it is installed there", "deploy it")
 
 
 def fleet_of(inventory: Inventory) -> FleetPlan:
-    """The plan of an inventory, whatever of the catalog is wrong that others use.
+    """The plan of an inventory, tolerant of mistakes in unused entries of the catalog.
 
     Raises CorralError.
     """
@@ -132,22 +132,20 @@ def fleet_of(inventory: Inventory) -> FleetPlan:
 
 
 def traffic_of(target: Target) -> Traffic:
-    """What keeps requests from an instance of a host while it changes, its gateways' word if the
-    inventory cannot be planned.
-    """
+    """The traffic control for a host, from the gateways' state if the inventory has no plan."""
     with suppress(CorralError):
         fleet = fleet_of(target.inventory)
-        # Raises where one of them is not known, or not whole.
+        # Raises where a gateway has no complete plan.
         fleet.whole_gateways()
-        return traffic(fleet, say)
-    return unplanned_traffic(target.inventory.hosts, say)
+        return traffic(fleet, echo)
+    return unplanned_traffic(target.inventory.hosts, echo)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What hosts shall be, as far as it can be planned.
+    """Plans of hosts, as far as they can be made.
 
-    + plans: by host; + mistakes: host -> why there is no plan of it
+    + plans: host -> plan; + mistakes: host -> why it has no plan
     """
 
     plans: dict[str, HostPlan]
@@ -155,16 +153,16 @@ class Planned:
 
 
 def planned(targets: Sequence[Target]) -> Planned:
-    """Plans of hosts, one whose plan cannot be made beside the others. Mistakes are told."""
+    """Plans of hosts; a mistake does not affect other hosts. Prints mistakes."""
     made = _planned(targets)
-    tell_new(made, known=mistakes_of(targets))
+    print_new_mistakes(made, known=mistakes_of(targets))
     return made
 
 
-def tell_new(made: Planned, *, known: Iterable[CorralError]) -> None:
-    """Tell mistakes, each once; ``known`` ones are told already."""
-    told = {str(mistake) for mistake in known}
-    tell({str(m): m for m in made.mistakes.values() if str(m) not in told}.values())
+def print_new_mistakes(made: Planned, *, known: Iterable[CorralError]) -> None:
+    """Print mistakes, each once; ``known`` ones are printed already."""
+    printed = {str(mistake) for mistake in known}
+    print_mistakes({str(m): m for m in made.mistakes.values() if str(m) not in printed}.values())
 
 
 def _planned(targets: Sequence[Target]) -> Planned:
@@ -201,7 +199,7 @@ def _plan(target: Target, fleet: FleetPlan | CorralError) -> HostPlan | CorralEr
 
 
 def with_keys(target: Target, plan: HostPlan) -> str:
-    """A plan as checks take it, with what the store says of its keys. Raises CorralError."""
+    """The input of checks: a plan with digests of its keys. Raises CorralError."""
     hosts = target.inventory.hosts
     if not any(host.data.get("gateway") for host in hosts):
         return check_document(target.host, plan, hosts, {})

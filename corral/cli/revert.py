@@ -1,4 +1,4 @@
-"""`corral revert`: back to the generation before, of instances or of a whole rollout."""
+"""`corral revert`: switch instances or a whole rollout to the previous generation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from corral.cli.reach import Target, as_kept, found_on, reach, traffic_of
+from corral.cli.reach import Target, observed_on, reach, stored_plans, traffic_of
 from corral.cli.rollout import state_option
 from corral.cli.run_rollout import holding, run_course
-from corral.cli.select import inventory_option, tell
+from corral.cli.select import inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.host.answers import ObservedInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
@@ -26,13 +26,13 @@ from corral.rollout.begin import Fleet
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
 from corral.rollout.view import LineView
-from corral.terminal import console, say
+from corral.terminal import console, echo
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
-@click.option("--rollout", "rollout_id", metavar="ID", help="All that this rollout changed.")
-@click.option("--to", metavar="GENERATION", help="Instead of the generation before.")
+@click.option("--rollout", "rollout_id", metavar="ID", help="Revert all changes of a rollout.")
+@click.option("--to", metavar="GENERATION", help="Generation, instead of the previous one.")
 @state_option
 @inventory_option
 def revert(
@@ -42,14 +42,14 @@ def revert(
     folder: Path,
     inventory: Path | None,
 ) -> None:
-    """Switch back, from what is on the hosts alone: gated, and reverted if it fails as well.
+    """Revert instances or a rollout to the previous generation.
 
-    Hosts one after the other, or a rollout's waves the last one first. Exit code 0: all serve what
-    they were switched back to, 20: some do not.
+    Uses only files on the hosts; the gate applies. Hosts change one after the other, a rollout
+    wave by wave, the last wave first. Exit code 0: all are reverted, 20: some are not.
     """
     if bool(names) == bool(rollout_id) or (rollout_id and to):
-        step = "`corral revert HOST/INSTANCE [--to GENERATION]` or `corral revert --rollout ID`"
-        raise CorralError("corral revert", "names or --rollout, one of them", step)
+        step = "run `corral revert HOST/INSTANCE [--to GENERATION]` or `corral revert --rollout ID`"
+        raise CorralError("corral revert", "needs either names or --rollout", step)
     if rollout_id:
         sys.exit(_rollout(Journals(folder), rollout_id))
     done = [_host(target, to) for target in reach(names, inventory)]
@@ -57,31 +57,31 @@ def revert(
 
 
 def _host(target: Target, to: str | None) -> bool:
-    """Whether all instances of a host are back; a report that says more is printed."""
+    """Revert the instances of a host and print the reports; returns whether all succeeded."""
     view, host = LineView(console(soft_wrap=True)), target.host
 
-    def on_progress(instance: str, news: Progress) -> None:
-        view.on_progress(f"{host.name}/{instance}", news)
+    def on_progress(instance: str, progress: Progress) -> None:
+        view.on_progress(f"{host.name}/{instance}", progress)
 
-    plan = as_kept(target, plans_needed=False)
+    plan = stored_plans(target, plans_needed=False)
     driver = Driver(host, plan, traffic_of(target), on_progress=on_progress)
-    good = True
+    succeeded = True
     for instance in plan.instances:
         report = driver.revert(instance, to)
         view.ended(report)
-        good = good and report.ok
-    return good
+        succeeded = succeeded and report.ok
+    return succeeded
 
 
 def _rollout(journals: Journals, rollout_id: str) -> int:
     rollout = journals.load(rollout_id)
     if not rollout.to_revert() and not rollout.gateways_to_revert():
-        say(f"rollout {rollout_id} has nothing to revert")
+        echo(f"rollout {rollout_id} has nothing to revert")
         return 0
     inventory = Path(rollout.inventory)
     read = read_inventory(inventory)
     targets = _touched(rollout, read)
-    answers = on_all(_found, targets)
+    answers = on_all(_observed, targets)
     found = {target.host.name: a for target, a in zip(targets, answers, strict=True)}
     gateways = tuple((host, stored_plan(host, {})) for host in read.hosts if host.spec.gateway)
     changed = [step.host for step in rollout.gateways]
@@ -96,10 +96,10 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
     with fleet_lock(journals.folder, inventory, by=current_operator(), since=now()):
         leave = _changed_again(rollout, found)
         for name in sorted(leave):
-            say(f"{name} serves something else by now, and is left as it is")
-        back = {"failure": f"reverted by {current_operator()}", "on_failure": "revert"}
+            echo(f"{name} has changed since that rollout, and is left unchanged")
+        reverted = {"failure": f"reverted by {current_operator()}", "on_failure": "revert"}
         with holding(fleet, rollout.id) as holds:
-            ended = run_course(rollout.model_copy(update=back), fleet, journals, holds, leave)
+            ended = run_course(rollout.model_copy(update=reverted), fleet, journals, holds, leave)
     return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)
 
 
@@ -107,34 +107,35 @@ def _touched(rollout: Rollout, inventory: Inventory) -> list[Target]:
     """Hosts that a rollout changed. Raises CorralError for one that is not in its inventory."""
     hosts = {host.name: host for host in inventory.hosts}
     names = list(dict.fromkeys(step.host for step in rollout.steps))
-    if gone := [name for name in names if name not in hosts]:
-        mistake = inventory.mistakes.get(gone[0])
-        what = mistake.what if mistake else f"is not in {inventory.path} any more"
-        raise CorralError(gone[0], what, "describe there how it is reached, then ask again")
-    tell(inventory.mistakes.values())
+    if missing := [name for name in names if name not in hosts]:
+        mistake = inventory.mistakes.get(missing[0])
+        what = mistake.what if mistake else f"is no longer in {inventory.path}"
+        step = "add its connection keys there, then run the same command again"
+        raise CorralError(missing[0], what, step)
+    print_mistakes(inventory.mistakes.values())
     return [Target(hosts[name], hosts[name].instance_names, inventory) for name in names]
 
 
-def _found(target: Target) -> dict[str, ObservedInstance]:
-    """Nothing of a host that does not tell: what is asked of it next will say why."""
+def _observed(target: Target) -> dict[str, ObservedInstance]:
+    """The instances of a host; empty without an answer, as the next request reports the error."""
     try:
-        return found_on(target)
+        return observed_on(target)
     except CorralError:
         return {}
 
 
 def _pair(target: Target, found: Mapping[str, ObservedInstance]) -> tuple[Host, HostPlan]:
-    kept = {name: found[name].plan if name in found else {} for name in target.names}
-    return target.host, stored_plan(target.host, kept)
+    stored = {name: found[name].plan if name in found else {} for name in target.names}
+    return target.host, stored_plan(target.host, stored)
 
 
 def _changed_again(
     rollout: Rollout, found: Mapping[str, Mapping[str, ObservedInstance]]
 ) -> frozenset[str]:
-    """Of what shall be reverted: what does not serve what this rollout put there."""
+    """Instances to revert whose generation is no longer that of this rollout."""
     return frozenset(
         step.name
         for step in rollout.to_revert()
-        if (now_there := found[step.host].get(step.instance))
-        and now_there.installed_generation != step.to_generation
+        if (observed := found[step.host].get(step.instance))
+        and observed.installed_generation != step.to_generation
     )

@@ -1,4 +1,4 @@
-"""`corral rollout`: a change through the fleet, wave by wave, and back if it is no good."""
+"""`corral rollout`: change a fleet wave by wave, and revert it on failure."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from corral.rollout.journal import (
 )
 from corral.rollout.locks import fleet_lock
 from corral.rollout.pruning import prune
-from corral.terminal import say, show
+from corral.terminal import echo, show
 
 state_option = click.option(
     "--state", "folder", type=click.Path(path_type=Path), default=default_rollouts_folder,
-    help="Journals  [default: ~/.local/state/corral/rollouts]",
+    help="Folder of journals.  [default: ~/.local/state/corral/rollouts]",
 )  # fmt: skip
 
 
 @click.command()
 @click.argument("inventory", type=click.Path(path_type=Path))
-@click.option("--limit", "only", multiple=True, metavar="HOST", help="Only these hosts.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
-@click.option("--soak", type=click.IntRange(min=0), metavar="SECONDS", help="Between waves.")
+@click.option("--limit", "only", multiple=True, metavar="HOST", help="Only this host; repeatable.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask; required without a terminal.")
+@click.option("--soak", type=click.IntRange(min=0), metavar="SECONDS", help="Time between waves.")
 @click.option(
     "--on-failure",
     type=click.Choice(["revert", "stop"]),
     default="revert",
     show_default=True,
-    help="Revert what was changed, or leave it.",
+    help="Revert changed hosts, or leave them.",
 )
-@click.option("--without-failed", is_flag=True, help="Go on without hosts that are not staged.")
-@click.option("--resume", is_flag=True, help="Go on with the last one, which did not end.")
+@click.option("--without-failed", is_flag=True, help="Skip hosts that are not staged.")
+@click.option("--resume", is_flag=True, help="Continue the last rollout, which did not end.")
 @state_option
 def rollout(
     inventory: Path,
@@ -59,22 +59,22 @@ def rollout(
 ) -> None:
     """Change the hosts of INVENTORY to their plan, wave by wave.
 
-    Everything is put on all hosts first; then the plan is shown and asked about. Exit code 0:
-    converged, 10: all reverted, 20: some hosts serve the new and some the old, 1: not begun.
+    Stages everything on all hosts first, then shows the plan and asks for approval. Exit code 0:
+    converged, 10: all reverted, 20: some hosts serve the new and some the old, 1: not started.
     """
     if not yes and not _has_terminal():
-        raise CorralError("corral rollout", "there is no terminal to ask on", "give -y")
+        raise CorralError("corral rollout", "there is no terminal to ask on", "add -y")
     journals = Journals(folder)
     wanted = Wanted(inventory, only, soak, on_failure, without_failed)
     with fleet_lock(folder, inventory, by=current_operator(), since=now()):
         if resume:
             begun = unfinished(journals, inventory, soak_seconds=soak)
-            found = fleet(Wanted(inventory, begun.only), say)
+            found = fleet(Wanted(inventory, begun.only), echo)
             with holding(found, begun.id) as holds:
                 ended = run_course(begun, found, journals, holds)
         else:
-            found, name = fleet(wanted, say), new_id()
-            # From before anything is staged: what is shown is what will be switched to.
+            found, name = fleet(wanted, echo), new_id()
+            # Hold the locks before staging, so that the shown plan is what will be activated.
             with holding(found, name) as holds:
                 begun = _begin(wanted, found, journals, name, ask=not yes)
                 ended = run_course(begun, found, journals, holds)
@@ -86,7 +86,7 @@ def rollout(
 def _prune(found: Fleet, ended: Rollout) -> None:
     changed = {step.host for step in ended.steps}
     for line in prune([pair for pair in found.pairs if pair[0].name in changed]):
-        say(line)
+        echo(line)
 
 
 def _has_terminal() -> bool:
@@ -94,10 +94,10 @@ def _has_terminal() -> bool:
 
 
 def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: bool) -> Rollout:
-    """Stage, show, ask. Ends the command where there is nothing to do, or the answer is no."""
+    """Stage, show the plan, ask. Exits where there is nothing to do, or the answer is no."""
     log = journals.path(name, "pyinfra.log")
-    say(f"rollout {name}: staging, log in {log}")
-    staged = stage(wanted, found, log, say, name)
+    echo(f"rollout {name}: staging, log in {log}")
+    staged = stage(wanted, found, log, echo, name)
     planned = plan(wanted, found, staged, name)
     if not planned.steps and not planned.gateways:
         _nothing_to_do(found, [member.host.name for member in staged])
@@ -106,13 +106,13 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
     if planned.gateways:
         show(gateway_table(planned))
     for note in planned.notes:
-        say(f"note: {note}", colour="yellow")
+        echo(f"note: {note}", colour="yellow")
     waves = len(planned.waves)
     about = duration(total_seconds(planned))
     gateways = f", then {len(planned.gateways)} gateways" if planned.gateways else ""
-    say(f"{len(planned.steps)} instances in {waves} waves{gateways}, at most about {about}")
+    echo(f"{len(planned.steps)} instances in {waves} waves{gateways}, at most about {about}")
     if ask and not click.confirm("Change them?"):
-        say("nothing was changed; what is staged stays")
+        echo("nothing was changed; staged generations stay")
         sys.exit(1)
     return planned
 
@@ -123,6 +123,6 @@ def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
     left_out = hosts.keys() - set(staged)
     health, gateways = Health(found.checked, found.document), found.verified_gateways(left_out)
     if problems := health.problems(names, gateways=gateways):
-        raise CorralError("verification", "; ".join(problems), "`corral logs HOST/INSTANCE`")
-    say(f"nothing to do: {len(names)} instances serve their plan, verified")
+        raise CorralError("verification", "; ".join(problems), "run `corral logs HOST/INSTANCE`")
+    echo(f"nothing to do: {len(names)} instances serve their plan, verified")
     sys.exit(CONVERGED)

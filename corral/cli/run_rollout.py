@@ -1,4 +1,4 @@
-"""What `corral rollout` and `corral revert --rollout` share: a course, watched and written down."""
+"""The common part of `corral rollout` and `corral revert --rollout`: run, show, record."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from corral.rollout.locks import HostLocks
 from corral.rollout.page import outcome, page
 from corral.rollout.run import Context, Course, Pair
 from corral.rollout.view import LineView, LiveView
-from corral.terminal import console, say, show
+from corral.terminal import console, echo, show
 
 
 def holding(found: Fleet, rollout: str) -> HostLocks:
-    """Hold all hosts of a fleet, and the gateways in front of them, where that can be."""
+    """Locks of all hosts of a fleet and of the gateways in front of them, where possible."""
     return HostLocks(
         (),
         by=current_operator(),
@@ -40,7 +40,7 @@ def run_course(
     holds: HostLocks,
     leave: frozenset[str] = frozenset(),
 ) -> Rollout:
-    """Go on with a rollout to its end, holding its hosts, and tell how it ended."""
+    """Run a rollout to its end under its hosts' locks, and print its outcome."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     known = {host.name: (host, plan) for host, plan in found.selected_gateways} | hosts
     changing = dict.fromkeys([*(s.host for s in begun.steps), *(s.host for s in begun.gateways)])
@@ -63,10 +63,10 @@ def run_course(
         with view if isinstance(view, LiveView) else nullcontext():
             ended = Course(begun, context, leave).run()
     except KeyboardInterrupt:
-        _tell_interrupted(begun)
-        # Not waiting for the threads that still listen to hosts.
+        _print_interrupted(begun)
+        # Do not wait for the threads that still follow hosts.
         os._exit(130)
-    _tell(ended, journals)
+    _print_outcome(ended, journals)
     return ended
 
 
@@ -76,18 +76,18 @@ def _save(journals: Journals, rollout: Rollout) -> None:
     write_whole(journals.path(rollout.id, "page.html"), text)
 
 
-def _tell(ended: Rollout, journals: Journals) -> None:
+def _print_outcome(ended: Rollout, journals: Journals) -> None:
     show(outcome_table(ended))
     if ended.failure:
-        say(f"not converged: {ended.failure}", err=True)
-    say(f"{outcome(ended)} (exit code {ended.exit_code})")
-    say(f"report: {journals.path(ended.id, 'page.html')}, rollout.json beside it")
+        echo(f"not converged: {ended.failure}", err=True)
+    echo(f"{outcome(ended)} (exit code {ended.exit_code})")
+    echo(f"report: {journals.path(ended.id, 'page.html')}, rollout.json beside it")
 
 
-def _tell_interrupted(begun: Rollout) -> None:
-    say(
-        "\ninterrupted. What hosts are doing ends there: kept only if it was confirmed, else taken "
-        f"back.\n  Next: `corral rollout {begun.inventory} --resume`, or "
+def _print_interrupted(begun: Rollout) -> None:
+    echo(
+        "\ninterrupted. Hosts finish their activations: confirmed ones are kept, others reverted."
+        f"\n  Next: run `corral rollout {begun.inventory} --resume`, or "
         f"`corral revert --rollout {begun.id}`",
         err=True,
     )

@@ -1,4 +1,4 @@
-"""From what a person types to hosts and instances, with plans of what they shall be."""
+"""From arguments of commands to hosts and instances, with their plans."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
-from corral.terminal import say_error
+from corral.terminal import echo_error
 
 inventory_option = click.option(
     "-i",
     "--inventory",
     type=click.Path(path_type=Path),
-    help="One inventory; if not given, all of inventories/ but examples.",
+    help="Inventory file, instead of all inventories/ except examples.",
 )
 
 
 @dataclass(frozen=True)
 class Inventories:
-    """What a command works on: the inventory that was named, or those of the project.
+    """The inventories of a command: the chosen one, or those of the project.
 
-    + mistakes: of files that cannot be read at all; none of them was named
-    + examples: not read unless they are named
+    + mistakes: mistakes of files that cannot be read; + examples: read only when chosen
     """
 
     read: tuple[Inventory, ...]
@@ -37,18 +36,18 @@ class Inventories:
 
     @property
     def hosts(self) -> list[Host]:
-        """All hosts, also those with a mistake in their data."""
+        """All hosts, including those with a mistake in their data."""
         return [host for inventory in self.read for host in inventory.hosts]
 
     def of(self, host: Host) -> Inventory:
-        """The inventory that a host is in."""
+        """The inventory of a host."""
         return next(one for one in self.read if any(host is known for known in one.hosts))
 
 
 def inventories(chosen: Path | None) -> Inventories:
-    """The chosen inventory, or every one of inventories/ but examples.
+    """The chosen inventory, or all inventories/ except examples.
 
-    Raises CorralError for the chosen one; a file that nobody named is a mistake to be told.
+    Raises CorralError for the chosen one; mistakes of other files are collected.
     """
     if chosen:
         found = read_inventory(chosen)
@@ -67,10 +66,10 @@ def inventories(chosen: Path | None) -> Inventories:
     return Inventories(own, tuple(mistakes), tuple(one for one in read if one.is_example))
 
 
-def tell(mistakes: Iterable[CorralError]) -> None:
-    """Print mistakes beside what could be read in spite of them."""
+def print_mistakes(mistakes: Iterable[CorralError]) -> None:
+    """Print mistakes that do not stop a command."""
     for mistake in mistakes:
-        say_error(mistake)
+        echo_error(mistake)
 
 
 def all_hosts(chosen: Path | None) -> list[Host]:
@@ -82,10 +81,10 @@ def all_hosts(chosen: Path | None) -> list[Host]:
 
 
 def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:
-    """What ``names`` say of each inventory: HOST, INSTANCE or HOST/INSTANCE.
+    """The selected part of each inventory, by HOST, INSTANCE or HOST/INSTANCE.
 
-    No name means every host, which needs an inventory to be chosen. Raises CorralError, also for
-    a mistake in a host that is meant.
+    Without names every host of a chosen inventory. Raises CorralError, also for a mistake in a
+    selected host.
     """
     found = named(names, chosen)
     planner = load_planner(project_root(), tolerant=True)
@@ -94,22 +93,23 @@ def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:
 
 
 def named(names: tuple[str, ...], chosen: Path | None) -> Inventories:
-    """Inventories in which all names are found; mistakes of others are told.
+    """Inventories that have all names; prints mistakes of others.
 
-    Raises CorralError for a name that is nowhere, or for none without a chosen inventory.
+    Raises CorralError for an unknown name, and without names and a chosen inventory.
     """
     if not names and chosen is None:
-        raise CorralError("corral", "no host or instance named", "name some, or give -i INVENTORY")
+        step = "name a host or instance, or add -i INVENTORY"
+        raise CorralError("corral", "no host or instance named", step)
     found = inventories(chosen)
     for name in names:
         if not any(matching(host, (name,)) for host in found.hosts):
             raise _unknown(name, found)
-    tell(found.mistakes)
+    print_mistakes(found.mistakes)
     return found
 
 
 def matching(host: Host, names: tuple[str, ...]) -> set[str]:
-    """Instances of a host that names fit, all without names; one called "" where it has none."""
+    """Selected instances of a host, all without names; {""} for a host without instances."""
     own = host.instance_names or ("",)
     return {i for i in own if not names or any(_matches(name, host, i) for name in names)}
 
@@ -117,12 +117,12 @@ def matching(host: Host, names: tuple[str, ...]) -> set[str]:
 def _unknown(name: str, found: Inventories) -> CorralError:
     if found.mistakes:
         # It may be in a file that cannot be read.
-        tell(found.mistakes[:-1])
+        print_mistakes(found.mistakes[:-1])
         return found.mistakes[-1]
     for example in found.examples:
         if any(matching(host, (name,)) for host in example.hosts):
-            what = f"is in {example.path} alone, an example: it is read when it is named"
-            return CorralError(name, what, f"give -i {example.path}, or describe your own hosts")
+            what = f"is only in {example.path}, an example, which is read only when named"
+            return CorralError(name, what, f"add -i {example.path}, or write your own inventory")
     known = {n for h in found.hosts for n in (h.name, *h.instance_names)}
     hint = did_you_mean(name.split("/")[-1], known)
     return CorralError(name, f"no such host or instance{hint}", "see inventories/")

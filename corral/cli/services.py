@@ -1,4 +1,4 @@
-"""`corral start`, `stop`, `restart`: instances by name, drained at their gateways first."""
+"""`corral start`, `stop`, `restart`: instances, drained at their gateways first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
 from corral.cli.instances import names_argument
-from corral.cli.reach import Target, as_kept, reach
+from corral.cli.reach import Target, reach, stored_plans
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
 from corral.host.answers import ANYTHING
@@ -17,9 +17,9 @@ from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
 from corral.remote.run import run_on
 from corral.rollout.pausing import DrainedServer, Gateways
-from corral.terminal import say
+from corral.terminal import echo
 
-# Beside what servers need to get ready.
+# Beyond the time that servers need to get ready.
 _ANSWER_SECONDS = 120
 
 
@@ -27,7 +27,10 @@ _ANSWER_SECONDS = 120
 @names_argument
 @inventory_option
 def start(names: tuple[str, ...], inventory: Path | None) -> None:
-    """Start instances and wait until they answer, to their gateways as well."""
+    """Start instances and wait until they answer.
+
+    Behind a gateway also wait until its checks pass.
+    """
     _each("start", names, inventory, force=False)
 
 
@@ -38,7 +41,7 @@ def start(names: tuple[str, ...], inventory: Path | None) -> None:
 def stop(names: tuple[str, ...], force: bool, inventory: Path | None) -> None:
     """Stop instances until the next start, reboot or deploy.
 
-    Behind a gateway an instance is drained first; the last one of an alias is not stopped.
+    Behind a gateway an instance is drained first; the last member of an alias is not stopped.
     """
     _each("stop", names, inventory, force=force)
 
@@ -48,16 +51,17 @@ def stop(names: tuple[str, ...], force: bool, inventory: Path | None) -> None:
 @force_option
 @inventory_option
 def restart(names: tuple[str, ...], force: bool, inventory: Path | None) -> None:
-    """Restart instances, one after the other, and wait until they answer.
+    """Restart instances one after the other and wait for each.
 
-    Behind a gateway an instance is drained first; the last one of an alias is not restarted.
+    Behind a gateway an instance is drained first; the last member of an alias is not restarted.
     """
     _each("restart", names, inventory, force=force)
 
 
 def _each(verb: str, names: tuple[str, ...], inventory: Path | None, *, force: bool) -> None:
     if not names:
-        raise CorralError(f"corral {verb}", "no host or instance named", "name what to act on")
+        step = "name a host or instance"
+        raise CorralError(f"corral {verb}", "no host or instance named", step)
     targets = reach(names, inventory)
     refuse_empty(targets)
     chosen = f" -i {inventory}" if inventory else ""
@@ -74,24 +78,24 @@ def _each(verb: str, names: tuple[str, ...], inventory: Path | None, *, force: b
 
 
 def _act(verb: str, target: Target, name: str, gateways: Gateways) -> bool:
-    """One instance; gives whether it went well, which is told."""
+    """Act on one instance and print the outcome; returns whether it succeeded."""
     one = Target(target.host, (name,), target.inventory)
     server = f"{target.host.name}/{name}"
     if verb == "start":
-        good = _systemctl(verb, one)
+        succeeded = _systemctl(verb, one)
     else:
         with gateways.drained(server, limit_seconds(one.host, name)) as drained:
-            good = _while_drained(verb, one, drained)
-    good = good and (verb == "stop" or gateways.after(server))
-    say(f"{server}: {({'stop': 'stopped'}.get(verb, 'ready')) if good else 'failed'}")
-    return good
+            succeeded = _act_drained(verb, one, drained)
+    succeeded = succeeded and (verb == "stop" or gateways.after(server))
+    echo(f"{server}: {({'stop': 'stopped'}.get(verb, 'ready')) if succeeded else 'failed'}")
+    return succeeded
 
 
-def _while_drained(verb: str, target: Target, drained: DrainedServer) -> bool:
-    good = _systemctl(verb, target)
-    if verb == "stop" or not good:
+def _act_drained(verb: str, target: Target, drained: DrainedServer) -> bool:
+    succeeded = _systemctl(verb, target)
+    if verb == "stop" or not succeeded:
         drained.stays_down()
-    return good
+    return succeeded
 
 
 def _systemctl(verb: str, target: Target) -> bool:
@@ -99,14 +103,14 @@ def _systemctl(verb: str, target: Target) -> bool:
     if run_on(target.host, ["systemctl", verb, *(one.unit for one in plan.instances)]):
         return False
     if problem := _not_ready(target) if verb != "stop" else "":
-        say(problem, err=True)
+        echo(problem, err=True)
     return not problem
 
 
 def _not_ready(target: Target) -> str:
-    """Why instances do not answer where what is installed of them listens; empty once all do."""
+    """Wait for instances at their installed endpoints; why one does not answer, or empty."""
     try:
-        plan = as_kept(target)
+        plan = stored_plans(target)
         seconds = _ready_seconds(plan)
         travelling_helper(target.host).ask(["ready"], ANYTHING, plan.to_helper(), seconds=seconds)
     except CorralError as error:

@@ -92,7 +92,9 @@ def _perplexity(
     module = engine_module(resolved.kind)
     program = module.perplexity_program
     if program is None:
-        what = f"profile {resolved.spec.profile} has [perplexity], {resolved.kind} cannot measure it"
+        what = (
+            f"profile {resolved.spec.profile} has [perplexity], {resolved.kind} cannot measure it"
+        )
         raise CorralError(resolved.where, what, "remove [perplexity] from the profile")
     programs = release.artifact.programs
     if programs is not None and program not in programs:

@@ -89,7 +89,9 @@ def plan_release(
     )
 
 
-def _build(resolved: ResolvedInstance, neighbours: Sequence[ResolvedInstance], catalog: Catalog) -> CmakeBuild:
+def _build(
+    resolved: ResolvedInstance, neighbours: Sequence[ResolvedInstance], catalog: Catalog
+) -> CmakeBuild:
     host, name, engine = resolved.host, resolved.engine, catalog.engines[resolved.engine]
     patches = tuple(
         Patch(name=file, text=catalog.patch(file, where=f"catalog/engines/{name}.toml"))
@@ -158,7 +160,7 @@ def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
 def _cmake_options(
     resolved: ResolvedInstance, neighbours: Sequence[ResolvedInstance], engine: Engine
 ) -> tuple[str, ...]:
-    found = engine_module(resolved.kind).cmake_options(
+    options = engine_module(resolved.kind).cmake_options(
         engine,
         backend=resolved.backend,
         cuda_architectures=_cuda_architectures(resolved.host),

@@ -13,7 +13,7 @@ from corral.remote.root import root_refused
 from corral.remote.ssh import ssh_command
 from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
-from corral.terminal import HeldOutput, copy_output, say
+from corral.terminal import HeldOutput, copy_output, echo
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ def run_on(host: Host, command: list[str]) -> int:
     if held.waits and process.returncode:
         _refuse(host, held.text, process.returncode)
     if held.waits and held.text:
-        say(held.text, err=True)
+        echo(held.text, err=True)
     return process.returncode
 
 

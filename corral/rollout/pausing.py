@@ -154,7 +154,9 @@ class DrainedServer:
     def leave(self) -> None:
         """Keep its drains until their leases end: it may not serve yet."""
         for gateway in self.taken:
-            self.print_line(f"{gateway.name} sends {self.server} requests again within {LEASE_SECONDS} s")
+            self.print_line(
+                f"{gateway.name} sends {self.server} requests again within {LEASE_SECONDS} s"
+            )
         self.taken.clear()
 
     def release(self) -> None:

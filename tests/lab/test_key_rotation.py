@@ -110,7 +110,7 @@ def test_a_declined_rotation_is_read_by_no_start_and_the_next_rollout_brings_it(
         done = declined(fleet, tmp_path / "state")
         assert done.returncode == 1, said(done)
         assert "its keys are to be replaced" in said(done)
-        assert "nothing was changed; what is staged stays" in said(done)
+        assert "nothing was changed; staged generations stay" in said(done)
         assert fleet.on(HOST, f"stat --format '%a %U' {WAITS}") == "600 root"
         restarted = fleet.corral("restart", LONG, *ALL)
         assert restarted.returncode == 0, said(restarted)

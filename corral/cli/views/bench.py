@@ -1,4 +1,4 @@
-"""Tables of benchmark results for people."""
+"""Tables of benchmark results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLOURS = {"a": "green", "b": "yellow", "none": "default", "unknown": "dim"}
 
 
 def result_table(result: Result) -> Rows:
-    """One row a measure."""
+    """One row for each measurement."""
     table = Rows("test", "depth", "tokens", "at a time", "tokens/s", "samples")
     for m in sorted(result.measures, key=lambda m: by_depth(m.case)):
         found = side(m.samples)
@@ -25,7 +25,7 @@ def result_table(result: Result) -> Rows:
 
 
 def listing_table(results: Sequence[Result]) -> Rows:
-    """One row a result."""
+    """One row for each result."""
     heads = ("instance", "began", "release", "model", "profile", "on", "server")
     table = Rows(*heads)
     for r in results:
@@ -36,7 +36,7 @@ def listing_table(results: Sequence[Result]) -> Rows:
 
 
 def comparison_table(comparison: Comparison) -> Rows:
-    """One row a case; speeds are tokens/s."""
+    """One row for each case; speeds are tokens/s."""
     table = Rows("test", "depth", "at a time", "A", "B", "A/B", "")
     for row in comparison.rows:
         table.add(*_cells(row))

@@ -14,20 +14,21 @@ _PARTS = (("█", "weights"), ("▓", "KV"), ("▒", "compute, CUDA"), ("░", "
 
 
 def answer_lines(found: Answer) -> list[str]:
-    """The table, the bars, the placement and what could not be counted."""
+    """The table, the bars, the placement, and the reason for an unknown need."""
     heads = ["device", "weights", "KV", "compute", "runtime", "others", "of", "free", ""]
     lines = _aligned([heads, *[_cells(row) for row in found.rows]])
     bars = [_bar(row) for row in found.rows if row.memory_mib and row.device != "host"]
     if bars:
         lines += ["", *bars, "  ".join(f"{mark} {part}" for mark, part in _PARTS)]
-    lines += ["", f"GiB. Weights and KV are exact, the rest is bounded. {placed(found.placement)}"]
+    exact = "GiB. Weights and KV are exact, the rest are upper bounds."
+    lines += ["", f"{exact} {placed(found.placement)}"]
     if found.unknown:
-        lines.append(f"Not known: {found.unknown}. The weights are exact.")
+        lines.append(f"Unknown: {found.unknown}. The weights are exact.")
     return lines
 
 
 def offer_lines(listed: Sequence[Offer]) -> list[str]:
-    """One line an offer, best first."""
+    """One line for each offer, best first."""
     if not listed:
         return ["nothing fits, not even 4,096 tokens with q4_0"]
     heads = ["quant", "GiB", "KV", "context tokens", "on GPUs", "VRAM left", "host GiB"]
@@ -47,13 +48,13 @@ def offer_lines(listed: Sequence[Offer]) -> list[str]:
 
 
 def _share(offer: Offer) -> str:
-    """How much of the weights is on GPUs; embeddings never are, and do not count."""
+    """The share of weights on GPUs, without embeddings, which never are."""
     shares = {"gpu": "all", "cpu": "none", "auto": f"{offer.weights_on_gpus_percent}%"}
     return shares[offer.placement]
 
 
 def placed(placement: ResolvedPlacement) -> str:
-    """A placement in a few words."""
+    """A placement as a sentence."""
     if placement.gpu_layers == 0:
         return "Nothing on GPUs."
     layers = "All layers" if placement.gpu_layers == "all" else f"{placement.gpu_layers} layers"
@@ -61,7 +62,7 @@ def placed(placement: ResolvedPlacement) -> str:
     if placement.cpu_moe_layers:
         on_host.append(f"experts of the first {placement.cpu_moe_layers} layers")
     on_host += [override.removesuffix("=CPU") for override in placement.tensor_overrides]
-    return f"{layers} on GPUs{', on the host ' if on_host else ''}{', '.join(on_host)}."
+    return f"{layers} on GPUs{', in host memory ' if on_host else ''}{', '.join(on_host)}."
 
 
 def _cells(row: Row) -> list[str]:
@@ -85,7 +86,7 @@ def _bar(row: Row) -> str:
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell; the first and the last to the left."""
+    """Columns as wide as their widest cell; the first and the last are left-aligned."""
     table = [list(row) for row in rows]
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
     last = len(widths) - 1

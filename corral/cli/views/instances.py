@@ -1,4 +1,4 @@
-"""Tables for people."""
+"""Tables of instances and checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GATE_MARKS = {True: coloured("ok", "green"), False: coloured("FAILED", "red"), 
 
 
 def checks_table(results: Mapping[str, list[Check]]) -> Rows:
-    """One row a check, by host and instance."""
+    """One row for each check, by host and instance."""
     table = Rows("host", "instance", "check", "", "detail")
     for host, checks in results.items():
         for c in checks:
@@ -27,7 +27,7 @@ def checks_table(results: Mapping[str, list[Check]]) -> Rows:
 
 
 def gate_table(rows: Sequence[Row]) -> Rows:
-    """One row for each part of a gate, in the order in which they were asked."""
+    """One row for each part of a gate, in order."""
     table = Rows("part", "", "figure", "limit", "detail")
     for row in rows:
         table.add(row.part, _GATE_MARKS[row.ok], row.figure, row.limit, row.detail)
@@ -35,7 +35,7 @@ def gate_table(rows: Sequence[Row]) -> Rows:
 
 
 def rehash_table(results: Mapping[str, Sequence[ShardCheck]]) -> Rows:
-    """One row a shard, by host."""
+    """One row for each shard, by host."""
     table = Rows("host", "shard", "", "detail")
     for host, rows in results.items():
         for row in rows:
@@ -48,22 +48,22 @@ _SHORT = 60
 
 @dataclass(frozen=True)
 class Standing:
-    """How an instance stands: what its host tells of it, beside what is planned.
+    """An instance as observed on its host, and its plan.
 
-    + is_asked: somebody asked for it, else it is on the host beside those
-    + answer: why the host does not tell, as text; None where it has no such instance
+    + is_asked: it is selected, else it is another one on the host
+    + answer: the observed instance; None where the host has none; text: why there is no answer
     + plan: None where it cannot be planned
     """
 
     host: str
     name: str
-    is_asked: bool
+    is_selected: bool
     answer: ObservedInstance | str | None
     plan: InstancePlan | None
 
     @property
     def is_good(self) -> bool:
-        """Whether what is planned runs, proved, where it is planned, and is well."""
+        """Whether the planned generation runs, proved and healthy, at its planned endpoint."""
         found, plan = self.answer, self.plan
         if plan is None or found is None or isinstance(found, str):
             return False
@@ -77,7 +77,7 @@ class Standing:
 
 
 def status_table(standings: Sequence[Standing]) -> Rows:
-    """One row an instance; what is planned is told where it is not so."""
+    """One row for each instance, with planned values where they differ."""
     heads = ("host", "instance", "endpoint", "unit", "pid", "since", "model", "health", "VRAM",
              "generation")  # fmt: skip
     table = Rows(*heads)
@@ -91,19 +91,19 @@ def _row(standing: Standing) -> tuple[str | Text, ...]:
     if isinstance(found, str):
         return (coloured(short(found), "red"),)
     if found is None:
-        return (coloured("the host does not tell of it: not deployed there", "red"),)
+        return (coloured("not deployed on the host", "red"),)
     unit = f"{found.active} ({found.sub})"
     runs = found.active == "active"
     generation = found.proved_generation or "none"
     if found.pid and found.running_generation != found.proved_generation:
-        generation += f", runs {found.running_generation or 'what nobody staged'}"
+        generation += f", runs {found.running_generation or 'an unknown generation'}"
     served = f"{found.model} {found.quant}".strip() or ("unknown" if found.pid else "none")
     where = ", ".join(found.listening) or "none"
     if plan:
         generation += _unless(plan.generation, found.proved_generation)
         served += _unless(f"{plan.model} {plan.quant}", served) if found.pid else ""
         where += _unless(plan.endpoint.url, where) if found.pid else ""
-    elif not standing.is_asked:
+    elif not standing.is_selected:
         generation += ", not in the inventory"
     return (
         where,
@@ -118,7 +118,7 @@ def _row(standing: Standing) -> tuple[str | Text, ...]:
 
 
 def short(reason: str) -> str:
-    """The beginning of why a host does not answer; all of it is told beside the table."""
+    """The beginning of a reason; the full text is printed below the table."""
     first, *more = reason.splitlines() or [""]
     return f"{first[:_SHORT]} ..." if more or len(first) > _SHORT else first
 
@@ -128,7 +128,7 @@ def _unless(planned: str, found: str | None) -> str:
 
 
 def _vram(found: ObservedInstance, plan: InstancePlan | None) -> str:
-    """What the unit holds, and what was predicted; nothing for a server without GPUs."""
+    """VRAM of the unit and the predicted need; empty for a server without GPUs."""
     if plan is None or not plan.need.gpus:
         return "" if found.vram_mib is None else f"{found.vram_mib:,} MiB"
     predicted_mib = sum(need.total_mib for need in plan.need.gpus)

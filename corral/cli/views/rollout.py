@@ -8,7 +8,7 @@ from corral.terminal import Rows
 
 
 def plan_table(rollout: Rollout) -> Rows:
-    """What changes, where, in which order, how, and for about how long."""
+    """The steps of a rollout, in order, with estimated durations."""
     heads = ("wave", "instance", "from", "to", "changes", "how", "about")
     table = Rows(*heads)
     wave_of = {host: wave.name for wave in rollout.waves for host in wave.hosts}
@@ -22,7 +22,7 @@ def plan_table(rollout: Rollout) -> Rows:
 
 
 def gateway_table(rollout: Rollout) -> Rows:
-    """What changes at gateways, once the instances have changed."""
+    """The changes of gateways, after the instances have changed."""
     table = Rows("gateway", "changes")
     for step in rollout.gateways:
         table.add(step.host, "\n".join(step.changes))
@@ -30,7 +30,7 @@ def gateway_table(rollout: Rollout) -> Rows:
 
 
 def total_seconds(rollout: Rollout) -> int:
-    """Estimated: hosts of a wave work at the same time, instances of a host do not."""
+    """Estimated duration: hosts of a wave change in parallel, instances of a host in turn."""
     longest = [
         max(sum(s.estimated_seconds for s in rollout.steps if s.host == name) for name in w.hosts)
         for w in rollout.waves
@@ -39,20 +39,20 @@ def total_seconds(rollout: Rollout) -> int:
 
 
 def duration(seconds: int) -> str:
-    """As people say it."""
+    """A duration for display."""
     return f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def outcome_table(rollout: Rollout) -> Rows:
-    """How each instance ended, and what it serves."""
+    """The outcome of each instance, and the generation that it serves."""
     table = Rows("instance", "wanted", "outcome", "seconds", "gap", "serves")
     for step in rollout.steps:
         last = [r for r in rollout.reports if r.name == step.name][-1:]
         back = [r for r in rollout.reverts if r.name == step.name][-1:]
-        told = [r.outcome for r in last] + [f"reverted: {r.outcome}" for r in back]
+        outcomes = [r.outcome for r in last] + [f"reverted: {r.outcome}" for r in back]
         gaps = [f"{r.gap_seconds:.1f} s" for r in last if r.gap_seconds is not None]
         table.add(
-            step.name, step.to_generation, ", ".join(told) or "not changed",
+            step.name, step.to_generation, ", ".join(outcomes) or "not changed",
             "".join(f"{r.seconds:.0f}" for r in last), "".join(gaps), now_serving(rollout, step),
         )  # fmt: skip
     return table

@@ -195,7 +195,7 @@ def test_what_is_printed_to_a_full_disk_is_one_message(corral: Corral, words: li
             cwd=corral.root, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
-    said = "the output of this command: cannot be written: No space left on device\n  Next: make"
+    said = "the output of this command: cannot be written: No space left on device\n  Next: free"
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 1

@@ -95,9 +95,7 @@ def test_archives_are_listed_exported_and_imported(store: ArchiveStore, tmp_path
     assert [a.key for a in ArchiveStore(other).all()] == [KEY]
 
 
-@pytest.mark.parametrize(
-    ("key", "what"), [("9", "no such archive"), ("", "2 archives are called so")]
-)
+@pytest.mark.parametrize(("key", "what"), [("9", "no such archive"), ("", "2 archives match")])
 def test_a_key_must_name_one_archive(store: ArchiveStore, key: str, what: str) -> None:
     done = run("engine", "export", key, "-o", "x", "--store", str(store.folder))
     assert what in str(done.exception)

@@ -53,7 +53,7 @@ def test_a_profile_that_fits_is_a_table_a_bar_and_exit_code_zero(fit: Fit) -> No
     assert bar.endswith(" of 40.0 GiB")
     assert [part.split()[0] for part in legend.split("  ")] == ["█", "▓", "▒", "░", "·"]
     assert "Weights and KV are exact" in last
-    assert "All layers on GPUs, on the host experts of the first 28 layers" in last
+    assert "All layers on GPUs, in host memory experts of the first 28 layers" in last
 
 
 def test_a_bar_shows_shares_of_the_gpu(fit: Fit) -> None:
@@ -188,7 +188,7 @@ def test_a_mistake_in_another_file_of_the_catalog_is_none_of_a_question(fit: Fit
 
 
 def test_where_it_shall_fit_is_asked_for(fit: Fit) -> None:
-    assert_one_message(fit(AIR), "where shall it fit?", "give --host, or --gpu and --ram")
+    assert_one_message(fit(AIR), "needs either a host", "add --host, or --gpu and --ram")
 
 
 def test_a_profile_may_be_asked_of_another_model_or_engine(fit: Fit) -> None:

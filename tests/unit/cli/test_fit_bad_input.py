@@ -147,7 +147,7 @@ def test_of_an_unknown_architecture_the_weights_are_exact_and_the_keys_are_named
         "context_length",
     ]  # fmt: skip
     last = said.out.splitlines()[-1]
-    assert last.startswith('Not known: architecture "glm9": its header lacks glm9.')
+    assert last.startswith('Unknown: architecture "glm9": its header lacks glm9.')
     assert last.endswith("The weights are exact.")
     assert [key for key in missing if f"glm9.{key}" not in last] == []
     rows = shelf.fit.json(MODEL, *PROFILE, *GPU).rows
@@ -174,4 +174,4 @@ def test_an_unknown_architecture_with_all_keys_is_told_with_those_that_are_known
 def test_what_fits_cannot_be_listed_for_an_unknown_architecture(shelf: Shelf) -> None:
     shelf.put(Served(gguf(), 100 * MIB))
     said = shelf.fit(MODEL, *GPU)
-    assert_one_message(said, f"{MODEL}/{QUANT}", 'architecture "glm9"', "give --profile")
+    assert_one_message(said, f"{MODEL}/{QUANT}", 'architecture "glm9"', "add --profile")

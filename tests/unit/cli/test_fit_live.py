@@ -155,14 +155,14 @@ def test_a_host_that_cannot_be_asked_is_one_message(fit: Fit) -> None:
 
 
 def test_a_host_that_no_inventory_has_is_one_message(fit: Fit, hosts: Hosts) -> None:
-    assert_one_message(fit(*AIR, "--host", "gpu-9"), "gpu-9: 0 hosts are called so")
+    assert_one_message(fit(*AIR, "--host", "gpu-9"), "gpu-9: 0 hosts have this name")
     assert hosts.asked == []
 
 
 @pytest.mark.parametrize("more", [("--gpu", "H200"), ("--ram", "8")])
 @pytest.mark.usefixtures("hosts")
 def test_a_host_and_another_place_are_one_too_many(fit: Fit, more: tuple[str, ...]) -> None:
-    assert_one_message(fit(*AIR, "--host", "gpu-01", *more), "where shall it fit?")
+    assert_one_message(fit(*AIR, "--host", "gpu-01", *more), "needs either a host")
 
 
 def two_instances() -> HostPlan:

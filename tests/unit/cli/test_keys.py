@@ -101,7 +101,7 @@ def test_how_it_went_is_told_and_a_problem_fails(asked: Asked) -> None:
     assert result.exit_code == 1
     assert "two: not reached. Next: bring it up" in result.output
     asked.outcome = []
-    assert "the store has all keys that these hosts have" in corral("adopt", "one").output
+    assert "the store has all keys of these hosts" in corral("adopt", "one").output
 
 
 def test_a_new_key_is_told_by_its_file_and_never_shown(hosts: list[Host]) -> None:

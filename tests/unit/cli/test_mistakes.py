@@ -233,7 +233,7 @@ def test_a_plan_is_made_beside_the_mistake_of_another_host(corral: Corral) -> No
     assert said.code == 0
     assert "built on node-1 (the only host with this key)" in said.out
     assert said.out.partition("shards,")[2] == before.partition("shards,")[2]
-    assert "said without node-2" in said.err
+    assert "shown without node-2" in said.err
     assert '"gpus"' in said.err
 
 
@@ -254,7 +254,7 @@ def test_examples_are_read_when_they_are_named(
     assert paths == ["inventories/other.py", "inventories/site.py"]
     said = corral("status", "gpu-01")
     assert said.code == 1
-    assert "give -i inventories/example.py" in said.err
+    assert "add -i inventories/example.py" in said.err
     named = inventories(Path("inventories/example.py")).read
     assert [host.name for host in named[0].hosts] == ["gpu-01", "gpu-02.example"]
 

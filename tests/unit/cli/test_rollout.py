@@ -197,7 +197,7 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> FakeHelper:
     for module in (history_module, revert_module):
         monkeypatch.setattr(module, "reach", lambda *_: [target("a")])
     monkeypatch.setattr(history_module, "reach_one", lambda *_: target("a"))
-    monkeypatch.setattr(revert_module, "as_kept", lambda *_, **__: pair("a")[1])
+    monkeypatch.setattr(revert_module, "stored_plans", lambda *_, **__: pair("a")[1])
     monkeypatch.setattr(HelperClient, "ask", made.ask)
     return made
 
@@ -235,9 +235,9 @@ def test_show_tells_gate_differences_and_the_log_when_asked(words: tuple[str, ..
 
 @pytest.mark.usefixtures("helper")
 def test_an_unknown_generation_is_told() -> None:
-    assert "no activation of it is known" in refusal(corral("show", "ffff", "-i", "i.py")).what
+    assert "has no known activation" in refusal(corral("show", "ffff", "-i", "i.py")).what
     # Where it is looked for is said: other inventories may not even be locked.
-    assert refusal(corral("show", "ffff")).next_step.startswith("give -i INVENTORY")
+    assert refusal(corral("show", "ffff")).next_step.startswith("add -i INVENTORY")
 
 
 def test_a_generation_is_pinned_by_name(helper: FakeHelper) -> None:
@@ -267,7 +267,7 @@ def test_revert_says_whether_the_host_is_back(
 
 @pytest.mark.parametrize("words", [(), ("a", "--rollout", "r"), ("--rollout", "r", "--to", "g")])
 def test_revert_wants_names_or_a_rollout(words: tuple[str, ...]) -> None:
-    assert "one of them" in refusal(corral("revert", *words)).what
+    assert "either names or --rollout" in refusal(corral("revert", *words)).what
 
 
 def test_a_rollout_is_taken_back_but_for_what_changed_again(
@@ -286,12 +286,12 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
         return {"chat": found_instance(installed_generation=serves)}
 
     monkeypatch.setattr(revert_module, "read_inventory", lambda _: target("a", "b").inventory)
-    monkeypatch.setattr(revert_module, "found_on", found_on)
+    monkeypatch.setattr(revert_module, "observed_on", found_on)
     monkeypatch.setattr(revert_module, "run_course", run)
     result = corral("revert", "--rollout", "r", "--state", str(begin.folder))
     assert result.exit_code == 0, result.output
     assert left == [frozenset({"b/chat"})]
-    assert "b/chat serves something else by now" in result.output
+    assert "b/chat has changed since that rollout" in result.output
     assert begin.ran[0].failure.startswith("reverted by")
 
 
@@ -301,7 +301,7 @@ def test_a_rollout_over_a_host_that_the_inventory_lost_says_what_is_needed(
     Journals(begin.folder).save(rollout("a", "b", reports=(report("a"), report("b")), exit_code=0))
     monkeypatch.setattr(revert_module, "read_inventory", lambda _: target("a").inventory)
     error = refusal(corral("revert", "--rollout", "r", "--state", str(begin.folder)))
-    assert (error.where, error.what) == ("b", "is not in i.py any more")
+    assert (error.where, error.what) == ("b", "is no longer in i.py")
     assert begin.ran == []
 
 

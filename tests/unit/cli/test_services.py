@@ -137,7 +137,7 @@ def test_a_silent_gateway_matters_to_those_that_it_may_have(
     def silent(_: object) -> None:
         raise CorralError("gw", "not reached", "x")
 
-    monkeypatch.setattr(fronts, "found_on", found_on)
+    monkeypatch.setattr(fronts, "observed_on", found_on)
     monkeypatch.setattr(control, "state", silent)
     for verb in ("stop", "restart", "start"):
         assert corral(verb, "node-1/chat").code == code

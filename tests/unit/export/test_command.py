@@ -81,7 +81,7 @@ def test_a_file_is_written_once_and_replaced_by_force_only(
     text = path.read_text()
     path.write_text("mine")
     assert corral_export(monkeypatch, *words) == 1
-    assert f"{path}: is there already\n  Next: add --force" in capsys.readouterr().err
+    assert f"{path}: exists already\n  Next: add --force" in capsys.readouterr().err
     assert path.read_text() == "mine"
     assert corral_export(monkeypatch, *words, "--force") == 0
     assert path.read_text() == text

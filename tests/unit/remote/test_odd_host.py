@@ -93,7 +93,7 @@ def test_a_state_without_a_planned_instance_is_a_row(fleet: OddFleet) -> None:
     fleet.hosts.says("odd", Answer(b"{}"))
     said = fleet("status")
     assert said.code == 1
-    assert "the host does not tell of it" in said.out
+    assert "not deployed on the host" in said.out
     assert "well" in said.out
 
 
@@ -143,7 +143,7 @@ def test_a_lock_that_an_odd_host_does_not_hold_is_not_held(
 
 def test_a_host_that_never_lets_go_is_cut(hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_END_SECONDS", 0.1)
-    monkeypatch.setattr(locks, "_SECONDS_BETWEEN_SIGNS", 0.1)
+    monkeypatch.setattr(locks, "_HEARTBEAT_SECONDS", 0.1)
     noise = b"Welcome to lab-1!\n"
     hosts.says("lab-1", Answer(b'{"held": true}\n', noise=noise, stays_seconds=FOREVER))
     with HostLocks([(host(CHAT), plan(CHAT))], by="ann", rollout="r"):
