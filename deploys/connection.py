@@ -1,4 +1,4 @@
-"""Connections: those that failed are told with a next step, those that stand are tuned."""
+"""Connections: failed ones are reported with a next step, open ones are tuned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyinfra.connectors.ssh import SSHConnector
 
 from corral.inventory.hosts import Host, HostSpec
 from corral.remote.unreached import check_ssh
-from operations.telling import complain, guard_log
+from operations.messages import complain, guard_log
 
 
 def guard_terminal() -> None:

@@ -18,7 +18,10 @@ def gateway(target: Target) -> None:
     """
     if fleet().gateways:
         gateway_operations.generation(
-            plan=target.plan, waiting=target.waiting_gateway(), asker=target.asker, name="Gateway"
+            plan=target.plan,
+            waiting=target.waiting_gateway(),
+            operator=target.operator,
+            name="Gateway",
         )
 
 

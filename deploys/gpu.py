@@ -7,7 +7,7 @@ from pyinfra import host
 from corral.nvidia.decision import decide
 from deploys.target import Target
 from operations import gpu as gpu_operations
-from operations.telling import inform
+from operations.messages import inform
 
 
 def gpu(target: Target) -> None:

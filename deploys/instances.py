@@ -17,10 +17,13 @@ def instances(target: Target) -> None:
     helper = target.plan.paths.helper
     instance.keys(
         changed=target.changed_keys(), helper=helper, files=target.keys,
-        seen=target.seen_keys(), asker=target.asker, name="API key files",
+        seen=target.seen_keys(), operator=target.operator, name="API key files",
     )  # fmt: skip
     instance.generations(
-        missing=target.missing_instances(), helper=helper, asker=target.asker, name="Generations"
+        missing=target.missing_instances(),
+        helper=helper,
+        operator=target.operator,
+        name="Generations",
     )
     instance.ports(reserved=target.state.ports_reserved, plan=target.plan, name="Reserved ports")
 

@@ -13,7 +13,7 @@ from corral.remote.root import not_root
 from corral.sources.hub_token import operator_token
 from deploys.target import Target
 from operations import host as host_operations
-from operations.telling import warn
+from operations.messages import warn
 
 
 def preflight(target: Target) -> None:

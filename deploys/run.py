@@ -1,4 +1,4 @@
-"""This run of pyinfra: the fleet that it works on, and what its hosts have told.
+"""This run of pyinfra: the fleet that it works on, and and the state of its hosts.
 
 Written while pyinfra prepares, read while it runs.
 """
@@ -19,7 +19,7 @@ from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.project import load_planner, project_root
 from corral.rollout.activation import Traffic
 from corral.rollout.traffic import traffic
-from operations.telling import warn
+from operations.messages import warn
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Run:
     """What is known of the hosts of one run.
 
     + having, lacking: release -> hosts that have it, and hosts that lack it
-    + told: hosts that were looked at; + waiting: those with instances that do not serve their
+    + checked: hosts whose state is known; + waiting: those with instances that do not serve their
       plan; + done: those of them that do now
     + left_out: those that had failed when the first wave was due
     """
@@ -36,7 +36,7 @@ class Run:
     traffic: Traffic
     having: dict[str, set[str]] = field(default_factory=dict)
     lacking: dict[str, set[str]] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    checked: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
     left_out: frozenset[str] | None = None

@@ -28,7 +28,7 @@ from deploys.fleet import tell
 from deploys.keys import keys
 from deploys.run import fleet
 from facts.host import State
-from operations.asker import Asker
+from operations.current_operator import CurrentOperator
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Target:
         return {i.name: self._key_on_host(i) for i in self.plan.instances}
 
     @property
-    def asker(self) -> Asker:
+    def operator(self) -> CurrentOperator:
         """Who puts things there."""
-        return Asker(state=self.plan.paths.state, rollout=self.host.options.rollout)
+        return CurrentOperator(state=self.plan.paths.state, rollout=self.host.options.rollout)
 
     def waiting_instances(self) -> list[InstancePlan]:
         """Instances that do not serve their planned generation with their current keys."""
@@ -131,7 +131,7 @@ def current_target() -> Target:
     except CorralError as error:
         raise PyinfraError(printable(error)) from error
     tell(host.name, plan.releases, missing=target.missing_releases())
-    waves.tell(this, waiting=bool(target.waiting_instances()))
+    waves.note(this, waiting=bool(target.waiting_instances()))
     return target
 
 

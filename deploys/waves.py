@@ -14,7 +14,7 @@ from corral.inventory.hosts import Host
 from corral.planning.waves import Wave
 from corral.rollout.activation import Traffic
 from deploys.run import Run, failed, state, this_run
-from operations.telling import complain, warn
+from operations.messages import complain, warn
 
 # Each host goes its own way with these, so that no host waits for another's wave.
 _WITHOUT_STEPS = {"--no-wait", "--serial"}
@@ -38,10 +38,10 @@ def traffic() -> Traffic:
     return this_run().traffic
 
 
-def tell(host: Host, *, waiting: bool) -> None:
+def note(host: Host, *, waiting: bool) -> None:
     """Note whether a host has instances that do not serve what is planned."""
     run = this_run()
-    run.told.add(host.name)
+    run.checked.add(host.name)
     if waiting:
         run.waiting.add(host.name)
 
@@ -101,7 +101,7 @@ def is_done(host: Host) -> bool:
 def is_settled(server: str) -> bool:
     """Whether HOST/INSTANCE serves its plan, as far as this run knows."""
     run, host = this_run(), server.rpartition("/")[0]
-    return host in run.told and (host not in run.waiting or host in run.done)
+    return host in run.checked and (host not in run.waiting or host in run.done)
 
 
 def may_end(host: Host) -> bool:

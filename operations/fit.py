@@ -21,7 +21,7 @@ from corral.remote.unreached import UnreachedError
 from corral.sources.hub_token import operator_token
 from operations import Commands
 from operations.connection import AGAIN, helper_on
-from operations.telling import complain, inform
+from operations.messages import complain, inform
 
 _VERDICTS = TypeAdapter(list[Verdict])
 

@@ -19,17 +19,17 @@ from corral.gateway.files import GatewayFiles
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from operations import Commands, job
-from operations.asker import Asker, named
+from operations.current_operator import CurrentOperator, operator_document
 
 
 @operation()
 def generation(
-    plan: HostPlan, *, waiting: GatewayFiles | None, asker: Asker | None = None
+    plan: HostPlan, *, waiting: GatewayFiles | None, operator: CurrentOperator | None = None
 ) -> Commands:
     """Put the planned generation beside the one that runs; HAProxy has to find it valid.
 
     + waiting: its files, which travel on standard input only; None where it runs;
-    + asker: who stages.
+    + operator: the current operator.
     """
     if waiting is None:
         host.noop("no gateway, or it runs as planned")
@@ -38,7 +38,7 @@ def generation(
         "folder": plan.paths.gateway,
         "generation": waiting.generation,
         "files": dict(waiting.files),
-        **named(asker),
+        **operator_document(operator),
     }
     yield StringCommand(
         "python3",
@@ -83,5 +83,5 @@ def _switch(
         job.report(host, str(error).splitlines())
         return False
     for line in found.changes if found else ():
-        job.say(host, f"gateway: {line}")
+        job.print_line(host, f"gateway: {line}")
     return True

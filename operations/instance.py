@@ -23,7 +23,7 @@ from corral.rollout.activation import Driver, Traffic
 from corral.store.api_keys import KeyFile
 from facts.instance import Checks
 from operations import Commands, job
-from operations.asker import Asker, named
+from operations.current_operator import CurrentOperator, operator_document
 
 
 @operation()
@@ -33,12 +33,12 @@ def keys(
     helper: str,
     files: Mapping[str, KeyFile],
     seen: Mapping[str, str | None] | None = None,
-    asker: Asker | None = None,
+    operator: CurrentOperator | None = None,
 ) -> Commands:
     """Put api-key files on the host; their text travels on standard input only.
 
     + changed: instances whose file differs; + files: instance name -> keys;
-    + seen: instance name -> digest of the file that is there; + asker: who stages.
+    + seen: instance name -> digest of the file that is there; + operator: the current operator.
     """
     if not changed:
         host.noop("all key files are current")
@@ -46,7 +46,7 @@ def keys(
     for instance in changed:
         was = {"was": seen.get(instance.name)} if seen else {}
         paths = {"key_path": instance.key_path, "unit_path": instance.unit_path}
-        target = json.dumps({**paths, **was, **named(asker)})
+        target = json.dumps({**paths, **was, **operator_document(operator)})
         yield StringCommand(
             "python3", "-I", QuoteString(helper), "key", QuoteString(target),
             _stdin=files[instance.name].text,
@@ -55,17 +55,17 @@ def keys(
 
 @operation()
 def generations(
-    missing: Sequence[InstancePlan], *, helper: str, asker: Asker | None = None
+    missing: Sequence[InstancePlan], *, helper: str, operator: CurrentOperator | None = None
 ) -> Commands:
     """Write generations to the host; no service is touched.
 
-    + missing: instances whose planned generation is not there; + asker: who stages.
+    + missing: instances whose planned generation is not there; + operator: the current operator.
     """
     if not missing:
         host.noop("all generations are staged")
         return
     for instance in missing:
-        document = json.dumps({**instance.model_dump(mode="json"), **named(asker)})
+        document = json.dumps({**instance.model_dump(mode="json"), **operator_document(operator)})
         yield StringCommand("python3", "-I", QuoteString(helper), "stage", _stdin=document)
 
 
@@ -113,7 +113,10 @@ def _activate(
 ) -> bool:
     """By ssh(1), a connection for each question: pyinfra's own is never opened again once cut."""
     driver = Driver(
-        job.reached(of, host), plan, traffic, on_progress=ProgressLines(partial(job.say, host))
+        job.reached(of, host),
+        plan,
+        traffic,
+        on_progress=ProgressLines(partial(job.print_line, host)),
     )
     for instance in waiting:
         try:
@@ -124,7 +127,7 @@ def _activate(
         if not report.ok:
             job.report(host, format_report(report))
             return False
-        job.say(host, format_report(report)[0])
+        job.print_line(host, format_report(report)[0])
     finish()
     return True
 

@@ -1,4 +1,4 @@
-"""Long work on a host: start it detached, follow it with short questions."""
+"""Jobs of the helper: start them detached, follow them by short requests."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from corral.remote.progress import ProgressLines
 from corral.remote.unreached import UnreachedError
 from operations import Commands
 from operations.connection import AGAIN, arguments, helper_on
-from operations.telling import complain, inform
+from operations.messages import complain, inform
 
-# Gets the host and the answer of a job; False when it failed, having said why.
+# Called with the host and the answer of a job; False when it failed and has printed why.
 Then = Callable[[Host, dict[str, Any]], bool]
 
 LOST = f"connection lost. Next: {AGAIN}"
@@ -31,8 +31,8 @@ def run(
 ) -> Commands:
     """Commands that run a job of the helper to its end, printing its progress.
 
-    + kind: fetch, activate and so on; + spec: what it works from, without secrets
-    + token: for the hub; the job is lent it as a credential
+    + kind: fetch, activate and so on; + spec: input of the job, without secrets
+    + token: for the hub; the job gets it as a credential
     The job outlives this connection; the same job started again is joined, not repeated.
     """
     yield StringCommand(
@@ -45,9 +45,9 @@ def run(
 def perform(
     host: Host, helper: str, name: str, kind: str, spec: dict[str, Any], *, then: Then | None = None
 ) -> bool:
-    """The same from within a command; False when the job failed, or ``then`` did.
+    """Like run(), from within a command; False when the job or ``then`` failed.
 
-    + then: what to do with the answer of a job that went well.
+    + then: called with the answer of a successful job.
     """
     try:
         started = helper_on(host, helper).start(name, kind, spec)
@@ -61,7 +61,7 @@ def perform(
 
 
 def reached(of: CorralHost, host: Host) -> CorralHost:
-    """A host with how pyinfra reaches it, for ssh(1): a connection for each question."""
+    """A host with pyinfra's connection keys, for ssh(1)."""
     return of.model_copy(update={"data": {**of.data, **arguments(host)}})
 
 
@@ -78,29 +78,29 @@ def follow(
     then: Then | None = None,
     run: str | None = None,
 ) -> bool:
-    """Print a job's news until it ends; False when it failed or the connection was lost.
+    """Print a job's progress until it ends; False when it failed or the connection was lost.
 
     + run: its id, where it is known.
     """
-    on_progress = partial(ProgressLines(partial(say, host)), name)
+    on_progress = partial(ProgressLines(partial(print_line, host)), name)
     try:
-        news = helper_on(host, helper).follow(name, on_progress=on_progress, run=run)
+        status = helper_on(host, helper).follow(name, on_progress=on_progress, run=run)
     except UnreachedError:
-        say(host, f"connection lost; {name} goes on there. Next: {AGAIN}")
+        print_line(host, f"connection lost; {name} goes on there. Next: {AGAIN}")
         return False
     except CorralError as error:
         report(host, str(error).splitlines())
         return False
-    return _finish(host, name, news) and (then is None or then(host, news.answer or {}))
+    return _finish(host, name, status) and (then is None or then(host, status.answer or {}))
 
 
-def _finish(host: Host, name: str, news: JobStatus) -> bool:
-    if news.ok:
+def _finish(host: Host, name: str, status: JobStatus) -> bool:
+    if status.ok:
         return True
-    found, log = news.wrong, f"/var/lib/corral/jobs/{name}/log"
+    found, log = status.wrong, f"/var/lib/corral/jobs/{name}/log"
     step = found.next_step or f"fix that, then {AGAIN} (all of it: {log} there)"
     said = [*found.what.split("\n"), f"  Next: {step}"]
-    report(host, [f"{name} failed. Its last lines:", *news.tail, *said])
+    report(host, [f"{name} failed. Its last lines:", *status.tail, *said])
     return False
 
 
@@ -115,6 +115,6 @@ def report(host: Host, lines: list[str]) -> None:
         complain(line, host)
 
 
-def say(host: Host, line: str) -> None:
+def print_line(host: Host, line: str) -> None:
     """Print a line about a host."""
     inform(line, host)

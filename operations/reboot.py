@@ -15,7 +15,7 @@ from pyinfra.api.state import State
 
 from operations import Commands
 from operations.connection import arguments
-from operations.telling import complain, inform
+from operations.messages import complain, inform
 
 LIMIT_SECONDS = 1800
 _PAUSE_SECONDS = 2
@@ -36,7 +36,7 @@ def _reboot(state: State, host: Host, reason: str) -> bool:  # noqa: ARG001 - py
     inform(f"{reason}. Rebooting", host)
     before = _ask(host, _BOOTED)
     if before is None or _ask(host, _REBOOT) is None:
-        complain("could not be told to reboot", host)
+        complain("could not be rebooted", host)
         return False
     began = time.monotonic()
     if not _wait(host, before, began):

@@ -18,7 +18,7 @@ from corral.schema import parse
 from corral.store.engine_archives import Archive, ArchiveStore
 from operations import job
 from operations.connection import arguments
-from operations.telling import inform
+from operations.messages import inform
 
 # pyinfra's keys of who a login becomes.
 BECOMES = ("_sudo", "_sudo_user", "_doas", "_doas_user", "_dzdo", "_dzdo_user", "_su_user")
@@ -53,7 +53,7 @@ def bring_home(
         return ok
 
     try:
-        if not _told(host, path, fetch):
+        if not _moved(host, path, fetch):
             return False
     finally:
         received.unlink(missing_ok=True)
@@ -64,14 +64,14 @@ def bring_home(
 
 def _described(release: ReleasePlan, host: Host, answer: dict[str, Any]) -> tuple[str, Archive]:
     """Where a host has the archive, and what it says of it. Raises CorralError."""
-    told = as_answer(BUILT, answer, where=host.name)
+    built = as_answer(BUILT, answer, where=host.name)
     document = {
-        "engine": release.engine, "key": release.key, "manifest": told.manifest,
-        "size_bytes": told.archive.size_bytes, "sha256": told.archive.sha256,
+        "engine": release.engine, "key": release.key, "manifest": built.manifest,
+        "size_bytes": built.archive.size_bytes, "sha256": built.archive.sha256,
     }  # fmt: skip
     step = "see what runs as the helper there; deploy the host again"
     archive = parse(Archive, document, where=f"{host.name}: {release.key}", next_step=step)
-    return told.archive.path, archive
+    return built.archive.path, archive
 
 
 def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
@@ -81,7 +81,7 @@ def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
     # Another deploy may send the same archive while a job reads what was there first.
     source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
     how, passed = _to_root(arguments(host)), _passed(host, partial)
-    if not _told(host, path, lambda: host.put_file(source, partial, passed, **how)):
+    if not _moved(host, path, lambda: host.put_file(source, partial, passed, **how)):
         _clear(host, passed)
         return False
     rename = StringCommand("mv", "-T", QuoteString(partial), QuoteString(path))
@@ -106,10 +106,10 @@ def _clear(host: Host, passed: str | None) -> None:
         return
     as_login = {name: value for name, value in arguments(host).items() if name not in BECOMES}
     remove = StringCommand("rm", "-f", QuoteString(passed))
-    _told(host, passed, lambda: host.run_shell_command(remove, **as_login)[0])
+    _moved(host, passed, lambda: host.run_shell_command(remove, **as_login)[0])
 
 
-def _told(host: Host, path: str, move: Callable[[], bool]) -> bool:
+def _moved(host: Host, path: str, move: Callable[[], bool]) -> bool:
     """Whether the move went well; what stopped it is printed."""
     try:
         return move()

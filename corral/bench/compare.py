@@ -1,4 +1,4 @@
-"""Two results side by side: which is faster at what depth, or whether there is no difference."""
+"""Comparison of two results: which is faster at each depth, or no difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Verdict = Literal["a", "b", "none", "unknown"]
 
 
 class Side(Frozen):
-    """Samples in short: tokens/s."""
+    """Summary of samples, in tokens/s."""
 
     mean: float
     deviation: float
@@ -25,7 +25,7 @@ class Side(Frozen):
 
 
 class Row(Frozen):
-    """One case of both; ``ratio`` is A's mean by B's, ``margin`` half of the 95% interval."""
+    """One common case; ``ratio``: A's mean by B's; ``margin``: half of the 95% interval."""
 
     test: Test
     depth_tokens: int
@@ -39,7 +39,7 @@ class Row(Frozen):
 
 
 class Comparison(Frozen):
-    """``notes``: what else differs between the two."""
+    """A comparison; ``notes``: other differences between the results."""
 
     a: str
     b: str
@@ -48,7 +48,7 @@ class Comparison(Frozen):
 
 
 def compare(a: Result, b: Result) -> Comparison:
-    """Every case that both have, by depth. Raises CorralError when there is none."""
+    """Compare every common case, by depth. Raises CorralError when there is none."""
     of_a, of_b = ({m.case: m for m in one.measures} for one in (a, b))
     common = sorted(of_a.keys() & of_b.keys(), key=by_depth)
     if not common:
@@ -61,12 +61,12 @@ def compare(a: Result, b: Result) -> Comparison:
 
 
 def label(result: Result) -> str:
-    """A result for people."""
+    """The name of a result, for display."""
     return f"{result.name}@{result.release} of {result.began_at}"
 
 
 def compare_measures(a: Measure, b: Measure) -> Row:
-    """Welch's interval at 95% over the difference of the means decides."""
+    """Compare two measurements by Welch's 95% interval of the difference of means."""
     one, other = side(a.samples), side(b.samples)
     margin = welch_margin(a.samples, b.samples)
     verdict = _verdict(one.mean - other.mean, margin)
@@ -113,7 +113,7 @@ def _says(verdict: Verdict, ratio: float) -> str:
 
 
 def _differences(a: Result, b: Result) -> Iterator[str]:
-    """What else could be the reason."""
+    """Other differences, which could be the reason."""
     for what in ("devices", "model", "quant", "profile", "where"):
         one, other = getattr(a, what), getattr(b, what)
         if one != other:

@@ -19,73 +19,73 @@ from corral.remote.progress import Progress
 from corral.remote.unreached import UnreachedError
 
 _ENDED_ALONE = "it ended without a result"
-_AGAIN = "ask again with the same command"
+_AGAIN = "run the same command again"
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 def refuse_other_helper(host: Host, plan: HostPlan) -> None:
-    """Jobs run the helper that is installed. Raises CorralError when it is not this checkout's."""
+    """Raises CorralError when the installed helper, which runs jobs, is not this checkout's."""
     state = travelling_helper(host).ask(["state"], answers.STATE, plan.to_helper())
     ours = hashlib.sha256(archive(helper_package(project_root()))).hexdigest()
     if state.helper_sha256 != ours:
         what = "the helper there is another version's" if state.helper_sha256 else "is not deployed"
-        raise CorralError(host.name, what, "deploy the host, then ask again")
+        raise CorralError(host.name, what, f"deploy the host, then {_AGAIN}")
 
 
 def start(host: Host, helper: str, name: str, spec: dict[str, Any]) -> Started:
-    """Start a job, or join the same one that somebody else started. Raises CorralError."""
-    with _cut_link_told(host):
+    """Start a job, or join the same job where it runs already. Raises CorralError."""
+    with _cut_link(host):
         return installed_helper(host, helper).start(name, "bench", spec)
 
 
 def poll(host: Host, helper: str, name: str, offset: int) -> JobStatus:
-    """News of a job, after a little while. Raises CorralError."""
-    with _cut_link_told(host):
+    """Status of a job. Raises CorralError."""
+    with _cut_link(host):
         return installed_helper(host, helper).poll(name, offset)
 
 
 def follow(
-    host: Host, helper: str, name: str, *, run: str | None, where: str, say: Say
+    host: Host, helper: str, name: str, *, run: str | None, where: str, print_line: PrintLine
 ) -> dict[str, Any]:
-    """Wait for the answer of a job and tell its progress. Raises CorralError when it failed.
+    """Follow a job to its answer and print its progress. Raises CorralError when it failed.
 
-    + run: its id, None where the helper gave none; + where: the instance
+    + run: its id, None from a helper without ids; + where: the instance
     """
     last = ""
 
-    def on_progress(news: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         nonlocal last
-        line = _progress(news.tail)
+        line = _progress(progress.tail)
         if line and line != last:
-            say(line)
+            print_line(line)
             last = line
 
-    with _cut_link_told(host):
+    with _cut_link(host):
         return _answer(
             installed_helper(host, helper).follow(name, on_progress=on_progress, run=run), where
         )
 
 
 def _progress(tail: Sequence[str]) -> str:
-    """The last line for people; results themselves are for the end."""
+    """The last line that is not a result."""
     return next((line[:100] for line in reversed(tail) if line and not line.startswith("{")), "")
 
 
-def _answer(news: JobStatus, where: str) -> dict[str, Any]:
-    if news.ok:
-        return news.answer or {}
-    if news.wrong.what.startswith(_ENDED_ALONE):
+def _answer(status: JobStatus, where: str) -> dict[str, Any]:
+    if status.ok:
+        return status.answer or {}
+    if status.wrong.what.startswith(_ENDED_ALONE):
         raise CorralError(where, f"{_ENDED_ALONE} (killed, or a reboot)", _AGAIN)
-    raise news.wrong.error(where, f"fix that, then {_AGAIN}")
+    raise status.wrong.error(where, f"fix that, then {_AGAIN}")
 
 
 @contextmanager
-def _cut_link_told(host: Host) -> Iterator[None]:
-    """Raises CorralError that says what goes on there, in place of UnreachedError."""
+def _cut_link(host: Host) -> Iterator[None]:
+    """Turn an UnreachedError into a CorralError that says that the benchmark continues."""
     try:
         yield
     except UnreachedError as error:
-        what = f"connection lost ({error.reason}); a benchmark that runs there goes on"
+        what = f"connection lost ({error.reason}); a running benchmark continues there"
         step = f"{_AGAIN}: it joins, or fetches the result"
         raise CorralError(host.name, what, step) from error

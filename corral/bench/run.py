@@ -1,4 +1,4 @@
-"""Benchmark one instance: the plan of it, the job on its host, the result that is kept."""
+"""Benchmark of one instance: its plan, the job on its host, the stored result."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Benchmark:
 
     @property
     def name(self) -> str:
-        """As `corral` takes it."""
+        """HOST/INSTANCE, as arguments of `corral`."""
         return f"{self.host.name}/{self.instance.name}"
 
     @property
     def job(self) -> str:
-        """The helper's job."""
+        """Name of the helper's job."""
         return f"bench-{self.instance.name}"
 
     @property
@@ -58,7 +58,7 @@ class Benchmark:
 
     @property
     def commands(self) -> tuple[BenchArguments, ...]:
-        """Command lines on the host; none where the engine has no program for it."""
+        """Command lines on the host; none where the engine has no benchmark program."""
         return engine_module(self.instance.kind).bench_arguments(
             self.profile,
             self.instance.placement,
@@ -68,7 +68,7 @@ class Benchmark:
         )
 
     def refuse_unmeasurable(self) -> None:
-        """Raise CorralError where the engine has no program for it."""
+        """Raise CorralError where the engine has no benchmark program."""
         if not self.commands:
             what = f"cannot be measured: {self.instance.kind} has no benchmark program"
             step = f"`corral verify {self.host.name}` tells whether it serves"
@@ -95,12 +95,12 @@ class Benchmark:
 
     def result(self, answer: dict[str, Any]) -> Result:
         """The job's answer with all that belongs to it. Raises CorralError."""
-        told = as_answer(BENCHMARKED, answer, where=self.name)
+        measured = as_answer(BENCHMARKED, answer, where=self.name)
         argvs = tuple(words.argv for words in self.commands)
         return Result(
             host=self.host.name,
             instance=self.instance.name,
-            **told.model_dump(exclude={"outputs"}),
+            **measured.model_dump(exclude={"outputs"}),
             engine=self.instance.engine,
             kind=self.instance.kind,
             release=self.instance.release,
@@ -113,35 +113,37 @@ class Benchmark:
             repetitions=self.repetitions,
             commands=argvs,
             left_out=engine_module(self.instance.kind).left_out(self.profile),
-            measures=read_outputs(self.instance.kind, argvs, told.outputs, where=self.name),
+            measures=read_outputs(self.instance.kind, argvs, measured.outputs, where=self.name),
         )
 
 
-def run(benchmark: Benchmark, store: ResultStore, say: job.Say) -> Result:
-    """Measure, or join who does, or fetch what ended meanwhile; keep it. Raises CorralError."""
+def run(benchmark: Benchmark, store: ResultStore, print_line: job.PrintLine) -> Result:
+    """Run a benchmark, join a running one, or fetch its result; store it. Raises CorralError."""
     benchmark.refuse_unmeasurable()
     job.refuse_other_helper(benchmark.host, benchmark.plan)
-    result = benchmark.result(_answer(benchmark, store, say))
-    say(f"kept in {store.save(result)}")
+    result = benchmark.result(_answer(benchmark, store, print_line))
+    print_line(f"kept in {store.save(result)}")
     store.forget(result.host, result.instance)
     return result
 
 
-def _answer(benchmark: Benchmark, store: ResultStore, say: job.Say) -> dict[str, Any]:
+def _answer(benchmark: Benchmark, store: ResultStore, print_line: job.PrintLine) -> dict[str, Any]:
     host, name, helper = benchmark.host, benchmark.job, benchmark.plan.paths.helper
     # As the host keeps it, so that a joined one compares equal.
     spec = json.loads(json.dumps(benchmark.spec()))
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-    news = job.poll(host, helper, name, 0)
-    there = news.answer if news.ok else None
-    before = str(there.get("began_at")) if there else None
+    status = job.poll(host, helper, name, 0)
+    ended = status.answer if status.ok else None
+    before = str(ended.get("began_at")) if ended else None
     pending = store.pending(host.name, benchmark.instance.name)
-    if there and pending and pending.spec_sha256 == digest and pending.before != before:
-        say("fetching the result of the one that ended meanwhile")
-        return dict(there)
+    if ended and pending and pending.spec_sha256 == digest and pending.before != before:
+        print_line("fetching the result of the one that ended meanwhile")
+        return dict(ended)
     store.expect(host.name, benchmark.instance.name, Pending(spec_sha256=digest, before=before))
     started = job.start(host, helper, name, spec)
     by = started.by or "somebody"
     joined = f"joining the one that {by} started"
-    say(joined if started.joined else "started; it goes on without this command")
-    return job.follow(host, helper, name, run=started.run, where=benchmark.name, say=say)
+    print_line(joined if started.joined else "started; it goes on without this command")
+    return job.follow(
+        host, helper, name, run=started.run, where=benchmark.name, print_line=print_line
+    )

@@ -1,4 +1,4 @@
-"""Results on the controller: one JSON file each, by host and instance."""
+"""Store of results on the controller: one JSON file each, by host and instance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from corral.names import safe_file_name, safe_host_name
 from corral.schema import Frozen, did_you_mean
 
 _MOST_BYTES = 64 * 1024**2
-_ROOM = "make room, or give another folder with --results, then ask again"
+_FREE_SPACE = (
+    "free disk space, or name another folder with --results, then run the same command again"
+)
 
 
 class Pending(Frozen):
@@ -35,14 +37,14 @@ class ResultStore:
         self.folder = folder
 
     def save(self, result: Result) -> Path:
-        """Keep a result; gives its file. Raises CorralError when it cannot be written."""
+        """Store a result; returns its file. Raises CorralError when it cannot be written."""
         time = result.began_at.replace(":", "")
         path = self._of(result.host, result.instance) / f"{time}.json"
         _write(path, result.model_dump_json(indent=2) + "\n")
         return path
 
     def results(self) -> Iterator[Result]:
-        """All of them, oldest first for each instance. Raises CorralError for a damaged one."""
+        """All results, oldest first for each instance. Raises CorralError for a damaged one."""
         for path in sorted(self.folder.glob("*/*/[0-9]*.json")):
             yield load(path)
 
@@ -90,9 +92,9 @@ class ResultStore:
         _write(self._pending(host, instance), pending.model_dump_json())
 
     def forget(self, host: str, instance: str) -> None:
-        """Nothing is waited for any more. Raises CorralError."""
+        """Remove the note of a pending result. Raises CorralError."""
         path = self._pending(host, instance)
-        with writing(path, next_step=_ROOM):
+        with writing(path, next_step=_FREE_SPACE):
             path.unlink(missing_ok=True)
 
     def _pending(self, host: str, instance: str) -> Path:
@@ -120,6 +122,6 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all. Raises CorralError."""
-    make_folder(path.parent, next_step=_ROOM)
-    write_atomic(path, text, next_step=_ROOM)
+    """Write a file atomically. Raises CorralError."""
+    make_folder(path.parent, next_step=_FREE_SPACE)
+    write_atomic(path, text, next_step=_FREE_SPACE)

@@ -40,7 +40,7 @@ def _mounts(subject: Subject) -> list[str]:
 
 
 def _published(subject: Subject) -> str | None:
-    """``address:port:port``: who may reach the container's port."""
+    """``address:port:port``, as compose publishes a port."""
     endpoint = subject.instance.endpoint
     if endpoint.port is None:
         return None
@@ -49,7 +49,7 @@ def _published(subject: Subject) -> str | None:
 
 
 def _visible(gpus: Sequence[int | str]) -> dict[str, str]:
-    """A container sees only its GPUs, counted anew in the host's order; a uuid stays itself."""
+    """A container sees only its GPUs, renumbered in the host's order; a UUID stays."""
     in_order = sorted(gpu for gpu in gpus if isinstance(gpu, int))
     seen = (in_order.index(gpu) if isinstance(gpu, int) else gpu for gpu in gpus)
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, seen))} if gpus else {}

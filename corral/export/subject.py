@@ -1,4 +1,4 @@
-"""What an export is about, and what its unit says beside the command line."""
+"""The subject of an export: an instance, its release, and settings of its unit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Subject(Frozen):
 
     @property
     def name(self) -> str:
-        """As `corral` takes it."""
+        """HOST/INSTANCE, as arguments of `corral`."""
         return f"{self.host}/{self.instance.name}"
 
     @property

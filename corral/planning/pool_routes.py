@@ -32,7 +32,7 @@ def health_check(members: Mapping[str, EngineKind], where: str) -> HealthCheck:
     for name, kind in members.items():
         by_check.setdefault(engine_module(kind).routes.health, f"{name} ({kind})")
     if len(by_check) > 1:
-        told = ", ".join(f"{name} at {check.path}" for check, name in by_check.items())
-        what = f"its servers are asked for their health in different ways: {told}"
+        listed = ", ".join(f"{name} at {check.path}" for check, name in by_check.items())
+        what = f"its servers are asked for their health in different ways: {listed}"
         raise CorralError(where, what, 'give one of the profiles another "alias"')
     return next(iter(by_check))

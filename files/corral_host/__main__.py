@@ -15,7 +15,7 @@ reserve PLAN         from now on only the servers of PLAN can answer from their 
 stage                write the generation given on standard input
 prove                compare what the instances on standard input need with the free memory
 start JOB            start the job given on standard input, or join it if it already runs
-poll JOB OFFSET      wait a little for news of a job
+poll JOB OFFSET      wait a moment for progress of a job
 manifest RELEASE     the manifest of an installed release, or null
 releases PATHS       the releases on this host, with their users; PATHS are those of a HostPlan
 prune PLAN           remove releases that nothing uses and PLAN does not name; prints them

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from corral_host.activation import confirm, journal, record, rollback, watchdog
 from corral_host.activation.activate import activate
-from corral_host.activation.revert import step_back
+from corral_host.activation.revert import revert_generation
 from corral_host.activation.start_again import GoingDownError
 from corral_host.bench.measure import bench, settle_bench
 from corral_host.instance.history import instance_folder
@@ -51,7 +51,7 @@ KINDS = {
     "bench": bench,
 }  # fmt: skip
 # The same for activations; these functions also take the current operator and the run.
-SWITCHES = {"activate": activate, "revert": step_back}
+SWITCHES = {"activate": activate, "revert": revert_generation}
 # The archive that this program runs from.
 HELPER = os.path.abspath(sys.argv[0])
 

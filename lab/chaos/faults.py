@@ -27,7 +27,7 @@ _HOOKS: dict[str, Literal["before", "after"]] = {
 }
 _SAVED = ".chaos-saved"
 _STOP_LASTING = "systemctl stop --quiet 'chaos-*'"
-_PUT_BACK = (
+_RESTORE = (
     f"find /opt/corral /var/lib/corral/models -name '*{_SAVED}' |"
     f' while read -r saved; do mv -T "$saved" "${{saved%{_SAVED}}}"; done'
 )
@@ -47,7 +47,7 @@ def at_start(fleet: Fleet, n: int, fault: str, marker: str) -> Iterator[None]:
     try:
         yield
     finally:
-        fleet.on(n, f"{drop_ins.lift(_UNITS)}; {_STOP_LASTING}; {_PUT_BACK}")
+        fleet.on(n, f"{drop_ins.lift(_UNITS)}; {_STOP_LASTING}; {_RESTORE}")
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def tampered_release(fleet: Fleet, n: int, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        fleet.on(n, _PUT_BACK)
+        fleet.on(n, _RESTORE)
 
 
 def restart_plainly(fleet: Fleet, n: int, generation: str) -> None:

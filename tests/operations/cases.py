@@ -25,7 +25,7 @@ from corral.schema import Frozen
 from corral.smoke_model.fixture import SmokeModel
 from corral.store.api_keys import KeyFile
 from corral.store.engine_archives import ArchiveStore
-from operations.asker import Asker
+from operations.current_operator import CurrentOperator
 from operations.engine import Supply
 from tests.gpu_samples import bare_cards, gpu_plan
 from tests.samples import CHAT, LONG, bare, host, plan, planner
@@ -71,7 +71,7 @@ def samples() -> dict[str, Any]:
             "chat": KeyFile(path="/keys/chat", text="key of chat\n"),
             "long": KeyFile(path="/keys/long", text="key of long\n"),
         },
-        "asker": Asker(state="/var/lib/corral", rollout="r1"),
+        "operator": CurrentOperator(state="/var/lib/corral", rollout="r1"),
         "supply": Supply(planned.paths, ArchiveStore(Path("/nowhere")), SmokeModel()),
         "gateway files": GatewayFiles(generation="ab12", files={"upstream": "key of chat"}),
         "host": host(CHAT, LONG),
@@ -158,5 +158,5 @@ def _documents() -> dict[str, Any]:
     """Samples as the helper gets them."""
     plans = {n: json.loads(s.to_helper()) for n, s in samples().items() if n.startswith("plan")}
     own = {n: samples()[n].model_dump(mode="json") for n in ("chat", "long", "release", "shard",
-           "paths", "decision", "asker")}  # fmt: skip
+           "paths", "decision", "operator")}  # fmt: skip
     return {**plans, **own}

@@ -8,7 +8,7 @@ from corral_host.system.commands import read_json
 from corral_host.weights.receipts import receipt_path
 
 
-def step_back(spec, by, run=None):
+def revert_generation(spec, by, run=None):
     """Switch an instance to ``spec["to"]``, or to the previous generation; returns the report.
 
     ``spec``: host, paths, instance (a name), to, drained, confirm, rollout.

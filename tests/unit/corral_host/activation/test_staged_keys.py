@@ -131,7 +131,7 @@ def test_an_operators_revert_leaves_waiting_keys_waiting(
     choose(monkeypatch, "in place")
     activate(played.spec("b"), "anna")
     played.stage_keys("new")
-    MODULES["revert"].step_back({**played.spec("b"), "instance": "chat", "to": None}, "ben")
+    MODULES["revert"].revert_generation({**played.spec("b"), "instance": "chat", "to": None}, "ben")
     assert whole(played) == "a"
     assert (played.keys(), due(played)) == ("old", "new")
 

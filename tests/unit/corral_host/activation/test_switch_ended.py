@@ -155,8 +155,8 @@ def test_an_operators_revert_goes_to_the_generation_before(
     choose(monkeypatch, "in place")
     activate(played.spec("b"), "anna")
     spec = {**played.spec("b"), "instance": "chat", "to": None}
-    report = MODULES["revert"].step_back(spec, "ben")
+    report = MODULES["revert"].revert_generation(spec, "ben")
     assert (report["from"], report["to"], report["outcome"]) == ("b", "a", "kept")
     assert whole(played) == "a"
     with pytest.raises(HostError, match="generation z is not whole here.*choose one of a, b"):
-        MODULES["revert"].step_back({**spec, "to": "z"}, "ben")
+        MODULES["revert"].revert_generation({**spec, "to": "z"}, "ben")

@@ -13,7 +13,7 @@ from tests.unit.helper_modules import helper_module
 from tests.unit.switch_host import MODULES, UNIT, Host, HostError, choose, played
 
 __all__ = ["played"]
-activate, step_back = MODULES["activate"].activate, MODULES["revert"].step_back
+activate, revert_generation = MODULES["activate"].activate, MODULES["revert"].revert_generation
 staging, stored_plan = helper_module("activation.staging"), helper_module("instance.stored_plan")
 WRONG, RIGHT = [{"exact": "QX"}], [{"exact": "QY"}]
 
@@ -54,7 +54,7 @@ def switched(host: Host, generation: str, golden: list[dict[str, str]]) -> str:
 
 def back(host: Host, to: str | None = None) -> str:
     """Outcome of the operator's revert."""
-    return outcome(step_back, {**host.spec("b"), "instance": "chat", "to": to})
+    return outcome(revert_generation, {**host.spec("b"), "instance": "chat", "to": to})
 
 
 def outcome(switch: Any, spec: dict[str, Any]) -> str:

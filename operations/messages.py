@@ -1,4 +1,4 @@
-"""Lines of a deploy: what hosts and servers said cannot command the operator's terminal."""
+"""Messages of a deploy; texts of hosts and servers are made safe for the terminal."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def _fit(text: str) -> str:
 
 
 class _Printable(logging.Filter):
-    """For what pyinfra itself repeats of a command that failed; its colours stay.
+    """Filter of pyinfra's own log of failed commands; its colours stay.
 
-    The line with the parts of a fault is for programs: its text was written beside it.
+    Drops the JSON line of a fault, whose text is logged as well.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         parts = _COLOUR.split(record.getMessage())
         if FAULT_LINE in record.getMessage():
             return False
-        told = [part if _COLOUR.fullmatch(part) else _fit(part) for part in parts]
-        record.msg, record.args = "".join(told), ()
+        shown = [part if _COLOUR.fullmatch(part) else _fit(part) for part in parts]
+        record.msg, record.args = "".join(shown), ()
         return True
 
 
 def guard_log() -> None:
-    """Make all that pyinfra logs printable; once is enough."""
+    """Make everything that pyinfra logs printable; needed once."""
     if not any(isinstance(one, _Printable) for one in logger.filters):
         logger.addFilter(_Printable())

@@ -10,7 +10,7 @@ from pyinfra import logger
 from pyinfra.api.util import print_host_combined_output
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from operations.telling import complain, guard_log
+from operations.messages import complain, guard_log
 from tests.operations.fakes import prepared
 from tests.operations.fleet import ENDED, STATE, Fleet, bare_host, failed, settled_host
 
