@@ -53,7 +53,7 @@ def test_a_line_tells_each_device_that_fits(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level("INFO", logger="pyinfra")
     verdict = {"instance": "chat", "ok": True, "rows": [ROW], "notes": ["weights are mapped"]}
     assert proved([verdict]) == (True, [f"python3 -I {HELPER} prove"])
-    assert "chat: GPU 0: 33.6 GiB needed, 39.1 GiB is there" in caplog.text
+    assert "chat: GPU 0: 33.6 GiB needed, 39.1 GiB available" in caplog.text
     assert "llama-fit-params 30719 + 2047 + 1500, planned 30720 + 2048 + 900" in caplog.text
     assert "chat: weights are mapped" in caplog.text
 

@@ -153,7 +153,9 @@ def test_a_failed_run_is_told_with_what_comes_next(there: FakeHost, tmp_path: Pa
         "lab-1/chat: does not run (failed)\n  Next: `corral start lab-1/chat`"
     )
     there.error = "it ended without a result (killed, or a reboot). Next: run the same deploy again"
-    with pytest.raises(CorralError, match="ended without a result.*\n  Next: run the same command again"):
+    with pytest.raises(
+        CorralError, match="ended without a result.*\n  Next: run the same command again"
+    ):
         measured(ResultStore(tmp_path))
 
 

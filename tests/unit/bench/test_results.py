@@ -98,7 +98,7 @@ def test_a_damaged_result_is_told_with_its_file(tmp_path: Path) -> None:
 def test_a_result_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     in_the_way = tmp_path / "node-1" / "chat" / "2026-11-21T160618Z.json"
     in_the_way.mkdir(parents=True)
-    with pytest.raises(CorralError, match="cannot be written.*\n  Next: make room"):
+    with pytest.raises(CorralError, match="cannot be written.*\n  Next: free disk space"):
         ResultStore(tmp_path).save(result())
     assert list(in_the_way.parent.iterdir()) == [in_the_way]
 

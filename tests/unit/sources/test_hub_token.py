@@ -125,7 +125,7 @@ def test_a_header_is_fetched_with_the_token_where_it_is_needed(
             assert found.header.data_start_bytes < size_bytes
             assert asked(running, 2)[:2] == [("hub", "yes"), ("storage", "no")]
         else:
-            with pytest.raises(CorralError, match="asks for a token"):
+            with pytest.raises(CorralError, match="requires a token"):
                 fetch_headers([source])
             assert asked(running, 1) == [("hub", "no")]
 
