@@ -37,7 +37,7 @@ def test_waves_follow_each_other(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) 
         return ["kept"]
 
     three(fleet)
-    monkeypatch.setattr("operations.instance.told", reported)
+    monkeypatch.setattr("operations.instance.format_report", reported)
     state = fleet.deploy()
     assert failed(state) == set()
     assert order[:2] == ["@fake/one"] * 2

@@ -56,9 +56,9 @@ class Kept:
         return {"ActiveState": active, "SubState": "running", "MainPID": str(self.pid),
                 "NRestarts": "2", "ActiveEnterTimestamp": "today"}  # fmt: skip
 
-    def found(self) -> FoundInstance:
+    def found(self) -> ObservedInstance:
         reported = json.loads(json.dumps(kept.instances(self.paths)))
-        return TypeAdapter(FoundInstances).validate_python(reported).instances["chat"]
+        return TypeAdapter(ObservedInstances).validate_python(reported).instances["chat"]
 
 
 @pytest.fixture
