@@ -38,7 +38,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(404, "{}")
 
     def do_POST(self) -> None:
-        """A completion: the last message once more; "wait N" takes N seconds first."""
+        """A completion: the last message once more.
+
+        "wait N" takes N seconds first, "until PATH" as long as there is no such file.
+        """
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         if not self.is_known():
             self.answer(401, "{}")
@@ -56,6 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         said = body["messages"][-1]["content"]
         if said.startswith("wait "):
             time.sleep(float(said.split()[1]))
+        while said.startswith("until ") and not Path(said.split()[1]).exists():
+            time.sleep(0.05)
         words = f"You said: {said}".split()[: body.get("max_tokens", 100)]
         if not body.get("stream"):
             self.answer(200, json.dumps(self.choice("message", " ".join(words), len(words))))
