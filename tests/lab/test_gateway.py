@@ -481,7 +481,7 @@ def test_the_last_server_that_serves_is_not_drained_by_mistake(lab: Workspace) -
     refused = lab.corral("gateway", "drain", SERVERS[2], *LAB)
     assert refused.returncode == 1
     assert "is the last server" in refused.stderr
-    assert "(--last)" in refused.stderr
+    assert "or add --last" in refused.stderr
     assert corral(lab, "weight", SERVERS[2], "0%") == 1
     assert serving(lab) == {SERVERS[2]}
 

@@ -253,7 +253,7 @@ def test_a_new_key_between_gateway_and_servers_costs_no_request(lab: Workspace) 
     path.write_text(new)
     refused = lab.deploy()
     assert refused.returncode != 0
-    assert "put it back as the last line" in said(refused)
+    assert "add it again as the last line" in said(refused)
     with streams(client(lab), ALIAS) as seen:
         seen.wait_for_more()
         # Both keys, only the new one, and back: a server that gets a key knows it by then.

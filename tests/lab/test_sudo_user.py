@@ -221,13 +221,13 @@ def on_a_terminal(lab: Workspace, *words: str) -> Done:
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a password": (
         {"ssh_user": ASKS, "_sudo": True},
-        (HOST, "asks does not become root by sudo without a password", "NOPASSWD: ALL"),
+        (HOST, "asks cannot become root by sudo without a password", "NOPASSWD: ALL"),
     ),
     "forgotten": (
         {"ssh_user": OPS}, (HOST, "ops is not root there", 'add "_sudo": True to the data'),
     ),
     "no sudo at all": (
-        {"ssh_user": SPY, "_sudo": True}, (HOST, "spy does not become root by sudo", "NOPASSWD"),
+        {"ssh_user": SPY, "_sudo": True}, (HOST, "spy cannot become root by sudo", "NOPASSWD"),
     ),
     "misspelt": (
         {"ssh_user": OPS, "sudo": True}, (HOST, 'unknown key "sudo" (did you mean "_sudo"?)'),

@@ -49,18 +49,22 @@ class OddFleet:
 
 
 def odd_hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
-    """Hosts that are given up after two seconds."""
+    """Hosts whose answers are waited for as long as those of others."""
     found = OddHosts(folder)
     monkeypatch.setenv("PATH", found.path)
-    monkeypatch.setattr(client, "_SECONDS", 2)
-    monkeypatch.setattr(client, "_LONGER_SECONDS", {})
     return found
 
 
-def odd_fleet(corral: Corral, hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> OddFleet:
+def give_up_after(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait no longer for any answer. On a busy machine also a good host takes a second or two."""
+    monkeypatch.setattr(client, "_SECONDS", seconds)
+    monkeypatch.setattr(client, "_LONGER_SECONDS", {})
+    monkeypatch.setattr("corral.gateway.control._ANSWER_SECONDS", seconds)
+
+
+def odd_fleet(corral: Corral, hosts: OddHosts) -> OddFleet:
     (corral.root / "inventories" / "site.py").write_text(SITE)
     (corral.root / "files").symlink_to(ROOT / "files")
-    monkeypatch.setattr("corral.gateway.control._ANSWER_SECONDS", 2)
     fleet = OddFleet(corral, hosts)
     hosts.says("well", good(fleet.plan("well")))
     return fleet

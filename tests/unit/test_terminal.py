@@ -40,8 +40,8 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
 
 
 @pytest.fixture
-def fleet(corral: Corral, hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> OddFleet:
-    made = odd_fleet(corral, hosts, monkeypatch)
+def fleet(corral: Corral, hosts: OddHosts) -> OddFleet:
+    made = odd_fleet(corral, hosts)
     made.hosts.says("odd", good(made.plan("odd"), EVIL))
     return made
 

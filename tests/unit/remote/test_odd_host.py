@@ -26,7 +26,7 @@ from corral.store.api_keys import KeyFile
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host, plan
 from tests.unit.cli.test_cli import Corral, corral
-from tests.unit.odd_fleet import COMMANDS, OddFleet, odd_fleet, odd_hosts
+from tests.unit.odd_fleet import COMMANDS, OddFleet, give_up_after, odd_fleet, odd_hosts
 
 __all__ = ["corral"]
 
@@ -59,8 +59,8 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OddHosts:
 
 
 @pytest.fixture
-def fleet(corral: Corral, hosts: OddHosts, monkeypatch: pytest.MonkeyPatch) -> OddFleet:
-    return odd_fleet(corral, hosts, monkeypatch)
+def fleet(corral: Corral, hosts: OddHosts) -> OddFleet:
+    return odd_fleet(corral, hosts)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -79,7 +79,11 @@ def test_one_odd_host_does_not_hide_the_others(
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_whatever_a_host_answers_is_an_error_of_that_host(fleet: OddFleet, odd: str) -> None:
+def test_whatever_a_host_answers_is_an_error_of_that_host(
+    fleet: OddFleet, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if odd.startswith("silence"):
+        give_up_after(8, monkeypatch)
     fleet.hosts.says("odd", ODD[odd])
     said = fleet("status", "--json")
     rows = json.loads(said.out)
@@ -115,7 +119,10 @@ def test_the_looks_of_a_rollout_go_on_past_an_odd_host(hosts: OddHosts) -> None:
     assert "not readable" not in found[1].problem
 
 
-def test_a_silent_host_counts_as_not_reached(hosts: OddHosts) -> None:
+def test_a_silent_host_counts_as_not_reached(
+    hosts: OddHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up_after(2, monkeypatch)
     hosts.says("lab-1", ODD["silence"])
     with pytest.raises(UnreachedError, match="no answer within 2 s"):
         installed_helper(host(CHAT), "/h.pyz").poll("x", 0)
