@@ -97,8 +97,9 @@ def test_logs_are_followed(deployed_once: Workspace, tmp_path: Path) -> None:
         assert following.poll() is None
         assert "Invalid API Key" in log.read_text()
     finally:
-        # As a terminal does for who presses Ctrl-C: its ssh would go on for a minute.
-        os.killpg(following.pid, signal.SIGINT)
+        # With its ssh, which would go on for a minute. No SIGINT: who started the tests in the
+        # background of a shell made them ignore it.
+        os.killpg(following.pid, signal.SIGTERM)
         following.wait(timeout=10)
     wait_for(lambda: is_over(following.pid), "its ssh has ended")
 
