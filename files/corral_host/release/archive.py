@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from corral_shared.names import PATH_BYTES, hub_path_problem
 from corral_shared.text import printable_line
 
+from corral_host.release.limits import refuse_full
 from corral_host.release.locks import changing_releases
 from corral_host.release.manifest import check_contents, describe, finish, manifest_of, prove
 from corral_host.release.releases import MANIFEST, RECEIPT
@@ -164,14 +165,7 @@ def room_for(release, staging):
     """
     stated = release["archive"].get("unpacked_bytes") or 0
     most = release["limits"]["unpacked_bytes"]
-    numbers = os.statvfs(staging)
-    free = numbers.f_bavail * numbers.f_frsize
-    if stated > free:
-        raise HostError(
-            f"{staging.parent}: disk full; nothing was installed. {release['engine']} "
-            f"{release['key']} needs {stated >> 20} MiB, only {free >> 20} MiB are free",
-            "free space there, then run the same deploy again",
-        )
+    refuse_full(staging, stated, f"{release['engine']} {release['key']}")
     return min(stated or most, most) + MANIFEST_BYTES
 
 

@@ -1,4 +1,4 @@
-"""How much of a host a build may take: the servers beside it keep serving."""
+"""How much of a host a build or a release may take: the servers beside it keep serving."""
 
 import os
 
@@ -8,6 +8,18 @@ from corral_host.system.commands import HostError, output
 # A large file of an engine takes one to two GiB to compile.
 COMPILER_MIB = 2048
 RESERVE_MIB = 1024
+
+
+def refuse_full(folder, size_bytes, needed_by):
+    """Raises HostError if the disk of a folder has less than this free."""
+    numbers = os.statvfs(folder)
+    free = numbers.f_bavail * numbers.f_frsize
+    if size_bytes > free:
+        raise HostError(
+            f"{folder.parent}: disk full; nothing was installed. {needed_by} needs "
+            f"{size_bytes >> 20} MiB, only {free >> 20} MiB are free",
+            "free space there, then run the same deploy again",
+        )
 
 
 def cores():

@@ -18,6 +18,7 @@ from corral_shared.names import hub_path_problem
 from corral_shared.text import printable_line
 
 from corral_host.release.console_scripts import RELEASES_PYTHON, write_console_scripts
+from corral_host.release.limits import refuse_full
 from corral_host.release.whole import cpu
 from corral_host.system.commands import CHUNK_BYTES, HostError, output, say
 from corral_host.system.modes import open_folder
@@ -74,7 +75,7 @@ class Unpacker:
     def add(self, wheel):
         path = self.staging / wheel["file"]
         try:
-            self.refuse_full(wheel["size_bytes"])
+            refuse_full(self.staging, wheel["size_bytes"], self.release["engine"])
             fetch(self.release, wheel, path)
             self.unpack(wheel, path)
         finally:
@@ -108,17 +109,7 @@ class Unpacker:
                 f"{limits['unpacked_files']} files"
             )
             raise refused(self.release, wheel, what, ALLOW)
-        self.refuse_full(size)
-
-    def refuse_full(self, size):
-        numbers = os.statvfs(self.staging)
-        free = numbers.f_bavail * numbers.f_frsize
-        if size > free:
-            raise HostError(
-                f"{self.staging.parent}: disk full; nothing was installed. "
-                f"{self.release['engine']} needs {size >> 20} MiB more, {free >> 20} MiB are free",
-                "free space there, then run the same deploy again",
-            )
+        refuse_full(self.staging, size, self.release["engine"])
 
     def target(self, wheel, member):
         """Path for a member of a wheel. Raises HostError if no release has such a file."""

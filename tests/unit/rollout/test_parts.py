@@ -401,16 +401,21 @@ def test_what_is_not_planned_is_not_well(helper: FakeHelper) -> None:
     assert helper.asked == []
 
 
+def assert_stops_no_other(inventory: Path, mistake: str) -> None:
+    """Whether a mistake of the host `bad` ends the rollouts that change it, and no other."""
+    assert [h.name for h, _ in begin.fleet(Wanted(inventory, ("a",)), print).pairs] == ["a"]
+    for only in ((), ("bad",), ("a", "bad")):
+        with pytest.raises(CorralError, match=mistake):
+            begin.fleet(Wanted(inventory, only), print)
+
+
 def test_a_rollout_of_some_hosts_is_not_stopped_by_another(tmp_path: Path) -> None:
     inventory = tmp_path / "i.py"
     inventory.write_text(
         "chat = {'name': 'chat', 'profile': 'tiny-chat', 'port': 8001}\n"
         "servers = [('a', {'instances': [chat]}), ('bad', {'instances': [chat], 'gpu': 1})]\n"
     )
-    assert [h.name for h, _ in begin.fleet(Wanted(inventory, ("a",)), print).pairs] == ["a"]
-    for only in ((), ("bad",), ("a", "bad")):
-        with pytest.raises(CorralError, match='unknown key "gpu"'):
-            begin.fleet(Wanted(inventory, only), print)
+    assert_stops_no_other(inventory, 'unknown key "gpu"')
 
 
 def test_a_rollout_of_some_hosts_is_not_stopped_by_a_profile_of_another(
@@ -428,10 +433,7 @@ def test_a_rollout_of_some_hosts_is_not_stopped_by_a_profile_of_another(
         "servers = [(name, {'instances': [{'name': 'x', 'profile': profile, 'port': 8001}]})\n"
         "           for name, profile in (('a', 'tiny-chat'), ('bad', 'tiny-long'))]\n"
     )
-    assert [h.name for h, _ in begin.fleet(Wanted(inventory, ("a",)), print).pairs] == ["a"]
-    for only in ((), ("bad",), ("a", "bad")):
-        with pytest.raises(CorralError, match='unknown key "slotz"'):
-            begin.fleet(Wanted(inventory, only), print)
+    assert_stops_no_other(inventory, 'unknown key "slotz"')
 
 
 def test_the_first_failed_check_ends_a_soak(helper: FakeHelper) -> None:
