@@ -102,7 +102,7 @@ def new_key(store: Path) -> str:
 
 @contextmanager
 def spied(root: Workspace, *words: str) -> Iterator[list[str]]:
-    """What another user of the host sees of words; told at the end."""
+    """Words that another user of the host sees, reported at the end."""
     config = str(root.layout.ssh_config)
     command = ["ssh", "-F", config, "-o", f"User={SPY}", HOST, "python3 spy.py"]
     root.on(HOST, f"rm -f /home/spy/over; cat > /home/spy/spy.py <<'END'\n{_SPY}\nEND")
@@ -260,6 +260,6 @@ def test_who_does_not_become_root_is_told_before_anything(
     ):
         assert_refused(done, *words)
         assert len(said(done)) < 3000, said(done)
-        # A table has the mistake in each row; what to type is told once, or by pyinfra again.
+        # A table has the mistake in each row; what to type is shown once, or by pyinfra again.
         assert said(done).count(words[-1]) <= 2, said(done)
     assert look(root, HOST) == before

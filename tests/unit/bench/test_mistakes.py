@@ -51,12 +51,12 @@ def test_what_is_installed_is_measured_and_the_mistake_is_told_beside(
     words = ("bench", "node-1/chat", "--results", str(tmp_path / "results"))
     edit(corral.root / "inventories/site.py", "[chat, long]", "[long, chat]")
     assert corral(*words).code == 0
-    file, old, new, told = MISTAKES[mistake]
+    file, old, new, message = MISTAKES[mistake]
     text = (corral.root / file).read_text()
     (corral.root / file).write_text(text.replace(old, new, 1))
     said = corral(*words)
     assert (said.code, "Traceback" in said.err) == (0, False)
-    assert all(word in said.err for word in told), said.err
+    assert all(word in said.err for word in message), said.err
     assert "node-1 is measured as it is installed there, not as planned" in said.err
     planned, kept = measuring.asked
     assert kept.commands == planned.commands

@@ -1,4 +1,4 @@
-"""One mistake anywhere keeps nobody from servers that run: it is told beside what could be read."""
+"""A mistake keeps nobody from servers that run: it is shown beside what could be read."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def assert_shown(said: Said, shown: str, *mistake: str) -> None:
 def test_a_mistake_is_told_beside_what_hosts_say(
     corral: Corral, words: tuple[str, ...], mistake: str
 ) -> None:
-    file, old, new, told = MISTAKES[mistake]
+    file, old, new, message = MISTAKES[mistake]
     text = (corral.root / file).read_text()
     assert old in text
     (corral.root / file).write_text(text.replace(old, new, 1))
     said = corral(*words)
     # Who acts on what runs need not even look at what is planned.
-    must_tell = told if words[0] in JUDGES else ()
+    must_tell = message if words[0] in JUDGES else ()
     assert_shown(said, COMMANDS[words], *must_tell)
     assert said.code == (1 if words[0] in JUDGES else 0)
 
@@ -200,9 +200,12 @@ def test_a_host_whose_name_cannot_be_used_is_told_where_all_are_meant(
 
 @pytest.mark.usefixtures("hosts")
 def test_an_inventory_that_describes_no_host_is_one_message(corral: Corral) -> None:
-    for text, told in (("servers = 7", "no.py: describes no host"), ("a = [('..', {})]", "'..'")):
+    for text, message in (
+        ("servers = 7", "no.py: describes no host"),
+        ("a = [('..', {})]", "'..'"),
+    ):
         (corral.root / "inventories/no.py").write_text(text)
-        assert_one_message(corral("status", "-i", "inventories/no.py"), told)
+        assert_one_message(corral("status", "-i", "inventories/no.py"), message)
 
 
 @pytest.mark.usefixtures("hosts")

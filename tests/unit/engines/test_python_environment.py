@@ -48,7 +48,7 @@ one = teller:plugin
 TELLER = """import sys
 class Teller:
     def tell():
-        print("told", sys.executable, *sys.argv[1:])
+        print("runs", sys.executable, *sys.argv[1:])
         return 3
 """
 
@@ -87,10 +87,10 @@ def test_programs_of_packages_are_in_bin_and_run_by_the_releases_python(
     helper_module("system.modes").open_release(staging)
     staging.rename(release)
     python = f"{release}/bin/python"
-    told = subprocess.run(
+    done = subprocess.run(
         [release / "bin" / "tell", "a b", "c"], capture_output=True, text=True, check=False
     )
-    assert (told.stdout, told.returncode) == (f"told {python} a b c\n", 3), told.stderr
+    assert (done.stdout, done.returncode) == (f"runs {python} a b c\n", 3), done.stderr
     for name, said in (("raw", f"raw {python}\n"), ("shell", "shell\n")):
         assert subprocess.check_output([release / "bin" / name], text=True) == said
     version = subprocess.check_output([release / "bin" / "echo-engine", "--version"], text=True)

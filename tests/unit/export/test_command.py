@@ -122,7 +122,7 @@ def test_anything_but_one_instance_is_one_message(
     assert f"{name}: {what}\n  Next: " in shown.err
 
 
-# Of others than node-1/long: file, old text, new text, and what is told of it.
+# Of others than node-1/long: file, old text, new text, and its message.
 OTHERS = {
     "data of another host": ("inventories/site.py", '("node-2", {', '("node-2", {"gpu": 1, ', ""),
     "a profile of nobody": ("catalog/profiles/glm-4.7-q2.toml", "slots =", "slotz =", ""),
@@ -147,20 +147,20 @@ def test_a_mistake_of_others_disables_nothing(
     words = ("node-1/long", "--as", "script")
     assert corral_export(monkeypatch, *words) == 0
     before = capsys.readouterr().out
-    file, old, new, told = OTHERS[mistake]
+    file, old, new, message = OTHERS[mistake]
     text = (checkout / file).read_text()
     assert old in text
     (checkout / file).write_text(text.replace(old, new, 1))
     assert corral_export(monkeypatch, *words) == 0
     shown = capsys.readouterr()
     assert shown.out == before
-    assert told in shown.err
-    assert ("node-1/long is shown as if it was alone on its host:" in shown.err) == bool(told)
-    assert bool(shown.err) == bool(told)
+    assert message in shown.err
+    assert ("node-1/long is shown as if it was alone on its host:" in shown.err) == bool(message)
+    assert bool(shown.err) == bool(message)
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "told"),
+    ("file", "old", "new", "message"),
     [
         ("catalog/profiles/tiny-long.toml", "slots =", "slotz =", 'unknown key "slotz"'),
         ("inventories/site.py", '("node-1", {', '("node-1", {"gpu": 1, ', 'unknown key "gpu"'),
@@ -172,7 +172,7 @@ def test_its_own_mistake_is_one_message(
     file: str,
     old: str,
     new: str,
-    told: str,
+    message: str,
     checkout: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -183,4 +183,4 @@ def test_its_own_mistake_is_one_message(
     assert corral_export(monkeypatch, "node-1/long", "--as", "env") == 1
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n  Next: ")) == ("", 1)
-    assert told in shown.err
+    assert message in shown.err

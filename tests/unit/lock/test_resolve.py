@@ -152,11 +152,11 @@ def test_each_hub_that_hosts_fetch_from_is_asked(url: str, root: Path, tmp_path:
             hub.running(tmp_path / "hub", log=io.StringIO()) as mirror,
             pytest.raises(
                 CorralError, match=f"main of {REPO} is not the same revision everywhere"
-            ) as told,
+            ) as fault,
         ):
             resolve(Lock(), catalog(), [*users(url), host(CHAT, name="b", hub_url=mirror)][::order])
-        assert f" at {url}" in told.value.what
-        assert f" at {mirror}" in told.value.what
+        assert f" at {url}" in fault.value.what
+        assert f" at {mirror}" in fault.value.what
 
 
 def test_an_unknown_repository_is_named(url: str) -> None:

@@ -256,9 +256,9 @@ def test_a_plan_cannot_be_changed_afterwards() -> None:
 
 def test_the_helper_gets_everything_but_whole_files() -> None:
     planned = plan(CHAT)
-    (told,) = json.loads(planned.to_helper())["instances"]
+    (sent,) = json.loads(planned.to_helper())["instances"]
     # The name of one that the engine has is another thing, and stands in settings.
-    assert "chat_template" not in told
+    assert "chat_template" not in sent
     assert '"chat_template_path":' in planned.to_helper()
     assert planned.instances[0].generation in planned.to_helper()
     assert "unit_text" not in planned.to_helper()

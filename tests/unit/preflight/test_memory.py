@@ -44,13 +44,13 @@ def instance(name: str = "chat", *gpus: DeviceNeed, **changes: Any) -> InstanceP
     return sample.model_copy(update=fields)
 
 
-@pytest.mark.parametrize(("total_mib", "told"), [(125_000, False), (100_000, True), (0, False)])
-def test_less_memory_than_is_described_is_a_word(total_mib: int, told: bool) -> None:
+@pytest.mark.parametrize(("total_mib", "reported"), [(125_000, False), (100_000, True), (0, False)])
+def test_less_memory_than_is_described_is_a_word(total_mib: int, reported: bool) -> None:
     plan = gpu_plan().model_copy(update={"memory_gib": 128, "instances": ()})
     findings = fit_findings(plan, state(plan, memory=Memory(total_mib=total_mib)))
     assert [(f.what, f.stops) for f in findings] == (
         [("the host has 97.7 GiB of memory, the inventory has memory_gib = 128", False)]
-        if told
+        if reported
         else []
     )
     undescribed = plan.model_copy(update={"memory_gib": None})

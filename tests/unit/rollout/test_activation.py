@@ -130,11 +130,11 @@ def test_another_hosts_report_in_the_history_is_not_taken_for_the_new_one(
 
 
 def test_a_link_that_is_cut_is_ridden_out(there: FakeHelper) -> None:
-    heard: list[Progress] = []
+    received: list[Progress] = []
     there.answers["poll"] = [news("gate"), CUT, CUT, ended(report("a"))]
-    driver = Driver(HOST, PLAN, on_progress=lambda _, one: heard.append(one))
+    driver = Driver(HOST, PLAN, on_progress=lambda _, one: received.append(one))
     assert driver.activate(CHAT_PLAN).ok
-    assert [bool(one.silent_seconds) for one in heard] == [False, True, True]
+    assert [bool(one.silent_seconds) for one in received] == [False, True, True]
 
 
 def test_a_host_that_stays_silent_is_told_of_with_what_it_will_do(
@@ -327,15 +327,15 @@ def test_a_gateway_is_asked_no_more_where_nothing_moved(there: FakeHelper) -> No
 
 
 def test_what_moves_is_confirmed_once_its_gateways_find_it(there: FakeHelper) -> None:
-    gateway, heard = Gateway(), list[Progress]()
+    gateway, received = Gateway(), list[Progress]()
     gateway.misses = ["gw does not reach it at b:2 yet (L4CON)"]
     waits = news("confirm", NEW)
     there.answers["poll"] = [waits, waits, ended(report("a"))]
-    driver = Driver(HOST, PLAN, gateway, on_progress=lambda _, one: heard.append(one))
+    driver = Driver(HOST, PLAN, gateway, on_progress=lambda _, one: received.append(one))
     assert driver.activate(CHAT_PLAN).reason == ""
     assert there.commands() == ["history", "start", "poll", "poll", "confirm", "poll"]
     assert gateway.log.count("looked for a/chat on 8001") == 2
-    assert heard[1].detail == "gw does not reach it at b:2 yet (L4CON)"
+    assert received[1].detail == "gw does not reach it at b:2 yet (L4CON)"
 
 
 def test_what_its_gateways_never_find_is_taken_back_and_that_is_told(there: FakeHelper) -> None:

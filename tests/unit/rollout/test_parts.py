@@ -38,8 +38,8 @@ from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report
 
 HOLDS = (
     "import sys; print('{\"held\": true}', flush=True); "
-    "told = sys.stdin.readline(); signs = len(sys.stdin.readlines()); "
-    "open(sys.argv[1], 'a').write(f'{signs} signs after {told}')"
+    "first = sys.stdin.readline(); signs = len(sys.stdin.readlines()); "
+    "open(sys.argv[1], 'a').write(f'{signs} signs after {first}')"
 )
 TAKEN = "import sys; sys.exit('a: ann is rolling out r2 on this host. Next: wait for it')"
 
@@ -182,8 +182,8 @@ def test_what_is_not_there_is_told_and_what_is_there_waits_for_its_switch() -> N
     assert waiting(plan, good, keys) == ()
     assert unstaged(plan, good, {"chat": "other"}) == ["chat: its key file is not current"]
     assert waiting(plan, good, {"chat": "other"}) == plan.instances
-    told = unstaged(plan, bare(plan), keys)
-    assert [word for word in ("release", "verified", "staged") if word not in str(told)] == []
+    found = unstaged(plan, bare(plan), keys)
+    assert [word for word in ("release", "verified", "staged") if word not in str(found)] == []
     rebuilt = good.model_copy(update={"releases": {}})
     assert waiting(plan, rebuilt, keys) == plan.instances
 
@@ -382,8 +382,8 @@ def test_a_rollout_verifies_each_alias_of_its_gateways(
         name.replace("gateway-", "clients-") for name in document["keys"]["digests"]
     }
     helper.answers["check"] = [[{**row, "ok": False, "detail": "one/chat is down"}]]
-    told = ["gw/gateway small: members: one/chat is down"]
-    assert asked.problems([], gateways=["gw"]) == told
+    expected = ["gw/gateway small: members: one/chat is down"]
+    assert asked.problems([], gateways=["gw"]) == expected
     helper.answers["check"] = [[]]
     assert asked.problems([], gateways=["gw"]) == ["gw/gateway small: not checked"]
 

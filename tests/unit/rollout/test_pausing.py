@@ -28,7 +28,7 @@ def server(name: str, **changes: Any) -> ServerState:
 
 
 class Fronts:
-    """Gateways that answer as told; ``log``: what they are asked to do."""
+    """Gateways that answer as a test says; ``log``: what they are asked to do."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **rows: Any) -> None:
         self.rows = rows
@@ -82,7 +82,7 @@ def test_it_is_brought_back_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("rows", "servers", "together", "told"),
+    ("rows", "servers", "together", "message"),
     [
         (ALONE, ["a/chat"], True, "a/chat: is the last server of small at one that serves;"),
         (ALONE, ["a/chat"], False, "a/chat: is the last server of small at one that serves;"),
@@ -99,13 +99,13 @@ def test_the_last_that_serve_are_not_taken_away(
     rows: list[ServerState],
     servers: list[str],
     together: bool,
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fronts = Fronts(monkeypatch, two=BOTH + [server("c/chat")], one=rows)
     with pytest.raises(CorralError) as fault:
         fronts.gateways().refuse_last(servers, together=together)
-    assert told in str(fault.value)
+    assert message in str(fault.value)
     assert "nothing was stopped" in str(fault.value)
     assert f"or run `{COMMAND} --force`" in str(fault.value)
     assert fronts.log == []
@@ -141,8 +141,8 @@ def test_a_server_whose_checks_fail_is_drained_before_they_pass_again(
 def test_requests_in_flight_keep_it_from_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     fronts = Fronts(monkeypatch, one=BOTH)
     fronts.left = 2
-    told = "2 requests by way of one were still in flight after 7 s; it was not stopped"
-    with pytest.raises(CorralError, match=told), fronts.gateways().drained("a/chat", 7):
+    message = "2 requests by way of one were still in flight after 7 s; it was not stopped"
+    with pytest.raises(CorralError, match=message), fronts.gateways().drained("a/chat", 7):
         pytest.fail("it was touched")
     assert fronts.log == ["drain a/chat at one for 7 s", "release a/chat at one"]
     with fronts.gateways(force=True).drained("a/chat", 7):
@@ -199,7 +199,7 @@ def test_what_a_gateway_still_takes_for_up_stays_away_until_its_lease_ends(
 
 
 @pytest.mark.parametrize(
-    ("row", "good", "told"),
+    ("row", "good", "message"),
     [
         ({}, True, ""),
         ({"up": False, "check": "L4CON"}, False, "a/chat does not pass its checks: L4CON"),
@@ -208,9 +208,9 @@ def test_what_a_gateway_still_takes_for_up_stays_away_until_its_lease_ends(
     ],
 )
 def test_what_a_gateway_makes_of_a_started_server_is_told(
-    row: dict[str, Any], good: bool, told: str, monkeypatch: pytest.MonkeyPatch
+    row: dict[str, Any], good: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fronts = Fronts(monkeypatch, one=[server("a/chat", **row)])
     assert fronts.gateways().after("a/chat") is good
-    assert told in " ".join(fronts.said)
-    assert bool(fronts.said) is bool(told)
+    assert message in " ".join(fronts.said)
+    assert bool(fronts.said) is bool(message)
