@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from pyinfra import host, state
 from pyinfra.api import operation
 
@@ -35,11 +37,17 @@ def drivers(plan: HostPlan, *, decision: GpuDecision) -> Commands:
 
 
 @operation()
-def restart(plan: HostPlan, *, driver_changes: bool, allow_reboot: bool = False) -> Commands:
+def restart(
+    plan: HostPlan,
+    *,
+    driver_changes: bool,
+    allow_reboot: bool = False,
+    drained: reboot.Drained = nullcontext,
+) -> Commands:
     """Reboot a host whose installed driver is not the one that runs, and wait for it.
 
     + driver_changes: whether this deploy changed the driver; + allow_reboot: whether it may reboot
-    the host. Give ``_serial=True``: one at a time.
+    the host; + drained: see ``reboot.reboot``. Give ``_serial=True``: one at a time.
     """
     found = _changed(plan, driver_changes)
     if found is None or not reboot_pending(found):
@@ -48,7 +56,7 @@ def restart(plan: HostPlan, *, driver_changes: bool, allow_reboot: bool = False)
     if not allow_reboot:
         yield from _stop([reboot_needed(plan, found)])
         return
-    yield from reboot.reboot(reboot_needed(plan, found).what)
+    yield from reboot.reboot(reboot_needed(plan, found).what, drained=drained)
 
 
 @operation()

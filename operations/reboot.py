@@ -7,12 +7,15 @@ server with terabytes of memory to test five minutes.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from paramiko import SSHException
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.errors import CorralError
 from operations import Commands
 from operations.connection import arguments
 from operations.messages import complain, inform
@@ -27,25 +30,40 @@ _REBOOT = StringCommand("(sleep 1; systemctl reboot) >/dev/null 2>&1 </dev/null 
 _SETTLED = StringCommand("timeout 300 systemctl is-system-running --wait; true")
 
 
-def reboot(reason: str) -> Commands:
-    """Commands that reboot a host, saying why, and end once its boot has."""
-    yield FunctionCommand(_reboot, (reason,), {})
+Drained = Callable[[], AbstractContextManager[None]]
 
 
-def _reboot(state: State, host: Host, reason: str) -> bool:  # noqa: ARG001 - pyinfra's
+def reboot(reason: str, *, drained: Drained = nullcontext) -> Commands:
+    """Commands that reboot a host, print the reason, and end once its boot has.
+
+    + drained: a block around the reboot that keeps clients away; may raise CorralError
+    """
+    yield FunctionCommand(_reboot, (reason, drained), {})
+
+
+def _reboot(state: State, host: Host, reason: str, drained: Drained) -> bool:  # noqa: ARG001
+    """Called by pyinfra; False where it failed."""
+    try:
+        with drained():
+            _boot(host, reason)
+    except CorralError as error:
+        complain(error, host)
+        return False
+    return True
+
+
+def _boot(host: Host, reason: str) -> None:
+    """Raises CorralError where the host does not reboot."""
     inform(f"{reason}. Rebooting", host)
     before = _ask(host, _BOOTED)
     if before is None or _ask(host, _REBOOT) is None:
-        complain("could not be rebooted", host)
-        return False
+        raise CorralError(host.name, "could not be rebooted", "run the same deploy again")
     began = time.monotonic()
     if not _wait(host, before, began):
-        limit = f"after {LIMIT_SECONDS // 60} minutes"
-        complain(f"is not back {limit}. Next: look at its console", host)
-        return False
+        what = f"is not back {LIMIT_SECONDS // 60} minutes after its reboot"
+        raise CorralError(host.name, what, "look at its console")
     _ask(host, _SETTLED)
     inform(f"is back after {time.monotonic() - began:.0f} s", host)
-    return True
 
 
 def _wait(host: Host, before: str, began: float) -> bool:

@@ -68,9 +68,13 @@ class Gateways:
         finally:
             drained.release()
 
-    def after(self, server: str) -> bool:
-        """Report whether each gateway accepts a started server; returns whether all do."""
-        answers = [self._accepts(gateway, server) for gateway in self.hosts]
+    def after(self, server: str, *, limit_seconds: int | None = None) -> bool:
+        """Report whether each gateway accepts a started server; returns whether all do.
+
+        + limit_seconds: time to pass their checks; a few checks' time if None
+        """
+        limit = _SEEN_SECONDS if limit_seconds is None else limit_seconds
+        answers = [self._accepts(gateway, server, limit) for gateway in self.hosts]
         return all(answers)
 
     @property
@@ -100,6 +104,8 @@ class Gateways:
             if not any(row.open for row in own):
                 return
             drained.taken.append(gateway)
+            if any(row.serves for row in own):
+                drained.served.append(gateway)
             found = control.drain(
                 gateway, drained.server, LEASE_SECONDS, limit_seconds=limit, last=self.force
             )
@@ -118,9 +124,9 @@ class Gateways:
             raise CorralError(drained.server, what, step)
         self.print_line(f"{gateway.name}: {drained.server} is drained after {found.seconds:.1f} s")
 
-    def _accepts(self, gateway: Host, server: str) -> bool:
+    def _accepts(self, gateway: Host, server: str, limit_seconds: int) -> bool:
         try:
-            own = _wait(gateway, server, up=True)
+            own = _wait(gateway, server, up=True, limit_seconds=limit_seconds)
         except CorralError as error:
             self.print_line(f"{gateway.name}: {error.what}")
             return not self.may_have(gateway, server)
@@ -138,17 +144,22 @@ class Gateways:
 
 @dataclass(frozen=True)
 class DrainedServer:
-    """A drained server; ``taken``: gateways that drain it, in order."""
+    """A drained server.
+
+    + taken: gateways that drain it, in order; + served: those of them at which it got requests
+    """
 
     server: str
     print_line: PrintLine
     taken: list[Host] = field(default_factory=list)
+    served: list[Host] = field(default_factory=list)
 
     def stays_down(self) -> None:
         """Wait until its gateways notice that it is down; others keep their drain's lease."""
         for gateway in tuple(self.taken):
             with suppress(CorralError):
-                if any(row.up for row in _wait(gateway, self.server, up=False)):
+                seen = _wait(gateway, self.server, up=False, limit_seconds=_SEEN_SECONDS)
+                if any(row.up for row in seen):
                     self.taken.remove(gateway)
 
     def leave(self) -> None:
@@ -184,12 +195,12 @@ def _refuse_group(
             raise CorralError(names, what, step)
 
 
-def _wait(gateway: Host, server: str, *, up: bool) -> list[ServerState]:
+def _wait(gateway: Host, server: str, *, up: bool, limit_seconds: int) -> list[ServerState]:
     """The states of a server once checks agree with ``up``, or at the limit; empty if unknown.
 
     Raises CorralError.
     """
-    deadline = time.monotonic() + _SEEN_SECONDS
+    deadline = time.monotonic() + limit_seconds
     while True:
         own = control.of_server(control.state(gateway), server)
         if not own or any(row.up for row in own) is up or time.monotonic() > deadline:
