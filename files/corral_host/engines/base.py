@@ -22,6 +22,9 @@ class Engine:
     + config_files: files that its programs would read beside their command line
     + reads_gguf: whether its memory can be counted before its weights are here
     + fit_tool: the name of the program that counts memory, for people; "" if there is none
+    + program_seconds: limit for a program that reports about itself (version, flags, devices)
+    + ready_seconds: limit for the start of a smoke run
+    + smoke_gpu_mib: free memory that a GPU must have for a smoke run
     """
 
     kind = ""
@@ -33,6 +36,9 @@ class Engine:
     config_files = ()
     reads_gguf = False
     fit_tool = ""
+    program_seconds = 60
+    ready_seconds = 120
+    smoke_gpu_mib = 1024
 
     def server(self, folder):
         """The server of a release in ``folder``."""
@@ -49,6 +55,10 @@ class Engine:
     def devices(self, program, run, log):
         """GPUs that the server finds. ``log``: of the smoke run."""
         raise NotImplementedError
+
+    def key_document(self, keys):
+        """Text of the file through which the server gets its keys. Never without a key."""
+        return "".join(f"{key}\n" for key in keys)
 
     def smoke_arguments(self, program, model, key_file, endpoint, gpu):
         """The command line of a smoke run; ``gpu``: whether it uses one."""

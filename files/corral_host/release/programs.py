@@ -9,7 +9,6 @@ from corral_host import engines
 from corral_host.system.commands import PROGRAMS
 from corral_host.system.unprivileged import as_owner_of, home_of_nobody
 
-LIMIT_SECONDS = 60
 DRIVER = "libcuda.so.1"
 
 
@@ -34,13 +33,13 @@ def driver_is_here():
     return f"{DRIVER} " in done.stdout
 
 
-def ask(program, arguments, environment):
+def ask(program, arguments, environment, seconds=60):
     """Output of a program, and its exit code; None if it does not end in time."""
     try:
         done = subprocess.run(
             [str(program), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env=environment, cwd=environment["HOME"],
-            timeout=LIMIT_SECONDS, text=True, errors="replace", **as_owner_of(environment["HOME"]),
+            timeout=seconds, text=True, errors="replace", **as_owner_of(environment["HOME"]),
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         return (error.stdout or b"").decode(errors="replace"), None
@@ -50,17 +49,24 @@ def ask(program, arguments, environment):
 def prove_version(release, folder, environment):
     """Raises HostError unless the server of ``folder`` is the planned one."""
     engine, program = engines.of(release), engines.of(release).server(folder)
-    engine.prove_version(program, release, partial(ask, program, environment=environment))
+    engine.prove_version(program, release, asking(release, folder, environment))
 
 
 def flags(release, folder, environment):
     """Every flag that the server of ``folder`` accepts, sorted."""
     engine, hidden = engines.of(release), {**environment, "CUDA_VISIBLE_DEVICES": ""}
-    program = engine.server(folder)
-    return engine.flags(program, partial(ask, program, environment=hidden))
+    return engine.flags(engine.server(folder), asking(release, folder, hidden))
 
 
 def devices(release, folder, environment, log):
     """GPUs that the server of ``folder`` finds; ``log``: of its smoke run."""
     engine, program = engines.of(release), engines.of(release).server(folder)
-    return engine.devices(program, partial(ask, program, environment=environment), log)
+    return engine.devices(program, asking(release, folder, environment), log)
+
+
+def asking(release, folder, environment):
+    """A function that runs the server of ``folder`` with arguments; see ``ask``."""
+    engine = engines.of(release)
+    return partial(
+        ask, engine.server(folder), environment=environment, seconds=engine.program_seconds
+    )

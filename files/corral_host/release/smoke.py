@@ -23,26 +23,26 @@ from corral_host.system.commands import (
 )
 from corral_host.system.unprivileged import as_owner_of, give
 
-READY_SECONDS = 120
 END_SECONDS = 10
-GPU_MIB = 1024
 TOKENS = 24
 
 
 def smoke(release, folder, environment):
     """Run the server of ``folder``; returns a summary of its answer, and its log."""
     engine = engines.of(release)
-    gpu = free_gpu() if release["backend"] == "cuda" else None
+    gpu = free_gpu(engine) if release["backend"] == "cuda" else None
     home = Path(environment["HOME"])
     model = own_copy(checked_model(release["smoke_model"]), home / engine.smoke_model)
     endpoint = {"socket": None, "address": "127.0.0.1", "port": free_port()}
     instance = {"endpoint": endpoint, "alias": "smoke"}
     key, log = secrets.token_urlsafe(32), home / "log"
-    give_key(home, key)
+    give_key(home, engine.key_document([key]))
     argv = engine.smoke_arguments(engine.server(folder), model, home / "key", endpoint, bool(gpu))
-    with running(argv, {**environment, **visible(gpu)}, log) as process:
+    # Sockets and other temporary files end with the home.
+    environment = {**environment, "TMPDIR": str(home), **visible(gpu)}
+    with running(argv, environment, log) as process:
         try:
-            wait_ready(process, instance)
+            wait_ready(process, instance, engine.ready_seconds)
             tokens = answered(instance, key)
         except FAULTS as fault:
             raise HostError(
@@ -67,17 +67,18 @@ def own_copy(model, copy):
     return copy
 
 
-def give_key(home, key):
-    write_atomic(home / "key", f"{key}\n", mode=0o600)
+def give_key(home, document):
+    write_atomic(home / "key", document, mode=0o600)
     give(home / "key", home)
 
 
-def free_gpu():
+def free_gpu(engine):
     """The GPU with most free memory for a tiny model; None if the smoke run must use the CPU."""
     gpus = nvidia_smi.ask()["gpus"]
-    room = [gpu for gpu in gpus if (gpu["memory_free_mib"] or 0) >= GPU_MIB]
+    least = engine.smoke_gpu_mib
+    room = [gpu for gpu in gpus if (gpu["memory_free_mib"] or 0) >= least]
     if not room:
-        why = "no GPU has 1 GiB free" if gpus else "there is no GPU here"
+        why = f"no GPU has {least >> 10} GiB free" if gpus else "there is no GPU here"
         say(f"the smoke run is on the CPU: {why}")
     return max(room, key=lambda gpu: gpu["memory_free_mib"], default=None)
 
@@ -121,8 +122,8 @@ def end(process):
         process.wait()
 
 
-def wait_ready(process, instance):
-    deadline, answer = time.monotonic() + READY_SECONDS, "nothing yet"
+def wait_ready(process, instance, seconds):
+    deadline, answer = time.monotonic() + seconds, "nothing yet"
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise HostError(f"the server ended at start with exit code {process.returncode}")
@@ -130,7 +131,7 @@ def wait_ready(process, instance):
         if answer == "200":
             return
         time.sleep(0.1)
-    raise HostError(f"not ready within {READY_SECONDS} s (last answer: {answer})")
+    raise HostError(f"not ready within {seconds} s (last answer: {answer})")
 
 
 def answered(instance, key):

@@ -83,7 +83,8 @@ def test_a_server_that_dies_is_told_with_its_last_lines(tmp_path: Path, engine: 
 def test_a_server_that_never_answers_is_ended(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smoke, "READY_SECONDS", 0.3)
+    llama = helper_module("engines").ENGINES["llama.cpp"]
+    monkeypatch.setattr(type(llama), "ready_seconds", 0.3)
     monkeypatch.setattr(smoke, "END_SECONDS", 0.1)
     before = children()
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
