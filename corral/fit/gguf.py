@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from corral.fit.ggml import tensor_bytes
+from corral.model_files.errors import BadHeaderError, NeedMoreError
 
 LONGEST_HEADER_BYTES = 256 * 1024**2
 _VERSIONS = (2, 3)
@@ -35,18 +36,6 @@ _INT32 = struct.Struct("<i")
 _UINT64 = struct.Struct("<Q")
 
 Scalar = int | float | bool | str
-
-
-class BadHeaderError(Exception):
-    """An invalid header; the text is one sentence without its full stop."""
-
-
-class NeedMoreError(Exception):
-    """The data ends before the header; the header has ``at_least_bytes``."""
-
-    def __init__(self, at_least_bytes: int) -> None:
-        self.at_least_bytes = at_least_bytes
-        super().__init__(f"the header has at least {at_least_bytes} bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A header as stored on the controller: a digest line, then one line of JSON.
+"""A GGUF header as stored on the controller: a digest line, then one line of JSON.
 
 Not the raw bytes: they are mostly vocabulary, and slower to parse.
 """
@@ -36,13 +36,13 @@ def encode(stored: StoredHeader) -> bytes:
         "alignment_bytes": header.alignment_bytes,
     }
     body = json.dumps(document, separators=(",", ":")).encode()
-    return _digest(body) + b"\n" + body
+    return digest(_FORMAT, body) + b"\n" + body
 
 
 def decode(content: bytes) -> StoredHeader | None:
     """The header in bytes of `encode`, or None for other bytes."""
-    digest, _, body = content.partition(b"\n")
-    if digest != _digest(body):
+    found, _, body = content.partition(b"\n")
+    if found != digest(_FORMAT, body):
         return None
     document = json.loads(body)
     header = Header(
@@ -58,8 +58,9 @@ def decode(content: bytes) -> StoredHeader | None:
     return StoredHeader(header, document["header_sha256"])
 
 
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(_FORMAT + body).hexdigest().encode()
+def digest(form: bytes, body: bytes) -> bytes:
+    """The first line of a stored file of format ``form``."""
+    return hashlib.sha256(form + body).hexdigest().encode()
 
 
 def _plain(value: Value) -> object:

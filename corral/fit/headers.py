@@ -1,19 +1,48 @@
-"""A store of headers of shards, fetched once and stored by digest."""
+"""A store of headers of shards, and of small files beside them, fetched once by digest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 from corral.errors import CorralError
 from corral.files import make_folder, write_atomic
-from corral.fit.header_file import StoredHeader, decode, encode
-from corral.fit.ranges import ShardSource, fetch_headers
+from corral.fit import header_file, safetensors_file
+from corral.fit.header_file import StoredHeader
+from corral.fit.ranges import (
+    ReadHeader,
+    ShardSource,
+    Stored,
+    fetch_content,
+    fetch_headers,
+    read_gguf,
+    read_safetensors,
+)
+from corral.fit.safetensors_file import StoredSafetensors
 
-__all__ = ["HeaderStore", "ShardSource", "StoredHeader"]
+__all__ = ["HeaderStore", "ShardSource", "StoredHeader", "StoredSafetensors"]
 
 _FREE_SPACE = "free disk space there"
+
+
+@dataclass(frozen=True, slots=True)
+class _Format(Generic[Stored]):
+    """A format of headers: its reader, and the file that keeps one."""
+
+    suffix: str
+    read: ReadHeader[Stored]
+    encode: Callable[[Stored], bytes]
+    decode: Callable[[bytes], Stored | None]
+
+
+_GGUF = _Format(".header", read_gguf, header_file.encode, header_file.decode)
+_SAFETENSORS = _Format(
+    ".safetensors-header", read_safetensors, safetensors_file.encode, safetensors_file.decode
+)
 
 
 class HeaderStore:
@@ -26,33 +55,53 @@ class HeaderStore:
         self._folder = folder
 
     def header(self, shard: ShardSource) -> StoredHeader:
-        """The header of one shard. Raises CorralError as `headers` does."""
+        """The header of one GGUF shard. Raises CorralError as `headers` does."""
         return self.headers([shard])[0]
 
     def headers(self, shards: Sequence[ShardSource]) -> list[StoredHeader]:
-        """The headers of ``shards`` in their order; those not stored yet are fetched together.
+        """The headers of GGUF ``shards`` in their order; those not stored are fetched together.
 
         Raises CorralError when the hub does not serve one, or it does not match its shard.
         """
-        known = {shard: self._read(shard.sha256) for shard in shards}
+        return self._all(shards, _GGUF)
+
+    def safetensors(self, shards: Sequence[ShardSource]) -> list[StoredSafetensors]:
+        """The headers of safetensors ``shards``, as `headers`."""
+        return self._all(shards, _SAFETENSORS)
+
+    def content(self, file: ShardSource) -> bytes:
+        """A small file. Raises CorralError when the hub does not serve it as it is locked."""
+        path = self._path(file, ".content")
+        data = self._stored(path)
+        if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
+            data = fetch_content(file)
+            self._write(path, data)
+        return data
+
+    def _all(self, shards: Sequence[ShardSource], form: _Format[Stored]) -> list[Stored]:
+        known = {shard: self._read(shard, form) for shard in shards}
         missing = [shard for shard, stored in known.items() if stored is None]
-        fetched = dict(zip(missing, fetch_headers(missing), strict=True))
+        fetched = dict(zip(missing, fetch_headers(missing, form.read), strict=True))
         for shard, stored in fetched.items():
-            self._write(shard.sha256, stored)
+            self._write(self._path(shard, form.suffix), form.encode(stored))
         return [known[shard] or fetched[shard] for shard in shards]
 
-    def _path(self, sha256: str) -> Path:
-        return self._folder / f"{sha256}.header"
+    def _path(self, shard: ShardSource, suffix: str) -> Path:
+        return self._folder / f"{shard.sha256}{suffix}"
 
-    def _read(self, sha256: str) -> StoredHeader | None:
+    def _read(self, shard: ShardSource, form: _Format[Stored]) -> Stored | None:
+        stored = self._stored(self._path(shard, form.suffix))
+        return form.decode(stored) if stored is not None else None
+
+    def _stored(self, path: Path) -> bytes | None:
         try:
-            return decode(self._path(sha256).read_bytes())
+            return path.read_bytes()
         except OSError:
             # Absent or unreadable: either costs a fetch and is no fault.
             return None
 
-    def _write(self, sha256: str, stored: StoredHeader) -> None:
-        # A header that cannot be stored is fetched again next time; the answer is the same.
+    def _write(self, path: Path, data: bytes) -> None:
+        # What cannot be stored is fetched again next time; the answer is the same.
         with suppress(CorralError):
             make_folder(self._folder, next_step=_FREE_SPACE)
-            write_atomic(self._path(sha256), encode(stored), next_step=_FREE_SPACE)
+            write_atomic(path, data, next_step=_FREE_SPACE)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from corral_shared.hub import authorization
 from corral_shared.text import printable_line
 
 from corral.errors import CorralError
-from corral.fit.gguf import BadHeaderError, NeedMoreError, parse_header
+from corral.fit.gguf import parse_header
 from corral.fit.header_file import StoredHeader
+from corral.fit.safetensors_file import StoredSafetensors
+from corral.model_files.errors import BadHeaderError, NeedMoreError
+from corral.model_files.safetensors import parse_safetensors
 from corral.sources.hub_requests import answer, read_body
 from corral.sources.hub_token import operator_token
 
@@ -56,7 +59,32 @@ class ShardSource:
     gated: bool = False
 
 
-def fetch_headers(shards: Sequence[ShardSource]) -> list[StoredHeader]:
+Stored = TypeVar("Stored", bound=StoredHeader | StoredSafetensors)
+
+
+# The header at the start of some bytes, checked against its shard. Raises NeedMoreError,
+# BadHeaderError, and CorralError for a shard of another size.
+ReadHeader = Callable[[bytes, ShardSource], Stored]
+
+
+def read_gguf(data: bytes, shard: ShardSource) -> StoredHeader:
+    """A GGUF header; its writer may have padded the last tensor."""
+    header = parse_header(data)
+    _check_size(shard, header.file_bytes)
+    return StoredHeader(header, _sha256(data, header.data_start_bytes))
+
+
+def read_safetensors(data: bytes, shard: ShardSource) -> StoredSafetensors:
+    """A safetensors header; its tensors fill the file exactly."""
+    header = parse_safetensors(data)
+    _check_size(shard, header.file_bytes)
+    if header.file_bytes < shard.size_bytes:
+        surplus = shard.size_bytes - header.file_bytes
+        raise BadHeaderError(f"{surplus} bytes of the file belong to no tensor")
+    return StoredSafetensors(header, _sha256(data, header.data_start_bytes))
+
+
+def fetch_headers(shards: Sequence[ShardSource], read: ReadHeader[Stored]) -> list[Stored]:
     """The headers of ``shards`` in their order. Raises CorralError for the first that fails."""
     if not shards:
         return []
@@ -67,15 +95,15 @@ def fetch_headers(shards: Sequence[ShardSource]) -> list[StoredHeader]:
         Client(timeout=_TIMEOUT_SECONDS) as client,
         ThreadPoolExecutor(_CONNECTIONS) as pool,
     ):
-        return list(pool.map(partial(_fetch, client), shards))
+        return list(pool.map(partial(_fetch, client, read), shards))
 
 
-def _fetch(client: Client, shard: ShardSource) -> StoredHeader:
+def _fetch(client: Client, read: ReadHeader[Stored], shard: ShardSource) -> Stored:
     data, wanted_bytes = b"", _first_bytes(shard.url)
     while True:
         data += _read(client, shard, len(data), min(wanted_bytes, shard.size_bytes))
         try:
-            header = parse_header(data)
+            return read(data, shard)
         except NeedMoreError as more:
             _check_size(shard, more.at_least_bytes)
             wanted_bytes = max(more.at_least_bytes, len(data) + _STEP_BYTES)
@@ -83,15 +111,28 @@ def _fetch(client: Client, shard: ShardSource) -> StoredHeader:
             raise CorralError(
                 shard.url, f"the header cannot be read: {error}", "choose another quant or file"
             ) from error
-        else:
-            _check_size(shard, header.file_bytes)
-            raw = memoryview(data)[: header.data_start_bytes]
-            return StoredHeader(header, hashlib.sha256(raw).hexdigest())
+
+
+def fetch_content(file: ShardSource) -> bytes:
+    """A small file, proved by its size and digest. Raises CorralError."""
+    from httpx2 import Client
+
+    with Client(timeout=_TIMEOUT_SECONDS) as client:
+        data = _body(client, file, {}, partial(_check_whole, file), file.size_bytes + 1)
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise CorralError(file.url, "the hub sent other bytes than the locked ones", _LOCK_AGAIN)
+    return data
+
+
+def _sha256(data: bytes, size_bytes: int) -> str:
+    return hashlib.sha256(memoryview(data)[:size_bytes]).hexdigest()
 
 
 def _first_bytes(url: str) -> int:
-    found = _SHARD_NUMBER.search(urlsplit(url).path)
-    return _LATER_SHARD_BYTES if found and int(found[1]) > 1 else _FIRST_SHARD_BYTES
+    path = urlsplit(url).path
+    found = _SHARD_NUMBER.search(path)
+    without_vocabulary = path.endswith(".safetensors") or (found and int(found[1]) > 1)
+    return _LATER_SHARD_BYTES if without_vocabulary else _FIRST_SHARD_BYTES
 
 
 def _check_size(shard: ShardSource, at_least_bytes: int) -> None:
@@ -102,35 +143,52 @@ def _check_size(shard: ShardSource, at_least_bytes: int) -> None:
 
 def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
     """Bytes ``start`` up to, not including, ``end``; a redirect is asked for anew each time."""
-    from httpx2 import HTTPError, InvalidURL
-
-    token = operator_token() if shard.gated else None
-    headers = {
-        "Range": f"bytes={start}-{end - 1}",
-        "Accept-Encoding": "identity",
-        **authorization(shard.url, token),
-    }
-    try:
-        with answer(client, shard.url, headers) as response:
-            _check_answer(shard, response, start)
-            body = read_body(response, most_bytes=end - start, most_seconds=_MOST_SECONDS)
-    except (HTTPError, InvalidURL, ValueError) as error:
-        what = f"the hub does not answer: {printable_line(error) or type(error).__name__}"
-        next_step = "check that the hub can be reached, then run the command again"
-        raise CorralError(shard.url, what, next_step) from error
+    asked = {"Range": f"bytes={start}-{end - 1}"}
+    body = _body(client, shard, asked, partial(_check_part, shard, start), end - start)
     if len(body) != end - start:
         what = f"the hub sent {len(body)} of the {end - start} bytes from byte {start} on"
         raise CorralError(shard.url, what, "run the command again")
     return body
 
 
-def _check_answer(shard: ShardSource, response: Response, start: int) -> None:
-    """Check status and range before the body is read: it may be 80 GB."""
-    status = response.status_code
+def _body(
+    client: Client,
+    shard: ShardSource,
+    asked: Mapping[str, str],
+    check: Callable[[Response], None],
+    most_bytes: int,
+) -> bytes:
+    """The body of an answer that ``check`` accepts before it is read: it may be 80 GB."""
+    from httpx2 import HTTPError, InvalidURL
+
+    token = operator_token() if shard.gated else None
+    headers = {"Accept-Encoding": "identity", **asked, **authorization(shard.url, token)}
+    try:
+        with answer(client, shard.url, headers) as response:
+            _check_status(shard, response.status_code)
+            check(response)
+            return read_body(response, most_bytes=most_bytes, most_seconds=_MOST_SECONDS)
+    except (HTTPError, InvalidURL, ValueError) as error:
+        what = f"the hub does not answer: {printable_line(error) or type(error).__name__}"
+        next_step = "check that the hub can be reached, then run the command again"
+        raise CorralError(shard.url, what, next_step) from error
+
+
+def _check_status(shard: ShardSource, status: int) -> None:
     if status in _REFUSALS:
         what, next_step = _REFUSALS[status]
         next_step = _GRANTED if shard.gated and status in (401, 403) else next_step
         raise CorralError(shard.url, f"{what} ({status})", next_step)
+
+
+def _check_whole(file: ShardSource, response: Response) -> None:
+    if response.status_code != 200:
+        what = f"the hub answers {response.status_code}"
+        raise CorralError(file.url, what, "run the command again later")
+
+
+def _check_part(shard: ShardSource, start: int, response: Response) -> None:
+    status = response.status_code
     if status == 200:
         what = "the hub does not serve ranges: it would send the whole file for its header"
         raise CorralError(shard.url, what, "use a mirror that does: set hub_url")

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from corral.fit.ggml import TYPES
-from corral.fit.gguf import BadHeaderError, Header, NeedMoreError, parse_header
+from corral.fit.gguf import Header, parse_header
+from corral.model_files.errors import BadHeaderError, NeedMoreError
 from tests.fuzz.gguf_files import (
     ARRAY,
     NUMBER_CODES,

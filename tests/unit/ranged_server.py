@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.removeprefix("/")
         file = self.served.files[name]
-        asked = self.headers["Range"]
+        asked = self.headers["Range"] or f"bytes=0-{file.size_bytes}"
         self.served.requests.append(f"{name} {asked}")
         start, last = (int(number) for number in re.findall(r"\d+", asked))
         end = min(last + 1, file.size_bytes)

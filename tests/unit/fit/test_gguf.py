@@ -9,7 +9,8 @@ from functools import cache
 import pytest
 
 from corral.fit.ggml import TYPES
-from corral.fit.gguf import ArrayOf, NeedMoreError, parse_header
+from corral.fit.gguf import ArrayOf, parse_header
+from corral.model_files.errors import NeedMoreError
 from tests.fuzz import fuzz_gguf
 from tests.fuzz.gguf_files import (
     ARRAY,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from corral.fit.gguf import BadHeaderError, NeedMoreError, Tensor, parse_header
+from corral.fit.gguf import Tensor, parse_header
+from corral.model_files.errors import BadHeaderError, NeedMoreError
 from tests.fuzz.gguf_files import (
     ARRAY,
     BOOL,

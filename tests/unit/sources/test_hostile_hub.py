@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from corral.errors import CorralError
-from corral.fit.ranges import ShardSource, fetch_headers
+from corral.fit.ranges import ShardSource, fetch_headers, read_gguf
 from corral.sources import hub as asking
 from corral.sources import hub_requests
 from lab import hub
@@ -125,10 +125,10 @@ def test_redirects_in_a_circle_end() -> None:
 def test_a_header_that_is_no_header_is_refused(running: RunningHub, kind: Any) -> None:
     shard = ShardSource(f"{running.url}{RESOLVE}/{WHOLE}", "a" * 64, len(running.content))
     with faults(running.root, Rule(match="*.gguf", kind=kind)), pytest.raises(CorralError):
-        fetch_headers([shard])
+        fetch_headers([shard], read_gguf)
 
 
 def test_a_range_of_many_digits_is_refused() -> None:
     said = {"Content-Range": f"bytes 0-{'9' * 5000}/{'9' * 5000}"}
     with serving(b"x" * 10, status=206, headers=said) as url, pytest.raises(CorralError):
-        fetch_headers([ShardSource(f"{url}/x.gguf", "a" * 64, 10)])
+        fetch_headers([ShardSource(f"{url}/x.gguf", "a" * 64, 10)], read_gguf)

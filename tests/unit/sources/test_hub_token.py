@@ -10,7 +10,7 @@ import pytest
 from corral_shared.hub import HUGGING_FACE
 
 from corral.errors import CorralError
-from corral.fit.ranges import ShardSource, fetch_headers
+from corral.fit.ranges import ShardSource, fetch_headers, read_gguf
 from corral.preflight.checks import preflight
 from corral.sources import hub as asking
 from corral.sources.hub_token import operator_token
@@ -47,7 +47,7 @@ def test_a_token_is_not_sent_for_a_header(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     seen: Seen = []
     with serving(b"", status=404, seen=seen) as url, pytest.raises(CorralError):
-        fetch_headers([ShardSource(f"{url}/x.gguf", "a" * 64, 10)])
+        fetch_headers([ShardSource(f"{url}/x.gguf", "a" * 64, 10)], read_gguf)
     assert seen
     assert TOKEN not in str(seen)
 
@@ -121,12 +121,12 @@ def test_a_header_is_fetched_with_the_token_where_it_is_needed(
         url, size_bytes = f"{running.url}{RESOLVE}/{WHOLE}", len(running.content)
         source = ShardSource(url, "a" * 64, size_bytes, is_gated)
         if is_gated:
-            (found,) = fetch_headers([source])
+            (found,) = fetch_headers([source], read_gguf)
             assert found.header.data_start_bytes < size_bytes
             assert asked(running, 2)[:2] == [("hub", "yes"), ("storage", "no")]
         else:
             with pytest.raises(CorralError, match="requires a token"):
-                fetch_headers([source])
+                fetch_headers([source], read_gguf)
             assert asked(running, 1) == [("hub", "no")]
 
 
@@ -138,7 +138,7 @@ def test_a_header_of_a_gated_model_without_a_token_says_what_to_set(
     with gated_hub(prepared, pem, monkeypatch) as running:
         url = f"{running.url}{RESOLVE}/{WHOLE}"
         with pytest.raises(CorralError, match="HF_TOKEN"):
-            fetch_headers([ShardSource(url, "a" * 64, len(running.content), gated=True)])
+            fetch_headers([ShardSource(url, "a" * 64, len(running.content), gated=True)], read_gguf)
 
 
 @pytest.mark.parametrize(
