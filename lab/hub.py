@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from corral.smoke_model import gguf_writer
+from corral.smoke_model import gguf_writer, safetensors_writer
 from lab.hub_api import Answer, HubRoutes, Request, Signer, StorageRoutes
 from lab.hub_faults import FaultBook
 from lab.hub_server import HubServer
 from lab.hub_store import DEFAULT_REVISION, Store
 
 REPOSITORY = f"corral-lab/{gguf_writer.NAME}-GGUF"
+SAFETENSORS_REPOSITORY = f"corral-lab/{safetensors_writer.NAME}"
 SIGNED_SECONDS = 300
 
 _README = f"""---
@@ -36,18 +37,29 @@ Random weights in the shape of a GLM mixture-of-experts model, for rehearsals.
 
 
 def prepare(root: Path) -> None:
-    """Write the repository `REPOSITORY` below `root`, unless it exists."""
-    repository = root / "repos" / REPOSITORY
+    """Write `REPOSITORY` and `SAFETENSORS_REPOSITORY` below `root`, unless they exist."""
+    _prepare(root, REPOSITORY, gguf_writer.write)
+    _prepare(root, SAFETENSORS_REPOSITORY, _write_safetensors)
+
+
+def _prepare(root: Path, name: str, write: Callable[[Path], None]) -> None:
+    repository = root / "repos" / name
     if repository.is_dir():
         return
     partial = root / "partial"
     if partial.exists():
         shutil.rmtree(partial)
     revision = partial / DEFAULT_REVISION
-    gguf_writer.write(revision)
+    write(revision)
     (revision / "README.md").write_text(_README)
     repository.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(repository)
+
+
+def _write_safetensors(revision: Path) -> None:
+    """Two quants, each in a folder with all its files: BF16 as two shards, F32 as one file."""
+    safetensors_writer.write(revision / "BF16", "bf16", shards=2)
+    safetensors_writer.write(revision / "F32", "f32")
 
 
 @contextlib.contextmanager

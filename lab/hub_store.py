@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_REVISION = "main"
-_LFS_SUFFIX = ".gguf"
+_LFS_SUFFIXES = (".gguf", ".safetensors")
 
 
 class NotFoundError(Exception):
@@ -31,7 +31,7 @@ class StoredFile:
 
     @property
     def is_lfs(self) -> bool:
-        return self.path.endswith(_LFS_SUFFIX)
+        return self.path.endswith(_LFS_SUFFIXES)
 
     @property
     def etag(self) -> str:
@@ -105,7 +105,7 @@ def _digests(location: Path) -> tuple[str, str]:
     """The sha256 of a file, and the git blob id of it or, for an LFS file, of its pointer."""
     with location.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if location.name.endswith(_LFS_SUFFIX):
+    if location.name.endswith(_LFS_SUFFIXES):
         return sha256, git_blob_id(lfs_pointer(sha256, location.stat().st_size))
     return sha256, git_blob_id(location.read_bytes())
 

@@ -14,31 +14,21 @@ import gguf
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
 from corral.smoke_model import weights
+from corral.smoke_model.byte_tokens import (
+    CONTEXT_TOKENS,
+    MERGED_TOKENS,
+    MERGES,
+    PRINTABLE,
+    SPECIAL_TOKENS,
+    byte_tokens,
+)
 
 NAME = "Tiny-GLM-MoE"
-CONTEXT_TOKENS = 131072
-PRINTABLE = bytes(range(0x20, 0x7F))
-
-_SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "[MASK]",
-    "[gMASK]",
-    "[sMASK]",
-    "<sop>",
-    "<eop>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|observation|>",
-)
 _CHAT_TEMPLATE = (
     "[gMASK]<sop>"
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-# llama.cpp refuses a vocabulary without merges, so there is one, with its merged token.
-_MERGES = ("t h",)
-_MERGED_TOKENS = ("th",)
 
 
 def write(folder: Path, *, letters: bytes = PRINTABLE) -> None:
@@ -116,13 +106,13 @@ def _add_experts(writer: GGUFWriter) -> None:
 
 def _add_tokenizer(writer: GGUFWriter) -> None:
     tokens = _tokens()
-    kinds = [gguf.TokenType.NORMAL] * (len(tokens) - len(_SPECIAL_TOKENS))
-    kinds += [gguf.TokenType.CONTROL] * len(_SPECIAL_TOKENS)
+    kinds = [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIAL_TOKENS))
+    kinds += [gguf.TokenType.CONTROL] * len(SPECIAL_TOKENS)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("glm4")
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    writer.add_token_merges(_MERGES)
+    writer.add_token_merges(MERGES)
     writer.add_bos_token_id(tokens.index("[gMASK]"))
     writer.add_eos_token_id(tokens.index("<|endoftext|>"))
     writer.add_eot_token_id(tokens.index("<|user|>"))
@@ -132,19 +122,10 @@ def _add_tokenizer(writer: GGUFWriter) -> None:
 
 
 def _tokens() -> list[str]:
-    return [_byte_token(byte) for byte in range(256)] + [*_MERGED_TOKENS, *_SPECIAL_TOKENS]
-
-
-def _byte_token(byte: int) -> str:
-    """The character by which a byte-level GPT-2 vocabulary writes one byte."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    if byte in shown:
-        return chr(byte)
-    hidden = [value for value in range(256) if value not in shown]
-    return chr(256 + hidden.index(byte))
+    return [*byte_tokens(), *MERGED_TOKENS, *SPECIAL_TOKENS]
 
 
 def _allowed(letters: bytes) -> list[bool]:
     """For every token, whether replies may contain it."""
-    merged = [set(token.encode()) <= set(letters) for token in _MERGED_TOKENS]
-    return [byte in letters for byte in range(256)] + merged + [False] * len(_SPECIAL_TOKENS)
+    merged = [set(token.encode()) <= set(letters) for token in MERGED_TOKENS]
+    return [byte in letters for byte in range(256)] + merged + [False] * len(SPECIAL_TOKENS)

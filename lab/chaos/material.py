@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from corral.smoke_model import gguf_writer
+from corral.smoke_model import byte_tokens, gguf_writer
 from lab.chaos.wanted import Wanted, want
 from lab.hub_store import DEFAULT_REVISION
 from lab.layout import GATEWAY
@@ -22,7 +22,7 @@ TRUSTED = "gateways.pem"
 _REPOSITORY = "corral-lab/Tiny-Gibberish-GGUF"
 _MODEL = f"""# Weights whose replies are one character, again and again.
 repo = "{_REPOSITORY}"
-train_context_tokens = {gguf_writer.CONTEXT_TOKENS}
+train_context_tokens = {byte_tokens.CONTEXT_TOKENS}
 
 [quants.Q8_0]
 files = "Q8_0/*.gguf"

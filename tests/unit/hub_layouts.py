@@ -7,6 +7,7 @@ plausible. No weights: the files are holes, and their digests are made up.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from lab.hub_store import git_blob_id, lfs_pointer
@@ -69,6 +70,11 @@ LAYOUTS: dict[str, dict[str, int]] = {
         **_shards("F16/Tiny-GLM-MoE-F16", 326_848, 327_392),
         "Q8_0/Tiny-GLM-MoE-Q8_0.gguf": 357_088,
     },
+    "corral-lab/Tiny-GLM-MoE": {
+        "BF16/model-00001-of-00002.safetensors": 528_368,
+        "BF16/model-00002-of-00002.safetensors": 428_920,
+        "F32/model.safetensors": 1_909_320,
+    },
 }
 
 
@@ -79,6 +85,26 @@ def write_layouts(root: Path) -> None:
         for path, size_bytes in files.items():
             write_hole(revision / path, size_bytes)
         (revision / "README.md").write_text(f"# {repository}\n")
+        _write_small_files(revision)
+
+
+def _write_small_files(revision: Path) -> None:
+    """What the repositories have beside shards of safetensors; texts are only plausible."""
+    folders = {path.parent for path in revision.rglob("*.safetensors")}
+    for folder in folders:
+        shards = sorted(path.name for path in folder.glob("*.safetensors"))
+        weight_map = {f"model.layers.{n}.weight": name for n, name in enumerate(shards)}
+        documents: dict[str, object] = {
+            "config.json": {"architectures": ["Glm4MoeForCausalLM"], "model_type": "glm4_moe"},
+            "generation_config.json": {"eos_token_id": [151329]},
+            "tokenizer.json": {"version": "1.0"},
+            "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizer"},
+        }
+        if len(shards) > 1:
+            documents["model.safetensors.index.json"] = {"metadata": {}, "weight_map": weight_map}
+        for name, document in documents.items():
+            (folder / name).write_text(json.dumps(document))
+        (folder / "chat_template.jinja").write_text("[gMASK]<sop>")
 
 
 def write_hole(path: Path, size_bytes: int) -> None:
