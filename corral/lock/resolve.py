@@ -20,12 +20,16 @@ from corral.lock.lock_file import (
     resolve_instance,
     wanted_by,
 )
+from corral.lock.safetensors import SUFFIX, check_repository
 from corral.lock.shards import shard_set_problem
 from corral.schema import parse
 from corral.sources.git import commit_at
 from corral.sources.hub import HubFile, HubRevision, content, describe
 
 _TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
+
+# A repository has about ten small files.
+_MOST_SMALL_FILES = 100
 
 
 def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
@@ -122,27 +126,52 @@ def _all_files(
 ) -> tuple[LockedFile, ...]:
     """Weights first, then configuration files."""
     weights = _files(name, model, quant, revision)
-    return (*weights, *_config(name, model, quant, revision, hub_url))
+    paths = [file.path for file in weights]
+    beside = dict(_config(name, model, quant, revision, hub_url, paths))
+    if any(path.endswith(SUFFIX) for path in paths):
+        contents = {file.path: content for file, content in beside.items()}
+        where = f"catalog/models/{name}.toml: quants.{quant}"
+        check_repository(paths, contents, repo=model.repo, where=where)
+    return (*weights, *beside)
 
 
 def _config(
-    name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
-) -> Iterator[LockedFile]:
+    name: str,
+    model: Model,
+    quant: str,
+    revision: HubRevision,
+    hub_url: str,
+    weights: Sequence[str],
+) -> Iterator[tuple[LockedFile, bytes]]:
     """Small files; the hub has no digest of most of them, so each is downloaded once."""
     where = f"catalog/models/{name}.toml: quants.{quant}.config"
+    known: dict[str, HubFile] = {}
     for pattern in model.quants[quant].config:
-        matching = {f.rfilename for f in revision.siblings if fnmatch(f.rfilename, pattern)}
+        matching = {f.rfilename: f for f in revision.siblings if fnmatch(f.rfilename, pattern)}
         if not matching:
             what = f"{model.repo} has no file that matches {pattern}"
             raise CorralError(where, what, "correct the pattern")
-        for path in sorted(matching):
-            if problem := weights_path_problem(path):
-                what = f"the hub's answer: {printable_line(path)!r} {problem}"
-                raise CorralError(where, what, _TRUSTED)
-            data = content(model, hub_url, revision.sha, path, where=where)
-            digest = hashlib.sha256(data).hexdigest()
-            locked = {"path": path, "size_bytes": len(data), "sha256": digest, "kind": "config"}
-            yield parse(LockedFile, locked, where=f"{where}: the hub's answer", next_step=_TRUSTED)
+        known |= matching
+    beside = [path for path in sorted(known) if path not in weights]
+    if len(beside) > _MOST_SMALL_FILES:
+        what = f"its patterns match {len(beside)} files, more than {_MOST_SMALL_FILES}"
+        raise CorralError(where, what, "choose narrower patterns")
+    for path in beside:
+        if problem := weights_path_problem(path):
+            what = f"the hub's answer: {printable_line(path)!r} {problem}"
+            raise CorralError(where, what, _TRUSTED)
+        data = content(model, hub_url, revision.sha, path, where=where)
+        yield _small_file(path, data, known[path], where), data
+
+
+def _small_file(path: str, data: bytes, described: HubFile, where: str) -> LockedFile:
+    """A small file by its content, which is the one that the hub describes, where it does."""
+    digest = hashlib.sha256(data).hexdigest()
+    if described.lfs and described.lfs.get("sha256") != digest:
+        what = f"the hub describes {printable_line(path)} with another sha256 than it serves"
+        raise CorralError(where, what, _TRUSTED)
+    locked = {"path": path, "size_bytes": len(data), "sha256": digest, "kind": "config"}
+    return parse(LockedFile, locked, where=f"{where}: the hub's answer", next_step=_TRUSTED)
 
 
 def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[LockedFile, ...]:
