@@ -10,15 +10,18 @@ from pydantic import Field, field_validator, model_validator
 from corral.catalog.gate import GoldenPrompt, Perplexity, Speed
 from corral.schema import Frozen
 
-# Types of all GGUF engines; the last two exist in ik_llama.cpp alone.
+# Types of all engines; q6_0 and q8_KV exist in ik_llama.cpp alone, fp8 in vLLM alone.
 KvType = Literal[
-    "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "q6_0", "q8_KV"
+    "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "q6_0", "q8_KV", "fp8"
 ]
 UNQUANTIZED: frozenset[KvType] = frozenset({"f32", "f16", "bf16"})
 SplitMode = Literal["none", "layer", "row", "tensor", "graph", "attn"]
 Placement = Literal["gpu", "experts-on-cpu", "auto", "cpu"]
 LoadMode = Literal["mmap", "mmap+mlock", "mlock", "none", "direct"]
 ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
+
+# Cores as the kernel lists them, cpuset(7).
+_CORES = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
 # Keys without effect under a placement, which decides them itself.
 _DECIDED_BY_PLACEMENT: dict[Placement, tuple[str, ...]] = {
@@ -98,7 +101,8 @@ class Profile(Frozen):
 
     kv_type_k: KvType = Field(
         default="f16",
-        description="type of keys in the KV cache; q6_0 and q8_KV are not in every engine",
+        description="type of keys in the KV cache; not every engine has every type, and for vLLM "
+        "f16 is the type that the model computes with",
     )
     kv_type_v: KvType = Field(
         default="f16",
@@ -134,6 +138,34 @@ class Profile(Frozen):
         default=1024, ge=0, description='kept free on each GPU by placement = "auto"'
     )
 
+    tensor_parallel: int = Field(default=1, gt=0, description="GPUs that divide each layer")
+    data_parallel: int = Field(
+        default=1, gt=0, description="copies of the model, each on tensor_parallel GPUs"
+    )
+    expert_parallel: bool = Field(
+        default=False, description="each GPU has whole experts, instead of a part of each expert"
+    )
+    gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, lt=1, description="share of each GPU's memory for weights and KV cache"
+    )
+    kv_cache_mib: int | None = Field(
+        default=None,
+        gt=0,
+        description="memory of each rank for the KV cache, whatever gpu_memory_utilization leaves; "
+        "needed without GPUs",
+    )
+    cpu_cores: tuple[str, ...] = Field(
+        default=(),
+        description='cores of each rank without GPUs, such as ["0-15", "16-31"]; '
+        "the engine decides if unset",
+    )
+    eager: bool = Field(
+        default=False, description="no compilation and no CUDA graphs: a faster start, slower after"
+    )
+    prefix_caching: bool | None = Field(
+        default=None, description="keep the KV cache of prompts for others with the same beginning"
+    )
+
     threads: int | None = Field(
         default=None, gt=0, description="threads for generation; the engine decides if unset"
     )
@@ -158,6 +190,12 @@ class Profile(Frozen):
     )
     reasoning_budget: int | None = Field(
         default=None, ge=-1, description="tokens for reasoning; 0 for none, -1 for no limit"
+    )
+    tool_call_parser: str | None = Field(
+        default=None, description="parser that turns the model's tool calls into those of the API"
+    )
+    reasoning_parser: str | None = Field(
+        default=None, description="parser that separates reasoning from the reply"
     )
     mtp_draft_tokens: int | None = Field(
         default=None, gt=0, description="tokens drafted by the model's own MTP block"
@@ -224,6 +262,14 @@ class Profile(Frozen):
             if problem := _override_problem(override):
                 raise ValueError(f'"{override}" {problem}')
         return overrides
+
+    @field_validator("cpu_cores")
+    @classmethod
+    def _cores(cls, cores: tuple[str, ...]) -> tuple[str, ...]:
+        for one in cores:
+            if not _CORES.fullmatch(one):
+                raise ValueError(f'"{one}" is not a list of cores, such as "0-15" or "0,2,4-7"')
+        return cores
 
     @field_validator("tensor_split")
     @classmethod

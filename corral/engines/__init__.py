@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
-from corral.engines import ik_llama_cpp, llama_cpp
+from corral.engines import ik_llama_cpp, llama_cpp, vllm
 from corral.engines.base import Engine, KvPair, Problem
 from corral.errors import CorralError
 from corral.plan.placement import ResolvedPlacement
@@ -34,6 +34,7 @@ def register(engine: Engine) -> None:
 
 register(llama_cpp.ENGINE)
 register(ik_llama_cpp.ENGINE)
+register(vllm.ENGINE)
 
 
 def kinds() -> Collection[EngineKind]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.entries import EngineKind
@@ -46,7 +46,10 @@ class UnitNeeds:
     """Differences of an engine's unit from the common one.
 
     + restart: Restart= of systemd.service(5); + stop_seconds: time to finish requests at a stop
-    + system_calls, address_families: allowed beside the common ones; + open_files: limit
+    + system_calls, address_families: allowed beside the common ones, with a unix socket, too
+    + open_files: limit; + own_ports: its processes talk to each other on ports of their choice
+    + home_in_cache: it writes to its home, which is then the instance's cache folder
+    + executable_memory_on_cpu: without GPUs it writes machine code and runs it
     """
 
     restart: str = "on-failure"
@@ -54,6 +57,19 @@ class UnitNeeds:
     system_calls: tuple[str, ...] = ()
     address_families: tuple[str, ...] = ()
     open_files: int | None = None
+    own_ports: bool = False
+    home_in_cache: bool = False
+    executable_memory_on_cpu: bool = False
+
+
+class KeyConfig(NamedTuple):
+    """A file in the server's own format with its keys, made before each start.
+
+    + path: of that file; + command: makes it as the server's user, and fails without a key
+    """
+
+    path: str
+    command: tuple[str, ...]
 
 
 class Engine(Protocol):
@@ -63,7 +79,7 @@ class Engine(Protocol):
     + perplexity_program: file name, None where the engine cannot measure perplexity
     + variables_win: whether an environment variable overrides the same flag
     + unit_needs: see UnitNeeds; + socket_name: file name of its unix socket
-    + environment: all variables that the engine adds to its unit
+    + environment: variables of every unit of the engine; ``variables`` has all of a profile
     + reads_gguf: whether corral.fit can count its memory from GGUF headers
     + routes: routes that a gateway opens, and its health check
     + reports_speed: whether the gate can measure tokens/s by the server's own timings
@@ -85,6 +101,15 @@ class Engine(Protocol):
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
         """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""
 
+    def variables(self, profile: Profile) -> dict[str, str]:
+        """All variables that the engine adds to a profile's unit."""
+
+    def key_config(self, *, program: str, key_file: str, folder: str) -> KeyConfig | None:
+        """The file that the server reads instead of the key file; None where it reads that.
+
+        + program: the server's program; + folder: of the unit in /run, gone when it stops
+        """
+
     def model_path(self, files: Sequence[str]) -> str:
         """The path that the server loads; ``files``: all files of the model, weights first."""
 
@@ -100,7 +125,10 @@ class Engine(Protocol):
         placement: ResolvedPlacement,
         chat_template_file: str | None,
     ) -> tuple[str, ...]:
-        """The server's command line; ``model``: the path that it loads."""
+        """The server's command line.
+
+        + model: the path that it loads; + key_file: the key file, or what ``key_config`` makes
+        """
 
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
@@ -153,4 +181,4 @@ class Engine(Protocol):
         """The command that measures perplexity on ``text``, a path."""
 
 
-__all__ = ["Engine", "KvPair", "MemoryRules", "Problem", "Settings"]
+__all__ = ["Engine", "KeyConfig", "KvPair", "MemoryRules", "Problem", "Settings"]

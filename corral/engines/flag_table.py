@@ -93,6 +93,19 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable for what an engine has no flag for.
+
+    + name: as the engine reads it; + keys: keys of the profile that decide it
+    + value: its value, or None to leave it unset
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    value: Callable[[Profile], str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineVariables:
     """Environment variables of one engine's server.
 
@@ -109,11 +122,15 @@ class FlagTable:
 
     + refused: flag or variable -> why no profile may set it; completes "is refused: it ..."
     + ordered: flags of which the first that matches a tensor wins; variables have another order
+    + own_variables: variables of the unit for keys without a flag
+    + abbreviates: the server takes the beginning of a flag for the flag, and ``--flag.key value``
     """
 
     rows: tuple[Flag, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     ordered: frozenset[str] = frozenset()
+    own_variables: tuple[Variable, ...] = ()
+    abbreviates: bool = False
 
     def arguments(self, settings: Settings, *parts: str) -> list[str]:
         """The server's arguments, or those of some parts in the given order."""
@@ -130,8 +147,14 @@ class FlagTable:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """All keys of a profile that decide a flag."""
-        return frozenset(key.partition(".")[0] for row in self.rows for key in row.keys)
+        """All keys of a profile that decide a flag or a variable."""
+        keys = [*(row.keys for row in self.rows), *(row.keys for row in self.own_variables)]
+        return frozenset(key.partition(".")[0] for decides in keys for key in decides)
+
+    def environment(self, profile: Profile) -> dict[str, str]:
+        """The unit's variables that keys of a profile decide."""
+        values = {row.name: row.value(profile) for row in self.own_variables}
+        return {name: value for name, value in values.items() if value is not None}
 
     @cached_property
     def variables(self) -> EngineVariables:
@@ -148,18 +171,45 @@ class FlagTable:
         if arguments and not _FLAG.match(arguments[0]):
             what = f'extra_flags starts with "{arguments[0]}", which is not a flag'
             problems.append(Problem(what, "begin with a flag, one argument each"))
-        for flag in sorted(flags_of(arguments) & self.owners.keys()):
-            what = f"extra_flags: {flag} belongs to {self.owners[flag]}"
-            problems.append(Problem(what, f"remove {flag} from extra_flags"))
-        for name in sorted(self._refused_in(arguments) - self.owners.keys()):
-            what = f"extra_flags: {name} is refused: it {self.refused[name]}"
-            problems.append(Problem(what, f"remove {name} from extra_flags"))
+        named = self._named(arguments)
+        for given, flag in sorted(named.items()):
+            if flag in self.owners:
+                what = f"extra_flags: {_shown(given, flag)} belongs to {self.owners[flag]}"
+                problems.append(Problem(what, f"remove {given} from extra_flags"))
+        names = {**named, **{argument: argument for argument in _assigned(arguments)}}
+        for given, name in sorted(names.items()):
+            if name in self.refused and name not in self.owners:
+                what = f"extra_flags: {_shown(given, name)} is refused: it {self.refused[name]}"
+                problems.append(Problem(what, f"remove {given} from extra_flags"))
         return problems
 
-    def _refused_in(self, arguments: tuple[str, ...]) -> set[str]:
-        """Refused flags, and refused assignments to environment variables."""
-        names = flags_of(arguments) | {argument.partition("=")[0] for argument in arguments}
-        return names & self.refused.keys()
+    def _named(self, arguments: tuple[str, ...]) -> dict[str, str]:
+        """Flag as given -> the flag that the server takes it for."""
+        given = flags_of(arguments)
+        return {flag: self._meant(flag) if self.abbreviates else flag for flag in given}
+
+    def _meant(self, given: str) -> str:
+        """A flag of this table by its beginning, or a short one by its first letter."""
+        flag = given.partition(".")[0]
+        if flag in self._names:
+            return flag
+        short = flag[:2] if flag[1] != "-" and flag[:2] in self._names else None
+        return short or next((name for name in self._names if name.startswith(flag)), flag)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Every reserved or refused flag."""
+        refused = (name for name in self.refused if name.startswith("-"))
+        return tuple(dict.fromkeys([*self.owners, *refused]))
+
+
+def _assigned(arguments: tuple[str, ...]) -> set[str]:
+    """Names of assignments to environment variables."""
+    return {argument.partition("=")[0] for argument in arguments}
+
+
+def _shown(given: str, name: str) -> str:
+    return given if given == name else f"{given} ({name})"
 
 
 def flags_of(argv: Iterable[str]) -> set[str]:

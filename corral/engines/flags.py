@@ -11,8 +11,12 @@ from corral.plan.instance import InstancePlan
 
 
 def unknown_flags(argv: Iterable[str], known: Collection[str]) -> list[str]:
-    """Flags of a command line that are not in ``known``, the program's own --help; sorted."""
-    return sorted(flags_of(argv) - set(known))
+    """Flags of a command line that are not in ``known``, the program's own --help; sorted.
+
+    ``--flag.key`` is known where ``--flag`` is: some servers read it as a part of that flag's JSON.
+    """
+    unknown = flags_of(argv) - set(known)
+    return sorted(flag for flag in unknown if flag.partition(".")[0] not in known)
 
 
 def refuse_unknown_flags(instance: InstancePlan, known: Collection[str], *, where: str) -> None:

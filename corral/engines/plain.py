@@ -8,7 +8,7 @@ from typing import Any
 
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.profile import Profile
-from corral.engines.base import KvPair, MemoryRules, UnitNeeds
+from corral.engines.base import KeyConfig, KvPair, MemoryRules, UnitNeeds
 from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable
 from corral.engines.routes import CHAT_ROUTES, Routes
@@ -32,6 +32,14 @@ class PlainEngine:
     environment: Mapping[str, str] = {}  # noqa: RUF012
     reads_gguf = False
     reports_speed = False
+
+    def variables(self, profile: Profile) -> dict[str, str]:
+        """Those of every unit, and those that keys of the profile decide."""
+        return {**self.environment, **self.flags.environment(profile)}
+
+    def key_config(self, *, program: str, key_file: str, folder: str) -> KeyConfig | None:
+        """None: the server reads the key file."""
+        return None
 
     def model_path(self, files: Sequence[str]) -> str:
         """The folder of the first file."""

@@ -68,6 +68,7 @@ class InstancePlan(Frozen):
     + environment: variables of its unit, as the unit writes them (``%C`` is /var/cache)
     + file_sha256: path -> digest of each file that Corral writes for its start, keys excepted
     + credential_path: where the server's process reads its keys, as its arguments state
+    + prepare: command that makes the file at ``credential_path`` before each start, or none
     + shards: all files of the model, weights first; + model_path: the path that the server loads
     + release_folder: folder of its engine release; + engine: name of that engine
     + weights_mapped: weights are mapped from their files, so the kernel may evict them
@@ -90,6 +91,7 @@ class InstancePlan(Frozen):
     credential_path: str = ""
     kind: EngineKind
     argv: tuple[str, ...]
+    prepare: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     endpoint: Endpoint
     alias: str

@@ -11,6 +11,7 @@ from typing import Any
 
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
+from corral.engines.base import KeyConfig
 from corral.errors import CorralError
 from corral.fit.host import Placed
 from corral.inventory.hosts import InstanceSpec
@@ -68,9 +69,10 @@ class InstancePlanner(Frozen):
             generation=generation,
             folder=self._folder(resolved),
             key_path=values.key_path,
-            credential_path=credential_path(unit_name(resolved.spec.name)),
+            credential_path=self._credential_path(resolved, release),
             kind=resolved.kind,
             argv=values.argv,
+            prepare=values.prepare,
             environment=values.environment,
             endpoint=values.endpoint,
             alias=profile.alias or resolved.model,
@@ -161,13 +163,14 @@ class InstancePlanner(Frozen):
         if spare_port:
             name, endpoint = f"{name}{_SPARE}", Endpoint(address=endpoint.address, port=spare_port)
         module = engine_module(resolved.kind)
+        config = self._key_config(resolved, release, name)
         argv = module.argv(
             resolved.profile,
-            program=f"{release.folder}/bin/{module.program}",
+            program=_program(resolved, release),
             model=model,
             alias=resolved.profile.alias or resolved.model,
             endpoint=endpoint,
-            key_file=credential_path(unit_name(name)),
+            key_file=config.path if config else credential_path(unit_name(name)),
             placement=placement,
             chat_template_file=self._template_path(resolved, generation),
         )
@@ -176,15 +179,31 @@ class InstancePlanner(Frozen):
             instance=name,
             profile=resolved.spec.profile,
             argv=argv,
+            prepare=config.command if config else (),
             key_path=self.paths.key_file(resolved.spec.name),
             endpoint=endpoint,
             gpus=resolved.gpus,
             host_gpus=resolved.host.spec.gpus.count if resolved.host.spec.gpus else 0,
             locks_memory="mlock" in resolved.profile.load_mode,
-            open_to_network=_open_to_network(endpoint),
-            engine_environment=dict(module.environment),
+            clients=None if _open_to_network(endpoint) else ("localhost",),
+            engine_environment=module.variables(resolved.profile),
             needs=module.unit_needs,
         )
+
+    def _key_config(
+        self, resolved: ResolvedInstance, release: ReleasePlan, name: str
+    ) -> KeyConfig | None:
+        """The engine's own file of keys of a unit called ``name``."""
+        return engine_module(resolved.kind).key_config(
+            program=_program(resolved, release),
+            key_file=credential_path(unit_name(name)),
+            folder=f"{self.paths.sockets}/corral-{name}",
+        )
+
+    def _credential_path(self, resolved: ResolvedInstance, release: ReleasePlan) -> str:
+        name = resolved.spec.name
+        config = self._key_config(resolved, release, name)
+        return config.path if config else credential_path(unit_name(name))
 
     def _generation(
         self,
@@ -223,6 +242,10 @@ class InstancePlanner(Frozen):
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)
+
+
+def _program(resolved: ResolvedInstance, release: ReleasePlan) -> str:
+    return f"{release.folder}/bin/{engine_module(resolved.kind).program}"
 
 
 def _model_path(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from corral.engines.base import UnitNeeds
 from corral.plan.instance import Endpoint
@@ -13,18 +13,23 @@ _TEMPLATE = "corral-instance.service.j2"
 
 
 class UnitValues(Frozen):
-    """The values of the template."""
+    """The values of the template.
+
+    + prepare: command before the server's, or none
+    + clients: addresses that the server may talk to, None for all
+    """
 
     host: str
     instance: str
     profile: str
     argv: tuple[str, ...]
+    prepare: tuple[str, ...]
     key_path: str
     endpoint: Endpoint
     gpus: tuple[int | str, ...]
     host_gpus: int
     locks_memory: bool
-    open_to_network: bool
+    clients: tuple[str, ...] | None
     engine_environment: dict[str, str]
     needs: UnitNeeds
 
@@ -32,12 +37,35 @@ class UnitValues(Frozen):
     def environment(self) -> dict[str, str]:
         """All environment variables of the server; ``%C`` is systemd's cache folder."""
         variables = dict(self.engine_environment)
+        if self.needs.home_in_cache:
+            variables["HOME"] = f"%C/corral-{self.instance}"
         if self.gpus:
             # The numbers of nvidia-smi; CUDA itself would put the fastest first.
             variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
             variables["CUDA_CACHE_PATH"] = f"%C/corral-{self.instance}"
         return variables
+
+    @property
+    def program(self) -> str:
+        """File name of the server's program."""
+        return PurePosixPath(self.argv[0]).name
+
+    @property
+    def caches(self) -> bool:
+        """Whether it has a cache folder."""
+        return bool(self.gpus) or self.needs.home_in_cache
+
+    @property
+    def executable_memory(self) -> bool:
+        """Whether it may write machine code to memory and run it."""
+        return self.needs.executable_memory_on_cpu and not self.gpus
+
+    @property
+    def address_families(self) -> tuple[str, ...]:
+        """Kinds of sockets that it may open."""
+        own = ("AF_UNIX",) if self.endpoint.socket else ("AF_UNIX", "AF_INET", "AF_INET6")
+        return tuple(dict.fromkeys((*own, *self.needs.address_families)))
 
     @property
     def gpu_nodes(self) -> tuple[int, ...]:
@@ -49,10 +77,12 @@ class UnitValues(Frozen):
 def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:
     """The text of the unit file; arguments are escaped for systemd here, once."""
     environment = text_environment(templates)
-    command = " \\\n    ".join(_lines(values.argv))
-    return environment.get_template(_TEMPLATE).render(
-        v=values, generation=generation, command=command
-    )
+    commands = {"command": _joined(values.argv), "prepare": _joined(values.prepare)}
+    return environment.get_template(_TEMPLATE).render(v=values, generation=generation, **commands)
+
+
+def _joined(argv: tuple[str, ...]) -> str:
+    return " \\\n    ".join(_lines(argv))
 
 
 def _lines(argv: tuple[str, ...]) -> list[str]:

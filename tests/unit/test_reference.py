@@ -42,7 +42,8 @@ def test_every_key_that_host_data_may_have_is_there() -> None:
 def test_a_row_says_type_default_unit_and_engines() -> None:
     profile = rows("profile.md")
     meaning = "number of first layers whose experts are in host memory"
-    assert profile["cpu_moe_layers"] == ["integer > 0", "unset", "", "all", meaning]
+    llama = "ik_llama.cpp, llama.cpp"
+    assert profile["cpu_moe_layers"] == ["integer > 0", "unset", "", llama, meaning]
     assert profile["batch_tokens"][:4] == ["integer > 0", "`2048`", "tokens", "all"]
     assert profile["mla_mode"][3] == "ik_llama.cpp"
     assert profile["golden[].prompt"][:2] == ["text (not empty)", "required"]

@@ -1,6 +1,7 @@
 """Engines: one module or folder for each kind. Other code calls ``of`` and knows no kind."""
 
 from corral_host.engines.llama import IkLlamaCpp, LlamaCpp
+from corral_host.engines.vllm import Vllm
 from corral_host.system.commands import HostError
 
 ENGINES = {}
@@ -15,6 +16,7 @@ def register(engine):
 
 register(LlamaCpp())
 register(IkLlamaCpp())
+register(Vllm())
 
 
 def config_files():

@@ -69,6 +69,16 @@ ELSEWHERE = {
     "graph_reuse",
     "split_mode_graph_scheduling",
     "fused_moe",
+    "tensor_parallel",
+    "data_parallel",
+    "expert_parallel",
+    "gpu_memory_utilization",
+    "kv_cache_mib",
+    "cpu_cores",
+    "eager",
+    "prefix_caching",
+    "tool_call_parser",
+    "reasoning_parser",
 }
 
 

@@ -1,0 +1,103 @@
+"""The engine vLLM: its command line, its unit, and what its routes open.
+
+As of vLLM 0.32 and 0.33.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from corral.catalog.entries import EngineKind
+from corral.catalog.profile import Profile
+from corral.engines.base import KeyConfig, UnitNeeds
+from corral.engines.flag_table import Problem, Settings
+from corral.engines.plain import PlainEngine
+from corral.engines.vllm import keys
+from corral.engines.vllm.flags import FLAGS, SHUTDOWN_SECONDS
+from corral.engines.vllm.problems import problems
+from corral.engines.vllm.routes import ROUTES
+from corral.plan.instance import Endpoint
+from corral.plan.placement import ResolvedPlacement
+
+# -I: neither the working folder nor the user's packages are searched for modules.
+_MODULE = ("-I", "-m", "vllm.entrypoints.cli.main", "serve")
+# The API server ends its engine after the requests, which takes up to 15 seconds.
+_MARGIN_SECONDS = 30
+
+
+class Vllm(PlainEngine):
+    """vLLM."""
+
+    kind: EngineKind = "vllm"
+    flags = FLAGS
+    program = "python"
+    socket_name = "vllm.sock"
+    routes = ROUTES
+    unit_needs = UnitNeeds(
+        # The API server ends with code 0 when its engine has died.
+        restart="always",
+        stop_seconds=SHUTDOWN_SECONDS + _MARGIN_SECONDS,
+        # libzmq, between the API server and its engine, aborts without it.
+        system_calls=("sched_setscheduler",),
+        # Ranks talk by gloo, over loopback, whatever the server itself listens on.
+        address_families=("AF_INET", "AF_NETLINK"),
+        open_files=65535,
+        own_ports=True,
+        home_in_cache=True,
+        # oneDNN; on CUDA torch.compile, Triton and graphs work without.
+        executable_memory_on_cpu=True,
+    )
+    environment: Mapping[str, str] = {  # noqa: RUF012
+        # No network at all: neither figures of its use nor files from the hub.
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        # Ranks find each other on loopback alone: the unit allows no other address.
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
+    }
+
+    def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
+        """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""
+        return problems(profile, gpus=gpus)
+
+    def key_config(self, *, program: str, key_file: str, folder: str) -> KeyConfig:
+        """A YAML file: a flag or a variable would show the keys."""
+        return keys.key_config(program, key_file, folder)
+
+    def argv(
+        self,
+        profile: Profile,
+        *,
+        program: str,
+        model: str,
+        alias: str,
+        endpoint: Endpoint,
+        key_file: str,
+        placement: ResolvedPlacement,
+        chat_template_file: str | None,
+    ) -> tuple[str, ...]:
+        """The release's interpreter with vLLM's module; ``model``: folder of the model."""
+        settings = Settings(
+            profile=profile,
+            placement=placement,
+            model=model,
+            alias=alias,
+            endpoint=endpoint,
+            key_file=key_file,
+            chat_template_file=chat_template_file,
+        )
+        return (program, *_MODULE, model, *FLAGS.arguments(settings), *profile.extra_flags)
+
+    def keyed_routes(self, profile: Profile) -> tuple[str, ...]:  # noqa: ARG002
+        """Routes, as ``METHOD path``, that must refuse a request without a key."""
+        return (
+            "GET /v1/models",
+            "POST /v1/chat/completions",
+            "POST /v1/completions",
+            "POST /v1/messages",
+            "POST /v1/responses",
+        )
+
+
+ENGINE = Vllm()
