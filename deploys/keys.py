@@ -14,7 +14,7 @@ from corral.inventory.hosts import Host
 from corral.keys.on_hosts import held_names, names_in
 from corral.keys.proof import check_document
 from corral.plan.host import HostPlan
-from corral.planning.gateways import instance_keys, needed_keys
+from corral.planning.gateways import instance_keys, needed_keys, refuse_keys
 from corral.store.api_keys import KeyFile, make_missing
 from deploys.run import fleet, state
 
@@ -33,6 +33,8 @@ def keys(this: Host, plan: HostPlan, found: HostState) -> dict[str, KeyFile]:
         return names_in(found) if host.name == this.name else _asked(state(), host.name)
 
     make_missing(needed_keys(this, everyone, gateways), held)
+    for instance in plan.instances:
+        refuse_keys(this, instance.name, instance.kind, everyone, gateways)
     return {i.name: instance_keys(this, i.name, everyone, gateways) for i in plan.instances}
 
 

@@ -110,6 +110,9 @@ class Engine(Protocol):
         + program: the server's program; + folder: of the unit in /run, gone when it stops
         """
 
+    def key_problem(self, key: str) -> str | None:
+        """Why the server cannot take a key, without the key; None where it can."""
+
     def model_path(self, files: Sequence[str]) -> str:
         """The path that the server loads; ``files``: all files of the model, weights first."""
 

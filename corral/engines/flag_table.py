@@ -124,6 +124,7 @@ class FlagTable:
     + ordered: flags of which the first that matches a tensor wins; variables have another order
     + own_variables: variables of the unit for keys without a flag
     + abbreviates: the server takes the beginning of a flag for the flag, and ``--flag.key value``
+    + whole: flags of such a server that are the beginning of a reserved one
     """
 
     rows: tuple[Flag, ...]
@@ -131,6 +132,7 @@ class FlagTable:
     ordered: frozenset[str] = frozenset()
     own_variables: tuple[Variable, ...] = ()
     abbreviates: bool = False
+    whole: frozenset[str] = frozenset()
 
     def arguments(self, settings: Settings, *parts: str) -> list[str]:
         """The server's arguments, or those of some parts in the given order."""
@@ -176,7 +178,7 @@ class FlagTable:
             if flag in self.owners:
                 what = f"extra_flags: {_shown(given, flag)} belongs to {self.owners[flag]}"
                 problems.append(Problem(what, f"remove {given} from extra_flags"))
-        names = {**named, **{argument: argument for argument in _assigned(arguments)}}
+        names = {**{name: name for name in _assigned(arguments)}, **named}
         for given, name in sorted(names.items()):
             if name in self.refused and name not in self.owners:
                 what = f"extra_flags: {_shown(given, name)} is refused: it {self.refused[name]}"
@@ -191,7 +193,7 @@ class FlagTable:
     def _meant(self, given: str) -> str:
         """A flag of this table by its beginning, or a short one by its first letter."""
         flag = given.partition(".")[0]
-        if flag in self._names:
+        if flag in self._names or flag in self.whole:
             return flag
         short = flag[:2] if flag[1] != "-" and flag[:2] in self._names else None
         return short or next((name for name in self._names if name.startswith(flag)), flag)

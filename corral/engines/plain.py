@@ -41,6 +41,10 @@ class PlainEngine:
         """None: the server reads the key file."""
         return None
 
+    def key_problem(self, key: str) -> str | None:
+        """None: it takes every key of the store."""
+        return None
+
     def model_path(self, files: Sequence[str]) -> str:
         """The folder of the first file."""
         return str(PurePosixPath(files[0]).parent)

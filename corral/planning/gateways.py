@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from corral.catalog.entries import Catalog
+from corral.catalog.entries import Catalog, EngineKind
+from corral.engines import engine_module
+from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import resolve_instance
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
 from corral.planning.gateway import Known, Served, gateway_plan
-from corral.store.api_keys import KeyFile, stored_keys
+from corral.store.api_keys import KeyFile, keys_in, stored_keys
 from corral.store.gateway_keys import names, upstream_keys, upstream_name
 
 
@@ -72,9 +74,37 @@ def instance_keys(
 
     Raises CorralError; LostKeysError where the store lacks some.
     """
-    own, name = stored_keys(host, instance), f"{host.name}/{instance}"
-    others = [upstream_keys(*pair).text for pair in _pools_of(name, hosts, plans)]
-    return KeyFile(path=own.path, text="".join([own.text, *others]))
+    own, *others = _key_files(host, instance, hosts, plans).values()
+    return KeyFile(path=own.path, text="".join([own.text, *(other.text for other in others)]))
+
+
+def refuse_keys(
+    host: Host,
+    instance: str,
+    kind: EngineKind,
+    hosts: Sequence[Host],
+    plans: Mapping[str, GatewayPlan],
+) -> None:
+    """Raise CorralError where the engine of an instance cannot take one of its keys."""
+    for name, file in _key_files(host, instance, hosts, plans).items():
+        for number, key in enumerate(keys_in(file.text), start=1):
+            if problem := engine_module(kind).key_problem(key):
+                what = f"key {number} of {file.path} {problem}, and {host.name}/{instance} needs it"
+                step = (
+                    f"`corral keys new {name} --replace`, then deploy and give clients the new one"
+                )
+                raise CorralError(name, what, step)
+
+
+def _key_files(
+    host: Host, instance: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
+) -> dict[str, KeyFile]:
+    """HOST/NAME of an instance's keys -> its own first, then those of its gateways."""
+    name = f"{host.name}/{instance}"
+    files = {name: stored_keys(host, instance)}
+    for gateway, pool in _pools_of(name, hosts, plans):
+        files[f"{gateway.name}/{upstream_name(pool)}"] = upstream_keys(gateway, pool)
+    return files
 
 
 def _pools_of(

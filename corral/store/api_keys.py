@@ -208,7 +208,10 @@ def _problem(data: bytes) -> str | None:
 
 
 def _new_key() -> str:
-    return secrets.token_urlsafe(32)
+    """A random key; never with a dash in front, which some engines would take for a flag."""
+    while (key := secrets.token_urlsafe(32)).startswith("-"):
+        pass
+    return key
 
 
 def _text(host: Host, name: str, keys: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
+from corral.engines.llama.server import LlamaServer
 from corral.host.state import GatewayState, HostState
 from tests.operations.fleet import INSTANCES, Fleet, asked, bare_host, failed, settled_host, steps
 
@@ -52,6 +53,17 @@ def test_a_store_that_was_lost_gets_no_new_keys_and_nothing_is_touched(fleet: Fl
     assert "@fake/good/chat, @fake/good/long" in said
     assert "`corral keys adopt @fake/good/chat @fake/good/long`" in said
     assert not fleet.keys_folder.exists()
+
+
+def test_a_key_that_an_engine_cannot_take_stops_the_deploy(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.add("good", settled_host(fleet, "good"))
+    problem = "is one that it reads as a flag"
+    monkeypatch.setattr(LlamaServer, "key_problem", lambda *_: problem)
+    said = refused(fleet)
+    assert f"key 1 of {fleet.keys_folder}/@fake/good/chat {problem}" in said
+    assert "`corral keys new @fake/good/chat --replace`" in said
 
 
 def test_one_lost_key_is_enough(fleet: Fleet) -> None:

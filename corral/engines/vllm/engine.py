@@ -65,6 +65,10 @@ class Vllm(PlainEngine):
         """A YAML file: a flag or a variable would show the keys."""
         return keys.key_config(program, key_file, folder)
 
+    def key_problem(self, key: str) -> str | None:
+        """vLLM reads its file as more of the command line."""
+        return "begins with a dash, which vLLM takes for a flag" if key.startswith("-") else None
+
     def argv(
         self,
         profile: Profile,

@@ -94,7 +94,10 @@ ROWS = (
     ),
     Flag(
         "--pipeline-parallel-size",
-        also=("-pp", "--prefill-context-parallel-size", "-pcp"),
+        also=(
+            *("-pp", "--prefill-context-parallel-size", "-pcp"),
+            *("--decode-context-parallel-size", "-dcp"),
+        ),
         owner=_RANKS,
     ),
     Flag("--device-ids", owner=_GPUS),
@@ -173,4 +176,6 @@ FLAGS = FlagTable(
     refused=REASONS,
     own_variables=VARIABLES,
     abbreviates=True,
+    # --diffusion-config, beside -dcp.
+    whole=frozenset({"-dc"}),
 )

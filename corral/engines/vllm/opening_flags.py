@@ -35,6 +35,8 @@ OPENINGS = (
             *("--middleware", "--io-processor-plugin", "--logits-processors"),
             *("--tool-parser-plugin", "--reasoning-parser-plugin", "--model-class-overrides"),
             *("--worker-cls", "--worker-extension-cls", "--scheduler-cls", "--code-revision"),
+            # Both have a key that names a class or a plugin.
+            *("--structured-outputs-config", "--ec-manager-config"),
         ),
         ("trust-remote-code",),
         (
@@ -109,12 +111,12 @@ OPENINGS = (
         "lets other machines take part in the model's work, over connections without keys",
         (
             *("--nnodes", "-n", "--node-rank", "-r", "--master-addr", "--master-port"),
-            *("--headless", "--distributed-executor-backend", "--ray-workers-use-nsight"),
+            *("--headless", "--distributed-executor-backend"),
             *("--data-parallel-address", "-dpa", "--data-parallel-backend", "-dpb"),
             *("--data-parallel-rank", "-dpn", "--data-parallel-start-rank", "-dpr"),
             *("--data-parallel-size-local", "-dpl", "-dpe", "-dph"),
         ),
-        ("data-parallel-external-lb", "data-parallel-hybrid-lb"),
+        ("data-parallel-external-lb", "data-parallel-hybrid-lb", "ray-workers-use-nsight"),
         ("VLLM_DP_MASTER_IP", "VLLM_DP_MASTER_PORT", "VLLM_DP_RANK", "VLLM_DP_SIZE"),
     ),
     Opening(

@@ -287,6 +287,15 @@ def test_a_name_that_leads_out_of_the_store_is_refused(
     assert stored(hosts) == {}
 
 
+def test_a_new_key_never_begins_with_a_dash(
+    hosts: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = iter(["-" + "a" * 42, "-" + "b" * 42, "c" * 43])
+    monkeypatch.setattr("corral.store.api_keys.secrets.token_urlsafe", lambda _: next(random))
+    new_keys(hosts[0], "chat")
+    assert stored_keys(hosts[0], "chat").first == "c" * 43
+
+
 def test_a_new_key_is_made_on_purpose(hosts: list[Host]) -> None:
     new_keys(hosts[0], "chat")
     first = stored_keys(hosts[0], "chat").first

@@ -11,7 +11,7 @@ import pytest
 from corral.errors import CorralError
 from corral.inventory.hosts import parse_host
 from corral.paths import HostPaths
-from corral.planning.gateways import gateways, gateways_of, instance_keys
+from corral.planning.gateways import gateways, gateways_of, instance_keys, refuse_keys
 from corral.planning.planner import GATEWAY_PACKAGES, PACKAGES
 from corral.store.api_keys import ensure_keys, keys_in
 from corral.store.gateway_keys import upstream_keys
@@ -165,6 +165,25 @@ def test_instances_behind_it_take_its_key_too_and_others_do_not(tmp_path: Path) 
     assert instance_keys(one, "chat", hosts, plans).first == own.first
     assert len(keys_in(instance_keys(shy, "chat", hosts, plans).text)) == 1
     assert gateways_of("one/long", hosts, plans) == [gw]
+
+
+@pytest.mark.parametrize("name", ["one/chat", "gw/upstream-small"])
+def test_a_key_that_an_engine_cannot_take_names_whose_it_is(tmp_path: Path, name: str) -> None:
+    hosts = fleet(tmp_path)
+    plans = {"gw": plan(hosts)}
+    make_keys(hosts)
+    refuse_keys(hosts[0], "chat", "vllm", hosts, plans)
+    path = tmp_path / name
+    path.write_text(f"# comment\n{'a' * 20}\n-{'b' * 20}\n")
+    with pytest.raises(CorralError) as caught:
+        refuse_keys(hosts[0], "chat", "vllm", hosts, plans)
+    error = caught.value
+    assert error.where == name
+    assert f"key 2 of {path} begins with a dash" in error.what
+    assert error.what.endswith("one/chat needs it")
+    assert f"`corral keys new {name} --replace`" in error.next_step
+    assert "b" * 20 not in str(error)
+    refuse_keys(hosts[0], "chat", "llama.cpp", hosts, plans)
 
 
 def test_a_gateway_without_instances_builds_nothing(tmp_path: Path) -> None:
