@@ -2,9 +2,10 @@
 
 from functools import partial
 
+from corral_host import engines
 from corral_host.checks import probes
 from corral_host.checks.baseline import keep_baseline
-from corral_host.checks.ready import invocation
+from corral_host.checks.ready import REASON_LINES, DiedError, invocation, journal_tail
 from corral_host.instance.gate_rows import GateFailed, first_line, not_asked, row
 from corral_host.system.commands import FAULTS, HostError, say
 
@@ -49,10 +50,24 @@ def applies(instance, part):
 
 
 def proved(instance, part, first):
-    found = PARTS[part].run(instance)
+    try:
+        found = PARTS[part].run(instance)
+    except DiedError:
+        raise
+    except FAULTS:
+        # Its end may be why the probe failed; the reason is in its log.
+        if invocation(instance) != first:
+            raise restarted(instance, first) from None
+        raise
     if invocation(instance) != first:
-        raise HostError("the server ended and was started again meanwhile")
+        raise restarted(instance, first)
     return found
+
+
+def restarted(instance, first):
+    what = "the server ended and was started again meanwhile"
+    reason = engines.of(instance).why_it_ended(journal_tail(first, REASON_LINES))
+    return HostError(f"{what}: {reason[0]}", reason[1]) if reason else HostError(what)
 
 
 def attempt(one, instance, part):

@@ -4,10 +4,17 @@ import re
 import unicodedata
 
 from corral_host import engines
-from corral_host.checks.server_probes import CHAT, refuse_other
+from corral_host.checks.server_probes import CHAT
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.server.http import first_key
-from corral_host.server.probe_client import SILENT_SECONDS, ask, limit_seconds, streamed
+from corral_host.server.probe_client import (
+    SILENT_SECONDS,
+    ask,
+    limit_seconds,
+    reasoning_of,
+    refuse_other,
+    streamed,
+)
 
 SHOWN_CHARACTERS = 200
 # Longest group of characters whose repetition is searched, and how often it must be repeated.
@@ -48,7 +55,7 @@ def asked(instance, prompt):
     refuse_other(code, text)
     parts = streamed(text)
     content = "".join(part.get("content") or "" for part in parts)
-    return content, "".join(part.get("reasoning_content") or "" for part in parts) + content
+    return content, "".join(map(reasoning_of, parts)) + content
 
 
 def wrong(prompt, content, reply):

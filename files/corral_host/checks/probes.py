@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from corral_host.checks import server_probes, unit_probes
+from corral_host.checks import chat_probes, server_probes, unit_probes
 from corral_host.checks.golden import golden
 from corral_host.checks.perplexity import perplexity
 from corral_host.checks.ready import wait_ready
@@ -18,6 +18,11 @@ def always(_):
 
 def on_gpu(instance):
     return instance["uses_gpu"]
+
+
+def has_drafts(instance):
+    # Plans of earlier versions do not say it.
+    return instance.get("drafts_tokens", False)
 
 
 # Kinds of probes in a gate: PROOF that a generation serves, also an old one after a revert;
@@ -79,9 +84,18 @@ PROBES = (
     Probe("stream", server_probes.stream, in_gate=PROOF, in_verify=True, asks=True),
     Probe("keys", server_probes.keys, in_gate=PROOF, in_verify=True, asks=True),
     Probe(
+        "tool call", chat_probes.tool_call, in_gate=PROOF, in_verify=True, asks=True,
+        applies=lambda instance: gate_plan(instance)["tool_call"],
+    ),
+    Probe(
+        "reasoning", chat_probes.reasoning, in_gate=PROOF, in_verify=True, asks=True,
+        applies=lambda instance: gate_plan(instance)["reasoning"],
+    ),
+    Probe(
         "metrics", server_probes.metrics, in_verify=True, asks=True,
         applies=lambda instance: instance["metrics"],
     ),
+    Probe("drafts", server_probes.drafts, in_verify=True, asks=True, applies=has_drafts),
     Probe("golden", golden, in_gate=PROOF, applies=lambda one: gate_plan(one)["golden"]),
     Probe("listening", seen(unit_probes.check_listening), in_verify=True),
     Probe(

@@ -12,7 +12,14 @@ from corral_host import engines
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.server.http import call, chat, first_key
 from corral_host.server.http import health as health_of
-from corral_host.server.probe_client import ROUTE_SECONDS, ask, limit_seconds, reply_of, streamed
+from corral_host.server.probe_client import (
+    ROUTE_SECONDS,
+    ask,
+    limit_seconds,
+    refuse_other,
+    reply_of,
+    streamed,
+)
 from corral_host.system.commands import HostError
 
 CHAT = "POST /v1/chat/completions"
@@ -43,11 +50,6 @@ def stream(instance, seconds=None):
     return answered("stream", began, seconds, "".join(map(reply_of, streamed(text))))
 
 
-def refuse_other(code, text):
-    if code != 200:
-        raise HostError(f"answered {code}: {text.strip()[:200]}")
-
-
 def answered(part, began, seconds, reply):
     figure = f"{time.monotonic() - began:.1f} s"
     return row(part, bool(reply.strip()), figure, f"{seconds:g} s", repr(reply[:60]))
@@ -73,19 +75,31 @@ def model(instance, seconds=None):
 
 def slots(instance, seconds=None):
     """Number and size of the slots, if the server reports them."""
-    found = engines.of(instance).slots(partial(keyed, instance, seconds=seconds))
-    if found is None:
+    count, context = engines.of(instance).slots(partial(keyed, instance, seconds=seconds))
+    if count is None and context is None:
         return row("slots", True, "not reported by this engine", "")
-    count, context = found
-    ok = [count, context] == [instance["slots"], instance["context_tokens_per_slot"]]
-    planned = f"{instance['slots']} of {instance['context_tokens_per_slot']}"
-    return row("slots", ok, f"{count} slots of {context} tokens", planned)
+    planned = [instance["slots"], instance["context_tokens_per_slot"]]
+    same = [found in (None, wanted) for found, wanted in zip((count, context), planned)]
+    shown = "slots" if count is None else f"{count} slots"
+    return row("slots", all(same), f"{shown} of {context} tokens", "{} of {}".format(*planned))
 
 
 def metrics(instance, seconds=None):
     lines = keyed(instance, "/metrics", seconds).splitlines()
     count = sum(1 for line in lines if line and not line.startswith("#"))
     return row("metrics", count > 0, f"{count} values", "1 value")
+
+
+def drafts(instance, seconds=None):
+    """Share of the drafted tokens that were accepted since the start, if the server reports it."""
+    found = engines.of(instance).drafts(partial(keyed, instance, seconds=seconds))
+    if found is None:
+        return row("drafts", True, "not reported by this engine", "")
+    drafted, accepted = found
+    if not drafted:
+        return row("drafts", True, "nothing drafted since the start", "")
+    share = f"{accepted:.0f} of {drafted:.0f} drafted tokens accepted ({accepted / drafted:.0%})"
+    return row("drafts", True, share, "")
 
 
 def keyed(instance, path, seconds=None):

@@ -1,4 +1,4 @@
-"""Compare the tokens/s of a server, by its own timings, with the baseline of its profile."""
+"""Compare the tokens/s of a server with the baseline of its profile."""
 
 import math
 import secrets
@@ -7,11 +7,16 @@ from functools import partial
 
 from corral_host import engines
 from corral_host.checks import baseline
-from corral_host.checks.server_probes import refuse_other
 from corral_host.checks.welch import KEPT, OPEN, SLOWER, is_narrow, verdict
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.server.http import first_key
-from corral_host.server.probe_client import ROUTE_SECONDS, ask, limit_seconds
+from corral_host.server.probe_client import (
+    ROUTE_SECONDS,
+    ask,
+    limit_seconds,
+    refuse_other,
+    timed,
+)
 from corral_host.system.commands import HostError
 
 # Each word is at least one token in any vocabulary; random ones make a prompt that no cache has.
@@ -88,8 +93,9 @@ def measure(instance, tokens, generated):
     """Tokens/s of one prompt that is in no cache, and of its answer."""
     words = [secrets.choice(WORDS) for _ in range(tokens)]
     found = engines.of(instance).speeds(
-        partial(answered, instance), words, tokens, generated, limit_seconds
-    )
+        partial(answered, instance), partial(events, instance), words, tokens, generated,
+        limit_seconds,
+    )  # fmt: skip
     return {name: checked(per_second) for name, per_second in found.items()}
 
 
@@ -97,6 +103,10 @@ def answered(instance, route, body, seconds=ROUTE_SECONDS):
     code, text = ask(instance, route, body, first_key(instance), seconds)
     refuse_other(code, text)
     return text
+
+
+def events(instance, route, body, seconds):
+    return timed(instance, route, body, first_key(instance), seconds)
 
 
 def checked(per_second):

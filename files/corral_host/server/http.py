@@ -6,6 +6,7 @@ import ipaddress
 import json
 import socket
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -81,11 +82,21 @@ def judge_of(instance, key):
     return key and partial(listener.refuse_stranger, instance)
 
 
-def exchange(link, method, path, headers, body=None, *, seconds, judge=None):
-    """Send one request and close its connection; returns the status and the body as text.
+def text_of(answer, _):
+    return answer.read().decode(errors="replace")
 
-    ``judge``: gets the connected socket, raises HostError if nothing may be sent on it. Raises
-    LateError after ``seconds``, else OSError; a TimeoutError comes from the connection's own limit.
+
+def timed_lines(answer, began):
+    """Each line of an answer, with the seconds between the request and its arrival."""
+    return [(time.monotonic() - began, line.decode(errors="replace").rstrip()) for line in answer]
+
+
+def exchange(link, method, path, headers, body=None, *, seconds, judge=None, read=text_of):
+    """Send one request and close its connection; returns the status and the body as ``read`` does.
+
+    ``judge``: gets the connected socket, raises HostError if nothing may be sent on it. ``read``:
+    gets the answer and when the request was sent. Raises LateError after ``seconds``, else OSError;
+    a TimeoutError comes from the connection's own limit.
     """
     late = threading.Event()
     try:
@@ -94,9 +105,10 @@ def exchange(link, method, path, headers, body=None, *, seconds, judge=None):
         if judge:
             judge(link.sock)
         with deadline(link.sock, seconds, late):
+            began = time.monotonic()
             link.request(method, path, body=body, headers=headers)
             answer = link.getresponse()
-            found = answer.status, answer.read().decode(errors="replace")
+            found = answer.status, read(answer, began)
     except (http.client.HTTPException, OSError) as fault:
         if late.is_set():
             raise LateError(f"no whole answer within {seconds:g} s") from fault

@@ -55,7 +55,7 @@ class LlamaServer(Engine):
         slots = json.loads(get("/slots"))
         return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
 
-    def speeds(self, ask, words, tokens, generated, limit):
+    def speeds(self, ask, timed, words, tokens, generated, limit):  # noqa: ARG002
         prompt = self.prompt(ask, words, tokens)
         body = {
             "prompt": prompt, "n_predict": generated, "temperature": 0, "ignore_eos": True,

@@ -190,7 +190,7 @@ def test_the_servers_last_words_are_in_the_reason(
 ) -> None:
     dead = {**RUNS, "ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "1"}
     monkeypatch.setattr(ready, "show", lambda *_: dead)
-    monkeypatch.setattr(ready, "journal_tail", lambda _: "error: no such model")
+    monkeypatch.setattr(ready, "journal_tail", lambda *_: "error: no such model")
     reason, rows = failure(plan)
     assert reason.startswith("chat: the server died at start (exit-code, exit status 1)")
     assert "error: no such model" in reason

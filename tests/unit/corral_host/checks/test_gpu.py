@@ -13,7 +13,7 @@ check = helper_module("checks.unit_probes")
 GPUS: list[dict[str, Any]] = [
     {"index": n, "uuid": f"GPU-{n}", "pci": f"0000:0{n}:00.0"} for n in (0, 1)
 ]
-PID = 4242
+PID, WORKER = 4242, 4243
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
         answer = {"gpus": GPUS, "processes": [*mine, {"gpu": "GPU-0", "pid": 1, "used_mib": 9}]}
         entered = str(int((time.monotonic() - 10) * 1e6))
         monkeypatch.setattr(check, "main_pid", lambda _: PID)
+        monkeypatch.setattr(check, "processes_of", lambda _: {PID, WORKER})
         monkeypatch.setattr(check.nvidia_smi, "ask", lambda: answer)
         monkeypatch.setattr(check, "show", lambda *_: {"ActiveEnterTimestampMonotonic": entered})
         fields = {"xids": [], "xids_unreadable": "", **log}
@@ -57,6 +58,19 @@ def test_a_server_holds_memory_of_its_gpus_alone(
     name, ok, detail = check.check_vram(instance(*gpus))
     assert (name, ok) == ("vram", fine)
     assert f"pid {PID} holds" in detail
+
+
+def test_the_memory_of_every_process_of_the_unit_counts(
+    report: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report()
+    mib = {"GPU-0": 500, "GPU-1": 600}
+    held = [{"gpu": gpu, "pid": WORKER, "used_mib": mib[gpu]} for gpu in mib]
+    answer = {"gpus": GPUS, "processes": held}
+    monkeypatch.setattr(check.nvidia_smi, "ask", lambda: answer)
+    _, ok, detail = check.check_vram(instance(0, 1))
+    assert (ok, detail) == (True, f"pid {WORKER} holds 500 MiB of GPU 0, 600 MiB of GPU 1")
+    assert not check.check_vram(instance(0))[1]
 
 
 def xid(seconds_ago: float, pci: str = GPUS[1]["pci"]) -> dict[str, Any]:

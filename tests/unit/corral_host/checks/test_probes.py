@@ -24,11 +24,13 @@ def test_a_probe_has_one_name_and_a_gate_or_verify_that_runs_it() -> None:
 
 def test_what_both_ask_is_the_same_probe() -> None:
     both = [probe.name for probe in probes.PROBES if probe.in_gate and probe.in_verify]
-    assert both == ["completion", "stream", "keys", "vram"]
+    assert both == ["completion", "stream", "keys", "tool call", "reasoning", "vram"]
 
 
 def test_a_gate_runs_its_probes_in_the_order_of_the_list() -> None:
-    proof = ("ready", "completion", "stream", "keys", "golden", "vram")
+    proof = (
+        *("ready", "completion", "stream", "keys", "tool call", "reasoning", "golden", "vram"),
+    )
     assert proof == gate.PROOF
     assert (*proof, "speed", "soak") == gate.EVERYTHING
 
