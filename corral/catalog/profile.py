@@ -240,6 +240,16 @@ class Profile(Frozen):
     golden: tuple[GoldenPrompt, ...] = Field(
         default=(), description="requests with known replies, sent by the gate"
     )
+    probe_tool_call: bool | None = Field(
+        default=None,
+        description="gate and verify require a well-formed tool call; "
+        "if unset, where tool_call_parser is set",
+    )
+    probe_reasoning: bool | None = Field(
+        default=None,
+        description="gate and verify require reasoning apart from the reply; "
+        "if unset, where reasoning_parser is set",
+    )
     speed: Speed = Field(default=Speed(), description="tokens/s that the gate requires")
     perplexity: Perplexity | None = Field(
         default=None, description="highest perplexity that the gate allows"

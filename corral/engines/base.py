@@ -82,7 +82,7 @@ class Engine(Protocol):
     + environment: variables of every unit of the engine; ``variables`` has all of a profile
     + reads_gguf: whether corral.fit can count its memory from GGUF headers
     + routes: routes that a gateway opens, and its health check
-    + reports_speed: whether the gate can measure tokens/s by the server's own timings
+    + reports_speed: whether the gate can measure its tokens/s
     """
 
     kind: EngineKind

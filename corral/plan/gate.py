@@ -33,9 +33,15 @@ class PerplexityGate(Frozen):
 
 
 class GatePlan(Frozen):
-    """What a server must prove, beyond answering, before its generation is kept."""
+    """What a server must prove, beyond answering, before its generation is kept.
+
+    + tool_call: a reply that must be a tool call is a well-formed one
+    + reasoning: reasoning is apart from the reply
+    """
 
     golden: tuple[GoldenPrompt, ...] = ()
     speed: SpeedGate | None = None
     perplexity: PerplexityGate | None = None
     soak_seconds: int = 0
+    tool_call: bool = False
+    reasoning: bool = False

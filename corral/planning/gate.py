@@ -38,7 +38,14 @@ def plan_gate(
         speed=_speed(profile, placement) if engine_module(resolved.kind).reports_speed else None,
         perplexity=_perplexity(resolved, release, model, placement, generation_folder),
         soak_seconds=profile.soak_seconds,
+        tool_call=is_proved(profile.probe_tool_call, profile.tool_call_parser),
+        reasoning=is_proved(profile.probe_reasoning, profile.reasoning_parser),
     )
+
+
+def is_proved(asked: bool | None, parser: str | None) -> bool:
+    """Whether a parser is proved: as the profile says, else where it names one."""
+    return parser is not None if asked is None else asked
 
 
 def _refuse_long(resolved: ResolvedInstance) -> None:

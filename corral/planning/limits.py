@@ -10,6 +10,8 @@ from corral.plan.instance import ActivationPlan
 
 # Requests of a gate, and the measurement of tokens per second.
 _GATE_SECONDS = 180
+# A tool call or reasoning: 256 tokens each.
+_PARSER_SECONDS = 120
 _SPEED_SECONDS = 900
 # A perplexity run, beside the time to load: files/corral_host/checks/perplexity.py.
 _READING_SECONDS = 1800
@@ -42,4 +44,5 @@ def limited(
 def _gate_seconds(gate: GatePlan, ready_seconds: int) -> int:
     speed = _SPEED_SECONDS if gate.speed else 0
     perplexity = ready_seconds + _READING_SECONDS if gate.perplexity else 0
-    return _GATE_SECONDS + gate.soak_seconds + speed + perplexity
+    parsers = _PARSER_SECONDS * (gate.tool_call + gate.reasoning)
+    return _GATE_SECONDS + gate.soak_seconds + speed + perplexity + parsers

@@ -32,6 +32,8 @@ class Vllm(PlainEngine):
     flags = FLAGS
     program = "python"
     socket_name = "vllm.sock"
+    # By the times at which tokens arrive.
+    reports_speed = True
     routes = ROUTES
     unit_needs = UnitNeeds(
         # The API server ends with code 0 when its engine has died.

@@ -12,6 +12,7 @@ from corral.catalog.gate import GoldenPrompt
 from corral.errors import CorralError
 from corral.plan.gate import GatePlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
+from corral.planning.gate import is_proved
 from corral.planning.planner import Planner
 from corral.schema import parse
 from tests.samples import CHAT, GPU, host, planner
@@ -131,6 +132,35 @@ def test_a_changed_gate_makes_no_new_generation() -> None:
     assert planned(golden=[GOLDEN], soak_seconds=9).generation == before.generation
     assert planned(golden=[GOLDEN]).gate.golden == (GoldenPrompt.model_validate(GOLDEN),)
     assert planned(soak_seconds=9).gate.soak_seconds == 9
+
+
+@pytest.mark.parametrize(
+    ("profile", "proved"),
+    [
+        ({}, (False, False)),
+        ({"probe_tool_call": True}, (True, False)),
+        ({"probe_reasoning": True}, (False, True)),
+        ({"probe_tool_call": False, "probe_reasoning": True}, (False, True)),
+    ],
+)
+def test_parsers_are_proved_where_the_profile_asks_for_it(
+    profile: dict[str, Any], proved: tuple[bool, bool]
+) -> None:
+    gate = planned(**profile).gate
+    assert (gate.tool_call, gate.reasoning) == proved
+
+
+def test_proofs_of_parsers_take_their_time_and_make_no_new_generation() -> None:
+    before, after = planned(), planned(probe_tool_call=True, probe_reasoning=True)
+    assert after.generation == before.generation
+    assert after.activation.limit_seconds > before.activation.limit_seconds
+
+
+def test_a_parser_is_proved_unless_the_profile_says_otherwise() -> None:
+    assert is_proved(None, "glm45")
+    assert is_proved(True, None)
+    assert not is_proved(None, None)
+    assert not is_proved(False, "glm45")
 
 
 def without_perplexity() -> Catalog:

@@ -63,6 +63,8 @@ ELSEWHERE = {
     "speed",
     "perplexity",
     "soak_seconds",
+    "probe_tool_call",
+    "probe_reasoning",
     "runtime_repack",
     "attention_max_batch_mib",
     "mla_mode",
