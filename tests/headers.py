@@ -13,7 +13,9 @@ from gguf import GGMLQuantizationType as Type
 
 from corral.errors import CorralError
 from corral.fit.gguf import Header, parse_header
-from corral.fit.headers import ShardSource, StoredHeader
+from corral.fit.headers import ShardSource, StoredHeader, StoredSafetensors
+from corral.model_files.safetensors import SafetensorsHeader, parse_safetensors
+from corral.smoke_model import safetensors_writer
 from lab.model_headers import (
     DEEPSEEK_V2_5,
     GLM_4_5_AIR,
@@ -55,6 +57,15 @@ class MadeHeaders:
         headers = [made_header(shape, mix), *[_EMPTY] * (len(shards) - 1)]
         return [StoredHeader(header, _SHA256) for header in headers]
 
+    def safetensors(self, shards: Sequence[ShardSource]) -> list[StoredSafetensors]:
+        """The tiny model, whole in the first shard."""
+        headers = [_tiny_header(), *[SafetensorsHeader((), 8)] * (len(shards) - 1)]
+        return [StoredSafetensors(header, _SHA256) for header in headers]
+
+    def content(self, file: ShardSource) -> bytes:  # noqa: ARG002
+        """The configuration of the tiny model."""
+        return _tiny_files()["config.json"]
+
 
 # A quant of dense models that is four bits throughout.
 _IQ4_XS = Mix(dense=GGMLQuantizationType.IQ4_XS, embeddings=GGMLQuantizationType.IQ4_XS)
@@ -67,6 +78,23 @@ class NoHub:
 
     def headers(self, shards: Sequence[ShardSource]) -> list[StoredHeader]:
         raise CorralError(shards[0].url, "the hub does not answer", "see that it can be reached")
+
+    def safetensors(self, shards: Sequence[ShardSource]) -> list[StoredSafetensors]:
+        raise CorralError(shards[0].url, "the hub does not answer", "see that it can be reached")
+
+    def content(self, file: ShardSource) -> bytes:
+        raise CorralError(file.url, "the hub does not answer", "see that it can be reached")
+
+
+@cache
+def _tiny_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        safetensors_writer.write(Path(folder), "bf16")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _tiny_header() -> SafetensorsHeader:
+    return parse_safetensors(_tiny_files()["model.safetensors"])
 
 
 @cache

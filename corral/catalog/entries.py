@@ -116,6 +116,8 @@ class Platform(Frozen):
 
 
 FileKind = Literal["weights", "config"]
+# "none": of an engine that loads no weights, or any.
+WeightsFormat = Literal["gguf", "safetensors", "none"]
 
 
 class Quant(Frozen):
@@ -126,6 +128,12 @@ class Quant(Frozen):
         default=(), description="patterns of small files that the engine reads beside the weights"
     )
     engine: EngineKind | None = Field(default=None, description="only kind that can read it")
+
+    @property
+    def format(self) -> WeightsFormat | None:
+        """The format of its weights, by the suffix of their pattern; None for another suffix."""
+        known: dict[str, WeightsFormat] = {".gguf": "gguf", ".safetensors": "safetensors"}
+        return next((form for suffix, form in known.items() if self.files.endswith(suffix)), None)
 
     @property
     def patterns(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import click
@@ -13,18 +14,22 @@ from corral.catalog.entries import Catalog
 from corral.catalog.profile import Profile
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.views.fit import answer_lines, offer_lines
-from corral.engines import refuse_impossible, resolve_placement
+from corral.engines import reading, refuse_impossible, resolve_placement
 from corral.errors import CorralError
 from corral.fit.answer import Answer, TargetGpu, answer
 from corral.fit.headers import HeaderStore
+from corral.fit.model import ModelFile
 from corral.fit.offers import Offer, offers
 from corral.fit.place import DoesNotFitError
-from corral.fit.sources import LockedModels
+from corral.fit.safetensors.answer import answer as answer_by_engine
+from corral.fit.safetensors.offers import ParallelOffer, parallel_offers
+from corral.fit.sources import AnyModel, LockedModels
 from corral.fit.targets import host_targets, named_targets
 from corral.host.answers import GPUS
 from corral.host.state import GpuHost
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import read_lock
+from corral.model_files.model import SafetensorsModel
 from corral.paths import default_headers_folder
 from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root, read_catalog
@@ -79,7 +84,7 @@ def fit(
         hub.rstrip("/"),
         HeaderStore(default_headers_folder()),
     )
-    name, _, quant = model.partition("/")
+    name, quant = _named(catalog, model)
     question = _Question(models, name, quant, targets, memory_mib or None)
     if profile_name:
         found = question.answer(profile_name, engine)
@@ -88,12 +93,21 @@ def fit(
         else:
             echo("\n".join(answer_lines(found)))
         sys.exit(0 if found.fits else 1)
-    listed = question.offers()
+    listed, parallel = question.offers(), question.parallel_offers()
     if as_json:
-        echo_json([offer.model_dump(mode="json") for offer in listed])
+        echo_json([offer.model_dump(mode="json") for offer in (*listed, *parallel)])
     else:
-        echo("\n".join(offer_lines(listed)))
-    sys.exit(0 if listed else 1)
+        echo("\n".join(offer_lines(listed, parallel)))
+    sys.exit(0 if listed or parallel else 1)
+
+
+def _named(catalog: Catalog, text: str) -> tuple[str, str]:
+    """Name and quant of a model, which may be named by its repository on the hub."""
+    for name, model in catalog.models.items():
+        if text == model.repo or text.startswith(f"{model.repo}/"):
+            return name, text.removeprefix(model.repo).removeprefix("/")
+    name, _, quant = text.partition("/")
+    return name, quant
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,19 @@ class _Question:
     memory_mib: int | None
 
     def offers(self) -> list[Offer]:
-        """All offers that fit, best first. Raises CorralError for an unlocked or unknown quant."""
+        """All offers of quants in GGUF, best first. Raises CorralError as `_files` does."""
+        files = {q: file for q, file in self._files.items() if isinstance(file, ModelFile)}
+        return offers(files, self.targets, self.memory_mib)
+
+    def parallel_offers(self) -> list[ParallelOffer]:
+        """All offers of quants in safetensors, best first. Raises CorralError as `_files` does."""
+        files = {q: file for q, file in self._files.items() if isinstance(file, SafetensorsModel)}
+        kind = next(iter(reading("safetensors")))
+        return parallel_offers(files, self.targets, kind=kind)
+
+    @cached_property
+    def _files(self) -> dict[str, AnyModel]:
+        """The quants asked for. Raises CorralError for an unlocked or unknown quant."""
         known = self.models.catalog.model(self.model, where="corral fit").quants
         quants = [self.quant] if self.quant else list(known)
         files = {quant: self.models.read(self.model, quant) for quant in quants}
@@ -115,7 +141,7 @@ class _Question:
             if file.unknown:
                 next_step = "add --profile: then its weights are counted, nothing else"
                 raise CorralError(f"{self.model}/{quant}", file.unknown, next_step)
-        return offers(files, self.targets, self.memory_mib)
+        return files
 
     def answer(self, name: str, engine: str | None) -> Answer:
         """The need of a profile on each device. Raises CorralError for impossible settings."""
@@ -125,11 +151,20 @@ class _Question:
         kind = catalog.engine(profile.engine, where=where).kind
         on = self.targets if profile.placement != "cpu" and profile.gpu_layers != 0 else []
         trained = catalog.model(self.model, where="corral fit").train_context_tokens
-        file = self.models.read(self.model, profile.quant)
         refuse_unreadable(catalog, self.model, profile.quant, kind, where=where)
         refuse_long_context(profile, self.model, trained, where)
         refuse_impossible(profile, engine=profile.engine, kind=kind, gpus=len(on), where=where)
         placement = resolve_placement(profile, gpus=len(on))
+        file = self.models.read(self.model, profile.quant)
+        if isinstance(file, SafetensorsModel):
+            return answer_by_engine(
+                file,
+                profile,
+                placement,
+                kind=kind,
+                targets=on,
+                host_memory_mib=self.memory_mib,
+            )
         try:
             return answer(
                 file,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import ik_llama_cpp, llama_cpp, vllm
-from corral.engines.base import Engine, KvPair, Problem
+from corral.engines.base import Engine, KvPair, Problem, WeightsFormat
 from corral.errors import CorralError
 from corral.plan.placement import ResolvedPlacement
 from corral.schema import did_you_mean
@@ -19,6 +19,7 @@ __all__ = [
     "engine_module",
     "kinds",
     "problems",
+    "reading",
     "refuse_impossible",
     "register",
     "resolve_placement",
@@ -49,6 +50,11 @@ def engine_module(kind: EngineKind) -> Engine:
     what = f'unknown kind "{kind}"{did_you_mean(kind, _ENGINES)}'
     step = f"name one of {', '.join(_ENGINES)}"
     raise CorralError("catalog/engines/", what, step)
+
+
+def reading(form: WeightsFormat) -> list[EngineKind]:
+    """The kinds that load weights of this format, in the order of their registration."""
+    return [kind for kind, engine in _ENGINES.items() if engine.weights == form]
 
 
 def problems(kind: EngineKind, profile: Profile, *, gpus: int) -> list[Problem]:

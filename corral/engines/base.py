@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from corral.catalog.entries import Engine as EngineEntry
-from corral.catalog.entries import EngineKind
+from corral.catalog.entries import EngineKind, WeightsFormat
 from corral.catalog.profile import KvType, Profile
 from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
+from corral.engines.memory_count import MemoryCount
 from corral.engines.routes import Routes
+from corral.model_files.model import SafetensorsModel
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
@@ -62,6 +64,14 @@ class UnitNeeds:
     executable_memory_on_cpu: bool = False
 
 
+class ParallelChoice(NamedTuple):
+    """How GPUs share a model, by keys of a profile."""
+
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    expert_parallel: bool = False
+
+
 class KeyConfig(NamedTuple):
     """A file in the server's own format with its keys, made before each start.
 
@@ -80,7 +90,8 @@ class Engine(Protocol):
     + variables_win: whether an environment variable overrides the same flag
     + unit_needs: see UnitNeeds; + socket_name: file name of its unix socket
     + environment: variables of every unit of the engine; ``variables`` has all of a profile
-    + reads_gguf: whether corral.fit can count its memory from GGUF headers
+    + weights: format of the weights that it loads. The memory of GGUF is counted by corral.fit with
+      ``memory``, that of safetensors by ``count_memory``
     + routes: routes that a gateway opens, and its health check
     + reports_speed: whether the gate can measure its tokens/s
     """
@@ -95,7 +106,7 @@ class Engine(Protocol):
     socket_name: str
     routes: Routes
     environment: Mapping[str, str]
-    reads_gguf: bool
+    weights: WeightsFormat
     reports_speed: bool
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
@@ -132,6 +143,17 @@ class Engine(Protocol):
 
         + model: the path that it loads; + key_file: the key file, or what ``key_config`` makes
         """
+
+    def count_memory(
+        self, model: SafetensorsModel, profile: Profile, *, gpu_memory_mib: Sequence[int]
+    ) -> MemoryCount:
+        """The memory need with weights in safetensors.
+
+        + gpu_memory_mib: memory of each GPU of the instance; empty without GPUs
+        """
+
+    def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
+        """The ways in which ``gpus`` GPUs can share a model; none: `corral fit` decides."""
 
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement
@@ -184,4 +206,14 @@ class Engine(Protocol):
         """The command that measures perplexity on ``text``, a path."""
 
 
-__all__ = ["Engine", "KeyConfig", "KvPair", "MemoryRules", "Problem", "Settings"]
+__all__ = [
+    "Engine",
+    "KeyConfig",
+    "KvPair",
+    "MemoryCount",
+    "MemoryRules",
+    "ParallelChoice",
+    "Problem",
+    "Settings",
+    "WeightsFormat",
+]

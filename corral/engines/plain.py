@@ -8,12 +8,21 @@ from typing import Any
 
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.profile import Profile
-from corral.engines.base import KeyConfig, KvPair, MemoryRules, UnitNeeds
+from corral.engines.base import (
+    KeyConfig,
+    KvPair,
+    MemoryCount,
+    MemoryRules,
+    ParallelChoice,
+    UnitNeeds,
+    WeightsFormat,
+)
 from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable
 from corral.engines.routes import CHAT_ROUTES, Routes
+from corral.model_files.model import SafetensorsModel
 from corral.plan.gateway import HealthCheck
-from corral.plan.placement import ResolvedPlacement
+from corral.plan.placement import InstanceNeed, ResolvedPlacement
 
 # ruff: noqa: ARG002 - defaults that an engine overrides
 
@@ -30,7 +39,7 @@ class PlainEngine:
     # What is not decided is closed.
     routes = Routes(open=CHAT_ROUTES, closed={}, health=HealthCheck(path="/health"))
     environment: Mapping[str, str] = {}  # noqa: RUF012
-    reads_gguf = False
+    weights: WeightsFormat = "none"
     reports_speed = False
 
     def variables(self, profile: Profile) -> dict[str, str]:
@@ -48,6 +57,16 @@ class PlainEngine:
     def model_path(self, files: Sequence[str]) -> str:
         """The folder of the first file."""
         return str(PurePosixPath(files[0]).parent)
+
+    def count_memory(
+        self, model: SafetensorsModel, profile: Profile, *, gpu_memory_mib: Sequence[int]
+    ) -> MemoryCount:
+        """Unknown."""
+        return MemoryCount(need=InstanceNeed(unknown="the engine does not count its memory"))
+
+    def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
+        """None."""
+        return ()
 
     def fit_argv(
         self, profile: Profile, *, programs: str, model: str, placement: ResolvedPlacement

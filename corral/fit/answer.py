@@ -108,7 +108,7 @@ def answer(
     )
     refuse_contradictions(_WHERE, candidate)
     placed = _placed(candidate, model, targets)
-    gpus = [_gpu_row(target, need) for target, need in zip(targets, placed.need.gpus, strict=False)]
+    gpus = [gpu_row(target, need) for target, need in zip(targets, placed.need.gpus, strict=False)]
     host = placed.need.host or DeviceNeed(weights_mib=0, kv_mib=0, compute_mib=0, runtime_mib=0)
     return Answer(
         rows=(*gpus, host_row(host, host_memory_mib, mapped=profile.load_mode == "mmap")),
@@ -127,7 +127,8 @@ def _placed(candidate: Candidate, model: ModelFile, targets: Sequence[TargetGpu]
     return Placed(placement, need_for(_WHERE, candidate, placement, memory))
 
 
-def _gpu_row(target: TargetGpu, need: DeviceNeed) -> Row:
+def gpu_row(target: TargetGpu, need: DeviceNeed) -> Row:
+    """The row of a GPU."""
     free_mib = target.available_mib - need.total_mib
     return _row(target.name, need, target.others_mib, target.memory_mib, free_mib, "fits")
 

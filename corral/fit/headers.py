@@ -11,7 +11,7 @@ from typing import Generic
 
 from corral.errors import CorralError
 from corral.files import make_folder, write_atomic
-from corral.fit import header_file, safetensors_file
+from corral.fit import header_file
 from corral.fit.header_file import StoredHeader
 from corral.fit.ranges import (
     ReadHeader,
@@ -22,7 +22,8 @@ from corral.fit.ranges import (
     read_gguf,
     read_safetensors,
 )
-from corral.fit.safetensors_file import StoredSafetensors
+from corral.fit.safetensors import stored
+from corral.fit.safetensors.stored import StoredSafetensors
 
 __all__ = ["HeaderStore", "ShardSource", "StoredHeader", "StoredSafetensors"]
 
@@ -40,9 +41,7 @@ class _Format(Generic[Stored]):
 
 
 _GGUF = _Format(".header", read_gguf, header_file.encode, header_file.decode)
-_SAFETENSORS = _Format(
-    ".safetensors-header", read_safetensors, safetensors_file.encode, safetensors_file.decode
-)
+_SAFETENSORS = _Format(".safetensors-header", read_safetensors, stored.encode, stored.decode)
 
 
 class HeaderStore:
@@ -80,18 +79,18 @@ class HeaderStore:
 
     def _all(self, shards: Sequence[ShardSource], form: _Format[Stored]) -> list[Stored]:
         known = {shard: self._read(shard, form) for shard in shards}
-        missing = [shard for shard, stored in known.items() if stored is None]
+        missing = [shard for shard, header in known.items() if header is None]
         fetched = dict(zip(missing, fetch_headers(missing, form.read), strict=True))
-        for shard, stored in fetched.items():
-            self._write(self._path(shard, form.suffix), form.encode(stored))
+        for shard, header in fetched.items():
+            self._write(self._path(shard, form.suffix), form.encode(header))
         return [known[shard] or fetched[shard] for shard in shards]
 
     def _path(self, shard: ShardSource, suffix: str) -> Path:
         return self._folder / f"{shard.sha256}{suffix}"
 
     def _read(self, shard: ShardSource, form: _Format[Stored]) -> Stored | None:
-        stored = self._stored(self._path(shard, form.suffix))
-        return form.decode(stored) if stored is not None else None
+        content = self._stored(self._path(shard, form.suffix))
+        return form.decode(content) if content is not None else None
 
     def _stored(self, path: Path) -> bytes | None:
         try:

@@ -14,9 +14,15 @@ from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import DRIVER_MIB, MIB, Need, estimate
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError, place
+from corral.fit.sources import AnyModel
+from corral.model_files.model import SafetensorsModel
 from corral.plan.placement import DeviceNeed, InstanceNeed, ResolvedPlacement
 
 GpuName = int | str
+# In place of the memory of GPUs that the inventory does not describe: their number is enough to
+# place tensors.
+UNKNOWN_MIB = 1
+_EXACT, _RESERVED = "weights and KV cache of its instances are", "its instances reserve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Candidate:
     profile: Profile
     placement: ResolvedPlacement
     gpus: tuple[GpuName, ...]
-    model: ModelFile | None
+    model: AnyModel | None
     unknown: str = ""
 
 
@@ -78,9 +84,9 @@ def even_split(placement: ResolvedPlacement, profile: Profile, gpus: int) -> Res
 
 def refuse_contradictions(host: str, candidate: Candidate) -> None:
     """Raises CorralError for settings of a profile that the model's header rules out."""
-    shape = candidate.model.shape if candidate.model else None
-    if shape is None:
+    if not isinstance(candidate.model, ModelFile) or candidate.model.shape is None:
         return
+    shape = candidate.model.shape
     profile, where = candidate.profile, f"{host}/{candidate.name}: {candidate.label}"
     rules = engine_module(candidate.kind).memory
     pair = (profile.kv_type_k, profile.kv_type_v)
@@ -120,6 +126,8 @@ def need_for(
     if candidate.model is None:
         return InstanceNeed(unknown=candidate.unknown)
     where = f"{host}/{candidate.name}: {candidate.label}"
+    if isinstance(candidate.model, SafetensorsModel):
+        return _counted(candidate, candidate.model, memory_mib, where)
     try:
         need = estimate(
             candidate.model,
@@ -140,11 +148,25 @@ def need_for(
     )
 
 
+def _counted(
+    candidate: Candidate, model: SafetensorsModel, memory_mib: Sequence[int], where: str
+) -> InstanceNeed:
+    """The need by the engine's own count. Raises CorralError where it could not serve."""
+    if candidate.gpus and min(memory_mib) <= UNKNOWN_MIB:
+        unknown = 'the memory of the GPUs is unknown: add "memory_mib" to "gpus" of the host'
+        return InstanceNeed(unknown=unknown)
+    engine = engine_module(candidate.kind)
+    counted = engine.count_memory(model, candidate.profile, gpu_memory_mib=memory_mib)
+    if counted.refusal:
+        raise CorralError(where, counted.refusal, f"{counted.next_step} (`corral fit`)")
+    return counted.need
+
+
 def _auto(
     host: str, candidate: Candidate, memory_mib: int | None, available_mib: list[int]
 ) -> Placed:
     where = f"{host}/{candidate.name}: {candidate.label}"
-    if candidate.model is None:
+    if not isinstance(candidate.model, ModelFile):
         what = f'placement = "auto" needs the model\'s header: {candidate.unknown}'
         raise CorralError(where, what, "check that the hub can be reached, then run it again")
     if memory_mib is None:
@@ -163,7 +185,7 @@ def _auto(
 
 def _each(candidate: Candidate, memory_mib: int | None) -> list[int]:
     """Memory of each GPU; all GPUs of a host are equal, also where their memory is unknown."""
-    return [memory_mib or 1] * len(candidate.gpus)
+    return [memory_mib or UNKNOWN_MIB] * len(candidate.gpus)
 
 
 def _taken(candidates: Sequence[Candidate], fixed: Mapping[str, Placed]) -> Counter[GpuName]:
@@ -193,15 +215,20 @@ def _refuse_overfull(
         if sum(exact_mib.values()) <= available_mib:
             continue
         parts = ", ".join(f"{name} {mib / 1024:.1f}" for name, mib in exact_mib.items())
+        reserves = any(_on(c, placed, gpu).reserved_mib for c in users)
         what = (
-            f"GPU {gpu}: weights and KV cache of its instances are "
+            f"GPU {gpu}: {_RESERVED if reserves else _EXACT} "
             f"{sum(exact_mib.values()) / 1024:.1f} GiB ({parts}), "
             f"{available_mib / 1024:.1f} GiB is available"
         )
-        raise CorralError(host, what, _next_step(users))
+        raise CorralError(host, what, _next_step(users, reserves=reserves))
 
 
-def _next_step(users: Sequence[Candidate]) -> str:
+def _next_step(users: Sequence[Candidate], *, reserves: bool) -> str:
+    if reserves and len(users) > 1:
+        return "lower gpu_memory_utilization of those that share it, or give them other GPUs"
+    if reserves:
+        return "lower gpu_memory_utilization"
     if len(users) > 1:
         return "give them other GPUs, or lower contexts, or choose smaller quants (`corral fit`)"
     return 'choose placement = "auto", a smaller context or a smaller quant (`corral fit`)'

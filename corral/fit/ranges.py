@@ -20,7 +20,7 @@ from corral_shared.text import printable_line
 from corral.errors import CorralError
 from corral.fit.gguf import parse_header
 from corral.fit.header_file import StoredHeader
-from corral.fit.safetensors_file import StoredSafetensors
+from corral.fit.safetensors.stored import StoredSafetensors
 from corral.model_files.errors import BadHeaderError, NeedMoreError
 from corral.model_files.safetensors import parse_safetensors
 from corral.sources.hub_requests import answer, read_body

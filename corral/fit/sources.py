@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from corral_shared.names import quoted_path
 
-from corral.catalog.entries import Catalog
+from corral.catalog.entries import Catalog, WeightsFormat
 from corral.errors import CorralError
-from corral.fit.headers import ShardSource, StoredHeader
+from corral.fit.headers import ShardSource, StoredHeader, StoredSafetensors
 from corral.fit.model import ModelFile, model_file
 from corral.lock.lock_file import Lock, LockedFile, LockedModel, locked_shards
+from corral.model_files.model import SafetensorsModel, safetensors_model
 from corral.plan.weights import HeaderPlan, ShardPlan
 
 
 class HeaderSource(Protocol):
-    """Source of headers for planning: HeaderStore, or a test's own."""
+    """Source of headers for planning: HeaderStore, or a test's own. Its methods raise CorralError.
 
-    def headers(self, shards: Sequence[ShardSource]) -> Sequence[StoredHeader]:
-        """One for each shard, in order. Raises CorralError."""
+    ``headers`` of GGUF shards and ``safetensors``: one for each shard, in order.
+    """
+
+    def headers(self, shards: Sequence[ShardSource]) -> Sequence[StoredHeader]: ...
+
+    def safetensors(self, shards: Sequence[ShardSource]) -> Sequence[StoredSafetensors]: ...
+
+    def content(self, file: ShardSource) -> bytes:
+        """A small file."""
+
+
+AnyModel = ModelFile | SafetensorsModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +39,57 @@ class Weights:
     """Shards with their headers, and the model in them; ``unknown``: why it is None."""
 
     shards: tuple[ShardPlan, ...]
-    model: ModelFile | None
+    model: AnyModel | None
     unknown: str = ""
 
 
-def with_headers(shards: Sequence[ShardPlan], source: HeaderSource) -> Weights:
+def with_headers(
+    shards: Sequence[ShardPlan], source: HeaderSource, form: WeightsFormat = "gguf"
+) -> Weights:
     """Fetch the headers of ``shards``; without an answer of the hub the model is unknown."""
-    sources = [ShardSource(s.url, s.sha256, s.size_bytes, s.gated) for s in shards]
+    weights = [shard for shard in shards if shard.kind == "weights"]
+    beside = [shard for shard in shards if shard.kind != "weights"]
+    sources = [_source(shard) for shard in weights]
+    stored: Sequence[StoredHeader] | Sequence[StoredSafetensors]
+    model: AnyModel
     try:
-        stored = source.headers(sources)
+        if form == "safetensors":
+            small = {shard.path: _source(shard) for shard in beside}
+            stored, model = _safetensors(sources, weights[0].path, small, source)
+        else:
+            stored = source.headers(sources)
+            model = model_file([h.header for h in stored])
     except CorralError as error:
         return Weights(tuple(shards), None, f"{error.where}: {error.what}")
-    headed = tuple(_headed(shard, h) for shard, h in zip(shards, stored, strict=True))
-    return Weights(headed, model_file([h.header for h in stored]))
+    headers = [(h.header.data_start_bytes, h.header_sha256) for h in stored]
+    headed = [_headed(shard, *header) for shard, header in zip(weights, headers, strict=True)]
+    return Weights((*headed, *beside), model)
 
 
-def _headed(shard: ShardPlan, stored: StoredHeader) -> ShardPlan:
-    header = HeaderPlan(size_bytes=stored.header.data_start_bytes, sha256=stored.header_sha256)
+def _source(shard: ShardPlan) -> ShardSource:
+    return ShardSource(shard.url, shard.sha256, shard.size_bytes, shard.gated)
+
+
+def _safetensors(
+    weights: Sequence[ShardSource],
+    first: str,
+    small: Mapping[str, ShardSource],
+    source: HeaderSource,
+) -> tuple[Sequence[StoredSafetensors], SafetensorsModel]:
+    """Headers of shards and the model in them, whose config.json is beside the ``first`` one."""
+    config = f"{first.rpartition('/')[0]}/config.json"
+    if config not in small:
+        step = "add a pattern for it to the quant's config in catalog/models/, then `corral lock`"
+        raise CorralError(first, "no config.json is locked beside it", step)
+    stored = source.safetensors(weights)
+    model = safetensors_model(
+        [h.header for h in stored], source.content(small[config]), where=weights[0].url
+    )
+    return stored, model
+
+
+def _headed(shard: ShardPlan, size_bytes: int, sha256: str) -> ShardPlan:
+    header = HeaderPlan(size_bytes=size_bytes, sha256=sha256)
     return shard.model_copy(update={"header": header})
 
 
@@ -57,7 +102,7 @@ class LockedModels:
     hub: str
     headers: HeaderSource
 
-    def read(self, model: str, quant: str) -> ModelFile:
+    def read(self, model: str, quant: str) -> AnyModel:
         """The model of a quant. Raises CorralError: unknown, not locked or unreachable."""
         where = f"{model}/{quant}"
         known = self.catalog.model(model, where=where).quants
@@ -67,11 +112,16 @@ class LockedModels:
         entry, files = self._locked(model, quant, where)
         base = f"{self.hub}/{entry.repo}/resolve/{entry.revision}"
         gated = self.catalog.models[model].needs_token(self.hub)
-        sources = [
-            ShardSource(f"{base}/{quoted_path(f.path)}", f.sha256, f.size_bytes, gated)
+        sources = {
+            f: ShardSource(f"{base}/{quoted_path(f.path)}", f.sha256, f.size_bytes, gated)
             for f in files
-        ]
-        return model_file([stored.header for stored in self.headers.headers(sources)])
+        }
+        weights = [source for file, source in sources.items() if file.kind is None]
+        if known[quant].format != "safetensors":
+            return model_file([stored.header for stored in self.headers.headers(weights)])
+        # Paths from a root, as those of a plan are.
+        small = {f"/{f.path}": source for f, source in sources.items() if f.kind}
+        return _safetensors(weights, f"/{files[0].path}", small, self.headers)[1]
 
     def _locked(
         self, model: str, quant: str, where: str

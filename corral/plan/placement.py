@@ -18,17 +18,21 @@ class ResolvedPlacement(Frozen):
 
 
 class DeviceNeed(Frozen):
-    """Memory that an instance needs on one device: weights and KV exact, the rest upper bounds."""
+    """Memory that an instance needs on one device: weights and KV exact, the rest upper bounds.
+
+    + reserved_mib: a share of the device that the engine takes whatever it needs, 0 for none
+    """
 
     weights_mib: int
     kv_mib: int
     compute_mib: int
     runtime_mib: int
+    reserved_mib: int = 0
 
     @property
     def exact_mib(self) -> int:
-        """The exact part: weights and KV cache."""
-        return self.weights_mib + self.kv_mib
+        """The exact part: weights and KV cache, or the share that is taken in any case."""
+        return max(self.weights_mib + self.kv_mib, self.reserved_mib)
 
     @property
     def total_mib(self) -> int:

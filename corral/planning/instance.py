@@ -101,7 +101,7 @@ class InstancePlanner(Frozen):
             metrics=profile.metrics,
             keyed_routes=engine_module(resolved.kind).keyed_routes(profile),
             uses_gpu=resolved.wants_gpu,
-            weights_mapped=profile.load_mode == "mmap",
+            weights_mapped=profile.load_mode == "mmap" and _maps_weights(resolved),
             locks_memory=values.locks_memory,
             drafts_tokens=bool(profile.mtp_draft_tokens),
             ready_timeout_seconds=ready,
@@ -242,6 +242,11 @@ class InstancePlanner(Frozen):
         if spec.port is None:
             raise CorralError(where, "a port is missing", 'add "port": ... to the instance')
         return Endpoint(address=spec.address, port=spec.port)
+
+
+def _maps_weights(resolved: ResolvedInstance) -> bool:
+    """Whether its engine can map weights; those in safetensors are read into memory."""
+    return engine_module(resolved.kind).weights != "safetensors"
 
 
 def _program(resolved: ResolvedInstance, release: ReleasePlan) -> str:

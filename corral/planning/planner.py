@@ -163,9 +163,10 @@ class Planner(Frozen):
             )
             for file in files
         ]
-        if not engine_module(resolved.kind).reads_gguf:
+        form = engine_module(resolved.kind).weights
+        if form == "none":
             return Weights(tuple(shards), None, f"{resolved.kind} does not read GGUF")
-        return with_headers(shards, self.headers)
+        return with_headers(shards, self.headers, form)
 
 
 def _packages(host: Host) -> tuple[str, ...]:

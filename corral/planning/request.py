@@ -6,7 +6,7 @@ from typing import Literal
 
 from corral.catalog.entries import Catalog, EngineKind
 from corral.catalog.profile import Profile
-from corral.engines import KvPair, refuse_impossible
+from corral.engines import KvPair, engine_module, reading, refuse_impossible
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, InstanceSpec
 from corral.lock.lock_file import resolve_instance
@@ -94,7 +94,13 @@ def refuse_unreadable(
     catalog: Catalog, model: str, quant: str, kind: EngineKind, *, where: str
 ) -> None:
     """Raises CorralError where an engine cannot read a quant."""
-    only = catalog.models[model].quants[quant].engine
+    only, form = (entry := catalog.models[model].quants[quant]).engine, entry.format
+    read = engine_module(kind).weights
+    if form not in (None, read) and read != "none":
+        what = f"quant {quant} of {model} is in {form}, which {kind} does not read"
+        able = " or ".join(f'"{one}"' for one in reading(form)) if form else ""
+        step = f"choose an engine of kind {able}, or a model in {read}"
+        raise CorralError(where, what, step)
     if only not in (None, kind):
         what = f"quant {quant} of {model} has tensor types that only {only} can read"
         raise CorralError(where, what, f'choose another quant, or an engine of kind "{only}"')

@@ -24,6 +24,14 @@ def _shards(stem: str, *sizes_bytes: int) -> dict[str, int]:
     }
 
 
+def _safetensors(count: int, total_gb: int) -> dict[str, int]:
+    """Shards of one size."""
+    return {
+        f"model-{number:05}-of-{count:05}.safetensors": total_gb * GB // count
+        for number in range(1, count + 1)
+    }
+
+
 # Beside what the catalog asks for, each holds what a pattern must not take: other quants.
 LAYOUTS: dict[str, dict[str, int]] = {
     "unsloth/GLM-4.5-Air-GGUF": {
@@ -35,6 +43,18 @@ LAYOUTS: dict[str, dict[str, int]] = {
         **_shards("IQ4_KSS/GLM-4.5-Air-IQ4_KSS", 46 * GIB, 8 * GIB),
         **_shards("IQ5_K/GLM-4.5-Air-IQ5_K", 45 * GIB, 27 * GIB),
     },
+    "unsloth/GLM-4.5-GGUF": {
+        **_shards("UD-Q2_K_XL/GLM-4.5-UD-Q2_K_XL", 50 * GB, 50 * GB, 35 * GB),
+        **_shards("UD-Q4_K_XL/GLM-4.5-UD-Q4_K_XL", 50 * GB, 50 * GB, 50 * GB, 50 * GB, 5 * GB),
+        "GLM-4.5-UD-TQ1_0.gguf": 84 * GB,
+    },
+    "zai-org/GLM-4.5-Air-FP8": _safetensors(47, 112),
+    "zai-org/GLM-4.5-Air": _safetensors(47, 221),
+    "zai-org/GLM-4.5-FP8": _safetensors(93, 362),
+    "zai-org/GLM-4.6-FP8": _safetensors(93, 362),
+    "zai-org/GLM-4.7-FP8": _safetensors(93, 362),
+    "zai-org/GLM-4.7-Flash": _safetensors(48, 62),
+    "zai-org/GLM-4-32B-0414": _safetensors(14, 65),
     "unsloth/GLM-4.6-GGUF": {
         **_shards("UD-Q2_K_XL/GLM-4.6-UD-Q2_K_XL", 50 * GB, 50 * GB, 35 * GB),
         "GLM-4.6-UD-TQ1_0.gguf": 84 * GB,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from corral.fit.answer import Answer, Row
 from corral.fit.offers import Offer
+from corral.fit.safetensors.answer import CountedAnswer
+from corral.fit.safetensors.offers import BATCH_TOKENS, SLOTS, ParallelOffer
 from corral.plan.placement import ResolvedPlacement
 
 _BAR_CELLS = 50
@@ -20,6 +22,8 @@ def answer_lines(found: Answer) -> list[str]:
     bars = [_bar(row) for row in found.rows if row.memory_mib and row.device != "host"]
     if bars:
         lines += ["", *bars, "  ".join(f"{mark} {part}" for mark, part in _PARTS)]
+    if isinstance(found, CountedAnswer):
+        return [*lines, "", *_counted_lines(found)]
     exact = "GiB. Weights and KV are exact, the rest are upper bounds."
     lines += ["", f"{exact} {placed(found.placement)}"]
     if found.unknown:
@@ -27,10 +31,57 @@ def answer_lines(found: Answer) -> list[str]:
     return lines
 
 
-def offer_lines(listed: Sequence[Offer]) -> list[str]:
+def _counted_lines(found: CountedAnswer) -> Iterator[str]:
+    """What the KV cache holds, or why the engine would not serve."""
+    if found.unknown and not found.refusal:
+        yield f"Unknown: {found.unknown}."
+        return
+    yield "GiB. Weights are exact; KV is what the upper bounds of the rest leave of its share."
+    if found.cache:
+        yield (
+            f"The KV cache of each copy holds {found.cache.tokens:,} tokens; all together serve "
+            f"{found.cache.requests:,.2f} requests of the profile's length at a time."
+        )
+    if found.refusal:
+        yield f"The engine would refuse it: {found.refusal}."
+        yield f"Next: {found.next_step}"
+
+
+def offer_lines(listed: Sequence[Offer], parallel: Sequence[ParallelOffer] = ()) -> list[str]:
     """One line for each offer, best first."""
-    if not listed:
+    if not listed and not parallel:
         return ["nothing fits, not even 4,096 tokens with q4_0"]
+    return [*(_offer_lines(listed) if listed else ()), *_parallel_lines(parallel)]
+
+
+def _parallel_lines(listed: Sequence[ParallelOffer]) -> list[str]:
+    """Offers of engines that count their own memory; requests are of one length, to compare."""
+    if not listed:
+        return []
+    heads = ["quant", "GiB a GPU", "tensor", "data", "experts", "KV", "context tokens"]
+    heads += ["cache tokens", "requests at a time"]
+    rows = [
+        [
+            offer.quant,
+            _gib(offer.weights_mib),
+            str(offer.tensor_parallel),
+            str(offer.data_parallel),
+            "whole" if offer.expert_parallel else "divided",
+            offer.kv_type,
+            f"{offer.context_tokens:,}",
+            f"{offer.cache_tokens:,}",
+            f"{offer.requests:,.2f} of {offer.request_tokens:,} tokens",
+        ]
+        for offer in listed
+    ]
+    about = (
+        f"tensor_parallel x data_parallel, gpu_memory_utilization 0.9, {SLOTS} slots, "
+        f"batch_tokens {BATCH_TOKENS:,}; whole experts: expert_parallel = true."
+    )
+    return [*_aligned([heads, *rows]), "", about]
+
+
+def _offer_lines(listed: Sequence[Offer]) -> list[str]:
     heads = ["quant", "GiB", "KV", "context tokens", "on GPUs", "VRAM left", "host GiB"]
     rows = [
         [

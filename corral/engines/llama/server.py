@@ -7,7 +7,7 @@ from typing import Any
 
 from corral.catalog.entries import Engine, EngineKind
 from corral.catalog.profile import Profile
-from corral.engines.base import KvPair
+from corral.engines.base import KvPair, WeightsFormat
 from corral.engines.benchmark import Case, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.routes import ROUTES
@@ -38,7 +38,7 @@ class LlamaServer(PlainEngine):
     socket_name = "llama.sock"
     routes = ROUTES
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
-    reads_gguf = True
+    weights: WeightsFormat = "gguf"
     reports_speed = True
     more_keyed_routes: tuple[str, ...] = ()
 

@@ -5,17 +5,26 @@ As of vLLM 0.32 and 0.33.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
-from corral.engines.base import KeyConfig, UnitNeeds
+from corral.engines.base import (
+    KeyConfig,
+    MemoryCount,
+    ParallelChoice,
+    UnitNeeds,
+    WeightsFormat,
+)
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.plain import PlainEngine
 from corral.engines.vllm import keys
 from corral.engines.vllm.flags import FLAGS, SHUTDOWN_SECONDS
+from corral.engines.vllm.memory.choices import parallel_choices
+from corral.engines.vllm.memory.count import count
 from corral.engines.vllm.problems import problems
 from corral.engines.vllm.routes import ROUTES
+from corral.model_files.model import SafetensorsModel
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
@@ -31,6 +40,7 @@ class Vllm(PlainEngine):
     kind: EngineKind = "vllm"
     flags = FLAGS
     program = "python"
+    weights: WeightsFormat = "safetensors"
     socket_name = "vllm.sock"
     # By the times at which tokens arrive.
     reports_speed = True
@@ -94,6 +104,16 @@ class Vllm(PlainEngine):
             chat_template_file=chat_template_file,
         )
         return (program, *_MODULE, model, *FLAGS.arguments(settings), *profile.extra_flags)
+
+    def count_memory(
+        self, model: SafetensorsModel, profile: Profile, *, gpu_memory_mib: Sequence[int]
+    ) -> MemoryCount:
+        """Weights exactly, bounds for the rest, and the KV cache that is left."""
+        return count(model, profile, gpu_memory_mib=gpu_memory_mib)
+
+    def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
+        """Each division of the GPUs in copies; with several also whole experts on each GPU."""
+        return parallel_choices(gpus)
 
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:  # noqa: ARG002
         """Routes, as ``METHOD path``, that must refuse a request without a key."""

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import pytest
 
 from corral.errors import CorralError
-from corral.fit.headers import ShardSource, StoredHeader
+from corral.fit.headers import ShardSource, StoredHeader, StoredSafetensors
+from corral.fit.model import ModelFile
 from corral.fit.sources import LockedModels, with_headers
+from corral.model_files.safetensors import SafetensorsHeader, Tensor
 from corral.plan.weights import ShardPlan
 from tests.headers import NoHub
 from tests.samples import REPO, REVISION, catalog, lock
 from tests.unit.fit_samples import AIR, header, model
 
+TINY = SafetensorsHeader((Tensor("lm_head.weight", "BF16", (2, 2), 0),), 100)
 SHARDS = tuple(
     ShardPlan(
         url=f"http://hub/{n}.gguf", revision="r", path=f"/m/{n}", size_bytes=n, sha256=f"{n}" * 64
@@ -27,10 +30,19 @@ class Asked:
 
     def __init__(self) -> None:
         self.shards: list[ShardSource] = []
+        self.files: list[ShardSource] = []
 
     def headers(self, shards: Sequence[ShardSource]) -> list[StoredHeader]:
         self.shards += shards
         return [StoredHeader(header(AIR), f"f{shard.sha256[1:]}") for shard in shards]
+
+    def safetensors(self, shards: Sequence[ShardSource]) -> list[StoredSafetensors]:
+        self.shards += shards
+        return [StoredSafetensors(TINY, f"f{shard.sha256[1:]}") for shard in shards]
+
+    def content(self, file: ShardSource) -> bytes:
+        self.files.append(file)
+        return b'{"architectures": ["Other"]}'
 
 
 def test_shards_are_planned_with_their_headers() -> None:
@@ -38,7 +50,7 @@ def test_shards_are_planned_with_their_headers() -> None:
     found = with_headers(SHARDS, source)
     assert source.shards == [ShardSource(s.url, s.sha256, s.size_bytes) for s in SHARDS]
     assert found.unknown == ""
-    assert found.model
+    assert isinstance(found.model, ModelFile)
     assert found.model.shape == model(AIR).shape
     assert found.model.file_bytes == 2 * model(AIR).file_bytes
     for shard, planned in zip(found.shards, SHARDS, strict=True):

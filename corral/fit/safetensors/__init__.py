@@ -1,0 +1,1 @@
+"""Models in safetensors: stored headers, and the answers of `corral fit` by the engine's count."""
