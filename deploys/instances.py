@@ -51,4 +51,6 @@ def verify(target: Target) -> None:
     """Compare every instance with its plan."""
     done = partial(waves.is_done, target.host)
     document = proof(target.host, target.plan)
-    instance.verify(plan=target.plan, document=document, name="Verify endpoints", _if=done)
+    instance.verify(
+        plan=target.plan, of=target.host, document=document, name="Verify endpoints", _if=done
+    )

@@ -18,6 +18,7 @@ from corral.host.checks import failures, subjects
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.remote.outside import outside_checks
 from corral.remote.progress import ProgressLines
 from corral.rollout.activation import Driver, Traffic
 from corral.store.api_keys import KeyFile
@@ -133,15 +134,17 @@ def _activate(
 
 
 @operation()
-def verify(plan: HostPlan, *, document: str | None = None) -> Commands:
+def verify(plan: HostPlan, *, of: Host, document: str | None = None) -> Commands:
     """Compare running instances, and the gateway, with the plan; never a change.
 
-    + plan: what the host shall be; + document: the same with what the store says of its keys.
+    + plan: what the host shall be; + of: the host, as Corral reads it
+    + document: the plan with what the store says of its keys.
     """
     if not subjects(plan) or not state.is_executing:
         host.noop("verified once everything is in place")
         return
     checks = host.get_fact(Checks, helper=plan.paths.helper, _stdin=document or plan.to_helper())
+    checks = [*checks, *outside_checks(of, plan)]
     failed = failures(plan, checks)
     if failed:
         next_step = f"`corral logs {plan.host}` says why; `corral verify {plan.host}` checks again"

@@ -62,7 +62,7 @@ def _plan(inventory: Inventory, host: Host, name: str) -> HostPlan:
     except CorralError as error:
         if host.name in inventory.mistakes:
             raise
-        plan = planner.plan_alone(host, name)
+        plan = planner.plan_alone(host, name, fleet.in_front(host))
         echo(f"{host.name}/{name} is shown as if it was alone on its host:", err=True)
         print_mistakes([error])
         return plan

@@ -31,6 +31,7 @@ from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
+from corral.remote.outside import outside_checks
 from corral.remote.run import on_all, run_on
 from corral.terminal import echo, echo_json, show
 
@@ -56,8 +57,10 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
     targets = [pair for pair in pairs if not isinstance(pair, CorralError)]
     documents = _documents(selected, targets, made)
     answers = on_all(lambda target: _check(target, documents), targets)
+    seen_from_here = on_all(lambda target: outside_checks(*target), targets)
     results = {
-        plan.host: _checks(plan, answer) for (_, plan), answer in zip(targets, answers, strict=True)
+        plan.host: [*_checks(plan, answer), *outside]
+        for (_, plan), answer, outside in zip(targets, answers, seen_from_here, strict=True)
     }
     results |= _without_plan(selected, pairs)
     rotten = _rehash(targets) if rehash else {}

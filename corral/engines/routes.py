@@ -18,9 +18,11 @@ class Routes:
     + open: for clients; each answers from its own request alone
     + closed: route -> why it is not for clients, which `corral verify` asks for
     + health: how a gateway asks a server, see HealthCheck
+    + keyless: closed routes that answer without a key, that with the most to give away first
     What stands in neither is closed, and nobody asks for it.
     """
 
     open: tuple[Route, ...]
     closed: Mapping[Route, str]
     health: HealthCheck
+    keyless: tuple[Route, ...] = ()

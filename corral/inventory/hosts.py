@@ -139,8 +139,8 @@ class HostSpec(Frozen):
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
     member_address: str | None = Field(
         default=None,
-        description="address at which gateways reach servers that listen on all addresses; "
-        "ssh_hostname if unset",
+        description="address at which gateways reach servers that listen on all addresses, and "
+        "from which a gateway connects to servers of other hosts; ssh_hostname if unset",
     )
 
     @field_validator("member_address")

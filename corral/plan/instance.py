@@ -69,6 +69,9 @@ class InstancePlan(Frozen):
     + file_sha256: path -> digest of each file that Corral writes for its start, keys excepted
     + credential_path: where the server's process reads its keys, as its arguments state
     + prepare: command that makes the file at ``credential_path`` before each start, or none
+    + clients: addresses that its unit lets in, as IPAddressAllow= takes them; None for all
+    + keyed_routes, keyless_routes: ``METHOD path`` that must refuse a request without a key, and
+      that answer one, so that no client may reach them
     + shards: all files of the model, weights first; + model_path: the path that the server loads
     + release_folder: folder of its engine release; + engine: name of that engine
     + weights_mapped: weights are mapped from their files, so the kernel may evict them
@@ -94,6 +97,7 @@ class InstancePlan(Frozen):
     prepare: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     endpoint: Endpoint
+    clients: tuple[str, ...] | None = None
     alias: str
     profile: str
     settings: Profile | None = None
@@ -114,6 +118,7 @@ class InstancePlan(Frozen):
     chat_template_path: str | None
     metrics: bool
     keyed_routes: tuple[str, ...]
+    keyless_routes: tuple[str, ...] = ()
     uses_gpu: bool
     weights_mapped: bool = True
     locks_memory: bool = False

@@ -11,6 +11,7 @@ from corral.plan.fleet import Build, FleetPolicy
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
 from corral.planning.builders import built_by
+from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import pools
 from corral.planning.planner import Planner
 from corral.planning.shared import Mistakes, Shared
@@ -107,6 +108,10 @@ class FleetPlan:
         """Like ``gateways``, for finding those of a host. Raises CorralError: see ``Shared``."""
         return self.shared.gateways_of(host) if self.shared else {}
 
+    def in_front(self, host: Host) -> InFront:
+        """The gateways in front of each instance of a host, for planning it alone."""
+        return self.shared.in_front(host) if self.shared else nobody
+
     @property
     def unread(self) -> Mistakes:
         """Hosts that cannot be read, so that decisions over all hosts are incomplete."""
@@ -163,7 +168,7 @@ def plan_fleet(
         if host.name in known:
             raise known[host.name]
         if host.name not in made:
-            plan = planner.plan_host(host)
+            plan = planner.plan_host(host, shared.in_front(host))
             builds = built_by(host, shared.builds)
             made[host.name] = plan.model_copy(update={"builds": builds})
         return made[host.name]

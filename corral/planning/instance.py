@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import SkipValidation
 
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
@@ -20,6 +21,7 @@ from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan, SparePl
 from corral.plan.placement import ResolvedPlacement
 from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
+from corral.planning.clients import InFront, clients, nobody
 from corral.planning.gate import plan_gate
 from corral.planning.limits import limited
 from corral.planning.request import ResolvedInstance
@@ -32,10 +34,11 @@ _SPARE = "-spare"
 
 
 class InstancePlanner(Frozen):
-    """Planner of instances: paths on hosts, and the folder of the unit's template."""
+    """Planner of instances: paths on hosts, the folder of the unit's template, and gateways."""
 
     paths: HostPaths
     templates: Path
+    in_front: SkipValidation[InFront] = nobody
 
     def plan(
         self,
@@ -75,6 +78,7 @@ class InstancePlanner(Frozen):
             prepare=values.prepare,
             environment=values.environment,
             endpoint=values.endpoint,
+            clients=values.clients,
             alias=profile.alias or resolved.model,
             profile=resolved.spec.profile,
             settings=profile,
@@ -100,6 +104,7 @@ class InstancePlanner(Frozen):
             chat_template_path=self._template_path(resolved, generation),
             metrics=profile.metrics,
             keyed_routes=engine_module(resolved.kind).keyed_routes(profile),
+            keyless_routes=_keyless_routes(resolved),
             uses_gpu=resolved.wants_gpu,
             weights_mapped=profile.load_mode == "mmap" and _maps_weights(resolved),
             locks_memory=values.locks_memory,
@@ -185,7 +190,7 @@ class InstancePlanner(Frozen):
             gpus=resolved.gpus,
             host_gpus=resolved.host.spec.gpus.count if resolved.host.spec.gpus else 0,
             locks_memory="mlock" in resolved.profile.load_mode,
-            clients=None if _open_to_network(endpoint) else ("localhost",),
+            clients=clients(resolved, endpoint, self.in_front),
             engine_environment=module.variables(resolved.profile),
             needs=module.unit_needs,
         )
@@ -249,6 +254,10 @@ def _maps_weights(resolved: ResolvedInstance) -> bool:
     return engine_module(resolved.kind).weights != "safetensors"
 
 
+def _keyless_routes(resolved: ResolvedInstance) -> tuple[str, ...]:
+    return tuple(" ".join(route) for route in engine_module(resolved.kind).routes.keyless)
+
+
 def _program(resolved: ResolvedInstance, release: ReleasePlan) -> str:
     return f"{release.folder}/bin/{engine_module(resolved.kind).program}"
 
@@ -276,10 +285,6 @@ def _ready_seconds(profile: Profile, shards: Sequence[ShardPlan]) -> int:
     if profile.ready_timeout_seconds:
         return profile.ready_timeout_seconds
     return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
-
-
-def _open_to_network(endpoint: Endpoint) -> bool:
-    return endpoint.address is not None and not ipaddress.ip_address(endpoint.address).is_loopback
 
 
 def _digest(value: Any) -> str:

@@ -20,6 +20,7 @@ from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
 from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
+from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import gateways
 from corral.planning.gpus import with_capability
 from corral.planning.instance import InstancePlanner
@@ -58,8 +59,11 @@ class Planner(Frozen):
     templates: Path
     headers: SkipValidation[HeaderSource]
 
-    def plan_host(self, host: Host) -> HostPlan:
-        """Plan one host. Raises CorralError for inconsistent or unknown inputs."""
+    def plan_host(self, host: Host, in_front: InFront = nobody) -> HostPlan:
+        """Plan one host; ``in_front``: the gateways of its instances.
+
+        Raises CorralError for inconsistent or unknown inputs.
+        """
         host = with_capability(host, self.catalog)
         releases: dict[str, ReleasePlan] = {}
         shards: dict[str, ShardPlan] = {}
@@ -71,7 +75,7 @@ class Planner(Frozen):
             resolved.spec.name: self._plan_shards(resolved) for resolved in resolved_instances
         }
         placed = self._place(host, resolved_instances, weights_of)
-        planner = InstancePlanner(paths=self.paths, templates=self.templates)
+        planner = InstancePlanner(paths=self.paths, templates=self.templates, in_front=in_front)
         for resolved in resolved_instances:
             weights = weights_of[resolved.spec.name].shards
             release = self._plan_release(resolved, resolved_instances)
@@ -93,11 +97,11 @@ class Planner(Frozen):
             instances=tuple(instances),
         )
 
-    def plan_alone(self, host: Host, instance: str) -> HostPlan:
-        """A host as if it had no other instance. Raises CorralError."""
+    def plan_alone(self, host: Host, instance: str, in_front: InFront = nobody) -> HostPlan:
+        """A host as if it had no other instance; see plan_host(). Raises CorralError."""
         kept = tuple(one for one in host.spec.instances if one.name == instance)
         spec = host.spec.model_copy(update={"instances": kept})
-        return self.plan_host(host.model_copy(update={"spec": spec}))
+        return self.plan_host(host.model_copy(update={"spec": spec}), in_front)
 
     def gateways(self, hosts: Sequence[Host]) -> dict[str, GatewayPlan]:
         """Host -> its gateway's plan, for all hosts of one inventory. Raises CorralError."""

@@ -15,8 +15,9 @@ from corral.inventory.hosts import Host
 from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
 from corral.planning.builders import builds
+from corral.planning.clients import InFront
 from corral.planning.gateway import Known, Served, gateway_plan
-from corral.planning.gateways import served
+from corral.planning.gateways import gateways_of, served
 from corral.planning.planner import Planner
 
 T = TypeVar("T")
@@ -109,6 +110,14 @@ class Shared:
                 what = f"{gateway.name} may be its gateway and cannot be read: {mistake.what}"
                 raise CorralError(host.name, f"{what} ({mistake.where})", mistake.next_step)
         return self.gateways
+
+    def in_front(self, host: Host) -> InFront:
+        """The gateways in front of each instance of a host; asked, raises as ``gateways_of``."""
+
+        def of(instance: str) -> list[Host]:
+            return gateways_of(f"{host.name}/{instance}", self._hosts, self.gateways_of(host))
+
+        return of
 
     @cached_property
     def _served(self) -> tuple[dict[str, dict[str, Served]], Mistakes]:

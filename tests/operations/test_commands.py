@@ -11,14 +11,17 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.connectors.util import CommandOutput
 
 from corral.findings import Finding
+from corral.host.checks import Check
 from corral.store.api_keys import KeyFile
 from operations import fit, host, instance, model
 from tests.operations.fakes import asked, commands, prepared, stdin, text
 from tests.samples import CHAT, LONG, plan
+from tests.samples import host as sample_host
 
 HELPER = "/usr/local/lib/corral/corral_host.pyz"
 CANARY = "canary-0123456789-abcdefghij"
 PLANNED = plan(CHAT, LONG)
+OF = sample_host(CHAT, LONG)
 ALL = PLANNED.instances
 KEYS = {i.name: KeyFile(path=f"/keys/{i.name}", text=f"# x\n{CANARY}\n") for i in ALL}
 
@@ -145,7 +148,7 @@ def test_no_job_names_a_key() -> None:
 
 def test_verification_waits_for_the_execution_phase() -> None:
     with prepared() as fake:
-        assert commands(instance.verify, PLANNED) == []
+        assert commands(instance.verify, PLANNED, of=OF) == []
         assert asked(fake) == []
 
 
@@ -153,7 +156,7 @@ def verified(rows: list[dict[str, object]]) -> list[str]:
     """The failure of a verification, for these answers of the helper."""
     with prepared({" check": json.dumps(rows)}) as fake:
         fake.state.is_executing = True
-        return [text(command) for command in commands(instance.verify, PLANNED)]
+        return [text(command) for command in commands(instance.verify, PLANNED, of=OF)]
 
 
 def row(name: str, *, ok: bool) -> dict[str, object]:
@@ -167,3 +170,10 @@ def test_verification_fails_on_a_failed_a_missing_or_no_check() -> None:
     (missing,) = verified([row("chat", ok=True)])
     assert "long: not checked" in missing
     assert len(verified([])) == 1
+
+
+def test_verification_fails_on_an_answer_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = Check(instance="long", check="outside", ok=False, detail="it answers this machine")
+    monkeypatch.setattr(instance, "outside_checks", lambda *_: [reached])
+    (failed,) = verified([row("chat", ok=True), row("long", ok=True)])
+    assert "long: outside: it answers this machine" in failed

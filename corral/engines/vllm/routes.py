@@ -24,6 +24,8 @@ OPEN: tuple[Route, ...] = (
 )
 
 _KEYLESS = "answers a completion or a part of one without a key"
+# Below these a key is asked for.
+_GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 _DISCLOSES = "discloses the server's settings or load, without a key"
 _HEALTH = "shows the health of one member, not of the alias"
 _CHANGES = "changes the server for all clients"
@@ -96,4 +98,9 @@ CLOSED: Mapping[Route, str] = {
 # While the server loads its port refuses; once its engine has ended it answers 503.
 HEALTH = HealthCheck(path="/health")
 
-ROUTES = Routes(open=OPEN, closed=CLOSED, health=HEALTH)
+ROUTES = Routes(
+    open=OPEN,
+    closed=CLOSED,
+    health=HEALTH,
+    keyless=tuple(route for route in CLOSED if not route[1].startswith(_GUARDED)),
+)

@@ -12,6 +12,7 @@ from corral.inventory.hosts import Host, read_host
 from corral.inventory.run_options import RunOptions
 from corral.plan.fleet import FleetPolicy
 from corral.plan.host import HostPlan
+from corral.planning.clients import InFront
 from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.planner import Planner
 from tests.samples import CHAT, LONG, host, planner
@@ -153,9 +154,9 @@ def test_a_host_is_planned_once_and_only_when_it_is_asked_for(
     asked: list[str] = []
     plan_host = Planner.plan_host
 
-    def counted(this: Planner, of: Host) -> HostPlan:
+    def counted(this: Planner, of: Host, in_front: InFront) -> HostPlan:
         asked.append(of.name)
-        return plan_host(this, of)
+        return plan_host(this, of, in_front)
 
     monkeypatch.setattr(Planner, "plan_host", counted)
     found = plan_fleet([host(CHAT, name="a"), host(CHAT, name="b")], planner())

@@ -94,9 +94,8 @@ def test_on_a_socket_its_processes_talk_over_loopback() -> None:
 
 
 def test_on_gpus_no_memory_is_written_and_executed() -> None:
-    on_gpus = {"gpus": GPU}
     ours = settings(planned("gpus"))
-    theirs = settings(sample_planner().plan_host(host(CHAT, **on_gpus)).instances[0])
+    theirs = settings(sample_planner().plan_host(host(CHAT, gpus=GPU)).instances[0])
     assert "MemoryDenyWriteExecute=yes" in ours
     families = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"
     caches = {line.replace("-chat", "-glm") for line in theirs if "corral-chat" in line}
