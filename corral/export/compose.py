@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -10,26 +11,45 @@ from corral.export.templates import render
 
 # Where compose puts a secret.
 _KEYS = "/run/secrets/api-keys"
+# A tmpfs of the container.
+_TEMPORARY = "/tmp"  # noqa: S108
 
 
 def compose(subject: Subject, templates: Path) -> str:
     """A compose file that runs the host's own release, weights and keys in a container."""
     instance, endpoint = subject.instance, subject.instance.endpoint
-    argv = subject.argv(keys=_KEYS)
-    if endpoint.port:
-        # The address of the plan is the host's; inside, the container has its own.
-        argv = subject.argv(keys=_KEYS, address="0.0.0.0")  # noqa: S104
+    config = f"{_TEMPORARY}/{PurePosixPath(instance.credential_path).name}"
+    keys = config if instance.prepare else _KEYS
+    # The address of the plan is the host's; inside, the container has its own.
+    argv = subject.argv(keys=keys, address="0.0.0.0" if endpoint.port else None)  # noqa: S104
+    prepare = subject.prepare(keys=_KEYS, config=config)
     return render(
         "export-compose.yaml.j2",
         templates,
         s=subject,
         argv=argv,
-        environment={**subject.environment, **_visible(instance.gpus)},
+        entrypoint=_entrypoint(argv[0], prepare, endpoint.socket),
+        temporary=f"{_TEMPORARY}:exec" if subject.needs.home_in_cache else _TEMPORARY,
+        environment={**subject.environment, **_home(subject), **_visible(instance.gpus)},
         mounts=_mounts(subject),
         published=_published(subject),
         socket_folder=str(PurePosixPath(endpoint.socket).parent) if endpoint.socket else None,
         gpus=[str(gpu) for gpu in instance.gpus],
     )
+
+
+def _entrypoint(program: str, prepare: Sequence[str], socket: str | None) -> list[str]:
+    """The program, with a shell before it that does what the unit does before its start."""
+    # The server does not remove its socket, and does not start if the file exists.
+    steps = ['rm -f -- "$0"'] if socket else []
+    steps += [shlex.join(prepare)] if prepare else []
+    if not steps:
+        return [program]
+    return ["/bin/sh", "-c", " && ".join([*steps, 'exec "$@"']), socket or "sh", program]
+
+
+def _home(subject: Subject) -> dict[str, str]:
+    return {"HOME": _TEMPORARY} if subject.needs.home_in_cache else {}
 
 
 def _mounts(subject: Subject) -> list[str]:
@@ -44,7 +64,8 @@ def _published(subject: Subject) -> str | None:
     endpoint = subject.instance.endpoint
     if endpoint.port is None:
         return None
-    address = f"[{endpoint.address}]" if ":" in str(endpoint.address) else endpoint.address
+    listens = subject.address
+    address = f"[{listens}]" if ":" in str(listens) else listens
     return f"{address}:{endpoint.port}:{endpoint.port}"
 
 

@@ -12,7 +12,10 @@ from corral.export.templates import joined, quote, render
 
 def env(subject: Subject, templates: Path) -> str:
     """A file for ``EnvironmentFile=`` and for ``set -a; . FILE``."""
-    argv = subject.argv(keys=subject.instance.key_path)
+    instance = subject.instance
+    config = instance.credential_path
+    argv = subject.argv(keys=config if instance.prepare else instance.key_path)
+    prepare = subject.prepare(keys=instance.key_path, config=config)
     variables, words = split(argv[1:], engine_module(subject.kind).flags)
     variables = {**subject.environment, **variables}
     return render(
@@ -22,6 +25,7 @@ def env(subject: Subject, templates: Path) -> str:
         program=argv[0],
         variables={name: quote(value) for name, value in variables.items()},
         words=quote(joined(words)),
+        prepare=quote(joined(prepare[1:])) if prepare else None,
         variables_win=engine_module(subject.kind).variables_win,
     )
 

@@ -10,7 +10,9 @@ import pytest
 from corral.export.subject import Subject
 from tests.lab.compose_parser import docker_compose, parsed
 from tests.samples import CHAT, GPU, SOCKET
+from tests.unit.export.test_vllm import subject as vllm
 from tests.unit.exports import EXTRA, exported, subject
+from tests.unit.vllm_samples import ON_SOCKET
 
 
 def test_docker_compose_reads_nasty_words_as_they_are(tmp_path: Path) -> None:
@@ -36,8 +38,10 @@ def test_docker_compose_starts_a_socket_server_over_what_one_left(tmp_path: Path
         subject(SOCKET),
         subject({**CHAT, "address": "::1"}, load_mode="mlock"),
         subject({**CHAT, "gpus": [1, 0]}, data={"gpus": GPU}),
+        vllm(),
+        vllm(ON_SOCKET, listen="unix"),
     ],
-    ids=["socket", "ipv6 and mlock", "gpus"],
+    ids=["socket", "ipv6 and mlock", "gpus", "vllm", "vllm on a socket"],
 )
 def test_docker_compose_accepts_every_kind(about: Subject, tmp_path: Path) -> None:
     assert list(parsed(exported("compose", about), tmp_path)["services"]) == [about.instance.name]
