@@ -27,19 +27,26 @@ LOST = f"connection lost. Next: {AGAIN}"
 
 
 def run(
-    helper: str, name: str, kind: str, spec: dict[str, Any], *, token: str | None = None
+    helper: str,
+    name: str,
+    kind: str,
+    spec: dict[str, Any],
+    *,
+    token: str | None = None,
+    then: Then | None = None,
 ) -> Commands:
     """Commands that run a job of the helper to its end, printing its progress.
 
     + kind: fetch, activate and so on; + spec: input of the job, without secrets
     + token: for the hub; the job gets it as a credential
+    + then: called with the answer of a successful job
     The job outlives this connection; the same job started again is joined, not repeated.
     """
     yield StringCommand(
         "python3", "-I", QuoteString(helper), "start", QuoteString(name),
         _stdin=job_document(kind, spec, token=token),
     )  # fmt: skip
-    yield FunctionCommand(follow, (helper, name), {})
+    yield FunctionCommand(follow, (helper, name, *((then,) if then else ())), {})
 
 
 def perform(

@@ -94,6 +94,8 @@ class Engine(Protocol):
       ``memory``, that of safetensors by ``count_memory``
     + routes: routes that a gateway opens, and its health check
     + reports_speed: whether the gate can measure its tokens/s
+    + trial_arguments: arguments for a start with dummy weights, from configuration files alone;
+      empty where it has no such start
     """
 
     kind: EngineKind
@@ -108,6 +110,7 @@ class Engine(Protocol):
     environment: Mapping[str, str]
     weights: WeightsFormat
     reports_speed: bool
+    trial_arguments: tuple[str, ...]
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
         """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""

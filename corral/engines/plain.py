@@ -41,6 +41,7 @@ class PlainEngine:
     environment: Mapping[str, str] = {}  # noqa: RUF012
     weights: WeightsFormat = "none"
     reports_speed = False
+    trial_arguments: tuple[str, ...] = ()
 
     def variables(self, profile: Profile) -> dict[str, str]:
         """Those of every unit, and those that keys of the profile decide."""

@@ -62,6 +62,18 @@ class ActivationPlan(Frozen):
         return max(self.limit_seconds, self.side_by_side_limit_seconds)
 
 
+class TrialPlan(Frozen):
+    """A start of the server with dummy weights, before its weights are fetched.
+
+    + unit: transient, of this run alone; + socket: where it listens; + argv: with credentials of
+    the unit for keys and chat template
+    """
+
+    unit: str
+    socket: str
+    argv: tuple[str, ...]
+
+
 class InstancePlan(Frozen):
     """One server, with all that stage, activate and verify need.
 
@@ -79,6 +91,7 @@ class InstancePlan(Frozen):
     + drafts_tokens: it drafts tokens, with a KV cache and compute buffers of their own
     + settings: its profile when it was planned, so that it can be measured later
     + stop_seconds: time to stop, after which the server is killed
+    + trial: None for an engine that does not start without weights
 
     Stored plans of versions before one of these fields have its default.
     """
@@ -128,3 +141,4 @@ class InstancePlan(Frozen):
     gate: GatePlan = GatePlan()
     reference_text: str | None = None
     activation: ActivationPlan = ActivationPlan()
+    trial: TrialPlan | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import SkipValidation
@@ -17,7 +17,7 @@ from corral.errors import CorralError
 from corral.fit.host import Placed
 from corral.inventory.hosts import InstanceSpec
 from corral.paths import HostPaths, credential_path, unit_name
-from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan, SparePlan
+from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan, SparePlan, TrialPlan
 from corral.plan.placement import ResolvedPlacement
 from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
@@ -29,6 +29,8 @@ from corral.planning.unit import UnitValues, render_unit
 from corral.schema import Frozen
 
 GIB = 1024**3
+# Credentials of a trial's unit (files/corral_host/fit/trial.py).
+TRIAL_KEYS, TRIAL_TEMPLATE = "keys.yaml", "chat-template.jinja"
 # Suffix of the spare server's name, in its unit and folders.
 _SPARE = "-spare"
 
@@ -119,6 +121,7 @@ class InstancePlanner(Frozen):
             ),
             gate=gate,
             reference_text=resolved.reference,
+            trial=self._trial(resolved, release, model, placement),
         )
 
     def _digests(
@@ -153,6 +156,35 @@ class InstancePlanner(Frozen):
             argv=values.argv,
             endpoint=values.endpoint,
         )
+
+    def _trial(
+        self,
+        resolved: ResolvedInstance,
+        release: ReleasePlan,
+        model: str,
+        placement: ResolvedPlacement,
+    ) -> TrialPlan | None:
+        """The same arguments with dummy weights; keys and chat template are of this run."""
+        module = engine_module(resolved.kind)
+        if not module.trial_arguments:
+            return None
+        # No job of another instance has this name, as theirs begin with "trial-".
+        run = f"job-trial.{resolved.spec.name}"
+        credentials = PurePosixPath(credential_path(unit_name(run))).parent
+        socket = f"{self.paths.sockets}/corral-{run}/{module.socket_name}"
+        argv = module.argv(
+            resolved.profile,
+            program=_program(resolved, release),
+            model=model,
+            alias=resolved.profile.alias or resolved.model,
+            endpoint=Endpoint(socket=socket),
+            key_file=str(credentials / TRIAL_KEYS),
+            placement=placement,
+            chat_template_file=(
+                str(credentials / TRIAL_TEMPLATE) if resolved.chat_template is not None else None
+            ),
+        )
+        return TrialPlan(unit=unit_name(run), socket=socket, argv=(*argv, *module.trial_arguments))
 
     def _unit_values(
         self,

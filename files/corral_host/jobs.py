@@ -18,6 +18,7 @@ from corral_host.activation.activate import activate
 from corral_host.activation.revert import revert_generation
 from corral_host.activation.start_again import GoingDownError
 from corral_host.bench.measure import bench, settle_bench
+from corral_host.fit.trial import trial
 from corral_host.instance.history import instance_folder
 from corral_host.nvidia.drivers import set_up
 from corral_host.release.archive import install
@@ -48,8 +49,10 @@ CREDENTIAL = "hub-token"
 # Kind of a job -> its function, which takes the job's spec and returns its answer.
 KINDS = {
     "build": build, "pack": repack, "install": install, "fetch": fetch, "drivers": set_up,
-    "bench": bench,
+    "bench": bench, "trial": trial,
 }  # fmt: skip
+# Kinds that fetch from the hub, for which the job's token is.
+FETCHING = ("fetch", "trial")
 # The same for activations; these functions also take the current operator and the run.
 SWITCHES = {"activate": activate, "revert": revert_generation}
 # The archive that this program runs from.
@@ -213,8 +216,8 @@ def work(job):
     kind, spec = job["kind"], job["spec"]
     if kind in SWITCHES:
         return SWITCHES[kind](spec, job.get("by", "somebody"), job.get("run"))
-    if kind == "fetch":
-        spec = {**spec, "token": token_of_this_job()}
+    if kind in FETCHING:
+        spec = {**spec, "token": token_of_this_job(), "by": job.get("by", "somebody")}
     return KINDS[kind](spec)
 
 

@@ -21,10 +21,12 @@ from pyinfra_testing.util import parse_value  # type: ignore[import-untyped]
 from corral.findings import Finding
 from corral.gateway.files import GatewayFiles
 from corral.nvidia.decision import GpuDecision, decide
+from corral.plan.instance import TrialPlan
 from corral.schema import Frozen
 from corral.smoke_model.fixture import SmokeModel
 from corral.store.api_keys import KeyFile
 from corral.store.engine_archives import ArchiveStore
+from operations import trial
 from operations.current_operator import CurrentOperator
 from operations.engine import Supply
 from tests.gpu_samples import bare_cards, gpu_plan
@@ -36,6 +38,9 @@ _GATEWAY = {
     "address": "10.0.0.1",
     "trusted_networks": ["10.0.0.0/24"],
 }
+
+
+_TRIED = TrialPlan(unit="corral-job-trial.chat.service", socket="/run/s", argv=("python", "dummy"))
 
 
 def is_due(_: str) -> bool:
@@ -84,6 +89,8 @@ def samples() -> dict[str, Any]:
         "is_due": is_due,
         "settled": settled,
         "finish": finish,
+        "tried": chat.model_copy(update={"trial": _TRIED}),
+        "report of a trial": trial.report,
     }
 
 
@@ -157,6 +164,6 @@ def _named_document(value: Any) -> Any:
 def _documents() -> dict[str, Any]:
     """Samples as the helper gets them."""
     plans = {n: json.loads(s.to_helper()) for n, s in samples().items() if n.startswith("plan")}
-    own = {n: samples()[n].model_dump(mode="json") for n in ("chat", "long", "release", "shard",
-           "paths", "decision", "operator")}  # fmt: skip
+    own = {n: samples()[n].model_dump(mode="json") for n in ("chat", "long", "tried", "release",
+           "shard", "paths", "decision", "operator")}  # fmt: skip
     return {**plans, **own}

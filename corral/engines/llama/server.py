@@ -40,6 +40,8 @@ class LlamaServer(PlainEngine):
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
     weights: WeightsFormat = "gguf"
     reports_speed = True
+    # Its memory is counted from GGUF headers instead.
+    trial_arguments: tuple[str, ...] = ()
     more_keyed_routes: tuple[str, ...] = ()
 
     def model_path(self, files: Sequence[str]) -> str:

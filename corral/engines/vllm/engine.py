@@ -44,6 +44,8 @@ class Vllm(PlainEngine):
     socket_name = "vllm.sock"
     # By the times at which tokens arrive.
     reports_speed = True
+    # It loads, profiles and answers with random weights, from configuration and tokenizer alone.
+    trial_arguments: tuple[str, ...] = ("--load-format", "dummy")
     routes = ROUTES
     unit_needs = UnitNeeds(
         # The API server ends with code 0 when its engine has died.

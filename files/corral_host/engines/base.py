@@ -89,6 +89,18 @@ class Engine:
         """Number of requests that run or are queued; None if the server does not report it."""
         return
 
+    def trial_gpu_mib(self, instance, total_mib):
+        """Memory that a server with dummy weights takes of a GPU with ``total_mib``."""
+        raise NotImplementedError
+
+    def trial_host_mib(self, instance, weights_mib):
+        """Main memory that a server with dummy weights takes."""
+        raise NotImplementedError
+
+    def memory_report(self, log):
+        """Figures of a server's memory in its log, by name; see `corral.host.trial.Figures`."""
+        raise NotImplementedError
+
     def speeds(self, ask, timed, words, tokens, generated, limit):
         """Tokens/s of a prompt of ``tokens`` tokens and of ``generated`` tokens, by name.
 

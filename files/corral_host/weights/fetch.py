@@ -44,6 +44,11 @@ def fetch(spec):
 
     ``spec``: paths, shards (all that the plan of this host misses), token.
     """
+    fetch_missing(spec, forget=True)
+
+
+def fetch_missing(spec, *, forget=False):
+    """Fetch what is missing of ``shards``; ``forget``: these are all, others are removed."""
     paths = spec["paths"]
     refuse(root_fault(paths))
     shards = hub.with_token(spec["shards"], spec.get("token"))
@@ -52,7 +57,8 @@ def fetch(spec):
         refuse_elsewhere(shard, paths)
         refuse(crossing(shard["path"], paths))
     mark(paths)
-    forget_unwanted(missing, paths)
+    if forget:
+        forget_unwanted(missing, paths)
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
         # Hours may have passed since the last shard.

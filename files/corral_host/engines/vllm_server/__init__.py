@@ -4,6 +4,7 @@ import json
 
 from corral_host.engines.base import Engine
 from corral_host.engines.vllm_server import log as server_log
+from corral_host.engines.vllm_server import memory
 from corral_host.engines.vllm_server.metrics import total
 from corral_host.engines.vllm_server.speeds import speeds
 from corral_host.system.commands import HostError
@@ -35,6 +36,18 @@ class VllmServer(Engine):
     def drafts(self, get):
         """Tokens that the MTP layer drafted, and how many of them the model accepted."""
         return metrics(get, DRAFTED)
+
+    def trial_gpu_mib(self, instance, total_mib):
+        """Its share of the GPU (gpu_memory_utilization)."""
+        return memory.gpu_mib(instance["settings"], total_mib)
+
+    def trial_host_mib(self, instance, weights_mib):
+        """Its processes; without GPUs also weights and KV cache."""
+        return memory.host_mib(instance["settings"], instance["gpus"], weights_mib)
+
+    def memory_report(self, log):
+        """Weights, KV cache and CUDA graphs of the fullest rank, and what the cache holds."""
+        return memory.memory_report(log)
 
     def speeds(self, ask, timed, words, tokens, generated, limit):
         """As a client sees them; see `corral_host.engines.vllm_server.speeds`."""
