@@ -6,7 +6,6 @@ from functools import partial
 
 from pyinfra import host
 
-from corral.smoke_model.fixture import SmokeModel
 from deploys import waves
 from deploys.fleet import is_wanted, provides
 from deploys.target import Target
@@ -16,7 +15,7 @@ from operations import engine
 def engines(target: Target) -> None:
     """Build what this host builds for the fleet, bring it home, install what is missing here."""
     this = host.name
-    supply = engine.Supply(target.plan.paths, target.store, SmokeModel())
+    supply = engine.Supply(target.plan.paths, target.store)
     engine.builds(
         missing=target.missing_builds(),
         supply=supply,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from corral.engines import engine_module
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.host.answers import MANIFEST
@@ -31,28 +32,35 @@ from operations.connection import helper_on
 class Supply:
     """What releases of a host are made and shipped with.
 
-    + store: archives on the controller; + model: what a new program is tried on
+    + store: archives on the controller
     + made: keys of what was built, and thereby installed, on the host in this run
     """
 
     paths: HostPaths
     store: ArchiveStore
-    model: SmokeModel
     made: set[str] = field(default_factory=set)
 
-    def put_model(self) -> StringCommand:
-        """The command that writes the model on the host."""
-        return put_bytes(self.model.path(self.paths), self.model.content())
+    def put_models(self, releases: Sequence[ReleasePlan]) -> Iterator[StringCommand]:
+        """The commands that write the models on the host that new programs are tried on."""
+        for model in dict.fromkeys(smoke_model(release) for release in releases):
+            yield put_bytes(model.path(self.paths), model.content())
 
     def spec(self, release: ReleasePlan) -> dict[str, Any]:
         """What a job of the helper needs to know about a release."""
-        tried = {"path": self.model.path(self.paths), "sha256": self.model.sha256()}
+        model = smoke_model(release)
+        tried = {"path": model.path(self.paths), "sha256": model.sha256()}
         return {
             **release.model_dump(mode="json"),
             "compiler_cache": self.paths.compiler_cache,
             "state": self.paths.state,
             "smoke_model": tried,
         }
+
+
+def smoke_model(release: ReleasePlan) -> SmokeModel:
+    """The model of the format that the engine reads."""
+    form = engine_module(release.kind).weights
+    return SmokeModel("safetensors" if form == "safetensors" else "gguf")
 
 
 @operation()
@@ -67,7 +75,7 @@ def builds(
     if not missing:
         host.noop("nothing is missing that could be built here")
         return
-    yield supply.put_model()
+    yield from supply.put_models(missing)
     for release in missing:
         yield FunctionCommand(provide, (release, supply, is_due, "build"), {})
 
@@ -93,7 +101,7 @@ def releases(missing: Sequence[ReleasePlan], *, supply: Supply) -> Commands:
     if not missing:
         host.noop("all releases are installed")
         return
-    yield supply.put_model()
+    yield from supply.put_models(missing)
     for release in missing:
         yield FunctionCommand(ship, (release, supply), {})
 

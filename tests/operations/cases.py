@@ -77,7 +77,7 @@ def samples() -> dict[str, Any]:
             "long": KeyFile(path="/keys/long", text="key of long\n"),
         },
         "operator": CurrentOperator(state="/var/lib/corral", rollout="r1"),
-        "supply": Supply(planned.paths, ArchiveStore(Path("/nowhere")), SmokeModel()),
+        "supply": Supply(planned.paths, ArchiveStore(Path("/nowhere"))),
         "gateway files": GatewayFiles(generation="ab12", files={"upstream": "key of chat"}),
         "host": host(CHAT, LONG),
         "finding": Finding(what="the disk is too small", next_step="free space there"),

@@ -23,7 +23,7 @@ from corral.lock.lock_file import Lock, LockedEngine, write_lock
 from corral.rollout import staging
 from corral.rollout.journal import Journals
 from corral.rollout.locks import fleet_lock
-from corral.smoke_model import fixture, gguf_writer
+from corral.smoke_model import fixture, gguf_writer, safetensors_writer
 from corral.store.api_keys import ensure_keys
 from corral.store.engine_archives import Archive, ArchiveStore
 from tests.samples import CHAT, host
@@ -252,8 +252,10 @@ def test_the_model_of_smoke_runs_tells_where_it_does_not_fit(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(gguf_writer, "write", full)
-    with pytest.raises(CorralError, match=f"{tmp_path}: cannot be written: No space left on"):
-        fixture._content.__wrapped__()
+    monkeypatch.setattr(safetensors_writer, "write", lambda folder, _: full(folder))
+    for content in (fixture._gguf, fixture._folder):
+        with pytest.raises(CorralError, match=f"{tmp_path}: cannot be written: No space left on"):
+            content.__wrapped__()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,7 +74,8 @@ def count(instance, shards, folder, smi, notes):
     """The engine's own count; None if only the plan's figures are known, which a note explains."""
     unknown = instance["need"]["unknown"]
     if not engines.of(instance).reads_gguf:
-        notes.append(f"not counted, its gate proves that it fits: {unknown}")
+        counted = f"not counted: {unknown}" if unknown else "counted from the headers"
+        notes.append(f"{counted}. Its gate proves that it fits")
         return None
     if not all(shard["header"] or shard_is_proved(shard) for shard in shards):
         raise HostError(

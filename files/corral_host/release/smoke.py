@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 from corral_host import engines
@@ -61,9 +62,18 @@ def checked_model(model):
 
 
 def own_copy(model, copy):
-    """Copy the model for the home's owner, who cannot enter the folder of archives."""
-    shutil.copyfile(model, copy)
-    give(copy, copy.parent)
+    """Copy the model for the home's owner, who cannot enter the folder of archives.
+
+    A model of several files is an archive, which becomes a folder.
+    """
+    if not model.endswith(".zip"):
+        shutil.copyfile(model, copy)
+        give(copy, copy.parent)
+        return copy
+    with zipfile.ZipFile(model) as archive:
+        archive.extractall(copy)
+    for path in (copy, *copy.iterdir()):
+        give(path, copy.parent)
     return copy
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from corral.smoke_model.fixture import SmokeModel
 from tests.unit import helper_hosts as hosts
 from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
@@ -174,3 +175,24 @@ def test_without_a_gpu_the_back_end_is_left_out_and_said_so(
     found = proof(release(tmp_path, backend="cuda"), tmp_path, engine)
     assert found["devices"] == []
     assert "no GPU here" in capfd.readouterr().out
+
+
+def test_a_model_of_several_files_is_unpacked_for_the_run(tmp_path: Path) -> None:
+    """As vLLM loads a folder; its files belong to the owner of the run's home."""
+    model, home = SmokeModel("safetensors"), tmp_path / "home"
+    home.mkdir()
+    packed = tmp_path / "smoke-model.zip"
+    packed.write_bytes(model.content())
+    checked = smoke.checked_model({"path": str(packed), "sha256": model.sha256()})
+    copy = smoke.own_copy(checked, home / "model")
+    assert copy == home / "model"
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= {
+        p.name for p in copy.iterdir()
+    }
+    assert {path.owner() for path in copy.iterdir()} == {home.owner()}
+
+
+def test_a_model_of_one_file_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    copy = smoke.own_copy(str(tmp_path / "m.gguf"), tmp_path / "model")
+    assert copy.read_bytes() == b"GGUF"
