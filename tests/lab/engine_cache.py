@@ -18,22 +18,23 @@ from tests.lab.workspace import Workspace
 _DAY_SECONDS = 24 * 3600
 # A release that no run used for so long belongs to an old pin.
 _KEPT_SECONDS = 30 * _DAY_SECONDS
-# Engine and key of each release of the lab's hosts.
+# Engine and key of each release of an inventory's hosts.
 _WANTED = (
-    "import json; from pathlib import Path; from corral.inventory.hosts import load_inventory;"
+    "import json, sys; from pathlib import Path;"
+    "from corral.inventory.hosts import load_inventory;"
     "from corral.project import load_planner, project_root;"
-    "planner, hosts = load_planner(project_root()), load_inventory(Path('inventories/lab.py'));"
+    "planner, hosts = load_planner(project_root()), load_inventory(Path(sys.argv[1]));"
     "print(json.dumps([[r.engine, r.key] for host in hosts for r in planner.releases(host)]))"
 )
 
 
 @contextmanager
-def releases_at_hand(lab: Workspace) -> Iterator[None]:
-    """Deploy the bare lab in the block, with releases that were built once.
+def releases_at_hand(lab: Workspace, inventory: str = "inventories/lab.py") -> Iterator[None]:
+    """Deploy bare hosts in the block, with releases that were made once.
 
     Missing releases are built in the block and cached. Runs that miss one wait for each other.
     """
-    store, kept, wanted = ArchiveStore(lab.layout.archives), _kept(lab), _wanted(lab)
+    store, kept, wanted = ArchiveStore(lab.layout.archives), _kept(lab), _wanted(lab, inventory)
     with ExitStack() as stack:
         if _missing(lab, kept, wanted):
             lock = kept.folder.with_suffix(".lock")
@@ -51,10 +52,10 @@ def _kept(lab: Workspace) -> ArchiveStore:
     return ArchiveStore(lab.layout.cache / "archives")
 
 
-def _wanted(lab: Workspace) -> list[tuple[str, str]]:
+def _wanted(lab: Workspace, inventory: str) -> list[tuple[str, str]]:
     done = subprocess.run(
-        [sys.executable, "-c", _WANTED], cwd=lab.path, check=True, capture_output=True, text=True,
-        env={"PYTHONPATH": str(lab.path), "HOME": str(Path.home())},
+        [sys.executable, "-c", _WANTED, inventory], cwd=lab.path, check=True, capture_output=True,
+        text=True, env={"PYTHONPATH": str(lab.path), "HOME": str(Path.home())},
     )  # fmt: skip
     return sorted({(engine, key) for engine, key in json.loads(done.stdout)})
 

@@ -69,9 +69,11 @@ class Workspace:
         """Run the deploy as a user does; the caller judges the exit code."""
         return self._run([self._program("pyinfra"), inventory, stages, "-y", *arguments])
 
-    def start_deploy(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_deploy(
+        self, *arguments: str, inventory: str = "inventories/lab.py"
+    ) -> subprocess.Popen[str]:
         """Start the deploy in the background, for tests that kill it; both streams are joined."""
-        command = [self._program("pyinfra"), "inventories/lab.py", "deploy.py", "-y", *arguments]
+        command = [self._program("pyinfra"), inventory, "deploy.py", "-y", *arguments]
         return subprocess.Popen(
             command, cwd=self.path, env=self._environment(), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
