@@ -10,6 +10,7 @@ from corral.engines import kinds
 from corral.errors import CorralError
 from corral.fit.headers import HeaderStore
 from corral.lock.lock_file import read_lock
+from corral.lock.requirements import RequirementsFiles
 from corral.paths import HOST_PATHS, default_headers_folder
 from corral.planning.planner import Planner
 from corral.schema import did_you_mean
@@ -79,6 +80,7 @@ def load_planner(root: Path, *, tolerant: bool = False) -> Planner:
     return Planner(
         catalog=read_catalog(root, tolerant=tolerant),
         lock=read_lock(root / LOCK_FILE),
+        requirements=RequirementsFiles(root),
         paths=HOST_PATHS,
         templates=root / "templates",
         headers=HeaderStore(default_headers_folder()),

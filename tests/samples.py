@@ -16,6 +16,7 @@ from corral.plan.host import HostPlan
 from corral.plan.release import CmakeBuild, ReleasePlan
 from corral.planning.planner import PACKAGES, Planner
 from tests.headers import MadeHeaders
+from tests.requirements import MadeRequirements
 
 ROOT = Path(__file__).resolve().parent.parent
 # A checkout with the examples as they are shipped, whatever was made of them in this one.
@@ -64,7 +65,7 @@ def catalog(**chat: Any) -> Catalog:
         "socket": {**PROFILE, "listen": "unix"},
     }
     return Catalog(
-        platforms={"debian-12": Platform(compiler="12", c_library="2.36")},
+        platforms={"debian-12": Platform(compiler="12", c_library="2.36", python="3.11")},
         drivers={"debian-12": DRIVERS},
         engines={"llama.cpp": engine},
         models={"small": Model(repo=REPO, train_context_tokens=8192, quants=quants)},
@@ -102,6 +103,7 @@ def planner(*, paths: HostPaths | None = None, **chat: Any) -> Planner:
         headers=MadeHeaders(),
         catalog=catalog(**chat),
         lock=lock(),
+        requirements=MadeRequirements(ROOT),
         paths=paths or HostPaths(),
         templates=ROOT / "templates",
     )

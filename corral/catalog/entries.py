@@ -6,8 +6,6 @@ catalog/patches/, catalog/references/.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,44 +17,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from corral.catalog.drivers import DriverSource
 from corral.catalog.profile import Profile
+from corral.catalog.python_environment import PythonEnvironment
 from corral.errors import CorralError
-from corral.names import FileName, GitReference, GitUrl, Repository, safe_file_name
+from corral.names import GitReference, GitUrl, Repository, safe_file_name
 from corral.schema import Frozen, did_you_mean, parse
 
 EngineKind = str
 """The name that an engine registers in corral/engines/."""
-
-
-class Wheel(Frozen):
-    """One wheel of a Python environment."""
-
-    file: FileName = Field(description="file name in the folder of `url`")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the file")
-    size_bytes: int = Field(gt=0, lt=2**40, description="size of the file")
-
-
-class PythonEnvironment(Frozen):
-    """A release that is a Python environment: the host's interpreter and pinned wheels."""
-
-    url: str = Field(
-        pattern=r"^(https?|file)://[^\s?#]+$", description="folder that hosts fetch the wheels from"
-    )
-    wheels: tuple[Wheel, ...] = Field(min_length=1, description="all wheels of the environment")
-    unpacked_bytes: int | None = Field(
-        default=None,
-        gt=0,
-        lt=2**40,
-        description="limit for all their files together; unset, four times the size of the wheels",
-    )
-    unpacked_files: int = Field(
-        default=100_000, gt=0, le=1_000_000, description="limit for their number of files"
-    )
-
-    @property
-    def sha256(self) -> str:
-        """Digest of everything that decides the installed bytes, so not of ``url``."""
-        text = json.dumps([[wheel.file, wheel.sha256] for wheel in self.wheels])
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Engine(Frozen):
@@ -90,8 +57,8 @@ class Engine(Frozen):
 
     @property
     def pinned(self) -> str:
-        """What the lock file must match: the catalog's commit, or the digest of the wheels."""
-        return self.python.sha256 if self.python else self.commit
+        """What the lock file must match: the catalog's commit, or what is installed."""
+        return self.python.pinned if self.python else self.commit
 
     @model_validator(mode="after")
     def _build_or_python(self) -> Engine:
@@ -106,13 +73,14 @@ class Engine(Frozen):
 
 
 class Platform(Frozen):
-    """The tools of a distribution that decide the bytes of a build.
+    """The tools of a distribution that decide the bytes of a release.
 
     File: catalog/platforms/<ID>-<VERSION_ID>.toml, after /etc/os-release.
     """
 
     compiler: str = Field(pattern=r"^[0-9]+$", description="major version of its C++ compiler")
     c_library: str = Field(pattern=r"^[0-9]+\.[0-9]+$", description="version of its C library")
+    python: str = Field(pattern=r"^3\.[0-9]+$", description="version of its Python")
 
 
 FileKind = Literal["weights", "config"]

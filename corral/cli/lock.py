@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from corral.catalog.entries import Catalog
 from corral.cli.select import all_hosts, inventories
 from corral.errors import CorralError
-from corral.lock.lock_file import read_lock, stale, wanted_by, write_lock
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import Lock, read_lock, stale, wanted_by, write_lock
+from corral.lock.requirements import FOLDER, RequirementsFiles, compile_all
 from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.terminal import echo
 
@@ -16,7 +20,11 @@ from corral.terminal import echo
 @click.command()
 @click.argument("inventory", type=click.Path(path_type=Path), required=False)
 @click.option("--check", is_flag=True, help="Only check: fail when the lock file is stale.")
-def lock(inventory: Path | None, check: bool) -> None:
+@click.option(
+    "--renew", multiple=True, metavar="ENGINE",
+    help="Take the newest distributions for this Python environment, whatever is locked.",
+)  # fmt: skip
+def lock(inventory: Path | None, check: bool, renew: tuple[str, ...]) -> None:
     """Pin models and engines of INVENTORY in corral.lock.
 
     Without INVENTORY: of all inventories/ except examples.
@@ -27,9 +35,9 @@ def lock(inventory: Path | None, check: bool) -> None:
     if not hosts:
         what = "no inventory has hosts, apart from examples, which are read only when named"
         raise CorralError("corral lock", what, "run `corral lock INVENTORY`")
-    old = read_lock(path)
+    old, files = read_lock(path), RequirementsFiles(root)
     if check:
-        problems = stale(old, catalog, wanted_by(hosts, catalog))
+        problems = _problems(old, files, catalog, hosts)
         if problems:
             command = f"corral lock {inventory}" if inventory else "corral lock"
             raise CorralError(LOCK_FILE, "; ".join(problems), f"run `{command}`, read the diff")
@@ -38,12 +46,32 @@ def lock(inventory: Path | None, check: bool) -> None:
     # The hub's client takes longer to import than most commands take to run.
     from corral.lock.resolve import resolve
 
-    new = resolve(old, catalog, hosts)
+    compiled = compile_all(old, catalog, hosts, files, renew=renew)
+    entries = {name: one.entry for name, one in compiled.items()}
+    new = resolve(old, catalog, hosts, environments=entries)
+    # The files first: a lock never names a file that was not there.
+    files.write(compiled)
     if new == old:
         echo(f"{LOCK_FILE} is current{_scope(inventory)}")
         return
     write_lock(path, new)
-    echo(f"{LOCK_FILE} written. Next: read `git diff {LOCK_FILE}`, commit it")
+    files.remove_unused(new)
+    changed = f"{LOCK_FILE} {FOLDER}" if compiled else LOCK_FILE
+    echo(f"{LOCK_FILE} written. Next: read `git diff {changed}`, commit it")
+
+
+def _problems(
+    lock: Lock, files: RequirementsFiles, catalog: Catalog, hosts: Sequence[Host]
+) -> list[str]:
+    """Everything in the lock that is missing or stale, the requirements files included."""
+    wanted = wanted_by(hosts, catalog)
+    found = stale(lock, catalog, wanted)
+    for name in sorted(wanted.engines & lock.engines.keys()):
+        entry = lock.engines[name]
+        problem = files.problem(name, entry) if entry.requirements_sha256 else None
+        if problem:
+            found.append(f"{FOLDER}/{name}.txt {problem}")
+    return found
 
 
 def _scope(inventory: Path | None) -> str:

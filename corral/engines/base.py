@@ -88,6 +88,7 @@ class Engine(Protocol):
     + flags: flags of its server; + memory: see MemoryRules; + program: file of its server in bin/
     + perplexity_program: file name, None where the engine cannot measure perplexity
     + variables_win: whether an environment variable overrides the same flag
+    + packages: of the distribution that its releases need to run, beside what makes them
     + unit_needs: see UnitNeeds; + socket_name: file name of its unix socket
     + environment: variables of every unit of the engine; ``variables`` has all of a profile
     + weights: format of the weights that it loads. The memory of GGUF is counted by corral.fit with
@@ -104,6 +105,7 @@ class Engine(Protocol):
     program: str
     perplexity_program: str | None
     variables_win: bool
+    packages: tuple[str, ...]
     unit_needs: UnitNeeds
     socket_name: str
     routes: Routes

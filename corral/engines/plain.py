@@ -34,6 +34,7 @@ class PlainEngine:
     memory = MemoryRules()
     perplexity_program: str | None = None
     variables_win = False
+    packages: tuple[str, ...] = ()
     unit_needs = UnitNeeds()
     socket_name = "server.sock"
     # What is not decided is closed.

@@ -35,10 +35,15 @@ class LockedFile(Frozen):
 
 
 class LockedEngine(Frozen):
-    """An engine's catalog entry, resolved to a commit."""
+    """An engine's catalog entry, resolved to a commit.
+
+    + commit: of a Python environment, the first 40 digits of ``requirements_sha256``
+    + requirements_sha256: of its requirements file (corral.lock.requirements); None for a build
+    """
 
     requested: str
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
+    requirements_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class LockedModel(Frozen):
@@ -188,7 +193,8 @@ def _engine_problem(lock: Lock, name: str, engine: Engine) -> str | None:
     entry = lock.engines.get(name)
     if entry is None:
         return f"corral.lock has no entry for engine {name}"
-    if entry.requested != engine.pinned:
+    is_environment = entry.requirements_sha256 is not None
+    if entry.requested != engine.pinned or is_environment != bool(engine.python):
         return (
             f"corral.lock is stale: engine {name} was locked for {entry.requested}, "
             f"the catalog requests {engine.pinned}"

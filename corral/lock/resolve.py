@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 
 from corral_shared.names import weights_path_problem
@@ -32,9 +32,16 @@ _TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
 _MOST_SMALL_FILES = 100
 
 
-def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
+def resolve(
+    lock: Lock,
+    catalog: Catalog,
+    hosts: Iterable[Host],
+    *,
+    environments: Mapping[str, LockedEngine] | None = None,
+) -> Lock:
     """A lock with fresh entries for all that ``hosts`` use.
 
+    + environments: the entries of engines that are Python environments (corral.lock.requirements)
     Other entries stay, unless the catalog no longer has their model or engine.
     Raises CorralError when a repository, commit or file is not found.
     """
@@ -45,8 +52,7 @@ def resolve(lock: Lock, catalog: Catalog, hosts: Iterable[Host]) -> Lock:
     for name in sorted(wanted.engines):
         engine = catalog.engines[name]
         if engine.python:
-            # Its catalog entry pins every wheel already.
-            engines[name] = LockedEngine(requested=engine.pinned, commit=engine.pinned[:40])
+            engines[name] = (environments or {})[name]
             continue
         engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
     for name, hubs in sorted(_hubs(hosts, catalog).items()):

@@ -19,6 +19,10 @@ _ALL_FILES: dict[str, Any] = {
 }
 
 
+# Some 400 KB in each; the jobs that make and install releases get them in their own documents.
+_TEXT_OF_RELEASES = {"__all__": {"artifact": {"requirements", "installer"}}}
+
+
 class HostPlan(Frozen):
     """Everything decided for one host; nothing downstream decides it again.
 
@@ -47,4 +51,10 @@ class HostPlan(Frozen):
 
     def to_helper(self) -> str:
         """The plan as input of the host helper: JSON, without the text of files."""
-        return self.model_dump_json(exclude={"instances": {"__all__": _ALL_FILES}})
+        return self.model_dump_json(
+            exclude={
+                "instances": {"__all__": _ALL_FILES},
+                "releases": _TEXT_OF_RELEASES,
+                "builds": _TEXT_OF_RELEASES,
+            }
+        )

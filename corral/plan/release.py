@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from corral_shared.requirements import pins
 from pydantic import Field
 
 from corral.catalog.entries import EngineKind
 from corral.schema import Frozen
+
+# For builds by cmake.
+BUILD_PACKAGES = ("ccache", "cmake", "g++", "gcc", "git", "libgomp1", "ninja-build")
 
 
 class Toolchain(Frozen):
@@ -47,6 +51,11 @@ class CmakeBuild(Frozen):
         return self.toolchain.cuda_toolkit
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages of a host that makes it, CUDA's aside."""
+        return BUILD_PACKAGES
+
+    @property
     def programs(self) -> tuple[str, ...] | None:
         """All files of ``bin``."""
         return self.targets
@@ -81,58 +90,68 @@ class CmakeBuild(Frozen):
         return self.model_copy(update={"source_url": url})
 
 
-class WheelPlan(Frozen):
-    """A wheel to fetch, with its size and digest."""
-
-    url: str
-    file: str
-    sha256: str
-    size_bytes: int
-
-
 class PythonEnvironment(Frozen):
-    """Wheels that a host unpacks beside a copy of its interpreter; nothing is compiled.
+    """Locked distributions that a host installs with uv beside a copy of its interpreter.
 
-    + source_url: folder of the wheels; + platform: the distribution of the interpreter
+    + requirements: the locked file, with hashes; + installer: the same for uv itself
+    + index, find_links: where the host finds both; its own configured index without either
+    + python: version of the platform's Python, such as 3.11
     """
 
     kind: Literal["python-environment"] = "python-environment"
-    source_url: str
-    wheels: tuple[WheelPlan, ...]
+    requirements: str
+    requirements_sha256: str
+    installer: str
+    index: str | None = None
+    find_links: str | None = None
+    python: str
     platform: str
 
     @property
+    def source_url(self) -> str:
+        """Where its distributions come from, for people."""
+        return self.index or self.find_links or "the index that the host is configured for"
+
+    @property
     def cuda_toolkit(self) -> None:
-        """None: the wheels contain the CUDA libraries that they need."""
+        """None: the distributions contain the CUDA libraries that they need."""
         return
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages of a host that makes it: pip installs uv, in an environment of its own."""
+        return ("python3-venv",)
+
+    @property
     def programs(self) -> tuple[str, ...] | None:
-        """None: the wheels decide."""
+        """None: the distributions decide."""
         return None
 
     @property
     def decides_bytes(self) -> dict[str, Any]:
-        """The platform alone: the commit is a digest of the wheels."""
-        return {"artifact": self.kind, "platform": self.platform}
+        """The platform and its Python: the commit is a digest of the requirements."""
+        return {"artifact": self.kind, "platform": self.platform, "python": self.python}
 
     @property
     def described(self) -> dict[str, str]:
         """Name -> value of what decides its bytes, to compare two releases for people."""
-        return {"wheels": str(len(self.wheels)), "platform": self.platform}
+        return {
+            "requirements": self.requirements_sha256[:12],
+            "python": self.python,
+            "platform": self.platform,
+        }
 
     @property
     def summary(self) -> str:
         """One line for `corral plan`."""
-        return f"{len(self.wheels)} wheels in a Python environment"
+        count = len(pins(self.requirements))
+        return f"{count} distributions in an environment of Python {self.python}"
 
     def fetched_from(self, url: str) -> PythonEnvironment:
-        """The same, with another URL of the folder of its wheels."""
-        moved = [
-            wheel.model_copy(update={"url": url + wheel.url.removeprefix(self.source_url)})
-            for wheel in self.wheels
-        ]
-        return self.model_copy(update={"source_url": url, "wheels": tuple(moved)})
+        """The same, with another index; ``url``: of a mirror, or ``source_url``."""
+        if url == self.source_url:
+            return self
+        return self.model_copy(update={"index": url, "find_links": None})
 
 
 # A kind of artifact is one class here, one maker (MAKERS in corral_host.release.build) and, if its

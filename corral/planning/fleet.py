@@ -13,7 +13,7 @@ from corral.plan.host import HostPlan
 from corral.planning.builders import built_by
 from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import pools
-from corral.planning.planner import Planner
+from corral.planning.planner import Planner, packages
 from corral.planning.shared import Mistakes, Shared
 from corral.planning.waves import Pools, Wave, fleet_policy, waves
 
@@ -170,7 +170,8 @@ def plan_fleet(
         if host.name not in made:
             plan = planner.plan_host(host, shared.in_front(host))
             builds = built_by(host, shared.builds)
-            made[host.name] = plan.model_copy(update={"builds": builds})
+            more = packages(host, (*plan.releases, *builds))
+            made[host.name] = plan.model_copy(update={"builds": builds, "packages": more})
         return made[host.name]
 
     return FleetPlan(tuple(hosts), tuple(hosts), planned, shared)

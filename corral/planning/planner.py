@@ -14,11 +14,12 @@ from corral.fit.host import Candidate, Placed, fit_host
 from corral.fit.sources import HeaderSource, Weights, with_headers
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, locked_shards
+from corral.lock.requirements import RequirementsFiles
 from corral.nvidia.decision import gpu_setup
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
-from corral.plan.release import ReleasePlan
+from corral.plan.release import BUILD_PACKAGES, ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import gateways
@@ -29,20 +30,10 @@ from corral.planning.release import plan_release
 from corral.planning.request import ResolvedInstance, resolve_spec
 from corral.schema import Frozen
 
-# Packages for builds, for fetching weights, and for redirecting clients between servers.
-PACKAGES = (
-    "aria2",
-    "ca-certificates",
-    "ccache",
-    "cmake",
-    "g++",
-    "gcc",
-    "git",
-    "libgomp1",
-    "ninja-build",
-    "nftables",
-    "zstd",
-)
+# For fetching weights, for archives of releases, and for redirecting clients between servers.
+COMMON_PACKAGES = ("aria2", "ca-certificates", "nftables", "zstd")
+# Of a host whose releases are all built by cmake.
+PACKAGES = tuple(sorted((*COMMON_PACKAGES, *BUILD_PACKAGES)))
 GATEWAY_PACKAGES = ("haproxy", "nftables")
 # Commands that a host must have before anything is installed.
 COMMANDS = ("apt-get", "dpkg-query", "journalctl", "systemctl", "systemd-run")
@@ -55,6 +46,7 @@ class Planner(Frozen):
 
     catalog: Catalog
     lock: Lock
+    requirements: SkipValidation[RequirementsFiles]
     paths: HostPaths
     templates: Path
     headers: SkipValidation[HeaderSource]
@@ -87,7 +79,7 @@ class Planner(Frozen):
             host=host.name,
             platform=host.spec.platform,
             paths=self.paths,
-            packages=_packages(host),
+            packages=packages(host, tuple(releases.values())),
             commands=COMMANDS,
             memory_gib=host.spec.memory_gib,
             gpus=host.spec.gpus,
@@ -121,7 +113,9 @@ class Planner(Frozen):
     def _plan_release(
         self, resolved: ResolvedInstance, neighbours: list[ResolvedInstance]
     ) -> ReleasePlan:
-        return plan_release(resolved, neighbours, self.catalog, self.lock, self.paths)
+        return plan_release(
+            resolved, neighbours, self.catalog, self.lock, self.requirements, self.paths
+        )
 
     def _place(
         self, host: Host, resolved_instances: list[ResolvedInstance], weights_of: dict[str, Weights]
@@ -173,9 +167,17 @@ class Planner(Frozen):
         return with_headers(shards, self.headers, form)
 
 
-def _packages(host: Host) -> tuple[str, ...]:
-    """Packages of a host; a gateway without instances needs none for builds."""
+def packages(host: Host, releases: Sequence[ReleasePlan]) -> tuple[str, ...]:
+    """Packages of a host: to make ``releases`` and to run them.
+
+    A builder can build whatever is planned later. A gateway without instances serves nothing.
+    """
+    found = set(COMMON_PACKAGES)
+    for release in releases:
+        found |= {*release.artifact.packages, *engine_module(release.kind).packages}
+    if host.spec.builder or not releases:
+        found |= {*BUILD_PACKAGES}
+    serves = bool(releases) or host.spec.builder
     if host.spec.gateway is None:
-        return PACKAGES
-    serves = bool(host.spec.instances) or host.spec.builder
-    return tuple(dict.fromkeys([*(PACKAGES if serves else ()), *GATEWAY_PACKAGES]))
+        return tuple(sorted(found))
+    return tuple(dict.fromkeys([*(sorted(found) if serves else ()), *GATEWAY_PACKAGES]))

@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from corral_shared.names import quoted_path
-
 from corral.catalog.entries import Catalog, Engine
-from corral.catalog.entries import PythonEnvironment as Pinned
+from corral.catalog.python_environment import PythonEnvironment as Pinned
 from corral.engines import KvPair, engine_module
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import Lock, locked_engine
+from corral.lock.lock_file import Lock, LockedEngine, locked_engine
+from corral.lock.requirements import RequirementsFiles, mirror_of
 from corral.nvidia import versions
 from corral.paths import HostPaths
 from corral.plan.release import (
@@ -23,7 +22,6 @@ from corral.plan.release import (
     ReleaseLimits,
     ReleasePlan,
     Toolchain,
-    WheelPlan,
 )
 from corral.planning.request import Backend, ResolvedInstance
 
@@ -35,9 +33,6 @@ _BUILD_BYTES = {"cpu": 2 * _GIB, "cuda": 8 * _GIB}
 _BUILT_BYTES = 512 * _MIB
 # A release for CUDA has up to 3 GB; more than this is none, whoever says so.
 _BUILT_LIMITS = ReleaseLimits(unpacked_bytes=16 * _GIB, unpacked_files=10_000)
-# CUDA's libraries unpack to two or three times the size of their wheels; small wheels and the
-# interpreter beside them need a little in any case.
-_UNPACKED_TIMES, _INTERPRETER_BYTES = 4, 64 * _MIB
 
 
 def plan_release(
@@ -45,6 +40,7 @@ def plan_release(
     neighbours: Sequence[ResolvedInstance],
     catalog: Catalog,
     lock: Lock,
+    requirements: RequirementsFiles,
     paths: HostPaths,
 ) -> ReleasePlan:
     """The release of an instance; it suits all ``neighbours``, the instances of its host.
@@ -54,18 +50,20 @@ def plan_release(
     """
     host, name, backend = resolved.host, resolved.engine, resolved.backend
     engine = catalog.engines[name]
-    commit = locked_engine(lock, catalog, name, where=resolved.where, inventory=host.origin).commit
+    entry = locked_engine(lock, catalog, name, where=resolved.where, inventory=host.origin)
     artifact: CmakeBuild | PythonEnvironment
     if engine.python:
-        artifact = _environment(host, name, engine.python)
-        scratch, limits = _wheel_bytes(engine.python), _environment_limits(engine.python)
-        installed = limits.unpacked_bytes
+        artifact = _environment(host, catalog, name, engine.python, entry, requirements)
+        unpacked = engine.python.unpacked_bytes
+        # Its archive, which is at most half as large, is packed below the state.
+        scratch, installed = unpacked // 2, unpacked
+        limits = ReleaseLimits(unpacked_bytes=unpacked, unpacked_files=engine.python.unpacked_files)
     else:
         artifact = _build(resolved, neighbours, catalog)
         scratch, installed, limits = _BUILD_BYTES[backend], _BUILT_BYTES, _BUILT_LIMITS
     decides_bytes = {
         "engine": name,
-        "commit": commit,
+        "commit": entry.commit,
         "backend": backend,
         # The features of a processor are not known here: such a release is its host's alone, and
         # the helper builds it again where the processor has changed.
@@ -73,12 +71,12 @@ def plan_release(
         **artifact.decides_bytes,
     }
     digest = hashlib.sha256(json.dumps(decides_bytes, sort_keys=True).encode()).hexdigest()
-    key = f"{commit[:12]}-{backend}-{digest[:8]}"
+    key = f"{entry.commit[:12]}-{backend}-{digest[:8]}"
     return ReleasePlan(
         engine=name,
         kind=engine.kind,
         key=key,
-        commit=commit,
+        commit=entry.commit,
         backend=backend,
         artifact=artifact,
         native=host.spec.native_build,
@@ -106,24 +104,31 @@ def _build(
     )
 
 
-def _environment(host: Host, name: str, pinned: Pinned) -> PythonEnvironment:
-    url = host.spec.engine_sources.get(name, pinned.url).rstrip("/")
-    wheels = tuple(
-        WheelPlan(url=f"{url}/{quoted_path(wheel.file)}", **wheel.model_dump())
-        for wheel in pinned.wheels
+def _environment(
+    host: Host,
+    catalog: Catalog,
+    name: str,
+    pinned: Pinned,
+    entry: LockedEngine,
+    requirements: RequirementsFiles,
+) -> PythonEnvironment:
+    """Raises CorralError where the platform's Python is none that it runs on."""
+    platform = host.spec.platform
+    python = catalog.platform(platform, where=host.name).python
+    if not pinned.runs_on(python):
+        what = f"engine {name} runs on Python {pinned.python}, and {platform} has {python}"
+        step = "choose another engine for its instances, or another distribution for the host"
+        raise CorralError(host.name, what, step)
+    mirror = mirror_of(host, name)
+    return PythonEnvironment(
+        requirements=requirements.read(name, entry, inventory=host.origin),
+        requirements_sha256=entry.requirements_sha256 or "",
+        installer=requirements.installer(),
+        index=mirror or pinned.index,
+        find_links=None if mirror else pinned.find_links,
+        python=python,
+        platform=platform,
     )
-    return PythonEnvironment(source_url=url, wheels=wheels, platform=host.spec.platform)
-
-
-def _environment_limits(pinned: Pinned) -> ReleaseLimits:
-    unpacked = _UNPACKED_TIMES * _wheel_bytes(pinned) + _INTERPRETER_BYTES
-    return ReleaseLimits(
-        unpacked_bytes=pinned.unpacked_bytes or unpacked, unpacked_files=pinned.unpacked_files
-    )
-
-
-def _wheel_bytes(pinned: Pinned) -> int:
-    return sum(wheel.size_bytes for wheel in pinned.wheels)
 
 
 def _toolchain(host: Host, catalog: Catalog, engine: Engine, backend: Backend) -> Toolchain:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from lab import wheel_index
+from lab.wheels import uv_wheel
 from tests.lab.extra_host import extra_host
 from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
@@ -24,7 +24,6 @@ LAB = ("-i", INVENTORY)
 PROFILE = "catalog/profiles/echo.toml"
 CONTEXT = "context_tokens_per_slot = 1024"
 SOURCES = CHECKOUT / "tests" / "third_engine"
-WHEELS = "/srv/wheels"
 # One registration on each side.
 CONTROLLER = ("corral/engines/__init__.py", "register(ik_llama_cpp.ENGINE)\n")
 CONTROLLER_LINES = "from corral.engines import echo\n\nregister(echo.ENGINE)\n"
@@ -54,32 +53,33 @@ def added(lab: Workspace, name: str, text: str) -> Iterator[None]:
         path.unlink()
 
 
-def put_wheel(lab: Workspace, made: Path) -> None:
-    text = base64.b64encode(made.read_bytes()).decode()
-    lab.on(HOST, f"mkdir -p {WHEELS} && base64 -d > {WHEELS}/{made.name} <<'END'\n{text}\nEND")
-
-
 @pytest.fixture(scope="module")
 def lab(bare_lab: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """One more host, and a checkout with the engine: its folder, module and catalog files."""
-    made = wheel.make(tmp_path_factory.mktemp("wheel"))
+    wheels = tmp_path_factory.mktemp("wheels")
+    wheel.make(wheels)
+    shutil.copy2(uv_wheel(), wheels)
     folder = bare_lab.path / "corral" / "engines" / "echo"
     before = (bare_lab.path / "corral.lock").read_text()
+    locked_files = bare_lab.path / "corral.lock.d"
     shutil.copytree(SOURCES / "echo", folder, dirs_exist_ok=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
+        stack.callback(shutil.rmtree, locked_files)
         stack.callback((bare_lab.path / "corral.lock").write_text, before)
+        # The network that the index listens on comes with the host.
+        stack.enter_context(extra_host(bare_lab, NUMBER))
+        address = str(bare_lab.layout.controller_address)
+        found = stack.enter_context(wheel_index.serving(wheels, address))
         for name, text in {
             "files/corral_host/engines/echo.py": (SOURCES / "helper.py").read_text(),
-            "catalog/engines/echo.toml": wheel.catalog_entry(made, f"file://{WHEELS}"),
+            "catalog/engines/echo.toml": wheel.catalog_entry(found.url),
             PROFILE: wheel.PROFILE,
             INVENTORY: HOSTS,
         }.items():
             stack.enter_context(added(bare_lab, name, text))
         for (name, line), lines in ((CONTROLLER, CONTROLLER_LINES), (HELPER, HELPER_LINES)):
             stack.enter_context(bare_lab.edited(name, line, line + lines))
-        stack.enter_context(extra_host(bare_lab, NUMBER))
-        put_wheel(bare_lab, made)
         locked = bare_lab.corral("lock", INVENTORY)
         assert locked.returncode == 0, said(locked)
         yield bare_lab
@@ -117,7 +117,7 @@ def ask(lab: Workspace, text: str) -> str | None:
 
 def test_it_is_planned(lab: Workspace) -> None:
     planned = said(lab.corral("plan", HOST, *LAB))
-    assert "1 wheels in a Python environment" in planned
+    assert "1 distributions in an environment of Python 3.11" in planned
     assert "--weights /var/lib/corral/models/corral-lab/" in planned
 
 

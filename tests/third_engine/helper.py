@@ -8,6 +8,7 @@ from typing import Any
 
 from corral_host.engines.base import Engine
 from corral_host.system.commands import HostError
+from corral_shared.requirements import pins
 
 MODULE = ("-I", "-m", "echo_engine")
 
@@ -22,9 +23,9 @@ class Echo(Engine):
     def prove_version(
         self, program: Path, release: dict[str, Any], run: Callable[..., Any]
     ) -> None:
-        """The version in the wheel's name is that of the program."""
+        """The locked version is that of the program."""
         said, code = run([*MODULE, "--version"])
-        planned = release["artifact"]["wheels"][0]["file"].split("-")[1]
+        planned = pins(release["artifact"]["requirements"])["echo-engine"]
         if code != 0 or said.split() != ["echo_engine", planned]:
             raise HostError(f"{program} is not echo_engine {planned}: {said}")
 

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
 from pathlib import Path
+
+from tests.wheels import make_wheel
 
 SERVER = Path(__file__).with_name("server.py")
 VERSION = "1.0"
 NAME = f"echo_engine-{VERSION}-py3-none-any.whl"
-_WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def make(folder: Path) -> Path:
     """Write the wheel; equal servers give equal bytes."""
-    path, info = folder / NAME, f"echo_engine-{VERSION}.dist-info"
-    members = {
-        "echo_engine.py": SERVER.read_text(),
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: echo_engine\nVersion: {VERSION}\n",
-        f"{info}/WHEEL": _WHEEL,
-        f"{info}/RECORD": "",
-    }
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in members.items():
-            archive.writestr(zipfile.ZipInfo(name), text)
-    return path
+    return make_wheel(
+        folder, "echo_engine", {"echo_engine.py": SERVER.read_text()}, version=VERSION
+    )
 
 
-def catalog_entry(wheel: Path, url: str) -> str:
-    """catalog/engines/echo.toml."""
-    content = wheel.read_bytes()
+def catalog_entry(url: str, more: str = "") -> str:
+    """catalog/engines/echo.toml; ``url``: of an index."""
     return (
-        f'kind = "echo"\n\n[python]\nurl = "{url}"\n\n[[python.wheels]]\nfile = "{wheel.name}"\n'
-        f'sha256 = "{hashlib.sha256(content).hexdigest()}"\nsize_bytes = {len(content)}\n'
+        f'kind = "echo"\n\n[python]\nrequirements = ["echo-engine=={VERSION}"]\n'
+        f'python = ">=3.9"\nindex = "{url}"\n{more}'
     )
 
 

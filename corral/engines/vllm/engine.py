@@ -41,6 +41,9 @@ class Vllm(PlainEngine):
     flags = FLAGS
     program = "python"
     weights: WeightsFormat = "safetensors"
+    # torch.compile and Triton compile at run time, against Python's headers; the kernels for CPUs
+    # load libnuma.
+    packages: tuple[str, ...] = ("g++", "gcc", "libnuma1", "python3-dev")
     socket_name = "vllm.sock"
     # By the times at which tokens arrive.
     reports_speed = True

@@ -84,6 +84,7 @@ def fetch_release(release):
     with staging_for(Path(release["folder"])) as staging:
         found = python_environment.make(release, staging)
         install_proved(release, staging, found, began)
+    python_environment.forget(release)
 
 
 def compile_and_install(release):

@@ -17,6 +17,8 @@ from corral_host.system.unprivileged import BUILD_USER, end_all, living
 
 SOURCE = "source"
 HOME = "home"
+# Prefix of the folder beside a release in which a Python environment is made.
+ENVIRONMENT = ".uv-"
 CLOSED, OPEN = 0o700, 0o755
 # In a sticky folder no user renames or removes files of another: the locks stay root's.
 CACHE = 0o1775
@@ -51,6 +53,7 @@ def build_home(release):
     open_folder(work)
     let_in(work, release["state"])
     close_others(work)
+    close_environments(release)
     for folder in (work / SOURCE, objects_folder(release)):
         folder.mkdir(exist_ok=True)
         give_tree(folder)
@@ -84,6 +87,12 @@ def close_others(work):
     """Let an engine's build enter its own folder, and not those of other engines."""
     for folder in (one for one in work.parent.iterdir() if one.is_dir()):
         folder.chmod(OPEN if folder == work else CLOSED)
+
+
+def close_environments(release):
+    """Close folders of Python environments, which a killed job left open."""
+    for folder in Path(release["folder"]).parent.parent.glob(f"*/{ENVIRONMENT}*"):
+        folder.chmod(CLOSED)
 
 
 def fresh_home(work):

@@ -21,6 +21,9 @@ PLANNED = ("engine", "kind", "key", "commit", "backend")
 # theirs wherever their authors put them.
 SELF_CONTAINED = ("cmake-build",)
 
+# Of a Python environment; a digest of the first is there, and what is installed.
+TEXTS = ("requirements", "installer")
+
 
 def manifest_of(release):
     return read_json(Path(release["folder"]) / MANIFEST)
@@ -73,9 +76,10 @@ def manifest(release, staging, **rest):
 
 
 def described(artifact):
-    """The artifact for the manifest, with digests instead of the text of patches."""
+    """The artifact for the manifest, with digests instead of long texts."""
     found = {"artifact": artifact["kind"], **artifact}
-    del found["kind"]
+    for name in ("kind", *TEXTS):
+        found.pop(name, None)
     if "patches" in artifact:
         found["patches"] = [
             {"name": p["name"], "sha256": hashlib.sha256(p["text"].encode()).hexdigest()}

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from corral_host.release.archive import SUFFIX
-from corral_host.release.build_user import SOURCE
+from corral_host.release.build_user import ENVIRONMENT, SOURCE
 from corral_host.release.locks import pruning
 from corral_host.release.releases import release_folders, unused_releases, wanted
 from corral_host.system.folders import REMOVED, remove
@@ -32,7 +32,14 @@ def leftovers(plan):
     packed = state.glob(f"archives/*{SUFFIX}*")
     archives = [f for f in packed if f.name not in {f"{key}{SUFFIX}" for key in keys} and rests(f)]
     objects = [f for f in state.glob("build/*/*") if f.name not in {SOURCE, *keys}]
-    return [*release_folders(plan["paths"], hidden=True), *sorted(archives), *sorted(objects)]
+    hidden = [f for f in release_folders(plan["paths"], hidden=True) if not is_kept(f, keys)]
+    return [*hidden, *sorted(archives), *sorted(objects)]
+
+
+def is_kept(folder, keys):
+    """Whether it has what was fetched for a planned release that is not installed yet."""
+    key = folder.name[len(ENVIRONMENT) :] if folder.name.startswith(ENVIRONMENT) else ""
+    return key in keys and not folder.with_name(key).exists()
 
 
 def rests(path):

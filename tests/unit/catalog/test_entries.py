@@ -9,11 +9,12 @@ import pytest
 from corral.catalog.entries import load_catalog
 from corral.engines import engine_module
 from corral.inventory.hosts import load_inventory, parse_host
-from corral.lock.lock_file import Lock, LockedEngine, LockedFile, LockedModel
+from corral.lock.lock_file import Lock, LockedFile, LockedModel
 from corral.paths import HOST_PATHS
 from corral.plan.instance import InstancePlan
 from corral.planning.planner import Planner
 from tests.headers import MadeHeaders
+from tests.requirements import MadeRequirements, locked
 from tests.samples import EXAMPLES, ROOT
 
 CATALOG = load_catalog(EXAMPLES / "catalog")
@@ -43,16 +44,14 @@ def made_up_lock() -> Lock:
             patterns={quant: entry.files for quant, entry in model.quants.items()},
             quants=shards,
         )
-    engines = {
-        name: LockedEngine(requested=engine.commit, commit=engine.commit)
-        for name, engine in CATALOG.engines.items()
-    }
+    engines = {name: locked(engine) for name, engine in CATALOG.engines.items()}
     return Lock(engines=engines, models=models)
 
 
 PLANNER = Planner(
     catalog=CATALOG,
     lock=made_up_lock(),
+    requirements=MadeRequirements.of(CATALOG.engines),
     paths=HOST_PATHS,
     templates=ROOT / "templates",
     headers=MadeHeaders(),
@@ -203,12 +202,15 @@ def test_glm_z1_runs_on_both_engines_and_on_the_cpu() -> None:
 
 
 def test_engines_are_pinned_to_commits_that_served() -> None:
-    served = {name: e.commit[:12] for name, e in CATALOG.engines.items() if "lab" not in name}
+    shipped = {name: e for name, e in CATALOG.engines.items() if "lab" not in name}
+    served = {name: e.commit[:12] for name, e in shipped.items() if e.python is None}
+    environments = {name: e.python.requirements for name, e in shipped.items() if e.python}
+    assert environments == {"vllm": ("vllm==0.33.0",)}
     assert served == {
         "llama.cpp": "0c1e57098bba",
         "ik_llama.cpp": "8337e4cd3861",
     }
-    for engine in CATALOG.engines.values():
+    for engine in (one for one in CATALOG.engines.values() if one.python is None):
         assert engine_module(engine.kind).program in engine.targets
         assert engine.cmake_options["GGML_RPC"] == "OFF"
         assert engine.cmake_options["GGML_NATIVE"] == "OFF"

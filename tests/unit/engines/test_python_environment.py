@@ -1,4 +1,4 @@
-"""A release that is a Python environment: what its wheels may bring, and how much of it."""
+"""A release that is a Python environment: what uv installs, and what of it no release has."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 import subprocess
 import tarfile
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from corral.catalog.entries import Engine
+from corral.catalog.entries import Engine, Platform
+from corral.errors import CorralError
 from corral.nvidia.decision import gpu_setup
 from corral.plan.release import CmakeBuild, PythonEnvironment
 from corral.planning.fleet import plan_fleet
-from tests.samples import GIB, GPU, host
+from lab.wheel_index import Index
+from tests.samples import CHAT, GIB, GPU, host
 from tests.third_engine import wheel
 from tests.unit.engines.test_third_engine import (
     ASKED,
@@ -30,8 +31,11 @@ from tests.unit.engines.test_third_engine import (
 )
 from tests.unit.engines.test_third_engine import made as made
 from tests.unit.engines.test_third_engine import registered as registered
+from tests.unit.engines.test_third_engine import served as served
 from tests.unit.engines.test_third_engine import spec as spec
+from tests.unit.engines.test_third_engine import uv as uv
 from tests.unit.helper_modules import helper_module
+from tests.wheels import make_wheel, sha256
 
 archive = helper_module("release.archive")
 
@@ -40,7 +44,7 @@ tell = teller.words:Teller.tell
 echo-engine=echo_engine:main [extra]
 
 [gui_scripts]
-window = teller:window
+window = teller.words:window
 
 [vllm.plugins]
 one = teller:plugin
@@ -53,37 +57,42 @@ class Teller:
 """
 
 
-def another(made: Path, name: str, members: dict[str, str]) -> Path:
-    """A wheel beside the engine's."""
-    path = made.with_name(f"{name}-1.0-py3-none-any.whl")
-    with zipfile.ZipFile(path, "w") as file:
-        for member, text in members.items():
-            file.writestr(zipfile.ZipInfo(member), text)
+def another(served: Index, name: str, members: dict[str, str], entry_points: str = "") -> Path:
+    """A wheel beside the engine's, on the same index."""
+    path = make_wheel(served.folder, name, members, entry_points=entry_points)
+    served.digests[path.name] = sha256(path)
     return path
 
 
+def installed(spec: dict[str, Any], *wheels: Path) -> Path:
+    """The folder in which the helper makes the environment of these wheels."""
+    staging = Path(spec["folder"]).with_name(".staging-test")
+    helper_module("system.modes").open_folder(staging)
+    environment.make(pinned(spec, *wheels), staging)
+    return staging
+
+
 def test_programs_of_packages_are_in_bin_and_run_by_the_releases_python(
-    spec: dict[str, Any], made: Path, tmp_path: Path
+    spec: dict[str, Any], made: Path, served: Index
 ) -> None:
-    teller = another(made, "teller", {
+    members = {
         "teller/__init__.py": "", "teller/words.py": TELLER,
-        "teller-1.0.dist-info/entry_points.txt": ENTRY_POINTS,
         "teller-1.0.data/scripts/raw": "#!python\nimport sys\nprint('raw', sys.executable)\n",
         "teller-1.0.data/scripts/shell": "#!/bin/sh\necho shell\n",
         "teller-1.0.data/purelib/beside.py": "", "teller-1.0.data/platlib/deep/beside.py": "",
         "teller-1.0.data/data/share/teller/text": "",
-    })  # fmt: skip
-    staging = tmp_path / "a folder" / "staging"
-    environment.make(pinned(spec, made, teller), staging)
+    }  # fmt: skip
+    staging = installed(spec, made, another(served, "teller", members, ENTRY_POINTS))
     assert sorted(path.name for path in (staging / "bin").iterdir()) == [
-        *("echo-engine", "python", "raw", "shell", "tell"),
+        *("echo-engine", "python", "raw", "shell", "tell", "window"),
     ]
     (packages,) = (staging / "lib").glob("python3*/site-packages")
     assert {"beside.py", "deep", "teller", "echo_engine.py"} < {p.name for p in packages.iterdir()}
     assert (staging / "share" / "teller" / "text").is_file()
     assert not list(staging.rglob("*.whl"))
+    assert not [path for path in staging.rglob("*") if path.is_symlink()]
     # Where it stands once it is whole, with the modes of a release.
-    release = staging.with_name("release")
+    release = staging.with_name("a release")
     helper_module("system.modes").open_release(staging)
     staging.rename(release)
     python = f"{release}/bin/python"
@@ -95,93 +104,110 @@ def test_programs_of_packages_are_in_bin_and_run_by_the_releases_python(
         assert subprocess.check_output([release / "bin" / name], text=True) == said
     version = subprocess.check_output([release / "bin" / "echo-engine", "--version"], text=True)
     assert version.split()[1] == wheel.VERSION
+    assert "staging" not in (release / "pyvenv.cfg").read_text()
 
 
 def test_two_packages_may_name_one_program_and_bring_one_file(
-    spec: dict[str, Any], made: Path
+    spec: dict[str, Any], made: Path, served: Index
 ) -> None:
-    named = "[console_scripts]\nsame = {0}:main\npython = {0}:main\n"
+    named = "[console_scripts]\nsame = {0}:main\n"
     both = [
-        another(made, name, {
-            "common/__init__.py": "", f"{name}.py": "",
-            f"{name}-1.0.dist-info/entry_points.txt": named.format(name),
-        })
+        another(served, name, {"common/__init__.py": "", f"{name}.py": ""}, named.format(name))
         for name in ("first", "second")
-    ]  # fmt: skip
-    staging = Path(spec["state"])
-    environment.make(pinned(spec, made, *both), staging)
-    assert "from first import main" in (staging / "bin" / "same").read_text()
+    ]
+    staging = installed(spec, made, *both)
+    assert " import main" in (staging / "bin" / "same").read_text()
     assert not (staging / "bin" / "python").read_bytes().startswith(b"#!")
 
 
-@pytest.mark.parametrize(("one", "other"), [("", "x"), ("x", ""), ("a\n", "b\n"), ("a", "ab")])
-def test_a_file_that_two_wheels_bring_in_two_ways_is_refused(
-    spec: dict[str, Any], made: Path, one: str, other: str
+def test_an_environment_has_what_the_plan_allows_and_no_more(
+    spec: dict[str, Any], made: Path, served: Index
 ) -> None:
-    both = [
-        another(made, name, {"common/__init__.py": text})
-        for name, text in (("first", one), ("second", other))
-    ]
-    with pytest.raises(tools.HostError, match=r"second-1\.0.*cannot be unpacked"):
-        environment.make(pinned(spec, *both), Path(spec["state"]))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[console_scripts]\n../x = a:b\n", "is no program"),
-        ("[console_scripts]\nx = a:b; import os\n", "is no program"),
-        ("[console_scripts]\nx = a\n", "is no program"),
-        ("[console_scripts]\nx = a:b\nx = a:c\n", "is not readable"),
-        ("x = a:b\n", "is not readable"),
-        (" " * 1024**2 + " ", "is larger than any"),
-    ],
-    ids=["outside", "code", "module", "twice", "no group", "large"],
-)
-def test_a_package_names_programs_and_nothing_else(
-    spec: dict[str, Any], made: Path, text: str, said: str
-) -> None:
-    odd = another(made, "odd", {"odd-1.0.dist-info/entry_points.txt": text})
-    with pytest.raises(tools.HostError, match=rf"odd-1\.0\.dist-info/entry_points\.txt .*{said}"):
-        environment.make(pinned(spec, made, odd), Path(spec["state"]))
-
-
-@pytest.mark.parametrize("limits", [{"unpacked_files": 8}, {"unpacked_bytes": 22_000}])
-def test_all_wheels_together_have_what_the_plan_allows_and_no_more(
-    spec: dict[str, Any], made: Path, limits: dict[str, int]
-) -> None:
-    """Each of them alone would pass; the second is refused before a byte of it is written."""
-    bomb = another(made, "bomb", {f"bomb/{n}": "0" * 4000 for n in range(5)})
-    most = {**spec, "limits": {**spec["limits"], **limits}}
-    environment.make(pinned(most, bomb), Path(spec["state"]) / "alone")
-    staging = Path(spec["state"]) / "both"
-    with pytest.raises(tools.HostError, match="bomb-1.0.*raise unpacked_bytes or unpacked_files"):
-        environment.make(pinned(most, made, bomb), staging)
-    assert not list(staging.rglob("bomb"))
+    bomb = another(served, "bomb", {f"bomb/{n}": "0" * 400_000 for n in range(9)})
+    assert installed(spec, made, bomb).is_dir()
+    for limits in ({"unpacked_files": 8}, {"unpacked_bytes": 3_000_000}):
+        most = {**spec, "limits": {**spec["limits"], **limits}}
+        with pytest.raises(tools.HostError, match="more than .*raise unpacked_bytes or unpacked_"):
+            installed(most, made, bomb)
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(
     spec: dict[str, Any], made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = os.statvfs_result((4096, 4096, 100, 0, 0, 0, 0, 0, 0, 255))
-    monkeypatch.setattr(environment.os, "statvfs", lambda _: full)
-    monkeypatch.setattr(environment, "fetch", lambda *_: pytest.fail("it fetches"))
+    monkeypatch.setattr(helper_module("release.limits").os, "statvfs", lambda _: full)
+    monkeypatch.setattr(environment.Uv, "install", lambda *_: pytest.fail("it fetches"))
     with pytest.raises(tools.HostError, match="disk full; nothing was installed.*free space there"):
-        environment.make(pinned(spec, made), Path(spec["state"]))
+        installed(spec, made)
 
 
-def test_the_catalog_allows_four_times_the_wheels_unless_it_says_more(made: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "echo_engine-1.0.data/data/manifest.json",
+        "echo_engine-1.0.data/data/bin/python",
+        "echo_engine-1.0.data/scripts/python",
+        "echo_engine-1.0.data/x/y",
+        "echo_engine.py/x",
+        "a\nb.py",
+    ],
+)
+def test_a_wheel_puts_nothing_anywhere_else(spec: dict[str, Any], served: Index, name: str) -> None:
+    source = wheel.SERVER.read_text()
+    odd = another(served, "echo_engine", {"echo_engine.py": source, name: "x"})
+    with pytest.raises(tools.HostError, match=r"Nothing was installed(?s:.*)Next: "):
+        installed(spec, odd)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/etc/outside", "echo_engine-1.0.data/data/../../outside"]
+)
+def test_a_wheel_reaches_nothing_outside_of_the_environment(
+    spec: dict[str, Any], served: Index, name: str
+) -> None:
+    """Such a file is left out, or stays inside."""
+    source = wheel.SERVER.read_text()
+    staging = installed(spec, another(served, "echo_engine", {"echo_engine.py": source, name: "x"}))
+    found = [*Path("/etc").glob("outside*"), *Path(spec["state"]).parent.rglob("outside*")]
+    # Its own copy of the wheel, unpacked, goes with it.
+    assert not [path for path in found if staging.parent not in path.parents]
+
+
+def test_the_catalog_says_how_large_an_environment_is(made: Path) -> None:
     (release,) = plan(made).releases
-    wheels = made.stat().st_size
-    assert release.limits.unpacked_bytes == release.installed_bytes == 4 * wheels + 64 * 1024**2
+    assert release.limits.unpacked_bytes == release.installed_bytes == 2 * GIB
     assert release.limits.unpacked_files == 100_000
-    more = f"unpacked_bytes = {11 * GIB}\nunpacked_files = 70_000\nurl ="
-    text = wheel.catalog_entry(made, URL).replace("url =", more)
+    more = f"unpacked_bytes = {11 * GIB}\nunpacked_files = 70_000\n"
+    text = wheel.catalog_entry(URL, more)
     known, engine = planner(made), Engine.model_validate(tomllib.loads(text))
     wider = known.catalog.model_copy(update={"engines": {**known.catalog.engines, "echo": engine}})
     (raised,) = known.model_copy(update={"catalog": wider}).releases(host(ASKED))
     assert raised.limits.model_dump() == {"unpacked_bytes": 11 * GIB, "unpacked_files": 70_000}
     assert (raised.installed_bytes, raised.key) == (11 * GIB, release.key)
+
+
+def test_a_platform_with_another_python_is_another_release_or_none(made: Path) -> None:
+    known = planner(made)
+    key = known.releases(host(ASKED))[0].key
+    for python in ("3.8", "3.12"):
+        platform = Platform(compiler="12", c_library="2.36", python=python)
+        there = known.catalog.model_copy(update={"platforms": {"debian-12": platform}})
+        other = known.model_copy(update={"catalog": there})
+        if python == "3.8":
+            with pytest.raises(CorralError, match=r"runs on Python >=3\.9, and debian-12 has 3"):
+                other.plan_host(host(ASKED))
+        else:
+            assert other.releases(host(ASKED))[0].key != key
+
+
+def test_a_host_gets_the_packages_that_its_releases_are_made_with(made: Path) -> None:
+    known = planner(made)
+    only = known.plan_host(host(ASKED)).packages
+    assert only == ("aria2", "ca-certificates", "nftables", "python3-venv", "zstd")
+    both = known.plan_host(host(ASKED, CHAT | {"port": 8002})).packages
+    assert {*only, "cmake", "g++"} < {*both}
+    fleet = plan_fleet([host(ASKED, name="a"), host(name="b", builder=True)], known)
+    assert {"python3-venv", "cmake"} < {*fleet.plan("b").packages}
 
 
 def test_who_unpacks_for_others_fetches_wheels_from_where_it_fetches_sources(made: Path) -> None:
@@ -191,7 +217,7 @@ def test_who_unpacks_for_others_fetches_wheels_from_where_it_fetches_sources(mad
     fleet = plan_fleet(both, planner(made))
     (release,) = fleet.plan("b").builds
     assert isinstance(release.artifact, PythonEnvironment)
-    assert [one.url for one in release.artifact.wheels] == [f"{mirror}/{wheel.NAME}"]
+    assert (release.artifact.index, release.artifact.find_links) == (mirror, None)
     assert release.key == fleet.plan("a").releases[0].key
 
 

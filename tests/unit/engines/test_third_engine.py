@@ -31,12 +31,16 @@ from corral.lock.resolve import resolve
 from corral.plan.host import HostPlan
 from corral.plan.release import PythonEnvironment
 from corral.planning.planner import Planner
+from lab.wheel_index import Index, serving
 from tests.lab.waiting import wait_for
+from tests.requirements import MadeRequirements
 from tests.samples import CHAT, REPO, REVISION, ROOT, catalog, host, lock
 from tests.samples import planner as sample_planner
 from tests.third_engine import echo, wheel
 from tests.unit import helper_hosts as hosts
+from tests.unit import uv_on_this_machine
 from tests.unit.helper_modules import helper_module
+from tests.wheels import requirement
 
 build, tools = helper_module("release.build"), helper_module("system.commands")
 environment = helper_module("release.python_environment")
@@ -60,30 +64,31 @@ def made(tmp_path: Path) -> Path:
 
 def pinned(spec: dict[str, Any], *wheels: Path) -> dict[str, Any]:
     """The same release of these wheels, as they are now."""
-    found = []
-    for path in wheels:
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        found.append(
-            {"url": path.as_uri(), "file": path.name, "sha256": digest, "size_bytes": len(content)}
-        )
-    return {**spec, "artifact": {**spec["artifact"], "wheels": found}}
+    text = "".join(map(requirement, wheels))
+    return {**spec, "artifact": {**spec["artifact"], "requirements": text}}
 
 
-def entry(made: Path, url: str = URL) -> Engine:
-    return Engine.model_validate(tomllib.loads(wheel.catalog_entry(made, url)))
+def entry(url: str = URL) -> Engine:
+    return Engine.model_validate(tomllib.loads(wheel.catalog_entry(url)))
+
+
+def locked(made: Path) -> LockedEngine:
+    digest = hashlib.sha256(requirement(made).encode()).hexdigest()
+    return LockedEngine(requested=entry().pinned, commit=digest[:40], requirements_sha256=digest)
 
 
 def planner(made: Path, *, url: str = URL, **changes: Any) -> Planner:
-    engine, known = entry(made, url), catalog()
+    known = catalog()
     data = {**tomllib.loads(wheel.PROFILE), "model": "small", **changes}
     profiles = {**known.profiles, "echo": Profile.model_validate(data)}
     wider = known.model_copy(
-        update={"engines": {**known.engines, "echo": engine}, "profiles": profiles}
+        update={"engines": {**known.engines, "echo": entry(url)}, "profiles": profiles}
     )
-    locked = LockedEngine(requested=engine.pinned, commit=engine.pinned[:40])
-    pins = lock().model_copy(update={"engines": {**lock().engines, "echo": locked}})
-    return sample_planner().model_copy(update={"catalog": wider, "lock": pins})
+    pins = lock().model_copy(update={"engines": {**lock().engines, "echo": locked(made)}})
+    files = MadeRequirements(ROOT, {"echo": requirement(made)})
+    return sample_planner().model_copy(
+        update={"catalog": wider, "lock": pins, "requirements": files}
+    )
 
 
 def plan(made: Path, **changes: Any) -> HostPlan:
@@ -129,10 +134,14 @@ def test_its_release_is_wheels_and_nothing_that_is_built(made: Path) -> None:
     (release,) = plan(made).releases
     artifact = release.artifact
     assert isinstance(artifact, PythonEnvironment)
-    assert [one.url for one in artifact.wheels] == [f"{URL}/{wheel.NAME}"]
+    assert artifact.requirements == requirement(made)
+    assert (artifact.index, artifact.find_links, artifact.source_url) == (URL, None, URL)
     assert (artifact.cuda_toolkit, artifact.programs) == (None, None)
-    assert set(artifact.model_dump()) == {"kind", "source_url", "wheels", "platform"}
-    assert release.key.startswith(entry(made).pinned[:12])
+    assert set(artifact.model_dump()) == {
+        *("kind", "requirements", "requirements_sha256", "installer", "index", "find_links"),
+        *("python", "platform"),
+    }
+    assert release.key.startswith(locked(made).commit[:12])
 
 
 def test_other_wheels_are_another_release_and_another_place_is_not(
@@ -193,11 +202,11 @@ def test_its_lock_entry_needs_nobody_to_be_asked(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins, known = lock(), planner(made).catalog
-    locked = vars(import_module("corral.lock.resolve"))
-    monkeypatch.setitem(locked, "_resolve_model", lambda *_: pins.models["small"])
-    found = resolve(pins, known, [host(ASKED)])
-    digest = entry(made).pinned
-    assert found.engines["echo"] == LockedEngine(requested=digest, commit=digest[:40])
+    resolving = vars(import_module("corral.lock.resolve"))
+    monkeypatch.setitem(resolving, "_resolve_model", lambda *_: pins.models["small"])
+    found = resolve(pins, known, [host(ASKED)], environments={"echo": locked(made)})
+    assert found.engines["echo"] == locked(made)
+    assert found.engines["llama.cpp"] == pins.engines["llama.cpp"]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +217,9 @@ def test_its_lock_entry_needs_nobody_to_be_asked(
     ],
 )
 def test_an_engine_is_built_or_an_environment_and_not_both(
-    made: Path, changes: dict[str, Any], said: str
+    changes: dict[str, Any], said: str
 ) -> None:
-    data = tomllib.loads(wheel.catalog_entry(made, URL))
+    data = tomllib.loads(wheel.catalog_entry(URL))
     with pytest.raises(ValidationError, match=said):
         Engine.model_validate({**data, **changes})
 
@@ -274,13 +283,28 @@ def test_its_requests_in_flight_are_counted_by_itself(
 
 
 @pytest.fixture
-def spec(made: Path, tmp_path: Path) -> dict[str, Any]:
-    """A release for the helper, whose wheel is on this machine."""
+def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper finds uv where the user of builds may run it."""
+    uv_on_this_machine.use(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def served(made: Path) -> Iterator[Index]:
+    """A simple index of the wheels beside the engine's."""
+    with serving(made.parent) as server:
+        yield server
+
+
+@pytest.fixture
+def spec(made: Path, served: Index, tmp_path: Path, public: None, uv: None) -> dict[str, Any]:  # noqa: ARG001
+    """A release for the helper, whose wheel is on a simple index."""
     model = tmp_path / "tiny.gguf"
     model.write_bytes(b"GGUF")
-    (release,) = plan(made, url=tmp_path.as_uri()).releases
+    (release,) = plan(made).releases
+    found = release.model_dump(mode="json")
     return {
-        **release.model_dump(mode="json"),
+        **found,
+        "artifact": {**found["artifact"], "index": served.url},
         "folder": str(tmp_path / "engines" / "echo" / release.key),
         "state": str(tmp_path / "state"),
         "compiler_cache": str(tmp_path / "ccache"),
@@ -289,7 +313,6 @@ def spec(made: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 @as_root
-@pytest.mark.usefixtures("public")
 def test_the_helper_makes_its_environment_and_tries_it(
     spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,46 +329,7 @@ def test_the_helper_makes_its_environment_and_tries_it(
     ]
     assert not list(folder.rglob("*.whl"))
     assert helper_module("release.whole").release_is_whole(spec)
-
-
-@pytest.mark.usefixtures("public")
-def test_a_wheel_with_other_bytes_is_refused(spec: dict[str, Any], made: Path) -> None:
-    content = bytearray(made.read_bytes())
-    content[-1] ^= 1
-    made.write_bytes(content)
-    with pytest.raises(tools.HostError, match=r"other bytes than the catalog names.*\. Next: "):
-        environment.make(spec, Path(spec["state"]))
-    made.write_bytes(bytes(content) + b"more")
-    with pytest.raises(tools.HostError, match="other bytes"):
-        environment.make(spec, Path(spec["state"]) / "again")
-
-
-def test_a_wheel_that_is_not_there_is_named(spec: dict[str, Any], made: Path) -> None:
-    made.unlink()
-    with pytest.raises(tools.HostError, match=f"{wheel.NAME} cannot be fetched.*engine_sources"):
-        environment.make(spec, Path(spec["state"]))
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("../../outside.py", "no release has"),
-        ("/etc/outside", "no release has"),
-        ("echo_engine-1.0.data/headers/x.h", "which goes elsewhere"),
-        ("echo_engine-1.0.data/data/manifest.json", "which goes elsewhere"),
-        ("echo_engine-1.0.data/data/bin/python", "cannot be unpacked"),
-        ("echo_engine-1.0.data/scripts/deeper/x", "which goes elsewhere"),
-        ("echo_engine-1.0.data/scripts/python", "cannot be unpacked"),
-        ("echo_engine-1.0.data/x", "which goes elsewhere"),
-        ("echo_engine.py", "cannot be unpacked"),
-        ("echo_engine.py/x", "cannot be unpacked"),
-    ],
-)
-def test_a_wheel_puts_nothing_anywhere_else(
-    spec: dict[str, Any], made: Path, name: str, said: str
-) -> None:
-    with zipfile.ZipFile(made, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(name), "x")
-    with pytest.raises(tools.HostError, match=said):
-        environment.make(pinned(spec, made), Path(spec["state"]))
-    assert not list(Path("/etc").glob("outside*"))
+    assert manifest["found"]["distributions"] == {"echo_engine": wheel.VERSION}
+    assert {path.lstat().st_uid for path in folder.rglob("*")} == {0}
+    # What was fetched went with it.
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

@@ -13,9 +13,14 @@ from corral.planning.planner import Planner
 from tests.samples import CHAT, DRIVERS, GPU, LONG, built, catalog, host, planner
 
 OTHER = {
-    "ubuntu-24.04": Platform(compiler="13", c_library="2.39"),
-    "debian-12": Platform(compiler="12", c_library="2.36"),
+    "ubuntu-24.04": Platform(compiler="13", c_library="2.39", python="3.11"),
+    "debian-12": Platform(compiler="12", c_library="2.36", python="3.11"),
 }
+
+
+def platform(**tools: str) -> dict[str, Any]:
+    """A catalog whose platform has these tools."""
+    return {"known": {"platforms": {"debian-12": Platform(python="3.11", **tools)}}}
 
 
 def release(*, engine: dict[str, Any] | None = None, known: dict[str, Any] | None = None,
@@ -43,8 +48,16 @@ BASE = release()
         {"engine": {"targets": ("llama-server", "llama-bench")}},
         {"engine": {"patches": ("a.patch",)}, "known": {"patches": {"a.patch": "+1"}}},
         {"platform": "ubuntu-24.04", "known": {"platforms": OTHER}},
-        {"known": {"platforms": {"debian-12": Platform(compiler="13", c_library="2.36")}}},
-        {"known": {"platforms": {"debian-12": Platform(compiler="12", c_library="2.37")}}},
+        {
+            "known": {
+                "platforms": {"debian-12": Platform(compiler="13", c_library="2.36", python="3.11")}
+            }
+        },
+        {
+            "known": {
+                "platforms": {"debian-12": Platform(compiler="12", c_library="2.37", python="3.11")}
+            }
+        },
         {"gpus": GPU},
         {"native_build": True},
     ],
