@@ -7,6 +7,7 @@ it, so that a damaged file is downloaded again.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -47,18 +48,25 @@ def is_whole(folder: Path) -> bool:
 
 
 def download(requirements: str, folder: Path) -> None:
-    """Download what a locked file names for this Python. Raises CorralError."""
+    """Download what a locked file names, for Python 3.11. Raises CorralError."""
     wanted = folder / "requirements.txt"
     wanted.write_text(requirements)
     run(
         [
             sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input",
             "--disable-pip-version-check", "--only-binary", ":all:", "--require-hashes",
+            "--python-version", "3.11", *find_links(folder),
             "--dest", str(folder), "--requirement", str(wanted),
         ],
         where="wheels from this machine's package index",
         timeout_seconds=_SECONDS,
     )  # fmt: skip
+
+
+def find_links(folder: Path) -> list[str | Path]:
+    """Arguments of pip and uv for a folder of wheels, and those that pip is configured for."""
+    own = os.environ.get("PIP_FIND_LINKS", "").split()
+    return [part for one in (folder, *own) for part in ("--find-links", one)]
 
 
 def uv_wheel(layout: Layout | None = None) -> Path:

@@ -30,6 +30,7 @@ class Engine:
     + program_seconds: limit for a program that reports about itself (version, flags, devices)
     + ready_seconds: limit for the start of a smoke run
     + smoke_gpu_mib: free memory that a GPU must have for a smoke run
+    + cuda_on_cpu: whether a release for CUDA can make its smoke run on the CPU
     """
 
     kind = ""
@@ -48,6 +49,7 @@ class Engine:
     program_seconds = 60
     ready_seconds = 120
     smoke_gpu_mib = 1024
+    cuda_on_cpu = True
 
     def server(self, folder):
         """The server of a release in ``folder``."""

@@ -42,7 +42,7 @@ def prove(release, staging, toolkit=()):
         say("smoke run with a tiny model")
         summary, log = smoke(release, staging, environment)
         devices = devices_of(release, staging, environment, log)
-    say(f"it answered: {summary}")
+    say(f"smoke run: {summary}")
     return {"smoke": summary, "devices": devices}
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from corral_shared.requirements import pins
 
@@ -84,7 +85,8 @@ class Uv:
         self.run([
             tool / "bin" / "python", "-I", "-m", "pip", "install", "--no-input", "--no-deps",
             "--disable-pip-version-check", "--only-binary", ":all:", "--require-hashes",
-            "--progress-bar", "off", *self.sources("--index-url"), "--requirement", wanted,
+            "--progress-bar", "off", *self.sources("--index-url"), *self.trusted(),
+            "--requirement", wanted,
         ])  # fmt: skip
 
     def said_version(self):
@@ -117,6 +119,12 @@ class Uv:
         if folder:
             arguments += ["--find-links", folder, *([] if index else ["--no-index"])]
         return arguments
+
+    def trusted(self):
+        """Arguments of pip for addresses without TLS; the hashes prove what comes from there."""
+        urls = [url for url in (self.artifact["index"], self.artifact["find_links"]) if url]
+        plain = [urlsplit(url).netloc for url in urls if url.startswith("http://")]
+        return [part for host in plain for part in ("--trusted-host", host)]
 
     def written(self, name, text):
         path = Path(self.home) / name
