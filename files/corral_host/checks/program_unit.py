@@ -19,8 +19,8 @@ PROPERTIES = (
 # Lower priority than the server beside it.
 BESIDE = ("Nice=10", "CPUWeight=20", "IOWeight=20")
 AWAY = ("inactive", "failed")
-# A variable that names a folder of the server's own user.
-NOT_PASSED = "CUDA_CACHE_PATH"
+# A specifier of systemd: such a variable names a folder of the server's own user.
+NOT_PASSED = "%"
 # llama.cpp's programs log from a thread of its own and do not wait for it (common/log.cpp
 # at 0c1e57098bba says so): on a busy machine 7 of 150 runs of llama-batched-bench lost a result.
 TRIES = 4
@@ -105,7 +105,7 @@ def transient(instance, in_place):
 def settings(instance):
     """Options of systemd-run that set the variables of the instance's server."""
     variables = environment(instance).items()
-    return [f"--setenv={name}={value}" for name, value in variables if name != NOT_PASSED]
+    return [f"--setenv={name}={value}" for name, value in variables if NOT_PASSED not in value]
 
 
 def cpu_name():

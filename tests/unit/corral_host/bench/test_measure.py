@@ -46,7 +46,7 @@ class Machine:
             "name": "chat", "unit": "corral-chat.service", "folder": str(self.root),
             "generation": "g", "argv": ["s"], "gpus": [], "need": {
                 "gpus": [], "host": NEED, "unknown": "",
-            }, "environment": {"A": "1", "B": "2 3", "CUDA_CACHE_PATH": "%C/x"},
+            }, "environment": {"A": "1", "B": "2 3", "CUDA_CACHE_PATH": "%C/x", "HOME": "%C/x"},
         }  # fmt: skip
         argv = [str(self.root / "release" / "bin" / "llama-bench"), "--model", "a b"]
         release = {"engine": "llama.cpp", "key": "k", "folder": str(self.root / "release")}
@@ -105,6 +105,7 @@ def test_the_program_gets_its_words_and_the_units_variables(machine: Machine) ->
     ran = (machine.root / "run.log").read_text().splitlines()[0]
     assert "--setenv=A=1 --setenv=B=2 3 --" in ran
     assert "CUDA_CACHE_PATH" not in ran
+    assert "HOME=" not in ran
     assert "--property=BindsTo=corral-job-bench-chat.service" in ran
 
 
