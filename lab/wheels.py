@@ -63,10 +63,10 @@ def download(requirements: str, folder: Path) -> None:
     )  # fmt: skip
 
 
-def find_links(folder: Path) -> list[str | Path]:
+def find_links(folder: Path) -> list[str]:
     """Arguments of pip and uv for a folder of wheels, and those that pip is configured for."""
     own = os.environ.get("PIP_FIND_LINKS", "").split()
-    return [part for one in (folder, *own) for part in ("--find-links", one)]
+    return [part for one in (str(folder), *own) for part in ("--find-links", one)]
 
 
 def uv_wheel(layout: Layout | None = None) -> Path:

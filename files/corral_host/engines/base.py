@@ -29,6 +29,7 @@ class Engine:
     + fit_tool: the name of the program that counts memory, for people; "" if there is none
     + program_seconds: limit for a program that reports about itself (version, flags, devices)
     + ready_seconds: limit for the start of a smoke run
+    + key_name: file name of ``key_document`` in a smoke run
     + smoke_gpu_mib: free memory that a GPU must have for a smoke run
     + cuda_on_cpu: whether a release for CUDA can make its smoke run on the CPU
     """
@@ -48,6 +49,7 @@ class Engine:
     fit_tool = ""
     program_seconds = 60
     ready_seconds = 120
+    key_name = "key"
     smoke_gpu_mib = 1024
     cuda_on_cpu = True
 

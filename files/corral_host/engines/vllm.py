@@ -48,6 +48,8 @@ class Vllm(VllmServer):
     ready_seconds = 900
     # A CUDA context of PyTorch with its kernels, and the cache of a smoke run.
     smoke_gpu_mib = 4096
+    # Other names are refused.
+    key_name = "key.yaml"
     cuda_on_cpu = False
 
     def prove_version(self, program, release, run):

@@ -32,13 +32,17 @@ def smoke(release, folder, environment):
     """Run the server of ``folder``; returns a summary of its answer, and its log."""
     engine = engines.of(release)
     gpu = free_gpu(engine) if release["backend"] == "cuda" else None
+    if release["backend"] == "cuda" and not gpu and not engine.cuda_on_cpu:
+        say("no smoke run: this release runs on GPUs alone; the gate of an instance tries it")
+        return "not tried: no GPU was free", ""
     home = Path(environment["HOME"])
     model = own_copy(checked_model(release["smoke_model"]), home / engine.smoke_model)
     endpoint = {"socket": None, "address": "127.0.0.1", "port": free_port()}
     instance = {"endpoint": endpoint, "alias": "smoke"}
     key, log = secrets.token_urlsafe(32), home / "log"
-    give_key(home, engine.key_document([key]))
-    argv = engine.smoke_arguments(engine.server(folder), model, home / "key", endpoint, bool(gpu))
+    key_file = home / engine.key_name
+    give_key(key_file, engine.key_document([key]))
+    argv = engine.smoke_arguments(engine.server(folder), model, key_file, endpoint, bool(gpu))
     # Sockets and other temporary files end with the home.
     environment = {**environment, "TMPDIR": str(home), **visible(gpu)}
     with running(argv, environment, log) as process:
@@ -77,9 +81,9 @@ def own_copy(model, copy):
     return copy
 
 
-def give_key(home, document):
-    write_atomic(home / "key", document, mode=0o600)
-    give(home / "key", home)
+def give_key(path, document):
+    write_atomic(path, document, mode=0o600)
+    give(path, path.parent)
 
 
 def free_gpu(engine):
@@ -89,7 +93,7 @@ def free_gpu(engine):
     room = [gpu for gpu in gpus if (gpu["memory_free_mib"] or 0) >= least]
     if not room:
         why = f"no GPU has {least >> 10} GiB free" if gpus else "there is no GPU here"
-        say(f"the smoke run is on the CPU: {why}")
+        say(f"no GPU for the smoke run: {why}")
     return max(room, key=lambda gpu: gpu["memory_free_mib"], default=None)
 
 

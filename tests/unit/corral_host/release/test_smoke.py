@@ -196,3 +196,13 @@ def test_a_model_of_one_file_is_copied(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     copy = smoke.own_copy(str(tmp_path / "m.gguf"), tmp_path / "model")
     assert copy.read_bytes() == b"GGUF"
+
+
+def test_a_release_that_runs_on_gpus_alone_is_left_to_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.gpus(monkeypatch, 1000)
+    vllm = helper_module("engines").ENGINES["vllm"]
+    spec = {**release(tmp_path), "kind": vllm.kind, "backend": "cuda"}
+    summary, _ = smoke.smoke(spec, tmp_path, {"HOME": str(tmp_path)})
+    assert summary == "not tried: no GPU was free"
