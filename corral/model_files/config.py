@@ -56,12 +56,15 @@ class ModelDimensions(Frozen):
     moe_intermediate_size: _Count = 0
     kv_lora_rank: _Count = 0
     qk_rope_head_dim: _Count = 0
+    qk_nope_head_dim: _Count = 0
+    v_head_dim: _Count = 0
     partial_rotary_factor: float = Field(default=0.5, gt=0, le=1)
     quantization_config: Quantization | None = None
 
     @field_validator(
         "num_key_value_heads", "head_dim", "num_nextn_predict_layers", "n_routed_experts",
         "num_experts_per_tok", "moe_intermediate_size", "kv_lora_rank", "qk_rope_head_dim",
+        "qk_nope_head_dim", "v_head_dim",
         mode="before",
     )  # fmt: skip
     @classmethod

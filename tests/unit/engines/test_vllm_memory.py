@@ -29,10 +29,15 @@ from tests.unit.model_dimensions import (
 
 MIB, GIB = 1024**2, 1024**3
 H200_MIB = 143771
+# What servers reported; the first two were measured earlier.
 REPORTED = [
     json.loads(line)
-    for line in (ROOT / "tests" / "data" / "vllm-h200.jsonl").read_text().splitlines()
+    for file in ("tests/data/vllm-h200.jsonl", "docs/measurements/vllm-h200.jsonl")
+    for line in (ROOT / file).read_text().splitlines()
 ]
+IDS = [row.get("name", f"earlier {row['model'][:13]}") for row in REPORTED]
+SERVED = [row for row in REPORTED if "kv_tokens" in row]
+SERVED_IDS = [name for name, row in zip(IDS, REPORTED, strict=True) if "kv_tokens" in row]
 # vLLM's own defaults on an H200, with which the servers ran.
 DEFAULTS = {"batch_tokens": 8192, "slots": 1024}
 AIR, FLASH = model_of(GLM_4_5_AIR, "fp8-channel"), model_of(GLM_4_7_FLASH)
@@ -60,17 +65,22 @@ def of_rank(model: SafetensorsModel, *, mtp: bool = False, **ranks: Any) -> int:
 
 
 def reported(row: dict[str, Any]) -> tuple[SafetensorsModel, Profile]:
-    model = {"GLM-4.5-Air": AIR, "GLM-4.7-Flash": FLASH}[row["model"].split()[0]]
+    model = AIR if row["model"].startswith("GLM-4.5-Air") else FLASH
+    kv_type = "fp8" if row["kv_dtype"] == "fp8" else "f16"
     return model, profile(
+        slots=row.get("max_num_seqs", DEFAULTS["slots"]),
+        batch_tokens=row.get("max_num_batched_tokens", DEFAULTS["batch_tokens"]),
+        kv_type_k=kv_type,
+        kv_type_v=kv_type,
         context_tokens_per_slot=row["max_model_len"],
         gpu_memory_utilization=row["utilization"],
         tensor_parallel=row["tp"],
         eager=row["eager"],
-        mtp_draft_tokens=row.get("mtp_draft_tokens"),
+        mtp_draft_tokens=row.get("mtp_tokens") or None,
     )
 
 
-@pytest.mark.parametrize("row", REPORTED, ids=[row["model"][:13] for row in REPORTED])
+@pytest.mark.parametrize("row", REPORTED, ids=IDS)
 def test_weights_are_those_that_the_server_reported(row: dict[str, Any]) -> None:
     model, served = reported(row)
     mtp = bool(served.mtp_draft_tokens)
@@ -79,7 +89,7 @@ def test_weights_are_those_that_the_server_reported(row: dict[str, Any]) -> None
     )
 
 
-@pytest.mark.parametrize("row", REPORTED, ids=[row["model"][:13] for row in REPORTED])
+@pytest.mark.parametrize("row", SERVED, ids=SERVED_IDS)
 def test_the_cache_is_the_reported_one_and_never_larger(row: dict[str, Any]) -> None:
     model, served = reported(row)
     found = count(model, served, gpu_memory_mib=[row["gpu_mib"]] * row["tp"])
@@ -87,16 +97,36 @@ def test_the_cache_is_the_reported_one_and_never_larger(row: dict[str, Any]) -> 
     assert not found.refusal
     assert 0.99 * row["kv_tokens"] <= found.cache.tokens <= row["kv_tokens"]
     assert 0.99 * row["max_concurrency"] <= found.cache.requests <= row["max_concurrency"]
-    # nvidia-smi counts what the driver reserves as used.
-    held_mib = found.need.gpus[0].total_mib + DRIVER_MIB
-    assert row["held_mib"] <= held_mib <= row["held_mib"] + 512
 
 
-@pytest.mark.parametrize("row", REPORTED, ids=[row["model"][:13] for row in REPORTED])
+@pytest.mark.parametrize(
+    "row", [row for row in SERVED if "held_mib" in row],
+    ids=[name for name, row in zip(SERVED_IDS, SERVED, strict=True) if "held_mib" in row],
+)  # fmt: skip
+def test_a_gpu_holds_no_more_than_is_planned_also_after_requests(row: dict[str, Any]) -> None:
+    """nvidia-smi counts what the driver reserves as used."""
+    model, served = reported(row)
+    (need,) = count(model, served, gpu_memory_mib=[row["gpu_mib"]]).need.gpus
+    most_mib = row.get("held_after_requests_mib", row["held_mib"])
+    assert most_mib <= need.total_mib + DRIVER_MIB <= most_mib + 2048
+
+
+@pytest.mark.parametrize("row", [row for row in REPORTED if "longest_that_fits" in row])
+def test_the_longest_length_is_the_one_that_vllm_names(row: dict[str, Any]) -> None:
+    model, served = reported(row)
+    found = count(model, served, gpu_memory_mib=[row["gpu_mib"]])
+    assert "max seq len (131072), 23.00 GiB KV cache is needed" in found.refusal
+    assert "max seq len (131072), (23.000000 GiB KV cache is needed" in row["error"]
+    longest = row["longest_that_fits"]
+    assert 0.99 * longest <= found.longest_tokens <= longest
+
+
+@pytest.mark.parametrize("row", SERVED, ids=SERVED_IDS)
 def test_bytes_of_a_token_give_the_reported_tokens(row: dict[str, Any]) -> None:
     """GiB are reported with two digits."""
     model, _ = reported(row)
-    one = token_bytes(dimensions(model), tensor=row["tp"], element_bytes=2, mtp=False)
+    mtp, element_bytes = bool(row.get("mtp_tokens")), 1 if row["kv_dtype"] == "fp8" else 2
+    one = token_bytes(dimensions(model), tensor=row["tp"], element_bytes=element_bytes, mtp=mtp)
     low, high = (Cache(int((row["kv_gib"] + d) * GIB), one).tokens for d in (-0.005, 0.005))
     assert low <= row["kv_tokens"] <= high
 
@@ -310,7 +340,7 @@ def test_the_longest_context_is_at_most_the_trained_one() -> None:
 def test_a_gpu_gives_its_share_and_the_context_beside_it() -> None:
     half = counted(FLASH, gpu_memory_utilization=0.6).need.gpus[0]
     assert half.reserved_mib == half.total_mib == half.exact_mib
-    assert half.total_mib == pytest.approx(0.6 * (H200_MIB - 640) + 1024, abs=2)
+    assert half.total_mib == pytest.approx(0.6 * (H200_MIB - 640) + 2048, abs=2)
     more = counted(FLASH, gpu_memory_utilization=0.7).need.gpus[0]
     assert more.weights_mib == half.weights_mib
     assert more.kv_mib - half.kv_mib == pytest.approx(0.1 * (H200_MIB - 640), abs=3)

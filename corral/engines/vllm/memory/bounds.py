@@ -1,9 +1,8 @@
 """Upper bounds of what vLLM uses beside weights and KV cache.
 
 It measures a run with the largest batch, and gives what is left of its share of the GPU to the
-cache. The parts below were fitted to the runs of tests/data/vllm-h200.jsonl, so that the cache is
-predicted within 1% and never larger than reported; other batches follow the sizes of the tensors
-that are alive together.
+cache. The parts follow the tensors that are alive together, and were fitted to the settings of
+docs/measurements/vllm-h200.jsonl: the cache is predicted within 1% and never larger than reported.
 """
 
 from __future__ import annotations
@@ -13,46 +12,62 @@ from corral.model_files.config import ModelDimensions
 
 MIB = 1024**2
 _F32_BYTES, _COMPUTE_BYTES = 4, 2
-# Code and workspaces of CUDA's libraries that load with the first batch, and what torch.compile
-# adds to them: its kernels, and buffers that it keeps between them.
-_LIBRARIES_BYTES = 640 * MIB
-_COMPILED_BYTES = 384 * MIB
-# Buffers of NCCL and of the custom all-reduce on each rank of several.
+# Held from the load on, and counted by vLLM as weights. Measured 65 to 69 MiB.
+_LOADED_BYTES = 72 * MIB
+# Code and workspaces of CUDA's libraries. Measured 230 MiB eager and 256 MiB compiled.
+_LIBRARIES_BYTES = 264 * MIB
+# Buffers of NCCL and of the custom all-reduce on each rank of several: a guess.
 _COMMUNICATION_BYTES = 1024 * MIB
-# The estimate that vLLM makes of its CUDA graphs; it grows with the layers.
+# vLLM's estimate of its CUDA graphs. Measured 1.24 and 1.25 GiB for 46 layers.
 _GRAPH_BYTES_PER_LAYER = 28 * MIB
 # Copies of the logits of all requests that sampling has alive: sorted, their indices, their sums.
-_SAMPLING_COPIES = 3.5
-# Held beside the share: the CUDA context, and graphs beyond their estimate. Measured 787 and 891
-# MiB, without what the driver reserves.
-CONTEXT_MIB = 1024
+# Measured 3.70 and 3.84; a draft has rows of its own, measured 4.00.
+_SAMPLING_COPIES, _DRAFT_COPIES = 3.87, 4.02
+# Held beside the share: the CUDA context, graphs beyond their estimate, and what the first requests
+# add. Measured up to 1941 MiB, without what the driver reserves.
+CONTEXT_MIB = 2048
 
 
 def activation_bytes(
     model: ModelDimensions, ranks: Ranks, *, batch_tokens: int, requests: int, mtp: bool
 ) -> int:
-    """The peak of a run with the largest batch.
+    """The peak of a run with the largest batch: in a layer, or when the logits are sampled.
 
     + batch_tokens: ``--max-num-batched-tokens``; + requests: ``--max-num-seqs``
     """
-    rows = min(requests, batch_tokens) * (2 if mtp else 1)
-    sampling = int(rows * model.vocab_size * _F32_BYTES * _SAMPLING_COPIES)
-    layer = batch_tokens * _COMPUTE_BYTES * _widths(model, ranks)
-    return _expert_workspace_bytes(model, batch_tokens) + max(sampling, layer)
+    copies = _SAMPLING_COPIES + (_DRAFT_COPIES if mtp else 0)
+    rows = min(requests, batch_tokens)
+    logits = int(rows * model.vocab_size * _F32_BYTES * copies)
+    sampling = logits + batch_tokens * model.hidden_size * _COMPUTE_BYTES
+    layer = batch_tokens * _layer_width(model, ranks) * _COMPUTE_BYTES
+    return _expert_workspace_bytes(model, ranks, batch_tokens) + max(sampling, layer)
 
 
-def _widths(model: ModelDimensions, ranks: Ranks) -> int:
-    """Elements a token that are alive together: residuals, and attention or feed-forward."""
-    attention = 3 * model.num_attention_heads * model.head_width // ranks.tensor
+def _layer_width(model: ModelDimensions, ranks: Ranks) -> int:
+    """Elements a token that are alive together in a layer, beside experts."""
     feed_forward = 3 * model.intermediate_size // ranks.tensor
-    return 4 * model.hidden_size + max(attention, feed_forward)
+    return 3 * model.hidden_size + max(_attention_width(model, ranks), feed_forward)
 
 
-def _expert_workspace_bytes(model: ModelDimensions, batch_tokens: int) -> int:
-    """Kept between batches: a row for each expert that a token uses, before and after."""
-    inner = model.moe_intermediate_size
-    row = max(2 * inner, model.hidden_size) + inner
-    return batch_tokens * model.num_experts_per_tok * row * _COMPUTE_BYTES
+def _attention_width(model: ModelDimensions, ranks: Ranks) -> int:
+    """Queries, keys and values as projected, queries once more, and the result."""
+    heads = model.num_attention_heads // ranks.tensor
+    if model.latent:
+        width = model.qk_nope_head_dim + model.qk_rope_head_dim
+        return heads * (3 * width + model.qk_nope_head_dim + 3 * model.v_head_dim)
+    kv_heads = max(1, model.kv_heads // ranks.tensor)
+    return (3 * heads + 2 * kv_heads) * model.head_width
+
+
+def _expert_workspace_bytes(model: ModelDimensions, ranks: Ranks, batch_tokens: int) -> int:
+    """Kept between batches: two rows for each expert that a token uses; copies see all tokens.
+
+    Source: TritonExperts.workspace_shapes.
+    """
+    inner, hidden = model.moe_intermediate_size // ranks.expert_cuts, model.hidden_size
+    rows = max(inner, hidden) + max(2 * inner, hidden)
+    tokens = batch_tokens * ranks.data
+    return tokens * model.num_experts_per_tok * rows * _COMPUTE_BYTES
 
 
 def graph_bytes(model: ModelDimensions, *, eager: bool) -> int:
@@ -60,7 +75,6 @@ def graph_bytes(model: ModelDimensions, *, eager: bool) -> int:
     return 0 if eager else model.num_hidden_layers * _GRAPH_BYTES_PER_LAYER
 
 
-def other_bytes(ranks: Ranks, *, eager: bool) -> int:
+def other_bytes(ranks: Ranks) -> int:
     """What is held and belongs to no tensor of the model."""
-    compiled = 0 if eager else _COMPILED_BYTES
-    return _LIBRARIES_BYTES + compiled + (_COMMUNICATION_BYTES if ranks.count > 1 else 0)
+    return _LOADED_BYTES + _LIBRARIES_BYTES + (_COMMUNICATION_BYTES if ranks.count > 1 else 0)

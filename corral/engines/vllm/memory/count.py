@@ -96,7 +96,7 @@ def _rank(
     others = 0
     if memory_mib is not None:
         activations += graph_bytes(dimensions, eager=profile.eager)
-        others = other_bytes(ranks, eager=profile.eager)
+        others = other_bytes(ranks)
     one_token = token_bytes(
         dimensions,
         tensor=profile.tensor_parallel,
