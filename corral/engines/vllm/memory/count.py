@@ -15,7 +15,12 @@ from corral.engines.vllm.memory.bounds import (
     graph_bytes,
     other_bytes,
 )
-from corral.engines.vllm.memory.cache import BLOCK_TOKENS, Cache, token_bytes
+from corral.engines.vllm.memory.cache import (
+    CPU_BLOCK_TOKENS,
+    GPU_BLOCK_TOKENS,
+    Cache,
+    token_bytes,
+)
 from corral.engines.vllm.memory.ranks import Ranks, undivided
 from corral.engines.vllm.memory.weights import COMPUTE_BYTES, weights_bytes
 from corral.model_files.config import ModelDimensions
@@ -112,14 +117,15 @@ def _rank(
             left = budget - weights - activations - others
         else:
             budget = weights + activations + others + left
-    return _Rank(weights, activations, others, Cache(left, one_token), budget)
+    block_tokens = CPU_BLOCK_TOKENS if memory_mib is None else GPU_BLOCK_TOKENS
+    return _Rank(weights, activations, others, Cache(left, one_token, block_tokens), budget)
 
 
 def _refusal(rank: _Rank, length_tokens: int, *, gpus: bool) -> tuple[str, str]:
     """In the words of vLLM, which would refuse it at its start."""
     needed = rank.cache.needed_bytes(length_tokens) / _GIB
     more = "raise gpu_memory_utilization or tensor_parallel" if gpus else "raise kv_cache_mib"
-    if rank.cache.tokens < BLOCK_TOKENS:
+    if not rank.cache.tokens:
         budget = f" of {rank.budget / _GIB:.2f} GiB" if rank.budget else ""
         what = (
             f"no memory is left for the KV cache: weights take {rank.weights / _GIB:.2f} GiB"
