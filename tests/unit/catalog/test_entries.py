@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from corral.catalog.entries import load_catalog
+from corral.catalog.entries import Quant, load_catalog
 from corral.engines import engine_module
+from corral.errors import CorralError
 from corral.inventory.hosts import load_inventory, parse_host
 from corral.lock.lock_file import Lock, LockedFile, LockedModel
 from corral.paths import HOST_PATHS
 from corral.plan.instance import InstancePlan
+from corral.planning.fleet import plan_fleet
 from corral.planning.planner import Planner
 from tests.headers import MadeHeaders
 from tests.requirements import MadeRequirements, locked
@@ -23,10 +26,17 @@ A100 = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"
 # So much memory that what a profile says is all that counts.
 ONE = {**A100, "memory_mib": 1_000_000}
 TWO = {**ONE, "count": 2}
+H200 = {"name": "NVIDIA H200", "compute_capability": "9.0"}
 
 # Profiles with keys of one engine, or weights that it alone reads.
 ONLY_IK = {"glm-4.7-q4-graph", "glm-4.5-air-iq4-kss", "glm-z1-32b-cpu", "glm-z1-32b-low-vram"}
 ONLY_MAINLINE = {"tiny-socket"}
+ONLY_VLLM = {name for name, one in CATALOG.profiles.items() if one.engine == "vllm"}
+
+
+def suffix(entry: Quant) -> str:
+    """Of its files of weights."""
+    return f".{entry.files.rpartition('.')[2]}"
 
 
 def made_up_lock() -> Lock:
@@ -34,14 +44,14 @@ def made_up_lock() -> Lock:
     models = {}
     for name, model in CATALOG.models.items():
         shards: dict[str, tuple[LockedFile, ...]] = {
-            quant: (LockedFile(path=f"{quant}/x.gguf", size_bytes=5, sha256="1" * 64),)
-            for quant in model.quants
+            quant: (LockedFile(path=f"{quant}/x{suffix(entry)}", size_bytes=5, sha256="1" * 64),)
+            for quant, entry in model.quants.items()
         }
         models[name] = LockedModel(
             repo=model.repo,
             requested=model.revision,
             revision="ab" * 20,
-            patterns={quant: entry.files for quant, entry in model.quants.items()},
+            patterns={quant: entry.patterns for quant, entry in model.quants.items()},
             quants=shards,
         )
     engines = {name: locked(engine) for name, engine in CATALOG.engines.items()}
@@ -76,7 +86,7 @@ def flags(instance: InstancePlan) -> str:
 def test_every_profile_is_planned_on_every_engine_that_can(
     profile: str, engine: str, gpus: dict[str, Any] | None
 ) -> None:
-    excluded = {"llama.cpp": ONLY_IK, "ik_llama.cpp": ONLY_MAINLINE}[engine]
+    excluded = ONLY_VLLM | {"llama.cpp": ONLY_IK, "ik_llama.cpp": ONLY_MAINLINE}[engine]
     wrong_host = profile == "glm-4.7-q4-graph" and gpus == ONE
     if profile in excluded or wrong_host:
         with pytest.raises(Exception, match=f"profile {profile}, engine {engine}"):
@@ -87,13 +97,58 @@ def test_every_profile_is_planned_on_every_engine_that_can(
 
 @pytest.mark.parametrize("host", sorted(PROD))
 def test_every_host_of_the_production_example_is_planned(host: str) -> None:
-    plan = PLANNER.plan_host(PROD[host])
+    plan = plan_fleet(list(PROD.values()), PLANNER).plan(host)
     assert [i.name for i in plan.instances] == [i.name for i in PROD[host].spec.instances]
 
 
-def test_every_model_but_one_of_the_same_shape_has_a_profile() -> None:
+def test_every_model_but_those_of_the_same_shape_has_a_profile() -> None:
     served = {profile.model for profile in CATALOG.profiles.values()}
-    assert CATALOG.models.keys() - served == {"glm-4.6"}
+    assert CATALOG.models.keys() - served == {"glm-4.5", "glm-4.6"}
+
+
+GLM_47 = "--max-model-len 65536 --tool-call-parser glm47 --reasoning-parser glm45 "
+GLM_45 = "--tool-call-parser glm45 --enable-auto-tool-choice --reasoning-parser glm45 "
+MTP = """--speculative-config {"method":"mtp","num_speculative_tokens":1} """
+# Profile -> its GPUs, and what its command line has: the commands that operators of GLM run.
+COMMANDS: dict[str, tuple[int, str]] = {
+    "glm-4.5-air-fp8-tp4": (4, f"--tensor-parallel-size 4 {GLM_45}"),
+    "glm-4.5-air-fp8-tp8": (8, f"--tensor-parallel-size 8 --max-model-len 131072 {GLM_45}"),
+    "glm-4.5-air-fp8-dp4": (4, f"--data-parallel-size 4 --enable-expert-parallel {GLM_45}"),
+    "glm-4.5-air-bf16": (4, f"--tensor-parallel-size 4 {GLM_45}"),
+    "glm-4.5-fp8": (4, f"--tensor-parallel-size 4 {GLM_45} {MTP}"),
+    "glm-4.6-fp8": (4, f"--tensor-parallel-size 4 {GLM_45} {MTP}"),
+    "glm-4.7-fp8": (4, f"--tensor-parallel-size 4 {GLM_47} {MTP}"),
+    "glm-4.7-fp8-throughput": (
+        4,
+        f"--max-num-batched-tokens 32768 --gpu-memory-utilization 0.95 {GLM_47}",
+    ),
+    "glm-4.7-fp8-latency": (4, f"--max-num-batched-tokens 8192 {GLM_47} {MTP}"),
+    "glm-4.7-flash-bf16": (1, f"--tensor-parallel-size 1 {GLM_47}"),
+    "glm-4-32b-bf16": (1, "--max-model-len 32768 "),
+}
+
+
+@pytest.mark.parametrize("profile", sorted(ONLY_VLLM - {"tiny-vllm"}))
+def test_a_profile_of_vllm_is_the_command_of_its_operators(profile: str) -> None:
+    count, said = COMMANDS[profile]
+    instance = planned(profile, {**H200, "count": count})
+    words = list(zip(instance.argv, (*instance.argv[1:], ""), strict=True))
+    for flag in re.findall(r"--\S+(?: [^-]\S*)?", said):
+        name, _, value = flag.partition(" ")
+        assert any(word == name and value in ("", after) for word, after in words), flag
+    with pytest.raises(CorralError, match=f"GPUs, but the instance has {count + 1}"):
+        planned(profile, {**H200, "count": count + 1})
+
+
+def test_the_tiny_model_is_served_by_vllm_without_gpus() -> None:
+    instance = planned("tiny-vllm", None)
+    assert instance.gate.tool_call
+    assert instance.gate.reasoning
+
+
+def test_vllm_of_the_production_example_is_open_to_its_gateway_alone() -> None:
+    (instance,) = plan_fleet(list(PROD.values()), PLANNER).plan("gpu-03").instances
+    assert instance.clients == ("localhost", "10.20.0.2")
 
 
 def test_every_gpu_of_the_production_example_is_in_the_catalog() -> None:

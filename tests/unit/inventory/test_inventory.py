@@ -162,11 +162,12 @@ def test_the_production_example_loads_and_says_what_to_lock(
 ) -> None:
     monkeypatch.chdir(EXAMPLES)
     hosts = load_inventory(Path("inventories/prod.py"))
-    names = ["desk-01", "desk-02", "gpu-01", "gpu-02", "rtx8000-01", "cpu-01", "gw-01"]
+    names = ["desk-01", "desk-02", "gpu-01", "gpu-02", "gpu-03", "gpu-04"]
+    names += ["rtx8000-01", "cpu-01", "gw-01"]
     assert [host.name for host in hosts] == names
     assert {host.data["ssh_strict_host_key_checking"] for host in hosts} == {"yes"}
     planner = load_planner(EXAMPLES)
-    assert [len(pool.members) for pool in planner.gateways(hosts)["gw-01"].pools] == [2, 2]
+    assert [len(pool.members) for pool in planner.gateways(hosts)["gw-01"].pools] == [2, 2, 1]
     engines_only = planner.model_copy(update={"lock": Lock(engines=planner.lock.engines)})
     with pytest.raises(CorralError) as caught:
         engines_only.plan_host(hosts[0])

@@ -17,10 +17,11 @@ from corral.inventory.hosts import load_inventory, parse_host
 from corral.lock.lock_file import Lock, read_lock, stale, wanted_by
 from corral.lock.resolve import resolve
 from corral.lock.shards import shard_set_problem
+from corral.planning.fleet import plan_fleet
 from corral.project import load_planner
 from lab import hub
 from tests.headers import MadeHeaders
-from tests.samples import EXAMPLES
+from tests.samples import EXAMPLES, ROOT
 from tests.unit.hub_layouts import LAYOUTS, declared_digests, write_hole, write_layouts
 
 SHIPPED = load_catalog(EXAMPLES / "catalog")
@@ -77,8 +78,12 @@ def project(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(EXAMPLES / part, folder / part)
     (folder / "inventories" / "lab.py").unlink()
     (folder / "deploy.py").touch()
+    shutil.copy(ROOT / "requirements.lock", folder)
     (folder / "group_data").mkdir()
     (folder / "group_data" / "all.py").write_text(f'hub_url = "{url}"\n')
+    # No index is asked either.
+    compiled = f"vllm==0.33.0 \\\n    --hash=sha256:{'0' * 64}\n"
+    monkeypatch.setattr("corral.lock.requirements.compile_requirements", lambda *_: compiled)
     monkeypatch.chdir(folder)
     return folder
 
@@ -130,8 +135,9 @@ def test_the_production_example_is_locked_and_every_host_is_planned(project: Pat
     assert (
         stale(read_lock(project / "corral.lock"), planner.catalog, wanted_by(hosts, SHIPPED)) == []
     )
-    plans = [planner.plan_host(host) for host in hosts]
-    assert sum(len(plan.instances) for plan in plans) == 12
+    fleet = plan_fleet(hosts, planner)
+    plans = [fleet.plan(host.name) for host in hosts]
+    assert sum(len(plan.instances) for plan in plans) == 15
     sizes = {plan.host: sum(shard.size_bytes for shard in plan.shards) for plan in plans}
     assert sizes["rtx8000-01"] == 216_455_572_576
     again = CliRunner().invoke(cli, ["lock", "inventories/prod.py"])

@@ -5,6 +5,7 @@
 
 _A100_40GB = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"}
 _H200_X4 = {"name": "NVIDIA H200", "count": 4, "compute_capability": "9.0"}
+_H200_X8 = {"name": "NVIDIA H200", "count": 8, "compute_capability": "9.0"}
 _RTX_3090_TI = {"name": "NVIDIA GeForce RTX 3090 Ti", "count": 1, "compute_capability": "8.6"}
 # With ECC off; the catalog counts on 46080 MiB, as with ECC on.
 _RTX_8000_X2 = {
@@ -90,6 +91,40 @@ _GPU_02 = {
     ],
 }
 
+# vLLM. It answers some routes without a key, so that only gateways may be in front of an address on
+# the network: its unit lets in gw-01, and `corral verify` proves that nobody else gets an answer.
+_GPU_03 = {
+    "ssh_hostname": "gpu-03.example.com",
+    "member_address": "10.20.0.12",
+    "gpus": _H200_X4,
+    "memory_gib": 1024,
+    "instances": [
+        {"name": "glm-4.7-fp8", "profile": "glm-4.7-fp8", "port": 4401, "address": _ALL_ADDRESSES},
+    ],
+}
+
+# The same model divided in two ways, to be compared by `corral bench --load`. For all eight GPUs in
+# one server: glm-4.5-air-fp8-tp8, without "gpus".
+_GPU_04 = {
+    "ssh_hostname": "gpu-04.example.com",
+    "gpus": _H200_X8,
+    "memory_gib": 2048,
+    "instances": [
+        {
+            "name": "air-tp4",
+            "profile": "glm-4.5-air-fp8-tp4",
+            "port": 4401,
+            "gpus": [0, 1, 2, 3],
+        },
+        {
+            "name": "air-dp4",
+            "profile": "glm-4.5-air-fp8-dp4",
+            "port": 4402,
+            "gpus": [4, 5, 6, 7],
+        },
+    ],
+}
+
 _RTX8000_01 = {
     "ssh_hostname": "rtx8000-01.example.com",
     "member_address": "10.20.0.13",
@@ -115,11 +150,13 @@ _CPU_01 = {
 # `corral gateway weight gpu-01/glm-4.7-flash-q4-b 50%` changes that for a while.
 _GW_01 = {
     "ssh_hostname": "gw-01.example.com",
+    "member_address": "10.20.0.2",
     "gateway": {
         "address": _ALL_ADDRESSES,
         "aliases": {
             "glm-4.7-flash": {"port": 8001, "weights": {"gpu-01/glm-4.7-flash-q4-b": 25}},
             "glm-4.7": {"port": 8002},
+            "glm-4.7-fp8": {"port": 8003},
         },
         "trusted_networks": [_OWN_NETWORK],
         # "tls_certificate": "~/.config/corral/gw-01.pem",
@@ -131,6 +168,8 @@ datacenter = (
     [
         ("gpu-01", _GPU_01),
         ("gpu-02", _GPU_02),
+        ("gpu-03", _GPU_03),
+        ("gpu-04", _GPU_04),
         ("rtx8000-01", _RTX8000_01),
         ("cpu-01", _CPU_01),
     ],
