@@ -17,12 +17,22 @@ from corral_host.release.locks import changing_releases
 from corral_host.release.manifest import check_contents, describe, finish, manifest_of, prove
 from corral_host.release.releases import MANIFEST, RECEIPT
 from corral_host.release.whole import release_is_whole, suits_this_cpu
-from corral_host.system.commands import CHUNK_BYTES, HostError, read_json, rename, say
+from corral_host.system.commands import (
+    CHUNK_BYTES,
+    PROGRESS_BYTES,
+    HostError,
+    read_json,
+    rename,
+    say,
+)
 from corral_host.system.folders import staging_for
 
 SUFFIX = ".tar.zst"
 PARTIAL = ".partial"
-COMPRESS = ("zstd", "--quiet", "-T0", "-9", "--stdout")
+COMPRESS = ("zstd", "--quiet", "-T0", "--stdout")
+# Kind of artifact -> level. The gigabytes of an environment are packed beside servers: level 9
+# takes several times as long as level 3, for a few percent.
+LEVELS = {"cmake-build": "-9", "python-environment": "-3"}
 EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
 ROOM = "check the free space, run it again"
 # The manifest of a large Python environment (60,000 files) has about 15 MB.
@@ -45,7 +55,7 @@ def pack(release):
     say(f"packing {folder}")
     try:
         with open(partial, "wb") as file:
-            compress(folder, file)
+            compress(folder, file, LEVELS[release["artifact"]["kind"]])
             os.fsync(file.fileno())
         rename(partial, path)
     finally:
@@ -53,8 +63,9 @@ def pack(release):
     return {"archive": {"path": str(path), **describe(path)}, "manifest": manifest}
 
 
-def compress(folder, file):
-    zstd = subprocess.Popen(COMPRESS, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE)
+def compress(folder, file, level):
+    command = (*COMPRESS, level)
+    zstd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE)
     # If zstd stops reading, its standard error says why.
     with contextlib.suppress(BrokenPipeError), zstd.stdin as pipe:
         write_tar(folder, pipe)
@@ -67,8 +78,11 @@ def compress(folder, file):
 def write_tar(folder, pipe):
     """Write a tar of a fixed format, with only the name, size and bytes of each file."""
     with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+        done = 0
         for name in members(folder):
-            add(tar, folder, name)
+            size = add(tar, folder, name)
+            say_progress(done, done + size, "packed")
+            done += size
 
 
 def members(folder):
@@ -83,6 +97,13 @@ def add(tar, folder, name):
     tar.format = tarfile.USTAR_FORMAT if fits(entry) else tarfile.GNU_FORMAT
     with open(folder / name, "rb") as file:
         tar.addfile(entry, file)
+    return entry.size
+
+
+def say_progress(before, after, what):
+    """Say how much is done, for every so many bytes."""
+    if before // PROGRESS_BYTES < after // PROGRESS_BYTES:
+        say(f"{after >> 20} MiB are {what}")
 
 
 def fits(entry):
@@ -185,6 +206,7 @@ def take_all(pipe, staging, most_bytes, most_files):
         if left < 0:
             raise tarfile.TarError("it holds more than its manifest says")
         take(pipe, entry, staging)
+        say_progress(most_bytes - left - entry.size, most_bytes - left, "unpacked")
         taken += 1
     # Read the padding too: zstd fails if nobody reads its output.
     for _ in range(tarfile.RECORDSIZE // tarfile.BLOCKSIZE):

@@ -381,3 +381,19 @@ def test_a_compressor_that_fails_is_told(
     with pytest.raises(HostError, match="packing .* failed: .*No space left on device"):
         archive.pack(spec)
     assert nothing_in(Path(spec["state"]) / "archives")
+
+
+def test_the_progress_of_large_releases_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(archive, "PROGRESS_BYTES", 2**20)
+    folder, tar = tmp_path / "release", tmp_path / "tar"
+    (folder / "lib").mkdir(parents=True)
+    for number in range(3):
+        (folder / "lib" / f"{number}").write_bytes(bytes(700 * 1024))
+    with tar.open("wb") as file:
+        archive.write_tar(folder, file)
+    assert capsys.readouterr().out.splitlines() == ["1 MiB are packed", "2 MiB are packed"]
+    with tar.open("rb") as file:
+        archive.take_all(file, tmp_path / "staging", 2**30, 10)
+    assert capsys.readouterr().out.splitlines() == ["1 MiB are unpacked", "2 MiB are unpacked"]
