@@ -36,12 +36,15 @@ _SAID = (
 
 
 def main() -> None:
-    """Print the rows of these files in which a model was loaded."""
+    """Print the rows whose server said what is left for KV; of one setting the last."""
+    rows: dict[str, dict[str, Any]] = {}
     for path in sys.argv[1:]:
         for line in Path(path).read_text().splitlines():
             raw = json.loads(line)
-            if "weights_gib" in raw or "error" in raw:
-                print(json.dumps(kept(raw)))
+            if raw.get("ready_s") or "longest_that_fits" in raw:
+                rows[raw["name"]] = kept(raw)
+    for row in rows.values():
+        print(json.dumps(row))
 
 
 def kept(raw: dict[str, Any]) -> dict[str, Any]:
