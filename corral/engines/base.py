@@ -49,6 +49,7 @@ class UnitNeeds:
 
     + restart: Restart= of systemd.service(5); + stop_seconds: time to finish requests at a stop
     + system_calls, address_families: allowed beside the common ones, with a unix socket, too
+    + cpu_system_calls: allowed without GPUs
     + open_files: limit; + own_ports: its processes talk to each other on ports of their choice
     + home_in_cache: it writes to its home, which is then the instance's cache folder
     + executable_memory_on_cpu: without GPUs it writes machine code and runs it
@@ -57,6 +58,7 @@ class UnitNeeds:
     restart: str = "on-failure"
     stop_seconds: int = 60
     system_calls: tuple[str, ...] = ()
+    cpu_system_calls: tuple[str, ...] = ()
     address_families: tuple[str, ...] = ()
     open_files: int | None = None
     own_ports: bool = False

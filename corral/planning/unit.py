@@ -62,6 +62,11 @@ class UnitValues(Frozen):
         return self.needs.executable_memory_on_cpu and not self.gpus
 
     @property
+    def system_calls(self) -> tuple[str, ...]:
+        """System calls that it may use beside the common ones."""
+        return (*self.needs.system_calls, *(() if self.gpus else self.needs.cpu_system_calls))
+
+    @property
     def address_families(self) -> tuple[str, ...]:
         """Kinds of sockets that it may open."""
         own = ("AF_UNIX",) if self.endpoint.socket else ("AF_UNIX", "AF_INET", "AF_INET6")

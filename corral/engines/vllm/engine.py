@@ -56,6 +56,8 @@ class Vllm(PlainEngine):
         stop_seconds=SHUTDOWN_SECONDS + _MARGIN_SECONDS,
         # libzmq, between the API server and its engine, aborts without it.
         system_calls=("sched_setscheduler",),
+        # libgomp computes with one thread where it cannot bind its threads to their cores.
+        cpu_system_calls=("sched_setaffinity",),
         # Ranks talk by gloo, over loopback, whatever the server itself listens on.
         address_families=("AF_INET", "AF_NETLINK"),
         open_files=65535,
