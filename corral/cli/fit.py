@@ -35,6 +35,7 @@ from corral.planning.request import refuse_long_context, refuse_unreadable
 from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.remote.client import travelling_helper
 from corral.remote.ssh import typed_command
+from corral.schema import did_you_mean
 from corral.terminal import echo, echo_json
 
 HUB_URL = "https://huggingface.co"
@@ -107,6 +108,11 @@ def _named(catalog: Catalog, text: str) -> tuple[str, str]:
         if text == model.repo or text.startswith(f"{model.repo}/"):
             return name, text.removeprefix(model.repo).removeprefix("/")
     name, _, quant = text.partition("/")
+    repositories = {model.repo for model in catalog.models.values()}
+    if name in {repository.partition("/")[0] for repository in repositories}:
+        what = f'no model of the catalog has the repository "{text}"'
+        hint = did_you_mean(text, repositories)
+        raise CorralError("corral fit", what + hint, "name one of catalog/models/, or add a file")
     return name, quant
 
 

@@ -19,6 +19,9 @@ from corral.plan.instance import InstancePlan
 _IDLE_SHARE = 0.25
 # Firmware and the kernel reserve a part of the installed memory.
 _LEAST_MEMORY = 0.9
+_SMALLER = 'choose placement = "auto", a smaller context or a smaller quant'
+# An engine that takes a share of a GPU takes no less with a smaller context.
+_SHARE = "lower gpu_memory_utilization"
 
 
 def fit_findings(plan: HostPlan, state: HostState) -> list[Finding]:
@@ -64,13 +67,14 @@ def _gpu(plan: HostPlan, host: GpuHost, gpu: Gpu) -> Iterator[Finding]:
     exact_mib = sum(i.need.gpus[_position(i, gpu) or 0].exact_mib for i in users)
     total_mib = sum(i.need.gpus[_position(i, gpu) or 0].total_mib for i in users)
     names = ", ".join(i.name for i in users)
+    reserves = any(i.need.gpus[_position(i, gpu) or 0].reserved_mib for i in users)
     beside = f" beside {_gib(foreign_mib)} of other processes" if foreign_mib else ""
     if exact_mib > available_mib:
         yield Finding(
-            what=f"GPU {gpu.index}: weights and KV cache of {names} are {_gib(exact_mib)}, "
+            what=f"GPU {gpu.index}: {_what_is_exact(names, reserves=reserves)} {_gib(exact_mib)}, "
             f"{_gib(available_mib)} is available{beside}",
-            next_step='choose placement = "auto", a smaller context or a smaller quant, '
-            f"or free the GPU (`corral fit MODEL --host {plan.host}` lists what fits)",
+            next_step=f"{_SHARE if reserves else _SMALLER}, or free the GPU "
+            f"(`corral fit MODEL --host {plan.host}` lists what fits)",
         )
     elif total_mib > available_mib:
         yield Finding(
@@ -81,6 +85,10 @@ def _gpu(plan: HostPlan, host: GpuHost, gpu: Gpu) -> Iterator[Finding]:
         )
     elif available_mib - total_mib > _IDLE_SHARE * gpu.memory_total_mib:
         yield from _idle(users, gpu, available_mib - total_mib)
+
+
+def _what_is_exact(names: str, *, reserves: bool) -> str:
+    return f"the share of {names} is" if reserves else f"weights and KV cache of {names} are"
 
 
 def _idle(users: list[InstancePlan], gpu: Gpu, free_mib: int) -> Iterator[Finding]:

@@ -195,6 +195,8 @@ def refuse_shortage(instance, rows):
     advice = 'choose placement = "auto", a smaller context or a smaller quant'
     if all(one["device"] == "host memory" for one in short):
         advice = "choose a smaller context, fewer slots or a smaller prompt_cache_mib"
+    elif any(one["plan"].get("reserved_mib") for one in short):
+        advice = "lower gpu_memory_utilization, or free the GPU"
     raise HostError("; ".join(map(shortage, short)), f"{advice} (`{command}`)")
 
 

@@ -146,6 +146,12 @@ def test_an_unknown_quant_of_a_repository_is_named(fit: Fit) -> None:
     assert_one_message(said, "has no quant INT4")
 
 
+def test_an_unknown_repository_is_named_with_the_closest(fit: Fit) -> None:
+    said = fit("zai-org/GLM-4.5-Air-FP9", "--gpu", "H200")
+    assert_one_message(said, 'no model of the catalog has the repository "zai-org/GLM-4.5-Air-FP9"')
+    assert f'did you mean "{REPO}"?' in said.err
+
+
 def test_a_profile_has_rows_and_what_the_cache_holds(fit: Fit) -> None:
     said = fit(AIR, "--profile", "air-fp8", "--gpu", "2 x H200", "--ram", "512")
     assert (said.code, said.err) == (0, "")

@@ -249,3 +249,13 @@ def test_fewer_than_96_gb_for_a_mapped_73_gb_model_is_a_word() -> None:
         "68.0 GiB of weights are read from host memory of 88.0 GiB: with 8.6 GiB for the "
         "servers themselves, weights will be read from disk again and again"
     )
+
+
+def test_a_share_that_others_leave_no_room_for_names_its_key() -> None:
+    """A smaller context would not help: the engine takes its share in any case."""
+    share = device(1000).model_copy(update={"reserved_mib": THERE_MIB + 1})
+    plan = planned(instance("vllm", share))
+    (finding,) = fit_findings(plan, state(plan))
+    assert finding.stops
+    assert finding.what.startswith("GPU 0: the share of vllm is 39.4 GiB, 39.4 GiB is available")
+    assert finding.next_step.startswith("lower gpu_memory_utilization, or free the GPU (`corral")

@@ -111,3 +111,13 @@ def test_an_engine_without_the_program_goes_by_the_plan(host: ProofHost) -> None
         assert "chat: ik_llama.cpp has no llama-fit-params: counted from the header" in (
             verdict.lines()
         )
+
+
+def test_a_share_that_is_not_free_names_its_key(host: ProofHost) -> None:
+    """A smaller context would not help: the engine takes its share in any case."""
+    share = NEED.model_copy(update={"reserved_mib": NEED.total_mib})
+    plan = with_need(host.plan({**CHAT, "gpus": [0]}, **ON_GPUS), share)
+    host.gpus(5000, 40000)
+    host.tool(plan, "CUDA0 20000 2000 900 \nHost 1 1 1 ")
+    (verdict,) = host.prove(plan)
+    assert "lower gpu_memory_utilization, or free the GPU (`corral fit" in verdict.message
