@@ -20,7 +20,10 @@ from tests.samples import ROOT
 from tests.unit.model_dimensions import GLM_4_5_AIR, GLM_4_7_FLASH, model_of
 
 ROWS = ROOT / "docs" / "measurements" / "vllm-h200.jsonl"
-MODELS = {"GLM-4.5-Air-FP8": (GLM_4_5_AIR, "fp8-channel"), "GLM-4.7-Flash": (GLM_4_7_FLASH,)}
+MODELS = {
+    "GLM-4.5-Air-FP8": model_of(GLM_4_5_AIR, "fp8-channel"),
+    "GLM-4.7-Flash": model_of(GLM_4_7_FLASH),
+}
 _GIB = 1024**3
 _HEAD = (
     "| setting | GiB of weights | predicted | error | tokens of KV | predicted | error |\n"
@@ -35,17 +38,13 @@ def read_rows() -> list[dict[str, Any]]:
 
 def predicted(row: dict[str, Any]) -> tuple[float, int]:
     """GiB of weights and tokens of KV that Corral counts for a row's server."""
-    model = _model(row["model"])
+    model = MODELS[row["model"]]
     assert model.dimensions
     mtp = bool(row["mtp_tokens"])
     weights = weights_bytes(model.tensors, model.dimensions, Ranks(tensor=row["tp"]), mtp=mtp)
     found = _count(model, row)
     tokens = found.cache.tokens if found.cache else found.longest_tokens
     return weights / _GIB, tokens or 0
-
-
-def _model(name: str) -> SafetensorsModel:
-    return model_of(*MODELS[name])
 
 
 def _count(model: SafetensorsModel, row: dict[str, Any]) -> MemoryCount:

@@ -21,11 +21,13 @@ _COMMUNICATION_BYTES = 1024 * MIB
 # vLLM's estimate of its CUDA graphs. Measured 1.24 and 1.25 GiB for 46 layers.
 _GRAPH_BYTES_PER_LAYER = 28 * MIB
 # Copies of the logits of all requests that sampling has alive: sorted, their indices, their sums.
-# Measured 3.70 and 3.84; a draft has rows of its own, measured 4.00.
-_SAMPLING_COPIES, _DRAFT_COPIES = 3.87, 4.02
+# Measured 3.63 and 3.71; a draft has rows of its own, measured 4.00.
+_SAMPLING_COPIES, _DRAFT_COPIES = 3.74, 4.02
+# Copies of the hidden states of a batch that are alive beside them. Measured 2.24.
+_HIDDEN_COPIES = 2.25
 # Held beside the share: the CUDA context, graphs beyond their estimate, and what the first requests
-# add. Measured up to 1941 MiB, without what the driver reserves.
-CONTEXT_MIB = 2048
+# add. Measured up to 2120 MiB, without what the driver reserves, where FlashInfer is installed.
+CONTEXT_MIB = 2304
 
 
 def activation_bytes(
@@ -38,7 +40,7 @@ def activation_bytes(
     copies = _SAMPLING_COPIES + (_DRAFT_COPIES if mtp else 0)
     rows = min(requests, batch_tokens)
     logits = int(rows * model.vocab_size * _F32_BYTES * copies)
-    sampling = logits + batch_tokens * model.hidden_size * _COMPUTE_BYTES
+    sampling = logits + int(batch_tokens * model.hidden_size * _COMPUTE_BYTES * _HIDDEN_COPIES)
     layer = batch_tokens * _layer_width(model, ranks) * _COMPUTE_BYTES
     return _expert_workspace_bytes(model, ranks, batch_tokens) + max(sampling, layer)
 

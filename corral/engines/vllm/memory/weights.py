@@ -33,6 +33,9 @@ _DIVIDED_ROWS = ("q_proj", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj", "gat
 _DIVIDED_COLUMNS = ("o_proj", "down_proj")
 _KV = ("k_proj", "v_proj")
 _VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
+# Latent attention takes it once, with the weights, where FlashInfer is installed, as vLLM asks for.
+# Measured 0.125 GiB, with and without MTP.
+_LATENT_WORKSPACE_BYTES = 128 * 1024**2
 
 
 def weights_bytes(
@@ -51,7 +54,8 @@ def weights_bytes(
             experts += _expert_bytes(tensor, ranks.expert_cuts)
         else:
             whole += _elements(tensor, model, ranks.tensor) * _element_bytes(tensor)
-    return whole + _owned(experts, model, ranks) + _rope_bytes(model)
+    workspace = _LATENT_WORKSPACE_BYTES if model.latent else 0
+    return whole + _owned(experts, model, ranks) + _rope_bytes(model) + workspace
 
 
 def _owned(experts_bytes: int, model: ModelDimensions, ranks: Ranks) -> int:
