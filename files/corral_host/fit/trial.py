@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import math
+import os
 import secrets
 import subprocess
 import threading
@@ -158,10 +159,9 @@ def running(spec, lines):
     """The server in its unit, its log in ``lines``; it has ended afterwards, whatever happened."""
     instance, key = spec["instance"], secrets.token_urlsafe(32)
     unit = instance["trial"]["unit"]
-    folder = Path(spec["paths"]["state"]) / "trials" / instance["name"]
     end(unit)
-    with files(folder, spec, key) as credentials:
-        options = [f"--property={value}" for value in (*PROPERTIES, *limits(spec), *credentials)]
+    with credentials(instance, key) as lent:
+        options = [f"--property={value}" for value in (*PROPERTIES, *limits(spec), *lent)]
         options += [f"--setenv={name}={value}" for name, value in variables(instance).items()]
         command = ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", f"--unit={unit}"]
         with subprocess.Popen(
@@ -189,20 +189,22 @@ def limits(spec):
 
 
 @contextlib.contextmanager
-def files(folder, spec, key):
-    """Files of the run as credentials of its unit: its key, and the chat template."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    texts = {"keys.yaml": engines.of(spec["instance"]).key_document([key])}
-    if spec["instance"]["chat_template"] is not None:
-        texts["chat-template.jinja"] = spec["instance"]["chat_template"]
-    try:
+def credentials(instance, key):
+    """Properties that give the unit its key and chat template, which are in no file.
+
+    systemd reads them from this process's memory.
+    """
+    texts = {"keys.yaml": engines.of(instance).key_document([key])}
+    if instance["chat_template"] is not None:
+        texts["chat-template.jinja"] = instance["chat_template"]
+    with contextlib.ExitStack() as opened:
+        found = []
         for name, text in texts.items():
-            write_atomic(folder / name, text, mode=0o600)
-        yield [f"LoadCredential={name}:{folder / name}" for name in texts]
-    finally:
-        for name in texts:
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+            memory = opened.enter_context(os.fdopen(os.memfd_create(name), "w"))
+            memory.write(text)
+            memory.flush()
+            found.append(f"LoadCredential={name}:/proc/{os.getpid()}/fd/{memory.fileno()}")
+        yield found
 
 
 def variables(instance):
