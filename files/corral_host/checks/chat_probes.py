@@ -40,6 +40,7 @@ def tool_call(instance, seconds=None):
         "chat_template_kwargs": {"enable_thinking": False},
         "tools": [{"type": "function", "function": TOOL}],
         "tool_choice": "required",
+        "parallel_tool_calls": False,
         **engines.of(instance).tool_call_fields,
     }
     choice = asked(instance, "What is the weather in Paris, in metric units?", body, seconds)
@@ -54,9 +55,10 @@ def call_problem(choice, calls):
     """Why a reply is no well-formed call, or ""."""
     if not calls:
         return "no tool call, but text"
-    if choice.get("finish_reason") == "length":
+    problem = argument_problem(calls[0]["function"])
+    if problem and choice.get("finish_reason") == "length":
         return f"not whole after {TOKENS} tokens"
-    return next(filter(None, (argument_problem(one["function"]) for one in calls)), "")
+    return problem
 
 
 def argument_problem(function):

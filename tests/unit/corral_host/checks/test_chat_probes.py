@@ -59,7 +59,10 @@ def test_a_well_formed_call_passes_with_its_arguments(
     [
         (reply(content="<tool_call>get_weather</tool_call>"), "no tool call, but text"),
         (reply(content="", tool_calls=[]), "no tool call, but text"),
-        (reply("length", tool_calls=calls(GOOD)), "not whole after 256 tokens"),
+        (
+            reply("length", tool_calls=calls({**GOOD, "arguments": '{"city": "Rome"}'})),
+            "not whole after 256 tokens",
+        ),
         (reply(tool_calls=calls({**GOOD, "name": "get_wether"})), "a call of 'get_wether'"),
         (reply(tool_calls=calls({**GOOD, "arguments": "{"})), "arguments that are not JSON"),
         (reply(tool_calls=calls({**GOOD, "arguments": None})), "arguments that are not JSON"),
@@ -73,7 +76,7 @@ def test_a_well_formed_call_passes_with_its_arguments(
             reply(tool_calls=calls({**GOOD, "arguments": '{"city": "Rome", "metric": "true"}'})),
             "arguments that do not match the tool's schema",
         ),
-        (reply(tool_calls=calls(GOOD, {**GOOD, "name": "x"})), "a call of 'x'"),
+        (reply(tool_calls=calls({**GOOD, "name": "x"}, GOOD)), "a call of 'x'"),
     ],
 )
 def test_what_is_no_call_of_the_tool_fails(
@@ -118,6 +121,11 @@ def test_reasoning_that_is_not_apart_fails(
     row = chat_probes.reasoning(plan)
     assert not row["ok"]
     assert row["detail"].startswith(problem)
+
+
+def test_what_follows_a_whole_call_is_not_judged(plan: dict[str, Any], does: Behaviour) -> None:
+    does.body = reply("length", tool_calls=calls(GOOD, {**GOOD, "arguments": "{"}))
+    assert chat_probes.tool_call(plan)["ok"]
 
 
 def test_a_server_that_refuses_the_request_fails(
