@@ -130,7 +130,7 @@ def test_two_instances_share_a_gpu_by_their_shares() -> None:
     )
     one, two = (found[name].need.gpus[0] for name in ("a", "b"))
     assert one == two
-    assert one.total_mib == pytest.approx(0.48 * (H200_MIB - 640) + 2048, abs=2)
+    assert one.total_mib == pytest.approx(0.48 * (H200_MIB - 640) + 2304, abs=2)
 
 
 def test_shares_beyond_the_gpu_are_refused_by_name() -> None:
@@ -139,7 +139,7 @@ def test_shares_beyond_the_gpu_are_refused_by_name() -> None:
         candidate("a", gpu_memory_utilization=0.6), candidate("b", gpu_memory_utilization=0.6)
     )
     assert error.where == "gpu-1"
-    assert "GPU 0: its instances reserve 171.7 GiB (a 85.9, b 85.9)" in error.what
+    assert "GPU 0: its instances reserve 172.2 GiB (a 86.1, b 86.1)" in error.what
     assert "lower gpu_memory_utilization" in error.next_step
     alone = refusal(candidate(gpu_memory_utilization=0.999))
     assert "GPU 0: its instances reserve" in alone.what
@@ -156,7 +156,7 @@ def test_another_engine_beside_it_counts() -> None:
         model=model(DENSE),
     )
     assert planned(candidate(gpu_memory_utilization=0.8), other)
-    assert "a 127.8, gguf" in refusal(candidate(), other).what
+    assert "a 128.0, gguf" in refusal(candidate(), other).what
 
 
 def test_a_length_that_does_not_fit_stops_the_plan() -> None:
