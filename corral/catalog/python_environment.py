@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from corral_shared.requirements import normalized
 from packaging.requirements import InvalidRequirement, Requirement
@@ -47,6 +47,9 @@ class PythonEnvironment(Frozen):
     )
     python: Annotated[str, AfterValidator(_specifier)] = Field(
         description="versions of Python that it runs on: `>=3.11,<3.15`"
+    )
+    backend: Literal["cpu", "cuda"] | None = Field(
+        default=None, description="what its wheels compute on; either if unset"
     )
     without: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")], ...] = Field(
         default=(), description="distributions that are left out, though others require them"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from corral.catalog.entries import Catalog
 from corral.cli.select import all_hosts, inventories
 from corral.errors import CorralError
-from corral.inventory.hosts import Host
-from corral.lock.lock_file import Lock, read_lock, stale, wanted_by, write_lock
+from corral.lock.lock_file import read_lock, stale, wanted_by, write_lock
 from corral.lock.requirements import FOLDER, RequirementsFiles, compile_all
 from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.terminal import echo
@@ -37,7 +34,8 @@ def lock(inventory: Path | None, check: bool, renew: tuple[str, ...]) -> None:
         raise CorralError("corral lock", what, "run `corral lock INVENTORY`")
     old, files = read_lock(path), RequirementsFiles(root)
     if check:
-        problems = _problems(old, files, catalog, hosts)
+        wanted = wanted_by(hosts, catalog)
+        problems = [*stale(old, catalog, wanted), *files.stale(old, wanted)]
         if problems:
             command = f"corral lock {inventory}" if inventory else "corral lock"
             raise CorralError(LOCK_FILE, "; ".join(problems), f"run `{command}`, read the diff")
@@ -58,20 +56,6 @@ def lock(inventory: Path | None, check: bool, renew: tuple[str, ...]) -> None:
     files.remove_unused(new)
     changed = f"{LOCK_FILE} {FOLDER}" if compiled else LOCK_FILE
     echo(f"{LOCK_FILE} written. Next: read `git diff {changed}`, commit it")
-
-
-def _problems(
-    lock: Lock, files: RequirementsFiles, catalog: Catalog, hosts: Sequence[Host]
-) -> list[str]:
-    """Everything in the lock that is missing or stale, the requirements files included."""
-    wanted = wanted_by(hosts, catalog)
-    found = stale(lock, catalog, wanted)
-    for name in sorted(wanted.engines & lock.engines.keys()):
-        entry = lock.engines[name]
-        problem = files.problem(name, entry) if entry.requirements_sha256 else None
-        if problem:
-            found.append(f"{FOLDER}/{name}.txt {problem}")
-    return found
 
 
 def _scope(inventory: Path | None) -> str:

@@ -126,7 +126,8 @@ class HostSpec(Frozen):
     )
     hub_url: HubUrl = Field(default=HUGGING_FACE, description="hub that weights are fetched from")
     engine_sources: dict[str, GitUrl] = Field(
-        default_factory=dict, description="engine -> git URL of a mirror"
+        default_factory=dict,
+        description="engine -> git URL of a mirror; of a Python environment, a simple index",
     )
     keys_folder: str | None = Field(
         default=None,

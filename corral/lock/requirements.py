@@ -23,7 +23,7 @@ from corral.catalog.python_environment import ADDRESS, PythonEnvironment
 from corral.errors import CorralError
 from corral.files import make_folder, read_small, write_atomic, writing
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import Lock, LockedEngine, lock_step, resolve_instance
+from corral.lock.lock_file import Lock, LockedEngine, Wanted, lock_step, resolve_instance
 
 FOLDER = "corral.lock.d"
 _INSTALLERS = "requirements.lock"
@@ -69,6 +69,15 @@ class RequirementsFiles:
         if _sha256(self._text(engine)) != entry.requirements_sha256:
             return f"is not the file that corral.lock names for engine {engine}"
         return None
+
+    def stale(self, lock: Lock, wanted: Wanted) -> list[str]:
+        """One sentence for each file that is missing or not the one that the lock names."""
+        found = []
+        for name in sorted(wanted.engines & lock.engines.keys()):
+            entry = lock.engines[name]
+            if entry.requirements_sha256 and (problem := self.problem(name, entry)):
+                found.append(f"{FOLDER}/{name}.txt {problem}")
+        return found
 
     def write(self, compiled: dict[str, Compiled]) -> None:
         """Write the files of engines, before the lock that names them. Raises CorralError."""

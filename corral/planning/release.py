@@ -53,6 +53,7 @@ def plan_release(
     entry = locked_engine(lock, catalog, name, where=resolved.where, inventory=host.origin)
     artifact: CmakeBuild | PythonEnvironment
     if engine.python:
+        _refuse_other_backend(resolved, engine.python)
         artifact = _environment(host, catalog, name, engine.python, entry, requirements)
         unpacked = engine.python.unpacked_bytes
         # Its archive, which is at most half as large, is packed below the state.
@@ -102,6 +103,17 @@ def _build(
         targets=engine.targets,
         toolchain=_toolchain(host, catalog, engine, resolved.backend),
     )
+
+
+def _refuse_other_backend(resolved: ResolvedInstance, pinned: Pinned) -> None:
+    """Raises CorralError where wheels are not for the host's back end."""
+    ours, theirs = resolved.backend, pinned.backend
+    if theirs is None or theirs == ours:
+        return
+    needs = "GPUs" if theirs == "cuda" else 'backend = "cpu"'
+    what = f"engine {resolved.engine} is for {theirs}, the host's back end is {ours}"
+    step = f"choose another engine for it, or a host with {needs}"
+    raise CorralError(resolved.where, what, step)
 
 
 def _environment(

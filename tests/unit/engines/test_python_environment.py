@@ -200,6 +200,18 @@ def test_a_platform_with_another_python_is_another_release_or_none(made: Path) -
             assert other.releases(host(ASKED))[0].key != key
 
 
+@pytest.mark.parametrize(("backend", "data"), [("cuda", {}), ("cpu", {"gpus": GPU})])
+def test_wheels_for_another_back_end_are_refused(
+    made: Path, backend: str, data: dict[str, Any]
+) -> None:
+    known = planner(made)
+    text = wheel.catalog_entry(URL, f'backend = "{backend}"\n')
+    engine = Engine.model_validate(tomllib.loads(text))
+    wider = known.catalog.model_copy(update={"engines": {**known.catalog.engines, "echo": engine}})
+    with pytest.raises(CorralError, match=f"engine echo is for {backend}, the host's back end is"):
+        known.model_copy(update={"catalog": wider}).releases(host(ASKED, **data))
+
+
 def test_a_host_gets_the_packages_that_its_releases_are_made_with(made: Path) -> None:
     known = planner(made)
     only = known.plan_host(host(ASKED)).packages

@@ -188,6 +188,8 @@ def test_a_file_that_the_lock_does_not_name_is_refused_and_made_again(
     assert caught.value.where == "corral.lock.d/made.txt"
     assert "git checkout corral.lock corral.lock.d" in caught.value.next_step
     assert "corral lock inventories/x.py" in caught.value.next_step
+    (problem,) = checkout.files.stale(checkout.lock, wanted_by(checkout.hosts, checkout.catalog))
+    assert problem.startswith("corral.lock.d/made.txt is ")
     assert pins(checkout.write()) == pins(before)
 
 
