@@ -8,7 +8,7 @@ from typing import Literal
 
 from corral_shared import welch
 
-from corral.bench.result import Measure, Result, by_depth
+from corral.bench.result import Measure, Result, Subject, by_depth
 from corral.engines.benchmark import Case, Test
 from corral.errors import CorralError
 from corral.schema import Frozen
@@ -60,7 +60,7 @@ def compare(a: Result, b: Result) -> Comparison:
     return Comparison(a=label(a), b=label(b), rows=rows, notes=notes)
 
 
-def label(result: Result) -> str:
+def label(result: Subject) -> str:
     """The name of a result, for display."""
     return f"{result.name}@{result.release} of {result.began_at}"
 

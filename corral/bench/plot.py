@@ -39,6 +39,11 @@ def plot(results: Sequence[Result], path: Path) -> None:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib. Raises CorralError."""
     try:
         figure.savefig(path)
     except OSError as error:

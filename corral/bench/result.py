@@ -41,19 +41,14 @@ class Measure(Frozen):
         return Case(self.test, self.depth_tokens, self.sequences)
 
 
-class Result(Frozen):
-    """One benchmark of one instance.
-
-    + began_at: UTC, by the host's clock; + where: beside the server, or with it stopped
-    + left_out: keys of the profile that the benchmark programs do not have
-    """
+class Subject(Frozen):
+    """What was measured, on what; ``began_at``: UTC, by the host's clock."""
 
     format: Literal[1] = 1
     host: HostName
     instance: FileName
     began_at: Moment
     seconds: float
-    where: Literal["beside", "stopped"]
     cpu: str
     gpus: tuple[str, ...]
     engine: str
@@ -67,9 +62,6 @@ class Result(Frozen):
     context_tokens_per_slot: int
     slots: int
     repetitions: int
-    commands: tuple[tuple[str, ...], ...]
-    left_out: tuple[str, ...] = ()
-    measures: tuple[Measure, ...]
 
     @property
     def name(self) -> str:
@@ -82,6 +74,24 @@ class Result(Frozen):
         counts = {gpu: self.gpus.count(gpu) for gpu in self.gpus}
         named = [f"{n} x {gpu}" if n > 1 else gpu for gpu, n in counts.items()]
         return ", ".join(named) or self.cpu
+
+
+class Result(Subject):
+    """One benchmark of one instance by the programs of its engine.
+
+    + where: beside the server, or with it stopped
+    + left_out: keys of the profile that the benchmark programs do not have
+    """
+
+    where: Literal["beside", "stopped"]
+    commands: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...] = ()
+    measures: tuple[Measure, ...]
+
+    @property
+    def placed(self) -> str:
+        """Where it was measured, for people."""
+        return self.where
 
 
 def read_outputs(

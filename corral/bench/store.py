@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from corral_shared.names import file_name_problem
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from corral.bench.load.result import LoadResult
 from corral.bench.result import Result
 from corral.errors import CorralError
 from corral.files import make_folder, read_small, write_atomic, writing
 from corral.names import safe_file_name, safe_host_name
 from corral.schema import Frozen, did_you_mean
 
+Stored = Result | LoadResult
+_STORED: TypeAdapter[Stored] = TypeAdapter(Stored)
 _MOST_BYTES = 64 * 1024**2
+T = TypeVar("T", Result, LoadResult)
+
 _FREE_SPACE = (
     "free disk space, or name another folder with --results, then run the same command again"
 )
@@ -36,35 +42,58 @@ class ResultStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, result: Result) -> Path:
+    def save(self, result: Stored) -> Path:
         """Store a result; returns its file. Raises CorralError when it cannot be written."""
         time = result.began_at.replace(":", "")
         path = self._of(result.host, result.instance) / f"{time}.json"
         _write(path, result.model_dump_json(indent=2) + "\n")
         return path
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[Stored]:
         """All results, oldest first for each instance. Raises CorralError for a damaged one."""
         for path in sorted(self.folder.glob("*/*/[0-9]*.json")):
             yield load(path)
 
     def find(self, reference: str) -> Result:
-        """A file, or the newest of HOST/INSTANCE or HOST/INSTANCE@RELEASE. Raises CorralError."""
+        """A benchmark: a file, or the newest of HOST/INSTANCE or HOST/INSTANCE@RELEASE.
+
+        Raises CorralError.
+        """
+        return self._find(reference, Result, "")
+
+    def find_load(self, reference: str) -> LoadResult:
+        """A load test, named likewise. Raises CorralError."""
+        return self._find(reference, LoadResult, " --load")
+
+    def is_load(self, reference: str) -> bool:
+        """Whether a reference is a file with a load test. Raises CorralError."""
+        return reference.endswith(".json") and isinstance(load(Path(reference)), LoadResult)
+
+    def _find(self, reference: str, shape: type[T], option: str) -> T:
         if reference.endswith(".json"):
-            return load(Path(reference))
+            found = load(Path(reference))
+            if not isinstance(found, shape):
+                what = "is a benchmark" if option else "is a load test"
+                step = "compare two results of the same kind, see `corral bench list`"
+                raise CorralError(reference, what, step)
+            return found
         # Not at its beginning: pyinfra's name for the machine itself is @local.
         at = reference.find("@", 1)
         name, release = (reference, "") if at < 0 else (reference[:at], reference[at + 1 :])
-        of_name = [load(path) for path in sorted(self._files_of(name))]
+        kept = [load(path) for path in sorted(self._files_of(name))]
+        of_name = [result for result in kept if isinstance(result, shape)]
         if not of_name:
-            what = f"no results are kept{did_you_mean(name, self._names())}"
-            raise CorralError(reference, what, f"run `corral bench {name}`, or give a file")
-        found = [result for result in of_name if result.release.startswith(release)]
-        if not found:
+            # Other results of the name are no near miss.
+            hint = "" if kept else did_you_mean(name, self._names())
+            kind = "load tests" if option else "results"
+            step = f"run `corral bench {name}{option}`, or give a file"
+            raise CorralError(reference, f"no {kind} are kept{hint}", step)
+        of_release = [result for result in of_name if result.release.startswith(release)]
+        if not of_release:
             hint = did_you_mean(release, {result.release for result in of_name})
             step = "see `corral bench list`"
             raise CorralError(reference, f"no result of release {release}{hint}", step)
-        return found[-1]
+        return of_release[-1]
 
     def _names(self) -> set[str]:
         found = self.folder.glob("*/*/[0-9]*.json")
@@ -107,10 +136,10 @@ class ResultStore:
         return self.folder / host / instance
 
 
-def load(path: Path) -> Result:
+def load(path: Path) -> Stored:
     """Read a result. Raises CorralError."""
     try:
-        return Result.model_validate_json(_read(path))
+        return _STORED.validate_json(_read(path))
     except ValidationError as error:
         raise CorralError(
             str(path), "is no result of `corral bench`", "remove it, or name another"

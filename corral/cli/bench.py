@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 
+from corral.bench.compare import Comparison
 from corral.bench.compare import compare as compare_results
+from corral.bench.load.compare import LoadComparison, compare_loads
+from corral.bench.load.plot import plot_loads
 from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
 from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
 from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
-from corral.cli.reach import Planned, Target, not_installed, planned, reach, stored_plans
+from corral.cli.load import LoadOptions, load_options, run_load_tests
+from corral.cli.measured import to_measure, with_neighbours
+from corral.cli.reach import planned, reach
 from corral.cli.select import inventory_option
 from corral.cli.views.bench import comparison_table, listing_table, result_table
+from corral.cli.views.load import load_comparison_table
 from corral.errors import CorralError
-from corral.inventory.hosts import Host
 from corral.paths import default_results_folder
-from corral.plan.host import HostPlan
-from corral.plan.instance import InstancePlan
 from corral.remote.run import on_all
 from corral.rollout.pausing import Gateways
-from corral.terminal import echo, echo_json, show
+from corral.terminal import Rows, echo, echo_json, show
 
 plot_option = click.option(
     "--plot", "picture", type=click.Path(path_type=Path), help="Draw to FILE.png or FILE.svg."
@@ -39,8 +41,8 @@ results_option = click.option(
     help="Folder of results.  [default: ~/.local/share/corral/bench]",
 )
 
-Selected = tuple[Target, tuple[str, ...]]
 Measure = Callable[[Benchmark], Result]
+_REPETITIONS = 5
 
 
 class _RunIsMeant(click.Group):
@@ -69,8 +71,11 @@ def bench() -> None:
 )
 @force_option
 @click.option(
-    "--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Of each test."
+    "--repetitions",
+    type=click.IntRange(1, 1000),
+    help=f"Of each test.  [default: {_REPETITIONS}; 1 with --load]",
 )
+@load_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plot_option
 @results_option
@@ -79,13 +84,14 @@ def run_command(
     names: tuple[str, ...],
     stop: bool,
     force: bool,
-    repetitions: int,
+    repetitions: int | None,
+    load_options: LoadOptions,
     as_json: bool,
     picture: Path | None,
     folder: Path,
     inventory: Path | None,
 ) -> None:
-    """Run the engine's own benchmark for instances.
+    """Run the engine's own benchmark for instances, or a load test with --load.
 
     With the release, model and profile of each instance.
 
@@ -94,14 +100,32 @@ def run_command(
 
     With --stop a server behind a gateway is drained first; the last member of an alias is not
     stopped.
+
+    With --load the running servers get completions, and it ends with this command.
     """
+    load_options.refuse_alone()
     if picture:
         refuse_plot(picture)
+    if load_options.load and stop:
+        raise CorralError("--stop", "a load test needs the server", "leave out --stop")
     reached, store = reach(names, inventory), ResultStore(folder)
     refuse_empty(reached)
-    targets = _whole(reached)
+    if load_options.load:
+        run_load_tests(
+            reached,
+            load_options,
+            store,
+            repetitions=repetitions or 1,
+            as_json=as_json,
+            picture=picture,
+        )
+    targets = with_neighbours(reached)
     made = planned([target for target, _ in targets])
-    how = partial(Benchmark, where="stop" if stop else "beside", repetitions=repetitions)
+    how = partial(
+        Benchmark,
+        where="stop" if stop else "beside",
+        repetitions=repetitions or _REPETITIONS,
+    )
     measure: Measure = partial(_measure, store)
     if stop:
         chosen = f" -i {inventory}" if inventory else ""
@@ -114,7 +138,7 @@ def run_command(
             for t in reached
         }
         measure = partial(_measure_drained, store, gateways)
-    outcomes = on_all(lambda selected: _run_all(_benchmarks(selected, made, how), measure), targets)
+    outcomes = on_all(lambda selected: _run_all(to_measure(selected, made, how), measure), targets)
     results = [one for outcome in outcomes for one in outcome if isinstance(one, Result)]
     errors = [one for outcome in outcomes for one in outcome if isinstance(one, CorralError)]
     _show(results, as_json)
@@ -140,60 +164,41 @@ def list_command(folder: Path, as_json: bool) -> None:
 @bench.command("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
+@click.option("--load", is_flag=True, help="Compare load tests; not needed for files.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plot_option
 @results_option
-def compare_command(a: str, b: str, as_json: bool, picture: Path | None, folder: Path) -> None:
+def compare_command(
+    a: str, b: str, load: bool, as_json: bool, picture: Path | None, folder: Path
+) -> None:
     """Compare two results.
 
     A and B are files, or HOST/INSTANCE or HOST/INSTANCE@RELEASE for the newest result. Noise is
     the spread within each run: measure both under the same load of the host.
     """
     store = ResultStore(folder)
+    if load or store.is_load(a) or store.is_load(b):
+        loads = store.find_load(a), store.find_load(b)
+        if picture:
+            plot_loads(loads, picture)
+        compared = compare_loads(*loads)
+        _show_comparison(compared, load_comparison_table(compared), as_json)
+        return
     results = store.find(a), store.find(b)
     if picture:
         plot(results, picture)
     comparison = compare_results(*results)
+    _show_comparison(comparison, comparison_table(comparison), as_json)
+
+
+def _show_comparison(comparison: Comparison | LoadComparison, table: Rows, as_json: bool) -> None:
     if as_json:
         echo_json(comparison.model_dump(mode="json"))
         return
     echo(f"A  {comparison.a}\nB  {comparison.b}")
     for note in comparison.notes:
         echo(f"   {note}")
-    show(comparison_table(comparison))
-
-
-def _whole(targets: Sequence[Target]) -> list[Selected]:
-    """Targets with all instances of their hosts, and the names of those to measure."""
-    return [
-        (replace(target, names=target.host.instance_names, whole=False), target.names)
-        for target in targets
-    ]
-
-
-def _benchmarks(
-    selected: Selected, made: Planned, how: Callable[[Host, HostPlan, InstancePlan], Benchmark]
-) -> list[Benchmark | CorralError]:
-    """The benchmarks of one host, to run one after the other."""
-    target, names = selected
-    try:
-        plan = _plan(target, made)
-    except CorralError as error:
-        return [error]
-    found = {name: plan.instance(name) for name in names}
-    return [
-        how(target.host, plan, one) if one else not_installed(target.host, name)
-        for name, one in found.items()
-    ]
-
-
-def _plan(target: Target, made: Planned) -> HostPlan:
-    """The plan of a host, else its installed generations. Raises CorralError."""
-    if plan := made.plans.get(target.host.name):
-        return plan
-    stored = stored_plans(replace(target, names=()), whole=True)
-    echo(f"{target.host.name} is measured as it is installed there, not as planned", err=True)
-    return stored
+    show(table)
 
 
 def _run_all(

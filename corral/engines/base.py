@@ -12,6 +12,7 @@ from corral.catalog.profile import KvType, Profile
 from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
 from corral.engines.memory_count import MemoryCount
+from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.routes import Routes
 from corral.model_files.model import SafetensorsModel
 from corral.plan.instance import Endpoint
@@ -99,6 +100,7 @@ class Engine(Protocol):
     + reports_speed: whether the gate can measure its tokens/s
     + trial_arguments: arguments for a start with dummy weights, from configuration files alone;
       empty where it has no such start
+    + load_fields: fields of a completion request for an answer of exact length, without a cache
     """
 
     kind: EngineKind
@@ -115,6 +117,7 @@ class Engine(Protocol):
     weights: WeightsFormat
     reports_speed: bool
     trial_arguments: tuple[str, ...]
+    load_fields: Mapping[str, Any]
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
         """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""
@@ -197,6 +200,15 @@ class Engine(Protocol):
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
         """Samples in a line of a benchmark program. Raises KeyError for an unknown program."""
+
+    def load_command(
+        self, case: LoadCase, *, programs: str, model: str, alias: str, url: str, seed: int
+    ) -> LoadCommand | None:
+        """The engine's own load generator, run on the host; None: the OpenAI client of Corral.
+
+        + model: path that the server loads; + url: of the server, such as ``http://127.0.0.1:8000``
+        + seed: another one for each run, so that no prompt is in a cache
+        """
 
     def left_out(self, profile: Profile) -> tuple[str, ...]:
         """Keys of a profile that its server supports and the benchmark does not."""

@@ -19,6 +19,7 @@ from corral.engines.base import (
 )
 from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable
+from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.routes import CHAT_ROUTES, Routes
 from corral.model_files.model import SafetensorsModel
 from corral.plan.gateway import HealthCheck
@@ -43,6 +44,7 @@ class PlainEngine:
     weights: WeightsFormat = "none"
     reports_speed = False
     trial_arguments: tuple[str, ...] = ()
+    load_fields: Mapping[str, Any] = {}  # noqa: RUF012
 
     def variables(self, profile: Profile) -> dict[str, str]:
         """Those of every unit, and those that keys of the profile decide."""
@@ -103,6 +105,12 @@ class PlainEngine:
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
         """Raises KeyError: there is no such program."""
         raise KeyError(program)
+
+    def load_command(
+        self, case: LoadCase, *, programs: str, model: str, alias: str, url: str, seed: int
+    ) -> LoadCommand | None:
+        """None: it has no load generator."""
+        return None
 
     def left_out(self, profile: Profile) -> tuple[str, ...]:
         """Empty: nothing is measured."""

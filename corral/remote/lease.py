@@ -1,4 +1,4 @@
-"""A connection that holds a host's rollout lock until it ends."""
+"""A connection that holds a lock on a host until it ends: of a rollout, or of a load test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import selectors
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Any
 
 from corral.errors import CorralError
 from corral.host.fault import read_fault
@@ -20,8 +22,8 @@ from corral.remote.unreached import unreached
 # Time for the host to confirm or refuse the lock, and to release it.
 ANSWER_SECONDS = 60
 _END_SECONDS = 10
-_MOST_BYTES = 64 * 1024
-_CHUNK_BYTES = 4096
+_MOST_BYTES = 4 * 1024**2
+_CHUNK_BYTES = 64 * 1024
 
 
 # Exit codes of python3 for a missing file, and of a shell without python3.
@@ -33,21 +35,28 @@ class NoHelperError(CorralError):
 
 
 class Lease:
-    """The helper's `hold`, while this connection lasts and sends heartbeats.
+    """A command of the helper that holds a lock while this connection lasts and sends heartbeats.
 
-    + helper: path of the installed helper; + document: the operator and the rollout
+    + command: such as the installed helper's `hold`; + lines: its input, the last is its document
+    + forward: what ssh(1) forwards meanwhile, see ``ssh_command``
+    + answer: the document that confirmed the lock
 
     The constructor takes the lock. Raises CorralError of the host when it cannot.
     """
 
-    def __init__(self, host: Host, helper: str, document: str) -> None:
+    def __init__(
+        self, host: Host, command: list[str], *lines: str, forward: str | None = None
+    ) -> None:
+        self._host = host
+        self._unread = b""
         self._process = subprocess.Popen(
-            ssh_command(host, ["python3", "-I", helper, "hold"]), bufsize=0,
+            ssh_command(host, command, forward=forward), bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            self.send(document)
-            self._await(host)
+            for line in lines:
+                self.send(line)
+            self.answer = self.read(_confirms, seconds=ANSWER_SECONDS)
         except BaseException:
             self.close(patience_seconds=0)
             raise
@@ -74,28 +83,38 @@ class Lease:
         if self._process.stdout:
             self._process.stdout.close()
 
-    def _await(self, host: Host) -> None:
-        """Read until a line confirms the lock. Raises CorralError."""
-        deadline, output = time.monotonic() + ANSWER_SECONDS, b""
-        while block := self._read(host, deadline):
+    def read(self, wanted: Callable[[Any], bool], *, seconds: float) -> dict[str, Any]:
+        """Read until a line is a wanted document. Raises CorralError, or where none comes in time.
+
+        The connection ends with a command that failed; its reason is raised.
+        """
+        deadline, output = time.monotonic() + seconds, self._unread
+        self._unread = b""
+        while block := self._read(deadline, seconds):
             output += block
-            if any(_confirms(line) for line in output.split(b"\n")):
-                return
+            *lines, last = output.split(b"\n")
+            for number, line in enumerate(lines):
+                if (document := _document(line)) is not None and wanted(document):
+                    self._unread = b"\n".join([*lines[number + 1 :], last])
+                    return document
             if len(output) > _MOST_BYTES:
-                what = "prints too much instead of taking its lock"
-                raise CorralError(host.name, what, "check what answers there")
+                what = "prints too much instead of an answer"
+                raise CorralError(self._host.name, what, "check what answers there")
+        raise self._failed(output)
+
+    def _failed(self, output: bytes) -> CorralError:
         code = self._process.wait()
         text = output.decode(errors="replace").strip()
         if code == SSH_FAILED:
-            raise unreached(host, text)
-        if error := root_refused(host, text):
-            raise error
+            return unreached(self._host, text)
+        if error := root_refused(self._host, text):
+            return error
         if code in _NO_HELPER:
-            raise NoHelperError(host.name, text, f"deploy {host.name}")
+            return NoHelperError(self._host.name, text, f"deploy {self._host.name}")
         # Both streams are merged: the answer is the last line, after messages for people.
-        raise read_fault(text, text or f"the lock was not taken ({code})").error(host.name)
+        return read_fault(text, text or f"the lock was not taken ({code})").error(self._host.name)
 
-    def _read(self, host: Host, deadline: float) -> bytes:
+    def _read(self, deadline: float, seconds: float) -> bytes:
         """More output; empty at its end. Raises UnreachedError after the deadline."""
         stdout = self._process.stdout
         if stdout is None:
@@ -104,12 +123,16 @@ class Lease:
             watched.register(stdout, selectors.EVENT_READ)
             if watched.select(max(deadline - time.monotonic(), 0)):
                 return os.read(stdout.fileno(), _CHUNK_BYTES)
-        raise unreached(host, f"no answer within {ANSWER_SECONDS} s")
+        raise unreached(self._host, f"no answer within {seconds:g} s")
 
 
-def _confirms(line: bytes) -> bool:
+def _confirms(document: Any) -> bool:
+    return document.get("held") is True
+
+
+def _document(line: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("held") is True
+        return None
+    return document if isinstance(document, dict) else None

@@ -20,8 +20,18 @@ _OPTIONS = {
 _PLAIN = re.compile(r"[\w./:,@+-]+", re.ASCII)
 
 
-def ssh_command(host: Host, command: list[str]) -> list[str]:
+# A connection of its own: one that is shared would forward beyond its end. The reason of a failed
+# forwarding is an informational message.
+_FORWARDING = (
+    *("-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "LogLevel=INFO"),
+    *("-o", "ExitOnForwardFailure=yes", "-L"),
+)
+
+
+def ssh_command(host: Host, command: list[str], *, forward: str | None = None) -> list[str]:
     """The command line that runs a command on a host, as root where host data says how.
+
+    + forward: ``HERE:THERE`` as of ssh's option -L, for as long as the command runs
 
     @local is pyinfra's name for its own machine, which needs no ssh.
     """
@@ -38,7 +48,17 @@ def ssh_command(host: Host, command: list[str]) -> list[str]:
         options["IdentitiesOnly"] = "yes"
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
-    return ["ssh", *config, *flags, "--", address_of(host), " ".join(map(quoted, command))]
+    # Of an option that is given twice ssh takes the first.
+    forwarding = [*_FORWARDING, forward] if forward else []
+    return [
+        "ssh",
+        *forwarding,
+        *config,
+        *flags,
+        "--",
+        address_of(host),
+        " ".join(map(quoted, command)),
+    ]
 
 
 def typed_command(host: Host) -> str:

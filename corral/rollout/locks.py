@@ -122,7 +122,8 @@ class HostLocks:
 
     def _take(self, host: Host, plan: HostPlan) -> None:
         spec = {"paths": plan.paths.model_dump(), **self._holder}
-        self._open[host.name] = Lease(host, plan.paths.helper, json.dumps(spec))
+        command = ["python3", "-I", plan.paths.helper, "hold"]
+        self._open[host.name] = Lease(host, command, json.dumps(spec))
 
     def _try(self, host: Host, plan: HostPlan) -> None:
         with suppress(NoHelperError, UnreachedError):

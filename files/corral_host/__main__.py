@@ -31,6 +31,8 @@ generation NAMED     plan, unit, reports and links of one; NAMED: paths, instanc
 pin NAMED            keep a generation under a name; unpin removes it. NAMED has that name too
 hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent;
                      ROLLOUT is its first line
+load SPEC            hold this host for a load test of an instance, as long as standard input lasts:
+                     facts about the server, then runs of its engine's load generator
 gateway QUESTION     state of the gateway's servers, or change it: drain, ready, weight, save
 gateway-stage        stage the generation given on standard input beside the one that runs
 gateway-install      switch to it; reverts if its aliases do not answer
@@ -82,7 +84,16 @@ WITH_DOCUMENT = {
     "gateway-settle": ("gateway.change", "settle"),
 }
 # Other users would silently get incomplete answers of these.
-ROOT_ALONE = ("instances", "check", "ready", "held-keys", "keys", "gateway", "gateway-installed")
+ROOT_ALONE = (
+    "instances",
+    "check",
+    "ready",
+    "held-keys",
+    "keys",
+    "load",
+    "gateway",
+    "gateway-installed",
+)
 
 
 def module(name):
@@ -139,6 +150,9 @@ def main(arguments):
             answer = module("activation.rollback").guard(*rest[:2])
         elif command == "hold":
             module("system.locks").hold(first_line(rest))
+            return 0
+        elif command == "load":
+            module("bench.load").load(first_line(rest))
             return 0
         elif command in ("run", "settle"):
             return getattr(module("jobs"), command)(rest[0])

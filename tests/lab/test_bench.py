@@ -33,7 +33,7 @@ def bench(lab: Workspace, results: Path, *arguments: str) -> Done:
 
 
 def kept(results: Path) -> list[Result]:
-    return list(ResultStore(results).results())
+    return [one for one in ResultStore(results).results() if isinstance(one, Result)]
 
 
 def served(lab: Workspace) -> str:

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from corral.bench.compare import Comparison, Row, Side, side
 from corral.bench.result import Result, by_depth
+from corral.bench.store import Stored
 from corral.terminal import Rows, coloured
 
-_COLOURS = {"a": "green", "b": "yellow", "none": "default", "unknown": "dim"}
+COLOURS = {"a": "green", "b": "yellow", "none": "default", "unknown": "dim"}
 
 
 def result_table(result: Result) -> Rows:
@@ -24,14 +25,15 @@ def result_table(result: Result) -> Rows:
     return table
 
 
-def listing_table(results: Sequence[Result]) -> Rows:
+def listing_table(results: Sequence[Stored]) -> Rows:
     """One row for each result."""
-    heads = ("instance", "began", "release", "model", "profile", "on", "server")
+    heads = ("instance", "began", "test", "release", "model", "profile", "on", "where")
     table = Rows(*heads)
     for r in results:
         model = f"{r.model} {r.quant}"
         release = f"{r.engine} {r.release}"
-        table.add(r.name, r.began_at, release, model, r.profile, r.devices, r.where)
+        test = "bench" if isinstance(r, Result) else "load"
+        table.add(r.name, r.began_at, test, release, model, r.profile, r.devices, r.placed)
     return table
 
 
@@ -44,7 +46,7 @@ def comparison_table(comparison: Comparison) -> Rows:
 
 
 def _cells(row: Row) -> tuple[str | Text, ...]:
-    colour = _COLOURS[row.verdict]
+    colour = COLOURS[row.verdict]
     return (
         row.test,
         f"{row.depth_tokens:,}",

@@ -42,6 +42,7 @@ class LlamaServer(PlainEngine):
     reports_speed = True
     # Its memory is counted from GGUF headers instead.
     trial_arguments: tuple[str, ...] = ()
+    load_fields: Mapping[str, Any] = {"ignore_eos": True, "cache_prompt": False}  # noqa: RUF012
     more_keyed_routes: tuple[str, ...] = ()
 
     def model_path(self, files: Sequence[str]) -> str:

@@ -105,6 +105,13 @@ class Engine:
         """Figures of a server's memory in its log, by name; see `corral.host.trial.Figures`."""
         raise NotImplementedError
 
+    def tokens(self, instance, ask, text):  # noqa: ARG002
+        """Tokens of a text, as the server counts them; empty if it has no such route.
+
+        ``ask``: takes a path and a body, and returns the body of an answer with status 200.
+        """
+        return []
+
     def speeds(self, ask, timed, words, tokens, generated, limit):
         """Tokens/s of a prompt of ``tokens`` tokens and of ``generated`` tokens, by name.
 

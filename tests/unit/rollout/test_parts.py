@@ -61,7 +61,7 @@ def test_one_rollout_of_an_inventory_at_a_time_and_the_holder_is_named(tmp_path:
 def as_host(monkeypatch: pytest.MonkeyPatch, script: str, log: Path) -> list[list[str]]:
     asked: list[list[str]] = []
 
-    def command(_: Host, words: list[str]) -> list[str]:
+    def command(_: Host, words: list[str], **__: object) -> list[str]:
         asked.append(words)
         return [sys.executable, "-c", script, str(log)]
 

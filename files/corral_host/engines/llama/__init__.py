@@ -55,6 +55,9 @@ class LlamaServer(Engine):
         slots = json.loads(get("/slots"))
         return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
 
+    def tokens(self, instance, ask, text):  # noqa: ARG002
+        return json.loads(ask("/tokenize", {"content": text}))["tokens"]
+
     def speeds(self, ask, timed, words, tokens, generated, limit):  # noqa: ARG002
         prompt = self.prompt(ask, words, tokens)
         body = {
