@@ -11,8 +11,8 @@ from corral.catalog.entries import EngineKind, WeightsFormat
 from corral.catalog.profile import KvType, Profile
 from corral.engines.benchmark import BenchArguments, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
-from corral.engines.memory_count import MemoryCount
 from corral.engines.load import LoadCase, LoadCommand
+from corral.engines.memory_count import MemoryCount
 from corral.engines.routes import Routes
 from corral.model_files.model import SafetensorsModel
 from corral.plan.instance import Endpoint

@@ -6,6 +6,7 @@ As of vLLM 0.32 and 0.33.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
@@ -17,9 +18,11 @@ from corral.engines.base import (
     WeightsFormat,
 )
 from corral.engines.flag_table import Problem, Settings
+from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.plain import PlainEngine
 from corral.engines.vllm import keys
 from corral.engines.vllm.flags import FLAGS, SHUTDOWN_SECONDS
+from corral.engines.vllm.load import MODULE, load_command
 from corral.engines.vllm.memory.choices import parallel_choices
 from corral.engines.vllm.memory.count import count
 from corral.engines.vllm.problems import problems
@@ -29,7 +32,7 @@ from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
 # -I: neither the working folder nor the user's packages are searched for modules.
-_MODULE = ("-I", "-m", "vllm.entrypoints.cli.main", "serve")
+_MODULE = ("-I", "-m", MODULE, "serve")
 # The API server ends its engine after the requests, which takes up to 15 seconds.
 _MARGIN_SECONDS = 30
 
@@ -50,6 +53,7 @@ class Vllm(PlainEngine):
     # It loads, profiles and answers with random weights, from configuration and tokenizer alone.
     trial_arguments: tuple[str, ...] = ("--load-format", "dummy")
     routes = ROUTES
+    load_fields: Mapping[str, Any] = {"ignore_eos": True}  # noqa: RUF012
     unit_needs = UnitNeeds(
         # The API server ends with code 0 when its engine has died.
         restart="always",
@@ -121,6 +125,13 @@ class Vllm(PlainEngine):
     def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
         """Each division of the GPUs in copies; with several also whole experts on each GPU."""
         return parallel_choices(gpus)
+
+    def load_command(
+        self, case: LoadCase, *, programs: str, model: str, alias: str, url: str, seed: int
+    ) -> LoadCommand | None:
+        """`vllm bench serve` of the release."""
+        python = f"{programs}/{self.program}"
+        return load_command(case, python=python, model=model, alias=alias, url=url, seed=seed)
 
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:  # noqa: ARG002
         """Routes, as ``METHOD path``, that must refuse a request without a key."""

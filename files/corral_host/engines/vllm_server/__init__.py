@@ -49,6 +49,10 @@ class VllmServer(Engine):
         """Weights, KV cache and CUDA graphs of the fullest rank, and what the cache holds."""
         return memory.memory_report(log)
 
+    def tokens(self, instance, ask, text):
+        body = {"model": instance["alias"], "prompt": text, "add_special_tokens": False}
+        return json.loads(ask("/tokenize", body))["tokens"]
+
     def speeds(self, ask, timed, words, tokens, generated, limit):
         """As a client sees them; see `corral_host.engines.vllm_server.speeds`."""
         return speeds(ask, timed, words, tokens, generated, limit)
