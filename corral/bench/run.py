@@ -12,7 +12,7 @@ from corral.bench.result import Result, read_outputs
 from corral.bench.store import Pending, ResultStore
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.engines.benchmark import BenchArguments
+from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths
 from corral.errors import CorralError
 from corral.host.answers import BENCHMARKED
 from corral.host.reading import as_answer
@@ -36,6 +36,7 @@ class Benchmark:
     instance: InstancePlan
     where: Where
     repetitions: int
+    lengths: Lengths = AS_SUGGESTED
 
     @property
     def name(self) -> str:
@@ -65,10 +66,11 @@ class Benchmark:
             programs=f"{self.instance.release_folder}/bin",
             model=self.instance.model_path,
             repetitions=self.repetitions,
+            lengths=self.lengths,
         )
 
     def refuse_unmeasurable(self) -> None:
-        """Raise CorralError where the engine has no benchmark program."""
+        """Raise CorralError where the engine has no benchmark program, or not for the lengths."""
         if not self.commands:
             what = f"cannot be measured: {self.instance.kind} has no benchmark program"
             step = f"`corral verify {self.host.name}` tells whether it serves"

@@ -13,6 +13,7 @@ from corral.bench.compare import Comparison
 from corral.bench.compare import compare as compare_results
 from corral.bench.load.compare import LoadComparison, compare_loads
 from corral.bench.load.plot import plot_loads
+from corral.bench.load.workload import MOST_TOKENS
 from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
 from corral.bench.run import Benchmark, run
@@ -24,6 +25,7 @@ from corral.cli.reach import planned, reach
 from corral.cli.select import inventory_option
 from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.cli.views.load import load_comparison_table
+from corral.engines.benchmark import Lengths
 from corral.errors import CorralError
 from corral.paths import default_results_folder
 from corral.remote.run import on_all
@@ -75,6 +77,16 @@ def bench() -> None:
     type=click.IntRange(1, 1000),
     help=f"Of each test.  [default: {_REPETITIONS}; 1 with --load]",
 )
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(1, MOST_TOKENS),
+    help="Tokens of a prompt.  [default: 512, or half of a slot]",
+)
+@click.option(
+    "--generated-tokens",
+    type=click.IntRange(1, MOST_TOKENS),
+    help="Tokens to generate.  [default: 128, or half of a slot]",
+)
 @load_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plot_option
@@ -85,6 +97,8 @@ def run_command(
     stop: bool,
     force: bool,
     repetitions: int | None,
+    prompt_tokens: int | None,
+    generated_tokens: int | None,
     load_options: LoadOptions,
     as_json: bool,
     picture: Path | None,
@@ -106,6 +120,9 @@ def run_command(
     load_options.refuse_alone()
     if picture:
         refuse_plot(picture)
+    if load_options.load and (prompt_tokens or generated_tokens):
+        what = "are lengths of the engine's own benchmark"
+        raise CorralError("--prompt-tokens and --generated-tokens", what, "use --workload IN/OUT")
     if load_options.load and stop:
         raise CorralError("--stop", "a load test needs the server", "leave out --stop")
     reached, store = reach(names, inventory), ResultStore(folder)
@@ -125,6 +142,7 @@ def run_command(
         Benchmark,
         where="stop" if stop else "beside",
         repetitions=repetitions or _REPETITIONS,
+        lengths=Lengths(prompt_tokens, generated_tokens),
     )
     measure: Measure = partial(_measure, store)
     if stop:

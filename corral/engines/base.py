@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from corral.catalog.entries import Engine as EngineEntry
 from corral.catalog.entries import EngineKind, WeightsFormat
 from corral.catalog.profile import KvType, Profile
-from corral.engines.benchmark import BenchArguments, Sample
+from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample
 from corral.engines.flag_table import FlagTable, Problem, Settings
 from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.memory_count import MemoryCount
@@ -195,8 +195,12 @@ class Engine(Protocol):
         programs: str,
         model: str,
         repetitions: int,
+        lengths: Lengths = AS_SUGGESTED,
     ) -> tuple[BenchArguments, ...]:
-        """All commands that benchmark a profile; none where the engine has no such program."""
+        """All commands that benchmark a profile; none where the engine has no such program.
+
+        Raises CorralError for lengths that it cannot measure.
+        """
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
         """Samples in a line of a benchmark program. Raises KeyError for an unknown program."""

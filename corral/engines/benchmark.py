@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from corral.catalog.profile import Profile
+from corral.errors import CorralError
 
 Test = Literal["prompt", "generation"]
 
@@ -36,6 +37,16 @@ class Sample(NamedTuple):
     samples: list[float]
 
 
+class Lengths(NamedTuple):
+    """Tokens that a benchmark is asked to measure; None: as the profile suggests."""
+
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+
+
+AS_SUGGESTED = Lengths()
+
+
 class Sizes(NamedTuple):
     """Sizes of the cases: prompt, generation, and the depths at which they are measured."""
 
@@ -44,13 +55,20 @@ class Sizes(NamedTuple):
     depths_tokens: tuple[int, ...]
 
 
-def sizes(profile: Profile) -> Sizes:
+def sizes(profile: Profile, lengths: Lengths = AS_SUGGESTED) -> Sizes:
     """Sizes for a profile: depths of 0, a quarter, half and all of a slot's context.
 
     The deepest leaves space for the prompt. Depths are multiples of the micro-batch, as
-    ik_llama.cpp counts them, so that all engines can measure them.
+    ik_llama.cpp counts them, so that all engines can measure them. Raises CorralError for lengths
+    that do not fit in a slot.
     """
     whole, step = profile.context_tokens_per_slot, profile.ubatch_tokens
-    prompt, generated = min(512, whole // 2), min(128, whole // 2)
-    wanted = (0, whole // 4, whole // 2, whole - max(prompt, generated))
+    prompt = lengths.prompt_tokens or min(512, whole // 2)
+    generated = lengths.generated_tokens or min(128, whole // 2)
+    if prompt + generated > whole:
+        what = f"do not fit in the context of a slot, {whole} tokens"
+        where = f"a prompt of {prompt} and {generated} generated tokens"
+        raise CorralError(where, what, "choose --prompt-tokens and --generated-tokens that do")
+    deepest = whole - max(prompt, generated)
+    wanted = (min(depth, deepest) for depth in (0, whole // 4, whole // 2, deepest))
     return Sizes(prompt, generated, tuple(sorted({depth // step * step for depth in wanted})))

@@ -17,7 +17,7 @@ from corral.engines.base import (
     UnitNeeds,
     WeightsFormat,
 )
-from corral.engines.benchmark import BenchArguments, Sample
+from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample
 from corral.engines.flag_table import FlagTable
 from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.routes import CHAT_ROUTES, Routes
@@ -98,6 +98,7 @@ class PlainEngine:
         programs: str,
         model: str,
         repetitions: int,
+        lengths: Lengths = AS_SUGGESTED,
     ) -> tuple[BenchArguments, ...]:
         """Empty: it cannot be benchmarked."""
         return ()

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from corral.catalog.profile import Profile
-from corral.engines.benchmark import BenchArguments, Sample, sizes
+from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample, sizes
 from corral.engines.flag_table import Settings
 from corral.engines.ik_llama_cpp.flags import FLAGS
 from corral.engines.llama.rows import DEVICES, KV, LOADING, OWN, THREADS
 from corral.engines.llama.server import sampled
+from corral.errors import CorralError
 from corral.plan.placement import ResolvedPlacement
 
 # The program pads its context to a multiple of this.
@@ -29,6 +30,7 @@ def bench_arguments(
     programs: str,
     model: str,
     repetitions: int,
+    lengths: Lengths = AS_SUGGESTED,
 ) -> tuple[BenchArguments, ...]:
     """Measure a prompt and a generation at every micro-batch of one slot's context.
 
@@ -37,12 +39,26 @@ def bench_arguments(
     step = math.lcm(profile.ubatch_tokens, _CONTEXT_STEP_TOKENS)
     context = max(step, profile.context_tokens_per_slot // step * step)
     one = profile.model_copy(update={"slots": 1, "context_tokens_per_slot": context})
-    generated = min(sizes(profile).generated_tokens, profile.ubatch_tokens)
+    generated = min(sizes(profile, lengths).generated_tokens, profile.ubatch_tokens)
+    _refuse_other(profile, lengths)
     settings = Settings(profile=one, placement=placement)
     argv = [f"{programs}/{_PROGRAM}", "--model", model]
     argv += FLAGS.arguments(settings, *KV, DEVICES, THREADS, LOADING, OWN)
     argv += ["--n-predict", str(generated), "--output-format", "jsonl"]
     return (BenchArguments((*argv, *profile.extra_flags), repetitions),)
+
+
+def _refuse_other(profile: Profile, lengths: Lengths) -> None:
+    """Each step adds one micro-batch to the context, and generates at most as much after it."""
+    step = profile.ubatch_tokens
+    if lengths.prompt_tokens not in (None, step):
+        where = f"--prompt-tokens {lengths.prompt_tokens}"
+        what = f"{_PROGRAM} measures prompts of one micro-batch, {step} tokens"
+        raise CorralError(where, what, "leave it out, or change ubatch_tokens of the profile")
+    if lengths.generated_tokens and lengths.generated_tokens > step:
+        where = f"--generated-tokens {lengths.generated_tokens}"
+        what = f"{_PROGRAM} generates at most one micro-batch, {step} tokens"
+        raise CorralError(where, what, f"choose at most {step}")
 
 
 def left_out(profile: Profile) -> tuple[str, ...]:

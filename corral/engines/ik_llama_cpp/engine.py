@@ -11,7 +11,7 @@ from typing import Any
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines.base import KvPair, MemoryRules
-from corral.engines.benchmark import BenchArguments, Sample
+from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample
 from corral.engines.flag_table import Problem
 from corral.engines.ik_llama_cpp import benchmark
 from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
@@ -72,10 +72,16 @@ class IkLlamaCpp(LlamaServer):
         programs: str,
         model: str,
         repetitions: int,
+        lengths: Lengths = AS_SUGGESTED,
     ) -> tuple[BenchArguments, ...]:
         """Commands of llama-sweep-bench."""
         return benchmark.bench_arguments(
-            profile, placement, programs=programs, model=model, repetitions=repetitions
+            profile,
+            placement,
+            programs=programs,
+            model=model,
+            repetitions=repetitions,
+            lengths=lengths,
         )
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:

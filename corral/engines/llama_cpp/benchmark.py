@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from corral.catalog.profile import Profile
-from corral.engines.benchmark import BenchArguments, Case, Sample, sizes
+from corral.engines.benchmark import (
+    AS_SUGGESTED,
+    BenchArguments,
+    Case,
+    Lengths,
+    Sample,
+    Sizes,
+    sizes,
+)
 from corral.engines.flag_table import Settings
 from corral.engines.llama.rows import BATCHES, CACHE, DEVICES, KV, LOADING, THREADS
 from corral.engines.llama.server import sampled
@@ -29,16 +37,18 @@ def bench_arguments(
     programs: str,
     model: str,
     repetitions: int,
+    lengths: Lengths = AS_SUGGESTED,
 ) -> tuple[BenchArguments, ...]:
     """All commands for a profile.
 
     + programs: bin folder of the release; + model: first shard
     """
-    commands = _llama_bench(profile, placement, programs, model, repetitions)
+    size = sizes(profile, lengths)
+    commands = _llama_bench(profile, placement, programs, model, repetitions, size)
     alone = [BenchArguments(tuple(argv)) for argv in commands]
     if profile.slots == 1:
         return tuple(alone)
-    together = _batched(profile, placement, programs, model, repetitions)
+    together = _batched(profile, placement, programs, model, repetitions, size)
     return (*alone, BenchArguments(tuple(together), lines=repetitions))
 
 
@@ -53,10 +63,15 @@ def left_out(profile: Profile) -> tuple[str, ...]:
 
 
 def _llama_bench(
-    profile: Profile, placement: ResolvedPlacement, programs: str, model: str, repetitions: int
+    profile: Profile,
+    placement: ResolvedPlacement,
+    programs: str,
+    model: str,
+    repetitions: int,
+    size: Sizes,
 ) -> list[list[str]]:
     """One command, or one each for prompts and generation where their threads differ."""
-    size, settings = sizes(profile), Settings(profile=profile, placement=placement)
+    settings = Settings(profile=profile, placement=placement)
     argv = [f"{programs}/llama-bench", "--model", model, "--offline", "--progress"]
     argv += ["--output", "jsonl", "--repetitions", str(repetitions)]
     argv += ["--n-depth", ",".join(map(str, size.depths_tokens))]
@@ -90,10 +105,15 @@ def _bench_placement(profile: Profile, placement: ResolvedPlacement) -> list[str
 
 
 def _batched(
-    profile: Profile, placement: ResolvedPlacement, programs: str, model: str, repetitions: int
+    profile: Profile,
+    placement: ResolvedPlacement,
+    programs: str,
+    model: str,
+    repetitions: int,
+    size: Sizes,
 ) -> list[str]:
     """All slots at once, on short prompts; -npl lists the number of sequences per repetition."""
-    size, settings = sizes(profile), Settings(profile=profile, placement=placement)
+    settings = Settings(profile=profile, placement=placement)
     argv = [f"{programs}/llama-batched-bench", "--model", model, "--offline"]
     argv += [*FLAGS.arguments(settings, *KV, DEVICES, LOADING, THREADS), "--output-format", "jsonl"]
     argv += ["-npp", str(size.prompt_tokens), "-ntg", str(size.generated_tokens)]

@@ -11,7 +11,7 @@ from typing import Any
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
 from corral.engines.base import KvPair, MemoryRules
-from corral.engines.benchmark import BenchArguments, Sample
+from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import DEVICES, KV, LOADING
 from corral.engines.llama.server import (
@@ -79,10 +79,16 @@ class LlamaCpp(LlamaServer):
         programs: str,
         model: str,
         repetitions: int,
+        lengths: Lengths = AS_SUGGESTED,
     ) -> tuple[BenchArguments, ...]:
         """Commands of llama-bench, and of llama-batched-bench for several slots."""
         return benchmark.bench_arguments(
-            profile, placement, programs=programs, model=model, repetitions=repetitions
+            profile,
+            placement,
+            programs=programs,
+            model=model,
+            repetitions=repetitions,
+            lengths=lengths,
         )
 
     def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:

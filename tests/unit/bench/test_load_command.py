@@ -224,6 +224,7 @@ def test_a_gateway_in_front_of_others_is_refused(
         (("--request-rate", "fast"), "--request-rate fast: is no number"),
         (("--request-rate", "nan"), "--request-rate nan: the limit is 10000"),
         (("--stop",), "--stop: a load test needs the server"),
+        (("--prompt-tokens", "5"), "are lengths of the engine's own benchmark"),
         (("--time-limit", "0"), "0 is not in the range"),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.engines.benchmark import BenchArguments, Sizes, sizes
+from corral.engines.benchmark import BenchArguments, Lengths, Sizes, sizes
+from corral.errors import CorralError
 from corral.plan.placement import ResolvedPlacement
 from tests.samples import EXAMPLES
 
@@ -133,3 +134,44 @@ def test_every_profile_of_the_catalog_can_be_measured() -> None:
         kind = catalog.engines[one.engine].kind
         programs = {command.argv[0] for command in words(one, kind=kind)}
         assert ("/bin/llama-sweep-bench" in programs) == (kind == "ik_llama.cpp")
+
+
+def of_lengths(
+    one: Profile, lengths: Lengths, kind: EngineKind = "llama.cpp"
+) -> tuple[BenchArguments, ...]:
+    return engine_module(kind).bench_arguments(
+        one, ON_GPU, programs="/bin", model="/m.gguf", repetitions=5, lengths=lengths
+    )
+
+
+def test_lengths_can_be_chosen() -> None:
+    alone, together = of_lengths(profile(slots=2), Lengths(8000, 1000))
+    assert value(alone.argv, "--n-prompt") == "8000"
+    assert value(alone.argv, "--n-gen") == "1000"
+    # The deepest leaves space for the prompt.
+    assert value(alone.argv, "--n-depth") == "0,8192,16384,24576"
+    assert (value(together.argv, "-npp"), value(together.argv, "-ntg")) == ("8000", "1000")
+    (sweep,) = of_lengths(profile(), Lengths(generated_tokens=64), "ik_llama.cpp")
+    assert value(sweep.argv, "--n-predict") == "64"
+    assert of_lengths(profile(), Lengths()) == words(profile())
+
+
+def test_one_length_leaves_the_other_as_suggested() -> None:
+    assert sizes(profile(), Lengths(20000)) == Sizes(20000, 128, (0, 8192, 12288))
+    assert sizes(profile(), Lengths(generated_tokens=1))[:2] == (512, 1)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind", "what"),
+    [
+        (Lengths(32768, 1), "llama.cpp", "do not fit in the context of a slot, 32768 tokens"),
+        (Lengths(None, 32768), "llama.cpp", "a prompt of 512 and 32768 generated tokens: do not"),
+        (Lengths(8000), "ik_llama.cpp", "measures prompts of one micro-batch, 512 tokens"),
+        (Lengths(None, 513), "ik_llama.cpp", "generates at most one micro-batch, 512 tokens"),
+    ],
+)
+def test_lengths_that_cannot_be_measured_are_refused(
+    lengths: Lengths, kind: EngineKind, what: str
+) -> None:
+    with pytest.raises(CorralError, match=what):
+        of_lengths(profile(), lengths, kind)
