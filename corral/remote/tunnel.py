@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from corral.inventory.hosts import Host
@@ -15,23 +16,35 @@ from corral.remote.lease import Lease
 _WAIT = ["sh", "-c", """echo; echo '{"held": true}'; exec cat > /dev/null"""]
 
 
+@dataclass(frozen=True)
+class Tunnel:
+    """Leads to an endpoint of a host.
+
+    + socket: path of a socket file here; None where the endpoint is an address of this machine
+    + lasts: whether the connection still exists
+    """
+
+    socket: str | None
+    lasts: Callable[[], bool]
+
+
 @contextmanager
-def tunnel(host: Host, endpoint: Endpoint) -> Iterator[str | None]:
-    """Path of a socket file here that leads to an endpoint of a host; None: it is an address here.
+def tunnel(host: Host, endpoint: Endpoint) -> Iterator[Tunnel]:
+    """Open a way to an endpoint of a host for the block.
 
     The file is in a folder of this user: no other user of the controller reaches the server by it.
     Raises CorralError where the host is not reached or does not forward. A server that its login
     may not reach shows at the first request.
     """
     if host.name == "@local":
-        yield endpoint.socket
+        yield Tunnel(endpoint.socket, lambda: True)
         return
     # Not below TMPDIR: the path of a socket has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="corral-", dir="/tmp") as folder:  # noqa: S108
         socket = str(Path(folder) / "server")
         lease = Lease(host, _WAIT, forward=f"{socket}:{endpoint.socket or _address(endpoint)}")
         try:
-            yield socket
+            yield Tunnel(socket, lease.lasts)
         finally:
             lease.close()
 

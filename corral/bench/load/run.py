@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from corral.bench.load import completions
 from corral.bench.load.completions import Target
@@ -25,6 +25,7 @@ from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan, Pool, at
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, Endpoint, InstancePlan
+from corral.remote.root import as_root
 from corral.remote.tunnel import tunnel, tunnel_url
 from corral.store.api_keys import stored_keys
 from corral.store.gateway_keys import certificate, client_keys
@@ -81,6 +82,17 @@ class LoadTest:
         refuse_longer(self.cases, self.instance.context_tokens_per_slot, where=self.name)
         if self.through or self.command(self.cases[0], "http://127.0.0.1") is None:
             completions.refuse_missing()
+            self._refuse_closed_socket()
+
+    def _refuse_closed_socket(self) -> None:
+        """ssh(1) forwards as the user who logs in, and a server's socket is for root."""
+        becomes_root = as_root(self.host.data, []) != []
+        if self.instance.endpoint.socket and becomes_root and not self.through:
+            what = (
+                "listens on a unix socket, which is open to root, and ssh logs in as another user"
+            )
+            step = "give the instance a port, or log in as root"
+            raise CorralError(self.name, what, step)
 
     def command(self, case: LoadCase, url: str) -> LoadCommand | None:
         """The engine's load generator for a measurement on the host, or None."""
@@ -111,6 +123,15 @@ class LoadTest:
             },
             "commands": [],
         }
+
+
+class _Way(NamedTuple):
+    """Where requests go, and from where; ``lasts``: whether the connection to it still exists."""
+
+    target: Target
+    path: Path
+    through: str
+    lasts: Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -190,7 +211,7 @@ def _by_client(test: LoadTest, opened: Session, print_line: PrintLine) -> _Outco
     """By the OpenAI client, on the controller."""
     tokens = enough(opened.facts.tokens, test.name)
     loads = [0.0]
-    with _reached(test) as (target, path, through):
+    with _reached(test) as (target, path, through, lasts):
         round_trip = first_answer(target, tokens, where=through or test.name)
 
         def one(case: LoadCase) -> LoadRun:
@@ -198,7 +219,7 @@ def _by_client(test: LoadTest, opened: Session, print_line: PrintLine) -> _Outco
                 target, case, tokens, limit_seconds=test.limit_seconds, print_line=print_line
             )
             loads.append(found.client_load)
-            if not opened.lasts:
+            if not (opened.lasts and lasts()):
                 what = "connection lost during the load test, so its figures are useless"
                 raise CorralError(test.host.name, what, "run the same command again")
             return found.run
@@ -229,26 +250,27 @@ def _all(
 
 
 @contextmanager
-def _reached(test: LoadTest) -> Iterator[tuple[Target, Path, str]]:
-    """Where the requests go, from where, and through which gateway."""
+def _reached(test: LoadTest) -> Iterator[_Way]:
+    """Where the requests go."""
     if test.through:
-        with _gateway(test, test.through) as (target, through):
-            yield target, "gateway", through
+        with _gateway(test, test.through) as way:
+            yield way
         return
     endpoint = test.instance.endpoint
-    with tunnel(test.host, endpoint) as socket:
+    with tunnel(test.host, endpoint) as opened:
         target = Target(
             url=tunnel_url(test.host, endpoint),
-            socket=socket,
+            socket=opened.socket,
             key=stored_keys(test.host, test.instance.name).first,
             alias=test.instance.alias,
             fields=test.engine.load_fields,
         )
-        yield target, "controller" if test.host.name == "@local" else "ssh", ""
+        path: Path = "controller" if test.host.name == "@local" else "ssh"
+        yield _Way(target, path, "", opened.lasts)
 
 
 @contextmanager
-def _gateway(test: LoadTest, through: Through) -> Iterator[tuple[Target, str]]:
+def _gateway(test: LoadTest, through: Through) -> Iterator[_Way]:
     """The gateway's port for the alias; by ssh where it listens on loopback only."""
     address, port = through.plan.address, through.pool.port
     certificates = certificate(through.host)
@@ -261,11 +283,11 @@ def _gateway(test: LoadTest, through: Through) -> Iterator[tuple[Target, str]]:
         trusted="\n".join(_CERTIFICATE.findall(certificates)) if certificates else None,
     )
     if through.host.name == "@local" or not _only_there(address):
-        yield found, through.host.name
+        yield _Way(found, "gateway", through.host.name, lambda: True)
         return
-    with tunnel(through.host, Endpoint(address=address, port=port)) as socket:
-        target = replace(found, url=f"{scheme}://localhost", socket=socket)
-        yield target, f"{through.host.name}, by ssh"
+    with tunnel(through.host, Endpoint(address=address, port=port)) as opened:
+        target = replace(found, url=f"{scheme}://localhost", socket=opened.socket)
+        yield _Way(target, "gateway", f"{through.host.name}, by ssh", opened.lasts)
 
 
 def _only_there(address: str) -> bool:

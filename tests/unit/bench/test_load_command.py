@@ -18,6 +18,7 @@ from corral.engines.load import LoadCase, LoadCommand
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.plan.instance import Endpoint
+from corral.remote.tunnel import Tunnel
 from tests.unit.bench.test_load_figures import written
 from tests.unit.cli.test_cli import SITE, Corral, Said, assert_one_message, corral
 from tests.unit.streaming_server import KEY, StreamingServer, streaming
@@ -66,6 +67,7 @@ class Site:
     asked: list[dict[str, Any]] = field(default_factory=list)
     reached: list[str] = field(default_factory=list)
     refusal: str = ""
+    tunnel_lasts: bool = True
 
     @contextlib.contextmanager
     def open(self, host: Host, spec: dict[str, Any], name: str) -> Iterator[Session]:
@@ -76,9 +78,9 @@ class Site:
         yield self.session
 
     @contextlib.contextmanager
-    def tunnel(self, host: Host, endpoint: Endpoint) -> Iterator[None]:
+    def tunnel(self, host: Host, endpoint: Endpoint) -> Iterator[Tunnel]:
         self.reached.append(f"{host.name} {endpoint.url}")
-        yield None
+        yield Tunnel(None, lambda: self.tunnel_lasts)
 
 
 @pytest.fixture
@@ -155,8 +157,11 @@ def test_a_second_one_is_refused_by_the_host(load: Load, site: Site, tmp_path: P
     assert not (tmp_path / "results").exists()
 
 
-def test_a_lost_connection_leaves_no_result(load: Load, site: Site, tmp_path: Path) -> None:
-    site.session.lasts = False
+@pytest.mark.parametrize("lost", ["session", "tunnel"])
+def test_a_lost_connection_leaves_no_result(
+    load: Load, site: Site, tmp_path: Path, lost: str
+) -> None:
+    site.session.lasts, site.tunnel_lasts = lost != "session", lost != "tunnel"
     said = load("node-1/chat", "--workload", "20/5")
     assert said.code == 1
     assert "connection lost during the load test, so its figures are useless" in said.err
@@ -303,3 +308,14 @@ def test_load_tests_are_compared_drawn_and_listed(
     assert "load" in corral("bench", "list", *kept).out
     without = corral("bench", "compare", "node-1/chat", "node-1/chat", *kept)
     assert_one_message(without, "node-1/chat: no results are kept")
+
+
+def test_a_socket_that_the_login_does_not_reach_is_refused(
+    load: Load, site: Site, corral: Corral
+) -> None:
+    socket = '{"name": "chat", "profile": "tiny-socket"}'
+    data = f'{{"_sudo": True, "instances": [{socket}]}}'
+    (corral.root / SITE_PATH).write_text(f'servers = [("node-1", {data})]\n')
+    said = load("node-1/chat", "--workload", "20/5")
+    assert_one_message(said, "node-1/chat: listens on a unix socket, which is open to root")
+    assert site.asked == []

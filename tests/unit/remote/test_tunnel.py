@@ -44,13 +44,16 @@ def test_a_socket_file_of_this_user_leads_there_and_is_removed(
     monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint, there: str
 ) -> None:
     asked = stand_in(monkeypatch, FORWARDS)
-    with tunnel(host(CHAT), endpoint) as socket:
+    with tunnel(host(CHAT), endpoint) as opened:
+        socket = opened.socket
         assert asked == [f"{socket}:{there}"]
+        assert opened.lasts()
         folder = Path(str(socket)).parent
         assert folder.stat().st_mode & 0o077 == 0
         assert len(str(socket)) < 100
         assert tunnel_url(host(CHAT), endpoint) == "http://localhost"
     assert not folder.exists()
+    assert not opened.lasts()
 
 
 def test_what_is_not_forwarded_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +64,8 @@ def test_what_is_not_forwarded_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_this_machine_needs_no_tunnel() -> None:
     here = host(CHAT, name="@local")
-    with tunnel(here, ADDRESS) as socket:
-        assert socket is None
+    with tunnel(here, ADDRESS) as opened:
+        assert (opened.socket, opened.lasts()) == (None, True)
     assert tunnel_url(here, ADDRESS) == "http://127.0.0.1:8001"
 
 
