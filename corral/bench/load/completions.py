@@ -62,7 +62,7 @@ async def connected(target: Target, connections: int) -> AsyncIterator[AsyncOpen
 
     # A server closes idle connections after some seconds; a request on one of these would fail.
     limits = httpx.Limits(
-        max_connections=connections,
+        max_connections=None,
         max_keepalive_connections=connections,
         keepalive_expiry=_IDLE_SECONDS,
     )
