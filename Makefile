@@ -1,6 +1,7 @@
 # make demo   a lab host on this machine, deployed and answering
 # make test   linters, types and every test, lab included
 # make bench  times and remote commands on 1, 3 and more lab hosts
+# make bench-ansible  a deploy without changes beside the same checks by Ansible
 # make chaos  three servers and a gateway under load, and everything goes wrong
 # make setup  what the others need: system packages (apt, as root) and .venv
 
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := --numprocesses 2 --dist loadfile
 LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench chaos lock reference examples clean
+.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench bench-ansible chaos lock reference examples clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -71,6 +72,9 @@ lab-test: setup lab-possible
 
 bench: setup lab-possible
 	$(BIN)/python -m lab.bench
+
+bench-ansible: setup lab-possible
+	$(BIN)/python -m lab.bench_ansible
 
 chaos: setup lab-possible
 	$(BIN)/python -m lab.chaos
