@@ -48,7 +48,7 @@ class Vllm(PlainEngine):
     # load libnuma.
     packages: tuple[str, ...] = ("g++", "gcc", "libnuma1", "python3-dev")
     socket_name = "vllm.sock"
-    # By the times at which tokens arrive.
+    # By the times in its metrics.
     reports_speed = True
     # It loads, profiles and answers with random weights, from configuration and tokenizer alone.
     trial_arguments: tuple[str, ...] = ("--load-format", "dummy")

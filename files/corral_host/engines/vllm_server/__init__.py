@@ -54,7 +54,7 @@ class VllmServer(Engine):
         return json.loads(ask("/tokenize", body))["tokens"]
 
     def speeds(self, ask, timed, words, tokens, generated, limit):
-        """As a client sees them; see `corral_host.engines.vllm_server.speeds`."""
+        """By its own times; see `corral_host.engines.vllm_server.speeds`."""
         return speeds(ask, timed, words, tokens, generated, limit)
 
     def why_it_ended(self, log):

@@ -122,19 +122,42 @@ def test_a_log_without_an_error_gives_no_reason() -> None:
 
 
 class Stream:
-    """A server that answers /tokenize, and sends tokens at given times."""
+    """A server that answers /tokenize and /metrics, and sends tokens at given times.
 
-    def __init__(self, *at: float, prompt: int = 4, **usage: Any) -> None:
+    + mine: prefill and decode seconds of the request, in the metrics from the second look after it
+    + others: requests that end meanwhile
+    """
+
+    def __init__(
+        self, *at: float, prompt: int = 4, mine: Any = (0.25, 0.5), others: int = 0, **usage: Any
+    ) -> None:
         self.at, self.prompt, self.usage = at, prompt, usage
-        self.body: dict[str, Any] = {}
+        self.mine, self.others = mine, others
+        self.bodies: list[dict[str, Any]] = []
+        self.pending, self.sums, self.count = 0, [1.0, 2.0], 7
 
     def ask(self, route: str, body: Any) -> str:
+        if route == "GET /metrics":
+            return self.metrics()
         assert route == "POST /tokenize"
         return json.dumps({"tokens": list(range(11 * len(body["prompt"].split())))})
 
+    def metrics(self) -> str:
+        if self.pending == 1:
+            self.sums = [one + more for one, more in zip(self.sums, self.mine, strict=True)]
+            self.count += 1 + self.others
+        self.pending -= 1
+        label = '{engine="0",model_name="m n"}'
+        return "\n".join(
+            f"vllm:request_{name}_time_seconds_sum{label} {seconds}\n"
+            f"vllm:request_{name}_time_seconds_count{label} {self.count}"
+            for name, seconds in zip(("prefill", "decode"), self.sums, strict=True)
+        )
+
     def timed(self, route: str, body: Any, seconds: float) -> list[tuple[float, Any]]:
         assert (route, seconds) == ("POST /v1/completions", 99)
-        self.body = body
+        self.bodies.append({**body})
+        self.pending = 2
         return [*self.events(), (9.0, {"choices": [], "usage": None})]
 
     def events(self) -> Iterator[tuple[float, Any]]:
@@ -146,12 +169,27 @@ class Stream:
         return VLLM.speeds(self.ask, self.timed, WORDS, tokens, generated, lambda *_: 99)
 
 
-def test_speeds_follow_from_the_times_of_tokens() -> None:
-    stream = Stream(0.5, 0.6, 0.75)
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper_module("engines.vllm_server.speeds"), "LOOK_SECONDS", 0)
+
+
+def test_speeds_follow_from_the_servers_own_times() -> None:
+    """Whenever the tokens arrive: here in one piece, as at a client of a busy machine."""
+    stream = Stream(0.9, 0.9, 0.9)
+    assert stream.speeds() == {"prompt": 4 / 0.25, "generation": 2 / 0.5}
+    (body,) = stream.bodies
+    assert body["prompt"] == [0, 1, 2, 3]
+    assert body["ignore_eos"]
+    assert body["max_tokens"] == 3
+
+
+@pytest.mark.parametrize("stream", [Stream(0.5, 0.6, 0.75, others=1)])
+def test_while_others_use_the_server_the_times_of_arrival_serve(stream: Stream) -> None:
     assert stream.speeds() == {"prompt": 8.0, "generation": 2 / 0.25}
-    assert stream.body["prompt"] == [0, 1, 2, 3]
-    assert stream.body["ignore_eos"]
-    assert stream.body["max_tokens"] == 3
+    assert [body["prompt"] for body in stream.bodies] == [
+        [0, 1, 2, 3], [1, 2, 3, 0], [3, 0, 1, 2],
+    ], "no prompt is in the cache"  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -160,7 +198,7 @@ def test_speeds_follow_from_the_times_of_tokens() -> None:
         (Stream(), "sent no token"),
         (Stream(0.5, 0.6), "counts 4 and 2 tokens, sent and asked for were 4 and 3"),
         (Stream(0.5, 0.6, 0.7, prompt=5), "counts 5 and 3 tokens"),
-        (Stream(0.5, 0.5, 0.5), "in one piece"),
+        (Stream(0.5, 0.5, 0.5, others=1), "in one piece"),
         (
             Stream(0.5, 0.6, 0.7, prompt_tokens_details={"cached_tokens": 2}),
             "2 of 4 tokens were cached",
