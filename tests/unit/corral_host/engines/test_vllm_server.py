@@ -121,6 +121,39 @@ def test_a_log_without_an_error_gives_no_reason() -> None:
     assert helper_module("engines.base").Engine().why_it_ended(log("port-taken")) is None
 
 
+# Lines in the form of 0.24.0 for CUDA, made for two ranks that differ.
+ON_GPUS = """
+(Worker_TP0 pid=7) INFO [x.py:1] Model loading took 51.61 GiB memory and 7.5 seconds
+(Worker_TP1 pid=8) INFO [x.py:1] Model loading took 51.62 GiB memory and 7.6 seconds
+(Worker_TP0 pid=7) INFO [x.py:1] Available KV cache memory: 15.53 GiB
+(Worker_TP1 pid=8) INFO [x.py:1] Available KV cache memory: 15.51 GiB
+(EngineCore pid=6) INFO [x.py:1] GPU KV cache size: 86,528 tokens
+(EngineCore pid=6) INFO [x.py:1] Maximum concurrency for 32,768 tokens per request: 2.64x
+(Worker_TP0 pid=7) INFO [x.py:1] Graph capturing finished in 26 secs, took 1.80 GiB
+(Worker_TP1 pid=8) INFO [x.py:1] Graph capturing finished in 26 secs, took 1.81 GiB
+"""
+
+
+def test_the_fullest_rank_is_the_memory_of_a_server() -> None:
+    assert VLLM.memory_report(ON_GPUS) == {
+        "weights_gib": 51.62, "cache_gib": 15.51, "graphs_gib": 1.81, "cache_tokens": 86528,
+        "request_tokens": 32768, "requests": 2.64,
+    }  # fmt: skip
+    nothing = dict.fromkeys(VLLM.memory_report(ON_GPUS))
+    assert VLLM.memory_report("no figures") == nothing
+
+
+def test_a_trial_takes_what_the_server_will() -> None:
+    settings = {
+        "gpu_memory_utilization": 0.9, "tensor_parallel": 2, "data_parallel": 1,
+        "kv_cache_mib": 512,
+    }  # fmt: skip
+    on_gpus = {"settings": settings, "gpus": [0, 1]}
+    assert VLLM.trial_gpu_mib(on_gpus, 143771) == 129394
+    assert VLLM.trial_host_mib(on_gpus, 100_000) == 2048 + 2 * 3072
+    assert VLLM.trial_host_mib({**on_gpus, "gpus": []}, 1000) == 2048 + 2 * 3072 + 1000 + 2 * 512
+
+
 class Stream:
     """A server that answers /tokenize and /metrics, and sends tokens at given times.
 
