@@ -11,7 +11,7 @@ from corral.errors import CorralError
 from corral.inventory.hosts import Host, parse_host
 from corral.plan.instance import InstancePlan
 from corral.planning.fleet import plan_fleet
-from tests.samples import CHAT, host
+from tests.samples import CHAT, ROOT, host
 from tests.unit.vllm_samples import ASKED, ON_CPU, planner
 
 ALIAS = "small-safetensors"
@@ -117,6 +117,14 @@ def test_a_server_whose_key_guards_every_route_may_be_open() -> None:
     instance = planned(host({**CHAT, "address": "0.0.0.0"}, name="one"))
     assert allowed(instance) == []
     assert (instance.clients, instance.keyless_routes) == (None, ())
+
+
+def test_every_route_of_the_server_is_decided() -> None:
+    """Those of vLLM 0.32, read from the routers of its source."""
+    text = (ROOT / "tests" / "data" / "vllm" / "routes-0.32.txt").read_text()
+    known = {tuple(line.split()) for line in text.splitlines()}
+    routes = engine_module("vllm").routes
+    assert known == {*routes.open, *routes.closed}
 
 
 def test_what_answers_without_a_key_is_closed_to_clients_of_gateways() -> None:
