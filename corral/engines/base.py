@@ -131,6 +131,9 @@ class Engine(Protocol):
         + program: the server's program; + folder: of the unit in /run, gone when it stops
         """
 
+    def release_problem(self, pins: Mapping[str, str]) -> str | None:
+        """Why a Python environment must not serve; ``pins``: distribution -> version."""
+
     def key_problem(self, key: str) -> str | None:
         """Why the server cannot take a key, without the key; None where it can."""
 

@@ -54,6 +54,10 @@ class PlainEngine:
         """None: the server reads the key file."""
         return None
 
+    def release_problem(self, pins: Mapping[str, str]) -> str | None:
+        """None: every version may serve."""
+        return None
+
     def key_problem(self, key: str) -> str | None:
         """None: it takes every key of the store."""
         return None

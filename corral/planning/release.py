@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from corral_shared.requirements import pins
+
 from corral.catalog.entries import Catalog, Engine
 from corral.catalog.python_environment import PythonEnvironment as Pinned
 from corral.engines import KvPair, engine_module
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import Lock, LockedEngine, locked_engine
+from corral.lock.lock_file import Lock, LockedEngine, lock_step, locked_engine
 from corral.lock.requirements import RequirementsFiles, mirror_of
 from corral.nvidia import versions
 from corral.paths import HostPaths
@@ -124,16 +126,20 @@ def _environment(
     entry: LockedEngine,
     requirements: RequirementsFiles,
 ) -> PythonEnvironment:
-    """Raises CorralError where the platform's Python is none that it runs on."""
+    """Raises CorralError for a version that must not serve, or does not run on this platform."""
     platform = host.spec.platform
     python = catalog.platform(platform, where=host.name).python
     if not pinned.runs_on(python):
         what = f"engine {name} runs on Python {pinned.python}, and {platform} has {python}"
         step = "choose another engine for its instances, or another distribution for the host"
         raise CorralError(host.name, what, step)
+    text = requirements.read(name, entry, inventory=host.origin)
+    if problem := engine_module(catalog.engines[name].kind).release_problem(pins(text)):
+        step = f"raise it in catalog/engines/{name}.toml, then {lock_step(host.origin)}"
+        raise CorralError(f"engine {name}", problem, step)
     mirror = mirror_of(host, name)
     return PythonEnvironment(
-        requirements=requirements.read(name, entry, inventory=host.origin),
+        requirements=text,
         requirements_sha256=entry.requirements_sha256 or "",
         installer=requirements.installer(),
         index=mirror or pinned.index,

@@ -6,9 +6,16 @@ the one source: adopted, staged, rotated and reverted keys are those of the next
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from packaging.version import Version
+
 from corral.engines.base import KeyConfig
 
 NAME = "vllm.yaml"
+# vLLM 0.24 wrote its keys into its log on a GPU host; by their sources 0.25 and 0.27 do, too, and
+# 0.29 shows them as "***" (vllm/entrypoints/utils.py, log_non_default_args).
+_LOGS_NO_KEYS = "0.29"
 
 # JSON is YAML. An empty list would be no authentication, silently; a key with a dash in front would
 # be a flag to vLLM's parser, which reads the file as more of the command line.
@@ -30,3 +37,13 @@ def key_config(program: str, key_file: str, folder: str) -> KeyConfig:
     """The file in ``folder``, and the command that makes it; no argument contains a key."""
     path = f"{folder}/{NAME}"
     return KeyConfig(path, (program, "-I", "-c", _CODE, key_file, path))
+
+
+def release_problem(pins: Mapping[str, str]) -> str | None:
+    """Why a version must not serve; ``pins``: distribution -> version."""
+    version = pins.get("vllm")
+    if version is None:
+        return "its requirements have no vllm"
+    if Version(version) < Version(_LOGS_NO_KEYS):
+        return f"vLLM {version} writes API keys into its log; {_LOGS_NO_KEYS} is the oldest"
+    return None

@@ -230,3 +230,20 @@ def test_without_keys_that_it_can_take_it_does_not_start(
     assert said in done.stderr
     assert "b" * 20 not in done.stderr
     assert not (tmp_path / "vllm.yaml").exists()
+
+
+@pytest.mark.parametrize("version", ["0.29.0", "0.33.0", "0.32.0+cpu", "1.0"])
+def test_a_version_that_shows_no_key_may_serve(version: str) -> None:
+    assert engine_module(KIND).release_problem({"vllm": version, "torch": "2.14.0"}) is None
+
+
+@pytest.mark.parametrize(
+    ("pins", "said"),
+    [
+        ({"vllm": "0.24.0"}, "vLLM 0.24.0 writes API keys into its log; 0.29 is the oldest"),
+        ({"vllm": "0.28.1"}, "vLLM 0.28.1 writes API keys into its log"),
+        ({"torch": "2.14.0"}, "its requirements have no vllm"),
+    ],
+)
+def test_a_version_that_shows_keys_must_not_serve(pins: dict[str, str], said: str) -> None:
+    assert said in str(engine_module(KIND).release_problem(pins))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from lab.measure_vllm.figures import labels, read_log, total
 from lab.measure_vllm.settings import SETTINGS
 
-_LOG = """
+_PROFILED = (
+    "DEBUG [gpu_worker.py:507] Memory profiling takes 12.01 seconds. Total non KV cache memory: "
+    "58.63GiB; torch peak memory increase: 5.6GiB; non-torch forward increase memory: 0.25GiB; "
+    "weights memory: 1GiB."
+)
+_LOG = f"""
 INFO [gpu_model_runner.py:5256] Model loading took 103.22 GiB memory and 7.523832 seconds
 INFO [gpu_model_runner.py:6580] Estimated CUDA graph memory: 1.24 GiB total
-DEBUG [gpu_worker.py:507] Memory profiling takes 12.01 seconds. Total non KV cache memory: 58.63GiB; \
-torch peak memory increase: 5.6GiB; non-torch forward increase memory: 0.25GiB; weights memory: 1GiB.
+{_PROFILED}
 INFO [gpu_worker.py:508] Available KV cache memory: 15.51 GiB
 INFO [kv_cache_utils.py:2146] GPU KV cache size: 86,528 tokens
 INFO [kv_cache_utils.py:2147] Maximum concurrency for 32,768 tokens per request: 2.64x

@@ -39,7 +39,7 @@ def test_an_instance_on_a_gpu_takes_its_share_of_it() -> None:
     (instance,) = planned(ASKED, host_data={"gpus": H200}, gpu_memory_utilization=0.3).instances
     need = instance.need.gpus[0]
     assert instance.need.unknown == ""
-    assert need.reserved_mib == need.total_mib == pytest.approx(0.3 * 143131 + 2048, abs=2)
+    assert need.reserved_mib == need.total_mib == pytest.approx(0.3 * 143131 + 2304, abs=2)
     assert not instance.weights_mapped
 
 

@@ -61,6 +61,7 @@ COMMON = {
     "Environment=VLLM_HOST_IP=127.0.0.1",
     "Environment=GLOO_SOCKET_IFNAME=lo",
     "Environment=NCCL_SOCKET_IFNAME=lo",
+    "Environment=VLLM_USE_FLASHINFER_SAMPLER=0",
 }
 # libzmq aborts without the first; without the second libgomp computes with one thread.
 ON_CPU_CALLS = "SystemCallFilter=sched_setscheduler sched_setaffinity"
