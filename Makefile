@@ -92,7 +92,7 @@ reference: setup
 # tests read copies, so that what is adapted in a checkout fails none of them.
 examples:
 	@rm -r tests/data/examples/catalog
-	@cp -r catalog corral.lock tests/data/examples/
+	@cp -r catalog corral.lock $(wildcard corral.lock.d) tests/data/examples/
 	@cp inventories/prod.py tests/data/examples/inventories/
 
 clean:

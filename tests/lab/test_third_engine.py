@@ -54,26 +54,32 @@ def added(lab: Workspace, name: str, text: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def lab(bare_lab: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """One more host, and a checkout with the engine: its folder, module and catalog files."""
+def index(
+    bare_lab: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[wheel_index.Index]:
+    """One more host, and a simple index on its network."""
     wheels = tmp_path_factory.mktemp("wheels")
     wheel.make(wheels)
     shutil.copy2(uv_wheel(), wheels)
+    address = str(bare_lab.layout.controller_address)
+    with extra_host(bare_lab, NUMBER), wheel_index.serving(wheels, address) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lab(bare_lab: Workspace, index: wheel_index.Index) -> Iterator[Workspace]:
+    """A checkout with the engine: its folder, module and catalog files."""
     folder = bare_lab.path / "corral" / "engines" / "echo"
     before = (bare_lab.path / "corral.lock").read_text()
     locked_files = bare_lab.path / "corral.lock.d"
     shutil.copytree(SOURCES / "echo", folder, dirs_exist_ok=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
-        stack.callback(shutil.rmtree, locked_files)
+        stack.callback(shutil.rmtree, locked_files, ignore_errors=True)
         stack.callback((bare_lab.path / "corral.lock").write_text, before)
-        # The network that the index listens on comes with the host.
-        stack.enter_context(extra_host(bare_lab, NUMBER))
-        address = str(bare_lab.layout.controller_address)
-        found = stack.enter_context(wheel_index.serving(wheels, address))
         for name, text in {
             "files/corral_host/engines/echo.py": (SOURCES / "helper.py").read_text(),
-            "catalog/engines/echo.toml": wheel.catalog_entry(found.url),
+            "catalog/engines/echo.toml": wheel.catalog_entry(index.url),
             PROFILE: wheel.PROFILE,
             INVENTORY: HOSTS,
         }.items():
