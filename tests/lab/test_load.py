@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,76 @@ def test_a_stopped_server_and_too_long_requests_are_refused(lab: Workspace, resu
     assert lab.corral("start", INSTANCE, *INVENTORY).returncode == 0
     assert done.returncode == 1
     assert f"corral start {INSTANCE}" in said(done)
+
+
+# In place of a release's load generator: asks the server, as the unit's user and with its key.
+GENERATOR = """
+import json, os, sys, urllib.request
+asked = urllib.request.Request(sys.argv[1] + "/v1/models")
+asked.add_header("Authorization", "Bearer " + os.environ["A_KEY"])
+models = json.load(urllib.request.urlopen(asked))
+if sys.argv[2] == "stay":
+    import time
+    time.sleep(600)
+with open("figures.json", "w") as file:
+    json.dump({"model": models["data"][0]["id"], "user": os.getuid()}, file)
+"""
+SESSION = """
+import json, sys
+from pathlib import Path
+from corral.bench.load.run import LoadTest
+from corral.bench.load.session import session
+from corral.engines.load import LoadCommand
+from corral.inventory.hosts import load_inventory
+from corral.project import load_planner, project_root
+host_name, _, name = sys.argv[1].partition("/")
+hosts = load_inventory(Path("inventories/lab.py"))
+(host,) = [one for one in hosts if one.name == host_name]
+plan = load_planner(project_root()).plan_host(host)
+test = LoadTest(host, plan, plan.instance(name), (), 1, 60)
+with session(host, test.spec(), test.name) as opened:
+    print("held", flush=True)
+    words = (opened.facts.url, sys.argv[2])
+    command = LoadCommand("/usr/bin/python3", "a_generator", words, "A_KEY", "figures.json")
+    print(json.dumps(opened.run(command, limit_seconds=60)))
+"""
+MODULE = "/usr/lib/python3/dist-packages/a_generator.py"
+
+
+def start_session(lab: Workspace, instance: str, what: str) -> subprocess.Popen[str]:
+    host = instance.partition("/")[0]
+    lab.on(host, f"cat > {MODULE} <<'END'\n{GENERATOR}END")
+    return subprocess.Popen(
+        [sys.executable, "-c", SESSION, instance, what], cwd=lab.path, text=True,
+        env={**os.environ, "PYTHONPATH": f"{lab.path}:{lab.path / 'files'}"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, "lab-3/tiny-socket"])
+def test_a_load_generator_on_the_host_reaches_the_server_with_its_key(
+    lab: Workspace, instance: str
+) -> None:
+    host, _, name = instance.partition("/")
+    process = start_session(lab, instance, "end")
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    found = json.loads(printed.splitlines()[-1])
+    assert found["model"] == "tiny-glm-moe"
+    # Of a socket it is the server's own user.
+    same = lab.on(host, f"systemctl show corral-{name} -P UID") == str(found["user"])
+    assert same == (name == "tiny-socket")
+    assert found["user"] != 0
+    keys = (lab.layout.keys / host / name).read_text().splitlines()
+    journal = lab.on(host, "journalctl --no-pager --output=cat")
+    assert not [key for key in keys if key and not key.startswith("#") and key in journal]
+
+
+def test_a_load_generator_ends_with_its_controller(lab: Workspace) -> None:
+    unit = f"corral-load-{NAME}.service"
+    process = start_session(lab, INSTANCE, "stay")
+    wait_for(lambda: lab.try_on(HOST, f"systemctl is-active {unit}").returncode == 0, "it runs")
+    process.kill()
+    process.wait()
+    wait_for(lambda: lab.try_on(HOST, f"systemctl is-active {unit}").returncode != 0, "it ended")
+    wait_for(lambda: "load" not in helpers(lab), "no helper is left")
