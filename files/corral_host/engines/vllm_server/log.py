@@ -83,8 +83,8 @@ def why_it_ended(log):
     errors = [line for line in lines if ERROR.match(line) and not is_outcome(line)]
     if not errors:
         return None
-    # The first of a chain is the cause; those after it are of processes that lost it.
-    return errors[0][:SHOWN_CHARACTERS], "see its unit's log on the host (`corral logs`)"
+    # Imports may log errors of what is optional, so the last one counts.
+    return errors[-1][:SHOWN_CHARACTERS], "see its unit's log on the host (`corral logs`)"
 
 
 def is_outcome(line):

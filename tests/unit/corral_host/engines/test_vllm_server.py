@@ -115,6 +115,11 @@ def test_errors_that_only_a_gpu_has(line: str, what: str) -> None:
         assert what in VLLM.why_it_ended(text)[0]
 
 
+def test_an_error_that_did_not_end_it_is_not_the_reason() -> None:
+    optional = "ImportError: cannot import name 'x' from 'optional'\n"
+    assert "Cannot find any model weights" in VLLM.why_it_ended(optional + log("no-weights"))[0]
+
+
 def test_a_log_without_an_error_gives_no_reason() -> None:
     assert VLLM.why_it_ended(log("serves")) is None
     assert VLLM.why_it_ended("") is None
