@@ -113,6 +113,8 @@ def read_dimensions(content: bytes) -> ModelDimensions:
         known = ", ".join(KNOWN_QUANTIZATIONS)
         shown = printable_line(method)[:100]
         raise UnknownModelError(f'quantization "{shown}" is unknown to Corral (known: {known})')
+    if not found.head_width:
+        raise UnknownModelError("config.json: hidden_size is smaller than num_attention_heads")
     if found.latent and not (found.kv_lora_rank and found.qk_rope_head_dim):
         raise UnknownModelError("config.json: kv_lora_rank or qk_rope_head_dim is missing")
     return found

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corral.catalog.profile import Profile
 from corral.engines.memory_count import MemoryCount
@@ -29,6 +31,7 @@ from tests.unit.model_dimensions import (
     WeightsType,
     model_of,
 )
+from tests.unit.safetensors_files import header_of
 
 MIB, GIB = 1024**2, 1024**3
 H200_MIB = 143771
@@ -432,3 +435,30 @@ def test_choices_use_all_gpus() -> None:
 def test_a_model_of_each_type_is_read(kind: WeightsType) -> None:
     assert dimensions(model_of(GLM_4_7, kind)).block_rows == (128 if kind == "fp8-block" else 1)
     assert read_dimensions(json.dumps(GLM_4_7).encode()).quantization_config is None
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            key: st.integers(1, 2**31 - 1) | st.integers(1, 300)
+            for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+        }
+        | {
+            key: st.integers(0, 2**31 - 1) | st.integers(0, 300) | st.none()
+            for key in ("num_key_value_heads", "head_dim", "n_routed_experts", "v_head_dim")
+        }
+    ),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_no_configuration_ends_the_count_with_an_error(
+    changes: dict[str, Any], tensor: int, latent: bool
+) -> None:
+    """A configuration comes from the network: what cannot be is a refusal or an unknown need."""
+    config = (GLM_4_7_FLASH if latent else GLM_4_5_AIR) | changes
+    headers = [
+        parse_safetensors(header_of({"model.layers.0.mlp.up_proj.weight": ("BF16", (3, 5))}))
+    ]
+    model = safetensors_model(headers, json.dumps(config).encode(), where="m")
+    found = counted(model, tensor, tensor_parallel=tensor)
+    assert found.cache or found.refusal or found.need.unknown

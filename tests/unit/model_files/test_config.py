@@ -55,6 +55,7 @@ def test_an_unknown_architecture_or_quantization_is_named() -> None:
     awq = {"quant_method": "awq"}
     assert 'quantization "awq" is unknown' in refusal(GLM_4_5_AIR, quantization_config=awq)
     assert "kv_lora_rank" in refusal(GLM_4_7_FLASH, kv_lora_rank=None)
+    assert "smaller than" in refusal(GLM_4_32B, head_dim=None, hidden_size=40)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
