@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from corral.catalog.entries import Quant, load_catalog
-from corral.engines import engine_module
+from corral.engines import engine_module, problems
+from corral.engines.vllm.memory.count import count
 from corral.errors import CorralError
 from corral.inventory.hosts import load_inventory, parse_host
 from corral.lock.lock_file import Lock, LockedFile, LockedModel
@@ -19,6 +20,13 @@ from corral.planning.planner import Planner
 from tests.headers import MadeHeaders
 from tests.requirements import MadeRequirements, locked
 from tests.samples import EXAMPLES, ROOT
+from tests.unit.model_dimensions import (
+    GLM_4_5_AIR,
+    GLM_4_7,
+    GLM_4_7_FLASH,
+    GLM_4_32B,
+    model_of,
+)
 
 CATALOG = load_catalog(EXAMPLES / "catalog")
 PROD = {host.name: host for host in load_inventory(EXAMPLES / "inventories" / "prod.py")}
@@ -140,10 +148,33 @@ def test_a_profile_of_vllm_is_the_command_of_its_operators(profile: str) -> None
         planned(profile, {**H200, "count": count + 1})
 
 
+DIMENSIONS = {
+    "glm-4-32b-0414-bf16": model_of(GLM_4_32B),
+    "glm-4.5-air-bf16": model_of(GLM_4_5_AIR),
+    "glm-4.5-air-fp8": model_of(GLM_4_5_AIR, "fp8-channel"),
+    "glm-4.7-flash-bf16": model_of(GLM_4_7_FLASH),
+    **dict.fromkeys(
+        ["glm-4.5-fp8", "glm-4.6-fp8", "glm-4.7-fp8"], model_of(GLM_4_7, "fp8-channel")
+    ),
+}
+
+
+@pytest.mark.parametrize("profile", sorted(ONLY_VLLM - {"tiny-vllm"}))
+def test_a_profile_of_vllm_fits_the_gpus_that_it_is_for(profile: str) -> None:
+    made, (gpus, _) = CATALOG.profiles[profile], COMMANDS[profile]
+    found = count(DIMENSIONS[made.model], made, gpu_memory_mib=[143771] * gpus)
+    assert found.refusal == ""
+    assert found.cache is not None
+    assert found.cache.requests > 5
+
+
 def test_the_tiny_model_is_served_by_vllm_without_gpus() -> None:
-    instance = planned("tiny-vllm", None)
-    assert instance.gate.tool_call
-    assert instance.gate.reasoning
+    """By the lab's own engine: the shipped one is for CUDA."""
+    profile = CATALOG.profiles["tiny-vllm"]
+    assert problems("vllm", profile, gpus=0) == []
+    assert (profile.tool_call_parser, profile.reasoning_parser) == ("glm45", "glm45")
+    with pytest.raises(CorralError, match="engine vllm is for cuda"):
+        planned("tiny-vllm", None)
 
 
 def test_vllm_of_the_production_example_is_open_to_its_gateway_alone() -> None:

@@ -317,6 +317,14 @@ def test_a_refusal_of_a_division_names_the_keys() -> None:
     assert "tensor_parallel" in found.next_step
 
 
+def test_drafting_needs_a_layer_that_drafts() -> None:
+    found = counted(DENSE, mtp_draft_tokens=1)
+    assert "has no MTP layer" in found.refusal
+    assert found.next_step == "remove mtp_draft_tokens from the profile"
+    assert not counted(DENSE).refusal
+    assert not counted(FLASH, mtp_draft_tokens=1).refusal
+
+
 def test_a_length_that_does_not_fit_is_refused_in_vllms_words() -> None:
     found = counted(AIR, context_tokens_per_slot=131072, eager=True)
     assert found.cache is None

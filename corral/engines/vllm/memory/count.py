@@ -69,6 +69,10 @@ def count(
             refusal=problem,
             next_step="choose another tensor_parallel, data_parallel or expert_parallel",
         )
+    if profile.mtp_draft_tokens and not model.dimensions.num_nextn_predict_layers:
+        problem = "mtp_draft_tokens is set, and the model has no MTP layer that drafts"
+        step = "remove mtp_draft_tokens from the profile"
+        return MemoryCount(need=InstanceNeed(unknown=problem), refusal=problem, next_step=step)
     rank = _rank(model, model.dimensions, profile, min(gpu_memory_mib, default=None))
     ranks = _ranks(profile)
     need = _gpu_need(rank, ranks) if gpu_memory_mib else _cpu_need(rank, ranks)
