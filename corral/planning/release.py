@@ -108,8 +108,12 @@ def _build(
 
 
 def _refuse_other_backend(resolved: ResolvedInstance, pinned: Pinned) -> None:
-    """Raises CorralError where wheels are not for the host's back end."""
+    """Raises CorralError where wheels are not for what the instance computes on."""
     ours, theirs = resolved.backend, pinned.backend
+    if theirs == ours == "cuda" and not resolved.gpus:
+        profile = resolved.spec.profile
+        what = f"engine {resolved.engine} is for cuda, and profile {profile} uses no GPU"
+        raise CorralError(resolved.where, what, f'set placement = "gpu" in profile {profile}')
     if theirs is None or theirs == ours:
         return
     needs = "GPUs" if theirs == "cuda" else 'backend = "cpu"'

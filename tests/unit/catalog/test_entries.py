@@ -173,8 +173,11 @@ def test_the_tiny_model_is_served_by_vllm_without_gpus() -> None:
     profile = CATALOG.profiles["tiny-vllm"]
     assert problems("vllm", profile, gpus=0) == []
     assert (profile.tool_call_parser, profile.reasoning_parser) == ("glm45", "glm45")
-    with pytest.raises(CorralError, match="engine vllm is for cuda"):
+    with pytest.raises(CorralError, match="engine vllm is for cuda, the host's back end is cpu"):
         planned("tiny-vllm", None)
+    with pytest.raises(CorralError, match="and profile tiny-vllm uses no GPU") as caught:
+        planned("tiny-vllm", ONE)
+    assert caught.value.next_step == 'set placement = "gpu" in profile tiny-vllm'
 
 
 def test_vllm_of_the_production_example_is_open_to_its_gateway_alone() -> None:
