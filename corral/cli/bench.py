@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from corral.bench.compare import Comparison
 from corral.bench.compare import compare as compare_results
 from corral.bench.load.compare import LoadComparison, compare_loads
 from corral.bench.load.plot import plot_loads
+from corral.bench.load.run import LoadTest
 from corral.bench.load.workload import MOST_TOKENS
 from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
@@ -21,7 +23,7 @@ from corral.bench.store import ResultStore
 from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
 from corral.cli.load import LoadOptions, load_options, run_load_tests
 from corral.cli.measured import to_measure, with_neighbours
-from corral.cli.reach import planned, reach
+from corral.cli.reach import Target, planned, reach
 from corral.cli.select import inventory_option
 from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.cli.views.load import load_comparison_table
@@ -29,7 +31,7 @@ from corral.engines.benchmark import Lengths
 from corral.errors import CorralError
 from corral.paths import default_results_folder
 from corral.remote.run import on_all
-from corral.rollout.pausing import Gateways
+from corral.rollout.pausing import DrainedServer, Gateways
 from corral.terminal import Rows, echo, echo_json, show
 
 plot_option = click.option(
@@ -117,7 +119,7 @@ def run_command(
 
     With --load the running servers get completions, and it ends with this command.
     """
-    load_options.refuse_alone()
+    load_options.refuse_contradictions()
     if picture:
         refuse_plot(picture)
     if load_options.load and (prompt_tokens or generated_tokens):
@@ -133,6 +135,7 @@ def run_command(
             load_options,
             store,
             repetitions=repetitions or 1,
+            drained=partial(_drained, force),
             as_json=as_json,
             picture=picture,
         )
@@ -256,6 +259,14 @@ def _measure_drained(
                 drained.leave()
     own.after(benchmark.name)
     return result
+
+
+def _drained(force: bool, target: Target, test: LoadTest) -> AbstractContextManager[DrainedServer]:
+    command = f"corral bench {test.name} --load --drain"
+    print_line = partial(echo, err=True)
+    own = fronts(target, [target], command, force=force, print_line=print_line)
+    own.refuse_last([test.name], together=False)
+    return own.drained(test.name, limit_seconds(test.host, test.instance.name))
 
 
 def _print(name: str, line: str) -> None:

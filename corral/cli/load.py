@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,10 +50,14 @@ class LoadOptions:
     request_rate: str | None
     concurrency: str | None
     through: str | None
+    drain: bool
     time_limit: int | None
 
-    def refuse_alone(self) -> None:
-        """Raise CorralError where an option of load tests is given without --load."""
+    def refuse_contradictions(self) -> None:
+        """Raise CorralError where an option is given without --load, or against another."""
+        if self.drain and self.through:
+            what = "sends a drained server nothing"
+            raise CorralError(f"--through {self.through}", what, "leave out --drain or --through")
         given = [name for name, value in vars(self).items() if value not in (None, False)]
         if given and not self.load:
             option = f"--{given[0].replace('_', '-')}"
@@ -104,6 +109,11 @@ def load_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Send the requests through this gateway of the inventory.",
     )
     @click.option(
+        "--drain",
+        is_flag=True,
+        help="Drain the server at its gateways meanwhile, so that it serves nobody else.",
+    )
+    @click.option(
         "--time-limit",
         type=click.IntRange(1, _DAY_SECONDS),
         metavar="SECONDS",
@@ -123,20 +133,25 @@ def run_load_tests(
     store: ResultStore,
     *,
     repetitions: int,
+    drained: Callable[[Target, LoadTest], AbstractContextManager[object]],
     as_json: bool,
     picture: Path | None,
 ) -> None:
     """Run load tests one after the other: two would disturb each other on this controller.
 
+    + drained: drains a server at its gateways for a block
     Exit code 1: a test failed, or requests did.
     """
     chosen, selected = options.cases(), with_neighbours(targets)
     made = planned([target for target, _ in selected])
     results, errors = list[LoadResult](), list[CorralError]()
-    for one in selected:
+    for target, one in zip(targets, selected, strict=True):
         for test in _tests(one, to_measure(one, made, _how(chosen, options, repetitions)), options):
             try:
-                results.append(_run(test, store))
+                if isinstance(test, CorralError):
+                    raise test
+                with drained(target, test) if options.drain else nullcontext():
+                    results.append(_run(test, store))
             except CorralError as error:
                 errors.append(error)
     _show(results, as_json)
@@ -191,9 +206,7 @@ def _through(target: Target, test: LoadTest, name: str) -> Through:
     return Through(host, plan, pool)
 
 
-def _run(test: LoadTest | CorralError, store: ResultStore) -> LoadResult:
-    if isinstance(test, CorralError):
-        raise test
+def _run(test: LoadTest, store: ResultStore) -> LoadResult:
     print_line = partial(_print, test.name)
     result = run(test, print_line)
     print_line(f"kept in {store.save(result)}")

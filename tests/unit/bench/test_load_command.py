@@ -20,6 +20,7 @@ from corral.inventory.hosts import Host
 from corral.plan.instance import Endpoint
 from corral.remote.tunnel import Tunnel
 from tests.unit.bench.test_load_figures import written
+from tests.unit.cli import test_services as services
 from tests.unit.cli.test_cli import SITE, Corral, Said, assert_one_message, corral
 from tests.unit.streaming_server import KEY, StreamingServer, streaming
 
@@ -228,6 +229,7 @@ def test_a_gateway_in_front_of_others_is_refused(
         (("--concurrency", "-1"), "--concurrency -1: is no whole number"),
         (("--request-rate", "fast"), "--request-rate fast: is no number"),
         (("--request-rate", "nan"), "--request-rate nan: the limit is 10000"),
+        (("--drain", "--through", "gw"), "--through gw: sends a drained server nothing"),
         (("--stop",), "--stop: a load test needs the server"),
         (("--prompt-tokens", "5"), "are lengths of the engine's own benchmark"),
         (("--time-limit", "0"), "0 is not in the range"),
@@ -308,6 +310,44 @@ def test_load_tests_are_compared_drawn_and_listed(
     assert "load" in corral("bench", "list", *kept).out
     without = corral("bench", "compare", "node-1/chat", "node-1/chat", *kept)
     assert_one_message(without, "node-1/chat: no results are kept")
+
+
+def test_with_drain_its_gateways_send_it_nothing_meanwhile(
+    load: Load, site: Site, corral: Corral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = services.Site(corral, monkeypatch)
+    opened = site.open
+
+    @contextlib.contextmanager
+    def open_drained(host: Host, spec: dict[str, Any], name: str) -> Iterator[Session]:
+        behind.log.append(f"load {name}")
+        with opened(host, spec, name) as session:
+            yield session
+
+    monkeypatch.setattr(RUN, "session", open_drained)
+    said = load("node-1/chat", "--workload", "20/5", "--prompts", "1", "--drain")
+    assert said.code == 0, said.err
+    assert behind.log == [
+        "drain node-1/chat at gw for 60 s", "load node-1/chat", "release node-1/chat at gw",
+    ]  # fmt: skip
+    behind.log.clear()
+    site.refusal = "a benchmark runs"
+    assert load("node-1/chat", "--workload", "20/5", "--drain").code == 1
+    assert behind.log[-1] == "release node-1/chat at gw"
+    behind.log.clear()
+    site.refusal = ""
+    assert load("node-1/chat", "--workload", "20/5", "--prompts", "1").code == 0
+    assert behind.log == ["load node-1/chat"]
+
+
+def test_the_last_server_of_an_alias_is_drained_by_force_alone(
+    load: Load, site: Site, corral: Corral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = services.Site(corral, monkeypatch, "node-2/chat")
+    said = load("node-1/chat", "--workload", "20/5", "--drain")
+    assert_one_message(said, "is the last server of small at gw")
+    assert "`corral bench node-1/chat --load --drain --force`" in said.err
+    assert (behind.log, site.asked) == ([], [])
 
 
 def test_a_socket_that_the_login_does_not_reach_is_refused(
