@@ -12,4 +12,7 @@ def fit(target: Target) -> None:
     waiting = target.waiting_instances()
     fit_operations.proof(plan=target.plan, waiting=waiting, name="Fit proof")
     if any(instance.trial for instance in target.plan.instances):
-        trial.runs(plan=target.plan, waiting=waiting, name="Trial with dummy weights")
+        trial.runs(
+            plan=target.plan, waiting=waiting, operator=target.operator,
+            name="Trial with dummy weights",
+        )  # fmt: skip

@@ -17,19 +17,22 @@ from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.sources.hub_token import operator_token
 from operations import Commands, job
+from operations.current_operator import CurrentOperator, operator_document
 from operations.messages import complain, inform
 
 _TRIAL = TypeAdapter(Trial)
 
 
 @operation()
-def runs(plan: HostPlan, *, waiting: Sequence[InstancePlan]) -> Commands:
+def runs(
+    plan: HostPlan, *, waiting: Sequence[InstancePlan], operator: CurrentOperator | None = None
+) -> Commands:
     """Start instances with dummy weights, one after another, until each answers; then stop it.
 
     The host fetches the configuration files of the models for that. It skips a run for which GPUs
     or memory have no room beside what runs, and one whose result it has.
 
-    + waiting: those that do not serve their planned generation
+    + waiting: those that do not serve their planned generation; + operator: the current operator
     """
     tried = [instance for instance in waiting if instance.trial]
     if not tried:
@@ -42,6 +45,7 @@ def runs(plan: HostPlan, *, waiting: Sequence[InstancePlan]) -> Commands:
             "paths": plan.paths.model_dump(mode="json"),
             "instance": instance.model_dump(mode="json"),
             "shards": [shard.model_dump(mode="json") for shard in shards],
+            **operator_document(operator),
         }
         name = f"trial-{instance.name}"
         yield from job.run(plan.paths.helper, name, "trial", spec, token=token, then=report)

@@ -35,7 +35,13 @@ from corral_host.system.commands import (
     what_is_wrong,
     write_atomic,
 )
-from corral_host.system.locks import activate_lock, held, lock_file, lock_path
+from corral_host.system.locks import (
+    activate_lock,
+    held,
+    lock_file,
+    lock_path,
+    refuse_other_operator,
+)
 from corral_host.weights.fetch import fetch_missing
 
 MIB = 1024**2
@@ -59,7 +65,7 @@ def trial(spec):
     """Try an instance; returns its figures, or why it was not tried. Raises HostError if it failed.
 
     ``spec``: by, paths, instance (with ``trial`` and ``chat_template``, a text), shards (of the
-    instance), token.
+    instance), token; asker, the current operator, see locks.py.
     """
     instance = spec["instance"]
     configs = [shard for shard in spec["shards"] if shard["kind"] != "weights"]
@@ -70,6 +76,8 @@ def trial(spec):
     if known:
         say(f"{instance['name']}: tried before, at {known['at']}")
         return {**known, "instance": instance["name"], "known": True}
+    # A rollout that holds this host activates, for which it needs the memory.
+    refuse_other_operator(spec.get("asker"))
     with only_one(spec):
         why = shortage(spec, smi)
         if why:

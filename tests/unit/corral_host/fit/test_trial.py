@@ -186,6 +186,23 @@ def test_none_runs_beside_an_activation(here: Path) -> None:
     assert not (here / "options").exists()
 
 
+def test_none_runs_while_another_rollout_holds_the_host(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = {"state": str(here / "state"), "rollout": "mine"}
+    asked: list[Any] = []
+
+    def refuse(operator: Any) -> None:
+        asked.append(operator)
+        raise HostError("held for rollout theirs")
+
+    monkeypatch.setattr(trial, "refuse_other_operator", refuse)
+    with pytest.raises(HostError, match="held for rollout theirs"):
+        trial.trial({**spec(here), "asker": asker})
+    assert asked == [asker]
+    assert not (here / "options").exists()
+
+
 def test_results_are_few(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "STORED", 1)
     trial.trial(spec(here))
