@@ -48,6 +48,7 @@ def make(release, staging):
         uv.ensure()
         give_tree(staging)
         uv.install(staging)
+        uv.compile(staging, release["folder"])
     packages = staging / "lib" / f"python{release['artifact']['python']}" / "site-packages"
     clear(staging)
     take_over(release, staging)

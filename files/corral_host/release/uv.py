@@ -58,6 +58,17 @@ FAULTS = (
     ),
 )
 
+# A file is not compared with its module again: nothing changes in a release, and times are not kept
+# in archives. Some distributions have templates that are no modules; those are left out.
+COMPILE = """
+import compileall, py_compile, sys
+target, final = sys.argv[1:]
+compileall.compile_dir(
+    target + "/lib", quiet=2, workers=0, stripdir=target, prependdir=final,
+    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+)
+"""
+
 
 class Uv:
     """uv for one release, in a folder that the owner of ``home`` can write to.
@@ -111,6 +122,14 @@ class Uv:
             "--require-hashes", "--no-deps", "--only-binary", ":all:", "--link-mode", "hardlink",
             *self.sources("--default-index"), "--requirement", wanted,
         ])  # fmt: skip
+
+    def compile(self, target, final):
+        """Compile all modules for ``final``, where the environment will be; no code of them runs.
+
+        A server cannot write there, and would compile thousands of modules at each start.
+        """
+        say("compiling modules")
+        self.run([INTERPRETER, "-I", "-S", "-c", COMPILE, target, final])
 
     def sources(self, flag):
         """Arguments for the index; none: those that the host itself is configured for."""

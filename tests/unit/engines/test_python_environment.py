@@ -91,6 +91,11 @@ def test_programs_of_packages_are_in_bin_and_run_by_the_releases_python(
     assert (staging / "share" / "teller" / "text").is_file()
     assert not list(staging.rglob("*.whl"))
     assert not [path for path in staging.rglob("*") if path.is_symlink()]
+    (module,) = packages.glob("__pycache__/echo_engine.*.pyc")
+    # Flags of PEP 552: by hash, unchecked.
+    assert module.read_bytes()[4:8] == b"\1\0\0\0"
+    assert f"{spec['folder']}/lib/".encode() in module.read_bytes()
+    assert b"staging" not in module.read_bytes()
     # Where it stands once it is whole, with the modes of a release.
     release = staging.with_name("a release")
     helper_module("system.modes").open_release(staging)
