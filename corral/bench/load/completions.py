@@ -167,7 +167,7 @@ def _message(error: Exception) -> str:
     return str(message or error)[:_MOST_CHARACTERS]
 
 
-async def prove(target: Target, prompt: Sequence[int], *, where: str) -> float:
+async def prove(target: Target, prompt: Sequence[int], *, where: str, next_step: str) -> float:
     """Prove that the server answers as a load test needs it; returns a round trip in seconds.
 
     One short completion, which also warms the server up. Raises CorralError.
@@ -181,14 +181,14 @@ async def prove(target: Target, prompt: Sequence[int], *, where: str) -> float:
             models = await client.models.list()
             round_trip = time.perf_counter() - began
         except (OpenAIError, httpx.HTTPError) as error:
-            step = "`corral verify` shows what is wrong with it"
-            raise CorralError(where, f"does not answer ({describe(error)})", step) from error
+            what = f"does not answer ({describe(error)})"
+            raise CorralError(where, what, next_step) from error
         served = [model.id for model in models.data]
         if target.alias not in served:
             what = f"another model answers there ({', '.join(served) or 'none'})"
-            raise CorralError(where, what, "`corral verify` shows what serves")
+            raise CorralError(where, what, next_step)
         first = await complete(client, target, prompt, 2)
     if first.error:
         what = f"the first completion failed ({first.error})"
-        raise CorralError(where, what, "`corral verify` shows what is wrong with it")
+        raise CorralError(where, what, next_step)
     return round_trip

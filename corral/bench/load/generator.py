@@ -59,9 +59,10 @@ def measure(
     return asyncio.run(_measure(target, case, tokens, limit_seconds, print_line))
 
 
-def first_answer(target: Target, tokens: Sequence[int], *, where: str) -> float:
+def first_answer(target: Target, tokens: Sequence[int], *, where: str, next_step: str) -> float:
     """Prove that the server answers; returns a round trip in seconds. Raises CorralError."""
-    return asyncio.run(prove(target, tokens[:_FIRST_TOKENS], where=where))
+    first = tokens[:_FIRST_TOKENS]
+    return asyncio.run(prove(target, first, where=where, next_step=next_step))
 
 
 async def _measure(

@@ -34,6 +34,15 @@ from corral.store.gateway_keys import certificate, client_keys
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 COMPLETIONS = ("POST", "/v1/completions")
 
+# Path -> what else may prevent an answer.
+_FORWARDING: dict[Path, str] = {
+    "host": "",
+    "controller": "",
+    "gateway": "; `corral gateway status`, whether its gateways reach it",
+    "ssh": "; if it does, sshd there must allow forwarding (AllowTcpForwarding, "
+    "AllowStreamLocalForwarding)",
+}
+
 PrintLine = Callable[[str], None]
 
 
@@ -212,7 +221,8 @@ def _by_client(test: LoadTest, opened: Session, print_line: PrintLine) -> _Outco
     tokens = enough(opened.facts.tokens, test.name)
     loads = [0.0]
     with _reached(test) as (target, path, through, lasts):
-        round_trip = first_answer(target, tokens, where=through or test.name)
+        step = f"`corral verify {test.name}` shows whether it serves{_FORWARDING[path]}"
+        round_trip = first_answer(target, tokens, where=through or test.name, next_step=step)
 
         def one(case: LoadCase) -> LoadRun:
             found: Measured = measure(

@@ -359,3 +359,13 @@ def test_a_socket_that_the_login_does_not_reach_is_refused(
     said = load("node-1/chat", "--workload", "20/5")
     assert_one_message(said, "node-1/chat: listens on a unix socket, which is open to root")
     assert site.asked == []
+
+
+def test_a_server_that_does_not_answer_through_ssh_says_what_may_prevent_it(
+    load: Load, site: Site
+) -> None:
+    site.server.alias = "another"
+    said = load("node-1/chat", "--workload", "20/5")
+    assert_one_message(said, "node-1/chat: another model answers there (another)")
+    assert "`corral verify node-1/chat` shows whether it serves; if it does, sshd" in said.err
+    assert "AllowTcpForwarding" in said.err

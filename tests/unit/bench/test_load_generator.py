@@ -151,7 +151,7 @@ def test_a_unix_socket_works_as_well(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with streaming(path) as server:
         reached = target(server, socket=str(path))
-        assert first_answer(reached, TOKENS, where="node-1/chat") > 0
+        assert first_answer(reached, TOKENS, where="node-1/chat", next_step="see") > 0
         found = measure(reached, case(4), TOKENS, limit_seconds=60, print_line=lambda _: None)
     assert found.run.completed == 4
 
@@ -178,16 +178,17 @@ def test_what_cannot_be_tested_is_refused_before_the_first_prompt(
     server: StreamingServer, changes: dict[str, str], what: str
 ) -> None:
     with pytest.raises(CorralError) as error:
-        first_answer(target(server, **changes), TOKENS, where="node-1/chat")
+        first_answer(target(server, **changes), TOKENS, where="node-1/chat", next_step="see")
     assert str(error.value).startswith("node-1/chat: ")
     assert what in str(error.value)
+    assert error.value.next_step == "see"
     assert server.requests == []
 
 
 def test_a_first_completion_that_fails_is_told(server: StreamingServer) -> None:
     server.plan = ["refuse"]
     with pytest.raises(CorralError, match="first completion failed .HTTP 503: Loading model"):
-        first_answer(target(server), TOKENS, where="node-1/chat")
+        first_answer(target(server), TOKENS, where="node-1/chat", next_step="see")
 
 
 def test_a_mistake_of_ours_is_no_failed_request(
