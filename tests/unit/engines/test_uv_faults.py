@@ -72,6 +72,14 @@ def test_a_flipped_bit_is_named_and_the_next_deploy_installs(
     assert not kept(spec).exists()
 
 
+def test_a_mirror_that_lies_about_a_wheel_and_its_digest_is_refused(
+    spec: dict[str, Any], served: Index
+) -> None:
+    another(served, "echo_engine", {"echo_engine.py": "print('somebody else')"})
+    fault = refused(spec, "echo-engine(?s:.*)Hash mismatch")
+    assert "other bytes than the lock names" in fault.what
+
+
 @pytest.mark.parametrize("status", [403, 500, 503])
 def test_an_index_that_refuses_is_named(spec: dict[str, Any], served: Index, status: int) -> None:
     served.refuses = status
