@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := --numprocesses 2 --dist loadfile
 LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-.PHONY: help setup lab-possible system venv demo test lint unit lab-test bench bench-ansible chaos lock reference examples clean
+.PHONY: help setup lab-possible system venv demo test lint unit unit-all lab-test bench bench-ansible chaos lock reference examples clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -55,7 +55,7 @@ demo: setup lab-possible
 	$(BIN)/pyinfra inventories/lab.py deploy.py -y
 	@$(BIN)/python -m lab.demo
 
-test: setup lint unit lab-test
+test: setup lint unit-all lab-test
 
 lint: setup
 	$(BIN)/ruff check .
@@ -63,7 +63,11 @@ lint: setup
 	$(BIN)/mypy
 	PYTHONPATH=.:files $(BIN)/lint-imports
 
+# While you edit: half a minute. `unit-all` is everything that needs no lab.
 unit: setup
+	$(BIN)/pytest tests/unit $(CORES) -m "not slow"
+
+unit-all: setup
 	$(BIN)/pytest tests/unit $(CORES)
 	$(BIN)/pytest tests/operations $(CORES)
 

@@ -23,6 +23,8 @@ from tests.samples import CHAT, host
 from tests.unit.bench_samples import result
 from tests.unit.rollout_samples import rollout
 
+pytestmark = pytest.mark.slow
+
 UP = ["../x", "../../x", "/etc/cron.d/x", "a/b", ".", "..", "", "a\nb", "a\x1b[2J", "a\u202eb"]
 # pyinfra's connectors name hosts in parts, as in @docker/debian.
 NO_HOST = [name for name in UP if name != "a/b"]

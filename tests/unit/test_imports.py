@@ -15,6 +15,8 @@ from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
 from tests.samples import ROOT
 
+pytestmark = pytest.mark.slow
+
 OURS = {"corral", "deploys", "operations", "facts", "lab", "tests", "corral_host", "corral_shared"}
 # Who may import whom, beside themselves.
 MAY = {

@@ -27,6 +27,8 @@ from tests.unit.cli.test_cli import Corral, Said, corral
 from tests.unit.odd_fleet import COMMANDS, OddFleet, good, odd_fleet, odd_hosts
 from tests.unit.rollout_samples import report, rollout
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["corral"]
 
 EVIL = "\x1b]0;owned\x07 \x1b[2J \x9b2J \u202e [bold]x[/bold] [/] [red] :cat:"

@@ -10,6 +10,8 @@ import pytest
 
 from tests.samples import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = ("corral", "deploys", "facts", "files", "lab", "operations", "templates", "docs")
 PAGES = ("README.md", "CONTRIBUTING.md", "deploy.py", "Makefile")
 SUFFIXES = {".py", ".md", ".j2", ".sh", ".html", ""}

@@ -13,6 +13,8 @@ from corral.bench.plot import plot, refuse_plot
 from corral.errors import CorralError
 from tests.unit.bench_samples import measure, result
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_margin_is_welchs() -> None:
     # Variances 1 and 4 over 3: degrees of freedom (5/3)^2 / ((1/9 + 16/9) / 2) = 2.94, so those

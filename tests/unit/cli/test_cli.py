@@ -16,6 +16,8 @@ from corral.lock.lock_file import write_lock
 from corral.plan.host import HostPlan
 from tests.samples import EXAMPLES, ROOT, lock
 
+pytestmark = pytest.mark.slow
+
 SITE = """
 chat = {"name": "chat", "profile": "tiny-chat", "port": 8001}
 long = {"name": "long", "profile": "tiny-long", "port": 8002}

@@ -14,6 +14,8 @@ from tests.samples import EXAMPLES
 from tests.unit.cli.test_cli import assert_one_message
 from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models
 
+pytestmark = pytest.mark.slow
+
 AIR, REALTIME = "glm-4.5-air", ("--profile", "glm-4.5-air-realtime")
 Z1 = ("glm-z1-32b-0414", "--profile", "glm-z1-32b")
 A100, RAM = ("--gpu", "A100 40GB"), ("--ram", "128")

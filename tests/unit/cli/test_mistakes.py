@@ -15,6 +15,8 @@ from tests.samples import EXAMPLES, ROOT
 from tests.unit.cli.test_cli import SITE, Corral, Said, assert_one_message, corral, edit
 from tests.unit.odd_fleet import good, kept_document, odd_hosts
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["corral"]
 
 OTHER = """

@@ -37,6 +37,8 @@ from tests.unit.engines.test_third_engine import uv as uv
 from tests.unit.helper_modules import helper_module
 from tests.wheels import make_wheel, sha256
 
+pytestmark = pytest.mark.slow
+
 archive = helper_module("release.archive")
 
 ENTRY_POINTS = """[console_scripts]

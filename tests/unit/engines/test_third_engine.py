@@ -42,6 +42,8 @@ from tests.unit import uv_on_this_machine
 from tests.unit.helper_modules import helper_module
 from tests.wheels import requirement
 
+pytestmark = pytest.mark.slow
+
 build, tools = helper_module("release.build"), helper_module("system.commands")
 environment = helper_module("release.python_environment")
 URL = "https://wheels.example.com/echo"

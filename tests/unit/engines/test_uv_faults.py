@@ -25,6 +25,8 @@ from tests.unit.engines.test_third_engine import uv as uv
 from tests.unit.helper_modules import helper_module
 from tests.wheels import flip, make_wheel, requirement
 
+pytestmark = pytest.mark.slow
+
 uv_module, prune = helper_module("release.uv"), helper_module("release.prune")
 
 

@@ -12,6 +12,8 @@ import pytest
 from corral.cli import main
 from tests.samples import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 SITE = """
 chat = {"name": "chat", "profile": "tiny-chat", "port": 8001}
 long = {"name": "long", "profile": "tiny-long", "port": 8002}

@@ -26,6 +26,8 @@ from tests.fuzz.gguf_files import (
 )
 from tests.samples import ROOT
 
+pytestmark = pytest.mark.slow
+
 DATA = ROOT.parent / "shared" / "data"
 FILE_BYTES = {"GLM-4-32B-0414": 17_593_510_848, "GLM-4.5-Air": 82_572_049_696}
 TENSORS = {"GLM-4-32B-0414": 613, "GLM-4.5-Air": 803}

@@ -20,6 +20,8 @@ from tests.unit.ranged_server import RangedServer, Served, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 from tests.unit.small_disks import fill_up
 
+pytestmark = pytest.mark.slow
+
 AIR = "GLM-4.5-Air"
 MIB = 1024**2
 

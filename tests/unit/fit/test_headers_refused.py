@@ -16,6 +16,8 @@ from tests.unit.fit.test_headers import AIR, MIB, server, small, store, tiny
 from tests.unit.ranged_server import RangedServer, Served
 from tests.unit.running_hub import RunningHub
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["server", "store"]
 
 

@@ -33,6 +33,8 @@ from tests.unit.fit_samples import (
     shape_of,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Counted(NamedTuple):
     """MiB of the GPU and of the host."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from corral.engines import resolve_placement
 from corral.fit.answer import Answer, TargetGpu, answer
 from corral.fit.model import ModelFile
@@ -17,6 +19,8 @@ from tests.unit.fit_samples import (
     profile,
     unknown_model,
 )
+
+pytestmark = pytest.mark.slow
 
 A100 = TargetGpu("GPU 0", A100_MIB)
 TI = TargetGpu("GPU 0", 24564)

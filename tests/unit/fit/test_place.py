@@ -25,6 +25,8 @@ from tests.unit.fit_samples import (
     unknown_model,
 )
 
+pytestmark = pytest.mark.slow
+
 REALTIME = profile(kv_type_k="q8_0", kv_type_v="q8_0", ubatch_tokens=1024, placement="auto")
 
 

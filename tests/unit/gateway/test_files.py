@@ -16,6 +16,8 @@ from tests.samples import ROOT
 from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = ROOT / "tests/data/gateway/haproxy.cfg"
 PEM = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"
 

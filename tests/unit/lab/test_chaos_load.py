@@ -24,6 +24,8 @@ from lab.chaos import load
 from lab.chaos.tally import Outcome, Reply, read
 from tests.samples import ROOT
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-key-of-more-than-twenty-characters"
 Answer = Callable[["Server"], None]
 

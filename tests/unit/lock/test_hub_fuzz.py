@@ -44,7 +44,7 @@ ONE_FOLDER = settings(
 )
 
 
-pytestmark = pytest.mark.usefixtures("every_commit_is_there")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("every_commit_is_there")]
 
 
 def outcome(body: bytes) -> None:

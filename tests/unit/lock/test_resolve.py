@@ -32,7 +32,7 @@ FILES = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("every_commit_is_there")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("every_commit_is_there")]
 
 
 @pytest.fixture(scope="module")

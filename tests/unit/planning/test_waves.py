@@ -15,6 +15,8 @@ from corral.planning.waves import Pools, Wave, fleet_policy
 from corral.planning.waves import waves as waves_of
 from tests.samples import CHAT, host
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"gpu-{n}" for n in range(1, 11)]
 
 

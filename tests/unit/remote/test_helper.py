@@ -21,6 +21,8 @@ from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from tests.samples import CHAT, ROOT, host, planner
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = ROOT / "files" / "corral_host"
 
 

@@ -22,6 +22,8 @@ from facts.instance import Checks
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, EXAMPLES, ROOT, host, plan
 
+pytestmark = pytest.mark.slow
+
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "fish") if shutil.which(shell)]
 WORDS = ["", "-x", "two words", "$HOME", "`id`", "it's", r"back\slash", r"\\", r"\'", "a\nb",
          '{"a": "\\n"}',

@@ -28,6 +28,8 @@ from tests.samples import CHAT, ROOT, bare, host, plan
 from tests.unit.cli.test_cli import Corral, corral
 from tests.unit.odd_fleet import COMMANDS, OddFleet, give_up_after, odd_fleet, odd_hosts
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["corral"]
 
 MIB = 1024**2

@@ -20,6 +20,8 @@ from tests.unit.cli.test_cli import Corral, corral, edit
 from tests.unit.helper_modules import program
 from tests.unit.odd_fleet import odd_hosts
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["corral"]
 
 # As OpenSSH 9.2 says it.

@@ -19,6 +19,8 @@ from lab.faults import Rule, faults
 from tests.unit.plain_server import COMMIT, FILE, serving, tiny
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
+pytestmark = pytest.mark.slow
+
 API = "/api/models/*"
 
 

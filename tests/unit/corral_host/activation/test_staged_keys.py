@@ -23,6 +23,8 @@ from tests.unit.switch_host import (
     played,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["played"]
 staged_keys, instances = helper_module("server.staged_keys"), helper_module("instance.state")
 KEYS = {"a": "old", "b": "new"}

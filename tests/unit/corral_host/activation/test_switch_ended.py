@@ -17,6 +17,8 @@ from tests.unit.switch_host import (
     played,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["played"]
 
 

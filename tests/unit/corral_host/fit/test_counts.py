@@ -10,6 +10,8 @@ from corral.plan.placement import DeviceNeed
 from tests.unit.proof_host import CHAT, NEED, ON_GPUS, ProofHost, with_instances, with_need
 from tests.unit.running_hub import RunningHub
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def host(tmp_path: Path, running: RunningHub) -> ProofHost:

@@ -13,6 +13,8 @@ from tests.unit.proof_host import CHAT, SHARDED, ProofHost, with_need
 from tests.unit.ranged_server import Served, serving
 from tests.unit.running_hub import RunningHub
 
+pytestmark = pytest.mark.slow
+
 FILE = "Tiny-GLM-MoE-Q8_0.gguf"
 
 

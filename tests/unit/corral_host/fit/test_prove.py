@@ -9,6 +9,8 @@ import pytest
 from tests.unit.proof_host import CHAT, NEED, ON_GPUS, ProofHost, with_need
 from tests.unit.running_hub import RunningHub
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def host(tmp_path: Path, running: RunningHub) -> ProofHost:

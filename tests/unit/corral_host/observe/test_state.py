@@ -15,6 +15,8 @@ from corral.plan.host import HostPlan
 from tests.samples import CHAT, host, planner
 from tests.unit.remote.test_helper import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def planned(tmp_path: Path) -> HostPlan:

@@ -15,6 +15,8 @@ import pytest
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 reserve = helper_module("packets.reserve")
 reserve_switch = helper_module("packets.reserve_switch")
 Activation = helper_module("activation.activation").Activation

@@ -20,6 +20,8 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine
 
+pytestmark = pytest.mark.slow
+
 archive = helper_module("release.archive")
 HostError = helper_module("system.commands").HostError
 

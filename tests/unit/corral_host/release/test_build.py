@@ -22,7 +22,7 @@ unprivileged = helper_module("system.unprivileged")
 locks = helper_module("release.locks")
 HostError = helper_module("system.commands").HostError
 
-pytestmark = pytest.mark.usefixtures("public")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("public")]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
 
 

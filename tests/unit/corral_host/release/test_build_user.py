@@ -24,6 +24,7 @@ unprivileged = helper_module("system.unprivileged")
 HostError = helper_module("system.commands").HostError
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("public"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root"),
 ]

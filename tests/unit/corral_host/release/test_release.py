@@ -15,6 +15,8 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import COMMIT, Engine, install, release
 
+pytestmark = pytest.mark.slow
+
 done = helper_module("release.manifest")
 libraries = helper_module("release.libraries")
 programs = helper_module("release.programs")

@@ -14,6 +14,8 @@ from tests.unit import release_samples as samples
 from tests.unit.helper_modules import helper_module
 from tests.unit.release_samples import Engine, release
 
+pytestmark = pytest.mark.slow
+
 smoke = helper_module("release.smoke")
 done = helper_module("release.manifest")
 programs = helper_module("release.programs")

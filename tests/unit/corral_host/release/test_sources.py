@@ -24,7 +24,7 @@ PATCH = """--- a/server.c
 """
 
 
-pytestmark = pytest.mark.usefixtures("public")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("public")]
 
 
 @pytest.fixture

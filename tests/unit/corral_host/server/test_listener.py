@@ -18,6 +18,8 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 listener = helper_module("server.listener")
 server = helper_module("server.http")
 probe_client = helper_module("server.probe_client")

@@ -17,6 +17,8 @@ from tests.unit.helper_modules import helper_module
 from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
+pytestmark = pytest.mark.slow
+
 fetching, hub_client = helper_module("weights.fetch"), helper_module("weights.hub")
 HostError = helper_module("system.commands").HostError
 
