@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +199,9 @@ def compile_requirements(
         Path(folder, "pyproject.toml").write_text(_project(environment))
         Path(folder, "without.txt").write_text("\n".join(environment.without) + "\n")
         command = [
-            _uv(), "pip", "compile", "--universal", "--python-version", environment.lowest_python,
+            # Without an interpreter uv asks every one that it finds for its version.
+            _uv(), "pip", "compile", "--python", sys.executable,
+            "--universal", "--python-version", environment.lowest_python,
             "--only-binary", ":all:", "--generate-hashes", "--no-header", "--no-annotate",
             "--no-emit-index-url", "--no-emit-find-links", "--no-progress", "--color", "never",
             "--excludes", "without.txt", *_sources(environment, mirror),

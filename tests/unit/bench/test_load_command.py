@@ -24,6 +24,8 @@ from tests.unit.cli import test_services as services
 from tests.unit.cli.test_cli import SITE, Corral, Said, assert_one_message, corral
 from tests.unit.streaming_server import KEY, StreamingServer, streaming
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["corral"]
 
 RUN = import_module("corral.bench.load.run")

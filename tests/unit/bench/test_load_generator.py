@@ -15,6 +15,8 @@ from corral.engines.load import LoadCase
 from corral.errors import CorralError
 from tests.unit.streaming_server import ALIAS, KEY, StreamingServer, streaming
 
+pytestmark = pytest.mark.slow
+
 TOKENS = tuple(range(100, 200))
 FIELDS = {"ignore_eos": True, "cache_prompt": False}
 

@@ -22,6 +22,8 @@ from tests.unit.model_dimensions import GLM_4_5_AIR, tensors_of
 from tests.unit.running_hub import RunningHub
 from tests.unit.safetensors_files import data_bytes, header_of
 
+pytestmark = pytest.mark.slow
+
 AIR, REPO, TINY = "glm-4.5-air-fp8", "zai-org/GLM-4.5-Air-FP8", "tiny-glm-moe-safetensors"
 PROFILE = """
 model = "glm-4.5-air-fp8"

@@ -33,6 +33,8 @@ from tests.unit.model_dimensions import (
 )
 from tests.unit.safetensors_files import header_of
 
+pytestmark = pytest.mark.slow
+
 MIB, GIB = 1024**2, 1024**3
 H200_MIB = 143771
 # What servers reported; the first two were measured earlier.

@@ -21,6 +21,8 @@ from tests.unit.model_dimensions import (
     model_of,
 )
 
+pytestmark = pytest.mark.slow
+
 AIR, FLASH = model_of(GLM_4_5_AIR, "fp8-channel"), model_of(GLM_4_7_FLASH)
 LARGE = model_of(GLM_4_7, "fp8-block")
 SERVED: dict[str, Any] = {"slots": 16, "batch_tokens": 8192, "context_tokens_per_slot": 32768}

@@ -14,6 +14,8 @@ from tests import fake_vllm
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 trial = helper_module("fit.trial")
 locks = helper_module("system.locks")
 HostError = helper_module("system.commands").HostError
