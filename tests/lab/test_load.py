@@ -123,7 +123,7 @@ def test_of_an_interrupted_one_nothing_stays(
     assert second.returncode == 1
     assert f"a benchmark of {NAME} runs on this host" in said(second)
     process.send_signal(how)
-    process.wait()
+    process.wait(timeout=120)
     wait_for(lambda: is_idle(lab), "the server has nothing to do")
     wait_for(lambda: "load" not in helpers(lab), "no helper is left")
     assert kept(results) == []
@@ -237,6 +237,6 @@ def test_a_load_generator_ends_with_its_controller(lab: Workspace) -> None:
     process = start_session(lab, INSTANCE, "stay")
     wait_for(lambda: lab.try_on(HOST, f"systemctl is-active {unit}").returncode == 0, "it runs")
     process.kill()
-    process.wait()
+    process.wait(timeout=120)
     wait_for(lambda: lab.try_on(HOST, f"systemctl is-active {unit}").returncode != 0, "it ended")
     wait_for(lambda: "load" not in helpers(lab), "no helper is left")

@@ -85,8 +85,10 @@ class Workspace:
         It leads a group of processes, as where a shell starts it.
         """
         with log.open("wb") as output:
+            # Programs in a shell's background ignore SIGINT, and what they start does, too.
+            command = ["env", "--default-signal=INT", self._program("corral"), *arguments]
             return subprocess.Popen(
-                [self._program("corral"), *arguments], cwd=self.path, env=self._environment(),
+                command, cwd=self.path, env=self._environment(),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
