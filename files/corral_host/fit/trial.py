@@ -165,7 +165,8 @@ def tried(spec):
 @contextlib.contextmanager
 def running(spec, lines):
     """The server in its unit, its log in ``lines``; it has ended afterwards, whatever happened."""
-    instance, key = spec["instance"], secrets.token_urlsafe(32)
+    # Hexadecimal: vLLM takes a key that begins with a dash for a flag.
+    instance, key = spec["instance"], secrets.token_hex(32)
     unit = instance["trial"]["unit"]
     end(unit)
     with credentials(instance, key) as lent:

@@ -39,7 +39,8 @@ def smoke(release, folder, environment):
     model = own_copy(checked_model(release["smoke_model"]), home / engine.smoke_model)
     endpoint = {"socket": None, "address": "127.0.0.1", "port": free_port()}
     instance = {"endpoint": endpoint, "alias": "smoke"}
-    key, log = secrets.token_urlsafe(32), home / "log"
+    # Hexadecimal: vLLM takes a key that begins with a dash for a flag.
+    key, log = secrets.token_hex(32), home / "log"
     key_file = home / engine.key_name
     give_key(key_file, engine.key_document([key]))
     argv = engine.smoke_arguments(engine.server(folder), model, key_file, endpoint, bool(gpu))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,7 @@ def test_what_it_reports_is_the_result(here: Path) -> None:
         assert part in options
     (key,) = json.loads((here / "credentials" / "keys.yaml").read_text())["api-key"]
     assert key not in options
+    assert re.fullmatch("[0-9a-f]{64}", key), "vLLM takes a dash at the beginning for a flag"
 
 
 def test_each_combination_is_tried_once(here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,24 @@ def test_it_answers_with_its_key_only_and_is_gone(tmp_path: Path, engine: Engine
     assert reported == "24 tokens on CPU"
     assert "hello" in log
     assert children() == before
+
+
+def test_its_key_is_no_flag(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM takes a key that begins with a dash for one."""
+    given: list[str] = []
+    kind = type(helper_module("engines").of(release(tmp_path)))
+    write = kind.key_document
+
+    def noted(self: Any, keys: list[str]) -> str:
+        given.extend(keys)
+        text: str = write(self, keys)
+        return text
+
+    monkeypatch.setattr(kind, "key_document", noted)
+    run(release(tmp_path), tmp_path, engine)
+    assert re.fullmatch("[0-9a-f]{64}", given[0])
 
 
 def test_an_answer_without_the_key_fails_the_release(tmp_path: Path, engine: Engine) -> None:
