@@ -16,6 +16,8 @@ from tests.unit.bench_samples import result
 from tests.unit.cli.test_cli import Corral, corral, edit
 from tests.unit.cli.test_mistakes import MISTAKES, hosts
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["corral", "hosts"]
 
 

@@ -18,6 +18,8 @@ from tests.unit.cli.test_cli import Said, assert_one_message
 from tests.unit.fit_project import Fit, fit_in, locked
 from tests.unit.ranged_server import RangedServer, Served, serving
 
+pytestmark = pytest.mark.slow
+
 MODEL, QUANT = "glm-z1-32b-0414", "IQ4_XS"
 FILE = "THUDM_GLM-Z1-32B-0414-IQ4_XS.gguf"
 PROFILE, GPU = ("--profile", "glm-z1-32b"), ("--gpu", "3090 Ti", "--ram", "64")

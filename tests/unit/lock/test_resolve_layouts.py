@@ -54,7 +54,7 @@ SHARD_COUNTS = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("every_commit_is_there")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("every_commit_is_there")]
 
 
 @pytest.fixture

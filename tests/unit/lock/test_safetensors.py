@@ -18,7 +18,7 @@ from corral.lock.resolve import resolve
 from lab import hub
 from tests.samples import CHAT, catalog, host
 
-pytestmark = pytest.mark.usefixtures("every_commit_is_there")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("every_commit_is_there")]
 
 QUANTS = {
     "Q8_0": {"files": "F32/*.safetensors", "config": ["F32/*.json", "F32/chat_template.jinja"]},

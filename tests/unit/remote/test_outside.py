@@ -19,6 +19,8 @@ from tests.samples import CHAT, host
 from tests.samples import plan as llama_plan
 from tests.unit.vllm_samples import ASKED, ON_CPU, planner
 
+pytestmark = pytest.mark.slow
+
 # On Linux this machine's loopback too, and reached from 127.0.0.1: two ends, as of two machines.
 ADDRESS = "127.0.0.5"
 

@@ -36,6 +36,8 @@ from tests.samples import CHAT, EXAMPLES, ROOT, bare, host, planner, settled
 from tests.unit import gateway_samples
 from tests.unit.rollout_samples import OLD, FakeHelper, generation, pair, report, rollout
 
+pytestmark = pytest.mark.slow
+
 HOLDS = (
     "import sys; print('{\"held\": true}', flush=True); "
     "first = sys.stdin.readline(); signs = len(sys.stdin.readlines()); "

@@ -15,6 +15,8 @@ import pytest
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 checks, confirming, attempt = (
     helper_module(one)
     for one in ("activation.preconditions", "activation.confirm", "activation.record")

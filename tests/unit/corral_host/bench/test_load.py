@@ -17,6 +17,8 @@ from tests.unit.corral_host.bench.test_measure import Machine, machine
 from tests.unit.helper_modules import helper_module
 from tests.unit.streaming_server import streaming
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["machine"]
 
 load = helper_module("bench.load")

@@ -15,6 +15,8 @@ import pytest
 
 from tests.unit.helper_modules import helper_module, program
 
+pytestmark = pytest.mark.slow
+
 bench = helper_module("bench.measure")
 bench_run = helper_module("checks.program_unit")
 HostError = helper_module("system.commands").HostError

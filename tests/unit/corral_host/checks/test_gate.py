@@ -11,6 +11,8 @@ import pytest
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
+pytestmark = pytest.mark.slow
+
 probe_client = helper_module("server.probe_client")
 gate = helper_module("checks.gate")
 parts = helper_module("checks.server_probes")

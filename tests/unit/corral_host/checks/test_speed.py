@@ -13,6 +13,8 @@ import pytest
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
+pytestmark = pytest.mark.slow
+
 baseline = helper_module("checks.baseline")
 speed = helper_module("checks.speed")
 HostError = helper_module("system.commands").HostError

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from corral.bench.compare import welch_margin
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 welch = helper_module("checks.welch")
 
 SPEEDS = st.lists(st.floats(0.1, 1e5), min_size=2, max_size=12)

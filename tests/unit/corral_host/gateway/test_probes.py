@@ -13,6 +13,8 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 OURS, SERVERS = b'{"error": {"message": "No such route."}}', b'{"error": "File Not Found"}'
 CLOSED = [["GET", "/v1/stream"], ["DELETE", "/v1/stream"], ["POST", "/models/unload"]]
 

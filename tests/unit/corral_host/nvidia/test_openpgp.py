@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.unit.helper_modules import helper_module
 
+pytestmark = pytest.mark.slow
+
 openpgp = helper_module("nvidia.openpgp")
 drivers = helper_module("nvidia.drivers")
 HostError = helper_module("system.commands").HostError

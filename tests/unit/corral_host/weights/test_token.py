@@ -21,6 +21,8 @@ from tests.unit.helper_modules import helper_module, program
 from tests.unit.plain_server import Seen, serving
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
+pytestmark = pytest.mark.slow
+
 fetching, jobs = helper_module("weights.fetch"), helper_module("jobs")
 hub_client = helper_module("weights.hub")
 headers = helper_module("weights.headers")
