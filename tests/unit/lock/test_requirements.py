@@ -25,6 +25,8 @@ from lab.wheel_index import Index, serving, sha256_of
 from tests.samples import CHAT, ROOT, catalog, host, lock
 from tests.wheels import make_wheel
 
+pytestmark = pytest.mark.slow
+
 LEAF = {"leaf.py": ""}
 
 
