@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
 from lab import hub
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
+pytestmark = pytest.mark.slow
+
 
 def test_prepare_leaves_a_complete_repository_alone(prepared: Path) -> None:
     readme = prepared / "repos" / hub.REPOSITORY / "main" / "README.md"

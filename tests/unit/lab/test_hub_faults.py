@@ -17,6 +17,8 @@ from lab.faults import FILE_NAME, Rule, faults
 from lab.hub_faults import WRONG_COMMIT
 from tests.unit.running_hub import RESOLVE, WHOLE, RunningHub
 
+pytestmark = pytest.mark.slow
+
 
 def test_cut_closes_the_connection_in_the_body(running: RunningHub) -> None:
     rule = Rule(match="/cdn/*", kind="cut", after_bytes=1000, times=1)

@@ -14,6 +14,8 @@ from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 from tests.unit.trial_server import Behaviour, instance_plan, trial_server
 
+pytestmark = pytest.mark.slow
+
 gate = helper_module("checks.gate")
 ready = helper_module("checks.ready")
 HostError = helper_module("system.commands").HostError
