@@ -15,6 +15,7 @@ import click
 
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
+from corral.engines.flag_table import Settings
 from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
@@ -35,14 +36,16 @@ def serving(
     keys = folder / "keys"
     keys.write_text(f"{_KEY}\n")
     argv = engine_module("llama.cpp").argv(
-        profile,
-        program=str(programs / "llama-server"),
-        model=str(model),
-        alias="measured",
-        endpoint=_ENDPOINT,
-        key_file=str(keys),
-        placement=placement,
-        chat_template_file=None,
+        str(programs / "llama-server"),
+        Settings(
+            profile=profile,
+            model=str(model),
+            alias="measured",
+            endpoint=_ENDPOINT,
+            key_file=str(keys),
+            placement=placement,
+            chat_template_file=None,
+        ),
     )
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(argv, stdout=log, stderr=log)

@@ -15,7 +15,6 @@ from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.memory_count import MemoryCount
 from corral.engines.routes import Routes
 from corral.model_files.model import SafetensorsModel
-from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
 KvPair = tuple[KvType, KvType]
@@ -140,22 +139,8 @@ class Engine(Protocol):
     def model_path(self, files: Sequence[str]) -> str:
         """The path that the server loads; ``files``: all files of the model, weights first."""
 
-    def argv(
-        self,
-        profile: Profile,
-        *,
-        program: str,
-        model: str,
-        alias: str,
-        endpoint: Endpoint,
-        key_file: str,
-        placement: ResolvedPlacement,
-        chat_template_file: str | None,
-    ) -> tuple[str, ...]:
-        """The server's command line.
-
-        + model: the path that it loads; + key_file: the key file, or what ``key_config`` makes
-        """
+    def argv(self, program: str, settings: Settings) -> tuple[str, ...]:
+        """The server's command line; ``program``: path of the server."""
 
     def count_memory(
         self, model: SafetensorsModel, profile: Profile, *, gpu_memory_mib: Sequence[int]

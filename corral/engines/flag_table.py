@@ -31,7 +31,8 @@ class Problem(NamedTuple):
 class Settings:
     """The inputs of a program's command line.
 
-    + model: the path that it loads; + key_file: path of the unit's credential
+    + model: the path that it loads
+    + key_file: path of the unit's credential, or of the file that ``key_config`` makes from it
     """
 
     profile: Profile

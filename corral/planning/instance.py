@@ -13,6 +13,7 @@ from pydantic import SkipValidation
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
 from corral.engines.base import KeyConfig
+from corral.engines.flag_table import Settings
 from corral.errors import CorralError
 from corral.fit.host import Placed
 from corral.inventory.hosts import InstanceSpec
@@ -173,15 +174,19 @@ class InstancePlanner(Frozen):
         credentials = PurePosixPath(credential_path(unit_name(run))).parent
         socket = f"{self.paths.sockets}/corral-{run}/{module.socket_name}"
         argv = module.argv(
-            resolved.profile,
-            program=_program(resolved, release),
-            model=model,
-            alias=resolved.profile.alias or resolved.model,
-            endpoint=Endpoint(socket=socket),
-            key_file=str(credentials / TRIAL_KEYS),
-            placement=placement,
-            chat_template_file=(
-                str(credentials / TRIAL_TEMPLATE) if resolved.chat_template is not None else None
+            _program(resolved, release),
+            Settings(
+                profile=resolved.profile,
+                model=model,
+                alias=resolved.profile.alias or resolved.model,
+                endpoint=Endpoint(socket=socket),
+                key_file=str(credentials / TRIAL_KEYS),
+                placement=placement,
+                chat_template_file=(
+                    str(credentials / TRIAL_TEMPLATE)
+                    if resolved.chat_template is not None
+                    else None
+                ),
             ),
         )
         return TrialPlan(unit=unit_name(run), socket=socket, argv=(*argv, *module.trial_arguments))
@@ -202,14 +207,16 @@ class InstancePlanner(Frozen):
         module = engine_module(resolved.kind)
         config = self._key_config(resolved, release, name)
         argv = module.argv(
-            resolved.profile,
-            program=_program(resolved, release),
-            model=model,
-            alias=resolved.profile.alias or resolved.model,
-            endpoint=endpoint,
-            key_file=config.path if config else credential_path(unit_name(name)),
-            placement=placement,
-            chat_template_file=self._template_path(resolved, generation),
+            _program(resolved, release),
+            Settings(
+                profile=resolved.profile,
+                model=model,
+                alias=resolved.profile.alias or resolved.model,
+                endpoint=endpoint,
+                key_file=config.path if config else credential_path(unit_name(name)),
+                placement=placement,
+                chat_template_file=self._template_path(resolved, generation),
+            ),
         )
         return UnitValues(
             host=resolved.host.name,

@@ -7,6 +7,7 @@ import pytest
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
+from corral.engines.flag_table import Settings
 from corral.plan.instance import Endpoint
 from tests.lab.server_starts import Case, Started, start_each
 from tests.lab.workspace import CHECKOUT, Workspace
@@ -44,14 +45,16 @@ def case(lab: Workspace, kind: EngineKind, profile: Profile) -> Case:
     endpoint = Endpoint(socket=socket) if socket else Endpoint(address="127.0.0.1", port=PORT)
     template = profile.chat_template_file
     argv = engine_module(kind).argv(
-        profile,
-        program=program(lab, kind),
-        model=f"{FOLDER}/model.gguf",
-        alias="tiny",
-        endpoint=endpoint,
-        key_file=f"{FOLDER}/keys",
-        placement=resolve_placement(profile, gpus=GPUS),
-        chat_template_file=f"{FOLDER}/{template}" if template else None,
+        program(lab, kind),
+        Settings(
+            profile=profile,
+            model=f"{FOLDER}/model.gguf",
+            alias="tiny",
+            endpoint=endpoint,
+            key_file=f"{FOLDER}/keys",
+            placement=resolve_placement(profile, gpus=GPUS),
+            chat_template_file=f"{FOLDER}/{template}" if template else None,
+        ),
     )
     return Case(argv, port=None if socket else PORT, socket=socket)
 

@@ -8,6 +8,7 @@ import shlex
 from corral.catalog.entries import EngineKind, load_catalog
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
+from corral.engines.flag_table import Settings
 from corral.export.env import split
 from corral.plan.instance import Endpoint
 from tests.samples import EXAMPLES
@@ -33,14 +34,16 @@ def arguments(kind: EngineKind, made: Profile, gpus: int) -> dict[str, object]:
     if impossible := problems(kind, made, gpus=gpus):
         return {"problems": [list(problem) for problem in impossible]}
     argv = module.argv(
-        made,
-        program="/x/llama-server",
-        model="/x/model.gguf",
-        alias="small",
-        endpoint=socket or Endpoint(address="127.0.0.1", port=8001),
-        key_file="/x/keys",
-        placement=placement,
-        chat_template_file="/x/t.jinja" if made.chat_template_file else None,
+        "/x/llama-server",
+        Settings(
+            profile=made,
+            model="/x/model.gguf",
+            alias="small",
+            endpoint=socket or Endpoint(address="127.0.0.1", port=8001),
+            key_file="/x/keys",
+            placement=placement,
+            chat_template_file="/x/t.jinja" if made.chat_template_file else None,
+        ),
     )
     fit = module.fit_argv(made, programs="/x", model="/x/model.gguf", placement=placement)
     bench = module.bench_arguments(

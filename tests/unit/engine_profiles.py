@@ -7,6 +7,7 @@ from typing import Any
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, problems, resolve_placement
+from corral.engines.flag_table import Settings
 from corral.plan.instance import Endpoint
 
 BASE: dict[str, Any] = {
@@ -61,14 +62,16 @@ def argv(
 ) -> tuple[str, ...]:
     """The command line of a profile on so many GPUs."""
     return engine_module(kind).argv(
-        made,
-        program="/x/llama-server",
-        model="/x/model.gguf",
-        alias="small",
-        endpoint=endpoint or Endpoint(address="127.0.0.1", port=8001),
-        key_file="/x/keys",
-        placement=resolve_placement(made, gpus=gpus),
-        chat_template_file=template,
+        "/x/llama-server",
+        Settings(
+            profile=made,
+            model="/x/model.gguf",
+            alias="small",
+            endpoint=endpoint or Endpoint(address="127.0.0.1", port=8001),
+            key_file="/x/keys",
+            placement=resolve_placement(made, gpus=gpus),
+            chat_template_file=template,
+        ),
     )
 
 

@@ -13,7 +13,6 @@ from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.routes import ROUTES
 from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
 from corral.engines.plain import PlainEngine
-from corral.plan.instance import Endpoint
 from corral.plan.placement import ResolvedPlacement
 
 # The context of published perplexity figures. The text must have twice as many tokens.
@@ -49,29 +48,9 @@ class LlamaServer(PlainEngine):
         """The first shard; the server finds the others by its name."""
         return files[0]
 
-    def argv(
-        self,
-        profile: Profile,
-        *,
-        program: str,
-        model: str,
-        alias: str,
-        endpoint: Endpoint,
-        key_file: str,
-        placement: ResolvedPlacement,
-        chat_template_file: str | None,
-    ) -> tuple[str, ...]:
+    def argv(self, program: str, settings: Settings) -> tuple[str, ...]:
         """The command line; ``model`` is the first shard."""
-        settings = Settings(
-            profile=profile,
-            placement=placement,
-            model=model,
-            alias=alias,
-            endpoint=endpoint,
-            key_file=key_file,
-            chat_template_file=chat_template_file,
-        )
-        return (program, *self.flags.arguments(settings), *profile.extra_flags)
+        return (program, *self.flags.arguments(settings), *settings.profile.extra_flags)
 
     def cmake_options(
         self,

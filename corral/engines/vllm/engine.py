@@ -28,8 +28,6 @@ from corral.engines.vllm.memory.count import count
 from corral.engines.vllm.problems import problems
 from corral.engines.vllm.routes import ROUTES
 from corral.model_files.model import SafetensorsModel
-from corral.plan.instance import Endpoint
-from corral.plan.placement import ResolvedPlacement
 
 # -I: neither the working folder nor the user's packages are searched for modules.
 _MODULE = ("-I", "-m", MODULE, "serve")
@@ -98,29 +96,10 @@ class Vllm(PlainEngine):
         """vLLM reads its file as more of the command line."""
         return "begins with a dash, which vLLM takes for a flag" if key.startswith("-") else None
 
-    def argv(
-        self,
-        profile: Profile,
-        *,
-        program: str,
-        model: str,
-        alias: str,
-        endpoint: Endpoint,
-        key_file: str,
-        placement: ResolvedPlacement,
-        chat_template_file: str | None,
-    ) -> tuple[str, ...]:
+    def argv(self, program: str, settings: Settings) -> tuple[str, ...]:
         """The release's interpreter with vLLM's module; ``model``: folder of the model."""
-        settings = Settings(
-            profile=profile,
-            placement=placement,
-            model=model,
-            alias=alias,
-            endpoint=endpoint,
-            key_file=key_file,
-            chat_template_file=chat_template_file,
-        )
-        return (program, *_MODULE, model, *FLAGS.arguments(settings), *profile.extra_flags)
+        arguments = (*FLAGS.arguments(settings), *settings.profile.extra_flags)
+        return (program, *_MODULE, settings.model, *arguments)
 
     def count_memory(
         self, model: SafetensorsModel, profile: Profile, *, gpu_memory_mib: Sequence[int]

@@ -11,8 +11,6 @@ from corral.engines.flag_table import Flag, FlagTable, Problem, Settings
 from corral.engines.plain import PlainEngine
 from corral.engines.routes import CHAT_ROUTES, Routes
 from corral.plan.gateway import HealthCheck
-from corral.plan.instance import Endpoint
-from corral.plan.placement import ResolvedPlacement
 
 FLAGS = FlagTable(
     (
@@ -54,35 +52,15 @@ class Echo(PlainEngine):
         found = FLAGS.extra_flag_problems(profile.extra_flags)
         return [*found, *([Problem("it has no use for GPUs", "give it none")] if gpus else [])]
 
-    def argv(
-        self,
-        profile: Profile,
-        *,
-        program: str,
-        model: str,
-        alias: str,
-        endpoint: Endpoint,
-        key_file: str,
-        placement: ResolvedPlacement,
-        chat_template_file: str | None,
-    ) -> tuple[str, ...]:
+    def argv(self, program: str, settings: Settings) -> tuple[str, ...]:
         """The interpreter of the environment, with the module."""
-        settings = Settings(
-            profile=profile,
-            placement=placement,
-            model=model,
-            alias=alias,
-            endpoint=endpoint,
-            key_file=key_file,
-            chat_template_file=chat_template_file,
-        )
         return (
             program,
             "-I",
             "-m",
             "echo_engine",
             *FLAGS.arguments(settings),
-            *profile.extra_flags,
+            *settings.profile.extra_flags,
         )
 
     def keyed_routes(self, profile: Profile) -> tuple[str, ...]:

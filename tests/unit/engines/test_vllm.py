@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from corral.engines import engine_module, problems, resolve_placement
+from corral.engines.flag_table import Settings
 from corral.plan.instance import Endpoint
 from tests.unit.engine_profiles import profile
 
@@ -23,14 +24,16 @@ def argv(*, gpus: int = 0, endpoint: Endpoint | None = None, **changes: Any) -> 
     """The command line of a profile, from the first flag on."""
     made = profile(**changes)
     found = engine_module(KIND).argv(
-        made,
-        program="/r/bin/python",
-        model="/m/GLM",
-        alias="glm",
-        endpoint=endpoint or Endpoint(address="127.0.0.1", port=8001),
-        key_file="/run/corral-x/vllm.yaml",
-        placement=resolve_placement(made, gpus=gpus),
-        chat_template_file="/g/chat-template.jinja" if made.chat_template_file else None,
+        "/r/bin/python",
+        Settings(
+            profile=made,
+            model="/m/GLM",
+            alias="glm",
+            endpoint=endpoint or Endpoint(address="127.0.0.1", port=8001),
+            key_file="/run/corral-x/vllm.yaml",
+            placement=resolve_placement(made, gpus=gpus),
+            chat_template_file="/g/chat-template.jinja" if made.chat_template_file else None,
+        ),
     )
     start = ("/r/bin/python", "-I", "-m", "vllm.entrypoints.cli.main", "serve", "/m/GLM")
     assert found[:6] == start
