@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from corral.bench import job
+from corral.bench.document import measured
 from corral.bench.result import Result, read_outputs
 from corral.bench.store import Pending, ResultStore
 from corral.catalog.profile import Profile
@@ -18,7 +19,7 @@ from corral.host.answers import BENCHMARKED
 from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.plan.instance import INSTANCE_FILES, InstancePlan
+from corral.plan.instance import InstancePlan
 
 Where = Literal["beside", "stop"]
 
@@ -78,19 +79,8 @@ class Benchmark:
 
     def spec(self) -> dict[str, Any]:
         """What the job works from (files/corral_host/bench/measure.py)."""
-        everyone = [
-            one.model_dump(mode="json", exclude=set(INSTANCE_FILES)) for one in self.plan.instances
-        ]
         return {
-            "host": self.host.name,
-            "state": self.plan.paths.state,
-            "instance": self.instance.name,
-            "instances": everyone,
-            "release": {
-                "engine": self.instance.engine,
-                "key": self.instance.release,
-                "folder": self.instance.release_folder,
-            },
+            **measured(self.host, self.plan, self.instance),
             "where": self.where,
             "commands": [words._asdict() for words in self.commands],
         }

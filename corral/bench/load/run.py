@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from corral.bench.document import measured
 from corral.bench.load import completions
 from corral.bench.load.completions import Target
 from corral.bench.load.figures import LoadRun
@@ -24,7 +25,7 @@ from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan, Pool, at
 from corral.plan.host import HostPlan
-from corral.plan.instance import INSTANCE_FILES, Endpoint, InstancePlan
+from corral.plan.instance import Endpoint, InstancePlan
 from corral.remote.root import as_root
 from corral.remote.tunnel import tunnel, tunnel_url
 from corral.store.api_keys import stored_keys
@@ -117,21 +118,7 @@ class LoadTest:
 
     def spec(self) -> dict[str, Any]:
         """Document of the helper's `load` (files/corral_host/bench/load.py)."""
-        everyone = [
-            one.model_dump(mode="json", exclude=set(INSTANCE_FILES)) for one in self.plan.instances
-        ]
-        return {
-            "host": self.host.name,
-            "state": self.plan.paths.state,
-            "instance": self.instance.name,
-            "instances": everyone,
-            "release": {
-                "engine": self.instance.engine,
-                "key": self.instance.release,
-                "folder": self.instance.release_folder,
-            },
-            "commands": [],
-        }
+        return {**measured(self.host, self.plan, self.instance), "commands": []}
 
 
 class _Way(NamedTuple):
