@@ -35,16 +35,14 @@ def encode(stored: StoredHeader) -> bytes:
         "data_start_bytes": header.data_start_bytes,
         "alignment_bytes": header.alignment_bytes,
     }
-    body = json.dumps(document, separators=(",", ":")).encode()
-    return digest(_FORMAT, body) + b"\n" + body
+    return sealed(_FORMAT, document)
 
 
 def decode(content: bytes) -> StoredHeader | None:
     """The header in bytes of `encode`, or None for other bytes."""
-    found, _, body = content.partition(b"\n")
-    if found != digest(_FORMAT, body):
+    document = unsealed(_FORMAT, content)
+    if document is None:
         return None
-    document = json.loads(body)
     header = Header(
         version=document["version"],
         metadata={key: _value(plain) for key, plain in document["metadata"].items()},
@@ -58,8 +56,22 @@ def decode(content: bytes) -> StoredHeader | None:
     return StoredHeader(header, document["header_sha256"])
 
 
-def digest(form: bytes, body: bytes) -> bytes:
-    """The first line of a stored file of format ``form``."""
+def sealed(form: bytes, document: dict[str, Any]) -> bytes:
+    """A stored file of format ``form``: the digest of both, then the document."""
+    body = json.dumps(document, separators=(",", ":")).encode()
+    return _digest(form, body) + b"\n" + body
+
+
+def unsealed(form: bytes, content: bytes) -> dict[str, Any] | None:
+    """The document in bytes of `sealed`, or None for other bytes or another format."""
+    found, _, body = content.partition(b"\n")
+    if found != _digest(form, body):
+        return None
+    document: dict[str, Any] = json.loads(body)
+    return document
+
+
+def _digest(form: bytes, body: bytes) -> bytes:
     return hashlib.sha256(form + body).hexdigest().encode()
 
 

@@ -5,10 +5,9 @@ Not the raw bytes: their names repeat in each tensor.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from corral.fit.header_file import digest
+from corral.fit.header_file import sealed, unsealed
 from corral.model_files.safetensors import SafetensorsHeader, Tensor
 
 # Part of the digest, so that a file of another format counts as damaged and is fetched again.
@@ -31,16 +30,14 @@ def encode(stored: StoredSafetensors) -> bytes:
         "tensors": [(t.name, t.type, t.shape, t.start_bytes) for t in header.tensors],
         "data_start_bytes": header.data_start_bytes,
     }
-    body = json.dumps(document, separators=(",", ":")).encode()
-    return digest(_FORMAT, body) + b"\n" + body
+    return sealed(_FORMAT, document)
 
 
 def decode(content: bytes) -> StoredSafetensors | None:
     """The header in bytes of `encode`, or None for other bytes."""
-    found, _, body = content.partition(b"\n")
-    if found != digest(_FORMAT, body):
+    document = unsealed(_FORMAT, content)
+    if document is None:
         return None
-    document = json.loads(body)
     tensors = (
         Tensor(name, kind, tuple(shape), start) for name, kind, shape, start in document["tensors"]
     )
