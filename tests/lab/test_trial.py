@@ -31,7 +31,7 @@ def lab(bare_lab: Workspace) -> Workspace:
     files = {
         HELPER: archive(helper_package(ROOT)),
         SERVER: Path(fake_vllm.__file__).read_bytes(),
-        LOG: (ROOT / "tests" / "data" / "vllm" / "trial.log").read_bytes(),
+        LOG: (ROOT / "tests" / "data" / "vllm" / "trial-log.txt").read_bytes(),
     }
     bare_lab.on(HOST, "mkdir -p /opt/trial && chmod 755 /opt/trial")
     for path, content in files.items():

@@ -75,7 +75,7 @@ def argv(
     )
 
 
-def told(kind: EngineKind, gpus: int = 2, **changes: Any) -> str:
+def refusals(kind: EngineKind, gpus: int = 2, **changes: Any) -> str:
     """What an engine cannot do for a profile, in one string."""
     found = problems(kind, profile(**changes), gpus=gpus)
     return "; ".join(f"{what} -> {next_step}" for what, next_step in found)

@@ -10,7 +10,7 @@ from corral.catalog.entries import Engine
 from corral.catalog.profile import KvType
 from corral.engines import engine_module
 from corral.engines.flag_table import flags_of
-from tests.unit.engine_profiles import PORTABLE, argv, profile, told
+from tests.unit.engine_profiles import PORTABLE, argv, profile, refusals
 
 OWN: dict[str, Any] = {
     "runtime_repack": True,
@@ -67,8 +67,8 @@ def test_its_own_keys_become_its_own_flags() -> None:
 
 
 def test_what_is_possible_has_no_problem() -> None:
-    assert told("ik_llama.cpp", **PORTABLE) == ""
-    assert told("ik_llama.cpp", **OWN) == ""
+    assert refusals("ik_llama.cpp", **PORTABLE) == ""
+    assert refusals("ik_llama.cpp", **OWN) == ""
 
 
 def test_all_layers_are_a_number() -> None:
@@ -152,29 +152,29 @@ def test_no_flag_of_mainline_alone_is_used() -> None:
     ],
 )
 def test_what_ik_cannot_do_names_the_key(changes: dict[str, Any], said: str) -> None:
-    assert said in told("ik_llama.cpp", **changes)
+    assert said in refusals("ik_llama.cpp", **changes)
 
 
 @pytest.mark.parametrize("mode", ["graph", "attn"])
 def test_splitting_a_layer_needs_two_gpus(mode: str) -> None:
-    said = told("ik_llama.cpp", split_mode=mode, gpus=1)
+    said = refusals("ik_llama.cpp", split_mode=mode, gpus=1)
     assert f'split_mode = "{mode}" needs two GPUs or more, the instance has 1' in said
-    assert told("ik_llama.cpp", split_mode=mode, gpus=0) == ""
+    assert refusals("ik_llama.cpp", split_mode=mode, gpus=0) == ""
 
 
 @pytest.mark.parametrize("changes", [{"gpus": 0}, {"kv_on_gpu": False}])
 def test_types_without_a_cuda_kernel_are_fine_off_the_gpu(changes: dict[str, Any]) -> None:
-    assert told("ik_llama.cpp", kv_type_k="q8_KV", kv_type_v="q6_0", **changes) == ""
+    assert refusals("ik_llama.cpp", kv_type_k="q8_KV", kv_type_v="q6_0", **changes) == ""
 
 
 @pytest.mark.parametrize("kv_type", ["f32", "bf16", "q5_1"])
 def test_without_flash_attention_keys_are_of_any_type(kv_type: str) -> None:
-    assert told("ik_llama.cpp", kv_type_k=kv_type, flash_attention=False) == ""
+    assert refusals("ik_llama.cpp", kv_type_k=kv_type, flash_attention=False) == ""
 
 
 def test_types_without_a_cpu_kernel_are_fine_on_the_gpu() -> None:
-    assert told("ik_llama.cpp", kv_type_k="q5_1", kv_type_v="q5_0") == ""
-    assert told("ik_llama.cpp", kv_type_k="q6_0", kv_type_v="q6_0") == ""
+    assert refusals("ik_llama.cpp", kv_type_k="q5_1", kv_type_v="q5_0") == ""
+    assert refusals("ik_llama.cpp", kv_type_k="q6_0", kv_type_v="q6_0") == ""
 
 
 def test_no_profile_can_say_a_flag_that_corral_sets_as_an_extra_flag() -> None:

@@ -11,7 +11,7 @@ from corral.catalog.profile import KvType
 from corral.engines import engine_module
 from corral.engines.flag_table import flags_of
 from corral.plan.instance import Endpoint
-from tests.unit.engine_profiles import PORTABLE, argv, profile, told
+from tests.unit.engine_profiles import PORTABLE, argv, profile, refusals
 
 ENGINE = Engine(
     kind="llama.cpp",
@@ -53,7 +53,7 @@ def test_every_portable_key_becomes_mainlines_flags() -> None:
 
 
 def test_what_is_possible_has_no_problem() -> None:
-    assert told("llama.cpp", **PORTABLE) == ""
+    assert refusals("llama.cpp", **PORTABLE) == ""
 
 
 def test_experts_on_the_cpu_is_one_flag() -> None:
@@ -128,11 +128,11 @@ def test_a_socket_takes_the_place_of_address_and_port() -> None:
     ],
 )
 def test_what_mainline_cannot_do_names_the_key(changes: dict[str, Any], said: str) -> None:
-    assert said in told("llama.cpp", **changes)
+    assert said in refusals("llama.cpp", **changes)
 
 
 def test_problems_are_told_together() -> None:
-    said = told("llama.cpp", mla_mode=1, runtime_repack=True, extra_flags=["-t", "1"])
+    said = refusals("llama.cpp", mla_mode=1, runtime_repack=True, extra_flags=["-t", "1"])
     assert all(word in said for word in ("mla_mode", "runtime_repack", "-t belongs"))
 
 
@@ -141,11 +141,11 @@ def test_problems_are_told_together() -> None:
 )
 def test_types_without_a_cuda_kernel_are_fine_off_the_gpu(changes: dict[str, Any]) -> None:
     types = {"kv_type_k": "iq4_nl", "kv_type_v": "iq4_nl"}
-    assert told("llama.cpp", **{**types, **changes}) == ""
+    assert refusals("llama.cpp", **{**types, **changes}) == ""
 
 
 def test_extra_flags_may_have_negative_values() -> None:
-    assert told("llama.cpp", extra_flags=["--cache-reuse", "256", "--keep", "-1"]) == ""
+    assert refusals("llama.cpp", extra_flags=["--cache-reuse", "256", "--keep", "-1"]) == ""
 
 
 def test_no_profile_can_say_a_flag_that_corral_sets_as_an_extra_flag() -> None:

@@ -9,7 +9,7 @@ import pytest
 from corral.catalog.entries import EngineKind
 from corral.engines import engine_module
 from corral.engines.llama.opening_flags import OPENINGS, REASONS
-from tests.unit.engine_profiles import argv, profile, told
+from tests.unit.engine_profiles import argv, profile, refusals
 
 KINDS: tuple[EngineKind, ...] = ("llama.cpp", "ik_llama.cpp")
 FLAGS = sorted(name for name in REASONS if name.startswith("-"))
@@ -17,7 +17,7 @@ NAMED = sorted(name for name in REASONS if not name.startswith("-"))
 
 
 def refusal(kind: EngineKind, *words: str) -> str:
-    return told(kind, extra_flags=["--check-tensors", *words])
+    return refusals(kind, extra_flags=["--check-tensors", *words])
 
 
 @pytest.mark.parametrize("kind", KINDS)

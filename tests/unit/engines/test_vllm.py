@@ -14,7 +14,7 @@ import pytest
 from corral.engines import engine_module, problems, resolve_placement
 from corral.engines.flag_table import Settings
 from corral.plan.instance import Endpoint
-from tests.unit.engine_profiles import profile
+from tests.unit.engine_profiles import profile, refusals
 
 KIND = "vllm"
 FAST: dict[str, Any] = {"kv_cache_mib": 512}
@@ -42,8 +42,7 @@ def argv(*, gpus: int = 0, endpoint: Endpoint | None = None, **changes: Any) -> 
 
 def refused(*, gpus: int = 0, **changes: Any) -> str:
     """Everything that the engine cannot do for a profile, in one text."""
-    found = problems(KIND, profile(**changes), gpus=gpus)
-    return "; ".join(f"{what} -> {next_step}" for what, next_step in found)
+    return refusals(KIND, gpus, **changes)
 
 
 def pairs(words: tuple[str, ...]) -> dict[str, str]:

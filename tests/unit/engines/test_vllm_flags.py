@@ -11,7 +11,7 @@ from corral.engines import engine_module
 from corral.engines.flags import unknown_flags
 from corral.engines.vllm.opening_flags import OPENINGS, REASONS
 from tests.samples import ROOT
-from tests.unit.engine_profiles import profile, told
+from tests.unit.engine_profiles import profile, refusals
 from tests.unit.engines.test_vllm import argv
 
 # `vllm serve --help=all` of vLLM 0.32, its flags alone.
@@ -23,7 +23,7 @@ NAMED = sorted(name for name in REASONS if not name.startswith("-"))
 
 
 def refusal(*words: str) -> str:
-    return told("vllm", gpus=1, extra_flags=["--numa-bind", *words])
+    return refusals("vllm", gpus=1, extra_flags=["--numa-bind", *words])
 
 
 def shortest(flag: str, flags: Collection[str]) -> str | None:

@@ -194,8 +194,8 @@ def test_the_chat_template_asks_for_a_call_where_there_are_tools(
     assert rendered(folder, messages=[user], tools=tools).endswith("<|assistant|>[call]")
     call = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
     turns = [user, {"role": "assistant", "content": None, "tool_calls": [call]}]
-    told = rendered(folder, messages=[*turns, {"role": "tool", "content": "no"}], tools=tools)
-    assert told.endswith(
+    answered = rendered(folder, messages=[*turns, {"role": "tool", "content": "no"}], tools=tools)
+    assert answered.endswith(
         "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</arg_value></tool_call>"
         "<|observation|>\n<tool_response>no</tool_response><|assistant|>"
     )

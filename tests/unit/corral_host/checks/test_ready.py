@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 gate = helper_module("checks.gate")
 ready = helper_module("checks.ready")
 HostError = helper_module("system.commands").HostError
-LOG = (ROOT / "tests" / "data" / "vllm" / "length-beyond-cache.log").read_text()
+LOG = (ROOT / "tests" / "data" / "vllm" / "length-beyond-cache-log.txt").read_text()
 RUNS = {
     "ActiveState": "active", "SubState": "running", "InvocationID": "first", "Result": "success",
     "ExecMainStatus": "0",

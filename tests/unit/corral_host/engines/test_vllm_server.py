@@ -20,7 +20,7 @@ WORDS = ["river", "stone", "paper", "north"]
 
 
 def log(name: str) -> str:
-    return (DATA / f"{name}.log").read_text()
+    return (DATA / f"{name}-log.txt").read_text()
 
 
 def running(text: str, value: float, engine: int = 0) -> str:

@@ -75,7 +75,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def spec(here: Path, behaviour: str = "answers", log: str = "trial", **instance: Any) -> Any:
     script = Path(fake_vllm.__file__)
-    argv = [sys.executable, str(script), str(DATA / f"{log}.log")]
+    argv = [sys.executable, str(script), str(DATA / f"{log}-log.txt")]
     argv += [str(here / "credentials" / "keys.yaml"), str(here / "s"), behaviour]
     settings = {
         "gpu_memory_utilization": 0.9, "tensor_parallel": 1, "data_parallel": 1,
