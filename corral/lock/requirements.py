@@ -58,18 +58,24 @@ class RequirementsFiles:
 
         + inventory: see ``lock_step``
         """
-        if problem := self.problem(engine, entry):
+        text, problem = self._checked(engine, entry)
+        if problem:
             step = f"`git checkout corral.lock {FOLDER}`, or {lock_step(inventory)}"
             raise CorralError(f"{FOLDER}/{engine}.txt", problem, step)
-        return self._text(engine)
+        return text
 
     def problem(self, engine: str, entry: LockedEngine) -> str | None:
         """What is wrong with an engine's file."""
+        return self._checked(engine, entry)[1]
+
+    def _checked(self, engine: str, entry: LockedEngine) -> tuple[str, str | None]:
+        """The text of an engine's file, and what is wrong with it."""
         if not self.path(engine).exists():
-            return f"is missing; corral.lock names it for engine {engine}"
-        if _sha256(self._text(engine)) != entry.requirements_sha256:
-            return f"is not the file that corral.lock names for engine {engine}"
-        return None
+            return "", f"is missing; corral.lock names it for engine {engine}"
+        text = self._text(engine)
+        if _sha256(text) != entry.requirements_sha256:
+            return text, f"is not the file that corral.lock names for engine {engine}"
+        return text, None
 
     def stale(self, lock: Lock, wanted: Wanted) -> list[str]:
         """One sentence for each file that is missing or not the one that the lock names."""
