@@ -14,6 +14,7 @@ from corral.errors import CorralError
 from corral.schema import Frozen
 
 Verdict = Literal["a", "b", "none", "unknown"]
+Better = Literal["higher", "lower"]
 
 
 class Side(Frozen):
@@ -69,7 +70,7 @@ def compare_measures(a: Measure, b: Measure) -> Row:
     """Compare two measurements by Welch's 95% interval of the difference of means."""
     one, other = side(a.samples), side(b.samples)
     margin = welch_margin(a.samples, b.samples)
-    verdict = _verdict(one.mean - other.mean, margin)
+    found = verdict(one.mean - other.mean, margin)
     ratio = one.mean / other.mean
     return Row(
         test=a.test,
@@ -79,8 +80,8 @@ def compare_measures(a: Measure, b: Measure) -> Row:
         b=other,
         ratio=ratio,
         margin=margin,
-        verdict=verdict,
-        says=_says(verdict, ratio),
+        verdict=found,
+        says=_says(found, ratio),
     )
 
 
@@ -95,21 +96,27 @@ def welch_margin(a: Sequence[float], b: Sequence[float]) -> float | None:
     return None if min(len(a), len(b)) < 2 else welch.margin(a, b)
 
 
-def _verdict(difference: float, margin: float | None) -> Verdict:
+def verdict(difference: float, margin: float | None, better: Better = "higher") -> Verdict:
+    """Which side is better, by the difference of its means A - B and ``welch_margin``."""
     if margin is None:
         return "unknown"
     if abs(difference) <= margin:
         return "none"
-    return "a" if difference > 0 else "b"
+    return "a" if (difference > 0) == (better == "higher") else "b"
 
 
-def _says(verdict: Verdict, ratio: float) -> str:
-    if verdict == "unknown":
+def percent_more(ratio: float) -> str:
+    """By how much the larger of two figures is larger."""
+    percent = 100 * (ratio - 1)
+    return f"{percent:.{0 if percent >= 10 else 1}f}%"
+
+
+def _says(found: Verdict, ratio: float) -> str:
+    if found == "unknown":
         return "too few samples"
-    if verdict == "none":
+    if found == "none":
         return "no difference"
-    percent = 100 * ((ratio if verdict == "a" else 1 / ratio) - 1)
-    return f"{verdict.upper()} faster by {percent:.{0 if percent >= 10 else 1}f}%"
+    return f"{found.upper()} faster by {percent_more(ratio if found == 'a' else 1 / ratio)}"
 
 
 def _differences(a: Result, b: Result) -> Iterator[str]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from corral.bench.compare import Side, Verdict, label, side, welch_margin
+from corral.bench.compare import (
+    Better,
+    Side,
+    Verdict,
+    label,
+    percent_more,
+    side,
+    verdict,
+    welch_margin,
+)
 from corral.bench.load.figures import LATENCIES, LoadRun
 from corral.bench.load.result import LoadResult
 from corral.engines.load import LoadCase
 from corral.errors import CorralError
 from corral.schema import Frozen
-
-Better = Literal["higher", "lower"]
 
 THROUGHPUTS = ("request_throughput", "output_throughput", "total_token_throughput")
 # Figures that are compared -> which is better.
@@ -85,7 +91,7 @@ def _row(
     case: LoadCase, figure: str, better: Better, a: Sequence[float], b: Sequence[float]
 ) -> LoadRow:
     one, other, margin = side(a), side(b), welch_margin(a, b)
-    verdict = _verdict(one.mean - other.mean, margin, better)
+    found = verdict(one.mean - other.mean, margin, better)
     return LoadRow(
         case=case,
         figure=figure,
@@ -93,28 +99,19 @@ def _row(
         b=other,
         ratio=one.mean / other.mean if other.mean else None,
         margin=margin,
-        verdict=verdict,
-        says=_says(verdict, one.mean, other.mean),
+        verdict=found,
+        says=_says(found, one.mean, other.mean),
     )
 
 
-def _verdict(difference: float, margin: float | None, better: Better) -> Verdict:
-    if margin is None:
-        return "unknown"
-    if abs(difference) <= margin:
-        return "none"
-    return "a" if (difference > 0) == (better == "higher") else "b"
-
-
-def _says(verdict: Verdict, a: float, b: float) -> str:
-    if verdict == "unknown":
+def _says(found: Verdict, a: float, b: float) -> str:
+    if found == "unknown":
         return "one sample: repeat it"
-    if verdict == "none":
+    if found == "none":
         return "no difference"
     if not min(a, b):
-        return f"{verdict.upper()} better"
-    percent = 100 * (max(a, b) / min(a, b) - 1)
-    return f"{verdict.upper()} better by {percent:.{0 if percent >= 10 else 1}f}%"
+        return f"{found.upper()} better"
+    return f"{found.upper()} better by {percent_more(max(a, b) / min(a, b))}"
 
 
 def _differences(a: LoadResult, b: LoadResult) -> Iterator[str]:
