@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from corral.plan.gateway import GatewayPlan, server_name
 from corral.plan.instance import InstancePlan
 from corral.planning.fleet import FleetPlan
 from corral.planning.gateways import gateways_of, instance_keys
+from corral.remote.repeating import repeated
 from corral.remote.unreached import UnreachedError
 from corral.rollout.activation import NoGateway, Traffic
 from corral.store.api_keys import KeyFile
@@ -268,20 +268,13 @@ def renewed(
     server: str, gateways: Callable[[], Sequence[Host]], print_line: PrintLine
 ) -> Iterator[None]:
     """Renew the leases of a server's drains at gateways until the block ends."""
-    over = threading.Event()
 
     def renew() -> None:
-        while not over.wait(_RENEW_SECONDS):
-            for gateway in gateways():
-                _renew(gateway, server, print_line)
+        for gateway in gateways():
+            _renew(gateway, server, print_line)
 
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
+    with repeated(renew, seconds=_RENEW_SECONDS):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _renew(gateway: Host, server: str, print_line: PrintLine) -> None:

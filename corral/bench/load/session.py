@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from corral.names import MOMENT
 from corral.project import helper_package, project_root
 from corral.remote.helper_archive import BOOTSTRAP, encoded
 from corral.remote.lease import Lease
+from corral.remote.repeating import repeated
 
 # The host ends the load test after a minute without a heartbeat.
 _HEARTBEAT_SECONDS = 15
@@ -99,27 +99,10 @@ def session(host: Host, spec: dict[str, Any], name: str) -> Iterator[Session]:
     command = ["python3", "-I", "-c", BOOTSTRAP, "load"]
     lease = Lease(host, command, *lines)
     try:
-        with _heartbeats(lease):
+        with repeated(lambda: lease.send(""), seconds=_HEARTBEAT_SECONDS):
             yield Session(lease, name)
     finally:
         lease.close()
-
-
-@contextmanager
-def _heartbeats(lease: Lease) -> Iterator[None]:
-    ended = threading.Event()
-
-    def send() -> None:
-        while not ended.wait(_HEARTBEAT_SECONDS):
-            lease.send("")
-
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def enough(tokens: Sequence[int], name: str) -> Sequence[int]:
