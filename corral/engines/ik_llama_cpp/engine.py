@@ -6,12 +6,10 @@ As of commit 8337e4cd3861 (2026-08-15), common/common.cpp.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import Any
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines.base import KvPair, MemoryRules
-from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample
 from corral.engines.flag_table import Problem
 from corral.engines.ik_llama_cpp import benchmark
 from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
@@ -22,7 +20,6 @@ from corral.engines.llama.server import (
     gpu_problems,
     split_mode_problems,
 )
-from corral.plan.placement import ResolvedPlacement
 
 _MIB = 1024**2
 # Measured: 90 to 250 MiB more than mainline in three settings on an H200.
@@ -39,6 +36,9 @@ class IkLlamaCpp(LlamaServer):
 
     kind: EngineKind = "ik_llama.cpp"
     flags = FLAGS
+    bench_arguments = staticmethod(benchmark.bench_arguments)
+    bench_samples = staticmethod(benchmark.bench_samples)
+    left_out = staticmethod(benchmark.left_out)
     # It keeps one copy of inputs, and allocates the logits of a whole batch.
     memory = MemoryRules(
         runtime_bytes=RUNTIME_BYTES,
@@ -63,34 +63,6 @@ class IkLlamaCpp(LlamaServer):
     def kernel_options(self, kv_pairs: Set[KvPair]) -> dict[str, str]:
         """Types beyond the default need all kernels."""
         return {"GGML_CUDA_FA_ALL_QUANTS": "ON"} if kv_pairs - BUILT_PAIRS else {}
-
-    def bench_arguments(
-        self,
-        profile: Profile,
-        placement: ResolvedPlacement,
-        *,
-        programs: str,
-        model: str,
-        repetitions: int,
-        lengths: Lengths = AS_SUGGESTED,
-    ) -> tuple[BenchArguments, ...]:
-        """Commands of llama-sweep-bench."""
-        return benchmark.bench_arguments(
-            profile,
-            placement,
-            programs=programs,
-            model=model,
-            repetitions=repetitions,
-            lengths=lengths,
-        )
-
-    def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
-        """Samples in a line of its output. Raises KeyError."""
-        return benchmark.bench_samples(program, row)
-
-    def left_out(self, profile: Profile) -> tuple[str, ...]:
-        """Keys of a profile that the benchmark does not support."""
-        return benchmark.left_out(profile)
 
 
 def _foreign_values(profile: Profile) -> Iterator[Problem]:

@@ -6,12 +6,10 @@ As of commit 0c1e57098bba (2026-10-01).
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import Any
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import KvType, Profile
 from corral.engines.base import KvPair, MemoryRules
-from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.rows import DEVICES, KV, LOADING
 from corral.engines.llama.server import (
@@ -41,6 +39,9 @@ class LlamaCpp(LlamaServer):
 
     kind: EngineKind = "llama.cpp"
     flags = FLAGS
+    bench_arguments = staticmethod(benchmark.bench_arguments)
+    bench_samples = staticmethod(benchmark.bench_samples)
+    left_out = staticmethod(benchmark.left_out)
     # llama_context's constructor. The first GPU computes all tensors in host memory.
     memory = MemoryRules(pipelines=True, one_latent_cache=True)
     # Without a key only /health, /v1/health and the web page answer; the page is switched off.
@@ -70,34 +71,6 @@ class LlamaCpp(LlamaServer):
         argv = [f"{programs}/llama-fit-params", "--fit-print", "on", "--model", model]
         settings = Settings(profile=profile, placement=placement)
         return (*argv, *FLAGS.arguments(settings, *KV, DEVICES, LOADING))
-
-    def bench_arguments(
-        self,
-        profile: Profile,
-        placement: ResolvedPlacement,
-        *,
-        programs: str,
-        model: str,
-        repetitions: int,
-        lengths: Lengths = AS_SUGGESTED,
-    ) -> tuple[BenchArguments, ...]:
-        """Commands of llama-bench, and of llama-batched-bench for several slots."""
-        return benchmark.bench_arguments(
-            profile,
-            placement,
-            programs=programs,
-            model=model,
-            repetitions=repetitions,
-            lengths=lengths,
-        )
-
-    def bench_samples(self, program: str, row: dict[str, Any]) -> Iterator[Sample]:
-        """Samples in a line of their output. Raises KeyError."""
-        return benchmark.bench_samples(program, row)
-
-    def left_out(self, profile: Profile) -> tuple[str, ...]:
-        """Keys of a profile that the benchmark does not support."""
-        return benchmark.left_out(profile)
 
 
 def _kv_types(profile: Profile, gpus: int) -> Iterator[Problem]:
