@@ -18,6 +18,11 @@ from tests.unit.helper_modules import helper_module
 KEY = "sk-trial"
 REPLY = "The capital of France is Paris."
 ROUTES = ("GET /props", "POST /v1/chat/completions", "POST /completion", "POST /tokenize")
+# What systemd shows of a server that runs since its first start.
+RUNS = {
+    "ActiveState": "active", "SubState": "running", "InvocationID": "1", "Result": "success",
+    "ExecMainStatus": "0",
+}  # fmt: skip
 
 
 @dataclass

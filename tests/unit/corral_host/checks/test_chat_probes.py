@@ -19,14 +19,7 @@ GOOD = {"name": "get_weather", "arguments": '{"city": "\\n \\rRome", "metric": f
 
 
 @pytest.fixture
-def does() -> Behaviour:
-    return Behaviour()
-
-
-@pytest.fixture
-def plan(does: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    kinds = helper_module("engines").ENGINES
-    monkeypatch.setitem(kinds, "vllm", helper_module("engines.vllm").Vllm())
+def plan(does: Behaviour, tmp_path: Path) -> Iterator[Any]:
     with trial_server(does) as port:
         asked = instance_plan(tmp_path, port, tool_call=True, reasoning=True)
         yield {**asked, "kind": "vllm", "metrics": False}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.helper_modules import helper_module
-from tests.unit.trial_server import Behaviour, instance_plan, trial_server
+from tests.unit.trial_server import RUNS, Behaviour, instance_plan, trial_server
 
 pytestmark = pytest.mark.slow
 
@@ -20,15 +20,6 @@ ready = helper_module("checks.ready")
 unit_probes = helper_module("checks.unit_probes")
 
 CHAT = "/v1/chat/completions"
-RUNS = {
-    "ActiveState": "active", "SubState": "running", "InvocationID": "1", "Result": "success",
-    "ExecMainStatus": "0",
-}  # fmt: skip
-
-
-@pytest.fixture
-def does() -> Behaviour:
-    return Behaviour()
 
 
 @pytest.fixture

@@ -80,11 +80,6 @@ def test_patterns_are_searched_in_thoughts_and_exact_is_the_answer_alone() -> No
 
 
 @pytest.fixture
-def does() -> Behaviour:
-    return Behaviour()
-
-
-@pytest.fixture
 def port(does: Behaviour) -> Iterator[int]:
     with trial_server(does) as found:
         yield found

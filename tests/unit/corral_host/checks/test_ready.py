@@ -12,7 +12,7 @@ import pytest
 
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
-from tests.unit.trial_server import Behaviour, instance_plan, trial_server
+from tests.unit.trial_server import RUNS, Behaviour, instance_plan, trial_server
 
 pytestmark = pytest.mark.slow
 
@@ -20,21 +20,10 @@ gate = helper_module("checks.gate")
 ready = helper_module("checks.ready")
 HostError = helper_module("system.commands").HostError
 LOG = (ROOT / "tests" / "data" / "vllm" / "length-beyond-cache-log.txt").read_text()
-RUNS = {
-    "ActiveState": "active", "SubState": "running", "InvocationID": "first", "Result": "success",
-    "ExecMainStatus": "0",
-}  # fmt: skip
-
-
-@pytest.fixture
-def does() -> Behaviour:
-    return Behaviour()
 
 
 @pytest.fixture
 def plan(does: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    kinds = helper_module("engines").ENGINES
-    monkeypatch.setitem(kinds, "vllm", helper_module("engines.vllm").Vllm())
     monkeypatch.setattr(ready, "show", lambda *_: RUNS)
     monkeypatch.setattr(
         ready, "loaded_key", lambda one: helper_module("server.http").first_key(one)

@@ -27,11 +27,6 @@ THREE_RUNS = 7
 
 
 @pytest.fixture
-def does() -> Behaviour:
-    return Behaviour()
-
-
-@pytest.fixture
 def plan(does: Behaviour, tmp_path: Path) -> Iterator[dict[str, Any]]:
     with trial_server(does) as port:
         yield instance_plan(tmp_path, port, speed=dict(GATE))

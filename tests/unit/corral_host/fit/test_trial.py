@@ -64,8 +64,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         program.write_text(text.format(python=sys.executable, here=str(tmp_path)))
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    kinds = helper_module("engines").ENGINES
-    monkeypatch.setitem(kinds, "vllm", helper_module("engines.vllm").Vllm())
     monkeypatch.setattr(trial, "fetch_missing", lambda _: None)
     monkeypatch.setattr(trial, "PAUSE_SECONDS", 0.02)
     yield tmp_path
