@@ -27,6 +27,7 @@ from corral.smoke_model.byte_tokens import (
     byte_tokens,
 )
 from corral.smoke_model.byte_tokens import SPECIAL_TOKENS as GGUF_SPECIAL_TOKENS
+from corral.smoke_model.tokenizer import Added, tokenizer_json
 from corral.smoke_model.weights import Array
 
 DataType = Literal["bf16", "f32"]
@@ -276,43 +277,12 @@ def _config(kind: DataType, ends: Sequence[int]) -> dict[str, Any]:
 
 
 def _tokenizer() -> dict[str, Any]:
-    """A byte-level BPE tokenizer, as `tokenizers` writes it."""
-    split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [_added(token) for token in (*_SPECIAL_TOKENS, *_MARKS)],
-        "normalizer": None,
-        "pre_tokenizer": split | {"use_regex": True},
-        "post_processor": None,
-        "decoder": split | {"use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: number for number, token in enumerate(_TOKENS)},
-            "merges": [merge.split() for merge in MERGES],
-        },
-    }
-
-
-def _added(token: str) -> dict[str, Any]:
-    """A token that is recognized in a text; the marks of reasoning and tools stay in replies."""
-    return {
-        "id": _TOKENS.index(token),
-        "content": token,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": token in _SPECIAL_TOKENS,
-    }
+    """The marks of reasoning and tools stay in replies."""
+    added = [
+        Added(_TOKENS.index(token), token, special=token in _SPECIAL_TOKENS)
+        for token in (*_SPECIAL_TOKENS, *_MARKS)
+    ]
+    return tokenizer_json(_TOKENS, added, MERGES)
 
 
 def _write_json(path: Path, document: Any) -> None:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from corral.smoke_model.byte_tokens import byte_tokens
+from corral.smoke_model.tokenizer import Added, tokenizer_json
+
 MODELS = ("GLM-4.5-Air-FP8", "GLM-4.7-Flash")
 
 # Weights by channel, activations by token: the scheme of the FP8 repositories of zai-org. vLLM
@@ -145,48 +148,5 @@ _END = "<|endoftext|>"
 
 def _tokenizer() -> dict[str, Any]:
     """One token for each byte, and an end of text."""
-    bytes_first = _byte_characters()
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": len(bytes_first),
-                "content": _END,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-        ],
-        "normalizer": None,
-        "pre_tokenizer": _byte_level(),
-        "post_processor": None,
-        "decoder": _byte_level(),
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": {character: number for number, character in enumerate(bytes_first)},
-            "merges": [],
-        },
-    }
-
-
-def _byte_level() -> dict[str, Any]:
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-
-
-def _byte_characters() -> list[str]:
-    """The printable character that stands for each byte in byte-level vocabularies."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in printable]
-    characters = {byte: chr(byte) for byte in printable}
-    characters |= {byte: chr(0x100 + place) for place, byte in enumerate(others)}
-    return [characters[byte] for byte in range(0x100)]
+    vocabulary = byte_tokens()
+    return tokenizer_json(vocabulary, [Added(len(vocabulary), _END)])
