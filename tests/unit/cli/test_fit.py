@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from corral.fit.answer import Answer
 from corral.fit.offers import Offer
 from tests.samples import EXAMPLES
 from tests.unit.cli.test_cli import assert_one_message
-from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models
+from tests.unit.fit_project import Fit, ModelHub
 
 pytestmark = pytest.mark.slow
 
@@ -20,23 +19,6 @@ AIR, REALTIME = "glm-4.5-air", ("--profile", "glm-4.5-air-realtime")
 Z1 = ("glm-z1-32b-0414", "--profile", "glm-z1-32b")
 A100, RAM = ("--gpu", "A100 40GB"), ("--ram", "128")
 MIB = 1024**2
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelHub]:
-    with serving_models(tmp_path_factory.mktemp("models")) as running:
-        yield running
-
-
-@pytest.fixture
-def fit(
-    models: ModelHub,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Fit:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(models.kept))
-    return fit_in(tmp_path, models.lock, models.running.url, capsys, monkeypatch)
 
 
 def test_a_profile_that_fits_is_a_table_a_bar_and_exit_code_zero(fit: Fit) -> None:

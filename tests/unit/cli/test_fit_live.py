@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tests.gpu_samples import gpu, serving
 from tests.samples import CHAT, GPU, LONG, ROOT, plan
 from tests.unit.cli.test_cli import assert_one_message
 from tests.unit.fake_client import travelling
-from tests.unit.fit_project import Fit, ModelHub, fit_in, serving_models
+from tests.unit.fit_project import Fit, ModelHub
 from tests.unit.helper_modules import helper_module
 
 AIR = ("glm-4.5-air", "--profile", "glm-4.5-air-realtime")
@@ -31,23 +30,10 @@ servers = [("gpu-01", {"gpus": spec, "instances": [air]}), ("cpu-01", {"instance
 """
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelHub]:
-    with serving_models(tmp_path_factory.mktemp("models")) as running:
-        yield running
-
-
 @pytest.fixture
-def fit(
-    models: ModelHub,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Fit:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(models.kept))
-    found = fit_in(tmp_path, models.lock, models.running.url, capsys, monkeypatch)
-    found.inventory(SITE)
-    return found
+def fit(fit: Fit) -> Fit:
+    fit.inventory(SITE)
+    return fit
 
 
 class Hosts:

@@ -16,7 +16,7 @@ from corral.lock.lock_file import Lock, LockedFile, LockedModel
 from lab import hub
 from lab.hub_store import Store
 from tests.unit.cli.test_cli import assert_one_message
-from tests.unit.fit_project import SHIPPED, Fit, ModelHub, fit_in
+from tests.unit.fit_project import SHIPPED, Fit, ModelHub
 from tests.unit.hub_layouts import declared_digests
 from tests.unit.model_dimensions import GLM_4_5_AIR, tensors_of
 from tests.unit.running_hub import RunningHub
@@ -107,17 +107,10 @@ def _locked(root: Path, name: str) -> LockedModel:
 
 
 @pytest.fixture
-def fit(
-    models: ModelHub,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Fit:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(models.kept))
-    found = fit_in(tmp_path, models.lock, models.running.url, capsys, monkeypatch)
-    found.add("engines/vllm-fit.toml", ENGINE)
-    found.add("profiles/air-fp8.toml", PROFILE)
-    return found
+def fit(fit: Fit) -> Fit:
+    fit.add("engines/vllm-fit.toml", ENGINE)
+    fit.add("profiles/air-fp8.toml", PROFILE)
+    return fit
 
 
 def test_divisions_of_the_gpus_are_listed_best_first(fit: Fit) -> None:
