@@ -21,7 +21,7 @@ from corral_host.bench import load_child
 from corral_host.bench.measure import chosen, only_one, refuse_unready
 from corral_host.checks.program_unit import PROPERTIES, cpu_name, gpu_names, last, settings
 from corral_host.release.manifest import manifest_of
-from corral_host.server.http import call, loaded_key, local
+from corral_host.server.http import call, loaded_key, local, url_at
 from corral_host.system.commands import FAULTS, HostError, as_fault, show
 from corral_host.system.locks import SILENCE_SECONDS
 
@@ -119,10 +119,7 @@ def url(instance):
     end = instance["endpoint"]
     if end["socket"]:
         return f"http://127.0.0.1:{RELAY_PORT}"
-    address = local(end["address"])
-    return (
-        f"http://[{address}]:{end['port']}" if ":" in address else f"http://{address}:{end['port']}"
-    )
+    return url_at(local(end["address"]), end["port"])
 
 
 def load_unit(name):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corral_host.instance.state import UNIT_PROPERTIES, installed_generation
 from corral_host.nvidia import nvidia_smi
-from corral_host.server.http import call
+from corral_host.server.http import call, url_at
 from corral_host.system.commands import FAULTS, read_json, show
 from corral_host.system.processes import open_sockets, sockets
 
@@ -53,7 +53,7 @@ def instance(folder, paths):
         "running_generation": running,
         "model": served.get("model", ""),
         "quant": served.get("quant", ""),
-        "listening": [url(address, port) for address, port in ends] or sockets_of(served, pid),
+        "listening": [url_at(address, port) for address, port in ends] or sockets_of(served, pid),
         "health": health(ends, served, pid),
         "plan": plan,
     }
@@ -90,10 +90,6 @@ def listening(pid):
     except FAULTS:
         # The process ended meanwhile.
         return []
-
-
-def url(address, port):
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def sockets_of(plan, pid):

@@ -57,6 +57,10 @@ def local(address):
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
 
 
+def url_at(address, port):
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
 def call(instance, method, path, body=None, key=None, timeout=120):
     """Send one request; returns the status and the body as text. Raises TimeoutError or OSError.
 
