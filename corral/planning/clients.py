@@ -64,7 +64,7 @@ def _address(gateway: Host, resolved: ResolvedInstance) -> str:
 
 
 def _unguarded(resolved: ResolvedInstance, endpoint: Endpoint, route: str) -> CorralError:
-    alias, host = resolved.profile.alias or resolved.model, resolved.host.name
+    alias, host = resolved.alias, resolved.host.name
     what = (
         f"listens on {endpoint.address}, where no gateway of the inventory is in front of it: "
         f"{resolved.kind} answers {route} without a key, so anybody could use it"

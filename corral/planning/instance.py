@@ -82,7 +82,7 @@ class InstancePlanner(Frozen):
             environment=values.environment,
             endpoint=values.endpoint,
             clients=values.clients,
-            alias=profile.alias or resolved.model,
+            alias=resolved.alias,
             profile=resolved.spec.profile,
             settings=profile,
             model=resolved.model,
@@ -178,7 +178,7 @@ class InstancePlanner(Frozen):
             Settings(
                 profile=resolved.profile,
                 model=model,
-                alias=resolved.profile.alias or resolved.model,
+                alias=resolved.alias,
                 endpoint=Endpoint(socket=socket),
                 key_file=str(credentials / TRIAL_KEYS),
                 placement=placement,
@@ -211,7 +211,7 @@ class InstancePlanner(Frozen):
             Settings(
                 profile=resolved.profile,
                 model=model,
-                alias=resolved.profile.alias or resolved.model,
+                alias=resolved.alias,
                 endpoint=endpoint,
                 key_file=config.path if config else credential_path(unit_name(name)),
                 placement=placement,

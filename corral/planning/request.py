@@ -36,6 +36,11 @@ class ResolvedInstance(Frozen):
     reference: str | None
 
     @property
+    def alias(self) -> str:
+        """The model's name in the API."""
+        return self.profile.alias or self.model
+
+    @property
     def kv_pair(self) -> KvPair | None:
         """Types of K and V that need a flash attention kernel for GPUs."""
         if not (self.gpus and self.profile.kv_on_gpu and self.profile.flash_attention):
