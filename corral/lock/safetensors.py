@@ -10,6 +10,7 @@ from corral_shared.text import printable_line
 from pydantic import ConfigDict, Field
 
 from corral.errors import CorralError
+from corral.lock.shards import listed
 from corral.schema import Frozen, parse_json
 
 SUFFIX = ".safetensors"
@@ -17,7 +18,6 @@ _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 # Architectures that vLLM and transformers have themselves: they ignore code of a repository.
 NATIVE_ARCHITECTURES = ("Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM")
-_NAMES_SHOWN = 3
 
 
 class _Loose(Frozen):
@@ -110,10 +110,10 @@ def _check_index(
         named = set(_document(_Index, name, beside[name], repo, where).weight_map.values())
         missing, unknown = sorted(named - shards), sorted(shards - named)
         if missing:
-            what = f"{name} of {repo} names {_list(missing)}, which `files` does not match"
+            what = f"{name} of {repo} names {_shown(missing)}, which `files` does not match"
             raise CorralError(f"{where}.files", what, "correct the pattern, or the revision")
         if unknown:
-            what = f"`files` matches {_list(unknown)}, which {name} of {repo} does not name"
+            what = f"`files` matches {_shown(unknown)}, which {name} of {repo} does not name"
             raise CorralError(f"{where}.files", what, "correct the pattern, or the revision")
 
 
@@ -122,7 +122,5 @@ def _document(schema: type[_LooseT], name: str, content: bytes, repo: str, where
     return parse_json(schema, content, where=f"{where}: {name} of {repo}", next_step=step)
 
 
-def _list(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    shown = ", ".join(printable_line(name) for name in names[:_NAMES_SHOWN])
-    return shown + (f" and {more} more" if more > 0 else "")
+def _shown(names: Sequence[str]) -> str:
+    return listed([printable_line(name) for name in names])

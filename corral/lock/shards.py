@@ -20,9 +20,9 @@ def shard_set_problem(paths: Sequence[str]) -> str | None:
     for path in paths:
         sets.setdefault(_set_of(path), []).append(path)
     if len(sets) > 1:
-        return f"matches {len(sets)} different models: {_list(sorted(sets))}"
+        return f"matches {len(sets)} different models: {listed(sorted(sets))}"
     missing = [path for path in _expected(paths[0]) if path not in set(paths)]
-    return f"matches a set of shards without {_list(missing)}" if missing else None
+    return f"matches a set of shards without {listed(missing)}" if missing else None
 
 
 def _set_of(path: str) -> str:
@@ -41,6 +41,7 @@ def _expected(path: str) -> list[str]:
     ]
 
 
-def _list(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
