@@ -235,7 +235,7 @@ class Profile(Frozen):
     ready_timeout_seconds: int | None = Field(
         default=None,
         gt=0,
-        description="time to load the weights; derived from their size if unset",
+        description="time to start and load the weights; from engine and size if unset",
     )
     golden: tuple[GoldenPrompt, ...] = Field(
         default=(), description="requests with known replies, sent by the gate"

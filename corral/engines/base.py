@@ -48,6 +48,7 @@ class UnitNeeds:
     """Differences of an engine's unit from the common one.
 
     + restart: Restart= of systemd.service(5); + stop_seconds: time to finish requests at a stop
+    + start_seconds: time to start, beside the time to read the weights
     + system_calls, address_families: allowed beside the common ones, with a unix socket, too
     + cpu_system_calls: allowed without GPUs
     + open_files: limit; + own_ports: its processes talk to each other on ports of their choice
@@ -56,6 +57,7 @@ class UnitNeeds:
     """
 
     restart: str = "on-failure"
+    start_seconds: int = 300
     stop_seconds: int = 60
     system_calls: tuple[str, ...] = ()
     cpu_system_calls: tuple[str, ...] = ()

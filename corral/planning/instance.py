@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import SkipValidation
 
-from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
 from corral.engines.base import KeyConfig
 from corral.engines.flag_table import Settings
@@ -57,7 +56,7 @@ class InstancePlanner(Frozen):
         values = self._unit_values(resolved, release, model, placement, generation)
         unit_path = self.paths.unit_file(resolved.spec.name)
         unit_text = self._render(values, generation)
-        ready = _ready_seconds(profile, shards)
+        ready = _ready_seconds(resolved, shards)
         gate = plan_gate(
             resolved,
             release,
@@ -319,11 +318,12 @@ def _longest_stop_seconds() -> int:
     return max(engine_module(kind).unit_needs.stop_seconds for kind in kinds())
 
 
-def _ready_seconds(profile: Profile, shards: Sequence[ShardPlan]) -> int:
-    """Five minutes, and twenty seconds for each GiB of weights, unless the profile sets it."""
-    if profile.ready_timeout_seconds:
-        return profile.ready_timeout_seconds
-    return 300 + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
+def _ready_seconds(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> int:
+    """The engine's start and 20 seconds for each GiB of weights, unless the profile sets it."""
+    if resolved.profile.ready_timeout_seconds:
+        return resolved.profile.ready_timeout_seconds
+    start = engine_module(resolved.kind).unit_needs.start_seconds
+    return start + 20 * -(-sum(shard.size_bytes for shard in shards) // GIB)
 
 
 def _digest(value: Any) -> str:

@@ -55,6 +55,8 @@ class Vllm(PlainEngine):
     unit_needs = UnitNeeds(
         # The API server ends with code 0 when its engine has died.
         restart="always",
+        # Without weights a start for CUDA took up to 153 s; one on a busy CPU 145 to 200 s.
+        start_seconds=900,
         stop_seconds=SHUTDOWN_SECONDS + _MARGIN_SECONDS,
         # libzmq, between the API server and its engine, aborts without it.
         system_calls=("sched_setscheduler",),
