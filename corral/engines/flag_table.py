@@ -33,6 +33,7 @@ class Settings:
 
     + model: the path that it loads
     + key_file: path of the unit's credential, or of the file that ``key_config`` makes from it
+    + gpus: number of GPUs that a server's unit sees, for servers alone
     """
 
     profile: Profile
@@ -41,6 +42,7 @@ class Settings:
     alias: str = ""
     endpoint: Endpoint = Endpoint()
     key_file: str = ""
+    gpus: int = 0
     chat_template_file: str | None = None
 
     @property

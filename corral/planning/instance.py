@@ -214,6 +214,7 @@ class InstancePlanner(Frozen):
                 endpoint=endpoint,
                 key_file=config.path if config else credential_path(unit_name(name)),
                 placement=placement,
+                gpus=len(resolved.gpus),
                 chat_template_file=self._template_path(resolved, generation),
             ),
         )

@@ -42,6 +42,7 @@ def arguments(kind: EngineKind, made: Profile, gpus: int) -> dict[str, object]:
             endpoint=socket or Endpoint(address="127.0.0.1", port=8001),
             key_file="/x/keys",
             placement=placement,
+            gpus=gpus,
             chat_template_file="/x/t.jinja" if made.chat_template_file else None,
         ),
     )

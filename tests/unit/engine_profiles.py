@@ -70,6 +70,7 @@ def argv(
             endpoint=endpoint or Endpoint(address="127.0.0.1", port=8001),
             key_file="/x/keys",
             placement=resolve_placement(made, gpus=gpus),
+            gpus=gpus,
             chat_template_file=template,
         ),
     )

@@ -21,6 +21,14 @@ _FIT = "Corral, which proves the fit itself"
 _SOCKET = "the instance's socket"
 
 
+def _devices(s: Settings) -> Value:
+    """CUDA's own numbers, of the GPUs that the unit names in CUDA_VISIBLE_DEVICES.
+
+    Without the flag a server that finds no GPU serves from host memory, with a warning alone.
+    """
+    return ",".join(f"CUDA{n}" for n in range(s.gpus)) or None if s.on_gpu else None
+
+
 def _drafting(s: Settings) -> Value:
     return "draft-mtp" if s.profile.mtp_draft_tokens is not None else None
 
@@ -36,6 +44,7 @@ _OWN = (
             *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
         ),
     ),
+    row("--device", value=_devices, variable="LLAMA_ARG_DEVICE"),
     row("--flash-attn", variable="LLAMA_ARG_FLASH_ATTN"),
     row("--rope-scaling", variable="LLAMA_ARG_ROPE_SCALING_TYPE"),
     row("--rope-scale", variable="LLAMA_ARG_ROPE_SCALE"),

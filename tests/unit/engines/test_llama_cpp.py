@@ -28,7 +28,7 @@ def test_every_portable_key_becomes_mainlines_flags() -> None:
         "/x/llama-server",
         *("--model", "/x/model.gguf", "--alias", "small"),
         *("--host", "127.0.0.1", "--port", "8001"),
-        *("--api-key-file", "/x/keys"),
+        *("--api-key-file", "/x/keys", "--device", "CUDA0,CUDA1"),
         *("--ctx-size", "4096", "--parallel", "2"),
         *("--cache-type-k", "q8_0", "--cache-type-v", "q8_0"),
         *("--flash-attn", "on"),
@@ -54,6 +54,24 @@ def test_every_portable_key_becomes_mainlines_flags() -> None:
 
 def test_what_is_possible_has_no_problem() -> None:
     assert refusals("llama.cpp", **PORTABLE) == ""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "changes", "named"),
+    [
+        (1, {}, "CUDA0"),
+        (3, {"gpu_layers": 4}, "CUDA0,CUDA1,CUDA2"),
+        (0, {}, None),
+        (2, {"gpu_layers": 0}, None),
+        (2, {"placement": "cpu"}, None),
+    ],
+)
+def test_the_server_ends_where_a_gpu_of_its_set_is_missing(
+    gpus: int, changes: dict[str, Any], named: str | None
+) -> None:
+    words = argv("llama.cpp", profile(**changes), gpus=gpus)
+    assert ("--device" in words) is (named is not None)
+    assert named is None or words[words.index("--device") + 1] == named
 
 
 def test_experts_on_the_cpu_is_one_flag() -> None:

@@ -128,6 +128,7 @@ def test_a_gpu_host_is_built_for_its_architecture_and_gets_its_devices() -> None
     for device in ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia-uvm", "/dev/nvidiactl"):
         assert f"DeviceAllow={device} rw\n" in instance.unit_text
     assert "/dev/nvidia2" not in instance.unit_text
+    assert instance.argv[instance.argv.index("--device") + 1] == "CUDA0,CUDA1"
 
 
 def test_an_instance_may_have_some_of_the_gpus() -> None:

@@ -164,3 +164,32 @@ def test_the_unit_names_its_generation_keys_and_port() -> None:
         "SocketBindAllow=tcp:8001",
     ):
         assert line in instance.unit_text.splitlines()
+
+
+def waiting(tries: int, node: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command before the server of a unit with GPUs, with another node and fewer tries."""
+    text = planner().plan_host(host(CHAT, gpus=GPU)).instances[0].unit_text
+    (command,) = re.findall(r"^ExecStartPre=/bin/sh -c '(.*)'$", text, re.MULTILINE)
+    script = command.replace("$$", "$").replace("/dev/nvidia-uvm", str(node))
+    script = script.replace("seq 240", f"seq {tries}")
+    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_a_server_with_gpus_waits_for_their_node_and_says_so(tmp_path: Path) -> None:
+    node = tmp_path / "uvm"
+    absent = waiting(1, node)
+    assert absent.returncode == 1
+    assert absent.stdout.splitlines()[0] == f"waits for {node}"
+    assert "Next: on the host run modprobe nvidia-uvm" in absent.stdout
+    node.touch()
+    assert (waiting(1, node).returncode, waiting(1, node).stdout) == (0, "")
+
+
+def test_a_late_node_of_a_gpu_gives_no_instance_up() -> None:
+    """Tries that wait for it never reach StartLimitBurst= within its interval."""
+    text = planner().plan_host(host(CHAT, gpus=GPU)).instances[0].unit_text
+    value = dict(re.findall(r"^(\w+)=(\d+)$", text, re.MULTILINE))
+    seconds = int(*re.findall(r"seq (\d+)", text))
+    assert seconds < int(value["TimeoutStartSec"])
+    assert int(value["StartLimitBurst"]) * seconds > int(value["StartLimitIntervalSec"])
+    assert "Assert" not in re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
