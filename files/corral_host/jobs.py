@@ -6,6 +6,7 @@ recognizes its result and its report. Jobs of earlier versions have none.
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import secrets
@@ -13,16 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from corral_host.activation import confirm, journal, record, rollback, watchdog
-from corral_host.activation.activate import activate
-from corral_host.activation.revert import revert_generation
-from corral_host.activation.start_again import GoingDownError
-from corral_host.bench.measure import bench, settle_bench
-from corral_host.fit.trial import trial
+from corral_host.activation import confirm, journal, record, watchdog
+from corral_host.activation.watchdog import GoingDownError
 from corral_host.instance.history import instance_folder
-from corral_host.nvidia.drivers import set_up
-from corral_host.release.archive import install
-from corral_host.release.build import build, repack
 from corral_host.release.limits import build_properties
 from corral_host.system.commands import (
     FAULTS,
@@ -37,7 +31,6 @@ from corral_host.system.commands import (
     write_atomic,
 )
 from corral_host.system.locks import lock_file
-from corral_host.weights.fetch import fetch
 
 JOBS = Path("/var/lib/corral/jobs")
 NO_RESULT = HostError(
@@ -46,15 +39,39 @@ NO_RESULT = HostError(
 POLL_SECONDS = 5
 # Name of the systemd credential with the token of a job.
 CREDENTIAL = "hub-token"
+
+
+def later(module, function):
+    """A function of the helper whose module is imported when it is called.
+
+    A job is started once and polled many times, and most modules are for one kind of job.
+    """
+
+    def call(*arguments):
+        return getattr(importlib.import_module(f"corral_host.{module}"), function)(*arguments)
+
+    return call
+
+
 # Kind of a job -> its function, which takes the job's spec and returns its answer.
 KINDS = {
-    "build": build, "pack": repack, "install": install, "fetch": fetch, "drivers": set_up,
-    "bench": bench, "trial": trial,
-}  # fmt: skip
+    "build": later("release.build", "build"),
+    "pack": later("release.build", "repack"),
+    "install": later("release.archive", "install"),
+    "fetch": later("weights.fetch", "fetch"),
+    "drivers": later("nvidia.drivers", "set_up"),
+    "bench": later("bench.measure", "bench"),
+    "trial": later("fit.trial", "trial"),
+}
 # Kinds that fetch from the hub, for which the job's token is.
 FETCHING = ("fetch", "trial")
 # The same for activations; these functions also take the current operator and the run.
-SWITCHES = {"activate": activate, "revert": revert_generation}
+SWITCHES = {
+    "activate": later("activation.activate", "activate"),
+    "revert": later("activation.revert", "revert_generation"),
+}
+settle_bench = later("bench.measure", "settle_bench")
+settle_activation = later("activation.rollback", "settle")
 # The archive that this program runs from.
 HELPER = os.path.abspath(sys.argv[0])
 
@@ -250,7 +267,7 @@ def settle(name):
 def settled(folder, units):
     """The report, if there was anything to settle; on a fault the guard goes on."""
     try:
-        return rollback.settle(folder, units)
+        return settle_activation(folder, units)
     except GoingDownError:
         raise
     except FAULTS:

@@ -6,17 +6,13 @@ import subprocess
 import time
 
 from corral_host.activation import switch
-from corral_host.activation.watchdog import OBSTACLE_SECONDS
+from corral_host.activation.watchdog import OBSTACLE_SECONDS, GoingDownError
 from corral_host.checks.ready import DiedError, wait_ready
-from corral_host.system.commands import HostError, say
+from corral_host.system.commands import say
 from corral_host.system.processes import listeners
 
 STARTS = 3
 PAUSE_SECONDS = 0.5
-
-
-class GoingDownError(HostError):
-    """The host shuts down: whether a server is healthy cannot be judged now."""
 
 
 def start_again(instance):

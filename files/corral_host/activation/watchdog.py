@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corral_host.activation.activation import SIDE_BY_SIDE
 from corral_host.plans import fields
-from corral_host.system.commands import output, quiet, write_atomic
+from corral_host.system.commands import HostError, output, quiet, write_atomic
 
 # On top of the plan's own limits: systemd commands, the gate's requests, writing records.
 MARGIN_SECONDS = 60
@@ -46,6 +46,10 @@ Description=Corral: settle the activation of {instance} in time
 OnActiveSec={limit_seconds}
 AccuracySec=1s
 """
+
+
+class GoingDownError(HostError):
+    """The host shuts down: whether a server is healthy cannot be judged now."""
 
 
 def guard_paths(units, instance):
