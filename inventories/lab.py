@@ -49,6 +49,7 @@ def _host(n: int) -> tuple[str, dict[str, object]]:
         "engine_sources": engine_source.urls(_lab),
         "keys_folder": str(_lab.keys),
         "archives_folder": str(_lab.archives),
+        "disposable": True,
     }
     return _lab.host_name(n), {**connection_data(_lab, n), **shared, **_role(n)}
 

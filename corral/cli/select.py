@@ -39,6 +39,11 @@ class Inventories:
         """All hosts, including those with a mistake in their data."""
         return [host for inventory in self.read for host in inventory.hosts]
 
+    @property
+    def all_read(self) -> tuple[Inventory, ...]:
+        """All inventories that could be read, examples included."""
+        return (*self.read, *self.examples)
+
     def of(self, host: Host) -> Inventory:
         """The inventory of a host."""
         return next(one for one in self.read if any(host is known for known in one.hosts))
@@ -70,14 +75,6 @@ def print_mistakes(mistakes: Iterable[CorralError]) -> None:
     """Print mistakes that do not stop a command."""
     for mistake in mistakes:
         echo_error(mistake)
-
-
-def all_hosts(chosen: Path | None) -> list[Host]:
-    """Hosts of the chosen inventory, or of all. Raises CorralError at the first mistake."""
-    found = inventories(chosen)
-    for mistake in (*found.mistakes, *(m for one in found.read for m in one.mistakes.values())):
-        raise mistake
-    return found.hosts
 
 
 def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:

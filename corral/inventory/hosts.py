@@ -113,6 +113,10 @@ class HostSpec(Frozen):
         description="CUDA toolkit for builds; from catalog/drivers/ if unset",
     )
     builder: bool = Field(default=False, description="builds engines for hosts of its platform")
+    disposable: bool = Field(
+        default=False,
+        description="a host to rehearse on; `corral lock` without an inventory leaves it out",
+    )
     native_build: bool = Field(
         default=False, description="builds for its own processor, never shipped to other hosts"
     )
@@ -218,6 +222,11 @@ class Inventory(Frozen):
         """Whether it is an example to adapt: all its hosts have reserved addresses."""
         addresses = [str(h.data.get("ssh_hostname") or h.name) for h in self.hosts]
         return bool(addresses) and all(map(_RESERVED.search, addresses))
+
+    @property
+    def is_disposable(self) -> bool:
+        """Whether all its hosts are there to rehearse on, as the lab's are."""
+        return bool(self.hosts) and all(host.spec.disposable for host in self.hosts)
 
 
 # Names reserved for documentation (RFC 2606): no real host has one.

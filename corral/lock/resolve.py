@@ -1,10 +1,15 @@
-"""Resolve catalog entries for `corral lock` at the hub and at git servers."""
+"""Resolve catalog entries for `corral lock` at the hub and at git servers.
+
+What is locked stays locked (docs/decisions/0005): a branch or tag that moved changes no entry
+until somebody asks for that model or engine by name.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from functools import partial
 
 from corral_shared.names import weights_path_problem
 from corral_shared.text import printable_line
@@ -12,6 +17,7 @@ from corral_shared.text import printable_line
 from corral.catalog.entries import Catalog, Engine, Model
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.lock.held import Update, held_commit, held_model
 from corral.lock.lock_file import (
     Lock,
     LockedEngine,
@@ -38,10 +44,16 @@ def resolve(
     hosts: Iterable[Host],
     *,
     environments: Mapping[str, LockedEngine] | None = None,
+    update: Collection[str] = (),
+    note: Callable[[str], None] = lambda _: None,
+    command: str = "corral lock",
 ) -> Lock:
-    """A lock with fresh entries for all that ``hosts`` use.
+    """A lock with entries for all that ``hosts`` use; entries that suit the catalog stay.
 
     + environments: the entries of engines that are Python environments (corral.lock.requirements)
+    + update: models and engines that are resolved anew, whatever is locked
+    + note: called with a sentence for each entry that stays although its branch or tag moved
+    + command: for next steps, without --update
     Other entries stay, unless the catalog no longer has their model or engine.
     Raises CorralError when a repository, commit or file is not found.
     """
@@ -54,9 +66,20 @@ def resolve(
         if engine.python:
             engines[name] = (environments or {})[name]
             continue
-        engines[name] = _resolve_engine(name, engine, _sources(name, engine, hosts, catalog))
+        urls = _sources(name, engine, hosts, catalog)
+        engines[name] = held_commit(
+            None if name in update else engines.get(name),
+            engine.commit,
+            partial(_resolve_engine, name, engine, urls),
+            Update(f"engine {name}", command, name, note),
+        )
     for name, hubs in sorted(_hubs(hosts, catalog).items()):
-        models[name] = _model_of_all(name, catalog.models[name], hubs)
+        models[name] = held_model(
+            None if name in update else models.get(name),
+            catalog.models[name],
+            partial(_model_of_all, name, hubs),
+            Update(f"model {name}", command, name, note),
+        )
     return Lock(engines=engines, models=models)
 
 
@@ -98,7 +121,7 @@ def _resolve_engine(name: str, engine: Engine, sources: Sequence[str] = ()) -> L
     return parse(LockedEngine, data, where=f"{where}: the answer of {urls[0]}", next_step=step)
 
 
-def _model_of_all(name: str, model: Model, hubs: Sequence[str]) -> LockedModel:
+def _model_of_all(name: str, hubs: Sequence[str], model: Model) -> LockedModel:
     """The entry of a model. Raises CorralError where hubs differ: each must serve it."""
     entries = {url: _resolve_model(name, model, url) for url in hubs}
     first = entries[hubs[0]]
