@@ -77,11 +77,12 @@ def declined(lab: Workspace, state: Path) -> Done:
     """`corral rollout` on a terminal, whose question is answered with no."""
     arguments = ["rollout", INVENTORY, "--limit", HOST, "--state", str(state)]
     command = [str(lab._program("corral")), *arguments]
-    return subprocess.run(
+    done = subprocess.run(
         ["script", "--quiet", "--return", "--command", " ".join(command), "/dev/null"], input="n\n",
         cwd=lab.path, env=lab._environment() | WIDE, text=True,
         check=False, capture_output=True,
     )  # fmt: skip
+    return Done.of(done)
 
 
 def rows(lab: Workspace) -> dict[str, dict[str, Any]]:

@@ -212,10 +212,11 @@ def on_a_terminal(lab: Workspace, *words: str) -> Done:
     """Whoever presses Enter there, and gives no password."""
     line = " ".join([lab._program(words[0]), *words[1:]])
     command = ["script", "--quiet", "--return", "--command", line, "/dev/null"]
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=lab.path, env=lab._environment() | {"TERM": "dumb"}, text=True, check=False,
         input="\n\n\n", capture_output=True, timeout=120,
     )  # fmt: skip
+    return Done.of(done)
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

@@ -17,7 +17,21 @@ from lab.faults import Rule, faults
 from lab.layout import Layout
 from tests.lab import evidence
 
-Done = subprocess.CompletedProcess[str]
+
+class Done(subprocess.CompletedProcess[str]):
+    """A command that ended; it is shown by the message that matters, in what a log may keep."""
+
+    @classmethod
+    def of(cls, done: subprocess.CompletedProcess[str]) -> Done:
+        """What subprocess.run returns for it."""
+        return cls(done.args, done.returncode, done.stdout, done.stderr)
+
+    def __repr__(self) -> str:
+        text = " ".join((self.stdout + (self.stderr or "")).split())
+        next_step = text.rfind("Next:")
+        end = len(text) if next_step < 0 else next_step + 60
+        return f"<exit code {self.returncode}: {text[max(0, end - 200) : end]}>"
+
 
 # With a cold compiler cache both engines are compiled, one after the other.
 _LIMIT_SECONDS = 3000
@@ -131,4 +145,4 @@ class Workspace:
             stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_SECONDS,
         )  # fmt: skip
         evidence.note(done)
-        return done
+        return Done.of(done)
