@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
 
-from corral.catalog import entries
+from corral.catalog import entries, inheritance
+from corral.catalog.layers import Found, read_toml
 
 
 def parsed_and_compiled_once(patch: pytest.MonkeyPatch) -> None:
@@ -17,20 +17,21 @@ def parsed_and_compiled_once(patch: pytest.MonkeyPatch) -> None:
     Mistakes are found each time.
     """
     patch.setattr(entries, "_read", _read(entries._read))
+    patch.setattr(inheritance, "read_toml", _read(read_toml))
     patch.setattr(jinja2.Environment, "compile", _compile(jinja2.Environment.compile))
 
 
 def _read(original: Any) -> Any:
     """What is read is frozen: all may have the same one."""
-    known: dict[tuple[bytes, type, tuple[str, ...]], Any] = {}
+    known: dict[tuple[bytes, tuple[type, ...], str], Any] = {}
 
-    def read(path: Path, schema: type) -> Any:
+    def read(file: Found, *schema: type) -> Any:
         try:
-            key = path.read_bytes(), schema, path.parts[-3:]
+            key = file.path.read_bytes(), schema, file.where
         except OSError:
-            return original(path, schema)
+            return original(file, *schema)
         if key not in known:
-            known[key] = original(path, schema)
+            known[key] = original(file, *schema)
         return known[key]
 
     return read

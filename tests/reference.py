@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from corral.catalog.drivers import DriverSource
 from corral.catalog.entries import Engine, Gpu, Model, Platform
+from corral.catalog.inheritance import Inheritance
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
 from corral.inventory.hosts import HostSpec
@@ -90,7 +91,12 @@ def _profile() -> str:
         "“all” are keys that every engine has, and those that Corral itself reads.\n\n"
     )
     extra = [_engines(key, engines) for key in keys(Profile)]
-    return head + _table(list(keys(Profile)), "engines", extra)
+    own = (
+        "\n## Keys of its file alone\n\nErrors name the file that a value comes from. "
+        "An instance of an inventory changes any key of the first table by `overrides`.\n\n"
+    )
+    tables = _table(list(keys(Profile)), "engines", extra), _table(list(keys(Inheritance)))
+    return head + own.join(tables)
 
 
 def _inventory() -> str:

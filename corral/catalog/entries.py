@@ -6,20 +6,21 @@ catalog/patches/, catalog/references/.
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from corral_shared.hub import HUGGING_FACE
-from corral_shared.text import printable_line
 from pydantic import ConfigDict, Field, model_validator
 
 from corral.catalog.drivers import DriverSource
+from corral.catalog.inheritance import SourcedProfile, read_profiles
+from corral.catalog.layers import Found, Layer, found_files, read_toml, texts
 from corral.catalog.profile import Profile
 from corral.catalog.python_environment import PythonEnvironment
 from corral.errors import CorralError
-from corral.names import GitReference, GitUrl, Repository, safe_file_name
+from corral.names import GitReference, GitUrl, Repository
 from corral.schema import Frozen, did_you_mean, parse
 
 EngineKind = str
@@ -150,6 +151,7 @@ class Catalog(Frozen):
     """Everything under catalog/, by name (the file's name without .toml).
 
     + broken: ``profile NAME`` and the like -> the mistake in its file (tolerant reading only)
+    + sources: profile -> key -> the file that its value comes from
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -164,6 +166,7 @@ class Catalog(Frozen):
     patches: dict[str, str] = Field(default_factory=dict, description="file -> text")
     references: dict[str, str] = Field(default_factory=dict, description="file -> text")
     broken: dict[str, CorralError] = Field(default_factory=dict, exclude=True)
+    sources: dict[str, dict[str, str]] = Field(default_factory=dict, exclude=True)
 
     def engine(self, name: str, *, where: str) -> Engine:
         """The engine called ``name``; ``where`` names the caller. Raises CorralError."""
@@ -176,6 +179,11 @@ class Catalog(Frozen):
     def profile(self, name: str, *, where: str) -> Profile:
         """The profile called ``name``; ``where`` names the caller. Raises CorralError."""
         return _pick("profile", self, self.profiles, name, where)
+
+    def sourced_profile(self, name: str, *, where: str) -> SourcedProfile:
+        """Like ``profile``, with the files that its values come from. Raises CorralError."""
+        profile = self.profile(name, where=where)
+        return SourcedProfile(profile=profile, sources=self.sources.get(name, {}))
 
     def gpu(self, name: str, *, where: str) -> Gpu:
         """The GPU with a full or short name ``name``. Raises CorralError."""
@@ -210,17 +218,20 @@ def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
       those that use it
     """
     broken: dict[str, CorralError] | None = {} if tolerant else None
+    layers = (Layer(folder),)
+    profiles = _profiles(layers, broken)
     return Catalog(
-        engines=_load(folder / "engines", Engine, broken),
-        models=_load(folder / "models", Model, broken),
-        profiles=_load(folder / "profiles", Profile, broken),
-        gpus=_load(folder / "gpus", Gpu),
-        drivers=_load(folder / "drivers", DriverSource),
-        platforms=_load(folder / "platforms", Platform, broken),
-        chat_templates=_texts(folder / "chat-templates", "*.jinja"),
-        patches=_texts(folder / "patches", "*.patch"),
-        references=_texts(folder / "references", "*"),
+        engines=_load(layers, "engines", Engine, broken),
+        models=_load(layers, "models", Model, broken),
+        profiles={name: found.profile for name, found in profiles.items()},
+        gpus=_load(layers, "gpus", Gpu),
+        drivers=_load(layers, "drivers", DriverSource),
+        platforms=_load(layers, "platforms", Platform, broken),
+        chat_templates=texts(layers, "chat-templates", "*.jinja"),
+        patches=texts(layers, "patches", "*.patch"),
+        references=texts(layers, "references", "*"),
         broken=broken or {},
+        sources={name: found.sources for name, found in profiles.items()},
     )
 
 
@@ -228,63 +239,38 @@ T = TypeVar("T", bound=Frozen)
 
 
 def _load(
-    folder: Path, schema: type[T], broken: dict[str, CorralError] | None = None
+    layers: Sequence[Layer],
+    folder: str,
+    schema: type[T],
+    broken: dict[str, CorralError] | None = None,
 ) -> dict[str, T]:
     """Entries by name; mistakes are collected in ``broken``, or raised where it is None."""
     entries = {}
-    for path in _files(folder, "*.toml"):
+    for file, *_ in found_files(layers, folder, "*.toml").values():
+        name = file.path.stem
         try:
-            entries[path.stem] = _read(path, schema)
+            entries[name] = _read(file, schema)
         except CorralError as error:
             if broken is None:
                 raise
-            broken[f"{schema.__name__.lower()} {path.stem}"] = error
+            broken[f"{schema.__name__.lower()} {name}"] = error
     return entries
 
 
-def _texts(folder: Path, pattern: str) -> dict[str, str]:
-    """Texts of the folder; a link out of it is refused: it could copy any file to every host."""
-    paths = _files(folder, pattern)
-    for path in paths:
-        if path.resolve().parent != folder.resolve():
-            raise _misplaced(path)
-    return {path.name: _text(path) for path in paths}
+def _read(file: Found, schema: type[T]) -> T:
+    return parse(schema, read_toml(file), where=file.where, next_step=file.next_step)
 
 
-def _files(folder: Path, pattern: str) -> list[Path]:
-    """Raises CorralError for anything but files, and for names that are not safe on hosts."""
-    paths = sorted(folder.glob(pattern))
-    for path in paths:
-        for name in (path.name, path.stem):
-            step = f"rename it in catalog/{folder.name}/"
-            safe_file_name(name, where=_where(path), next_step=step)
-        if not path.is_file():
-            raise _misplaced(path)
-    return paths
-
-
-def _misplaced(path: Path) -> CorralError:
-    step = f"remove it from catalog/{path.parent.name}/"
-    return CorralError(_where(path), "is not a file of this folder", step)
-
-
-def _text(path: Path) -> str:
-    where = _where(path)
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorralError(where, f"not readable as text: {error}", f"edit {where}") from error
-    except OSError as error:
-        raise CorralError(where, f"not readable: {error.strerror}", f"see {where}") from error
-
-
-def _read(path: Path, schema: type[T]) -> T:
-    where = _where(path)
-    try:
-        data = tomllib.loads(_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise CorralError(where, f"not readable as TOML: {error}", f"edit {where}") from error
-    return parse(schema, data, where=where, next_step=f"edit {where}")
+def _profiles(
+    layers: Sequence[Layer], broken: dict[str, CorralError] | None
+) -> dict[str, SourcedProfile]:
+    """As ``_load``, each with what it extends."""
+    files = found_files(layers, "profiles", "*.toml")
+    mistakes: dict[str, CorralError] | None = None if broken is None else {}
+    found = read_profiles({name.removesuffix(".toml"): f for name, f in files.items()}, mistakes)
+    if broken is not None and mistakes:
+        broken |= {f"profile {name}": error for name, error in mistakes.items()}
+    return found
 
 
 def _pick(kind: str, catalog: Catalog, known: dict[str, T], name: str, where: str) -> T:
@@ -305,10 +291,6 @@ def _pick_text(kind: str, folder: str, known: dict[str, str], file: str, where: 
         return known[file]
     what = f'unknown {kind} "{file}"{did_you_mean(file, known)}'
     raise CorralError(where, what, f"name a file of catalog/{folder}/, or add it there")
-
-
-def _where(path: Path) -> str:
-    return printable_line("/".join(path.parts[-3:]))
 
 
 def _folded(name: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from corral.cli.select import inventory_option, print_mistakes, select
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
-from corral.inventory.hosts import Host
+from corral.inventory.hosts import Host, HostSpec
 from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
@@ -39,7 +41,7 @@ def plan(host: str, as_json: bool, inventory: Path | None) -> None:
     if as_json:
         echo_json(planned.model_dump(mode="json"))
     else:
-        echo(describe(planned, fleet.builds))
+        echo(describe(planned, fleet.builds, fleet.host(host).spec))
     _print_unread(fleet)
 
 
@@ -59,8 +61,9 @@ def _check_flags(host: Host, plan: HostPlan) -> None:
             refuse_unknown_flags(instance, archive.flags, where=host.name)
 
 
-def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
+def describe(host_plan: HostPlan, fleet: Mapping[str, Build], spec: HostSpec) -> str:
     """The plan as text; ``fleet``: release key -> build."""
+    overrides = {one.name: one.overrides for one in spec.instances}
     lines = [f"host {host_plan.host}", "", "engine releases"]
     for release in host_plan.releases:
         lines += [f"  {release.engine} {release.key}", f"    from {release.artifact.source_url}"]
@@ -71,7 +74,7 @@ def describe(host_plan: HostPlan, fleet: Mapping[str, Build]) -> str:
     for shard in host_plan.shards:
         lines += [f"  {shard.path}", f"    {shard.size_bytes:,} bytes, sha256 {shard.sha256}"]
     for instance in host_plan.instances:
-        lines += ["", *_describe_instance(instance)]
+        lines += ["", *_describe_instance(instance, overrides.get(instance.name, {}))]
     if host_plan.gateway:
         lines += ["", *_describe_gateway(host_plan.gateway)]
     return "\n".join(lines)
@@ -102,9 +105,10 @@ def _describe_build(build: Build, fleet: Mapping[str, Build]) -> list[str]:
     return lines
 
 
-def _describe_instance(instance: InstancePlan) -> list[str]:
+def _describe_instance(instance: InstancePlan, overrides: Mapping[str, Any]) -> list[str]:
     return [
         f"instance {instance.name}: {instance.model} {instance.quant}, profile {instance.profile}",
+        *(f"  overrides   {key} = {json.dumps(value)}" for key, value in overrides.items()),
         f"  endpoint    {instance.endpoint.url} as {instance.alias}",
         f"  context     {instance.slots} x {instance.context_tokens_per_slot:,} tokens",
         f"  generation  {instance.generation}",

@@ -55,6 +55,11 @@ class InstanceSpec(Frozen):
     model: str | None = Field(default=None, description="overrides the profile's model")
     quant: str | None = Field(default=None, description="overrides the profile's quant")
     engine: str | None = Field(default=None, description="overrides the profile's engine")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description='keys of the profile, such as {"context_tokens_per_slot": 65536}, for this '
+        "instance alone; tables are merged, None puts a key back to its default",
+    )
     spare_port: int | None = Field(
         default=None,
         gt=0,

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from corral.catalog.entries import Catalog, Engine, Model
+from corral.catalog.inheritance import SourcedProfile, with_overrides
 from corral.errors import CorralError
 from corral.files import read_small, write_atomic
 from corral.inventory.hosts import Host, InstanceSpec
@@ -94,17 +95,37 @@ class Wanted(Frozen):
     quants: frozenset[tuple[str, str]]
 
 
-def resolve_instance(spec: InstanceSpec, catalog: Catalog, *, where: str) -> tuple[str, str, str]:
+def instance_profile(
+    spec: InstanceSpec, catalog: Catalog, *, where: str, inventory: str = ""
+) -> SourcedProfile:
+    """The profile of an instance with its overrides. Raises CorralError.
+
+    + where: host and instance; + inventory: its file, if known
+    """
+    base = catalog.sourced_profile(spec.profile, where=where)
+    file = inventory or "the inventory"
+    own, next_step = f"{file}: {where}: overrides", f"edit {file}"
+    for key in ("model", "quant", "engine"):
+        if key in spec.overrides and getattr(spec, key) is not None:
+            what = f'the instance has "{key}", and its overrides have it, too'
+            raise CorralError(own, what, f"{next_step}: keep one of them")
+    return with_overrides(base, spec.overrides, where=own, next_step=next_step)
+
+
+def resolve_instance(
+    spec: InstanceSpec, catalog: Catalog, *, where: str, inventory: str = ""
+) -> tuple[str, str, str]:
     """Engine, model and quant of an instance, each in the catalog. Raises CorralError."""
-    profile = catalog.profile(spec.profile, where=where)
+    profile = instance_profile(spec, catalog, where=where, inventory=inventory).profile
     origin = f"{where}: profile {spec.profile}"
     engine, model, quant = (
         spec.engine or profile.engine,
         spec.model or profile.model,
         spec.quant or profile.quant,
     )
-    catalog.engine(engine, where=where if spec.engine else origin)
-    known = catalog.model(model, where=where if spec.model else origin).quants
+    own = {key for key in ("engine", "model") if getattr(spec, key)} | spec.overrides.keys()
+    catalog.engine(engine, where=where if "engine" in own else origin)
+    known = catalog.model(model, where=where if "model" in own else origin).quants
     if quant not in known:
         what = f'model {model} has no quant "{quant}" (known: {", ".join(sorted(known))})'
         raise CorralError(where, what, f"add it to catalog/models/{model}.toml, or name another")
@@ -114,7 +135,9 @@ def resolve_instance(spec: InstanceSpec, catalog: Catalog, *, where: str) -> tup
 def wanted_by(hosts: Iterable[Host], catalog: Catalog) -> Wanted:
     """Engines and (model, quant) pairs that ``hosts`` use. Raises CorralError for unknown names."""
     resolved = [
-        resolve_instance(instance, catalog, where=f"{host.name}/{instance.name}")
+        resolve_instance(
+            instance, catalog, where=f"{host.name}/{instance.name}", inventory=host.origin
+        )
         for host in hosts
         for instance in host.spec.instances
     ]

@@ -8,7 +8,7 @@ from corral.catalog.entries import Catalog, EngineKind
 from corral.engines import engine_module
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import resolve_instance
+from corral.lock.lock_file import instance_profile, resolve_instance
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
 from corral.planning.gateway import Known, Served, gateway_plan
@@ -22,8 +22,9 @@ def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
     for host in hosts:
         for spec in host.spec.instances:
             where = f"{host.name}/{spec.name}"
-            engine, model, _ = resolve_instance(spec, catalog, where=where)
-            alias = catalog.profile(spec.profile, where=where).alias or model
+            named = {"where": where, "inventory": host.origin}
+            engine, model, _ = resolve_instance(spec, catalog, **named)
+            alias = instance_profile(spec, catalog, **named).profile.alias or model
             kind = catalog.engine(engine, where=where).kind
             by_instance[where] = Served(alias=alias, kind=kind)
     return by_instance

@@ -9,7 +9,9 @@ from corral_shared.names import quoted_path
 from pydantic import ConfigDict, SkipValidation
 
 from corral.catalog.entries import Catalog
+from corral.catalog.inheritance import with_sources
 from corral.engines import engine_module, resolve_placement
+from corral.errors import CorralError
 from corral.fit.host import Candidate, Placed, fit_host
 from corral.fit.sources import HeaderSource, Weights, with_headers
 from corral.inventory.hosts import Host
@@ -57,12 +59,18 @@ class Planner(Frozen):
         Raises CorralError for inconsistent or unknown inputs.
         """
         host = with_capability(host, self.catalog)
+        resolved = [resolve_spec(host, spec, self.catalog) for spec in host.spec.instances]
+        try:
+            return self._plan(host, resolved, in_front)
+        except CorralError as error:
+            raise _with_sources(error, resolved) from error
+
+    def _plan(
+        self, host: Host, resolved_instances: list[ResolvedInstance], in_front: InFront
+    ) -> HostPlan:
         releases: dict[str, ReleasePlan] = {}
         shards: dict[str, ShardPlan] = {}
         instances = []
-        resolved_instances = [
-            resolve_spec(host, spec, self.catalog) for spec in host.spec.instances
-        ]
         weights_of = {
             resolved.spec.name: self._plan_shards(resolved) for resolved in resolved_instances
         }
@@ -123,7 +131,7 @@ class Planner(Frozen):
         candidates = [
             Candidate(
                 name=resolved.spec.name,
-                label=f"profile {resolved.spec.profile}",
+                label=resolved.label,
                 kind=resolved.kind,
                 profile=resolved.profile,
                 placement=resolve_placement(resolved.profile, gpus=len(resolved.gpus)),
@@ -165,6 +173,14 @@ class Planner(Frozen):
         if form == "none":
             return Weights(tuple(shards), None, f"{resolved.kind} does not read GGUF")
         return with_headers(shards, self.headers, form)
+
+
+def _with_sources(error: CorralError, among: Sequence[ResolvedInstance]) -> CorralError:
+    """The error of an instance, with the sources of the keys that it names."""
+    for resolved in among:
+        if error.where == resolved.where or error.where.startswith(f"{resolved.where}:"):
+            return with_sources(error, resolved.sourced)
+    return error
 
 
 def packages(host: Host, releases: Sequence[ReleasePlan]) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from corral.catalog.entries import Catalog, EngineKind
+from corral.catalog.inheritance import SourcedProfile, with_sources
 from corral.catalog.profile import Profile
 from corral.engines import KvPair, engine_module, reading, refuse_impossible
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, InstanceSpec
-from corral.lock.lock_file import resolve_instance
+from corral.lock.lock_file import instance_profile, resolve_instance
 from corral.schema import Frozen
 
 Backend = Literal["cpu", "cuda"]
@@ -29,11 +30,21 @@ class ResolvedInstance(Frozen):
     kind: EngineKind
     model: str
     quant: str
-    profile: Profile
+    sourced: SourcedProfile
     backend: Backend
     gpus: tuple[int | str, ...]
     chat_template: str | None
     reference: str | None
+
+    @property
+    def profile(self) -> Profile:
+        """Its profile, with the overrides of the instance."""
+        return self.sourced.profile
+
+    @property
+    def label(self) -> str:
+        """Its profile in messages."""
+        return f"profile {self.spec.profile}"
 
     @property
     def alias(self) -> str:
@@ -59,8 +70,18 @@ class ResolvedInstance(Frozen):
 def resolve_spec(host: Host, spec: InstanceSpec, catalog: Catalog) -> ResolvedInstance:
     """Resolve and validate an instance spec. Raises CorralError where it cannot be served."""
     where = f"{host.name}/{spec.name}"
-    engine, model, quant = resolve_instance(spec, catalog, where=where)
-    profile = catalog.profile(spec.profile, where=where)
+    sourced = instance_profile(spec, catalog, where=where, inventory=host.origin)
+    try:
+        return _resolve(host, spec, catalog, sourced, where)
+    except CorralError as error:
+        raise with_sources(error, sourced) from error
+
+
+def _resolve(
+    host: Host, spec: InstanceSpec, catalog: Catalog, sourced: SourcedProfile, where: str
+) -> ResolvedInstance:
+    profile = sourced.profile
+    engine, model, quant = resolve_instance(spec, catalog, where=where, inventory=host.origin)
     named = f"{where}: profile {spec.profile}"
     backend = backend_of(host, where=where)
     gpus = _gpus(host, spec) if backend == "cuda" and _computes_on_gpu(profile) else ()
@@ -77,7 +98,7 @@ def resolve_spec(host: Host, spec: InstanceSpec, catalog: Catalog) -> ResolvedIn
         kind=kind,
         model=model,
         quant=quant,
-        profile=profile,
+        sourced=sourced,
         backend=backend,
         gpus=gpus,
         chat_template=catalog.chat_template(template, where=named) if template else None,
