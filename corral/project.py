@@ -72,10 +72,10 @@ def _unknown_kind(where: str, key: str, kind: str) -> CorralError:
     return CorralError(where, what, f"edit {where}: name one of {', '.join(kinds())}")
 
 
-def load_planner(root: Path, *, tolerant: bool = False) -> Planner:
+def load_planner(root: Path, *, tolerant: bool = False, brief: bool = False) -> Planner:
     """Read catalog and lock file. Raises CorralError.
 
-    + tolerant: see ``load_catalog``
+    + tolerant: see ``load_catalog``; + brief: see ``HeaderStore``
     """
     return Planner(
         catalog=read_catalog(root, tolerant=tolerant),
@@ -83,5 +83,5 @@ def load_planner(root: Path, *, tolerant: bool = False) -> Planner:
         requirements=RequirementsFiles(root),
         paths=HOST_PATHS,
         templates=root / "templates",
-        headers=HeaderStore(default_headers_folder()),
+        headers=HeaderStore(default_headers_folder(), brief=brief),
     )

@@ -105,6 +105,8 @@ def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> Non
     else:
         show(status_table(standings))
         _print_silent(answer for answer in found.values() if isinstance(answer, str))
+    for name in (t.host.name for t in targets if t.host.name not in made.plans):
+        echo(f"{name}: its plan could not be had, so nothing is compared with it", err=True)
     reached = not any(isinstance(answer, str) for answer in found.values())
     succeeded = reached and all(one.is_good for one in standings if one.is_selected)
     sys.exit(0 if succeeded and not made.mistakes else 1)

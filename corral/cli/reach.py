@@ -125,9 +125,9 @@ def not_installed(host: Host, name: str) -> CorralError:
 def fleet_of(inventory: Inventory) -> FleetPlan:
     """The plan of an inventory, tolerant of mistakes in unused entries of the catalog.
 
-    Raises CorralError.
+    A hub that does not answer is waited for a few seconds only. Raises CorralError.
     """
-    planner = load_planner(project_root(), tolerant=True)
+    planner = load_planner(project_root(), tolerant=True, brief=True)
     return plan_fleet(inventory.hosts, planner, mistakes=inventory.mistakes)
 
 

@@ -7,16 +7,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Generic, TypeVar
 
 from corral.errors import CorralError
 from corral.files import make_folder, write_atomic
 from corral.fit import header_file
 from corral.fit.header_file import StoredHeader
 from corral.fit.ranges import (
+    BRIEF,
+    PATIENT,
     ReadHeader,
     ShardSource,
+    SilentHubError,
     Stored,
+    Waiting,
     fetch_content,
     fetch_headers,
     read_gguf,
@@ -27,6 +31,7 @@ from corral.fit.safetensors.stored import StoredSafetensors
 
 __all__ = ["HeaderStore", "ShardSource", "StoredHeader", "StoredSafetensors"]
 
+Answer = TypeVar("Answer")
 _FREE_SPACE = "free disk space there"
 
 
@@ -48,10 +53,13 @@ class HeaderStore:
     """A folder of headers, one file per digest of a shard. Several processes may use it at once.
 
     + folder: created with the first header; nothing is stored where it cannot be written
+    + brief: a hub is waited for a few seconds only, and one that is silent is not asked again
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, brief: bool = False) -> None:
         self._folder = folder
+        self._brief = brief
+        self._silent: dict[str, SilentHubError] = {}
 
     def header(self, shard: ShardSource) -> StoredHeader:
         """The header of one GGUF shard. Raises CorralError as `headers` does."""
@@ -73,17 +81,38 @@ class HeaderStore:
         path = self._path(file, ".content")
         data = self._stored(path)
         if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
-            data = fetch_content(file)
+            data = self._asked(file, lambda waiting: fetch_content(file, waiting))
             self._write(path, data)
         return data
 
     def _all(self, shards: Sequence[ShardSource], form: _Format[Stored]) -> list[Stored]:
         known = {shard: self._read(shard, form) for shard in shards}
         missing = [shard for shard, header in known.items() if header is None]
-        fetched = dict(zip(missing, fetch_headers(missing, form.read), strict=True))
+        fetched = self._fetched(missing, form)
         for shard, header in fetched.items():
             self._write(self._path(shard, form.suffix), form.encode(header))
         return [known[shard] or fetched[shard] for shard in shards]
+
+    def _fetched(
+        self, missing: Sequence[ShardSource], form: _Format[Stored]
+    ) -> dict[ShardSource, Stored]:
+        if not missing:
+            return {}
+        headers = self._asked(
+            missing[0], lambda waiting: fetch_headers(missing, form.read, waiting)
+        )
+        return dict(zip(missing, headers, strict=True))
+
+    def _asked(self, shard: ShardSource, ask: Callable[[Waiting], Answer]) -> Answer:
+        """The answer of the hub of a shard. Raises CorralError."""
+        if error := self._silent.get(shard.hub):
+            raise error
+        try:
+            return ask(BRIEF if self._brief else PATIENT)
+        except SilentHubError as error:
+            if self._brief:
+                self._silent[shard.hub] = error
+            raise
 
     def _path(self, shard: ShardSource, suffix: str) -> Path:
         return self._folder / f"{shard.sha256}{suffix}"

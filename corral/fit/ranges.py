@@ -29,8 +29,6 @@ from corral.sources.hub_token import operator_token
 if TYPE_CHECKING:
     from httpx2 import Client, Response
 
-_TIMEOUT_SECONDS = 30
-_MOST_SECONDS = 300
 _CONNECTIONS = 4
 # The first shard, or a single file, has the vocabulary; headers of later shards are small.
 _FIRST_SHARD_BYTES = 4 * 1024**2
@@ -58,6 +56,28 @@ class ShardSource:
     size_bytes: int
     gated: bool = False
 
+    @property
+    def hub(self) -> str:
+        """Host and port of its URL."""
+        return urlsplit(self.url).netloc
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How long a hub is waited for: for its next byte, and for a whole answer."""
+
+    byte_seconds: float = 30
+    answer_seconds: float = 300
+
+
+PATIENT = Waiting()
+# For commands that show what runs: they answer without the hub, too.
+BRIEF = Waiting(byte_seconds=4, answer_seconds=20)
+
+
+class SilentHubError(CorralError):
+    """A hub that does not answer."""
+
 
 Stored = TypeVar("Stored", bound=StoredHeader | StoredSafetensors)
 
@@ -84,24 +104,31 @@ def read_safetensors(data: bytes, shard: ShardSource) -> StoredSafetensors:
     return StoredSafetensors(header, _sha256(data, header.data_start_bytes))
 
 
-def fetch_headers(shards: Sequence[ShardSource], read: ReadHeader[Stored]) -> list[Stored]:
-    """The headers of ``shards`` in their order. Raises CorralError for the first that fails."""
+def fetch_headers(
+    shards: Sequence[ShardSource], read: ReadHeader[Stored], waiting: Waiting = PATIENT
+) -> list[Stored]:
+    """The headers of ``shards`` in their order.
+
+    Raises CorralError for the first that fails, SilentHubError where the hub does not answer.
+    """
     if not shards:
         return []
     # Imported here: the import takes longer than the rest of a command that fetches nothing.
     from httpx2 import Client
 
     with (
-        Client(timeout=_TIMEOUT_SECONDS) as client,
+        Client(timeout=waiting.byte_seconds) as client,
         ThreadPoolExecutor(_CONNECTIONS) as pool,
     ):
-        return list(pool.map(partial(_fetch, client, read), shards))
+        return list(pool.map(partial(_fetch, client, waiting, read), shards))
 
 
-def _fetch(client: Client, read: ReadHeader[Stored], shard: ShardSource) -> Stored:
+def _fetch(
+    client: Client, waiting: Waiting, read: ReadHeader[Stored], shard: ShardSource
+) -> Stored:
     data, wanted_bytes = b"", _first_bytes(shard.url)
     while True:
-        data += _read(client, shard, len(data), min(wanted_bytes, shard.size_bytes))
+        data += _read(client, waiting, shard, len(data), min(wanted_bytes, shard.size_bytes))
         try:
             return read(data, shard)
         except NeedMoreError as more:
@@ -113,12 +140,13 @@ def _fetch(client: Client, read: ReadHeader[Stored], shard: ShardSource) -> Stor
             ) from error
 
 
-def fetch_content(file: ShardSource) -> bytes:
-    """A small file, proved by its size and digest. Raises CorralError."""
+def fetch_content(file: ShardSource, waiting: Waiting = PATIENT) -> bytes:
+    """A small file, proved by its size and digest. Raises as ``fetch_headers``."""
     from httpx2 import Client
 
-    with Client(timeout=_TIMEOUT_SECONDS) as client:
-        data = _body(client, file, {}, partial(_check_whole, file), file.size_bytes + 1)
+    with Client(timeout=waiting.byte_seconds) as client:
+        check = partial(_check_whole, file)
+        data = _body(client, waiting, file, {}, check, file.size_bytes + 1)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise CorralError(file.url, "the hub sent other bytes than the locked ones", _LOCK_AGAIN)
     return data
@@ -141,10 +169,10 @@ def _check_size(shard: ShardSource, at_least_bytes: int) -> None:
         raise CorralError(shard.url, what, "choose another quant or file")
 
 
-def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
+def _read(client: Client, waiting: Waiting, shard: ShardSource, start: int, end: int) -> bytes:
     """Bytes ``start`` up to, not including, ``end``; a redirect is asked for anew each time."""
     asked = {"Range": f"bytes={start}-{end - 1}"}
-    body = _body(client, shard, asked, partial(_check_part, shard, start), end - start)
+    body = _body(client, waiting, shard, asked, partial(_check_part, shard, start), end - start)
     if len(body) != end - start:
         what = f"the hub sent {len(body)} of the {end - start} bytes from byte {start} on"
         raise CorralError(shard.url, what, "run the command again")
@@ -153,6 +181,7 @@ def _read(client: Client, shard: ShardSource, start: int, end: int) -> bytes:
 
 def _body(
     client: Client,
+    waiting: Waiting,
     shard: ShardSource,
     asked: Mapping[str, str],
     check: Callable[[Response], None],
@@ -167,11 +196,11 @@ def _body(
         with answer(client, shard.url, headers) as response:
             _check_status(shard, response.status_code)
             check(response)
-            return read_body(response, most_bytes=most_bytes, most_seconds=_MOST_SECONDS)
+            return read_body(response, most_bytes=most_bytes, most_seconds=waiting.answer_seconds)
     except (HTTPError, InvalidURL, ValueError) as error:
         what = f"the hub does not answer: {printable_line(error) or type(error).__name__}"
         next_step = "check that the hub can be reached, then run the command again"
-        raise CorralError(shard.url, what, next_step) from error
+        raise SilentHubError(shard.url, what, next_step) from error
 
 
 def _check_status(shard: ShardSource, status: int) -> None:

@@ -105,6 +105,8 @@ def _row(standing: Standing) -> tuple[str | Text, ...]:
         where += _unless(plan.endpoint.url, where) if found.pid else ""
     elif not standing.is_selected:
         generation += ", not in the inventory"
+    else:
+        generation += ", plan unknown"
     return (
         where,
         coloured(unit, "green" if runs else "red"),

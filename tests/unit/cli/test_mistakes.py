@@ -77,11 +77,11 @@ def hosts(corral: Corral, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Od
 
     for host in site.hosts:
         plan = load_planner(corral.root).plan_host(host)
-        found.says(host.name, _answers(good(plan), kept_document(plan)))
+        found.says(host.name, answers(good(plan), kept_document(plan)))
     return found
 
 
-def _answers(usual: dict[str, Answer], document: dict[str, Any]) -> dict[str, Answer]:
+def answers(usual: dict[str, Answer], document: dict[str, Any]) -> dict[str, Answer]:
     runs = {
         "unit": "corral-chat.service", "active": "active", "sub": "running", "pid": 7,
         "since": "today", "health": "ok", "proved_generation": document["generation"],
