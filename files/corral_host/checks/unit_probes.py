@@ -62,7 +62,7 @@ def check_unit(instance):
         shown = f"generation {installed}" if installed else "no generation"
         return "unit", False, f"{path} has {shown}, planned {planned}"
     edited = ", ".join(unit_file.edited_files(instance))
-    detail = f"edited: {edited}; a deploy puts it back" if edited else f"generation {planned}"
+    detail = f"edited: {edited}; a deploy overwrites it" if edited else f"generation {planned}"
     return "unit", not edited, detail
 
 

@@ -63,7 +63,7 @@ def unit(plan, _):
     """The files of the next start or reload are as Corral wrote them, without drop-ins beside."""
     wrong = wrong_files(Path(plan["folder"]), plan["units"])
     beside = strange_drop_ins(UNIT, but=drop_in_path(plan["units"]))
-    changes = [f"edited: {', '.join(wrong)}; a deploy puts it back"] if wrong else []
+    changes = [f"edited: {', '.join(wrong)}; a deploy overwrites it"] if wrong else []
     changes += [f"changed by {', '.join(beside)}"] if beside else []
     return not changes, "; ".join(changes) or "as Corral wrote it"
 

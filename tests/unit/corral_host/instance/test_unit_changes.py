@@ -241,7 +241,7 @@ def test_a_staged_file_that_was_edited_is_seen_and_staged_again(
     assert check.check_unit(planned) == ("unit", True, "generation g")
     edit(staged / name)
     assert not instances.generation_is_whole(staged, planned)
-    reported = f"edited: {staged / name}; a deploy puts it back"
+    reported = f"edited: {staged / name}; a deploy overwrites it"
     assert check.check_unit(planned) == ("unit", False, reported)
 
 
