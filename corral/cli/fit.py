@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ from corral.fit.targets import host_targets, named_targets
 from corral.host.answers import GPUS
 from corral.host.state import GpuHost
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import read_lock
+from corral.lock.lock_file import LockedModel, read_lock
 from corral.model_files.model import SafetensorsModel
 from corral.paths import default_headers_folder
 from corral.planning.request import refuse_long_context, refuse_unreadable
@@ -36,13 +37,15 @@ from corral.project import LOCK_FILE, project_root, read_catalog
 from corral.remote.client import travelling_helper
 from corral.remote.ssh import typed_command
 from corral.schema import did_you_mean
+from corral.sources.hub_token import operator_token
 from corral.terminal import echo, echo_json
 
 HUB_URL = "https://huggingface.co"
+_MIB = 1024**2
 
 
 @click.command()
-@click.argument("model", metavar="MODEL[/QUANT]")
+@click.argument("model", metavar="MODEL[/QUANT]|REPOSITORY[/QUANT]")
 @click.option("--profile", "profile_name", help="Profile of catalog/profiles/.")
 @click.option("--engine", help="Engine, instead of the profile's.")
 @click.option("--gpu", "gpus", multiple=True, help='Such as "A100 40GB" or "4 x H200"; repeatable.')
@@ -62,7 +65,7 @@ def fit(
     as_json: bool,
     inventory: Path | None,
 ) -> None:
-    """Show whether MODEL fits, and the memory that it needs.
+    """Show whether a MODEL of the catalog, or a REPOSITORY of the hub, fits, and what it needs.
 
     Without --profile: the quants and contexts that fit, best first. Exit code 1: it does not fit.
     """
@@ -78,14 +81,15 @@ def fit(
         memory_mib = gpus_now.memory.total_mib
     else:
         targets, memory_mib = named_targets(catalog, gpus), ram_gib * 1024 if ram_gib else 0
-    hub = hub_url or (host.spec.hub_url if host else HUB_URL)
+    hub = (hub_url or (host.spec.hub_url if host else HUB_URL)).rstrip("/")
+    catalog, name, quant = _named(catalog, model, hub)
     models = LockedModels(
         catalog,
         read_lock(root / LOCK_FILE),
-        hub.rstrip("/"),
+        hub,
         HeaderStore(default_headers_folder()),
+        _at_hub(catalog, hub),
     )
-    name, quant = _named(catalog, model)
     question = _Question(models, name, quant, targets, memory_mib or None)
     if profile_name:
         found = question.answer(profile_name, engine)
@@ -102,18 +106,46 @@ def fit(
     sys.exit(0 if listed or parallel else 1)
 
 
-def _named(catalog: Catalog, text: str) -> tuple[str, str]:
-    """Name and quant of a model, which may be named by its repository on the hub."""
+def _named(catalog: Catalog, text: str, hub: str) -> tuple[Catalog, str, str]:
+    """Name and quant of a model; one that only the hub has is added to the catalog.
+
+    Raises CorralError.
+    """
     for name, model in catalog.models.items():
         if text == model.repo or text.startswith(f"{model.repo}/"):
-            return name, text.removeprefix(model.repo).removeprefix("/")
+            return catalog, name, text.removeprefix(model.repo).removeprefix("/")
     name, _, quant = text.partition("/")
-    repositories = {model.repo for model in catalog.models.values()}
-    if name in {repository.partition("/")[0] for repository in repositories}:
-        what = f'no model of the catalog has the repository "{text}"'
+    if name in catalog.models or not quant:
+        return catalog, name, quant
+    # Importing the hub's client takes longer than a question about a locked model.
+    from corral.lock.unlocked import hub_model
+
+    organisation, repository, quant = (*text.split("/", 2), "")[:3]
+    try:
+        found = hub_model(f"{organisation}/{repository}", hub, gated=operator_token() is not None)
+    except CorralError as error:
+        repositories = {model.repo for model in catalog.models.values()}
         hint = did_you_mean(text, repositories)
-        raise CorralError("corral fit", what + hint, "name one of catalog/models/, or add a file")
-    return name, quant
+        what = f'no model of the catalog has the repository "{text}"{hint}, and {error.what}'
+        raise CorralError("corral fit", what, error.next_step) from error
+    models = {**catalog.models, found.name: found.model}
+    return catalog.model_copy(update={"models": models}), found.name, quant
+
+
+def _at_hub(catalog: Catalog, hub: str) -> Callable[[str, str], LockedModel]:
+    """Entries of quants that no lock has; each repository is asked for once."""
+    asked: dict[str, Any] = {}
+
+    def entry(name: str, quant: str) -> LockedModel:
+        from corral.lock.unlocked import HubModel
+
+        if name not in asked:
+            asked[name] = HubModel(name, catalog.models[name], hub)
+            echo(f"{name} is not locked: its files are those that {hub} has now", err=True)
+        found: LockedModel = asked[name].entry(quant)
+        return found
+
+    return entry
 
 
 @dataclass(frozen=True)
@@ -141,13 +173,20 @@ class _Question:
     def _files(self) -> dict[str, AnyModel]:
         """The quants asked for. Raises CorralError for an unlocked or unknown quant."""
         known = self.models.catalog.model(self.model, where="corral fit").quants
-        quants = [self.quant] if self.quant else list(known)
+        quants = [self.quant] if self.quant else [q for q in known if self._may_fit(q)]
         files = {quant: self.models.read(self.model, quant) for quant in quants}
         for quant, file in files.items():
             if file.unknown:
                 next_step = "add --profile: then its weights are counted, nothing else"
                 raise CorralError(f"{self.model}/{quant}", file.unknown, next_step)
         return files
+
+    def _may_fit(self, quant: str) -> bool:
+        """Whether its weights alone are within all memory: else its headers need not be read."""
+        if self.memory_mib is None:
+            return True
+        room_mib = self.memory_mib + sum(one.memory_mib for one in self.targets)
+        return self.models.size_bytes(self.model, quant) <= room_mib * _MIB
 
     def answer(self, name: str, engine: str | None) -> Answer:
         """The need of a profile on each device. Raises CorralError for impossible settings."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class HeaderSource(Protocol):
         """A small file."""
 
 
+_LOCK_IT = (
+    "add an instance with it to an inventory, then run `corral lock` with that inventory: only "
+    "models of instances are locked"
+)
 AnyModel = ModelFile | SafetensorsModel
 
 
@@ -95,12 +99,16 @@ def _headed(shard: ShardPlan, size_bytes: int, sha256: str) -> ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class LockedModels:
-    """Models that the lock file pins, read from ``hub``."""
+    """Models that the lock file pins, read from ``hub``.
+
+    + unlocked: the entry of a (model, quant) that the lock lacks, from the hub; raises CorralError
+    """
 
     catalog: Catalog
     lock: Lock
     hub: str
     headers: HeaderSource
+    unlocked: Callable[[str, str], LockedModel] | None = None
 
     def read(self, model: str, quant: str) -> AnyModel:
         """The model of a quant. Raises CorralError: unknown, not locked or unreachable."""
@@ -129,8 +137,28 @@ class LockedModels:
         try:
             return locked_shards(self.lock, self.catalog, model, quant, where=where)
         except CorralError as error:
-            step = (
-                "add an instance with it to an inventory, then run `corral lock` with that "
-                "inventory: only models of instances are locked"
-            )
-            raise CorralError(error.where, error.what, step) from error
+            missing = CorralError(error.where, error.what, _LOCK_IT)
+            if self.unlocked is None:
+                raise missing from error
+            return self._at_hub(self.unlocked, model, quant, missing)
+
+    def _at_hub(
+        self,
+        unlocked: Callable[[str, str], LockedModel],
+        model: str,
+        quant: str,
+        missing: CorralError,
+    ) -> tuple[LockedModel, tuple[LockedFile, ...]]:
+        """What the hub has of a quant that is not locked. Raises CorralError."""
+        try:
+            found = unlocked(model, quant)
+        except CorralError as error:
+            what = f"{missing.what}, and the hub has none: {error.where}: {error.what}"
+            step = f"{error.next_step}; or {missing.next_step}"
+            raise CorralError(missing.where, what, step) from error
+        return found, found.quants[quant]
+
+    def size_bytes(self, model: str, quant: str) -> int:
+        """The size of the files of a quant. Raises CorralError as ``read`` does."""
+        files = self._locked(model, quant, f"{model}/{quant}")[1]
+        return sum(file.size_bytes for file in files)

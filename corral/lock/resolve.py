@@ -154,7 +154,7 @@ def _all_files(
     name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
 ) -> tuple[LockedFile, ...]:
     """Weights first, then configuration files."""
-    weights = _files(name, model, quant, revision)
+    weights = weights_of(name, model, quant, revision)
     paths = [file.path for file in weights]
     beside = dict(_config(name, model, quant, revision, hub_url, paths))
     if any(path.endswith(SUFFIX) for path in paths):
@@ -203,8 +203,13 @@ def _small_file(path: str, data: bytes, described: HubFile, where: str) -> Locke
     return parse(LockedFile, locked, where=f"{where}: the hub's answer", next_step=_TRUSTED)
 
 
-def _files(name: str, model: Model, quant: str, revision: HubRevision) -> tuple[LockedFile, ...]:
-    """Shards in the order of their names, which is the order of their numbers."""
+def weights_of(
+    name: str, model: Model, quant: str, revision: HubRevision
+) -> tuple[LockedFile, ...]:
+    """Shards in the order of their names, which is the order of their numbers.
+
+    Raises CorralError.
+    """
     pattern = model.quants[quant].files
     matching = (file for file in revision.siblings if fnmatch(file.rfilename, pattern))
     shards = sorted(matching, key=lambda file: file.rfilename)

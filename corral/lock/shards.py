@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_SHARD = re.compile(
+SHARD = re.compile(
     r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.(?P<suffix>gguf|safetensors)"
 )
 _NAMES_SHOWN = 3
@@ -26,13 +26,13 @@ def shard_set_problem(paths: Sequence[str]) -> str | None:
 
 
 def _set_of(path: str) -> str:
-    match = _SHARD.fullmatch(path)
+    match = SHARD.fullmatch(path)
     return f"{match['stem']}-*-of-{match['count']}.{match['suffix']}" if match else path
 
 
 def _expected(path: str) -> list[str]:
     """Every file of the set that ``path`` belongs to; shards count from 1."""
-    match = _SHARD.fullmatch(path)
+    match = SHARD.fullmatch(path)
     if not match:
         return [path]
     numbers = range(1, int(match["count"]) + 1)

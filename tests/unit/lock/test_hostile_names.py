@@ -36,7 +36,7 @@ def lock_of(said: HubRevision) -> Any:
     quant = sorted(model.quants)[0]
     everything = model.quants[quant].model_copy(update={"files": "*"})
     model = model.model_copy(update={"quants": {quant: everything}})
-    return resolve._files("tiny-glm-moe", model, quant, said)
+    return resolve.weights_of("tiny-glm-moe", model, quant, said)
 
 
 @pytest.mark.parametrize("path", BAD)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from corral.errors import CorralError
 from corral.lock.lock_file import Lock, LockedModel, read_lock
-from corral.lock.resolve import _files, resolve
+from corral.lock.resolve import resolve, weights_of
 from corral.sources import hub as asking
 from tests.samples import CHAT, host
 from tests.unit.lock.test_resolve import with_model
@@ -53,7 +53,7 @@ def outcome(body: bytes) -> None:
     model = tiny(quants={"Q8_0": {"files": "*"}})
     try:
         found = asking._checked(model, "http://hub", response, "catalog/models/tiny.toml")
-        _files("tiny", model, "Q8_0", found)
+        weights_of("tiny", model, "Q8_0", found)
     except CorralError as error:
         refusal = str(error)
     else:

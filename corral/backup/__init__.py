@@ -1,0 +1,1 @@
+"""The controller's own files in one file: what only it has, to restore on another machine."""
