@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jinja2
 
 
-def text_environment(templates: Path) -> jinja2.Environment:
-    """An environment for text templates; an undefined value is an error."""
-    return jinja2.Environment(
+@cache
+def text_environment(templates: Path, **filters: Callable[[str], str]) -> jinja2.Environment:
+    """An environment for text templates; an undefined value is an error.
+
+    It is made once, as it keeps the templates that it has compiled: each costs as much processor
+    time as the plan of an instance. It reads a file again that has changed.
+    """
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -17,3 +24,5 @@ def text_environment(templates: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - none of these is HTML
     )
+    environment.filters.update(filters)
+    return environment

@@ -14,9 +14,7 @@ _SPECIAL_IN_QUOTES = re.compile(r'(["\\$`])')
 
 def render(name: str, templates: Path, **values: object) -> str:
     """The text of templates/``name`` with these values in their places."""
-    environment = text_environment(templates)
-    environment.filters["yaml"] = yaml
-    return environment.get_template(name).render(**values)
+    return text_environment(templates, yaml=yaml).get_template(name).render(**values)
 
 
 def quote(text: str) -> str:
