@@ -37,6 +37,8 @@ NO_RESULT = HostError(
     "it ended without a result (killed, or a reboot)", "run the same deploy again"
 )
 POLL_SECONDS = 5
+# Between two looks at a job's files, and between two questions to systemd, which cost far more.
+PAUSE_SECONDS, UNIT_SECONDS = 0.1, 1
 # Name of the systemd credential with the token of a job.
 CREDENTIAL = "hub-token"
 
@@ -160,9 +162,11 @@ def launch(name, kind, properties=()):
 
 def poll(name, offset):
     """Progress of a job: the end of its log once that exceeds ``offset`` bytes, or its result."""
-    log, began = JOBS / name / "log", time.monotonic()
+    log, began, asked = JOBS / name / "log", time.monotonic(), -UNIT_SECONDS
     while True:
-        alive = is_running(name)
+        # Systemd is asked before the result is read: a job writes it before it ends.
+        if time.monotonic() >= asked + UNIT_SECONDS:
+            alive, asked = is_running(name), time.monotonic()
         run_id, result = found(name)
         size = log.stat().st_size if log.exists() else 0
         waited = time.monotonic() - began
@@ -170,7 +174,7 @@ def poll(name, offset):
             break
         if confirm.waits(name):
             break
-        time.sleep(0.2)
+        time.sleep(PAUSE_SECONDS)
     return {
         "run": run_id,
         "running": alive and not result,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,3 +124,28 @@ def test_a_refused_revert_carries_its_own_run(host: Host) -> None:
     assert "ben is activating long" in poll()["error"]
     with pytest.raises(HostError):
         jobs.SWITCHES["revert"](spec | {"to": "z"}, "anna", "r")
+
+
+def test_a_poll_asks_systemd_once_a_second_and_notices_a_death(
+    host: Host,  # noqa: ARG001 - where jobs are
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each question costs a process and systemd's time; files are looked at more often."""
+    now, looks, asked = [0.0], [0], [0.0]
+
+    def is_running(_: str) -> bool:
+        asked.append(now[0])
+        return now[0] < 3
+
+    def sleep(seconds: float) -> None:
+        looks[0] += 1
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(jobs, "time", clock)
+    monkeypatch.setattr(jobs, "is_running", is_running)
+    found = poll()
+    assert (found["running"], found["error"]) == (False, str(jobs.NO_RESULT))
+    assert 3 <= now[0] < 4.1
+    assert len(asked) <= 6
+    assert looks[0] > 4 * len(asked)
