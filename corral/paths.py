@@ -82,6 +82,11 @@ def default_rollouts_folder() -> Path:
     return _USER.user_state_path / "rollouts"
 
 
+def default_keys_journal() -> Path:
+    """Who changed which keys when, one JSON document a line, without keys."""
+    return _USER.user_state_path / "keys.jsonl"
+
+
 def default_headers_folder() -> Path:
     """Cache of fetched headers of weights."""
     return _USER.user_cache_path / "headers"

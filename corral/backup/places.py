@@ -15,7 +15,7 @@ from corral.errors import CorralError
 from corral.files import reading
 from corral.inventory.hosts import Host
 from corral.lock.requirements import FOLDER
-from corral.paths import default_keys_folder, default_rollouts_folder
+from corral.paths import default_keys_folder, default_keys_journal, default_rollouts_folder
 from corral.project import LOCK_FILE
 from corral.remote.ssh import known_hosts_name
 from corral.store.api_keys import key_path
@@ -60,6 +60,7 @@ def places(root: Path, hosts: Sequence[Host], *, archives: bool) -> list[Place]:
         Place("lock", root / LOCK_FILE, is_file=True),
         Place("lock.d", root / FOLDER),
         Place("journals", default_rollouts_folder()),
+        Place("keys-journal", default_keys_journal(), is_file=True, mode=SECRET),
     ]
     for host in hosts:
         found.append(Place(f"keys/{host.name}", key_path(host, "any").parent, mode=SECRET))

@@ -88,6 +88,13 @@ def address_of(host: Host) -> str:
     return str(host.data.get("ssh_hostname") or host.name)
 
 
+def known_hosts_name(host: Host) -> str:
+    """The name of a host in files of known hosts."""
+    port = host.data.get("ssh_port")
+    address = address_of(host)
+    return f"[{address}]:{port}" if port and str(port) != "22" else address
+
+
 def typed(argument: str) -> str:
     """An argument, quoted for a shell where needed, to be typed by an operator."""
     # A shell expands a bare tilde, as ssh itself does in an option.
