@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 
@@ -16,6 +17,11 @@ _RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
 # The default, which withstands quantum computers, costs ssh(1) 65 ms of processor time for each
 # connection; a lab has thousands of them on a bridge inside of one machine.
 _KEX = "curve25519-sha256,curve25519-sha256@libssh.org"
+# They generate units for encrypted disks, consoles and start-up scripts, which no host here has.
+_USELESS_GENERATORS = (
+    *("cryptsetup", "debug", "getty", "gpt-auto", "hibernate-resume", "integritysetup"),
+    *("rc-local", "run", "system-update", "sysv", "veritysetup"),
+)
 _CERTIFICATES = (Path("/etc/ssl/certs"), Path("/usr/local/share/ca-certificates"))
 
 
@@ -25,6 +31,7 @@ def write(root: Path, layout: Layout, spec: HostSpec, host_key: Path) -> None:
     + root: laid over the base image; a folder here replaces the mode of the base image's folder
     """
     _identity(root, layout, spec.n)
+    _generators(root)
     _ssh(root, layout, host_key)
     _network(root, layout, spec.n)
     _mirrors(root)
@@ -38,6 +45,14 @@ def _identity(root: Path, layout: Layout, n: int) -> None:
     _put(root / "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
     # A fixed id: without one, systemd treats the boot as the first and enables units by preset.
     _put(root / "etc/machine-id", f"{uuid.uuid4().hex}\n")
+
+
+def _generators(root: Path) -> None:
+    """Mask generators (systemd.generator(7)): systemd runs all of them at each reload."""
+    folder = root / "etc/systemd/system-generators"
+    folder.mkdir(parents=True)
+    for name in _USELESS_GENERATORS:
+        (folder / f"systemd-{name}-generator").symlink_to(os.devnull)
 
 
 def _ssh(root: Path, layout: Layout, host_key: Path) -> None:
