@@ -37,6 +37,7 @@ _SECTIONS = {
         "bench": "corral.cli.bench",
         "baseline": "corral.cli.baseline",
     },
+    "Keep": dict.fromkeys(("backup", "restore"), "corral.cli.backup"),
     "Share": {
         "engine": "corral.cli.engine",
         "export": "corral.cli.export",
