@@ -4,7 +4,7 @@ Holds the hosts that are up; with no lab up, the three of the rehearsal, for pla
 """
 
 from lab import engine_source
-from lab.hosts import connection_data, hosts_up
+from lab.hosts import connection_data, hosts_up, platform
 from lab.layout import GATEWAY, this_lab
 
 _lab = this_lab()
@@ -45,6 +45,7 @@ def _role(n: int) -> dict[str, object]:
 
 def _host(n: int) -> tuple[str, dict[str, object]]:
     shared = {
+        "platform": platform(_lab, n),
         "hub_url": _lab.hub_url,
         "engine_sources": engine_source.urls(_lab),
         "keys_folder": str(_lab.keys),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,28 @@ class Sources:
         """The first address in the sources."""
         fields = f"{self.stanzas}\n{self.lines}".split()
         return next(field for field in fields if "://" in field)
+
+    def renamed(self, release: str) -> Sources:
+        """The same for another release of the distribution."""
+        found = (re.sub(rf"\b{RELEASE}\b", release, text) for text in (self.lines, self.stanzas))
+        return Sources(*found)
+
+    def only_release(self) -> Sources:
+        """Without updates and security, which not every release has."""
+        kept = [line for line in self.lines.splitlines() if re.search(rf"\s{RELEASE}\s", line)]
+        beside = re.compile(rf"\s+{RELEASE}-\S+")
+        stanzas = [beside.sub("", one) for one in _stanzas(self.stanzas)]
+        named = [
+            f"{one}\n"
+            for one in stanzas
+            if re.search(rf"^Suites:.*\b{RELEASE}\b", one, re.M | re.I)
+        ]
+        return Sources("".join(f"{line}\n" for line in kept), "\n".join(named))
+
+    def plus(self, other: Sources) -> Sources:
+        """Both."""
+        stanzas = "\n".join(filter(None, (self.stanzas, other.stanzas)))
+        return Sources(self.lines + other.lines, stanzas)
 
 
 def debian_sources(apt: Path = _APT) -> Sources:

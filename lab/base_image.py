@@ -1,4 +1,4 @@
-"""The base image: the file system that every host starts from, Debian with systemd and sshd."""
+"""The base image: the file system that every host starts from, with systemd and sshd."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corral.planning.planner import PACKAGES as DEPLOYED_PACKAGES
-from lab import apt, locks
+from lab import locks
 from lab.apt import Sources
 from lab.commands import run
+from lab.platforms import DEFAULT, PLATFORMS, Platform
 
 PACKAGES = (
     "systemd",
@@ -37,49 +38,55 @@ _TIED_TO_CALLER = (
 )
 
 
-def ensure(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
+def ensure(cache: Path, packages: Sequence[str] = PACKAGES, platform: str = DEFAULT) -> Path:
     """The folder of the base image; built if it is not in the cache."""
-    sources = apt.debian_sources()
-    image = cache / _digest(sources, packages)
+    wanted = PLATFORMS[platform]
+    sources = wanted.sources()
+    image = cache / _digest(sources, packages, wanted)
     with locks.wait_for_others(cache / "lock", "building a base image"):
         for leftover in cache.glob("*.partial"):
             shutil.rmtree(leftover)
         if not image.exists():
-            _build(image, sources, packages)
+            _build(image, sources, packages, wanted)
     return image
 
 
-def is_ready(cache: Path, packages: Sequence[str] = PACKAGES) -> bool:
+def is_ready(cache: Path, packages: Sequence[str] = PACKAGES, platform: str = DEFAULT) -> bool:
     """Whether `ensure` has nothing to build."""
-    return (cache / _digest(apt.debian_sources(), packages)).exists()
+    wanted = PLATFORMS[platform]
+    return (cache / _digest(wanted.sources(), packages, wanted)).exists()
 
 
-def _digest(sources: Sources, packages: Sequence[str]) -> str:
-    recipe = [*_argv(Path("ROOT"), [], packages), sources.lines, sources.stanzas]
+def _digest(sources: Sources, packages: Sequence[str], platform: Platform) -> str:
+    argv = _argv(Path("ROOT"), [], packages, platform)
+    recipe = [*argv, sources.lines, sources.stanzas]
     return hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
 
 
-def _argv(root: Path, sources: list[Path], packages: Sequence[str]) -> list[str]:
+def _argv(
+    root: Path, sources: list[Path], packages: Sequence[str], platform: Platform
+) -> list[str]:
     masked = " ".join(_MASKED)
     return [
         "mmdebstrap",
         "--quiet",
         "--variant=minbase",
-        f"--include={','.join(packages)}",
+        f"--include={','.join([*packages, *platform.packages])}",
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         '--aptopt=Acquire::Languages "none"',
+        *platform.options,
         '--customize-hook=chroot "$1" systemctl --quiet enable systemd-networkd.service',
         f'--customize-hook=chroot "$1" systemctl --quiet mask {masked}',
         # Each host gets its own keys from the controller.
         '--customize-hook=rm "$1"/etc/ssh/ssh_host_*_key "$1"/etc/ssh/ssh_host_*_key.pub',
-        apt.RELEASE,
+        platform.suite,
         str(root),
         *(str(path) for path in sources),
     ]
 
 
-def _build(image: Path, sources: Sources, packages: Sequence[str]) -> None:
+def _build(image: Path, sources: Sources, packages: Sequence[str], platform: Platform) -> None:
     partial = image.with_suffix(".partial")
     partial.mkdir()
     root = partial / "root"
@@ -88,10 +95,12 @@ def _build(image: Path, sources: Sources, packages: Sequence[str]) -> None:
         if text:
             files.append(partial / name)
             files[-1].write_text(text)
+    argv = _argv(root, files, packages, platform)
+    keys = platform.keyring(image.parent)
     run(
-        [*_TIED_TO_CALLER, *_argv(root, files, packages)],
+        [*_TIED_TO_CALLER, argv[0], *keys, *argv[1:]],
         where="the lab's base image",
-        next_step="check that this machine reaches its Debian mirror (`apt-get update`)",
+        next_step="check that this machine reaches its package mirror (`apt-get update`)",
         timeout_seconds=_BUILD_TIMEOUT_SECONDS,
     )
     root.rename(image)

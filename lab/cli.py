@@ -13,6 +13,7 @@ from corral.errors import CorralError
 from lab import hosts, lifecycle, requirements, ssh
 from lab.descriptions import host_spec
 from lab.layout import MAX_HOSTS, Layout, this_lab
+from lab.platforms import DEFAULT, PLATFORMS
 
 _ANY_WIDTH = 1000
 
@@ -29,9 +30,16 @@ def lab() -> None:
 )  # fmt: skip
 @click.option("--gateway", is_flag=True, help="Add one more host, a gateway in front of them.")
 @click.option("--provisioned", is_flag=True, help="Install the packages of a deploy beforehand.")
-def up(count: int, gateway: bool, provisioned: bool) -> None:
+@click.option(
+    "--platform", type=click.Choice(list(PLATFORMS)), default=DEFAULT, show_default=True,
+    help="Distribution of new hosts; others keep theirs.",
+)  # fmt: skip
+def up(count: int, gateway: bool, provisioned: bool, platform: str) -> None:
     """Make and boot hosts, their network, a stand-in hub and the engine's source."""
-    lifecycle.up(this_lab(), count, click.echo, gateway=gateway, provisioned=provisioned)
+    lifecycle.up(
+        this_lab(), count, click.echo,
+        gateway=gateway, provisioned=provisioned, platform=platform,
+    )  # fmt: skip
 
 
 @lab.command()
@@ -65,12 +73,13 @@ def list_hosts() -> None:
 
 
 def _table(layout: Layout, numbers: list[int]) -> Table:
-    table = Table("host", "address", "state", "gpus", "ssh")
+    table = Table("host", "address", "state", "platform", "gpus", "ssh")
     for n in numbers:
         table.add_row(
             layout.host_name(n),
             str(layout.address(n)),
             "running" if hosts.running(layout, n) else "off",
+            hosts.platform(layout, n),
             ", ".join(gpu.name for gpu in host_spec(n).gpus) or "-",
             shlex.join(ssh.command(layout, n)),
         )

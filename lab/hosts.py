@@ -10,6 +10,7 @@ from corral.files import write_atomic
 from lab import cgroups, disks, host_files, network, processes, ssh
 from lab.descriptions import host_spec
 from lab.layout import ROOM, Layout
+from lab.platforms import DEFAULT
 
 _COMPILER_CACHE_ON_HOST = "/var/cache/corral/ccache"
 _SUPERVISOR = (sys.executable, "-m", "lab.supervisor")
@@ -66,6 +67,16 @@ def make(layout: Layout, n: int, base: Path) -> None:
     own = disks.make(partial, base)
     host_files.write(own, layout, host_spec(n), ssh.ensure_host_key(layout, n))
     partial.rename(disk)
+
+
+def platform(layout: Layout, n: int) -> str:
+    """The distribution of host n, as the catalog names it; the default without a disk."""
+    release = layout.disk(n) / "base" / "usr/lib/os-release"
+    if not release.exists():
+        return DEFAULT
+    lines = release.read_text().replace('"', "").splitlines()
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    return f"{fields['ID']}-{fields['VERSION_ID']}"
 
 
 def running(layout: Layout, n: int) -> bool:

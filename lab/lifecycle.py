@@ -22,17 +22,25 @@ from lab import (
     ssh,
 )
 from lab.layout import GATEWAY, Layout
+from lab.platforms import DEFAULT
 
 Report = Callable[[str], None]
 
 
 def up(
-    layout: Layout, count: int, report: Report, *, gateway: bool = False, provisioned: bool = False
+    layout: Layout,
+    count: int,
+    report: Report,
+    *,
+    gateway: bool = False,
+    provisioned: bool = False,
+    platform: str = DEFAULT,
 ) -> None:
     """Bring the lab to at least this many running hosts; running hosts stay.
 
     + gateway: also the host that is the gateway in inventories/lab.py
     + provisioned: new hosts get the packages that a deploy installs
+    + platform: distribution of new hosts
     """
     requirements.require()
     with locks.refuse_others(layout.lock_file, "corral lab up"):
@@ -45,7 +53,7 @@ def up(
         with ThreadPoolExecutor() as beside:
             served = beside.submit(services.prepare, layout)
             packages = base_image.PROVISIONED if provisioned else base_image.PACKAGES
-            _boot(layout, numbers, packages, report)
+            _boot(layout, numbers, packages, platform, report)
             with _step(report, f"hub at {layout.hub_url}, engine source at {layout.git_url}"):
                 served.result()
                 services.start(layout)
@@ -91,11 +99,15 @@ def _proved(layout: Layout, n: int) -> bool:
     return n in hosts.recorded(layout) and hosts.running(layout, n)
 
 
-def _boot(layout: Layout, numbers: list[int], packages: Sequence[str], report: Report) -> None:
+def _boot(
+    layout: Layout, numbers: list[int], packages: Sequence[str], platform: str, report: Report
+) -> None:
     off = [n for n in numbers if not hosts.running(layout, n)]
-    how = "from the cache" if base_image.is_ready(layout.base_cache, packages) else "built"
+    how = (
+        "from the cache" if base_image.is_ready(layout.base_cache, packages, platform) else "built"
+    )
     with _step(report, f"base image, {how}"):
-        base = base_image.ensure(layout.base_cache, packages)
+        base = base_image.ensure(layout.base_cache, packages, platform)
 
     def one(n: int) -> None:
         hosts.make(layout, n, base)

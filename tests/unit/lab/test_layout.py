@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.hosts import platform
 from lab.layout import MAX_HOSTS, Layout, this_lab
 
 _LONGEST_LINK_NAME = 15
@@ -65,3 +66,12 @@ def test_the_patterns_of_one_lab_match_its_hosts_only() -> None:
 def test_services_are_told_by_the_controllers_address() -> None:
     assert HERE.hub_url == f"http://{HERE.controller_address}:8080"
     assert HERE.git_url == f"git://{HERE.controller_address}/llama.cpp.git"
+
+
+def test_a_host_has_the_distribution_of_its_disk(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, tmp_path / "state", tmp_path / "cache")
+    assert platform(layout, 1) == "debian-12"
+    release = layout.disk(1) / "base" / "usr" / "lib" / "os-release"
+    release.parent.mkdir(parents=True)
+    release.write_text('PRETTY_NAME="Ubuntu 24.04.1 LTS"\nID=ubuntu\nVERSION_ID="24.04"\n')
+    assert platform(layout, 1) == "ubuntu-24.04"
