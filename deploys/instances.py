@@ -26,6 +26,7 @@ def instances(target: Target) -> None:
         name="Generations",
     )
     instance.ports(reserved=target.state.ports_reserved, plan=target.plan, name="Reserved ports")
+    instance.watch(watched=target.state.watched, plan=target.plan, name="Watch")
 
 
 def activate(target: Target) -> None:

@@ -84,6 +84,19 @@ def ports(reserved: bool, *, plan: HostPlan) -> Commands:
 
 
 @operation()
+def watch(watched: bool, *, plan: HostPlan) -> Commands:
+    """Watch servers between deploys: their GPU memory, and answers of those with a watchdog.
+
+    + watched: whether the host's service is that of the plan.
+    """
+    if watched:
+        host.noop("the servers are watched as planned")
+        return
+    helper = QuoteString(plan.paths.helper)
+    yield StringCommand("python3", "-I", helper, "watch-install", _stdin=plan.to_helper())
+
+
+@operation()
 def activate(
     waiting: Sequence[InstancePlan],
     *,

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from corral.catalog.gate import GoldenPrompt, Perplexity, Speed
+from corral.catalog.watchdog import Watchdog
 from corral.schema import Frozen
 
 # Types of all engines; q6_0 and q8_KV exist in ik_llama.cpp alone, fp8 in vLLM alone.
@@ -256,6 +257,10 @@ class Profile(Frozen):
     )
     soak_seconds: int = Field(
         default=0, ge=0, description="time a new generation must stay healthy before it is kept"
+    )
+
+    watchdog: Watchdog | None = Field(
+        default=None, description="restart a server that hangs; not watched for that if unset"
     )
 
     @field_validator("gpu_layers")

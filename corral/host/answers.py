@@ -201,6 +201,7 @@ class ObservedInstance(HostAnswer):
     + listening: endpoints of the process itself, for display
     + health: ok, or the answer of /health; empty while nothing runs
     + vram_mib: None without GPUs; + plan: installed plan, of any version; empty without one
+    + watch: what is wrong with it, and what its host did about it; empty once it serves again
     """
 
     unit: str
@@ -217,6 +218,7 @@ class ObservedInstance(HostAnswer):
     listening: tuple[str, ...] = ()
     health: str = ""
     vram_mib: int | None = None
+    watch: str = ""
     plan: dict[str, Any] = {}
 
 

@@ -194,6 +194,7 @@ class HostState(Frozen):
 
     + closed: paths that servers need and only root can read
     + not_root: why the login did not become root, so that the rest is unknown; or empty
+    + watched: the service that watches servers is as planned
     + rollout: the rollout that holds the host's lock
     """
 
@@ -216,6 +217,7 @@ class HostState(Frozen):
     instances: dict[str, InstanceState] = {}
     listeners: dict[int, Listener] = {}
     ports_reserved: bool = False
+    watched: bool = False
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
     not_root: str = ""

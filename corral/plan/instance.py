@@ -6,6 +6,7 @@ from typing import Literal
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
+from corral.catalog.watchdog import Watchdog
 from corral.plan.gate import GatePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
 from corral.schema import Frozen
@@ -91,6 +92,7 @@ class InstancePlan(Frozen):
     + drafts_tokens: it drafts tokens, with a KV cache and compute buffers of their own
     + settings: its profile when it was planned, so that it can be measured later
     + stop_seconds: time to stop, after which the server is killed
+    + watchdog: completions that its host asks for between deploys; None: none
     + trial: None for an engine that does not start without weights
 
     Stored plans of versions before one of these fields have its default.
@@ -141,4 +143,5 @@ class InstancePlan(Frozen):
     gate: GatePlan = GatePlan()
     reference_text: str | None = None
     activation: ActivationPlan = ActivationPlan()
+    watchdog: Watchdog | None = None
     trial: TrialPlan | None = None

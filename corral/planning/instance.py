@@ -121,6 +121,7 @@ class InstancePlanner(Frozen):
             ),
             gate=gate,
             reference_text=resolved.reference,
+            watchdog=profile.watchdog,
             trial=self._trial(resolved, release, model, placement),
         )
 

@@ -12,6 +12,8 @@ key INSTANCE         write the api-key file given on standard input
 held-keys NAMED      names of the keys that this host has; NAMED: instances, gateway
 keys NAMED           these keys themselves, for a controller that lost them
 reserve PLAN         from now on only the servers of PLAN can answer from their ports
+watch-install PLAN   watch the servers of PLAN between deploys
+watch SETTINGS       inside that service: restart servers that do not serve
 stage                write the generation given on standard input
 prove                compare what the instances on standard input need with the free memory
 start JOB            start the job given on standard input, or join it if it already runs
@@ -70,6 +72,7 @@ WITH_DOCUMENT = {
     "releases": ("release.releases", "releases"),
     "prune": ("release.prune", "prune"),
     "reserve": ("packets.reserve", "reserve"),
+    "watch-install": ("watch.service", "install"),
     "history": ("instance.history", "history"),
     "generation": ("instance.history", "generation"),
     "foresee": ("activation.activate", "foresee"),
@@ -148,6 +151,8 @@ def main(arguments):
             answer = module("activation.confirm").confirm(*rest[:2])
         elif command == "guard":
             answer = module("activation.rollback").guard(*rest[:2])
+        elif command == "watch":
+            module("watch.rounds").watch(rest[0])
         elif command == "hold":
             module("system.locks").hold(first_line(rest))
             return 0

@@ -71,6 +71,7 @@ class Standing:
         return (
             found.active == "active"
             and found.health == "ok"
+            and not found.watch
             and generations == {plan.generation}
             and found.listening == (plan.endpoint.url,)
         )
@@ -113,10 +114,17 @@ def _row(standing: Standing) -> tuple[str | Text, ...]:
         str(found.pid or ""),
         found.since,
         served,
-        coloured(found.health or "none", "green" if found.health == "ok" else "red"),
+        _health(found),
         _vram(found, plan),
         generation,
     )
+
+
+def _health(found: ObservedInstance) -> Text:
+    """Its answer; what is wrong with it beside that comes first."""
+    if found.watch:
+        return coloured(found.watch, "red")
+    return coloured(found.health or "none", "green" if found.health == "ok" else "red")
 
 
 def short(reason: str) -> str:

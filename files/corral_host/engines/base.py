@@ -93,6 +93,13 @@ class Engine:
         """Number of requests that run or are queued; None if the server does not report it."""
         return
 
+    def work(self, text):  # noqa: ARG002
+        """A figure that grows with each token that the server computes; None if not reported.
+
+        ``text``: of GET /metrics
+        """
+        return
+
     def trial_gpu_mib(self, instance, total_mib):
         """Memory that a server with dummy weights takes of a GPU with ``total_mib``."""
         raise NotImplementedError

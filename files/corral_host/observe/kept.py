@@ -12,6 +12,9 @@ from corral_host.nvidia import nvidia_smi
 from corral_host.server.http import call, url_at
 from corral_host.system.commands import FAULTS, read_json, show
 from corral_host.system.processes import open_sockets, sockets
+from corral_host.watch.look import ON_CPU, holds_some
+from corral_host.watch.measures import Record
+from corral_host.watch.service import records
 
 # A server that does not answer within this time is reported as hanging.
 HEALTH_SECONDS = 5
@@ -22,13 +25,20 @@ def instances(paths):
     folders = sorted((Path(paths["state"]) / "instances").glob("*/generations"))
     found = {one.parent.name: instance(one.parent, paths) for one in folders}
     on_gpus = any(one["plan"].get("uses_gpu") for one in found.values())
-    held = vram_mib(nvidia_smi.ask().get("processes", ())) if on_gpus else {}
-    return {
-        "instances": {
-            name: {**one, "vram_mib": held.get(one["unit"]) if on_gpus else None}
-            for name, one in found.items()
-        }
-    }
+    smi = nvidia_smi.ask() if on_gpus else {}
+    held = vram_mib(smi.get("processes", ()))
+    for name, one in found.items():
+        one["vram_mib"] = held.get(one["unit"])
+        one["watch"] = Record(records(paths), name).fault or on_cpu(one, smi)
+    return {"instances": found}
+
+
+def on_cpu(one, smi):
+    """What is wrong with a healthy server of GPUs that holds no memory of any; else empty."""
+    if not (one["plan"].get("gpus") and one["health"] == "ok" and smi.get("failure") == ""):
+        return ""
+    mine = [process for process in smi["processes"] if process["unit"] == one["unit"]]
+    return "" if holds_some(mine) else ON_CPU
 
 
 def instance(folder, paths):

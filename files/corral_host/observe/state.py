@@ -17,6 +17,7 @@ from corral_host.system.commands import HostError, digest_or_none, find_program
 from corral_host.system.locks import rollout_here
 from corral_host.system.modes import closed
 from corral_host.system.processes import listeners
+from corral_host.watch.service import is_watched
 from corral_host.weights.models_root import (
     existing,
     models_root,
@@ -61,6 +62,7 @@ def state(plan):
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
         "listeners": listeners(ports(plan)),
         "ports_reserved": is_reserved(plan) if systemd else False,
+        "watched": is_watched(plan) if systemd else False,
         "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
         "gpu_host": gpus(plan),
         "rollout": rollout_here(paths["state"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,36 @@ def test_status_shows_held_against_predicted_vram(capsys: pytest.CaptureFixture[
     assert "VRAM" in heads
     assert "11,950 of 12,300 MiB" in chat
     assert "MiB" not in other
+
+
+def test_status_shows_what_its_host_did_about_an_instance(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    seen = standing(two_instances(), "chat", 0)
+    assert isinstance(seen.answer, ObservedInstance)
+    good = {"health": "ok", "watch": "it holds no GPU memory; restarted (1 of 3 within an hour)"}
+    answer = seen.answer.model_copy(update=good)
+    show(status_table([replace(seen, answer=answer)]))
+    assert "it holds no GPU memory; restarted" in capsys.readouterr().out
+    assert not replace(seen, answer=answer).is_good
+
+
+@pytest.mark.parametrize(
+    ("used_mib", "found"),
+    [([], True), ([0], True), ([None], False), ([6000], False)],
+)
+def test_a_host_notices_a_server_of_gpus_on_the_cpu(
+    used_mib: list[int | None], found: bool
+) -> None:
+    on_cpu = helper_module("observe.kept").on_cpu
+    one = {"plan": {"gpus": [0]}, "health": "ok", "unit": "corral-chat.service"}
+    processes = [held("corral-chat.service", used).model_dump() for used in used_mib]
+    smi = {"failure": "", "processes": [*processes, held("corral-other.service", 5).model_dump()]}
+    assert bool(on_cpu(one, smi)) is found
+    assert not on_cpu({**one, "plan": {"gpus": []}}, smi)
+    assert not on_cpu({**one, "health": "503 Loading model"}, smi)
+    assert not on_cpu(one, {"failure": "mismatch", "processes": []})
 
 
 def test_a_host_adds_up_what_each_unit_holds() -> None:

@@ -15,6 +15,8 @@ CHUNK = re.compile(r"\[\d+\]\S+,")
 # The server's name of a figure -> Corral's.
 TIMINGS = {"prompt_per_second": "prompt", "predicted_per_second": "generation"}
 IN_FLIGHT = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
+# ik_llama.cpp has no n_decode_total, which grows during a prompt.
+WORK = ("n_decode_total", "prompt_tokens_total", "tokens_predicted_total")
 SMOKE_THREADS = 4
 
 
@@ -54,6 +56,11 @@ class LlamaServer(Engine):
         # Mainline has is_processing, ik_llama.cpp state.
         slots = json.loads(get("/slots"))
         return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
+
+    def work(self, text):
+        lines = (line.split() for line in text.splitlines() if line.startswith("llamacpp:"))
+        found = [float(line[1]) for line in lines if line[0].partition(":")[2] in WORK]
+        return sum(found) if found else None
 
     def tokens(self, instance, ask, text):  # noqa: ARG002
         return json.loads(ask("/tokenize", {"content": text}))["tokens"]
