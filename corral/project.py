@@ -1,4 +1,4 @@
-"""A Corral checkout: its catalog, lock file, inventories and templates."""
+"""A project: a checkout of Corral, or a fleet's own folder. Catalog, lock file, inventories."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from corral.lock.lock_file import read_lock
 from corral.lock.requirements import RequirementsFiles
 from corral.paths import HOST_PATHS, default_headers_folder
 from corral.planning.planner import Planner
+from corral.product import product_of
 from corral.schema import did_you_mean
 
 LOCK_FILE = "corral.lock"
@@ -24,20 +25,35 @@ def project_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / "deploy.py").is_file() and (folder / "catalog").is_dir():
             return folder
-    raise CorralError(str(here), "not inside a Corral checkout", "cd to the folder with deploy.py")
+    what = "not inside a Corral checkout, nor in a fleet's own folder"
+    step = "cd to the folder with deploy.py, or make one: `corral init FOLDER`"
+    raise CorralError(str(here), what, step)
 
 
 def helper_package(root: Path) -> Path:
     """The folder with the sources of the host helper."""
-    return root / "files" / "corral_host"
+    return product_of(root) / "files" / "corral_host"
+
+
+def templates(root: Path) -> Path:
+    """The folder with the templates of files that Corral writes."""
+    return product_of(root) / "templates"
+
+
+def requirements_files(root: Path) -> RequirementsFiles:
+    """The requirements files of a project."""
+    return RequirementsFiles(root, product=product_of(root))
 
 
 def read_catalog(root: Path, *, tolerant: bool = False) -> Catalog:
     """Read the catalog and check that every engine is of a known kind. Raises CorralError.
 
+    The product's catalog lies under that of a fleet's own folder.
     + tolerant: see ``load_catalog``
     """
-    catalog = load_catalog(root / "catalog", tolerant=tolerant)
+    product = product_of(root)
+    under = product / "catalog" if product != root else None
+    catalog = load_catalog(root / "catalog", under=under, tolerant=tolerant)
     broken = {}
     for name, error in _unknown_kinds(catalog):
         if not tolerant:
@@ -80,8 +96,8 @@ def load_planner(root: Path, *, tolerant: bool = False, brief: bool = False) -> 
     return Planner(
         catalog=read_catalog(root, tolerant=tolerant),
         lock=read_lock(root / LOCK_FILE),
-        requirements=RequirementsFiles(root),
+        requirements=requirements_files(root),
         paths=HOST_PATHS,
-        templates=root / "templates",
+        templates=templates(root),
         headers=HeaderStore(default_headers_folder(), brief=brief),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from corral.project import project_root
+from corral.project import project_root, templates
 from deploys import waves
 from deploys.run import fleet
 from deploys.target import Target
@@ -35,7 +35,7 @@ def switch_gateway(target: Target) -> None:
         waiting=waiting,
         of=target.host,
         settled=waves.is_settled,
-        templates=project_root() / "templates",
+        templates=templates(project_root()),
         name="Switch the gateway",
         _if=partial(waves.may_end, target.host) if waiting else None,
     )

@@ -18,7 +18,7 @@ from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
-from corral.project import helper_package, project_root
+from corral.project import helper_package, project_root, templates
 from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from corral.remote.root import as_root
 from corral.store.api_keys import KeyFile
@@ -148,5 +148,5 @@ def _gateway_files(this: Host, plan: HostPlan, state: HostState) -> GatewayFiles
         return None
     if state.gateway:
         refuse_lost_keys(this, plan.gateway, state.gateway.upstream)
-    templates = project_root() / "templates"
-    return gateway_files(this, plan.gateway, paths=plan.paths, templates=templates)
+    folder = templates(project_root())
+    return gateway_files(this, plan.gateway, paths=plan.paths, templates=folder)

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from corral.catalog.drivers import DriverSource
 from corral.catalog.inheritance import SourcedProfile, read_profiles
-from corral.catalog.layers import Found, Layer, found_files, read_toml, texts
+from corral.catalog.layers import Found, Layer, found_files, read_toml, replaced, texts
 from corral.catalog.profile import Profile
 from corral.catalog.python_environment import PythonEnvironment
 from corral.errors import CorralError
@@ -152,6 +152,7 @@ class Catalog(Frozen):
 
     + broken: ``profile NAME`` and the like -> the mistake in its file (tolerant reading only)
     + sources: profile -> key -> the file that its value comes from
+    + replaced: files of a fleet's own catalog that count instead of Corral's of the same name
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -167,6 +168,7 @@ class Catalog(Frozen):
     references: dict[str, str] = Field(default_factory=dict, description="file -> text")
     broken: dict[str, CorralError] = Field(default_factory=dict, exclude=True)
     sources: dict[str, dict[str, str]] = Field(default_factory=dict, exclude=True)
+    replaced: tuple[str, ...] = Field(default=(), exclude=True)
 
     def engine(self, name: str, *, where: str) -> Engine:
         """The engine called ``name``; ``where`` names the caller. Raises CorralError."""
@@ -211,14 +213,15 @@ class Catalog(Frozen):
         return _pick_text("reference", "references", self.references, file, where)
 
 
-def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
+def load_catalog(folder: Path, *, under: Path | None = None, tolerant: bool = False) -> Catalog:
     """Read every file of the catalog. Raises CorralError naming file and key.
 
+    + under: a catalog whose files count where ``folder`` has none of the same name
     + tolerant: a mistake in an entry of engines, models, profiles or platforms is raised only for
       those that use it
     """
     broken: dict[str, CorralError] | None = {} if tolerant else None
-    layers = (Layer(folder),)
+    layers = (Layer(folder), *([Layer(under, "Corral's ")] if under else ()))
     profiles = _profiles(layers, broken)
     return Catalog(
         engines=_load(layers, "engines", Engine, broken),
@@ -232,6 +235,7 @@ def load_catalog(folder: Path, *, tolerant: bool = False) -> Catalog:
         references=texts(layers, "references", "*"),
         broken=broken or {},
         sources={name: found.sources for name, found in profiles.items()},
+        replaced=replaced(layers),
     )
 
 

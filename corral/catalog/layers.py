@@ -25,10 +25,13 @@ class Found(NamedTuple):
 
     path: Path
     where: str
+    owner: str = ""
 
     @property
     def next_step(self) -> str:
         """What to do about a mistake in it."""
+        if self.owner:
+            return f"write {self.where.removeprefix(self.owner)} of your own, which wins"
         return f"edit {self.where}"
 
 
@@ -41,7 +44,7 @@ def found_files(layers: Sequence[Layer], kind: str, pattern: str) -> dict[str, l
     found: dict[str, list[Found]] = {}
     for layer in layers:
         for path in sorted((layer.folder / kind).glob(pattern)):
-            file = Found(path, layer.owner + _shown(path))
+            file = Found(path, layer.owner + _shown(path), layer.owner)
             for name in (path.name, path.stem):
                 step = f"rename it in catalog/{kind}/"
                 safe_file_name(name, where=file.where, next_step=step)
@@ -49,6 +52,17 @@ def found_files(layers: Sequence[Layer], kind: str, pattern: str) -> dict[str, l
                 raise _misplaced(file)
             found.setdefault(path.name, []).append(file)
     return dict(sorted(found.items()))
+
+
+def replaced(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Files of the first layer that have the name of a file in another, and other content."""
+    first, *others = layers
+    twins = [
+        (path, layer.folder / path.relative_to(first.folder))
+        for layer in others
+        for path in sorted(first.folder.glob("*/*"))
+    ]
+    return tuple(_shown(own) for own, other in twins if _differ(own, other))
 
 
 def texts(layers: Sequence[Layer], kind: str, pattern: str) -> dict[str, str]:
@@ -86,6 +100,14 @@ def _text(file: Found) -> str:
     except OSError as error:
         what = f"not readable: {error.strerror}"
         raise CorralError(file.where, what, f"see {file.where}") from error
+
+
+def _differ(own: Path, other: Path) -> bool:
+    """Whether both are files, and have other content; one that cannot be read is told elsewhere."""
+    try:
+        return own.read_bytes() != other.read_bytes()
+    except OSError:
+        return False
 
 
 def _shown(path: Path) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 import click
 
@@ -17,6 +18,7 @@ from corral.terminal import echo_error
 # Section of the help -> command -> its module; only the module of the given command is imported.
 _SECTIONS = {
     "Plan": {
+        "init": "corral.cli.init",
         "fit": "corral.cli.fit",
         "lock": "corral.cli.lock",
         "plan": "corral.cli.plan",
@@ -79,7 +81,8 @@ class _Loaded(click.Group):
             command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
             return command
         for point in entry_points(group=_GROUP, name=cmd_name):
-            _import_from_the_checkout()
+            if cmd_name not in _of_the_checkout():
+                return None
             command = point.load()
             return command
         return None
@@ -91,7 +94,9 @@ def _of_the_checkout() -> list[str]:
         _import_from_the_checkout()
     except CorralError:
         return []
-    return [point.name for point in entry_points(group=_GROUP)]
+    points = entry_points(group=_GROUP)
+    # A wheel names the lab and does not carry it.
+    return [point.name for point in points if find_spec(point.module.partition(".")[0])]
 
 
 def _import_from_the_checkout() -> None:
@@ -103,13 +108,15 @@ def _import_from_the_checkout() -> None:
 
 @click.group(cls=_Loaded)
 @click.version_option(package_name="corral")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Turn bare GPU hosts into a fleet of LLM servers, and keep it that way.
 
     Deploy with: pyinfra inventories/prod.py deploy.py
     """
-    # Inventories import from the checkout.
-    _import_from_the_checkout()
+    # Inventories import from the checkout; `init` makes what the others need.
+    if context.invoked_subcommand != "init":
+        _import_from_the_checkout()
 
 
 def main() -> None:

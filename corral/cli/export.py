@@ -14,7 +14,7 @@ from corral.files import create_atomic, write_atomic
 from corral.inventory.hosts import Host, Inventory
 from corral.plan.host import HostPlan
 from corral.planning.fleet import plan_fleet
-from corral.project import load_planner, project_root
+from corral.project import load_planner, project_root, templates
 from corral.terminal import echo, echo_file
 
 
@@ -26,7 +26,7 @@ from corral.terminal import echo, echo_file
 @inventory_option
 def export(name: str, form: str, output: Path | None, force: bool, inventory: Path | None) -> None:
     """Export an instance as env file, start script or compose file."""
-    text = FORMS[form](_subject(name, inventory), project_root() / "templates")
+    text = FORMS[form](_subject(name, inventory), templates(project_root()))
     if output is None:
         echo_file(text)
     else:

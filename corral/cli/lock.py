@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from corral.catalog.entries import Catalog
-from corral.cli.select import Inventories, inventories
+from corral.cli.select import Inventories, inventories, print_replaced
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, read_lock, stale, wanted_by, write_lock
 from corral.lock.moves import moves
 from corral.lock.requirements import FOLDER, RequirementsFiles, compile_all
-from corral.project import LOCK_FILE, project_root, read_catalog
+from corral.project import LOCK_FILE, project_root, read_catalog, requirements_files
 from corral.schema import did_you_mean
 from corral.terminal import echo
 
@@ -40,9 +40,10 @@ def lock(
         raise CorralError("--renew", "is called --update now", f"`{command} {named}`")
     root = project_root()
     catalog, path = read_catalog(root), root / LOCK_FILE
+    print_replaced(catalog)
     found = _inventories(inventory)
     hosts = found.hosts
-    old, files = read_lock(path), RequirementsFiles(root)
+    old, files = read_lock(path), requirements_files(root)
     if check:
         _check(catalog, old, files, hosts, command)
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from corral.cli.select import inventory_option, print_mistakes, select
+from corral.cli.select import inventory_option, print_mistakes, print_replaced, select
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, HostSpec
@@ -19,6 +19,7 @@ from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.planning.builders import differences
 from corral.planning.fleet import FleetPlan
+from corral.project import project_root, read_catalog
 from corral.store.engine_archives import ArchiveStore, archives_folder
 from corral.terminal import echo, echo_json
 
@@ -36,6 +37,7 @@ def plan(host: str, as_json: bool, inventory: Path | None) -> None:
     if len(found) != 1:
         raise CorralError(host, f"{len(found)} hosts have this name", "add -i INVENTORY")
     fleet = found[0]
+    print_replaced(read_catalog(project_root(), tolerant=True))
     planned = fleet.plan(host)
     _check_flags(fleet.host(host), planned)
     if as_json:

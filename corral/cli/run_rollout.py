@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from corral.cli.views.rollout import outcome_table
-from corral.project import project_root
+from corral.project import project_root, templates
 from corral.remote.client import current_operator
 from corral.remote.progress import Progress
 from corral.rollout.activation import Driver
@@ -45,7 +45,7 @@ def run_course(
     known = {host.name: (host, plan) for host, plan in found.selected_gateways} | hosts
     changing = dict.fromkeys([*(s.host for s in begun.steps), *(s.host for s in begun.gateways)])
     touched = [known[name] for name in changing if name in known]
-    gateways = PlannedGateways(found.selected_gateways, project_root() / "templates", begun.id)
+    gateways = PlannedGateways(found.selected_gateways, templates(project_root()), begun.id)
     terminal = console()
     view = LiveView(terminal, begun) if terminal.is_terminal else LineView(terminal)
 
@@ -72,7 +72,7 @@ def run_course(
 
 def _save(journals: Journals, rollout: Rollout) -> None:
     journals.save(rollout)
-    text = page(rollout, project_root() / "templates")
+    text = page(rollout, templates(project_root()))
     write_whole(journals.path(rollout.id, "page.html"), text)
 
 

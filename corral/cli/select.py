@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from corral.catalog.entries import Catalog
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
-from corral.terminal import echo_error
+from corral.terminal import echo, echo_error
 
 inventory_option = click.option(
     "-i",
@@ -75,6 +76,12 @@ def print_mistakes(mistakes: Iterable[CorralError]) -> None:
     """Print mistakes that do not stop a command."""
     for mistake in mistakes:
         echo_error(mistake)
+
+
+def print_replaced(catalog: Catalog) -> None:
+    """Print the entries of a fleet's own catalog that count instead of Corral's."""
+    for own in catalog.replaced:
+        echo(f"{own} of this fleet counts instead of Corral's", err=True)
 
 
 def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,9 +45,14 @@ class Compiled:
 
 @dataclass(frozen=True)
 class RequirementsFiles:
-    """The requirements files of a checkout; ``root``: the folder of corral.lock."""
+    """The requirements files of a project.
+
+    + root: the folder of corral.lock; + product: that with the pins of Corral itself; ``root`` if
+      None
+    """
 
     root: Path
+    product: Path | None = field(default=None, kw_only=True)
 
     def path(self, engine: str) -> Path:
         """The file of an engine."""
@@ -107,7 +112,7 @@ class RequirementsFiles:
 
         Raises CorralError.
         """
-        path = self.root / _INSTALLERS
+        path = (self.product or self.root) / _INSTALLERS
         step = f"git checkout {_INSTALLERS}"
         text = read_small(path, most_bytes=_MOST_BYTES, next_step=step).decode(errors="replace")
         found = _block(text, "uv")

@@ -13,7 +13,7 @@ from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.gateways import gateways_of
 from corral.planning.kept import named_plan
-from corral.project import load_planner, project_root
+from corral.project import load_planner, project_root, templates
 from corral.remote.client import current_operator
 from corral.rollout.activation import NoGateway, Traffic
 from corral.rollout.gateways import PlannedGateways, settled_hosts
@@ -155,9 +155,7 @@ def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -
     """
     changing = {member.host.name for member in staged if member.waiting}
     due = found.plan.waves(changing)
-    changing_gateways = PlannedGateways(
-        found.selected_gateways, project_root() / "templates", rollout
-    )
+    changing_gateways = PlannedGateways(found.selected_gateways, templates(project_root()), rollout)
     ready = [member.host.name for member in staged]
     soak = wanted.soak_seconds
     if soak is None:

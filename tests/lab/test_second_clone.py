@@ -1,10 +1,12 @@
-"""Two clones of one project: commands of the second during a rollout of the first."""
+"""Second clones of one project, and a fleet's own folder, for hosts that are deployed already."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+from tests.installed import build_wheel, install
 from tests.lab.clones import INVENTORY, clone, stored
 from tests.lab.test_gateway import CURRENT, GW, SERVERS, lab
 from tests.lab.test_rollout import NEW, OLD, PROFILE, begun, journal
@@ -78,3 +80,29 @@ def test_a_client_key_that_only_the_file_of_haproxy_has_is_seen(lab: Workspace) 
     for check in ("keys-stored", "keys-loaded"):
         assert check in said(edited)
     assert lab.corral("verify", GW, *ALL).returncode == 0
+
+
+def test_a_host_is_deployed_from_a_fleets_own_folder(lab: Workspace, tmp_path: Path) -> None:
+    """With Corral installed from its wheel; an own entry of the catalog is served."""
+    installed = install(build_wheel(tmp_path / "wheel"), tmp_path)
+    made = installed.run("corral", "init", "fleet", folder=tmp_path)
+    assert made.returncode == 0, made.stdout + made.stderr
+    fleet, inventory = tmp_path / "fleet", "inventories/prod.py"
+    shutil.copy(clone(lab, tmp_path).path / INVENTORY, fleet / inventory)
+    shutil.copy(lab.path / "corral.lock", fleet)
+    name = PROFILE.rpartition("/")[2].removesuffix(".toml")
+    (fleet / "catalog" / "profiles").mkdir()
+    (fleet / PROFILE).write_text(f'extends = "{name}"\nprompt_cache_mib = 7\n')
+    command = ("pyinfra", inventory, "deploy.py", "-y", "--limit", "lab-1")
+    try:
+        done = installed.run(*command, folder=fleet)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "--cache-ram 7" in lab.on("lab-1", "systemctl cat 'corral-tiny-*'")
+        pids = lab.on("lab-1", "systemctl show -P MainPID 'corral-tiny-*.service'")
+        again = installed.run(*command, folder=fleet)
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert lab.on("lab-1", "systemctl show -P MainPID 'corral-tiny-*.service'") == pids
+        status = installed.run("corral", "status", "lab-1", folder=fleet)
+        assert status.returncode == 0, status.stdout + status.stderr
+    finally:
+        assert lab.deploy("--limit", "lab-1").returncode == 0
