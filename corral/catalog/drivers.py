@@ -27,7 +27,12 @@ Deb822Value = Annotated[str, Field(pattern=r"^\S+$")]
 class AptSource(Frozen):
     """A package repository that is added to those of the host."""
 
-    uri: str = Field(pattern=r"^https?://\S+$", description="where apt fetches from")
+    uri: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="where apt fetches from; if unset, the host's own repository of the suite, "
+        "such as a mirror, gets the components",
+    )
     suite: Deb822Value = Field(default="/", description='"/" for a repository without suites')
     components: tuple[Deb822Value, ...] = Field(
         default=(), description="none for a repository without suites"
@@ -50,11 +55,21 @@ class AptSource(Frozen):
 
     @model_validator(mode="after")
     def _signed(self) -> AptSource:
+        if self.uri is None:
+            return self._of_host()
         fetched = bool(self.key_url) and bool(self.key_fingerprint)
         if fetched == bool(self.keyring):
             raise ValueError(
                 "name either keyring, or key_url with key_fingerprint (its publisher states it)"
             )
+        return self
+
+    def _of_host(self) -> AptSource:
+        """The host's own is trusted as the host does."""
+        if self.keyring or self.key_url or self.key_fingerprint:
+            raise ValueError("keyring, key_url and key_fingerprint need uri")
+        if not self.components:
+            raise ValueError("without uri, name the components that the host's own gets")
         return self
 
 
@@ -78,10 +93,19 @@ class DriverSource(Frozen):
         default=None, description="package repository; the host's own if unset"
     )
     driver: PinnedPackages = Field(description="packages of the driver")
+    proprietary: PinnedPackages | None = Field(
+        default=None,
+        description="packages of the driver for GPUs before Turing, which the open kernel modules "
+        "do not drive; driver serves them, too, if unset",
+    )
     toolkit: PinnedPackages = Field(description="packages of the CUDA toolkit")
     toolkit_release: str = Field(
         pattern=r"^[0-9]+\.[0-9]+$", description="release that its nvcc reports"
     )
+
+    def before_turing(self) -> DriverSource:
+        """The same for GPUs that need the proprietary kernel modules."""
+        return self.model_copy(update={"driver": self.proprietary or self.driver})
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from corral.schema import Frozen
 
 
@@ -138,6 +140,19 @@ class Memory(Frozen):
     huge_page_kib: int = 0
 
 
+class HostSource(Frozen):
+    """A package repository that the host is configured with.
+
+    + signed_by: as its file has it: a keyring, or a key over several lines; empty for apt's own
+    """
+
+    uri: str = Field(pattern=r"^\S+$")
+    suite: str = Field(pattern=r"^\S+$")
+    components: tuple[str, ...] = ()
+    signed_by: str = Field(default="", pattern=r"^[^\n]*(\n[ \t][^\n]*)*$")
+    trusted: bool = False
+
+
 SmiFailure = Literal["", "absent", "no-driver", "no-devices", "mismatch", "lost", "other"]
 
 
@@ -166,6 +181,7 @@ class GpuHost(Frozen):
     persistenced: str = "absent"
     persistenced_at_boot: bool = False
     files: dict[str, str] = {}
+    apt_sources: tuple[HostSource, ...] = ()
 
 
 class GatewayState(Frozen):

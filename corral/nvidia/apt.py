@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from corral.catalog.drivers import (
     KEYRING_FILE,
     MODULES_FILE,
@@ -12,6 +14,7 @@ from corral.catalog.drivers import (
     DriverSource,
     PinnedPackages,
 )
+from corral.host.state import HostSource
 
 # Above 1000 a pin also downgrades (apt_preferences(5)).
 _PRIORITY = 1001
@@ -26,12 +29,41 @@ _NOT_UPGRADED = (
 )
 
 
-def installing_files(source: DriverSource) -> dict[str, str]:
-    """Path -> text of the files that set apt's source and versions."""
+def installing_files(source: DriverSource, configured: Sequence[HostSource] = ()) -> dict[str, str]:
+    """Path -> text of the files that set apt's source and versions; ``configured``: on the host."""
     files = {PREFERENCES_FILE: "\n".join([_pin(source.driver), _pin(source.toolkit)])}
-    if source.source:
-        files[SOURCES_FILE] = _deb822(source.source)
+    text = _added(source.source, configured) if source.source else ""
+    if text:
+        files[SOURCES_FILE] = text
     return files
+
+
+def own_source(source: AptSource, configured: Sequence[HostSource]) -> HostSource | None:
+    """The host's own repository of a suite, which gets components; None without one."""
+    own = [one for one in configured if one.suite == source.suite and "main" in one.components]
+    return next(iter(own), None)
+
+
+def _added(source: AptSource, configured: Sequence[HostSource]) -> str:
+    """The text of the sources file; empty where the host has all that it would add."""
+    if source.uri is not None:
+        return _deb822(source)
+    own = own_source(source, configured)
+    if own is None:
+        return ""
+    same = [one for one in configured if (one.uri, one.suite) == (own.uri, own.suite)]
+    enabled = {component for one in same for component in one.components}
+    missing = [component for component in source.components if component not in enabled]
+    fields = {
+        "Types": "deb",
+        "URIs": own.uri,
+        "Suites": own.suite,
+        "Components": " ".join(missing),
+        # apt refuses one repository with two values.
+        "Signed-By": own.signed_by,
+        "Trusted": "yes" if own.trusted else "",
+    }
+    return _stanza(fields) if missing else ""
 
 
 def keeping_files() -> dict[str, str]:
@@ -50,6 +82,10 @@ def _deb822(source: AptSource) -> str:
         "Components": " ".join(source.components),
         "Signed-By": source.keyring or KEYRING_FILE,
     }
+    return _stanza(fields)
+
+
+def _stanza(fields: Mapping[str, str | None]) -> str:
     return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
 
 

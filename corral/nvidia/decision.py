@@ -9,6 +9,7 @@ from hashlib import sha256
 from corral.catalog.drivers import (
     MODULES_FILE,
     AptSource,
+    DriverSource,
     EngineNeeds,
     GpuSetup,
     PinnedPackages,
@@ -16,7 +17,8 @@ from corral.catalog.drivers import (
 from corral.catalog.entries import Catalog
 from corral.findings import Finding
 from corral.host.state import GpuHost, HostState
-from corral.inventory.hosts import HostSpec
+from corral.inventory.hosts import GpuSpec, HostSpec
+from corral.nvidia import versions
 from corral.nvidia.apt import installing_files, keeping_files
 from corral.nvidia.driver import Case, driver_need, minimum
 from corral.plan.host import HostPlan
@@ -67,10 +69,18 @@ def gpu_setup(spec: HostSpec, catalog: Catalog, releases: Iterable[ReleasePlan])
         return None
     built = [release for release in releases if release.backend == "cuda"]
     return GpuSetup(
-        sources=catalog.drivers,
+        sources=_sources(spec.gpus, catalog),
         toolkit=next((kit for one in built if (kit := one.artifact.cuda_toolkit)), None),
         engines=tuple(_needs(catalog, release) for release in built),
     )
+
+
+def _sources(gpus: GpuSpec, catalog: Catalog) -> dict[str, DriverSource]:
+    """Driver sources with the kernel modules that drive these GPUs."""
+    capability = gpus.compute_capability
+    if capability is None or versions.open_modules_drive(capability):
+        return dict(catalog.drivers)
+    return {name: source.before_turing() for name, source in catalog.drivers.items()}
 
 
 def decide(plan: HostPlan, state: HostState, *, allow_reboot: bool = False) -> GpuDecision:
@@ -137,7 +147,7 @@ def _files(case: Case, *, installing: bool) -> dict[str, str]:
     wanted = keeping_files()
     ours = case.source and set(case.source.packages) & set(case.host.driver.packages)
     if case.source and (installing or ours):
-        wanted |= installing_files(case.source)
+        wanted |= installing_files(case.source, case.host.apt_sources)
     if case.host.uvm_at_boot and MODULES_FILE not in case.digests:
         wanted.pop(MODULES_FILE)
     return {p: t for p, t in wanted.items() if case.digests.get(p) != _digest(t)}

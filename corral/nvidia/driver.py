@@ -10,6 +10,7 @@ from corral.findings import Finding
 from corral.host.state import GpuHost
 from corral.inventory.hosts import GpuSpec
 from corral.nvidia import versions
+from corral.nvidia.apt import own_source
 from corral.plan.host import HostPlan
 
 ALLOW_REBOOT = "run the same deploy with --data allow_reboot=true"
@@ -73,7 +74,7 @@ def driver_need(case: Case, least: Minimum) -> DriverNeed:
     if not versions.at_least(case.installed, least.version):
         fault = f"driver {case.installed} is too old: {least.reason} needs {least.version}"
         return _upgrade(case, least, fault)
-    if fault := _off_pin(case):
+    if fault := _off_pin(case) or _wrong_modules(case):
         return _upgrade(case, least, fault)
     if case.host.failure == "mismatch" or _differs(case.host):
         return _replace(case)
@@ -130,11 +131,26 @@ def _source_fault(case: Case, least: Minimum, fault: str) -> Finding | None:
     file = f"catalog/drivers/{case.system}.toml"
     if case.source is None:
         return Finding(what=fault, next_step=f"install one on the host, or add {file}")
+    if no_repository := own_repository_fault(case, file):
+        return no_repository
     pinned = case.source.driver.version
     if not versions.at_least(pinned, least.version):
         what = f"{fault}; {file} pins {pinned}, {least.reason} needs {least.version}"
         return Finding(what=what, next_step=f"pin a newer driver, or an older toolkit, in {file}")
     return None
+
+
+def own_repository_fault(case: Case, file: str) -> Finding | None:
+    """That the host has no repository of its own that could get the catalog's components."""
+    source = case.source.source if case.source else None
+    if source is None or source.uri or own_source(source, case.host.apt_sources):
+        return None
+    what = (
+        f"no package source of the host has {source.suite} main, so {' '.join(source.components)} "
+        "cannot be added to it"
+    )
+    step = f"add it to /etc/apt/sources.list.d/ on the host, or set uri and keyring in {file}"
+    return Finding(what=what, next_step=step)
 
 
 def _off_pin(case: Case) -> str:
@@ -145,6 +161,21 @@ def _off_pin(case: Case) -> str:
         if pinned and found and not _fits(found.version, pinned.version):
             return f"{name} {found.version} is installed, {pinned.version} is pinned"
     return ""
+
+
+def _wrong_modules(case: Case) -> str:
+    """That the host has the open kernel modules, which do not drive its GPUs, as a sentence."""
+    capability = case.gpus.compute_capability
+    if capability is None or versions.open_modules_drive(capability):
+        return ""
+    named = [name for name in case.host.driver.packages if "-open" in name]
+    if not (named or case.host.driver.open_module):
+        return ""
+    found = ", ".join(named) or f"driver {case.running}"
+    return (
+        f"{found} has the open kernel modules, which drive no GPU of compute capability "
+        f"{capability} (before Turing)"
+    )
 
 
 def _fits(version: str, pin: str) -> bool:

@@ -10,12 +10,27 @@ _MINIMUM_DRIVER = {
     "12.4": "550.54",
     "12.6": "560.28",
     "12.8": "570.26",
+    "12.9": "575.51",
     "13.0": "580.65",
 }
-# Compute capability -> the first toolkit that builds for it, where that is newer than the oldest
-# row above, and the first that no longer does. Source: the same release notes.
-_FIRST_TOOLKIT = {"8.9": "11.8", "9.0": "11.8", "10.0": "12.8", "12.0": "12.8"}
-_DROPPED_BY = {"5.0": "13.0", "5.2": "13.0", "6.0": "13.0", "6.1": "13.0", "7.0": "13.0"}
+# Compute capability -> the first toolkit that builds for it. Source: the same release notes, and
+# "GPU Compilation" of nvcc's documentation. A GPU that is not here is refused: CMake would fail
+# after minutes, or build for another architecture.
+_FIRST_TOOLKIT = {
+    **dict.fromkeys(("5.0", "5.2"), "7.0"),
+    **dict.fromkeys(("6.0", "6.1"), "8.0"),
+    "7.0": "9.0",
+    "7.5": "10.0",
+    "8.0": "11.0",
+    "8.6": "11.1",
+    **dict.fromkeys(("8.9", "9.0"), "11.8"),
+    **dict.fromkeys(("10.0", "12.0"), "12.8"),
+    **dict.fromkeys(("10.3", "12.1"), "12.9"),
+}
+# And the first that no longer does.
+_DROPPED_BY = dict.fromkeys(("5.0", "5.2", "6.0", "6.1", "7.0"), "13.0")
+# The open kernel modules drive Turing and later. Source: README of open-gpu-kernel-modules.
+_OPEN_MODULES_FROM = "7.5"
 
 
 def key(version: str) -> tuple[int, ...]:
@@ -42,8 +57,18 @@ def minimum_driver(toolkit: str) -> str:
 
 
 def minimum_toolkit(compute_capability: str) -> str:
-    """The first toolkit that builds for a GPU; ``0`` where every toolkit of the table does."""
-    return _FIRST_TOOLKIT.get(compute_capability, "0")
+    """The first toolkit that builds for a GPU. Raises KeyError unless ``is_known``."""
+    return _FIRST_TOOLKIT[compute_capability]
+
+
+def is_known(compute_capability: str) -> bool:
+    """Whether it is known which toolkits build for a GPU."""
+    return compute_capability in _FIRST_TOOLKIT
+
+
+def open_modules_drive(compute_capability: str) -> bool:
+    """Whether NVIDIA's open kernel modules drive a GPU."""
+    return key(compute_capability) >= key(_OPEN_MODULES_FROM)
 
 
 def builds_for(toolkit: str, compute_capability: str) -> bool:

@@ -175,6 +175,13 @@ def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
         what = f"CUDA toolkit {release} is too old: {engine.kind} needs {engine.minimum_toolkit}"
         raise CorralError(host.name, what, 'name another as "cuda_toolkit" of the host')
     capability = host.spec.gpus.compute_capability if host.spec.gpus else None
+    if capability and not versions.is_known(capability):
+        what = f"no CUDA toolkit is known to build for compute capability {capability}"
+        step = (
+            'correct "compute_capability" in "gpus" of the host, or add the capability with its '
+            "first toolkit (NVIDIA's CUDA release notes) to corral/nvidia/versions.py"
+        )
+        raise CorralError(host.name, what, step)
     if capability and not versions.builds_for(release, capability):
         least = versions.minimum_toolkit(capability)
         newer = versions.key(least) > versions.key(release)

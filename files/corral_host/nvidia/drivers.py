@@ -100,10 +100,18 @@ def refuse_another(name, pinned):
     pairs = [line.split() for line in lines]
     candidate = next((p[1] for p in pairs if len(p) == 2 and p[0] == "Candidate:"), "(none)")
     if not fnmatchcase(candidate.split(":")[-1], pinned):
+        there = available(name)
+        listed = f"versions {', '.join(there)}" if there else f"{candidate}, no version of it"
         raise HostError(
-            f"{name} {pinned} is pinned, the host's package sources have {candidate}",
-            "pin a version that they have in catalog/drivers/",
+            f"{name} {pinned} is pinned, the host's package sources have {listed}",
+            "pin a version that they have in catalog/drivers/, or correct the package sources",
         )
+
+
+def available(name):
+    """Versions of a package in the host's package sources, newest first."""
+    rows = [line.split("|") for line in run("apt-cache", "madison", name).stdout.splitlines()]
+    return list(dict.fromkeys(row[1].strip() for row in rows if len(row) == 3))
 
 
 def headers():

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from corral_host.nvidia import nvidia_smi
+from corral_host.nvidia.apt_sources import apt_sources
 from corral_host.system import kernel
 from corral_host.system.commands import digest_or_none, find_program, show
 from corral_host.system.kernel import run
@@ -51,6 +52,7 @@ def gpu_host(plan, system, systemd):
         "uvm_device": kernel.kernel_path("/dev/nvidia-uvm").exists(),
         "uvm_at_boot": uvm_at_boot(),
         "files": {path: digest_or_none(path) for path in setup["files"] if os.path.exists(path)},
+        **({"apt_sources": apt_sources()} if seen else {}),
         **(persistenced() if seen and systemd else {}),
         **(kernel.xids() if seen else {}),
     }

@@ -15,10 +15,11 @@ from corral.catalog.drivers import (
     AptSource,
 )
 from corral.catalog.entries import load_catalog
+from corral.host.state import HostSource
 from corral.nvidia import versions
 from corral.nvidia.apt import installing_files, keeping_files
 from corral.preflight.checks import SUPPORTED
-from tests.gpu_samples import SOURCE
+from tests.gpu_samples import SOURCE, bare_cards, decided, finding, gpu_plan
 from tests.samples import EXAMPLES
 
 DRIVERS = load_catalog(EXAMPLES / "catalog").drivers
@@ -41,7 +42,7 @@ def test_a_source_names_its_own_distribution(name: str) -> None:
     file = EXAMPLES / "catalog" / "drivers" / f"{name}.toml"
     source = tomllib.loads(file.read_text())["source"]
     word = {"debian-13": "trixie"}.get(name, name.replace("-", "").replace(".", ""))
-    assert word in f"{source['uri']} {source.get('suite', '')}"
+    assert word in f"{source.get('uri')} {source.get('suite', '')}"
 
 
 def test_apt_is_told_where_to_install_from_and_in_which_version() -> None:
@@ -64,9 +65,66 @@ def test_apt_is_told_where_to_install_from_and_in_which_version() -> None:
 
 
 def test_a_distributions_own_source_has_its_components_and_keyring() -> None:
-    text = installing_files(DRIVERS["debian-13"])[SOURCES_FILE]
+    source = SOURCE.model_copy(update={"source": AptSource(
+        uri="https://deb.example.com/debian", suite="trixie", components=("contrib", "non-free"),
+        keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
+    )})  # fmt: skip
+    text = installing_files(source)[SOURCES_FILE]
     assert "Components: contrib non-free\n" in text
     assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n" in text
+
+
+MIRROR = HostSource(
+    uri="http://mirror.example.com/debian", suite="trixie", components=("main", "contrib"),
+    signed_by="/etc/apt/keyrings/mirror.gpg",
+)  # fmt: skip
+
+
+def test_a_hosts_own_mirror_gets_the_components_that_it_lacks() -> None:
+    others = HostSource(uri="http://x.example.com", suite="trixie-updates", components=("main",))
+    assert installing_files(DRIVERS["debian-13"], (others, MIRROR))[SOURCES_FILE] == (
+        "Types: deb\n"
+        "URIs: http://mirror.example.com/debian\n"
+        "Suites: trixie\n"
+        "Components: non-free\n"
+        "Signed-By: /etc/apt/keyrings/mirror.gpg\n"
+    )
+
+
+def test_a_key_in_the_hosts_own_file_is_taken_over_line_by_line() -> None:
+    key = "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n -----END PGP PUBLIC KEY BLOCK-----"
+    keyed = MIRROR.model_copy(update={"signed_by": key, "trusted": True})
+    text = installing_files(DRIVERS["debian-13"], (keyed,))[SOURCES_FILE]
+    assert text.endswith(f"Signed-By: {key}\nTrusted: yes\n")
+
+
+def test_a_host_that_has_all_components_gets_no_file() -> None:
+    rest = MIRROR.model_copy(update={"components": ("non-free",)})
+    assert SOURCES_FILE not in installing_files(DRIVERS["debian-13"], (MIRROR, rest))
+
+
+def test_a_host_without_a_repository_of_the_suite_is_a_finding() -> None:
+    planned = gpu_plan(debian_12=DRIVERS["debian-13"])
+    setup = planned.gpu_setup
+    assert setup
+    needing = planned.model_copy(update={"gpu_setup": setup.model_copy(update={"toolkit": None})})
+    what, step = finding(decided(bare_cards(), needing))
+    assert "no package source of the host has trixie main" in what
+    assert "set uri and keyring in catalog/drivers/debian-12.toml" in step
+    assert decided(bare_cards(apt_sources=(MIRROR,)), needing).install
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"suite": "trixie"},
+        {"suite": "trixie", "components": ["non-free"], "keyring": "/k.gpg"},
+        {"uri": "https://x.example.com", "components": ["non-free"]},
+    ],
+)
+def test_a_source_is_either_the_hosts_own_or_signed(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"uri|keyring"):
+        AptSource.model_validate(values)
 
 
 def test_without_a_source_of_its_own_none_is_written() -> None:

@@ -14,14 +14,18 @@ from corral.catalog.drivers import (
     UPGRADES_FILE,
     DriverSource,
     EngineNeeds,
+    PinnedPackages,
 )
+from corral.catalog.entries import load_catalog
 from corral.host.state import Driver, GpuHost, Package
 from corral.nvidia.apt import installing_files, keeping_files
-from corral.nvidia.decision import GpuDecision, decide
+from corral.nvidia.decision import GpuDecision, decide, gpu_setup
 from corral.nvidia.driver import ALLOW_REBOOT, reboot_pending
+from corral.plan.host import HostPlan
 from tests.gpu_samples import (
     OLD,
     SOURCE,
+    SYSTEM,
     VERSION,
     bare_cards,
     decided,
@@ -33,7 +37,7 @@ from tests.gpu_samples import (
     serving,
     toolkit,
 )
-from tests.samples import CHAT, bare, plan
+from tests.samples import CHAT, EXAMPLES, bare, catalog, host, plan
 
 WRITTEN = {
     path: sha256(text.encode()).hexdigest()
@@ -109,8 +113,8 @@ def test_a_driver_too_old_that_no_package_brought_is_the_operators() -> None:
 def test_a_catalog_whose_driver_is_too_old_is_a_finding() -> None:
     pinned = SOURCE.driver.model_copy(update={"version": "550.*"})
     planned = gpu_plan(debian_12=SOURCE.model_copy(update={"driver": pinned}))
-    for host in (bare_cards(), old_driver()):
-        what, step = finding(decided(host, planned))
+    for there in (bare_cards(), old_driver()):
+        what, step = finding(decided(there, planned))
         assert "pins 550.*, CUDA toolkit 12.8 needs 570.26" in what
         assert "pin a newer driver" in step
 
@@ -214,3 +218,46 @@ def test_a_distribution_that_the_catalog_does_not_know_must_bring_its_own() -> N
         "no NVIDIA driver is installed",
     ]
     assert all("catalog/drivers/debian-12.toml" in f.next_step for f in found)
+
+
+V100 = {"name": "Tesla V100-PCIE-32GB", "count": 2, "compute_capability": "7.0"}
+PROPRIETARY = PinnedPackages(packages=("cuda-drivers",), version="580.*")
+
+
+def volta() -> HostPlan:
+    """A host with GPUs before Turing."""
+    source = SOURCE.model_copy(update={"proprietary": PROPRIETARY})
+    kept = catalog().model_copy(update={"drivers": {SYSTEM: source}})
+    planned = plan(CHAT, gpus=V100)
+    setup = gpu_setup(host(CHAT, gpus=V100).spec, kept, ())
+    return planned.model_copy(update={"gpu_setup": setup})
+
+
+def test_gpus_before_turing_get_the_proprietary_modules() -> None:
+    assert decided(bare_cards(), volta()).install == (PROPRIETARY,)
+    assert decided(bare_cards()).install[0] == SOURCE.driver
+
+
+@pytest.mark.parametrize(
+    ("found", "who"),
+    [
+        (driver(None, VERSION, nvidia_open=f"{VERSION}-1"), "nvidia-open"),
+        (driver(None, VERSION, nvidia_driver_580_server_open=VERSION), "server-open"),
+        (driver(VERSION, VERSION, other="1").model_copy(update={"open_module": True}), "driver"),
+    ],
+)
+def test_the_open_modules_of_such_a_host_are_replaced(found: Driver, who: str) -> None:
+    there = serving(driver=found, gpus=(), failure="no-driver")
+    assert decided(there, volta(), allow_reboot=True).install == (PROPRIETARY,)
+    if found.module_version:
+        what, _ = finding(decided(there, volta()))
+        assert who in what
+        assert "drive no GPU of compute capability 7.0" in what
+    assert decided(there).install == ()
+
+
+@pytest.mark.parametrize("name", ["debian-12", "ubuntu-22.04", "ubuntu-24.04"])
+def test_every_shipped_entry_with_open_modules_has_others_for_a_v100(name: str) -> None:
+    setup = gpu_setup(host(CHAT, gpus=V100).spec, load_catalog(EXAMPLES / "catalog"), ())
+    assert setup
+    assert not [one for one in setup.sources[name].driver.packages if "open" in one]
