@@ -103,7 +103,7 @@ def _text(file: Found) -> str:
 
 
 def _differ(own: Path, other: Path) -> bool:
-    """Whether both are files, and have other content; one that cannot be read is told elsewhere."""
+    """Whether both are files, and have other content; reading it reports what cannot be read."""
     try:
         return own.read_bytes() != other.read_bytes()
     except OSError:
