@@ -22,6 +22,7 @@ _SECTIONS = {
         "fit": "corral.cli.fit",
         "lock": "corral.cli.lock",
         "plan": "corral.cli.plan",
+        "diff": "corral.cli.diff",
         "keys": "corral.cli.keys",
     },
     "Change": {

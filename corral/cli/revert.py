@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ from corral.cli.reach import Target, observed_on, reach, stored_plans, traffic_o
 from corral.cli.rollout import state_option
 from corral.cli.run_rollout import holding, run_course
 from corral.cli.select import inventory_option, print_mistakes
+from corral.cli.views.diff import revert_lines
 from corral.errors import CorralError
 from corral.host.answers import ObservedInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
@@ -23,37 +24,102 @@ from corral.remote.progress import Progress
 from corral.remote.run import on_all
 from corral.rollout.activation import Driver, NoGateway
 from corral.rollout.begin import Fleet
+from corral.rollout.differences import RevertForecast, RevertStep, revert_step
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
 from corral.rollout.view import LineView
-from corral.terminal import console, echo
+from corral.terminal import console, echo, echo_json
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
 @click.option("--rollout", "rollout_id", metavar="ID", help="Revert all changes of a rollout.")
 @click.option("--to", metavar="GENERATION", help="Generation, instead of the previous one.")
+@click.option("--dry-run", is_flag=True, help="Show what it would do; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
 @state_option
 @inventory_option
 def revert(
     names: tuple[str, ...],
     rollout_id: str | None,
     to: str | None,
+    dry_run: bool,
+    as_json: bool,
     folder: Path,
     inventory: Path | None,
 ) -> None:
     """Revert instances or a rollout to the previous generation.
 
     Uses only files on the hosts; the gate applies. Hosts change one after the other, a rollout
-    wave by wave, the last wave first. Exit code 0: all are reverted, 20: some are not.
+    wave by wave, the last wave first. Exit code 0: all are reverted, 20: some are not. With
+    --dry-run 0: no change, 2: some changes, 1: an instance could not be reverted.
     """
     if bool(names) == bool(rollout_id) or (rollout_id and to):
         step = "run `corral revert HOST/INSTANCE [--to GENERATION]` or `corral revert --rollout ID`"
         raise CorralError("corral revert", "needs either names or --rollout", step)
+    if as_json and not dry_run:
+        raise CorralError("--json", "is for --dry-run", "add --dry-run, or leave it out")
+    if dry_run:
+        found = (
+            _forecast_rollout(Journals(folder), rollout_id)
+            if rollout_id
+            else _forecast(reach(names, inventory), to)
+        )
+        if as_json:
+            echo_json(found.model_dump(mode="json"))
+        else:
+            echo("\n".join(revert_lines(found)))
+        sys.exit(found.exit_code)
     if rollout_id:
         sys.exit(_rollout(Journals(folder), rollout_id))
     done = [_host(target, to) for target in reach(names, inventory)]
     sys.exit(0 if all(done) else 20)
+
+
+def _forecast(targets: list[Target], to: str | None) -> RevertForecast:
+    """What a revert of instances would do."""
+    rows = on_all(lambda target: _of_host(target, to), targets)
+    return RevertForecast(instances=tuple(row for some in rows for row in some))
+
+
+def _of_host(target: Target, to: str | None) -> list[RevertStep]:
+    try:
+        plan, found = stored_plans(target, plans_needed=False), observed_on(target)
+    except CorralError as error:
+        problem = f"{error.what}. Next: {error.next_step}"
+        names = target.names or ("",)
+        return [RevertStep(name=f"{target.host.name}/{name}", problem=problem) for name in names]
+    return [
+        revert_step(target.host, one, found[one.name].installed_generation, to)
+        for one in plan.instances
+    ]
+
+
+def _forecast_rollout(journals: Journals, rollout_id: str) -> RevertForecast:
+    """What a revert of a rollout would do: the last wave first."""
+    rollout = journals.load(rollout_id)
+    targets = _touched(rollout, read_inventory(Path(rollout.inventory)))
+    found = dict(zip([t.host.name for t in targets], on_all(_observed, targets), strict=True))
+    leave = _changed_again(rollout, found)
+    steps = []
+    for step in reversed(rollout.to_revert()):
+        here = found[step.host].get(step.instance)
+        if here is None:
+            steps.append(RevertStep(name=step.name, problem="its host does not answer"))
+        elif step.name not in leave:
+            host = _host_of(targets, step.host)
+            plan = stored_plan(host, {step.instance: here.plan})
+            steps.append(
+                revert_step(
+                    host, plan.instances[0], here.installed_generation, step.from_generation
+                )
+            )
+    return RevertForecast(instances=tuple(steps), gateways=tuple(rollout.gateways_to_revert()))
+
+
+def _host_of(targets: Sequence[Target], name: str) -> Host:
+    """The host of this name, which is one of them."""
+    return next(target.host for target in targets if target.host.name == name)
 
 
 def _host(target: Target, to: str | None) -> bool:

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from corral.cli.run_rollout import holding, run_course
+from corral.cli.views.diff import rollout_lines
 from corral.cli.views.rollout import duration, gateway_table, plan_table, total_seconds
 from corral.errors import CorralError
 from corral.paths import default_rollouts_folder
 from corral.remote.client import current_operator
 from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
+from corral.rollout.differences import FleetDiff, rollout_forecast
 from corral.rollout.health import Health
 from corral.rollout.journal import (
     CONVERGED,
@@ -24,7 +26,7 @@ from corral.rollout.journal import (
 )
 from corral.rollout.locks import fleet_lock
 from corral.rollout.pruning import prune
-from corral.terminal import echo, show
+from corral.terminal import echo, echo_json, show
 
 state_option = click.option(
     "--state", "folder", type=click.Path(path_type=Path), default=default_rollouts_folder,
@@ -45,6 +47,8 @@ state_option = click.option(
     help="Revert changed hosts, or leave them.",
 )
 @click.option("--without-failed", is_flag=True, help="Skip hosts that are not staged.")
+@click.option("--dry-run", is_flag=True, help="Show what it would do; change and stage nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
 @click.option("--resume", is_flag=True, help="Continue the last rollout, which did not end.")
 @state_option
 def rollout(
@@ -54,6 +58,8 @@ def rollout(
     soak: int | None,
     on_failure: OnFailure,
     without_failed: bool,
+    dry_run: bool,
+    as_json: bool,
     resume: bool,
     folder: Path,
 ) -> None:
@@ -61,11 +67,19 @@ def rollout(
 
     Stages everything on all hosts first, then shows the plan and asks for approval. Exit code 0:
     converged, 10: all reverted, 20: some hosts serve the new and some the old, 1: not started.
+    With --dry-run 0: no change, 2: some changes, 1: a host could not be compared.
     """
+    wanted = Wanted(inventory, only, soak, on_failure, without_failed)
+    if dry_run:
+        if resume:
+            what = "a rollout that is resumed was shown already: its journal has its steps"
+            raise CorralError("--dry-run --resume", what, "leave one of them out")
+        sys.exit(_dry_run(wanted, as_json=as_json))
+    if as_json:
+        raise CorralError("--json", "is for --dry-run", "add --dry-run, or leave it out")
     if not yes and not _has_terminal():
         raise CorralError("corral rollout", "there is no terminal to ask on", "add -y")
     journals = Journals(folder)
-    wanted = Wanted(inventory, only, soak, on_failure, without_failed)
     with fleet_lock(folder, inventory, by=current_operator(), since=now()):
         if resume:
             begun = unfinished(journals, inventory, soak_seconds=soak)
@@ -87,6 +101,16 @@ def _prune(found: Fleet, ended: Rollout) -> None:
     changed = {step.host for step in ended.steps}
     for line in prune([pair for pair in found.pairs if pair[0].name in changed]):
         echo(line)
+
+
+def _dry_run(wanted: Wanted, *, as_json: bool) -> int:
+    """Show what the rollout would do. Returns the exit code."""
+    found = rollout_forecast(fleet(wanted, echo), wanted.soak_seconds)
+    if as_json:
+        echo_json(found.model_dump(mode="json"))
+    else:
+        echo("\n".join(rollout_lines(found)))
+    return FleetDiff(hosts=found.hosts).exit_code
 
 
 def _has_terminal() -> bool:

@@ -63,13 +63,14 @@ def _how(instance: InstancePlan, installed: str | None, driver: Driver) -> tuple
     try:
         forecast, drained = driver.forecast(instance)
     except CorralError as error:
-        return "", f"{_planned_how(instance, installed)}; the host gives no forecast: {error.what}"
+        return "", f"{planned_how(instance, installed)}; the host gives no forecast: {error.what}"
     if forecast.how is None:
-        return "", f"{_planned_how(instance, installed)}; refused now: {forecast.obstacle}"
+        return "", f"{planned_how(instance, installed)}; refused now: {forecast.obstacle}"
     return forecast.how, f"{forecast.how}, drained at its gateway" if drained else forecast.how
 
 
-def _planned_how(instance: InstancePlan, installed: str | None) -> str:
+def planned_how(instance: InstancePlan, installed: str | None) -> str:
+    """How an instance would be activated by its plan, without asking its host."""
     if installed is None:
         return "first"
     activation = instance.activation
