@@ -12,13 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from corral.backup.age import decrypting, is_encrypted
 from corral.backup.document import DOCUMENT, MOST_DOCUMENT_BYTES, Backup, BackupFile
 from corral.backup.places import SECRET, Place, known_hosts_path, places
 from corral.errors import CorralError
 from corral.files import make_folder, put_in_place, read_small, reading, write_atomic, writing
 from corral.inventory.hosts import Host
 from corral.schema import parse_json
+from corral.store.age import decrypting, is_encrypted
 
 _FREE_SPACE = "free disk space there, then run the same command again"
 _OTHER = "restore another backup"

@@ -10,13 +10,13 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from corral.backup.age import encrypting
 from corral.backup.document import DOCUMENT, Backup, BackupFile, NamedArchive
 from corral.backup.places import SECRET, known_lines, places
 from corral.errors import CorralError
 from corral.files import new_file, reading
 from corral.inventory.hosts import Host
 from corral.remote.client import current_operator
+from corral.store.age import encrypting
 from corral.store.engine_archives import ArchiveStore, archives_folder
 
 _FREE_SPACE = "free disk space there, or name another file"

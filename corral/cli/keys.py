@@ -1,4 +1,4 @@
-"""`corral keys`: adopt API keys from hosts, or create new ones."""
+"""`corral keys`: adopt API keys from hosts, create, name, revoke and rotate them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from corral.cli import key_changes
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
@@ -30,6 +31,10 @@ def keys() -> None:
     Keys of a gateway are named GATEWAY/gateway-ALIAS (for clients), GATEWAY/upstream-ALIAS (its
     own) and GATEWAY/gateway_metrics.
     """
+
+
+for command in (key_changes.show, key_changes.add, key_changes.revoke, key_changes.rotate):
+    keys.add_command(command)
 
 
 @keys.command("adopt")

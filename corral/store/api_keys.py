@@ -7,10 +7,13 @@ checked here.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
@@ -21,6 +24,7 @@ from corral.inventory.hosts import Host
 from corral.names import safe_file_name, safe_host_name
 from corral.paths import default_keys_folder
 from corral.schema import Frozen
+from corral.store.entries import KeyEntry, read_entries
 
 SHORTEST_KEY = 20
 _MOST_BYTES = 1024**2
@@ -138,7 +142,7 @@ def ensure_keys(host: Host, instance: str) -> KeyFile:
     """
     path = key_path(host, instance)
     if not path.exists():
-        _create(path, _text(host, instance, [_new_key()]))
+        _create(path, _text(host, instance, [new_key()]))
     return read_keys(path)
 
 
@@ -166,7 +170,52 @@ def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = Fal
 
 def new_keys(host: Host, name: str, *, replace: bool = False) -> None:
     """Create a new key. Raises CorralError where there is one, unless ``replace`` is set."""
-    keep_keys(host, name, [_new_key()], replace=replace)
+    keep_keys(host, name, [new_key()], replace=replace)
+
+
+def entries_of(host: Host, name: str) -> tuple[KeyEntry, ...]:
+    """The keys of a file of the store, with whose they are.
+
+    Raises CorralError, LostKeysError where the store has none.
+    """
+    stored_keys(host, name)
+    path = key_path(host, name)
+    return read_entries(_text_at(path)).entries
+
+
+def change_keys(
+    host: Host, name: str, change: Callable[[Sequence[KeyEntry]], Sequence[KeyEntry]]
+) -> None:
+    """Change the keys of a file of the store; other processes of this controller wait.
+
+    + change: returns the new entries, or raises, which leaves the file as it was
+    Raises CorralError, LostKeysError where the store has none.
+    """
+    path = key_path(host, name)
+    stored_keys(host, name)
+    with _alone(path):
+        old = read_entries(_text_at(path))
+        new = old.model_copy(update={"entries": tuple(change(old.entries))})
+        if problem := _problem(new.text.encode()):
+            raise CorralError(f"{host.name}/{name}", f"its key file {problem}", f"see {path}")
+        if new.entries != old.entries:
+            write_atomic(path, new.text, mode=0o600, next_step=_FREE_SPACE)
+
+
+def _text_at(path: Path) -> str:
+    return read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}").decode()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the folder of a key file until the block or this process ends."""
+    with reading(path.parent, next_step=f"see {path}"):
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def read_keys(path: Path) -> KeyFile:
@@ -207,7 +256,7 @@ def _problem(data: bytes) -> str | None:
     return None
 
 
-def _new_key() -> str:
+def new_key() -> str:
     """A random key; never with a dash in front, which some engines would take for a flag."""
     while (key := secrets.token_urlsafe(32)).startswith("-"):
         pass
