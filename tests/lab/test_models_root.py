@@ -127,3 +127,58 @@ def test_weights_of_an_earlier_version_are_adopted(disk: Disk) -> None:
     assert disk.on(f"cmp {RECORD} {MODELS}/.corral-models && stat -c %a {RECORD}") == "644"
     assert disk.asked() == asked
     disk.assert_unchanged()
+
+
+SITE = "/srv/site-models"
+FSTAB = f"{DISK}/models {SITE} none bind,nofail 0 0"
+STAYS_DOWN = "systemctl start corral-tiny-f16; systemctl is-active corral-tiny-f16"
+
+
+@pytest.fixture
+def site(disk: Disk) -> Iterator[Disk]:
+    """lab-2 with the site's own folder for weights, a mount of /etc/fstab."""
+    disk.on(f"mkdir -p {SITE} && echo '{FSTAB}' >> /etc/fstab && systemctl daemon-reload")
+    disk.on(f"mount {SITE}")
+    # Only the bytes are there, as another program left them.
+    disk.on(f"find {SITE} -name '*.receipt.json' -delete")
+    key = 'return {"instances": [{**sharded'
+    there = f'return {{"models_folder": "{SITE}", "instances": [{{**sharded'
+    with disk.lab.edited("inventories/lab.py", key, there):
+        yield disk
+    disk.on(f"sed -i '\\#{SITE}#d' /etc/fstab && systemctl daemon-reload")
+    back = disk.deploy()
+    assert back.returncode == 0, said(back)
+    disk.on(f"umount -l {SITE} && rm -rf {SITE} /var/lib/corral/models-root%2F*")
+
+
+def health(disk: Disk) -> str:
+    ask = "curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:8001/health"
+    return disk.lab.try_on(HOST, ask).stdout
+
+
+def test_a_server_waits_for_the_mount_of_the_folder_that_the_inventory_names(site: Disk) -> None:
+    deployed = site.deploy()
+    assert deployed.returncode == 0, said(deployed)
+    assert SITE in site.on("systemctl show corral-tiny-f16 -P RequiresMountsFor").split()
+    maps = f"grep -c {SITE} /proc/{site.lab.pid(HOST, 'tiny-f16')}/maps"
+    assert int(site.on(maps)) > 0
+    site.assert_unchanged()
+    # As after a boot without its disk: the folder is empty, and nothing runs.
+    site.on(f"systemctl stop corral-tiny-f16 corral-tiny-ik && umount {SITE}")
+    # systemd makes a folder that is to be bound, unless something is in its place.
+    site.on(f"mv {DISK}/models {DISK}/away && touch {DISK}/models")
+    assert site.lab.try_on(HOST, STAYS_DOWN).stdout.strip() == "inactive"
+    asked = site.asked()
+    refused = site.deploy()
+    assert_refused(refused, f"[{HOST}] {SITE}: nothing is mounted at {SITE}", f"mount {SITE}")
+    lab = ("-i", "inventories/lab.py")
+    for command in ("status", "verify"):
+        told = site.lab.corral(command, HOST, *lab)
+        assert told.returncode == 1
+        assert f"{SITE}: nothing is mounted at {SITE}" in told.stdout + told.stderr
+    assert site.on(f"ls -A {SITE}") == ""
+    assert site.asked() == asked
+    # The mount alone starts the servers.
+    site.on(f"rm {DISK}/models && mv {DISK}/away {DISK}/models && mount {SITE}")
+    wait_for(lambda: health(site) == "200", "the server starts with its disk")
+    site.assert_unchanged()
