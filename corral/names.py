@@ -19,6 +19,15 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SCHEME = re.compile(r"([A-Za-z0-9+.-]+):(?://|:)")
 # From git-check-ref-format(1); a pattern would match other references, too.
 _NOT_IN_REFERENCES = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{|//")
+_FOLDER = re.compile(r"/[A-Za-z0-9._+@:~/-]{1,200}")
+# ProtectHome=, PrivateTmp= and PrivateDevices= of a unit hide these; the kernel makes the others.
+_HIDDEN_FROM_SERVERS = (
+    "/home", "/root", "/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys",  # noqa: S108 - not used
+)  # fmt: skip
+_CORRALS_OWN = (
+    "/opt/corral", "/etc/corral", "/usr/local/lib/corral", "/var/cache/corral",
+    *(f"/var/lib/corral/{name}" for name in ("archives", "instances", "jobs", "locks")),
+)  # fmt: skip
 _HUB_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
@@ -74,6 +83,25 @@ def _hub_url(url: str) -> str:
     return url
 
 
+def _models_folder(folder: str) -> str:
+    """``folder`` without a slash at its end or twice in a row."""
+    if not _FOLDER.fullmatch(folder):
+        raise ValueError(f"{printable(folder)!r} is not /folder, of letters, digits and ._+@:~-")
+    clean = "/" + "/".join(filter(None, folder.split("/")))
+    if {".", ".."} & set(clean.split("/")) or clean == "/":
+        raise ValueError(f"{folder!r} is not the folder's own path")
+    for hidden in _HIDDEN_FROM_SERVERS:
+        if f"{clean}/".startswith(f"{hidden}/"):
+            elsewhere = f"mount it elsewhere: mount --bind {clean} /srv/models"
+            raise ValueError(
+                f"{folder!r} is in {hidden}, which the sandbox of servers replaces; {elsewhere}"
+            )
+    for own in _CORRALS_OWN:
+        if f"{clean}/".startswith(f"{own}/") or f"{own}/".startswith(f"{clean}/"):
+            raise ValueError(f"{folder!r} is where Corral keeps other things, in {own}")
+    return clean
+
+
 def is_commit(reference: str) -> bool:
     """Whether ``reference`` is a full commit digest."""
     return _COMMIT.fullmatch(reference) is not None
@@ -104,6 +132,10 @@ GitReference = Annotated[str, AfterValidator(_git_reference)]
 
 HubUrl = Annotated[str, AfterValidator(_hub_url)]
 """The address of a hub, by http or https."""
+
+
+ModelsFolder = Annotated[str, AfterValidator(_models_folder)]
+"""An absolute folder on a host that servers can see, without a slash at its end."""
 
 
 HostName = HubPath

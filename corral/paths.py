@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from platformdirs.unix import Unix
 
 from corral.schema import Frozen
 
+_ODD = re.compile(r"[^A-Za-z0-9:_.]")
+
 
 class HostPaths(Frozen):
-    """Folders on a host; each is named here alone."""
+    """Folders on a host; each is named here alone.
+
+    + models_folder: of the inventory; see planning.host_paths
+    """
 
     engines: str = "/opt/corral/engines"
     state: str = "/var/lib/corral"
@@ -20,11 +27,12 @@ class HostPaths(Frozen):
     helper: str = "/usr/local/lib/corral/corral_host.pyz"
     compiler_cache: str = "/var/cache/corral/ccache"
     sockets: str = "/run"
+    models_folder: str | None = None
 
     @property
     def models(self) -> str:
-        """Weights, under their repository's own names."""
-        return f"{self.state}/models"
+        """Weights, under their repository's own names; the inventory may name another folder."""
+        return self.models_folder or f"{self.state}/models"
 
     @property
     def archives(self) -> str:
@@ -48,6 +56,19 @@ class HostPaths(Frozen):
 def unit_name(instance: str) -> str:
     """As systemd knows an instance."""
     return f"corral-{instance}.service"
+
+
+def mount_units(folder: str) -> tuple[str, ...]:
+    """Names of the units of mounts at a folder and above it, whether or not there are any."""
+    parts = folder.strip("/").split("/")
+    return tuple(f"{'-'.join(_escaped(parts[: count + 1]))}.mount" for count in range(len(parts)))
+
+
+def _escaped(parts: Sequence[str]) -> list[str]:
+    """Parts of a path in the name of a unit (systemd.unit(5), "String Escaping")."""
+    found = [_ODD.sub(lambda odd: f"\\x{ord(odd[0]):02x}", part) for part in parts]
+    # A dot is plain, except where the name would begin with it.
+    return [re.sub(r"^\.", r"\\x2e", found[0]), *found[1:]]
 
 
 def credential_path(unit: str) -> str:

@@ -75,6 +75,8 @@ def _smi_row(index: int, gpu: Gpu) -> dict[str, str | int]:
         "memory.total": gpu.memory_total_mib,
         "memory.free": gpu.memory_free_mib,
         "memory.used": gpu.memory_total_mib - gpu.memory_free_mib,
+        "utilization.gpu": 0,
+        "temperature.gpu": 31 + index,
         "compute_cap": gpu.compute_capability,
         "ecc.errors.uncorrected.volatile.total": 0,
     }

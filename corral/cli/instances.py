@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +16,7 @@ from corral.cli.reach import (
     Planned,
     Target,
     mistakes_of,
-    observed_on,
+    observed_host,
     planned,
     print_new_mistakes,
     reach,
@@ -23,9 +25,16 @@ from corral.cli.reach import (
     with_keys,
 )
 from corral.cli.select import inventory_option
+from corral.cli.views.gpus import gpu_rows, gpu_table
 from corral.cli.views.instances import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
-from corral.host.answers import CHECKS, SHARD_CHECKS, ObservedInstance, ShardCheck
+from corral.host.answers import (
+    CHECKS,
+    SHARD_CHECKS,
+    ObservedInstance,
+    ObservedInstances,
+    ShardCheck,
+)
 from corral.host.checks import Check, subjects
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
@@ -37,6 +46,7 @@ from corral.terminal import echo, echo_json, show
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
 T = TypeVar("T")
+_WATCH_SECONDS = 2
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -85,15 +95,27 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
 
 @click.command()
 @names_argument
+@click.option("--watch", is_flag=True, help="Ask again every two seconds, until interrupted.")
 @json_option
 @inventory_option
-def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
-    """Show running instances as their hosts report them.
+def status(names: tuple[str, ...], watch: bool, as_json: bool, inventory: Path | None) -> None:
+    """Show running instances as their hosts report them, and the use of GPUs.
 
     Exit code 1: an instance is not healthy, or does not run its plan.
     """
     targets = reach(names, inventory)
     made = planned(targets)
+    succeeded = _status(targets, made, as_json=as_json)
+    # Interrupting is how it ends.
+    with suppress(KeyboardInterrupt):
+        while watch:
+            time.sleep(_WATCH_SECONDS)
+            succeeded = _status(targets, made, as_json=as_json, again=True)
+    sys.exit(0 if succeeded else 1)
+
+
+def _status(targets: list[Target], made: Planned, *, as_json: bool, again: bool = False) -> bool:
+    """Ask all hosts and print what they say; returns whether everything is as planned."""
     found = dict(zip([t.host.name for t in targets], on_all(_observed, targets), strict=True))
     standings = [
         standing
@@ -101,15 +123,38 @@ def status(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> Non
         for standing in _standings(target, found[target.host.name], made)
     ]
     if as_json:
-        echo_json({name: _plain(answer) for name, answer in found.items()})
+        echo_json({t.host.name: _plain(t.host, found[t.host.name]) for t in targets})
     else:
-        show(status_table(standings))
-        _print_silent(answer for answer in found.values() if isinstance(answer, str))
+        if again:
+            click.clear()
+        _show(standings, targets, found)
     for name in (t.host.name for t in targets if t.host.name not in made.plans):
         echo(f"{name}: its plan could not be had, so nothing is compared with it", err=True)
     reached = not any(isinstance(answer, str) for answer in found.values())
     succeeded = reached and all(one.is_good for one in standings if one.is_selected)
-    sys.exit(0 if succeeded and not made.mistakes else 1)
+    return succeeded and not made.mistakes
+
+
+def _show(
+    standings: list[Standing],
+    targets: list[Target],
+    found: Mapping[str, ObservedInstances | str],
+) -> None:
+    show(status_table(standings))
+    used = {
+        t.host.name: (t.host, answer)
+        for t in targets
+        if not isinstance(answer := found[t.host.name], str)
+    }
+    if any(answer.gpus or answer.gpu_problem for _, answer in used.values()):
+        echo("")
+        show(gpu_table(used))
+    _print_silent(answer for answer in found.values() if isinstance(answer, str))
+    _print_silent(
+        f"{one.host}/{one.name}: {one.answer.weights_problem}"
+        for one in standings
+        if isinstance(one.answer, ObservedInstance) and one.answer.weights_problem
+    )
 
 
 @click.command()
@@ -230,36 +275,36 @@ def _without_plan(
     }
 
 
-def _observed(target: Target) -> dict[str, ObservedInstance] | str:
+def _observed(target: Target) -> ObservedInstances | str:
     """The instances of a host, or why it does not answer, as text."""
     try:
-        return observed_on(target)
+        return observed_host(target)
     except CorralError as error:
         return str(error)
 
 
-def _standings(
-    target: Target, answer: Mapping[str, ObservedInstance] | str, made: Planned
-) -> list[Standing]:
+def _standings(target: Target, answer: ObservedInstances | str, made: Planned) -> list[Standing]:
     """One for each selected instance, and for others on the host."""
     host, plan = target.host, made.plans.get(target.host.name)
-    found = {} if isinstance(answer, str) else answer
+    found = {} if isinstance(answer, str) else answer.instances
     others = [n for n in found if n not in host.instance_names] if target.whole else []
     return [
         Standing(
             host=host.name,
             name=name,
             is_selected=name in target.names,
-            answer=answer if isinstance(answer, str) else answer.get(name),
+            answer=answer if isinstance(answer, str) else found.get(name),
             plan=plan.instance(name) if plan else None,
         )
         for name in (*target.names, *others)
     ]
 
 
-def _plain(answer: Mapping[str, ObservedInstance] | str) -> Any:
+def _plain(host: Host, answer: ObservedInstances | str) -> Any:
     """The answer as JSON, without the stored plans, which `corral show` compares."""
     if isinstance(answer, str):
         return answer
-    rows = {name: one.model_dump(mode="json", exclude={"plan"}) for name, one in answer.items()}
-    return {"instances": rows}
+    instances = answer.instances.items()
+    rows = {name: one.model_dump(mode="json", exclude={"plan"}) for name, one in instances}
+    used = {"gpus": gpu_rows(host, answer), "gpu_problem": answer.gpu_problem}
+    return {"instances": rows, **used}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from corral.cli.select import matching, named, print_mistakes
 from corral.errors import CorralError
-from corral.host.answers import OBSERVED, ObservedInstance
+from corral.host.answers import OBSERVED, ObservedInstance, ObservedInstances
 from corral.inventory.hosts import Host, Inventory
 from corral.keys.proof import check_document
-from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, plan_fleet
+from corral.planning.host_paths import host_paths
 from corral.planning.kept import named_plan, stored_plan
 from corral.project import load_planner, project_root
 from corral.remote.client import travelling_helper
@@ -91,13 +91,15 @@ def _nameless(targets: Sequence[Target]) -> dict[str, CorralError]:
     return found
 
 
+def observed_host(target: Target) -> ObservedInstances:
+    """All instances on a host, selected or not, and its GPUs. Raises CorralError."""
+    paths = host_paths(target.host)
+    return travelling_helper(target.host).ask(["instances"], OBSERVED, paths.model_dump_json())
+
+
 def observed_on(target: Target) -> dict[str, ObservedInstance]:
     """All instances on a host, selected or not. Raises CorralError."""
-    return (
-        travelling_helper(target.host)
-        .ask(["instances"], OBSERVED, HOST_PATHS.model_dump_json())
-        .instances
-    )
+    return observed_host(target).instances
 
 
 def stored_plans(target: Target, *, plans_needed: bool = True, whole: bool = False) -> HostPlan:

@@ -200,6 +200,7 @@ class ObservedInstance(HostAnswer):
     + running_generation: generation whose command line the process has; + model, quant: of it
     + listening: endpoints of the process itself, for display
     + health: ok, or the answer of /health; empty while nothing runs
+    + weights_problem: why files of its model are absent, with the next step; empty if none is
     + vram_mib: None without GPUs; + plan: installed plan, of any version; empty without one
     + watch: what is wrong with it, and what its host did about it; empty once it serves again
     """
@@ -217,15 +218,37 @@ class ObservedInstance(HostAnswer):
     quant: str = ""
     listening: tuple[str, ...] = ()
     health: str = ""
+    weights_problem: str = ""
     vram_mib: int | None = None
     watch: str = ""
     plan: dict[str, Any] = {}
 
 
-class ObservedInstances(Frozen):
-    """All instances of a host, by name."""
+class GpuUse(HostAnswer):
+    """Use of a GPU at this moment; None for values that it does not report.
+
+    + units: unit, or a program of none -> MiB that it holds, None where the driver does not say
+    """
+
+    index: int
+    name: str | None = None
+    uuid: str | None = None
+    memory_total_mib: int | None = None
+    memory_used_mib: int | None = None
+    utilization_percent: int | None = None
+    temperature_celsius: int | None = None
+    units: dict[str, int | None] = {}
+
+
+class ObservedInstances(HostAnswer):
+    """All instances of a host, by name, and the use of its GPUs.
+
+    + gpu_problem: why nvidia-smi does not tell of all GPUs, or empty
+    """
 
     instances: dict[str, ObservedInstance] = {}
+    gpus: tuple[GpuUse, ...] = ()
+    gpu_problem: str = ""
 
 
 class Pinned(HostAnswer):

@@ -17,7 +17,7 @@ from corral.inventory.gateway import GatewaySpec
 from corral.inventory.policy import PolicyKeys
 from corral.inventory.pyinfra_files import host_data
 from corral.inventory.run_options import RunOptions
-from corral.names import GitUrl, HostName, HubUrl, safe_host_name
+from corral.names import GitUrl, HostName, HubUrl, ModelsFolder, safe_host_name
 from corral.schema import Frozen, parse
 
 INSTANCE_NAME = r"^[a-z0-9][a-z0-9.-]{0,47}$"
@@ -134,6 +134,11 @@ class HostSpec(Frozen):
         default=None, pattern="^(cuda|cpu)$", description='"cuda" on hosts with GPUs if unset'
     )
     hub_url: HubUrl = Field(default=HUGGING_FACE, description="hub that weights are fetched from")
+    models_folder: ModelsFolder | None = Field(
+        default=None,
+        description="folder of all weights on the host, which may be a mount; files that are there "
+        "already are used if they match the lock; /var/lib/corral/models if unset",
+    )
     engine_sources: dict[str, GitUrl] = Field(
         default_factory=dict,
         description="engine -> git URL of a mirror; of a Python environment, a simple index",

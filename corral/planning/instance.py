@@ -233,6 +233,8 @@ class InstancePlanner(Frozen):
             clients=clients(resolved, endpoint, self.in_front),
             engine_environment=module.variables(resolved.profile),
             needs=module.unit_needs,
+            models_folder=self.paths.models_folder,
+            model=model,
         )
 
     def _key_config(

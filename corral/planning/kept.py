@@ -16,6 +16,7 @@ from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, Endpoint, InstancePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
+from corral.planning.host_paths import host_paths
 from corral.planning.limits import limited
 
 # Never taken from a stored document, as commands act on them.
@@ -38,7 +39,7 @@ def stored_plan(host: Host, kept: Mapping[str, Mapping[str, Any]]) -> HostPlan:
     return HostPlan(
         host=host.name,
         platform=host.spec.platform,
-        paths=HOST_PATHS,
+        paths=host_paths(host),
         packages=(),
         commands=(),
         gpus=None,

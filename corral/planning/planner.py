@@ -26,6 +26,7 @@ from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import gateways
 from corral.planning.gpus import with_capability
+from corral.planning.host_paths import host_paths
 from corral.planning.instance import InstancePlanner
 from corral.planning.memory import refuse_full_memory
 from corral.planning.release import plan_release
@@ -75,7 +76,8 @@ class Planner(Frozen):
             resolved.spec.name: self._plan_shards(resolved) for resolved in resolved_instances
         }
         placed = self._place(host, resolved_instances, weights_of)
-        planner = InstancePlanner(paths=self.paths, templates=self.templates, in_front=in_front)
+        paths = host_paths(host, self.paths)
+        planner = InstancePlanner(paths=paths, templates=self.templates, in_front=in_front)
         for resolved in resolved_instances:
             weights = weights_of[resolved.spec.name].shards
             release = self._plan_release(resolved, resolved_instances)
@@ -86,7 +88,7 @@ class Planner(Frozen):
         return HostPlan(
             host=host.name,
             platform=host.spec.platform,
-            paths=self.paths,
+            paths=paths,
             packages=packages(host, tuple(releases.values())),
             commands=COMMANDS,
             memory_gib=host.spec.memory_gib,
@@ -157,11 +159,12 @@ class Planner(Frozen):
             where=resolved.where, inventory=resolved.host.origin,
         )  # fmt: skip
         hub = resolved.host.spec.hub_url.rstrip("/")
+        models = host_paths(resolved.host, self.paths).models
         shards = [
             ShardPlan(
                 url=f"{hub}/{entry.repo}/resolve/{entry.revision}/{quoted_path(file.path)}",
                 revision=entry.revision,
-                path=f"{self.paths.models}/{entry.repo}/{entry.revision}/{file.path}",
+                path=f"{models}/{entry.repo}/{entry.revision}/{file.path}",
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
                 gated=self.catalog.models[resolved.model].needs_token(hub),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from corral.engines.base import UnitNeeds
+from corral.paths import mount_units
 from corral.plan.instance import Endpoint
 from corral.schema import Frozen
 from corral.templating import text_environment
@@ -16,6 +17,8 @@ class UnitValues(Frozen):
     """The values of the template.
 
     + prepare: command before the server's, or none
+    + models_folder: folder of the inventory for weights, None for Corral's own
+    + model: path that the server loads
     + clients: addresses that the server may talk to, None for all
     """
 
@@ -32,6 +35,14 @@ class UnitValues(Frozen):
     clients: tuple[str, ...] | None
     engine_environment: dict[str, str]
     needs: UnitNeeds
+    models_folder: str | None = None
+    model: str = ""
+
+    @property
+    def wanted_by(self) -> tuple[str, ...]:
+        """Units that start the server with them: the boot, and mounts that may hold its weights."""
+        mounts = mount_units(self.models_folder) if self.models_folder else ()
+        return ("multi-user.target", *mounts)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -82,8 +93,12 @@ class UnitValues(Frozen):
 def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:
     """The text of the unit file; arguments are escaped for systemd here, once."""
     environment = text_environment(templates)
-    commands = {"command": _joined(values.argv), "prepare": _joined(values.prepare)}
-    return environment.get_template(_TEMPLATE).render(v=values, generation=generation, **commands)
+    texts = {
+        "command": _joined(values.argv),
+        "prepare": _joined(values.prepare),
+        "model": values.model.replace("%", "%%"),
+    }
+    return environment.get_template(_TEMPLATE).render(v=values, generation=generation, **texts)
 
 
 def _joined(argv: tuple[str, ...]) -> str:

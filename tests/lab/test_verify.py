@@ -11,17 +11,17 @@ from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
 EVERY_CHECK = {
-    "process", "unit", "drop-ins", "environment", "enabled", "health", "keys", "model", "slots",
-    "completion", "stream", "listening", "reserved", "metrics", "vram", "xid", "keys-stored",
-    "keys-loaded",
+    "process", "unit", "drop-ins", "environment", "enabled", "weights", "health", "keys",
+    "model", "slots", "completion", "stream", "listening", "reserved", "metrics", "vram", "xid",
+    "keys-stored", "keys-loaded",
 }  # fmt: skip
 # Checks that a running server passes without answering.
 AT_ANY_RATE = {
-    "process", "unit", "drop-ins", "environment", "enabled", "listening", "reserved", "vram", "xid",
-    "keys-stored", "keys-loaded",
+    "process", "unit", "drop-ins", "environment", "enabled", "weights", "listening",
+    "reserved", "vram", "xid", "keys-stored", "keys-loaded",
 }  # fmt: skip
 # Checks that pass without a server: files, boot, and the reserved port.
-WITHOUT_SERVER = {"unit", "enabled", "reserved", "keys-stored"}
+WITHOUT_SERVER = {"unit", "enabled", "weights", "reserved", "keys-stored"}
 UNIT = "corral-tiny-gpu.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART = f"systemctl daemon-reload && systemctl reset-failed {UNIT} && systemctl restart {UNIT}"
@@ -178,7 +178,7 @@ def test_a_program_that_says_yes_to_everything_is_found(fleet: Workspace) -> Non
     with dropped_in(fleet, "ExecStart=\\nExecStart=/usr/bin/python3 /srv/impostor.py"):
         fleet.on("lab-3", WAIT)
         passes = {"unit", "environment", "enabled", "health", "listening", "reserved", "metrics"}
-        passes |= {"xid", "keys-stored", "keys-loaded"}
+        passes |= {"weights", "xid", "keys-stored", "keys-loaded"}
         assert failed_checks(fleet) == EVERY_CHECK - passes
 
 

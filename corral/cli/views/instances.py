@@ -72,6 +72,7 @@ class Standing:
             found.active == "active"
             and found.health == "ok"
             and not found.watch
+            and not found.weights_problem
             and generations == {plan.generation}
             and found.listening == (plan.endpoint.url,)
         )

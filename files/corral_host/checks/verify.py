@@ -5,6 +5,7 @@ from corral_host.checks.probes import PROBES
 from corral_host.gateway.probes import check_gateway
 from corral_host.server.probe_client import NoAnswerError
 from corral_host.system.commands import FAULTS
+from corral_host.weights.presence import weights_row
 
 HANGS = "no answer in time"
 # Limit of one answer of a server that may be busy.
@@ -15,6 +16,7 @@ def check(plan):
     rows = []
     for instance in plan["instances"]:
         rows += [{"instance": instance["name"], **row} for row in check_instance(instance)]
+        rows.append(weights_row(instance, plan["paths"]))
     if gateway := plan.get("gateway"):
         rows += check_gateway(gateway, plan["paths"]["units"])
     return [*rows, *key_rows(plan)]

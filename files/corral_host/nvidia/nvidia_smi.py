@@ -26,6 +26,16 @@ GPU_FIELDS = {
     "compute_cap": "compute_capability",
     "ecc.errors.uncorrected.volatile.total": "ecc_uncorrected",
 }
+# What changes from moment to moment, for people.
+USE_FIELDS = {
+    "index": "index",
+    "name": "name",
+    "uuid": "uuid",
+    "memory.total": "memory_total_mib",
+    "memory.used": "memory_used_mib",
+    "utilization.gpu": "utilization_percent",
+    "temperature.gpu": "temperature_celsius",
+}
 APP_FIELDS = ("gpu_uuid", "pid", "used_memory")
 NUMBERS = ("index", "memory_total_mib", "memory_free_mib", "ecc_uncorrected")
 # Values of a field that this GPU or driver does not have.
@@ -51,6 +61,40 @@ def ask():
     listed = [row for line in gpu_text.splitlines() for row in gpu_rows(line)]
     answer = {"gpus": listed, **failure(gpu_text, gpu_code)}
     return {**answer, "processes": list(holders(app_text))}
+
+
+def use():
+    """Use of each GPU, with the MiB that each unit holds of it, and what is wrong.
+
+    ``units``: unit -> MiB; None if the driver does not say how much. A process of no unit counts
+    under its program's name.
+    """
+    if not shutil.which("nvidia-smi"):
+        return {"gpus": [], "processes": [], "problem": "nvidia-smi is not installed"}
+    both = [start("gpu", USE_FIELDS), start("compute-apps", APP_FIELDS)]
+    (gpu_text, gpu_code), (app_text, _) = map(finish, both)
+    rows = [row for line in gpu_text.splitlines() for row in use_rows(line)]
+    said = [line for line in gpu_text.splitlines() if line.strip() and not use_rows(line)]
+    processes, units = list(holders(app_text)), {}
+    for one in processes:
+        name = one["unit"] or f"{one['program']} (pid {one['pid']})"
+        held = units.setdefault(one["gpu"], {})
+        before, more = held.get(name, 0), one["used_mib"]
+        held[name] = None if None in (before, more) else before + more
+    problem = " ".join(said) or (f"nvidia-smi exited with {gpu_code}" if gpu_code else "")
+    gpus = [{**row, "units": units.get(row["uuid"], {})} for row in rows]
+    return {"gpus": gpus, "processes": processes, "problem": problem}
+
+
+def use_rows(line):
+    """The GPU in a line of output, as a list of one; empty if the line is something else."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != len(USE_FIELDS) or not fields[0].isdigit():
+        return []
+    values = dict(zip(USE_FIELDS.values(), map(value, fields)))
+    for name in values.keys() - {"name", "uuid"}:
+        values[name] = number(values[name])
+    return [values]
 
 
 def start(kind, fields):

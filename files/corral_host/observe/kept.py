@@ -15,6 +15,7 @@ from corral_host.system.processes import open_sockets, sockets
 from corral_host.watch.look import ON_CPU, holds_some
 from corral_host.watch.measures import Record
 from corral_host.watch.service import records
+from corral_host.weights.presence import weights_fault
 
 # A server that does not answer within this time is reported as hanging.
 HEALTH_SECONDS = 5
@@ -25,19 +26,24 @@ def instances(paths):
     folders = sorted((Path(paths["state"]) / "instances").glob("*/generations"))
     found = {one.parent.name: instance(one.parent, paths) for one in folders}
     on_gpus = any(one["plan"].get("uses_gpu") for one in found.values())
-    smi = nvidia_smi.ask() if on_gpus else {}
-    held = vram_mib(smi.get("processes", ()))
+    # Also GPUs that no instance uses; a host without the driver has nothing to say.
+    used = nvidia_smi.use()
+    held = vram_mib(used["processes"])
     for name, one in found.items():
-        one["vram_mib"] = held.get(one["unit"])
-        one["watch"] = Record(records(paths), name).fault or on_cpu(one, smi)
-    return {"instances": found}
+        one["vram_mib"] = held.get(one["unit"]) if on_gpus else None
+        one["watch"] = Record(records(paths), name).fault or on_cpu(one, used)
+    return {
+        "instances": found,
+        "gpus": used["gpus"],
+        "gpu_problem": used["problem"] if on_gpus or used["gpus"] else "",
+    }
 
 
-def on_cpu(one, smi):
+def on_cpu(one, used):
     """What is wrong with a healthy server of GPUs that holds no memory of any; else empty."""
-    if not (one["plan"].get("gpus") and one["health"] == "ok" and smi.get("failure") == ""):
+    if not (one["plan"].get("gpus") and one["health"] == "ok" and not used["problem"]):
         return ""
-    mine = [process for process in smi["processes"] if process["unit"] == one["unit"]]
+    mine = [process for process in used["processes"] if process["unit"] == one["unit"]]
     return "" if holds_some(mine) else ON_CPU
 
 
@@ -65,6 +71,7 @@ def instance(folder, paths):
         "quant": served.get("quant", ""),
         "listening": [url_at(address, port) for address, port in ends] or sockets_of(served, pid),
         "health": health(ends, served, pid),
+        "weights_problem": ". Next: ".join(weights_fault(served or plan, paths) or ()),
         "plan": plan,
     }
 

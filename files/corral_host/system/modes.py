@@ -62,8 +62,10 @@ def wanted(plan):
     for release in [*plan["releases"], *plan.get("builds", ())]:
         found.update(folders_above(release["folder"], engines))
         found.update(release_modes(Path(release["folder"])))
-    for path in filter(None, [*shards(plan), *texts(plan)]):
-        found.update({**folders_above(path, state), Path(path): FILE})
+    models = Path(paths.get("models_folder") or state)
+    for root, files in ((models, shards(plan)), (state, texts(plan))):
+        for path in filter(None, files):
+            found.update({**folders_above(path, root), Path(path): FILE})
     for instance in plan["instances"]:
         found[Path(instance["unit_path"])] = FILE
     if gateway := plan.get("gateway"):

@@ -14,7 +14,14 @@ from corral_shared.text import printable_line
 
 from corral_host.system.commands import HostError, rename, say, sha256_of, sync, write_atomic
 from corral_host.weights import hub
-from corral_host.weights.models_root import crossing, mark, refuse, root_fault, unwanted
+from corral_host.weights.models_root import (
+    crossing,
+    mark,
+    models_root,
+    refuse,
+    root_fault,
+    unwanted,
+)
 from corral_host.weights.receipts import arrived_bytes, receipt_path, shard_is_proved, staging_path
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -71,7 +78,7 @@ def refuse_elsewhere(shard, paths):
 
     A link below the models root counts as its target.
     """
-    models, path = f"{paths['state']}/models/", shard["path"]
+    models, path = f"{models_root(paths)}/", shard["path"]
     is_below = path.startswith(models)
     problem = weights_path_problem(path[len(models) :]) if is_below else "is not below it"
     if not problem and not os.path.realpath(path).startswith(f"{os.path.realpath(models)}/"):

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 from pathlib import Path
+from urllib.parse import quote
 
 from corral_shared.names import MARKER, STAGING
 
@@ -16,20 +17,26 @@ from corral_host.system.commands import HostError, write_atomic
 
 FSTAB = Path("/etc/fstab")
 ESCAPED = re.compile(r"\\([0-7]{3})")
+# ProtectHome= and PrivateTmp= of a server's unit replace these.
+HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
 MOUNT = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 
 
 def models_root(paths):
-    return Path(paths["state"]) / "models"
+    """The folder that the inventory names, else the one beside all other state."""
+    return Path(paths.get("models_folder") or f"{paths['state']}/models")
 
 
 def record(paths):
-    return Path(paths["state"]) / "models-root"
+    """The copy of the root's marker; of each folder its own, as a revert needs the one before."""
+    folder = paths.get("models_folder")
+    return Path(paths["state"]) / f"models-root{quote(folder or '', safe='')}"
 
 
 def root_state(paths, fault, missing):
     """State of the models root. ``fault``: from `root_fault`; ``missing``: shards to put there."""
-    found = fault or next(filter(None, (crossing(one["path"], paths) for one in missing)), None)
+    faults = (out_of_sight(paths), *(crossing(one["path"], paths) for one in missing))
+    found = fault or next(filter(None, faults), None)
     what, next_step = found or ("", "")
     left = [] if fault else unwanted(missing, paths)
     return {
@@ -78,6 +85,22 @@ def root_fault(paths):
         return f"{root} cannot be read: {fault.strerror or fault}", "see dmesg, mount it again"
     what = f"{root} is not where the weights were put: its disk is not mounted, or was replaced"
     return what, f"mount it; or, if the weights are gone for good: rm {record(paths)}"
+
+
+def out_of_sight(paths):
+    """Why servers, which run as users of their own, cannot see the root; or None."""
+    if not paths.get("models_folder"):
+        return None
+    root = models_root(paths)
+    real = Path(os.path.realpath(root))
+    for hidden in HIDDEN:
+        if hidden in (real, *real.parents):
+            what = f"{root} leads to {real}, which servers cannot see: they have no {hidden}"
+            return what, f"mount it elsewhere: mount --bind {real} /srv/models"
+    for folder in real.parents:
+        if folder.is_dir() and not folder.stat().st_mode & 0o001:
+            return f"{folder} is closed to the users of servers", f"chmod o+x {folder}"
+    return None
 
 
 def text(path):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from corral.host.answers import ObservedInstances
 from corral.host.state import Gpu, GpuHost
 from tests.unit.helper_modules import helper_module, program
 
@@ -133,3 +134,45 @@ def test_one_lost_gpu_leaves_the_others(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_host_without_nvidia_smi_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert smi.ask()["failure"] == "absent"
+
+
+IN_USE = (
+    "0, NVIDIA H200, GPU-a, 143771, 97012, 88, 61\n1, NVIDIA H200, GPU-b, 143771, 4, [N/A], 33\n"
+)
+
+
+def used(folder: Path, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> ObservedInstances:
+    answer(folder, monkeypatch, *answers)
+    found = smi.use()
+    document = {"gpus": found["gpus"], "gpu_problem": found["problem"]}
+    return ObservedInstances.model_validate(document)
+
+
+def test_the_use_of_each_gpu_is_told_with_who_holds_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = {7: "corral-air.service", 8: "corral-air.service", 9: ""}
+    who = {pid: {"program": "python3", "unit": unit} for pid, unit in units.items()}
+    monkeypatch.setattr(smi, "who", who.__getitem__)
+    apps = "GPU-a, 7, 90000\nGPU-a, 8, 5000\nGPU-a, 9, 1500\nGPU-b, 8, [N/A]\n"
+    first, second = used(tmp_path, monkeypatch, IN_USE, 0, apps).gpus
+    assert (first.memory_used_mib, first.memory_total_mib) == (97012, 143771)
+    assert (first.utilization_percent, first.temperature_celsius) == (88, 61)
+    assert first.units == {"corral-air.service": 95000, "python3 (pid 9)": 1500}
+    # A driver may not say how much, and a GPU not how busy it is.
+    assert (second.utilization_percent, second.temperature_celsius) == (None, 33)
+    assert second.units == {"corral-air.service": None}
+
+
+def test_gpus_that_answer_are_told_beside_one_that_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = used(tmp_path, monkeypatch, LOST + IN_USE, 15)
+    assert [gpu.index for gpu in found.gpus] == [0, 1]
+    assert "Unable to determine the device handle" in found.gpu_problem
+
+
+def test_a_query_that_fails_in_silence_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert used(tmp_path, monkeypatch, "", 9).gpu_problem == "nvidia-smi exited with 9"

@@ -124,4 +124,20 @@ def test_a_damaged_plan_is_none(host: Kept, damage: str) -> None:
 
 
 def test_a_bare_host_has_no_instance(host: Kept) -> None:
-    assert kept.instances(host.paths) == {"instances": {}}
+    assert kept.instances(host.paths)["instances"] == {}
+
+
+def test_absent_weights_are_told(host: Kept) -> None:
+    root = host.root / "state/models"
+    root.mkdir(parents=True)
+    (root / "a.gguf").touch()
+    host.keep("new1", shards=[str(root / "a.gguf")])
+    host.install("new1")
+    assert host.found().weights_problem == ""
+    host.keep("new2", shards=[str(root / "a.gguf"), str(root / "b.gguf")])
+    host.install("new2")
+    assert host.found().weights_problem.startswith(
+        f"1 of 2 files of its model are absent, such as {root}/b.gguf. Next: mount the disk"
+    )
+    (host.root / "state/models-root").write_text("of another disk")
+    assert "is not where the weights were put" in host.found().weights_problem

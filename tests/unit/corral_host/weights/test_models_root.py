@@ -336,3 +336,87 @@ def test_a_download_that_ends_meanwhile_is_no_fault(
     gone = state / "models" / ".staging" / ("f" * 64)
     monkeypatch.setattr(roots, "unwanted", lambda *_: [gone])
     assert state_of(planned).models_root.unwanted_bytes == 0
+
+
+FOLDER = "models of the site"
+
+
+@pytest.fixture
+def site(state: Path) -> dict[str, str]:
+    """Paths of a host with a folder of its own for weights."""
+    return {"state": str(state), "models_folder": str(state.parent / FOLDER)}
+
+
+@pytest.fixture
+def in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of tests are in /tmp and closed to others, unlike those of hosts."""
+    monkeypatch.setattr(roots, "out_of_sight", lambda _: None)
+
+
+def of_site(paths: dict[str, str]) -> dict[str, Any]:
+    one = shard(Path(paths["state"]))
+    return {**one, "path": f"{paths['models_folder']}/a/b/{'c' * 40}/x.gguf"}
+
+
+@pytest.mark.usefixtures("in_sight")
+def test_weights_arrive_in_the_folder_that_the_inventory_names(
+    site: dict[str, str], fetched: list[str]
+) -> None:
+    one = of_site(site)
+    fetching.fetch({"shards": [one], "paths": site})
+    assert Path(one["path"]).read_bytes() == BYTES
+    assert len(fetched) == 2
+    assert roots.root_state(site, roots.root_fault(site), []) == GOOD
+    assert not (Path(site["state"]) / "models").exists()
+
+
+@pytest.mark.usefixtures("in_sight")
+def test_a_folder_of_the_site_that_is_gone_is_not_filled_again(
+    site: dict[str, str], fetched: list[str]
+) -> None:
+    one = of_site(site)
+    fetching.fetch({"shards": [one], "paths": site})
+    fetched.clear()
+    root = Path(site["models_folder"])
+    root.rename(root.with_name("unmounted"))
+    root.mkdir()
+    with pytest.raises(HostError, match="is not where the weights were put") as refused:
+        fetching.fetch({"shards": [one], "paths": site})
+    assert not fetched
+    assert list(root.iterdir()) == []
+    # The command as printed lets the folder be filled again.
+    command = refused.value.next_step.rpartition(": ")[2]
+    subprocess.run(["sh", "-c", command], check=True)
+    fetching.fetch({"shards": [one], "paths": site})
+
+
+@pytest.mark.usefixtures("in_sight")
+def test_each_folder_is_known_by_its_own_marker(site: dict[str, str], state: Path) -> None:
+    """A host that changed its folder still knows the one that a revert needs."""
+    fetch(state, shard(state))
+    fetching.fetch({"shards": [of_site(site)], "paths": site})
+    assert root_of(state) == GOOD
+    assert roots.root_fault(site) is None
+
+
+def test_a_shard_outside_of_the_folder_is_refused(site: dict[str, str], state: Path) -> None:
+    with pytest.raises(HostError, match="is not below it"):
+        fetching.fetch({"shards": [shard(state)], "paths": site})
+
+
+def test_a_folder_that_servers_cannot_see_is_a_finding(
+    site: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "servers cannot see" in roots.root_state(site, None, [])["problem"]
+    monkeypatch.setattr(roots, "HIDDEN", ())
+    closed = Path(site["state"])
+    paths = {**site, "models_folder": str(closed / "models")}
+    for above in closed.parents:
+        above.chmod(above.stat().st_mode | 0o001)
+    closed.chmod(0o700)
+    found = roots.root_state(paths, None, [])
+    assert (found["problem"], found["next_step"]) == (
+        f"{closed} is closed to the users of servers", f"chmod o+x {closed}",
+    )  # fmt: skip
+    closed.chmod(0o711)
+    assert roots.root_state(paths, None, [])["problem"] == ""
