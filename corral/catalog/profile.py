@@ -270,6 +270,13 @@ class Profile(Frozen):
             raise ValueError('must be a number of layers, or "all"')
         return gpu_layers
 
+    @field_validator("threads", "batch_threads", mode="before")
+    @classmethod
+    def _threads(cls, threads: object) -> object:
+        if threads == -1:
+            raise ValueError("-1 is not a number of threads: leave the key out for all cores")
+        return threads
+
     @field_validator("tensor_overrides")
     @classmethod
     def _overrides(cls, overrides: tuple[str, ...]) -> tuple[str, ...]:

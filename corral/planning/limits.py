@@ -5,7 +5,7 @@ The host arms a timer with the limit, and the controller follows the activation 
 
 from __future__ import annotations
 
-from corral.plan.gate import GatePlan
+from corral.plan.gate import GatePlan, SpeedGate
 from corral.plan.instance import ActivationPlan
 
 # Requests of a gate, and the measurement of tokens per second.
@@ -13,6 +13,8 @@ _GATE_SECONDS = 180
 # A tool call or reasoning: 256 tokens each.
 _PARSER_SECONDS = 120
 _SPEED_SECONDS = 900
+# And beyond prompts of this length, for each run: the slowest GPU hosts read so many tokens/s.
+_LONG_TOKENS, _TOKENS_PER_SECOND = 8192, 100
 # A perplexity run, beside the time to load: files/corral_host/checks/perplexity.py.
 _READING_SECONDS = 1800
 # A revert waits this long for an obstacle, such as a program on the port or an unplugged cable:
@@ -42,7 +44,12 @@ def limited(
 
 
 def _gate_seconds(gate: GatePlan, ready_seconds: int) -> int:
-    speed = _SPEED_SECONDS if gate.speed else 0
+    speed = _speed_seconds(gate.speed) if gate.speed else 0
     perplexity = ready_seconds + _READING_SECONDS if gate.perplexity else 0
     parsers = _PARSER_SECONDS * (gate.tool_call + gate.reasoning)
     return _GATE_SECONDS + gate.soak_seconds + speed + perplexity + parsers
+
+
+def _speed_seconds(speed: SpeedGate) -> int:
+    beyond = sum(max(0, tokens - _LONG_TOKENS) for tokens in speed.prompt_tokens)
+    return _SPEED_SECONDS + speed.max_runs * beyond // _TOKENS_PER_SECOND

@@ -11,6 +11,7 @@ from corral_shared.text import printable_line
 from httpx2 import Client, HTTPError, InvalidURL, Response
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -31,6 +32,10 @@ from corral.sources.hub_requests import answer, read_body
 MOST_BYTES = 64 * 1024**2
 MOST_SECONDS = 120
 _TIMEOUT_SECONDS = 30
+# Answers that pass: too many requests, and faults of the hub itself.
+_TOO_MANY = 429
+_LATER = frozenset({_TOO_MANY, 500, 502, 503, 504})
+_MOST_DIGITS = 6
 _TRUSTED = "choose a repository, a revision or a hub_url that can be trusted"
 # Exceptions of the client for an answer of an unexpected shape.
 _SHAPE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
@@ -75,6 +80,8 @@ def describe(name: str, model: Model, hub_url: str) -> HubRevision:
     except RevisionNotFoundError as error:
         what = f"{model.repo} has no revision {model.revision}"
         raise CorralError(f"{where}: revision", what, "fix the revision") from error
+    except HfHubHTTPError as error:
+        raise CorralError(where, *_refused(hub_url, error.response)) from error
     except (HTTPError, InvalidURL, OSError) as error:
         what = f"{hub_url} does not answer: {printable_line(error) or type(error).__name__}"
         step = "check that the hub can be reached, then run `corral lock` again"
@@ -95,6 +102,8 @@ def content(model: Model, hub_url: str, revision: str, path: str, *, where: str)
         what = f"{hub_url} does not serve {shown}: {printable_line(error) or type(error).__name__}"
         step = "check that the hub can be reached, then run `corral lock` again"
         raise CorralError(where, what, step) from error
+    if response.status_code in _LATER:
+        raise CorralError(where, *_refused(hub_url, response))
     if response.status_code != 200:
         what = f"{hub_url} answers {response.status_code} for {shown}"
         raise CorralError(where, what, "fix the pattern, or check who may read the repository")
@@ -102,6 +111,23 @@ def content(model: Model, hub_url: str, revision: str, path: str, *, where: str)
         what = f"{shown} is empty, or larger than {MOST_BYTES >> 20} MiB"
         raise CorralError(where, what, "name it in `files` if it holds weights, else exclude it")
     return response.content
+
+
+def _refused(hub_url: str, response: Any) -> tuple[str, str]:
+    """What a hub that answers with an error says, and the next step."""
+    code, seconds = response.status_code, response.headers.get("Retry-After", "")
+    if code not in _LATER:
+        step = "check hub_url, and who may read the repository, then run `corral lock` again"
+        return f"{hub_url} answers {code}", step
+    known = seconds.isascii() and seconds.isdigit() and len(seconds) < _MOST_DIGITS
+    wait = f"wait {seconds} seconds" if known else "wait some minutes"
+    if code == _TOO_MANY:
+        what = f"{hub_url} answers 429: it limits how often this machine, or this token, may ask"
+        return what, f"{wait}, then run `corral lock` again; HF_TOKEN with a token raises the limit"
+    return (
+        f"{hub_url} answers {code}: it is busy or faulty",
+        f"{wait}, then run `corral lock` again",
+    )
 
 
 def _fetch_revision(model: Model, hub_url: str) -> Response:
@@ -118,7 +144,7 @@ def _read(model: Model, hub_url: str, url: str) -> Response:
     with Client(timeout=_TIMEOUT_SECONDS) as client, answer(client, url, headers) as response:
         body = read_body(response, most_bytes=MOST_BYTES + 1, most_seconds=MOST_SECONDS)
         # Not X-HF-Warning: the client would log its text unescaped.
-        kept = ("Content-Type", "X-Error-Code", "X-Error-Message")
+        kept = ("Content-Type", "X-Error-Code", "X-Error-Message", "Retry-After")
         shown = {key: response.headers[key] for key in kept if key in response.headers}
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise ValueError("a compressed answer to a request for an uncompressed one")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from corral.catalog.entries import Catalog, load_catalog
+from corral.catalog.profile import Profile
 from corral.errors import CorralError
+from corral.nvidia import versions
 from tests.samples import EXAMPLES, catalog
 
 SHIPPED = EXAMPLES / "catalog"
@@ -197,3 +199,28 @@ def test_chat_templates_are_read_as_they_are(folder: Path) -> None:
 def test_a_far_miss_lists_what_is_known() -> None:
     with pytest.raises(CorralError, match="known: chat, long, socket"):
         catalog().profile("xyzzy", where="lab-1/chat")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("NVIDIA H200 NVL", "h200-nvl"), ("H200 NVL", "h200-nvl"), ("NVIDIA H200", "h200"),
+        ("NVIDIA B300 SXM6 AC", "b300"), ("GB200", "gb200"), ("L4", "l4"), ("NVIDIA L40S", "l40s"),
+        ("NVIDIA L40", "l40"), ("Tesla T4", "t4"), ("NVIDIA A10", "a10"), ("A30", "a30"),
+        ("RTX A5000", "rtx-a5000"), ("RTX 6000 Ada", "rtx-6000-ada"), ("5080", "rtx-5080"),
+        ("NVIDIA GeForce RTX 5070 Ti", "rtx-5070-ti"), ("RTX 4080", "rtx-4080"),
+        ("RTX 3080", "rtx-3080"), ("Tesla V100-SXM2-16GB", "v100-16gb"), ("V100", "v100-32gb"),
+        ("Tesla P40", "p40"), ("NVIDIA A100-PCIE-40GB", "a100-40gb"),
+    ],
+)  # fmt: skip
+def test_a_gpu_is_found_by_the_name_that_people_type(name: str, entry: str) -> None:
+    gpus = load_catalog(SHIPPED).gpus
+    assert [found for found, gpu in gpus.items() if gpu.is_called(name)] == [entry]
+    assert versions.is_known(gpus[entry].compute_capability)
+
+
+@pytest.mark.parametrize("key", ["threads", "batch_threads"])
+def test_minus_one_threads_is_refused_with_what_to_do(key: str) -> None:
+    with pytest.raises(ValueError, match="leave the key out for all cores"):
+        Profile.model_validate({"model": "m", "quant": "q", "engine": "e", "slots": 1,
+                                "context_tokens_per_slot": 1, key: -1})  # fmt: skip

@@ -189,14 +189,18 @@ def test_a_hub_that_is_down_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [Rule(kind="status", match="*", code=429), Rule(kind="down", match="*")]
+    ("rule", "said"),
+    [
+        (Rule(kind="status", match="*", code=429), "answers 429: it limits how often"),
+        (Rule(kind="down", match="*"), "does not answer"),
+    ],
 )
 def test_a_hub_that_fails_is_named(
-    root: Path, url: str, rule: Rule, monkeypatch: pytest.MonkeyPatch
+    root: Path, url: str, rule: Rule, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with faults(root, rule):
-        assert f"{url} does not answer" in refusal(catalog(), url).what
+        assert f"{url} {said}" in refusal(catalog(), url).what
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.catalog.entries import Catalog
+from corral.catalog.entries import Catalog, load_catalog
 from corral.catalog.gate import GoldenPrompt
 from corral.errors import CorralError
 from corral.plan.gate import GatePlan
@@ -15,7 +15,7 @@ from corral.plan.instance import INSTANCE_FILES, InstancePlan
 from corral.planning.gate import is_proved
 from corral.planning.planner import Planner
 from corral.schema import parse
-from tests.samples import CHAT, GPU, host, planner
+from tests.samples import CHAT, EXAMPLES, GPU, host, planner
 from tests.unit.catalog.test_entries import CATALOG
 
 GOLDEN = {"prompt": "Capital of France?", "max_tokens": 64, "require": ["Paris"]}
@@ -213,3 +213,22 @@ def test_every_shipped_reference_is_read(tmp_path: Path) -> None:
     (tmp_path / "references").mkdir()
     (tmp_path / "references" / "wiki.txt").write_text(TEXT)
     assert load_catalog(tmp_path).references == {"wiki.txt": TEXT}
+
+
+def test_long_prompts_of_the_speed_gate_have_time() -> None:
+    def limit(*prompt_tokens: int) -> int:
+        speed = {"prompt_tokens": list(prompt_tokens), "max_runs": 10}
+        kept = planner(context_tokens_per_slot=40960, speed=speed)
+        small = kept.catalog.models["small"].model_copy(update={"train_context_tokens": 40960})
+        models = kept.catalog.model_copy(update={"models": {"small": small}})
+        made = kept.model_copy(update={"catalog": models}).plan_host(host(CHAT)).instances[0]
+        return made.activation.limit_seconds
+
+    assert limit(512, 8192) == limit(512)
+    # Two starts in place, ten runs at 100 tokens/s at least.
+    assert limit(512, 32768) - limit(512) >= 2 * (10 * (32768 - 8192) // 100)
+
+
+def test_the_gate_of_graph_mode_sees_a_loss_of_three_percent_below_32k() -> None:
+    speed = load_catalog(EXAMPLES / "catalog").profiles["glm-4.7-q4-graph"].speed
+    assert (speed.prompt_tokens, speed.epsilon) == ((512, 32768), 0.03)

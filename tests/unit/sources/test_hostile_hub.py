@@ -65,6 +65,36 @@ def test_an_error_of_another_shape_is_refused(body: bytes) -> None:
     assert caught.value.where.startswith("catalog/models/tiny.toml")
 
 
+@pytest.mark.parametrize(
+    ("code", "seconds", "said", "step"),
+    [
+        (
+            429,
+            "300",
+            "answers 429: it limits how often",
+            "wait 300 seconds, then run `corral lock`",
+        ),
+        (429, "Fri, 1 Jan", "answers 429: it limits how often", "wait some minutes, then"),
+        (503, "", "answers 503: it is busy or faulty", "wait some minutes, then"),
+        (418, "", "answers 418", "check hub_url"),
+    ],
+)
+def test_a_hub_that_answers_with_an_error_is_not_called_silent(
+    code: int, seconds: str, said: str, step: str
+) -> None:
+    headers = {"Retry-After": seconds} if seconds else {}
+    with serving(b"{}", status=code, headers=headers) as url:
+        with pytest.raises(CorralError) as caught:
+            asking.describe("tiny", tiny(), url)
+        if code != 418:
+            with pytest.raises(CorralError) as other:
+                asking.content(tiny(), url, COMMIT, "x.json", where="catalog/models/tiny.toml")
+            assert other.value.what == caught.value.what
+    assert said in caught.value.what
+    assert "does not answer" not in caught.value.what
+    assert step in caught.value.next_step
+
+
 def test_another_commit_than_the_one_asked_for_is_refused(running: RunningHub) -> None:
     commit = running.api.model_info(hub.REPOSITORY).sha
     assert asking.describe("tiny", tiny(revision=commit), running.url).sha == commit
