@@ -19,6 +19,8 @@ class Routes:
     + closed: route -> why it is not for clients, which `corral verify` asks for
     + health: how a gateway asks a server, see HealthCheck
     + keyless: closed routes that answer without a key, that with the most to give away first
+    + spare_connections: a server takes as many connections as it has slots, and these; more of them
+      wait, also that of a gateway's check. None: without such a limit
     What stands in neither is closed, and nobody asks for it.
     """
 
@@ -26,3 +28,8 @@ class Routes:
     closed: Mapping[Route, str]
     health: HealthCheck
     keyless: tuple[Route, ...] = ()
+    spare_connections: int | None = None
+
+    def most_requests(self, slots: int) -> int | None:
+        """Requests that a gateway may send at once, so that its check is answered; None: any."""
+        return None if self.spare_connections is None else slots + self.spare_connections - 1

@@ -120,10 +120,15 @@ def _line(
         return None
     own = server_name(name)
     pools = plan.pools if plan else ()
-    planned = {m.server: m.weight for p in pools if p.name == pool for m in p.members}
-    weight = str(planned.get(own, FULL_WEIGHT))
+    planned = {m.server: m for p in pools if p.name == pool for m in p.members}
+    member = planned.get(own)
+    line: Line = {"pool": pool, "server": own, "place": where, "weight": str(FULL_WEIGHT)}
+    if member:
+        line["weight"] = str(member.weight)
+        if member.most_requests:
+            line["limit"] = str(member.most_requests)
     for one in lines_of(config, own):
-        # A changed weight is a change of the gateway, not of the server.
+        # A changed weight or limit is a change of the gateway, not of the server.
         if one["pool"] == pool:
-            weight = one["weight"]
-    return {"pool": pool, "server": own, "place": where, "weight": weight}
+            line = {**one, "server": own, "place": where}
+    return line

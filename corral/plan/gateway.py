@@ -37,6 +37,7 @@ class Member(Frozen):
 
     + name: ``host/instance``; + server: its name in HAProxy
     + address: IP address on a network that the gateway trusts; + weight: 0 to 100
+    + most_requests: that it gets at once, more wait at the gateway; None: any number
     """
 
     name: str
@@ -44,6 +45,7 @@ class Member(Frozen):
     address: str
     port: int
     weight: int
+    most_requests: int | None = None
 
 
 class Pool(Frozen):

@@ -15,10 +15,11 @@ from corral.schema import Frozen, did_you_mean
 
 
 class Served(Frozen):
-    """The alias of an instance, and the kind of its engine."""
+    """The alias of an instance, the kind of its engine, and requests that it takes at once."""
 
     alias: str
     kind: EngineKind
+    most_requests: int | None = None
 
 
 class Known(Frozen):
@@ -62,7 +63,8 @@ def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | 
         name = _name(host, instance)
         weight = wanted.weights.get(name, FULL_WEIGHT)
         if member := _member(gateway, host, instance, weight):
-            members.append(member)
+            most = known.served[name].most_requests
+            members.append(member.model_copy(update={"most_requests": most}))
         else:
             listens = instance.address if instance.port else "a unix socket"
             left_out.append(f"{name} listens on {listens}")

@@ -24,9 +24,13 @@ def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
             where = f"{host.name}/{spec.name}"
             named = {"where": where, "inventory": host.origin}
             engine, model, _ = resolve_instance(spec, catalog, **named)
-            alias = instance_profile(spec, catalog, **named).profile.alias or model
+            profile = instance_profile(spec, catalog, **named).profile
             kind = catalog.engine(engine, where=where).kind
-            by_instance[where] = Served(alias=alias, kind=kind)
+            by_instance[where] = Served(
+                alias=profile.alias or model,
+                kind=kind,
+                most_requests=engine_module(kind).routes.most_requests(profile.slots),
+            )
     return by_instance
 
 

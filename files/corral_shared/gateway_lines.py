@@ -7,19 +7,28 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 BACKEND = re.compile(r"^backend (\S+)$")
-LINE = re.compile(r"^  server (?P<server>\S+) (?P<place>\S+) weight (?P<weight>\d+)$")
+LINE = re.compile(
+    r"^  server (?P<server>\S+) (?P<place>\S+) weight (?P<weight>\d+)(?: maxconn (?P<limit>\d+))?$"
+)
 # A server that moves has two lines for a while; HAProxy's checks find it by one of them. No other
 # name has a colon, as names are made of a host and an instance.
 NEXT = ":next"
 
 
-class Line(TypedDict):
-    """A server of a pool: its name in HAProxy, ADDRESS:PORT, its weight."""
-
+class _Place(TypedDict):
     pool: str | None
     server: str
     place: str
     weight: str
+
+
+class Line(_Place, total=False):
+    """A server of a pool: its name in HAProxy, ADDRESS:PORT, its weight.
+
+    ``limit``: requests that it gets at once; absent for a server without such a limit
+    """
+
+    limit: str
 
 
 def base(name: str) -> str:
@@ -36,7 +45,8 @@ def server_lines(config: str) -> list[Line]:
             pool = heading[1]
         elif line := LINE.match(text):
             server, place, weight = line.group("server", "place", "weight")
-            found.append({"pool": pool, "server": server, "place": place, "weight": weight})
+            one: Line = {"pool": pool, "server": server, "place": place, "weight": weight}
+            found.append({**one, "limit": line["limit"]} if line["limit"] else one)
     return found
 
 
@@ -64,13 +74,14 @@ def _with_lines(block: str, server: str, wanted: Sequence[Line]) -> str:
     own = [n for n, name in enumerate(names) if name is not None and base(name) == server]
     others = [n for n, name in enumerate(names) if name is not None]
     where = own[0] if own else others[-1] + 1 if others else len(lines)
-    texts = [
-        f"  server {line['server']} {line['place']} weight {line['weight']}\n"
-        for line in wanted
-        if line["pool"] == heading[1]
-    ]
+    texts = [_text(line) for line in wanted if line["pool"] == heading[1]]
     rest = [text for n, text in enumerate(lines) if n >= where and n not in own]
     return "".join([*lines[:where], *texts, *rest])
+
+
+def _text(line: Line) -> str:
+    limit = f" maxconn {line['limit']}" if line.get("limit") else ""
+    return f"  server {line['server']} {line['place']} weight {line['weight']}{limit}\n"
 
 
 def _server(text: str) -> str | None:

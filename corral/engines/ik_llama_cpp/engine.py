@@ -6,6 +6,7 @@ As of commit 8337e4cd3861 (2026-08-15), common/common.cpp.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from dataclasses import replace
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
@@ -15,6 +16,7 @@ from corral.engines.ik_llama_cpp import benchmark
 from corral.engines.ik_llama_cpp.chat_templates import BUILT_IN
 from corral.engines.ik_llama_cpp.flags import FLAGS, LOAD_MODES
 from corral.engines.ik_llama_cpp.kv_types import BUILT_PAIRS, kv_problems
+from corral.engines.llama.routes import ROUTES
 from corral.engines.llama.server import (
     LlamaServer,
     gpu_problems,
@@ -36,6 +38,8 @@ class IkLlamaCpp(LlamaServer):
 
     kind: EngineKind = "ik_llama.cpp"
     flags = FLAGS
+    # A pool of threads, one for each connection: at least two more than slots (server.cpp).
+    routes = replace(ROUTES, spare_connections=2)
     bench_arguments = staticmethod(benchmark.bench_arguments)
     bench_samples = staticmethod(benchmark.bench_samples)
     left_out = staticmethod(benchmark.left_out)

@@ -53,3 +53,13 @@ def test_whatever_is_written_again_is_the_same_text() -> None:
     for text in (GOLDEN, TWO):
         for one in server_lines(text):
             assert with_lines(text, one["server"], [one]) == text
+
+
+def test_a_limit_of_requests_stays_with_its_server() -> None:
+    limited = TWO.replace("8001 weight 100", "8001 weight 100 maxconn 3")
+    one, other, _ = server_lines(limited)
+    assert one.get("limit") == "3"
+    assert "limit" not in other
+    assert with_lines(limited, "a_chat", [one]) == limited
+    moved = with_lines(limited, "a_chat", [{**one, "place": "10.0.0.1:9001"}])
+    assert "  server a_chat 10.0.0.1:9001 weight 100 maxconn 3\n" in moved

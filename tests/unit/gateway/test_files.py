@@ -11,8 +11,9 @@ import pytest
 from corral.errors import CorralError
 from corral.gateway.files import GatewayFiles, gateway_files
 from corral.paths import HostPaths
+from corral.planning.gateways import gateways
 from corral.store.api_keys import keys_in
-from tests.samples import ROOT
+from tests.samples import ROOT, catalog
 from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
 
@@ -253,3 +254,22 @@ def test_what_another_program_holds_is_refused_before_haproxy_tries(tmp_path: Pa
     setup.refuse_taken({("127.0.0.1", port)})
     with pytest.raises(fault, match=r"cannot listen on 192\.0\.2\.1"):
         setup.refuse_taken({("192.0.2.1", "8000")})
+
+
+def test_a_server_with_few_threads_keeps_one_for_the_check(tmp_path: Path) -> None:
+    """ik_llama.cpp has two threads more than slots; mainline adds threads as it needs them."""
+    hosts = fleet(tmp_path)
+    shipped = catalog()
+    engines = {
+        "llama.cpp": shipped.engines["llama.cpp"].model_copy(update={"kind": "ik_llama.cpp"})
+    }
+    planned = gateways(hosts, shipped.model_copy(update={"engines": engines}), HostPaths())["gw"]
+    make_keys(hosts)
+    found = gateway_files(hosts[-1], planned, paths=HostPaths(), templates=ROOT / "templates")
+    text = found.files["haproxy.cfg"]
+    assert "server one_chat 10.0.0.11:8001 weight 100 maxconn 3\n" in text
+    assert "server one_long 10.0.0.1:8002 weight 100 maxconn 2\n" in text
+    assert "  timeout queue 60m\n" in text
+    unlimited = made(tmp_path).files["haproxy.cfg"]
+    assert "timeout queue" not in unlimited
+    assert " maxconn " not in unlimited.partition("backend ")[2]
