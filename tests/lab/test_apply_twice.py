@@ -41,3 +41,13 @@ def test_a_key_file_that_others_could_read_is_private_again(fleet: Workspace) ->
     assert fixed.returncode == 0, fixed.stdout + fixed.stderr
     assert fleet.on("lab-1", "stat --format %a /etc/corral/keys/tiny-chat") == "600"
     assert fleet.pid("lab-1", "tiny-chat") == before
+
+
+def test_the_installed_helper_is_compiled_once_for_root_alone(deployed_once: Workspace) -> None:
+    helper, folder = "/usr/local/lib/corral/corral_host.pyz", "/run/corral-helper"
+    deployed_once.on("lab-1", f"python3 -I {helper} poll nothing 0")
+    assert deployed_once.on("lab-1", f"stat --format '%U %a' {folder}") == "root 700"
+    compiled = f"{folder}/$(sha256sum < {helper} | cut -d' ' -f1)/corral_host/__pycache__/jobs.*"
+    first = deployed_once.on("lab-1", f"stat --format %Z {compiled}")
+    deployed_once.on("lab-1", f"python3 -I {helper} poll nothing 0")
+    assert deployed_once.on("lab-1", f"stat --format %Z {compiled}") == first
