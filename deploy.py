@@ -8,7 +8,7 @@ from deploys.engines import engines, prune
 from deploys.fit import fit
 from deploys.gateway import gateway, switch_gateway
 from deploys.gpu import gpu
-from deploys.instances import activate, instances, verify
+from deploys.instances import activate, instances, remove_orphans, verify
 from deploys.models import models
 from deploys.preflight import preflight
 from deploys.target import current_target
@@ -31,5 +31,6 @@ if target.is_root:
     if not target.host.options.stage_only:
         activate(target)
         switch_gateway(target)
+        remove_orphans(target)
         verify(target)
         prune(target)

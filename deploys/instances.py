@@ -32,9 +32,11 @@ def instances(target: Target) -> None:
 def activate(target: Target) -> None:
     """Switch what does not serve its planned generation yet, wave by wave.
 
-    Every wave is one operation: hosts that wait for a later one are idle meanwhile.
+    Every wave is one operation: hosts that wait for a later one are idle meanwhile. An instance
+    that left the inventory and holds a planned port goes with its host's own wave.
     """
     this, waiting = target.host, target.waiting_instances()
+    leaving = target.orphans(in_the_way=True) if this.options.remove_orphans else []
     for number in host.loop(waves.numbers()):  # type: ignore[no-untyped-call]
         if waiting or number == 0:
             instance.activate(
@@ -43,9 +45,23 @@ def activate(target: Target) -> None:
                 plan=target.plan,
                 traffic=waves.traffic(),
                 finish=partial(waves.finish, this),
+                leaving=instance.Leaving(tuple(leaving), waves.gateway_hosts()),
                 name=f"Activate wave {number + 1}",
                 _if=partial(waves.is_turn, this, number) if waiting else None,
             )
+
+
+def remove_orphans(target: Target) -> None:
+    """Remove instances that left the inventory, where this run is told to and no host failed."""
+    if target.host.options.remove_orphans:
+        names = tuple(target.orphans(in_the_way=False))
+        instance.removed(
+            leaving=instance.Leaving(names, waves.gateway_hosts()),
+            of=target.host,
+            helper=target.plan.paths.helper,
+            name="Instances that left the inventory",
+            _if=partial(waves.may_end, target.host) if names else None,
+        )
 
 
 def verify(target: Target) -> None:

@@ -38,4 +38,5 @@ def _findings(target: Target) -> list[Finding]:
         rollout=target.host.options.rollout,
         allow_reboot=target.host.options.allow_reboot,
         has_token=has_token,
+        remove_orphans=target.host.options.remove_orphans,
     )

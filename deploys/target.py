@@ -15,6 +15,7 @@ from corral.gateway.change import refuse_lost_keys
 from corral.gateway.files import GatewayFiles, gateway_files
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
+from corral.paths import unit_name
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
@@ -94,6 +95,15 @@ class Target:
         """Instances that do not serve their planned generation with their current keys."""
         digests = {name: key.sha256 for name, key in self.keys.items()}
         return list(waiting(self.plan, self.state, digests))
+
+    def orphans(self, *, in_the_way: bool) -> list[str]:
+        """Instances on the host that its plan does not have.
+
+        + in_the_way: those that hold a port of the plan, else the others
+        """
+        ports = {i.endpoint.port for i in self.plan.instances}
+        holders = {found.unit for port, found in self.state.listeners.items() if port in ports}
+        return [n for n in self.state.unplanned if (unit_name(n) in holders) is in_the_way]
 
     def waiting_gateway(self) -> GatewayFiles | None:
         """The gateway's files, unless they are what is installed and runs."""

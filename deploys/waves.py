@@ -38,6 +38,11 @@ def traffic() -> Traffic:
     return this_run().traffic
 
 
+def gateway_hosts() -> tuple[Host, ...]:
+    """Hosts of this inventory with a gateway."""
+    return tuple(host for host in this_run().fleet.everyone if host.spec.gateway)
+
+
 def note(host: Host, *, waiting: bool) -> None:
     """Note whether a host has instances that do not serve what is planned."""
     run = this_run()

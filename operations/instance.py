@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from pyinfra import host, state
@@ -13,18 +14,30 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from corral.errors import CorralError
+from corral.gateway.control import DRAIN_SECONDS
 from corral.host.activation_report import format_report
 from corral.host.checks import failures, subjects
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.remote.client import installed_helper
 from corral.remote.outside import outside_checks
 from corral.remote.progress import ProgressLines
 from corral.rollout.activation import Driver, Traffic
-from corral.store.api_keys import KeyFile
+from corral.rollout.pausing import Gateways
+from corral.rollout.removal import remove
+from corral.store.api_keys import KeyFile, forget_keys
 from facts.instance import Checks
 from operations import Commands, job
 from operations.current_operator import CurrentOperator, operator_document
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Instances of a host that left the inventory, and the hosts that may be gateways of theirs."""
+
+    names: tuple[str, ...]
+    gateways: tuple[Host, ...] = ()
 
 
 @operation()
@@ -104,28 +117,34 @@ def activate(
     plan: HostPlan,
     traffic: Traffic,
     finish: Callable[[], None],
+    leaving: Leaving | None = None,
 ) -> Commands:
     """Switch instances to their planned generation; the host reverts one that fails its gate.
 
     + waiting: instances that do not serve their planned generation with their current keys;
-    + of: the host, as Corral reads it; + traffic: the gateways; + finish: called once all serve.
+    + of: the host, as Corral reads it; + traffic: the gateways; + finish: called once all serve;
+    + leaving: instances that left the inventory and hold a port of these.
     """
     if not waiting:
         host.noop("all instances serve their planned generation")
         return
-    yield FunctionCommand(_activate, (waiting, of, plan, traffic, finish), {})
+    before = (leaving,) if leaving and leaving.names else ()
+    yield FunctionCommand(_activate, (waiting, of, plan, traffic, finish, *before), {})
 
 
 def _activate(
-    state: State,  # noqa: ARG001 - pyinfra's
+    state: State,
     host: PyinfraHost,
     waiting: Sequence[InstancePlan],
     of: Host,
     plan: HostPlan,
     traffic: Traffic,
     finish: Callable[[], None],
+    leaving: Leaving | None = None,
 ) -> bool:
     """By ssh(1), a connection for each question: pyinfra's own is never opened again once cut."""
+    if leaving and not _remove(state, host, leaving, of, plan.paths.helper):
+        return False
     driver = Driver(
         job.reached(of, host),
         plan,
@@ -164,3 +183,40 @@ def verify(plan: HostPlan, *, of: Host, document: str | None = None) -> Commands
         yield from job.fail("\n".join([*failed, f"  Next: {next_step}"]))
         return
     host.noop(f"{len(checks)} checks passed")
+
+
+@operation()
+def removed(leaving: Leaving, *, of: Host, helper: str) -> Commands:
+    """Remove instances from the host: drained and stopped, with units, generations and keys.
+
+    + of: the host, as Corral reads it.
+    """
+    if not leaving.names:
+        host.noop("no instance is on the host that is not in the inventory")
+        return
+    yield FunctionCommand(_remove, (leaving, of, helper), {})
+
+
+def _remove(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: PyinfraHost,
+    leaving: Leaving,
+    of: Host,
+    helper: str,
+) -> bool:
+    told = partial(job.print_line, host)
+    # Nobody plans them: a gateway that still has one sends its requests elsewhere, if it can.
+    fronts = Gateways(leaving.gateways, "the deploy", told, force=True)
+    for name in leaving.names:
+        try:
+            answer = remove(
+                installed_helper(job.reached(of, host), helper), of, name, fronts,
+                drain_seconds=DRAIN_SECONDS,
+            )  # fmt: skip
+        except CorralError as error:
+            job.report(host, str(error).splitlines())
+            return False
+        told(f"{name}: removed, {answer.requests_cut} requests were cut")
+        if forget_keys(of, name):
+            told(f"{name}: its keys on the controller are removed, too")
+    return True

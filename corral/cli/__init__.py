@@ -28,6 +28,7 @@ _SECTIONS = {
     "Change": {
         "rollout": "corral.cli.rollout",
         "revert": "corral.cli.revert",
+        "remove": "corral.cli.remove",
         **dict.fromkeys(("pin", "unpin"), "corral.cli.history"),
     },
     "Operate": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
@@ -34,11 +34,16 @@ Pair = tuple[Host, HostPlan]
 @inventory_option
 def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
     """Show past activations, newest first."""
-    reports, errors = _reports([target.pair for target in reach(names, inventory)])
+    targets = reach(names, inventory)
+    whole = {target.host.name for target in targets if target.whole}
+    reports, errors = _reports([target.pair for target in targets], whole)
     if as_json:
         echo_json([report.document() for report in reports])
     else:
         show_rows(_history_table(reports))
+        known = {t.host.name: t.host.instance_names for t in targets}
+        for name in dict.fromkeys(r.name for r in reports if r.instance not in known[r.host]):
+            echo(f"{name} is not in the inventory", err=True)
     _end(errors)
 
 
@@ -101,18 +106,24 @@ def _selected(name: str, inventory: Path | None) -> list[Target]:
     return [target for target in reach((), inventory) if target.names]
 
 
-def _reports(pairs: Sequence[Pair]) -> tuple[list[Report], list[CorralError]]:
-    """Reports of the selected instances, and errors of hosts that do not answer."""
-    answers = on_all(_of_host, pairs)
+def _reports(
+    pairs: Sequence[Pair], whole: Collection[str] = ()
+) -> tuple[list[Report], list[CorralError]]:
+    """Reports of the selected instances, and errors of hosts that do not answer.
+
+    + whole: hosts with all their instances, including those that left the inventory
+    """
+    answers = on_all(lambda pair: _of_host(pair, whole=pair[0].name in whole), pairs)
     errors = [answer for answer in answers if isinstance(answer, CorralError)]
     found = [r for answer in answers if not isinstance(answer, CorralError) for r in answer]
     return sorted(found, key=lambda report: report.at, reverse=True), errors
 
 
-def _of_host(pair: Pair) -> list[Report] | CorralError:
+def _of_host(pair: Pair, *, whole: bool) -> list[Report] | CorralError:
     host, plan = pair
     try:
-        return [report for report in history_of(host, plan) if plan.instance(report.instance)]
+        found = history_of(host, plan)
+        return [report for report in found if whole or plan.instance(report.instance)]
     except CorralError as error:
         return error
 

@@ -36,6 +36,7 @@ from corral.host.answers import (
     ShardCheck,
 )
 from corral.host.checks import Check, subjects
+from corral.host.state import Unplanned
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
 from corral.plan.host import HostPlan
@@ -73,6 +74,8 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
         for (_, plan), answer, outside in zip(targets, answers, seen_from_here, strict=True)
     }
     results |= _without_plan(selected, pairs)
+    for target, unplanned in zip(selected, on_all(_unplanned, selected), strict=True):
+        results[target.host.name] = [*results.get(target.host.name, ()), *unplanned]
     rotten = _rehash(targets) if rehash else {}
     if as_json:
         rows = {h: [c.model_dump() for c in checks] for h, checks in results.items()}
@@ -150,6 +153,10 @@ def _show(
         echo("")
         show(gpu_table(used))
     _print_silent(answer for answer in found.values() if isinstance(answer, str))
+    _print_silent(
+        f"{name} is not in the inventory. Next: `corral remove {name}`"
+        for name in (f"{one.host}/{one.name}" for one in standings if one.is_orphan)
+    )
     _print_silent(
         f"{one.host}/{one.name}: {one.answer.weights_problem}"
         for one in standings
@@ -264,6 +271,34 @@ def _to_check(target: Target, made: Planned) -> tuple[Host, HostPlan] | CorralEr
     return target.host, stored
 
 
+def _unplanned(target: Target) -> list[Check]:
+    """One row for each instance or enabled unit of a host that no inventory names.
+
+    One that neither runs nor starts at boot is shown and is no failure.
+    """
+    host = target.host
+    if not target.whole and not target.orphans:
+        return []
+    try:
+        found = observed_host(target)
+    except CorralError:
+        # The other checks of the host say so.
+        return []
+    rows = []
+    for name, one in found.instances.items():
+        if name in host.instance_names or not (target.whole or name in target.orphans):
+            continue
+        told = Unplanned(runs=bool(one.pid), at_boot=one.at_boot).told
+        detail = f"not in the inventory: {told}; `corral remove {host.name}/{name}`"
+        ok = not one.pid and not one.at_boot
+        rows.append(Check(instance=name, check="inventory", ok=ok, detail=detail))
+    for unit in found.strange_units if target.whole else ():
+        name = unit.removeprefix("corral-").removesuffix(".service")
+        detail = f"{unit} starts at boot and no plan names it: `systemctl disable --now {unit}`"
+        rows.append(Check(instance=name, check="inventory", ok=False, detail=detail))
+    return rows
+
+
 def _without_plan(
     targets: list[Target], pairs: Iterable[tuple[Host, HostPlan] | CorralError]
 ) -> dict[str, list[Check]]:
@@ -295,6 +330,7 @@ def _standings(target: Target, answer: ObservedInstances | str, made: Planned) -
             is_selected=name in target.names,
             answer=answer if isinstance(answer, str) else found.get(name),
             plan=plan.instance(name) if plan else None,
+            is_orphan=name not in host.instance_names,
         )
         for name in (*target.names, *others)
     ]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.cli.select import matching, named, print_mistakes
+from corral.cli.select import Inventories, matching, may_be_orphan, named, print_mistakes, unknown
 from corral.errors import CorralError
 from corral.host.answers import OBSERVED, ObservedInstance, ObservedInstances
 from corral.inventory.hosts import Host, Inventory
@@ -34,12 +34,14 @@ class Target:
 
     + names: selected instances; + inventory: the inventory of the host
     + whole: the host itself was selected, and so its gateway
+    + orphans: those of ``names`` that left the inventory and are on the host
     """
 
     host: Host
     names: tuple[str, ...]
     inventory: Inventory
     whole: bool = True
+    orphans: tuple[str, ...] = ()
 
     @property
     def pair(self) -> tuple[Host, HostPlan]:
@@ -52,16 +54,33 @@ def reach(names: tuple[str, ...], chosen: Path | None) -> list[Target]:
 
     Raises CorralError for an unknown name, or a chosen inventory that cannot be run.
     """
-    found = named(names, chosen)
+    found = named(names, chosen, orphans=True)
     targets = []
     for inventory in found.read:
         for host in inventory.hosts:
-            if wanted := matching(host, names):
+            wanted, orphans = matching(host, names), _orphans(host, names, found)
+            if wanted or orphans:
                 chosen_names = [name for name in host.instance_names if name in wanted]
                 whole = not names or host.name in names
-                targets.append(Target(host, tuple(chosen_names), inventory, whole))
+                both = (*chosen_names, *orphans)
+                targets.append(Target(host, both, inventory, whole, orphans))
     print_mistakes(mistakes_of(targets))
     return targets
+
+
+def _orphans(host: Host, names: tuple[str, ...], found: Inventories) -> tuple[str, ...]:
+    """Instances of a host that are named and left its inventory; the host is asked.
+
+    Raises CorralError for a name that the host does not have, or where it does not answer.
+    """
+    meant = {name: instance for name in names if (instance := may_be_orphan(host, name))}
+    if not meant:
+        return ()
+    there = observed_on(Target(host, (), found.of(host)))
+    for name, instance in meant.items():
+        if instance not in there:
+            raise unknown(name, found)
+    return tuple(dict.fromkeys(meant.values()))
 
 
 def reach_one(name: str, chosen: Path | None) -> Target:
@@ -193,8 +212,10 @@ def _plan(target: Target, fleet: FleetPlan | CorralError) -> HostPlan | CorralEr
     if isinstance(fleet, CorralError):
         return fleet
     host = target.host.name
-    names = [f"{host}/{name}" for name in target.names]
+    names = [f"{host}/{name}" for name in target.names if name not in target.orphans]
     try:
+        if not names and target.orphans and not target.whole:
+            return fleet.plan(host).model_copy(update={"instances": (), "gateway": None})
         return fleet.select(names, gateways=[host] if target.whole else ()).plan(host)
     except CorralError as error:
         return error

@@ -13,7 +13,7 @@ from corral.cli.views.rollout import duration, gateway_table, plan_table, total_
 from corral.errors import CorralError
 from corral.paths import default_rollouts_folder
 from corral.remote.client import current_operator
-from corral.rollout.begin import Fleet, Wanted, fleet, plan, stage, unfinished
+from corral.rollout.begin import Fleet, Wanted, fleet, orphans, plan, stage, unfinished
 from corral.rollout.differences import FleetDiff, rollout_forecast
 from corral.rollout.health import Health
 from corral.rollout.journal import (
@@ -122,6 +122,8 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
     log = journals.path(name, "pyinfra.log")
     echo(f"rollout {name}: staging, log in {log}")
     staged = stage(wanted, found, log, echo, name)
+    for line in orphans(staged):
+        echo(f"note: {line}", colour="yellow")
     planned = plan(wanted, found, staged, name)
     if not planned.steps and not planned.gateways:
         _nothing_to_do(found, [member.host.name for member in staged])

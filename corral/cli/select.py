@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from corral.catalog.entries import Catalog
 from corral.errors import CorralError
-from corral.inventory.hosts import Host, Inventory, read_inventory
+from corral.inventory.hosts import INSTANCE_NAME, Host, Inventory, read_inventory
 from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.project import load_planner, project_root
 from corral.schema import did_you_mean
@@ -96,9 +97,10 @@ def select(names: tuple[str, ...], chosen: Path | None) -> list[FleetPlan]:
     return [part for part in (fleet.select(names) for fleet in whole) if part.hosts]
 
 
-def named(names: tuple[str, ...], chosen: Path | None) -> Inventories:
+def named(names: tuple[str, ...], chosen: Path | None, *, orphans: bool = False) -> Inventories:
     """Inventories that have all names; prints mistakes of others.
 
+    + orphans: HOST/NAME may be an instance that left the inventory; see may_be_orphan()
     Raises CorralError for an unknown name, and without names and a chosen inventory.
     """
     if not names and chosen is None:
@@ -106,8 +108,10 @@ def named(names: tuple[str, ...], chosen: Path | None) -> Inventories:
         raise CorralError("corral", "no host or instance named", step)
     found = inventories(chosen)
     for name in names:
-        if not any(matching(host, (name,)) for host in found.hosts):
-            raise _unknown(name, found)
+        if any(matching(host, (name,)) for host in found.hosts):
+            continue
+        if not orphans or not any(may_be_orphan(host, name) for host in found.hosts):
+            raise unknown(name, found)
     print_mistakes(found.mistakes)
     return found
 
@@ -118,7 +122,16 @@ def matching(host: Host, names: tuple[str, ...]) -> set[str]:
     return {i for i in own if not names or any(_matches(name, host, i) for name in names)}
 
 
-def _unknown(name: str, found: Inventories) -> CorralError:
+def may_be_orphan(host: Host, name: str) -> str | None:
+    """The instance that HOST/INSTANCE names on this host, if only the host itself can know it."""
+    of_host, _, instance = name.rpartition("/")
+    if of_host != host.name or instance in host.instance_names:
+        return None
+    return instance if re.fullmatch(INSTANCE_NAME, instance) else None
+
+
+def unknown(name: str, found: Inventories) -> CorralError:
+    """The error for a name that no inventory has."""
     if found.mistakes:
         # It may be in a file that cannot be read.
         print_mistakes(found.mistakes[:-1])

@@ -197,6 +197,7 @@ class ObservedInstance(HostAnswer):
 
     Source: files/corral_host/observe/kept.py.
 
+    + at_boot: it starts with the host
     + running_generation: generation whose command line the process has; + model, quant: of it
     + listening: endpoints of the process itself, for display
     + health: ok, or the answer of /health; empty while nothing runs
@@ -211,6 +212,7 @@ class ObservedInstance(HostAnswer):
     pid: int
     restarts: int = 0
     since: str
+    at_boot: bool = False
     installed_generation: str | None = None
     proved_generation: str | None = None
     running_generation: str | None = None
@@ -243,10 +245,12 @@ class GpuUse(HostAnswer):
 class ObservedInstances(HostAnswer):
     """All instances of a host, by name, and the use of its GPUs.
 
+    + strange_units: services called corral-* that start at boot and are no instances
     + gpu_problem: why nvidia-smi does not tell of all GPUs, or empty
     """
 
     instances: dict[str, ObservedInstance] = {}
+    strange_units: tuple[str, ...] = ()
     gpus: tuple[GpuUse, ...] = ()
     gpu_problem: str = ""
 
@@ -257,6 +261,19 @@ class Pinned(HostAnswer):
     pinned: str | None = None
     unpinned: str | None = None
     name: str
+
+
+class RemovedInstance(HostAnswer):
+    """An instance was removed; ``requests_cut``: those that did not end in time."""
+
+    removed: str
+    requests_cut: int
+
+
+class RemovedAll(HostAnswer):
+    """Folders that were removed."""
+
+    removed: tuple[str, ...]
 
 
 ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
@@ -278,4 +295,6 @@ STORED_GENERATION = TypeAdapter(StoredGeneration)
 FORECAST = TypeAdapter(ActivationForecast)
 OBSERVED = TypeAdapter(ObservedInstances)
 PINNED = TypeAdapter(Pinned)
+REMOVED_INSTANCE = TypeAdapter(RemovedInstance)
+REMOVED_ALL = TypeAdapter(RemovedAll)
 REMOVED = TypeAdapter(list[str])

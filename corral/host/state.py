@@ -57,6 +57,19 @@ class InstanceState(Frozen):
     differs: tuple[str, ...] = ()
 
 
+class Unplanned(Frozen):
+    """An instance on the host that its plan does not have."""
+
+    runs: bool
+    at_boot: bool
+
+    @property
+    def told(self) -> str:
+        """What it does, for display."""
+        now = "it runs" if self.runs else "it does not run"
+        return f"{now}, and {'starts' if self.at_boot else 'does not start'} at boot"
+
+
 class Listener(Frozen):
     """The process that listens on a TCP port."""
 
@@ -231,6 +244,7 @@ class HostState(Frozen):
     closed: tuple[str, ...] = ()
     shards: dict[str, ShardState] = {}
     instances: dict[str, InstanceState] = {}
+    unplanned: dict[str, Unplanned] = {}
     listeners: dict[int, Listener] = {}
     ports_reserved: bool = False
     watched: bool = False

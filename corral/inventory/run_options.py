@@ -22,6 +22,9 @@ class RunOptions(Frozen):
     allow_reboot: bool = Field(
         default=False, description="reboot the host where its driver needs it"
     )
+    remove_orphans: bool = Field(
+        default=False, description="remove instances that are on the host and not in the inventory"
+    )
     rollout: str | None = Field(
         default=None, description="id of the rollout that this run stages for"
     )

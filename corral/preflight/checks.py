@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from corral.findings import Finding
-from corral.host.state import HostState
+from corral.host.state import HostState, Listener
 from corral.nvidia.decision import decide
+from corral.paths import unit_name
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.weights import ShardPlan
@@ -29,12 +30,14 @@ def preflight(
     rollout: str | None = None,
     allow_reboot: bool = False,
     has_token: bool = False,
+    remove_orphans: bool = False,
 ) -> list[Finding]:
     """All findings; the deploy may start when none of them stops.
 
     + now_seconds: the controller's clock; + rollout: id of the rollout that deploys, if any
     + allow_reboot: whether this run may reboot the host
     + has_token: whether the controller has a token for gated models
+    + remove_orphans: whether this run removes instances that left the inventory
     """
     commands = list(_commands(state))
     if not state.readable:
@@ -50,7 +53,8 @@ def preflight(
         *_models_root(plan, state),
         *([] if has_token else _token(plan, state)),
         *_disk(plan, state),
-        *_ports(plan, state),
+        *_ports(plan, state, without=state.unplanned if remove_orphans else ()),
+        *([] if remove_orphans else _orphans(plan, state)),
         *_engine_config(state),
         *_drivers(plan, state, allow_reboot),
         *fit_findings(plan, state),
@@ -164,14 +168,28 @@ def _missing_weights(plan: HostPlan, state: HostState) -> list[ShardPlan]:
     return [s for s in plan.shards if s.path in state.shards and not state.shards[s.path].proved]
 
 
-def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+def _orphans(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    """Advice about instances that left the inventory: they serve on, with their old keys."""
+    for name, found in state.unplanned.items():
+        yield Finding(
+            what=f"{name} is on this host and not in the inventory: {found.told}",
+            next_step=f"`corral remove {plan.host}/{name}` removes it, as does this deploy with "
+            "--data remove_orphans=true",
+            stops=False,
+        )
+
+
+def _ports(plan: HostPlan, state: HostState, *, without: Collection[str] = ()) -> Iterator[Finding]:
+    """Ports that others hold; ``without``: instances that are removed before they are needed."""
+    gone = {unit_name(name) for name in without}
     for instance in plan.instances:
         holder = state.listeners.get(instance.endpoint.port or 0)
-        if holder and holder.unit != instance.unit:
+        if holder and holder.unit != instance.unit and holder.unit not in gone:
             user = holder.unit or f"{holder.program} (pid {holder.pid})"
             yield Finding(
                 what=f"{instance.name}: port {instance.endpoint.port} is taken by {user}",
-                next_step="stop it on the host, or give the instance another port",
+                next_step=_to_free(plan, state, holder)
+                or "stop it on the host, or give the instance another port",
             )
         yield from _spare_port(instance, state)
     for port in plan.gateway.ports if plan.gateway else ():
@@ -182,6 +200,14 @@ def _ports(plan: HostPlan, state: HostState) -> Iterator[Finding]:
                 what=f"gateway: port {port} is taken by {user}",
                 next_step="stop it on the host, or give the gateway another port",
             )
+
+
+def _to_free(plan: HostPlan, state: HostState, holder: Listener) -> str:
+    """How to free a port that an instance has which left the inventory; "" for another holder."""
+    name = holder.unit.removeprefix("corral-").removesuffix(".service")
+    if name not in state.unplanned or holder.unit != unit_name(name):
+        return ""
+    return f"`corral remove {plan.host}/{name}`, which left the inventory, then this deploy again"
 
 
 def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:

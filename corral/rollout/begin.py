@@ -148,6 +148,17 @@ def stage(
     return staged
 
 
+def orphans(members: Sequence[Member]) -> list[str]:
+    """A line for each instance that is on a host and in no inventory."""
+    return [
+        f"{member.host.name}/{name} is not in the inventory: {found.told}; "
+        f"`corral remove {member.host.name}/{name}` removes it"
+        for member in members
+        for name, found in member.state.unplanned.items()
+        if name not in member.host.instance_names
+    ]
+
+
 def plan(wanted: Wanted, found: Fleet, staged: Sequence[Member], rollout: str) -> Rollout:
     """The planned rollout; without steps and gateways there is nothing to change.
 

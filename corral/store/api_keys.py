@@ -218,6 +218,15 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def forget_keys(host: Host, name: str) -> bool:
+    """Remove the keys of an instance that is gone; returns whether there were any."""
+    path = key_path(host, name)
+    if not path.exists():
+        return False
+    path.unlink()
+    return True
+
+
 def read_keys(path: Path) -> KeyFile:
     """Read and check a key file. Raises CorralError with the offending line's number."""
     data = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")

@@ -30,6 +30,8 @@ confirm INSTANCE GENERATION   confirm the generation to the activation that wait
 history PATHS        reports of all activations on this host, newest first
 foresee SPEC         how an activation would go now; SPEC is that of its job
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
+remove NAMED         stop an instance and remove its unit, generations and keys
+remove-all PATHS     remove all that Corral put here, once no instance is left
 pin NAMED            keep a generation under a name; unpin removes it. NAMED has that name too
 hold ROLLOUT         hold this host for a rollout until standard input ends or falls silent;
                      ROLLOUT is its first line
@@ -76,6 +78,8 @@ WITH_DOCUMENT = {
     "history": ("instance.history", "history"),
     "generation": ("instance.history", "generation"),
     "foresee": ("activation.activate", "foresee"),
+    "remove": ("activation.remove", "remove"),
+    "remove-all": ("activation.remove", "remove_all"),
     "pin": ("instance.history", "pin"),
     "unpin": ("instance.history", "unpin"),
     "gateway": ("gateway.control", "gateway"),
@@ -94,6 +98,8 @@ ROOT_ALONE = (
     "held-keys",
     "keys",
     "load",
+    "remove",
+    "remove-all",
     "gateway",
     "gateway-installed",
 )

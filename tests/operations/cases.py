@@ -29,6 +29,7 @@ from corral.store.engine_archives import ArchiveStore
 from operations import trial
 from operations.current_operator import CurrentOperator
 from operations.engine import Supply
+from operations.instance import Leaving
 from tests.gpu_samples import bare_cards, gpu_plan
 from tests.samples import CHAT, LONG, bare, host, plan, planner
 
@@ -76,6 +77,8 @@ def samples() -> dict[str, Any]:
             "chat": KeyFile(path="/keys/chat", text="key of chat\n"),
             "long": KeyFile(path="/keys/long", text="key of long\n"),
         },
+        "leaving": Leaving(("old",)),
+        "nobody leaves": Leaving(()),
         "operator": CurrentOperator(state="/var/lib/corral", rollout="r1"),
         "supply": Supply(planned.paths, ArchiveStore(Path("/nowhere"))),
         "gateway files": GatewayFiles(generation="ab12", files={"upstream": "key of chat"}),

@@ -52,7 +52,7 @@ class Standing:
 
     + is_asked: it is selected, else it is another one on the host
     + answer: the observed instance; None where the host has none; text: why there is no answer
-    + plan: None where it cannot be planned
+    + plan: None where it cannot be planned; + is_orphan: it left the inventory
     """
 
     host: str
@@ -60,6 +60,7 @@ class Standing:
     is_selected: bool
     answer: ObservedInstance | str | None
     plan: InstancePlan | None
+    is_orphan: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -105,7 +106,7 @@ def _row(standing: Standing) -> tuple[str | Text, ...]:
         generation += _unless(plan.generation, found.proved_generation)
         served += _unless(f"{plan.model} {plan.quant}", served) if found.pid else ""
         where += _unless(plan.endpoint.url, where) if found.pid else ""
-    elif not standing.is_selected:
+    elif standing.is_orphan:
         generation += ", not in the inventory"
     else:
         generation += ", plan unknown"

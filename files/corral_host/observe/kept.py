@@ -7,7 +7,9 @@ controller's inventory, catalog or lock file.
 import os
 from pathlib import Path
 
+from corral_host.instance.present import names, strange_units
 from corral_host.instance.state import UNIT_PROPERTIES, installed_generation
+from corral_host.instance.unit_file import ENABLED
 from corral_host.nvidia import nvidia_smi
 from corral_host.server.http import call, url_at
 from corral_host.system.commands import FAULTS, read_json, show
@@ -23,8 +25,8 @@ HEALTH_SECONDS = 5
 
 def instances(paths):
     """Name -> records and running state of each instance that was ever staged here."""
-    folders = sorted((Path(paths["state"]) / "instances").glob("*/generations"))
-    found = {one.parent.name: instance(one.parent, paths) for one in folders}
+    folders = {name: Path(paths["state"]) / "instances" / name for name in names(paths)}
+    found = {name: instance(folder, paths) for name, folder in folders.items()}
     on_gpus = any(one["plan"].get("uses_gpu") for one in found.values())
     # Also GPUs that no instance uses; a host without the driver has nothing to say.
     used = nvidia_smi.use()
@@ -34,6 +36,7 @@ def instances(paths):
         one["watch"] = Record(records(paths), name).fault or on_cpu(one, used)
     return {
         "instances": found,
+        "strange_units": strange_units(paths),
         "gpus": used["gpus"],
         "gpu_problem": used["problem"] if on_gpus or used["gpus"] else "",
     }
@@ -64,6 +67,7 @@ def instance(folder, paths):
         "pid": pid,
         "restarts": int(now["NRestarts"]),
         "since": now["ActiveEnterTimestamp"],
+        "at_boot": now.get("UnitFileState") == ENABLED,
         "installed_generation": installed,
         "proved_generation": (read_json(folder / "receipt.json") or {}).get("generation"),
         "running_generation": running,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corral_host import engines
 from corral_host.gateway.generations import gateway_state
+from corral_host.instance.present import unplanned
 from corral_host.instance.state import instance_state
 from corral_host.nvidia.gpu import gpu_host
 from corral_host.packets.reserve import is_reserved
@@ -60,6 +61,7 @@ def state(plan):
         "closed": closed({**plan, "shards": []} if lost else plan),
         "shards": shards,
         "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
+        "unplanned": unplanned(plan) if systemd else {},
         "listeners": listeners(ports(plan)),
         "ports_reserved": is_reserved(plan) if systemd else False,
         "watched": is_watched(plan) if systemd else False,

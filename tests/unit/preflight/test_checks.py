@@ -231,3 +231,26 @@ def test_a_host_that_has_everything_needs_no_space() -> None:
 
 def test_a_shard_of_two_instances_is_counted_once() -> None:
     assert needs(plan(CHAT, LONG)) == needs(plan(CHAT))
+
+
+def test_an_instance_that_left_the_inventory_is_told_and_stops_nothing() -> None:
+    planned = plan(CHAT)
+    old = {"old": {"runs": True, "at_boot": True}}
+    state = bare(planned, unplanned=old)
+    (found,) = preflight(planned, state, now_seconds=NOW_SECONDS)
+    assert not found.stops
+    assert found.what == (
+        "old is on this host and not in the inventory: it runs, and starts at boot"
+    )
+    assert "corral remove lab-1/old" in found.next_step
+
+
+def test_a_port_that_it_holds_names_the_command_that_frees_it() -> None:
+    planned = plan(CHAT)
+    holder = {"pid": 7, "program": "llama-server", "unit": "corral-old.service"}
+    old = {"old": {"runs": True, "at_boot": True}}
+    state = bare(planned, unplanned=old, listeners={8001: holder})
+    found = preflight(planned, state, now_seconds=NOW_SECONDS)
+    (port,) = (one for one in found if one.stops)
+    assert "port 8001 is taken by corral-old.service" in port.what
+    assert port.next_step.startswith("`corral remove lab-1/old`")
