@@ -56,11 +56,11 @@ def show(
     as_json: bool,
     inventory: Path | None,
 ) -> None:
-    """List stored keys by client, without the keys; with --client, print that client's key."""
+    """List stored keys by client, without the keys; with --client, print the key of that client."""
     subjects = [s for one in _selected(names, alias, inventory) for s in one.subjects]
     rows = [(s, entry) for s in subjects for entry in entries_of(s.host, s.name)]
     if client:
-        found = {entry.key: None for _, entry in rows if entry.client == client}
+        found = {e.key: None for _, e in rows if e.client == client and not e.replaced}
         keys = [key for key, _ in found.items()]
         if not keys:
             known = {entry.client for _, entry in rows if entry.client}

@@ -155,7 +155,7 @@ def compile_all(
     unknown = sorted(set(renew) - found.keys())
     if unknown:
         what = f"{', '.join(unknown)}: no Python environment that these hosts use"
-        raise CorralError("corral lock --renew", what, "name one of their engines")
+        raise CorralError("corral lock --update", what, "name one of their engines")
     return found
 
 

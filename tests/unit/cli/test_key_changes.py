@@ -187,6 +187,7 @@ def test_one_client_of_an_alias_is_rotated_alone(site: Site) -> None:
     assert done.exit_code == 0, done.output
     new, *rest = site.entries("gw", CLIENTS)
     assert new.client == "alice"
+    assert site("show", *GATEWAY, "--client", "alice").output == f"{new.key}\n"
     assert [entry.key for entry in rest] == [first.key, alice.key]
     assert "corral keys rotate --gateway small --client alice --finish" in done.output
     assert site("rotate", *GATEWAY, "--client", "alice", "--finish", "-y").exit_code == 0
