@@ -55,8 +55,9 @@ def put(activation):
     """Install the new unit by one rename, and enable it."""
     unit = activation.unit_path
     rename(f"{unit}{NEXT}", unit)
+    # One reload reads both; each runs all generators of the host.
+    output("systemctl", "enable", "--quiet", "--no-reload", activation.unit)
     output("systemctl", "daemon-reload")
-    output("systemctl", "enable", "--quiet", activation.unit)
 
 
 def restore_unit(activation):

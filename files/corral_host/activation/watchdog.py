@@ -90,7 +90,8 @@ def arm(activation):
     service, timer = guard_paths(activation.paths["units"], activation.name)
     # The guard of an earlier activation may still run: it would settle this one.
     quiet("stop", service.name)
-    output("systemctl", "enable", "--quiet", service.name)
+    # Only a boot reads that it is enabled.
+    output("systemctl", "enable", "--quiet", "--no-reload", service.name)
     output("systemctl", "start", timer.name)
 
 
@@ -104,7 +105,7 @@ def remove(units, instance):
     service, timer = guard_paths(units, instance)
     if service.exists() or timer.exists():
         quiet("stop", timer.name)
-        quiet("disable", "--quiet", service.name)
+        quiet("disable", "--quiet", "--no-reload", service.name)
         for path in (service, timer):
             path.unlink(missing_ok=True)
         output("systemctl", "daemon-reload")

@@ -57,6 +57,22 @@ def test_a_good_generation_is_kept(how: str, played: Host, monkeypatch: pytest.M
     assert MODULES["history"].history({"state": str(played.root / "state")}) == [report]
 
 
+@pytest.mark.parametrize(("how", "most"), [("in place", 3), ("side by side", 5)])
+def test_systemd_reloads_once_for_all_files_of_a_step(
+    how: str, most: int, played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reload reads all units of the host and runs all generators."""
+    choose(monkeypatch, how)
+    activate(played.spec("b"), "anna")
+    steps = [step.split() for step in played.steps]
+    linked = [n for n, step in enumerate(steps) if step[0] in ("enable", "disable")]
+    assert [steps[n] for n in linked if "--no-reload" not in steps[n]] == []
+    reloads = [n for n, step in enumerate(steps) if step == ["daemon-reload"]]
+    assert len(reloads) <= most
+    # What systemd says about the unit is read from its files after they were linked.
+    assert max(n for n in linked if steps[n][-1] == UNIT) + 1 in reloads
+
+
 @pytest.mark.parametrize(
     ("bad", "after"),
     [
