@@ -204,11 +204,11 @@ def test_a_host_notices_a_server_of_gpus_on_the_cpu(
     on_cpu = helper_module("observe.kept").on_cpu
     one = {"plan": {"gpus": [0]}, "health": "ok", "unit": "corral-chat.service"}
     processes = [held("corral-chat.service", used).model_dump() for used in used_mib]
-    smi = {"failure": "", "processes": [*processes, held("corral-other.service", 5).model_dump()]}
+    smi = {"problem": "", "processes": [*processes, held("corral-other.service", 5).model_dump()]}
     assert bool(on_cpu(one, smi)) is found
     assert not on_cpu({**one, "plan": {"gpus": []}}, smi)
     assert not on_cpu({**one, "health": "503 Loading model"}, smi)
-    assert not on_cpu(one, {"failure": "mismatch", "processes": []})
+    assert not on_cpu(one, {"problem": "Driver/library version mismatch", "processes": []})
 
 
 def test_a_host_adds_up_what_each_unit_holds() -> None:
