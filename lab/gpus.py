@@ -79,4 +79,6 @@ def _smi_row(index: int, gpu: Gpu) -> dict[str, str | int]:
         "temperature.gpu": 31 + index,
         "compute_cap": gpu.compute_capability,
         "ecc.errors.uncorrected.volatile.total": 0,
+        "compute_mode": "Default",
+        "mig.mode.current": "Disabled",
     }

@@ -18,6 +18,8 @@ KvType = Literal[
 UNQUANTIZED: frozenset[KvType] = frozenset({"f32", "f16", "bf16"})
 SplitMode = Literal["none", "layer", "row", "tensor", "graph", "attn"]
 Placement = Literal["gpu", "experts-on-cpu", "auto", "cpu"]
+Numa = Literal["distribute", "isolate", "numactl"]
+NumaMemory = Literal["interleave", "bind", "preferred", "local"]
 LoadMode = Literal["mmap", "mmap+mlock", "mlock", "none", "direct"]
 ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
@@ -173,6 +175,21 @@ class Profile(Frozen):
     batch_threads: int | None = Field(
         default=None, gt=0, description="threads for prompts; as threads if unset"
     )
+    numa: Numa | None = Field(
+        default=None,
+        description="threads on a host with several NUMA nodes: spread over all, kept on the node "
+        "where the server starts, or on the cores of numa_memory",
+    )
+    numa_memory: NumaMemory | None = Field(
+        default=None,
+        description='memory of numa_nodes, as numactl sets it: "interleave" over them, "bind" to '
+        "them with their cores, or prefer one; the kernel decides if unset",
+    )
+    numa_nodes: str = Field(
+        default="all",
+        pattern=r"^(all|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)$",
+        description='NUMA nodes of numa_memory, such as "0" or "0-1"',
+    )
     load_mode: LoadMode = Field(
         default="mmap",
         description="how weights are loaded: mapped, mapped and locked, read and locked, read, or "
@@ -313,6 +330,12 @@ class Profile(Frozen):
             "ubatch_tokens is larger than batch_tokens": self.ubatch_tokens > self.batch_tokens,
             "chat_template and chat_template_file are both set": bool(
                 self.chat_template and self.chat_template_file
+            ),
+            'numa = "numactl" needs numa_memory': self.numa == "numactl" and not self.numa_memory,
+            "numa_nodes has no effect without numa_memory, or with local": self.numa_nodes != "all"
+            and self.numa_memory in (None, "local"),
+            'numa_memory = "preferred" needs one node in numa_nodes': (
+                self.numa_memory == "preferred" and not self.numa_nodes.isdigit()
             ),
         }
         return [problem for problem, applies in checks.items() if applies]

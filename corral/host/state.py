@@ -95,6 +95,8 @@ class Gpu(Frozen):
     memory_free_mib: int | None
     compute_capability: str | None
     ecc_uncorrected: int | None
+    compute_mode: str | None = None
+    mig_mode: str | None = None
     numa_node: int | None = None
     problem: str = ""
 

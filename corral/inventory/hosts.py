@@ -90,6 +90,11 @@ class InstanceSpec(Frozen):
     @classmethod
     def _gpu_set(cls, gpus: tuple[int | str, ...]) -> tuple[int | str, ...]:
         for gpu in gpus:
+            if isinstance(gpu, str) and gpu.startswith("MIG-"):
+                raise ValueError(
+                    f'"{gpu}" is a slice of a GPU: Corral plans whole GPUs; switch MIG off on the '
+                    "host (nvidia-smi -mig 0) and name the GPU"
+                )
             if isinstance(gpu, str) and not gpu.startswith("GPU-"):
                 raise ValueError(f'"{gpu}" is neither an index nor a UUID ("GPU-...")')
             if isinstance(gpu, int) and gpu < 0:

@@ -33,6 +33,9 @@ class UnitValues(Frozen):
     host_gpus: int
     locks_memory: bool
     clients: tuple[str, ...] | None
+    numa: str | None = None
+    numa_memory: str | None = None
+    numa_nodes: str = "all"
     engine_environment: dict[str, str]
     needs: UnitNeeds
     models_folder: str | None = None
@@ -75,7 +78,10 @@ class UnitValues(Frozen):
     @property
     def system_calls(self) -> tuple[str, ...]:
         """System calls that it may use beside the common ones."""
-        return (*self.needs.system_calls, *(() if self.gpus else self.needs.cpu_system_calls))
+        cpu = () if self.gpus else self.needs.cpu_system_calls
+        # By which threads are put on cores.
+        numa = ("sched_setaffinity",) if self.numa else ()
+        return (*self.needs.system_calls, *cpu, *numa)
 
     @property
     def address_families(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ def gpu_findings(plan: HostPlan, host: GpuHost) -> list[Finding]:
         *_count(plan.gpus, host),
         *_sets(plan, host),
         *_memory(plan.gpus, host),
+        *_modes(plan, host),
         *_health(host),
     ]
 
@@ -72,6 +73,27 @@ def _memory(spec: GpuSpec, host: GpuHost) -> Iterator[Finding]:
             yield Finding(
                 what=f"GPU {gpu.index} has {total} MiB, the inventory has {described} MiB",
                 next_step="correct gpus.memory_mib in the inventory",
+            )
+
+
+def _modes(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
+    """Modes in which a GPU is not one whole GPU for several processes."""
+    named = {gpu for instance in plan.instances for gpu in instance.gpus}
+    for gpu in host.gpus:
+        if named and not named & {gpu.index, gpu.uuid}:
+            continue
+        if gpu.mig_mode == "Enabled":
+            yield Finding(
+                what=f"GPU {gpu.index} is in MIG mode: Corral plans whole GPUs, a server would get "
+                "one slice",
+                next_step=f"on the host `nvidia-smi -i {gpu.index} -mig 0`, or name other GPUs in "
+                "the gpus of its instances",
+            )
+        if gpu.compute_mode not in (None, "Default"):
+            yield Finding(
+                what=f"GPU {gpu.index} is in compute mode {gpu.compute_mode}: beside a server no "
+                "other process may use it, so fit proofs and activations side by side would fail",
+                next_step=f"on the host `nvidia-smi -i {gpu.index} -c DEFAULT`",
             )
 
 

@@ -71,7 +71,8 @@ class ProofHost:
     def gpus(self, *free_mib: int) -> None:
         """GPUs 0, 1, ... of 40960 MiB with so much free; nobody holds any of it."""
         rows = [
-            f"{n}, NVIDIA A100, GPU-{n}, 00000000:0{n}:00.0, 580.95, Enabled, 40960, {free}, 8.0, 0"
+            f"{n}, NVIDIA A100, GPU-{n}, 00000000:0{n}:00.0, 580.95, Enabled, 40960, {free}, 8.0, "
+            "0, Default, Disabled"
             for n, free in enumerate(free_mib)
         ]
         answer = "case $1 in --query-gpu*) printf '%s\\n'"

@@ -214,6 +214,7 @@ ROWS = (
         also=("-tb",),
         part=THREADS,
     ),
+    Flag("--numa", ("numa",), lambda s: s.profile.numa, part=THREADS),
     Flag(
         "--cache-ram",
         ("prompt_cache_mib",),

@@ -76,7 +76,7 @@ def _llama_bench(
     argv += ["--output", "jsonl", "--repetitions", str(repetitions)]
     argv += ["--n-depth", ",".join(map(str, size.depths_tokens))]
     argv += FLAGS.arguments(settings, CACHE, BATCHES, LOADING)
-    argv += _bench_placement(profile, placement)
+    argv += [*_bench_placement(profile, placement), *_optional("--numa", profile.numa)]
     prompt = ["--n-prompt", str(size.prompt_tokens)]
     generation = ["--n-gen", str(size.generated_tokens)]
     threads = _optional("--threads", profile.threads)

@@ -58,6 +58,7 @@ _OWN = (
     row("--tensor-split", variable="LLAMA_ARG_TENSOR_SPLIT"),
     row("--main-gpu", variable="LLAMA_ARG_MAIN_GPU"),
     row("--no-kv-offload", variable="LLAMA_ARG_KV_OFFLOAD", variable_value="0"),
+    row("--numa", variable="LLAMA_ARG_NUMA"),
     row("--cache-ram", variable="LLAMA_ARG_CACHE_RAM"),
     row("--no-jinja", value=lambda s: bool(s.profile.chat_template),
         variable="LLAMA_ARG_JINJA", variable_value="0"),

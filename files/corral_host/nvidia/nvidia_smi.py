@@ -25,6 +25,8 @@ GPU_FIELDS = {
     "memory.free": "memory_free_mib",
     "compute_cap": "compute_capability",
     "ecc.errors.uncorrected.volatile.total": "ecc_uncorrected",
+    "compute_mode": "compute_mode",
+    "mig.mode.current": "mig_mode",
 }
 # What changes from moment to moment, for people.
 USE_FIELDS = {

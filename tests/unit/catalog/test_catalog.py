@@ -224,3 +224,19 @@ def test_minus_one_threads_is_refused_with_what_to_do(key: str) -> None:
     with pytest.raises(ValueError, match="leave the key out for all cores"):
         Profile.model_validate({"model": "m", "quant": "q", "engine": "e", "slots": 1,
                                 "context_tokens_per_slot": 1, key: -1})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"numa": "numactl"}, "needs numa_memory"),
+        ({"numa_nodes": "0"}, "no effect without numa_memory"),
+        ({"numa_memory": "local", "numa_nodes": "0"}, "no effect without numa_memory, or with loc"),
+        ({"numa_memory": "preferred"}, "needs one node"),
+        ({"numa_memory": "interleave", "numa_nodes": "0-"}, "numa_nodes"),
+    ],
+)
+def test_keys_of_numa_nodes_that_contradict_are_refused(keys: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Profile.model_validate({"model": "m", "quant": "q", "engine": "e", "slots": 1,
+                                "context_tokens_per_slot": 1, **keys})  # fmt: skip

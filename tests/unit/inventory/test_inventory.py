@@ -75,6 +75,7 @@ def test_a_port_that_is_none_is_refused(port: object) -> None:
         ([0, 0], "0 is named twice"),
         (["GPU-1f", "GPU-1f"], "GPU-1f is named twice"),
         ([0, "GPU-1f"], "by index or by UUID, not both"),
+        (["MIG-1f"], '"MIG-1f" is a slice of a GPU: Corral plans whole GPUs'),
         (["first"], '"first" is neither an index nor a UUID'),
         (["GPU-1", "GPU-2", "GPU-3"], 'instance "chat" names 3 GPUs, but the host has 2'),
     ],

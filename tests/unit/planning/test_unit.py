@@ -193,3 +193,41 @@ def test_a_late_node_of_a_gpu_gives_no_instance_up() -> None:
     assert seconds < int(value["TimeoutStartSec"])
     assert int(value["StartLimitBurst"]) * seconds > int(value["StartLimitIntervalSec"])
     assert "Assert" not in re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+
+
+def numa_unit(**profile: Any) -> str:
+    return planner(**profile).plan_host(host(CHAT)).instances[0].unit_text
+
+
+def test_threads_of_numa_nodes_may_be_placed() -> None:
+    text = numa_unit(numa="distribute")
+    assert "--numa distribute" in text
+    assert text.index("~@privileged @resources") < text.index("SystemCallFilter=sched_setaffinity")
+    assert "sched_setaffinity" not in numa_unit()
+    assert "NUMA" not in text
+
+
+@pytest.mark.parametrize(
+    ("profile", "lines"),
+    [
+        ({"numa_memory": "interleave"}, ["NUMAPolicy=interleave", "NUMAMask=all"]),
+        ({"numa_memory": "bind", "numa_nodes": "0-1", "numa": "numactl"},
+         ["NUMAPolicy=bind", "NUMAMask=0-1", "CPUAffinity=numa"]),
+        ({"numa_memory": "preferred", "numa_nodes": "1"}, ["NUMAPolicy=preferred", "NUMAMask=1"]),
+        ({"numa_memory": "local"}, ["NUMAPolicy=local"]),
+    ],
+)  # fmt: skip
+def test_memory_of_numa_nodes_is_the_units(
+    tmp_path: Path, profile: dict[str, Any], lines: list[str]
+) -> None:
+    text = numa_unit(**profile)
+    found = [line for line in text.splitlines() if line.startswith(("NUMA", "CPUAffinity"))]
+    assert found == lines
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / "corral-chat.service"
+    unit.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={program}", text, flags=re.MULTILINE))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

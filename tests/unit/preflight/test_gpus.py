@@ -125,3 +125,28 @@ def test_a_needed_reboot_is_the_only_finding_while_nvidia_smi_cannot_answer() ->
     host = serving(gpus=(), failure="mismatch", problem="mismatch", driver=driver)
     (what,) = all_findings(host)
     assert what.startswith("reboot needed")
+
+
+@pytest.mark.parametrize(
+    ("mode", "said", "step"),
+    [
+        ({"mig_mode": "Enabled"}, "GPU 1 is in MIG mode", "nvidia-smi -i 1 -mig 0"),
+        ({"compute_mode": "Exclusive_Process"}, "compute mode Exclusive_Process", "-c DEFAULT"),
+        ({"compute_mode": "Prohibited"}, "compute mode Prohibited", "-c DEFAULT"),
+    ],
+)
+def test_a_gpu_that_is_not_one_for_several_processes_is_a_finding(
+    mode: dict[str, Any], said: str, step: str
+) -> None:
+    there = serving(gpus=(gpu(0), gpu(1, **mode)))
+    (found,) = gpu_findings(gpu_plan(), there)
+    assert said in found.what
+    assert step in found.next_step
+    # Another GPU's mode is its own.
+    assert findings(there, on(0)) == []
+    assert len(findings(there, on("GPU-1"))) == 1
+
+
+def test_the_usual_modes_are_fine() -> None:
+    usual = {"mig_mode": "Disabled", "compute_mode": "Default"}
+    assert findings(serving(gpus=(gpu(0, **usual), gpu(1, mig_mode=None)))) == []

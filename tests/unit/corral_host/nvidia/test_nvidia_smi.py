@@ -15,11 +15,11 @@ from tests.unit.helper_modules import helper_module, program
 smi = helper_module("nvidia.nvidia_smi")
 H200 = (
     "0, NVIDIA H200, GPU-139725b2-8e1f-4d2c-9b1a-5f0f6a7c3d21, 00000000:3B:00.0, 580.159.04, "
-    "Enabled, 143771, 143156, 9.0, 0"
+    "Enabled, 143771, 143156, 9.0, 0, Default, Disabled"
 )
 GEFORCE = (
     "1, NVIDIA GeForce RTX 3090 Ti, GPU-2, 00000000:5E:00.0, 535.183.01, "
-    "Disabled, 24564, 24111, 8.6, [N/A]"
+    "Disabled, 24564, 24111, 8.6, [N/A], Default, [N/A]"
 )
 NO_DRIVER = (
     "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. "
@@ -62,6 +62,8 @@ def test_a_gpu_is_read_whole() -> None:
         memory_free_mib=143156,
         compute_capability="9.0",
         ecc_uncorrected=0,
+        compute_mode="Default",
+        mig_mode="Disabled",
     )
 
 
