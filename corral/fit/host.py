@@ -11,6 +11,7 @@ from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.errors import CorralError
 from corral.fit.devices import UnknownDeviceError
+from corral.fit.effects import without_effect
 from corral.fit.estimate import DRIVER_MIB, MIB, Need, estimate
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError, place
@@ -100,6 +101,9 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
             f"{', '.join(having)} only, and serves {shape.arch} by layer"
         )
         raise CorralError(where, what, 'set split_mode = "layer" in the profile')
+    if idle := without_effect(profile, shape):
+        step = f"remove {', '.join(one.key for one in idle)} from the profile"
+        raise CorralError(where, "; ".join(map(str, idle)), step)
     context, trained = profile.context_tokens_per_slot, shape.train_context_tokens
     if context > trained and profile.rope_scaling is None:
         what = f"{context} context tokens a slot, but the model's header has {trained}"

@@ -1,4 +1,6 @@
-"""Flags of the servers that open more than requests with a key; refused in every profile.
+"""Flags of the servers that open more than requests with a key, or change memory uncounted.
+
+They are refused in every profile.
 
 One table for both engines, by what the flags open. Mainline llama.cpp as of commit 0c1e57098bba,
 common/arg.cpp; ik_llama.cpp as of commit 8337e4cd3861, common/common.cpp and common/log.h. A flag
@@ -131,6 +133,22 @@ OPENINGS = (
         (
             *("LLAMA_ARG_MODEL_URL", "LLAMA_ARG_DOCKER_REPO", "LLAMA_ARG_MMPROJ_URL"),
             *("LLAMA_ARG_HF_REPO", "LLAMA_ARG_HF_FILE", "LLAMA_ARG_SPEC_DRAFT_HF_REPO"),
+        ),
+    ),
+    Opening(
+        "changes memory, or the context of a slot, that is counted from keys of the profile",
+        (
+            *("-kvu", "--kv-unified", "-no-kvu", "--no-kv-unified", "--kv-unified-per-slot"),
+            *("--swa-full", "--no-host", "--max-gpu"),
+            *("-nopo", "--no-op-offload", "--op-offload"),
+            *("-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft", "--spec-draft-ngl"),
+            *("-ctkd", "--cache-type-k-draft", "--spec-draft-type-k"),
+            *("-ctvd", "--cache-type-v-draft", "--spec-draft-type-v"),
+            *("-devd", "--device-draft", "-cd", "--ctx-size-draft"),
+        ),
+        (
+            *("LLAMA_ARG_KV_UNIFIED", "LLAMA_ARG_KV_UNIFIED_PER_SLOT", "LLAMA_ARG_SWA_FULL"),
+            *("LLAMA_ARG_NO_HOST", "LLAMA_ARG_N_GPU_LAYERS_DRAFT"),
         ),
     ),
     Opening(

@@ -54,6 +54,8 @@ def test_a_variable_of_a_server_is_refused_as_its_flag(kind: EngineKind, name: s
         ("--props", "for all clients"),
         ("--lora", "the lock file does not know"),
         ("--fim-qwen-7b-default", "downloads files"),
+        ("--kv-unified", "changes memory, or the context of a slot, that is counted from keys"),
+        ("-ctkd", "changes memory"),
     ],
 )
 def test_a_refusal_says_what_the_flag_opens(kind: EngineKind, flag: str, said: str) -> None:

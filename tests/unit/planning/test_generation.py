@@ -39,7 +39,8 @@ CHANGES: dict[str, Any] = {
     "chat_template": "chatml",
     "reasoning_budget": 0,
     "mtp_draft_tokens": 1,
-    "extra_flags": ["--swa-full"],
+    "extra_flags": ["--check-tensors"],
+    "numa": "distribute",
 }
 ON_GPU: dict[str, Any] = {
     "placement": "experts-on-cpu",
@@ -81,6 +82,9 @@ ELSEWHERE = {
     "prefix_caching",
     "tool_call_parser",
     "reasoning_parser",
+    "watchdog",
+    "numa_memory",
+    "numa_nodes",
 }
 
 
