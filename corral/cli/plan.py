@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from corral.cli.select import inventory_option, print_mistakes, print_replaced, select
+from corral.cli.views.memory import memory_lines
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, HostSpec
@@ -19,6 +20,8 @@ from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.planning.builders import differences
 from corral.planning.fleet import FleetPlan
+from corral.planning.gpus import gpu_memory_mib
+from corral.planning.memory_use import HostMemory, memory_use
 from corral.project import project_root, read_catalog
 from corral.store.engine_archives import ArchiveStore, archives_folder
 from corral.terminal import echo, echo_json
@@ -27,23 +30,30 @@ from corral.terminal import echo, echo_json
 @click.command()
 @click.argument("host")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--memory", "memory_only", is_flag=True, help="Print the memory of its devices alone."
+)
 @inventory_option
-def plan(host: str, as_json: bool, inventory: Path | None) -> None:
+def plan(host: str, as_json: bool, memory_only: bool, inventory: Path | None) -> None:
     """Print what HOST will get, without contacting it.
 
-    Releases, shards, units and command lines.
+    Releases, shards, memory, units and command lines.
     """
     found = [fleet for fleet in select((host,), inventory) if host in fleet.names]
     if len(found) != 1:
         raise CorralError(host, f"{len(found)} hosts have this name", "add -i INVENTORY")
     fleet = found[0]
-    print_replaced(read_catalog(project_root(), tolerant=True))
+    catalog = read_catalog(project_root(), tolerant=True)
+    print_replaced(catalog)
     planned = fleet.plan(host)
     _check_flags(fleet.host(host), planned)
+    memory = memory_use(planned, gpu_memory_mib(fleet.host(host), catalog))
     if as_json:
-        echo_json(planned.model_dump(mode="json"))
+        echo_json((memory if memory_only else planned).model_dump(mode="json"))
+    elif memory_only:
+        echo("\n".join(memory_lines(memory)))
     else:
-        echo(describe(planned, fleet.builds, fleet.host(host).spec))
+        echo(describe(planned, fleet.builds, fleet.host(host).spec, memory))
     _print_unread(fleet)
 
 
@@ -63,7 +73,9 @@ def _check_flags(host: Host, plan: HostPlan) -> None:
             refuse_unknown_flags(instance, archive.flags, where=host.name)
 
 
-def describe(host_plan: HostPlan, fleet: Mapping[str, Build], spec: HostSpec) -> str:
+def describe(
+    host_plan: HostPlan, fleet: Mapping[str, Build], spec: HostSpec, memory: HostMemory
+) -> str:
     """The plan as text; ``fleet``: release key -> build."""
     overrides = {one.name: one.overrides for one in spec.instances}
     lines = [f"host {host_plan.host}", "", "engine releases"]
@@ -75,6 +87,8 @@ def describe(host_plan: HostPlan, fleet: Mapping[str, Build], spec: HostSpec) ->
     lines += ["", f"shards, {total_bytes:,} bytes together"]
     for shard in host_plan.shards:
         lines += [f"  {shard.path}", f"    {shard.size_bytes:,} bytes, sha256 {shard.sha256}"]
+    if host_plan.instances:
+        lines += ["", *memory_lines(memory)]
     for instance in host_plan.instances:
         lines += ["", *_describe_instance(instance, overrides.get(instance.name, {}))]
     if host_plan.gateway:

@@ -23,3 +23,12 @@ def with_capability(host: Host, catalog: Catalog) -> Host:
         raise CorralError(f"{host.name}: gpus", what, step)
     completed = gpus.model_copy(update={"compute_capability": known.compute_capability})
     return host.model_copy(update={"spec": host.spec.model_copy(update={"gpus": completed})})
+
+
+def gpu_memory_mib(host: Host, catalog: Catalog) -> int | None:
+    """Memory of each GPU, from the inventory or, by its name, from the catalog."""
+    if host.spec.gpus is None:
+        return None
+    name = host.spec.gpus.name
+    known = next((gpu for gpu in catalog.gpus.values() if gpu.is_called(name)), None)
+    return host.spec.gpus.memory_mib or (known.memory_mib if known else None)

@@ -25,7 +25,7 @@ from corral.plan.release import BUILD_PACKAGES, ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import gateways
-from corral.planning.gpus import with_capability
+from corral.planning.gpus import gpu_memory_mib, with_capability
 from corral.planning.host_paths import host_paths
 from corral.planning.instance import InstancePlanner
 from corral.planning.memory import refuse_full_memory
@@ -143,15 +143,7 @@ class Planner(Frozen):
             )
             for resolved in resolved_instances
         ]
-        return fit_host(host.name, candidates, memory_mib=self._gpu_memory_mib(host))
-
-    def _gpu_memory_mib(self, host: Host) -> int | None:
-        """Memory of each GPU, from the inventory or, by its name, from the catalog."""
-        if host.spec.gpus is None:
-            return None
-        matching = (g for g in self.catalog.gpus.values() if g.is_called(host.spec.gpus.name))
-        known = next(matching, None)
-        return host.spec.gpus.memory_mib or (known.memory_mib if known else None)
+        return fit_host(host.name, candidates, memory_mib=gpu_memory_mib(host, self.catalog))
 
     def _plan_shards(self, resolved: ResolvedInstance) -> Weights:
         entry, files = locked_shards(

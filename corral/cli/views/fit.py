@@ -18,7 +18,7 @@ _PARTS = (("█", "weights"), ("▓", "KV"), ("▒", "compute, CUDA"), ("░", "
 def answer_lines(found: Answer) -> list[str]:
     """The table, the bars, the placement, and the reason for an unknown need."""
     heads = ["device", "weights", "KV", "compute", "runtime", "others", "of", "free", ""]
-    lines = _aligned([heads, *[_cells(row) for row in found.rows]])
+    lines = aligned([heads, *[_cells(row) for row in found.rows]])
     bars = [_bar(row) for row in found.rows if row.memory_mib and row.device != "host"]
     if bars:
         lines += ["", *bars, "  ".join(f"{mark} {part}" for mark, part in _PARTS)]
@@ -63,7 +63,7 @@ def _parallel_lines(listed: Sequence[ParallelOffer]) -> list[str]:
     rows = [
         [
             offer.quant,
-            _gib(offer.weights_mib),
+            gib(offer.weights_mib),
             str(offer.tensor_parallel),
             str(offer.data_parallel),
             "whole" if offer.expert_parallel else "divided",
@@ -78,7 +78,7 @@ def _parallel_lines(listed: Sequence[ParallelOffer]) -> list[str]:
         f"tensor_parallel x data_parallel, gpu_memory_utilization 0.9, {SLOTS} slots, "
         f"batch_tokens {BATCH_TOKENS:,}; whole experts: expert_parallel = true."
     )
-    return [*_aligned([heads, *rows]), "", about]
+    return [*aligned([heads, *rows]), "", about]
 
 
 def _offer_lines(listed: Sequence[Offer]) -> list[str]:
@@ -86,16 +86,16 @@ def _offer_lines(listed: Sequence[Offer]) -> list[str]:
     rows = [
         [
             offer.quant,
-            _gib(offer.weights_mib),
+            gib(offer.weights_mib),
             offer.kv_type,
             f"{offer.context_tokens:,}",
             _share(offer),
-            _gib(offer.free_vram_mib),
-            _gib(offer.host_mib),
+            gib(offer.free_vram_mib),
+            gib(offer.host_mib),
         ]
         for offer in listed
     ]
-    return [*_aligned([heads, *rows]), "", 'One slot; less than all is placement = "auto".']
+    return [*aligned([heads, *rows]), "", 'One slot; less than all is placement = "auto".']
 
 
 def _share(offer: Offer) -> str:
@@ -118,8 +118,8 @@ def placed(placement: ResolvedPlacement) -> str:
 
 def _cells(row: Row) -> list[str]:
     sizes = (row.weights_mib, row.kv_mib, row.compute_mib, row.runtime_mib, row.others_mib)
-    known = [_gib(mib) if mib is not None else "?" for mib in (row.memory_mib, row.free_mib)]
-    return [row.device, *(_gib(mib) for mib in sizes), *known, row.verdict]
+    known = [gib(mib) if mib is not None else "?" for mib in (row.memory_mib, row.free_mib)]
+    return [row.device, *(gib(mib) for mib in sizes), *known, row.verdict]
 
 
 def _bar(row: Row) -> str:
@@ -132,11 +132,11 @@ def _bar(row: Row) -> str:
     )
     total_mib = sum(used)
     over = "  does not fit" if not row.fits else ""
-    share = f"{_gib(total_mib)} of {_gib(memory_mib)} GiB"
+    share = f"{gib(total_mib)} of {gib(memory_mib)} GiB"
     return f"{row.device}  {marks.ljust(_BAR_CELLS, _PARTS[-1][0])}  {share}{over}"
 
 
-def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell; the first and the last are left-aligned."""
     table = [list(row) for row in rows]
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
@@ -150,5 +150,6 @@ def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _gib(mib: int) -> str:
+def gib(mib: int) -> str:
+    """A size in GiB."""
     return f"{mib / 1024:.1f}"
