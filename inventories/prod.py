@@ -155,7 +155,8 @@ _GW_01 = {
         "address": _ALL_ADDRESSES,
         "aliases": {
             "glm-4.7-flash": {"port": 8001, "weights": {"gpu-01/glm-4.7-flash-q4-b": 25}},
-            "glm-4.7": {"port": 8002},
+            # Two quants on hosts of two sizes: 131072 tokens and 38912.
+            "glm-4.7": {"port": 8002, "may_differ": ["context"]},
             "glm-4.7-fp8": {"port": 8003},
         },
         "trusted_networks": [_OWN_NETWORK],

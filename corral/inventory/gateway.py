@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, field_validator
 
 from corral.schema import Frozen
 
+# What clients see of a server beside its alias.
+Difference = Literal["context", "slots"]
 Weight = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -31,6 +33,11 @@ class AliasSpec(Frozen):
     port: int = Field(gt=0, lt=65536, description="port for clients of the alias")
     weights: dict[str, Weight] = Field(
         default_factory=dict, description='"host/instance" -> weight, 0 to 100; 100 if unset'
+    )
+    may_differ: tuple[Difference, ...] = Field(
+        default=(),
+        description="what its servers may differ in, such as context; a client cannot know which "
+        "of them answers",
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
 from corral.catalog.entries import EngineKind
 from corral.errors import CorralError
-from corral.inventory.gateway import AliasSpec, GatewaySpec, is_loopback, is_numeric
+from corral.inventory.gateway import AliasSpec, Difference, GatewaySpec, is_loopback, is_numeric
 from corral.inventory.hosts import Host, InstanceSpec
 from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, Member, Pool, at, server_name
 from corral.planning.pool_routes import closed_routes, health_check, open_routes
@@ -15,11 +17,22 @@ from corral.schema import Frozen, did_you_mean
 
 
 class Served(Frozen):
-    """The alias of an instance, the kind of its engine, and requests that it takes at once."""
+    """The alias of an instance, the kind of its engine, and what its clients see of it.
+
+    + context_tokens: of each slot; + most_requests: that it takes at once
+    """
 
     alias: str
     kind: EngineKind
+    context_tokens: int
+    slots: int
     most_requests: int | None = None
+
+    def shown(self, difference: Difference) -> str:
+        """What it has of something that servers of one alias can differ in, for messages."""
+        if difference == "context":
+            return f"{self.context_tokens:,} tokens"
+        return str(self.slots)
 
 
 class Known(Frozen):
@@ -82,6 +95,7 @@ def _pool(gateway: Host, alias: str, wanted: AliasSpec, known: Known) -> Pool | 
         raise CorralError(where, what, 'give them an "address" on the network')
     if not known.partial:
         _refuse_weights(wanted, members, where)
+    _refuse_differences(wanted, members, known, where)
     kinds = {member.name: known.served[member.name].kind for member in members}
     opened = open_routes(list(kinds.values()))
     return Pool(
@@ -155,6 +169,25 @@ def _refuse_weights(wanted: AliasSpec, members: Sequence[Member], where: str) ->
         raise CorralError(where, what, "name a host/instance of this alias")
     if not any(member.weight for member in members):
         raise CorralError(where, "all weights are 0: no member would serve", "raise one of them")
+
+
+def _refuse_differences(
+    wanted: AliasSpec, members: Sequence[Member], known: Known, where: str
+) -> None:
+    """Raises CorralError where servers of an alias differ in what clients see of them.
+
+    A request may go to any of them: one that fits the longest context is refused by the others.
+    """
+    for difference in get_args(Difference):
+        found = {member.name: known.served[member.name].shown(difference) for member in members}
+        if len(set(found.values())) > 1 and difference not in wanted.may_differ:
+            listed = ", ".join(f"{name} has {value}" for name, value in found.items())
+            accepted = json.dumps([*wanted.may_differ, difference])
+            step = (
+                'make them equal (see "overrides" of an instance), give some another "alias", or '
+                f'accept it: "may_differ": {accepted} beside the port of the alias'
+            )
+            raise CorralError(where, f"its servers differ in {difference}: {listed}", step)
 
 
 def _refuse_untrusted(gateway: Host, spec: GatewaySpec, pool: Pool) -> None:

@@ -17,7 +17,7 @@ from corral.store.gateway_keys import names, upstream_keys, upstream_name
 
 
 def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
-    """``host/instance`` -> its alias and engine. Raises CorralError."""
+    """``host/instance`` -> what clients see of it. Raises CorralError."""
     by_instance = {}
     for host in hosts:
         for spec in host.spec.instances:
@@ -30,6 +30,8 @@ def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
                 alias=profile.alias or model,
                 kind=kind,
                 most_requests=engine_module(kind).routes.most_requests(profile.slots),
+                context_tokens=profile.context_tokens_per_slot,
+                slots=profile.slots,
             )
     return by_instance
 

@@ -35,7 +35,7 @@ from tests.samples import CHAT, LONG, bare, host, plan, planner
 
 _PREFIX = "sample:"
 _GATEWAY = {
-    "aliases": {"small": {"port": 8000}},
+    "aliases": {"small": {"port": 8000, "may_differ": ["context", "slots"]}},
     "address": "10.0.0.1",
     "trusted_networks": ["10.0.0.0/24"],
 }

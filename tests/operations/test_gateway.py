@@ -22,7 +22,7 @@ from tests.samples import EXAMPLES, ROOT, plan
 CANARY = "canary-0123456789-abcdefghij"
 HELPER = "/usr/local/lib/corral/corral_host.pyz"
 GATEWAY: dict[str, Any] = {
-    "aliases": {"tiny-glm-moe": {"port": 8000}},
+    "aliases": {"tiny-glm-moe": {"port": 8000, "may_differ": ["context", "slots"]}},
     "trusted_networks": ["10.0.0.0/24"],
 }
 

@@ -14,7 +14,7 @@ from corral.host.state import GatewayState, HostState
 from tests.operations.fleet import INSTANCES, Fleet, asked, bare_host, failed, settled_host, steps
 
 GATEWAY: dict[str, Any] = {
-    "aliases": {"tiny-glm-moe": {"port": 8000}},
+    "aliases": {"tiny-glm-moe": {"port": 8000, "may_differ": ["context", "slots"]}},
     "trusted_networks": ["10.0.0.0/24"],
 }
 UPSTREAM = "upstream-tiny-glm-moe"

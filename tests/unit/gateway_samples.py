@@ -18,7 +18,8 @@ OPEN: dict[str, Any] = {**CHAT, "address": "0.0.0.0"}
 def fleet(keys: Path, **gateway: Any) -> list[Host]:
     """Two hosts in reach, one whose servers keep to themselves, and the gateway."""
     folder = {"keys_folder": str(keys)}
-    aliases = {"small": {"port": 8000, "weights": {"two/chat": 25}}}
+    small = {"port": 8000, "weights": {"two/chat": 25}, "may_differ": ["context", "slots"]}
+    aliases = {"small": small}
     given = {"aliases": aliases, "trusted_networks": ["10.0.0.0/24"], **gateway}
     one = {"ssh_hostname": "one.lan", "member_address": "10.0.0.11"}
     return [

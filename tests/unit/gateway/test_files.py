@@ -207,7 +207,8 @@ def test_other_confines_begin_with_a_restart(
 
 @pytest.mark.parametrize(("port", "capability"), [(443, "CAP_NET_BIND_SERVICE"), (8443, "")])
 def test_only_a_low_port_has_a_capability(tmp_path: Path, port: int, capability: str) -> None:
-    drop_in = made(tmp_path, aliases={"small": {"port": port}}).files["haproxy.service.conf"]
+    small = {"port": port, "may_differ": ["context", "slots"]}
+    drop_in = made(tmp_path, aliases={"small": small}).files["haproxy.service.conf"]
     assert f"\nCapabilityBoundingSet={capability}\n" in drop_in
     assert ("\nPrivateUsers=yes\n" in drop_in) is not bool(capability)
 

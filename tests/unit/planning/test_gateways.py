@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
-from corral.inventory.hosts import parse_host
+from corral.inventory.hosts import Host, parse_host
 from corral.paths import HostPaths
 from corral.planning.gateways import gateways, gateways_of, instance_keys, refuse_keys
 from corral.planning.planner import GATEWAY_PACKAGES, PACKAGES
@@ -35,7 +35,7 @@ def test_members_are_all_instances_of_the_alias_that_it_reaches(tmp_path: Path) 
 
 def test_its_own_instances_are_reached_on_loopback() -> None:
     """Loopback is trusted without a word: what answers there is the unit (ADR 0020)."""
-    aliases = {"small": {"port": 8000}}
+    aliases = {"small": {"port": 8000, "may_differ": ["context", "slots"]}}
     gateway = host(OPEN, LONG, name="gw", gateway={"aliases": aliases})
     (pool,) = plan([gateway]).pools
     assert {m.address for m in pool.members} == {"127.0.0.1"}
@@ -192,3 +192,41 @@ def test_a_gateway_without_instances_builds_nothing(tmp_path: Path) -> None:
     both = host(CHAT, gateway={"aliases": {"small": {"port": 8000}}})
     assert planner().plan_host(both).packages == (*PACKAGES, "haproxy")
     assert planner().plan_host(host(CHAT)).packages == PACKAGES
+
+
+def differing(**overrides: Any) -> list[Host]:
+    """Two servers of one alias, the second with overrides, and their gateway."""
+    gateway = {"aliases": {"small": {"port": 8000}}, "trusted_networks": ["10.0.0.0/24"]}
+    first = host({**CHAT, "address": "10.0.0.1"}, name="one")
+    second = host({**CHAT, "address": "10.0.0.2", "overrides": overrides}, name="two")
+    return [first, second, host(name="gw", gateway=gateway)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (
+            {"context_tokens_per_slot": 4096},
+            "its servers differ in context: one/chat has 2,048 tokens, two/chat has 4,096 tokens",
+        ),
+        ({"slots": 3}, "its servers differ in slots: one/chat has 2, two/chat has 3"),
+    ],
+)
+def test_servers_of_one_alias_that_differ_for_clients_are_refused_or_accepted(
+    overrides: dict[str, Any], what: str
+) -> None:
+    hosts = differing(**overrides)
+    with pytest.raises(CorralError) as caught:
+        planner().gateways(hosts)
+    assert caught.value.where == "gw: gateway, alias small"
+    assert caught.value.what == what
+    accepted = what.split()[4].rstrip(":")
+    assert f'"may_differ": ["{accepted}"]' in caught.value.next_step
+    alias = {"port": 8000, "may_differ": [accepted]}
+    spec = {"aliases": {"small": alias}, "trusted_networks": ["10.0.0.0/24"]}
+    found = planner().gateways([*hosts[:2], host(name="gw", gateway=spec)])
+    assert [member.name for member in found["gw"].pools[0].members] == ["one/chat", "two/chat"]
+
+
+def test_what_clients_do_not_see_may_differ() -> None:
+    assert planner().gateways(differing(threads=1, kv_type_k="q8_0", quant="F16"))["gw"].pools
