@@ -215,7 +215,7 @@ def _plan(target: Target, fleet: FleetPlan | CorralError) -> HostPlan | CorralEr
     names = [f"{host}/{name}" for name in target.names if name not in target.orphans]
     try:
         if not names and target.orphans and not target.whole:
-            return fleet.plan(host).model_copy(update={"instances": (), "gateway": None})
+            return named_plan(target.host, ())
         return fleet.select(names, gateways=[host] if target.whole else ()).plan(host)
     except CorralError as error:
         return error

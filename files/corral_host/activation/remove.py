@@ -20,6 +20,7 @@ from corral_host.system.commands import HostError, output, quiet, read_json, say
 from corral_host.system.folders import remove as remove_folder
 from corral_host.system.locks import activate_lock, held, refuse_other_rollout
 from corral_host.system.modes import OWN
+from corral_host.watch import service
 from corral_host.weights import kept
 from corral_host.weights.models_root import record
 
@@ -100,9 +101,10 @@ def remove_all(document):
             )
         refuse_jobs()
         remove_gateway(paths)
+        nothing = {"paths": paths, "instances": [], "gateway": None}
+        service.install(nothing)
         if shutil.which("nft"):
-            plan = {"paths": paths, "instances": [], "gateway": None}
-            reserve.remove_rules(reserve.texts(plan))
+            reserve.remove_rules(reserve.texts(nothing))
         if document["weights"]:
             kept.remove_all(paths)
         gone = [one for one in own_folders(paths) if one.is_dir()]

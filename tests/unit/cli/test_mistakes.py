@@ -77,7 +77,13 @@ def hosts(corral: Corral, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Od
 
     for host in site.hosts:
         plan = load_planner(corral.root).plan_host(host)
-        found.says(host.name, answers(good(plan), kept_document(plan)))
+        said = answers(good(plan), kept_document(plan))
+        if "long" not in host.instance_names:
+            # It left the inventory and does not run: nothing is wrong with that.
+            there = json.loads(said[" instances"].out)
+            there["instances"]["long"] |= {"pid": 0, "active": "inactive"}
+            said[" instances"] = _answer(there)
+        found.says(host.name, said)
     return found
 
 

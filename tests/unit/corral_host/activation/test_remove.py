@@ -39,6 +39,8 @@ class Host:
         monkeypatch.setattr(removal.shutil, "which", lambda _: None)
         monkeypatch.setattr(removal.watchdog, "quiet", self.note)
         monkeypatch.setattr(removal.watchdog, "output", self.note)
+        for name in ("quiet", "output"):
+            monkeypatch.setattr(removal.service, name, self.note)
 
     def _install(self, name: str) -> None:
         generation = self.folder(name) / "generations" / "abc"
