@@ -88,6 +88,11 @@ def default_keys_folder() -> Path:
     return _existing(_USER.user_config_path / "keys", ".config/corral/keys")
 
 
+def default_identity() -> Path:
+    """The key of age that opens encrypted files of the key store."""
+    return _USER.user_config_path / "age-identity.txt"
+
+
 def default_archives_folder() -> Path:
     """Archives of engine releases on the controller; outside the repository."""
     return _existing(_USER.user_data_path / "engines", ".local/share/corral/engines")

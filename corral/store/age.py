@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 from corral_shared.text import printable_line
 
 from corral.errors import CorralError
+from corral.paths import default_identity
 
 # The first bytes of its files, binary and in armor (age-encryption.org/v1).
 _MAGIC = (b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----")
@@ -25,13 +27,16 @@ def is_encrypted(path: Path) -> bool:
 
 
 @contextmanager
-def encrypting(recipients: Sequence[str], out: BinaryIO) -> Iterator[IO[bytes]]:
+def encrypting(recipients: Sequence[str], out: IO[bytes]) -> Iterator[IO[bytes]]:
     """A file whose content is written to ``out``, encrypted for recipients.
 
-    + recipients: public keys of age, or ssh public keys. Raises CorralError.
+    + recipients: public keys of age, or ssh public keys
+    + out: a file; or memory, for content of at most some kilobytes
+    Raises CorralError.
     """
     command = ["age", *(word for one in recipients for word in ("--recipient", one))]
-    with _run(command, stdin=subprocess.PIPE, stdout=out) as running:
+    piped = isinstance(out, io.BytesIO)
+    with _run(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE if piped else out) as running:
         plain = cast("IO[bytes]", running.stdin)
         try:
             yield plain
@@ -39,6 +44,9 @@ def encrypting(recipients: Sequence[str], out: BinaryIO) -> Iterator[IO[bytes]]:
         except BrokenPipeError:
             # age's own reason is reported below.
             pass
+        if running.stdout:
+            # Of a few kilobytes, which a pipe holds.
+            out.write(running.stdout.read())
         _end(running, "encrypt", "name recipients as `age1...` or an ssh public key")
 
 
@@ -47,7 +55,8 @@ def decrypting(path: Path, identities: Sequence[Path]) -> Iterator[IO[bytes]]:
     """The content of an encrypted file. Raises CorralError, with age's reason before others."""
     if not identities:
         what = "is encrypted with age"
-        raise CorralError(str(path), what, "add --identity FILE with the key of a recipient")
+        step = f"put the key of a recipient into {default_identity()}, or add --identity FILE"
+        raise CorralError(str(path), what, step)
     command = ["age", "--decrypt", *(f"--identity={one}" for one in identities), "--", str(path)]
     with _run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
         plain = cast("IO[bytes]", running.stdout)
@@ -63,7 +72,7 @@ def decrypting(path: Path, identities: Sequence[Path]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _run(
-    command: list[str], *, stdin: int, stdout: int | BinaryIO
+    command: list[str], *, stdin: int, stdout: int | IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
     try:
         running = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)

@@ -24,7 +24,9 @@ from corral.inventory.hosts import Host
 from corral.names import safe_file_name, safe_host_name
 from corral.paths import default_keys_folder
 from corral.schema import Frozen
+from corral.store import sealed
 from corral.store.entries import KeyEntry, read_entries
+from corral.store.sealed import stored_at
 
 SHORTEST_KEY = 20
 _MOST_BYTES = 1024**2
@@ -66,9 +68,13 @@ def key_path(host: Host, instance: str) -> Path:
     where, next_step = f"keys of {host.name}", "rename it in the inventory"
     safe_host_name(host.name, where=where, next_step=next_step)
     safe_file_name(instance, where=where, next_step=next_step)
+    return key_store(host) / host.name / instance
+
+
+def key_store(host: Host) -> Path:
+    """The store that has the keys of a host."""
     folder = host.spec.keys_folder
-    store = Path(folder).expanduser() if folder else default_keys_folder()
-    return store / host.name / instance
+    return Path(folder).expanduser() if folder else default_keys_folder()
 
 
 class LostKeysError(CorralError):
@@ -118,11 +124,8 @@ def find_keys(host: Host, name: str) -> KeyFile | None:
     """The keys of an instance or gateway, or None. Raises CorralError."""
     path = key_path(host, name)
     with reading(path, next_step=f"see {path}"):
-        try:
-            path.lstat()
-        except FileNotFoundError:
-            return None
-    return read_keys(path)
+        found = stored_at(path)
+    return read_keys(found) if found else None
 
 
 def stored_keys(host: Host, name: str) -> KeyFile:
@@ -141,9 +144,11 @@ def ensure_keys(host: Host, instance: str) -> KeyFile:
     llama-server would misread.
     """
     path = key_path(host, instance)
-    if not path.exists():
-        _create(path, _text(host, instance, [new_key()]))
-    return read_keys(path)
+    with reading(path, next_step=f"see {path}"):
+        is_there = stored_at(path) is not None
+    if not is_there:
+        _create(path, _text(host, instance, [new_key()]), key_store(host))
+    return read_keys(_found(path))
 
 
 def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = False) -> bool:
@@ -156,15 +161,16 @@ def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = Fal
     if problem:
         step = f"check the keys on {host.name}, or run `corral keys new {host.name}/{name}`"
         raise CorralError(f"{host.name}/{name}", f"its key file {problem}", step)
-    if _create(path, text):
+    if _create(path, text, key_store(host)):
         return True
-    if keys_in(read_keys(path).text) == list(keys):
+    if keys_in(stored_keys(host, name).text) == list(keys):
         return False
     if not replace:
         what = f"the store has other keys for it ({path})"
         raise CorralError(f"{host.name}/{name}", what, "add --replace to replace those")
-    _back_up(path)
-    write_atomic(path, text, mode=0o600, next_step=_FREE_SPACE)
+    found = _found(path)
+    _back_up(found)
+    _write(found, text, key_store(host), of=path)
     return True
 
 
@@ -179,8 +185,7 @@ def entries_of(host: Host, name: str) -> tuple[KeyEntry, ...]:
     Raises CorralError, LostKeysError where the store has none.
     """
     stored_keys(host, name)
-    path = key_path(host, name)
-    return read_entries(_text_at(path)).entries
+    return read_entries(_text_at(_found(key_path(host, name)))).entries
 
 
 def change_keys(
@@ -194,16 +199,28 @@ def change_keys(
     path = key_path(host, name)
     stored_keys(host, name)
     with _alone(path):
-        old = read_entries(_text_at(path))
+        found = _found(path)
+        old = read_entries(_text_at(found))
         new = old.model_copy(update={"entries": tuple(change(old.entries))})
         if problem := _problem(new.text.encode()):
             raise CorralError(f"{host.name}/{name}", f"its key file {problem}", f"see {path}")
         if new.entries != old.entries:
-            write_atomic(path, new.text, mode=0o600, next_step=_FREE_SPACE)
+            _write(found, new.text, key_store(host), of=path)
+
+
+def _found(path: Path) -> Path:
+    """The file that has the keys of ``path``, encrypted or not. Raises CorralError."""
+    with reading(path, next_step=f"see {path}"):
+        return stored_at(path) or path
 
 
 def _text_at(path: Path) -> str:
-    return read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}").decode()
+    return sealed.read(path, most_bytes=_MOST_BYTES, next_step=f"see {path}").decode()
+
+
+def _write(path: Path, text: str, store: Path, *, of: Path) -> None:
+    content = sealed.to_write(path, text.encode(), store, of=of)
+    write_atomic(path, content, mode=0o600, next_step=_FREE_SPACE)
 
 
 @contextmanager
@@ -229,7 +246,7 @@ def forget_keys(host: Host, name: str) -> bool:
 
 def read_keys(path: Path) -> KeyFile:
     """Read and check a key file. Raises CorralError with the offending line's number."""
-    data = read_small(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
+    data = sealed.read(path, most_bytes=_MOST_BYTES, next_step=f"see {path}")
     problem = _problem(data)
     if problem:
         step = f"edit {path}; or remove it, then run `corral keys adopt`, or deploy a new instance"
@@ -277,11 +294,15 @@ def _text(host: Host, name: str, keys: Sequence[str]) -> str:
     return f"# API keys of {name} on {host.name}, one per line.\n{lines}"
 
 
-def _create(path: Path, text: str) -> bool:
-    """Create a file with mode 0600, atomically; False when another process created it first."""
+def _create(path: Path, text: str, store: Path) -> bool:
+    """Create a file with mode 0600, atomically; False when there is one already."""
     for folder in (path.parent.parent, path.parent):
         make_folder(folder, mode=0o700, next_step=_FREE_SPACE)
-    return create_atomic(path, text, mode=0o600, next_step=_FREE_SPACE)
+    if _found(path) != path:
+        return False
+    new = sealed.new_file_of(path, store)
+    content = sealed.to_write(new, text.encode(), store, of=path)
+    return create_atomic(new, content, mode=0o600, next_step=_FREE_SPACE)
 
 
 def _back_up(path: Path) -> None:

@@ -35,7 +35,7 @@ MEANT = {
 # Programs that an operator has, besides Corral's own.
 PROGRAMS = {
     "apt-get", "chmod", "echo", "git", "hf", "journalctl", "kill", "make", "ps", "pyinfra", "rm",
-    "ss", "ssh", "ssh-keygen", "ssh-keyscan", "systemctl",
+    "sops", "ss", "ssh", "ssh-keygen", "ssh-keyscan", "systemctl",
 }  # fmt: skip
 # Names of things in backticks: keys, values, modules, flags, headers.
 _NO_COMMAND = re.compile(r"[^ ]*|--.*|[\w.]+ = .*| or ")

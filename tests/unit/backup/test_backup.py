@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from corral.backup.document import DOCUMENT
+from tests import age_program
 from tests.unit.cli.test_cli import Corral, Said, corral
 
 __all__ = ["corral"]
@@ -231,33 +232,9 @@ def test_a_full_disk_leaves_the_backup_of_before(
     assert [path.name for path in file.parent.glob(".the.backup*")] == []
 
 
-# As age: what it writes begins with its header, and only the identity opens it.
-AGE = """#!/usr/bin/python3
-import sys
-words, magic = sys.argv[1:], b"age-encryption.org/v1\\n"
-if "--decrypt" in words:
-    identity = next(w for w in words if w.startswith("--identity=")).split("=", 1)[1]
-    data = open(words[-1], "rb").read()
-    recipient, _, body = data.removeprefix(magic).partition(b"\\n")
-    if open(identity, "rb").read().strip() != recipient:
-        sys.exit("age: error: no identity matched any of the recipients")
-    sys.stdout.buffer.write(bytes(255 - b for b in body))
-else:
-    recipient = words[words.index("--recipient") + 1]
-    if not recipient.startswith("age1"):
-        sys.exit("age: error: malformed recipient")
-    sys.stdout.buffer.write(magic + recipient.encode() + b"\\n")
-    sys.stdout.buffer.write(bytes(255 - b for b in sys.stdin.buffer.read()))
-"""
-
-
 @pytest.fixture
 def identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    program = tmp_path / "bin/age"
-    program.parent.mkdir()
-    program.write_text(AGE)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", age_program.install(tmp_path / "bin"))
     found = tmp_path / "identity"
     found.write_text("age1me\n")
     return found
@@ -270,7 +247,7 @@ def test_an_encrypted_backup_needs_the_key_of_a_recipient(
     assert (said.code, said.err) == (0, "")
     assert KEY.encode() not in file.read_bytes()
     said = second("restore", str(file))
-    assert "Next: add --identity FILE" in said.err
+    assert "or add --identity FILE" in said.err
     wrong = tmp_path / "wrong"
     wrong.write_text("age1you\n")
     said = second("restore", str(file), "--identity", str(wrong))
