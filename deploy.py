@@ -10,6 +10,7 @@ from deploys.gateway import gateway, switch_gateway
 from deploys.gpu import gpu
 from deploys.instances import activate, instances, remove_orphans, verify
 from deploys.models import models
+from deploys.monitoring import monitoring
 from deploys.preflight import preflight
 from deploys.target import current_target
 
@@ -28,6 +29,7 @@ if target.is_root:
     models(target)
     instances(target)  # staged, nothing restarted
     gateway(target)  # staged as well
+    monitoring(target)
     if not target.host.options.stage_only:
         activate(target)
         switch_gateway(target)

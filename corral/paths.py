@@ -35,6 +35,11 @@ class HostPaths(Frozen):
         return self.models_folder or f"{self.state}/models"
 
     @property
+    def monitoring_document(self) -> str:
+        """What the timer of the monitoring reads: paths, no secrets."""
+        return "/etc/corral/monitoring.json"
+
+    @property
     def archives(self) -> str:
         """Archives of releases in transfer, and the model of the smoke test."""
         return f"{self.state}/archives"

@@ -212,6 +212,13 @@ class GatewayState(Frozen):
     upstream: dict[str, str] = {}
 
 
+class MonitoringState(Frozen):
+    """What differs from the planned monitoring, for display; ``missing_packages`` of it."""
+
+    differs: tuple[str, ...] = ()
+    missing_packages: tuple[str, ...] = ()
+
+
 class RolloutHere(Frozen):
     """A rollout that holds a host's lock; empty values where they are unknown."""
 
@@ -252,6 +259,7 @@ class HostState(Frozen):
     watched: bool = False
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
+    monitoring: MonitoringState = MonitoringState()
     not_root: str = ""
     rollout: RolloutHere | None = None
 

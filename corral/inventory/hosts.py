@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from corral.errors import CorralError
 from corral.inventory.connection import problem
 from corral.inventory.gateway import GatewaySpec
+from corral.inventory.monitoring import MonitoringSpec
 from corral.inventory.policy import PolicyKeys
 from corral.inventory.pyinfra_files import host_data
 from corral.inventory.run_options import RunOptions
@@ -157,6 +158,9 @@ class HostSpec(Frozen):
         description="folder of releases on the controller; ~/.local/share/corral/engines if unset",
     )
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
+    monitoring: MonitoringSpec | None = Field(
+        default=None, description="node_exporter with figures of GPUs and instances; {} for it"
+    )
     member_address: str | None = Field(
         default=None,
         description="address at which gateways reach servers that listen on all addresses, and "
@@ -344,6 +348,9 @@ def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
             if port in ports:
                 raise CorralError(where, _shared(port, ports[port], instance), next_step)
             ports[port] = instance.name
+    if spec.monitoring and spec.monitoring.port in ports:
+        what = f'monitoring and instance "{ports[spec.monitoring.port]}" share port '
+        raise CorralError(where, f"{what}{spec.monitoring.port}", next_step)
     if twins := {f"{name}-spare" for name in names} & names:
         what = f'instance "{twins.pop()}" has the name of another instance\'s spare'
         raise CorralError(where, what, next_step)

@@ -9,6 +9,7 @@ from corral.inventory.hosts import GpuSpec
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
+from corral.plan.monitoring import MonitoringPlan
 from corral.plan.release import ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.schema import Frozen
@@ -44,6 +45,7 @@ class HostPlan(Frozen):
     shards: tuple[ShardPlan, ...]
     instances: tuple[InstancePlan, ...]
     gateway: GatewayPlan | None = None
+    monitoring: MonitoringPlan | None = None
 
     def instance(self, name: str) -> InstancePlan | None:
         """The instance called ``name``, if this host has one."""

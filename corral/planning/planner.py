@@ -29,6 +29,7 @@ from corral.planning.gpus import gpu_memory_mib, with_capability
 from corral.planning.host_paths import host_paths
 from corral.planning.instance import InstancePlanner
 from corral.planning.memory import refuse_full_memory
+from corral.planning.monitoring import monitoring_plan
 from corral.planning.release import plan_release
 from corral.planning.request import ResolvedInstance, resolve_spec
 from corral.schema import Frozen
@@ -97,6 +98,7 @@ class Planner(Frozen):
             releases=tuple(releases.values()),
             shards=tuple(shards.values()),
             instances=tuple(instances),
+            monitoring=monitoring_plan(host, paths, self.templates),
         )
 
     def plan_alone(self, host: Host, instance: str, in_front: InFront = nobody) -> HostPlan:

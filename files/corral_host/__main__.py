@@ -44,6 +44,10 @@ gateway-revert       revert the last install, except for the addresses of server
 gateway-place        change the address of one server in the gateway
 gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
 gateway-settle QUESTION       revert a generation that was not proved
+metrics DOCUMENT     write figures for node_exporter; DOCUMENT: paths, textfile (a path)
+monitor-write PLAN   write the files of the monitoring of PLAN
+monitor-start PLAN   start its units, with its packages installed
+monitor-stop PLAN    remove what monitoring put here, except for packages
 run JOB, settle JOB  inside a job's transient unit
 guard FOLDER UNITS   inside a guard's unit: settle the activation of an instance
 """
@@ -82,6 +86,10 @@ WITH_DOCUMENT = {
     "remove-all": ("activation.remove", "remove_all"),
     "pin": ("instance.history", "pin"),
     "unpin": ("instance.history", "unpin"),
+    "metrics": ("monitoring.metrics", "metrics"),
+    "monitor-write": ("monitoring.install", "write"),
+    "monitor-start": ("monitoring.install", "start"),
+    "monitor-stop": ("monitoring.install", "stop"),
     "gateway": ("gateway.control", "gateway"),
     "gateway-stage": ("gateway.change", "stage"),
     "gateway-install": ("gateway.change", "install"),
@@ -100,6 +108,7 @@ ROOT_ALONE = (
     "load",
     "remove",
     "remove-all",
+    "metrics",
     "gateway",
     "gateway-installed",
 )

@@ -68,6 +68,7 @@ def samples() -> dict[str, Any]:
         "plan": planned,
         "plan with gateway": planned.model_copy(update={"gateway": gateway}),
         "plan with gpus": on_gpus,
+        "plan with monitoring": planner().plan_host(host(CHAT, monitoring={})),
         "chat": chat,
         "long": long,
         "release": planned.releases[0],

@@ -100,6 +100,10 @@ class Engine:
         """
         return
 
+    def kv_used(self, get):  # noqa: ARG002
+        """Share of its context that the fullest working slot holds; None if not reported here."""
+        return
+
     def trial_gpu_mib(self, instance, total_mib):
         """Memory that a server with dummy weights takes of a GPU with ``total_mib``."""
         raise NotImplementedError

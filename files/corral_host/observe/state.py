@@ -11,6 +11,7 @@ from corral_host.gateway.generations import gateway_state
 from corral_host.instance.present import unplanned
 from corral_host.instance.state import instance_state
 from corral_host.nvidia.gpu import gpu_host
+from corral_host.observe.monitored import monitoring_state
 from corral_host.packets.reserve import is_reserved
 from corral_host.release.releases import unused_releases
 from corral_host.release.whole import cpu, release_is_whole
@@ -66,6 +67,7 @@ def state(plan):
         "ports_reserved": is_reserved(plan) if systemd else False,
         "watched": is_watched(plan) if systemd else False,
         "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
+        "monitoring": monitored(plan) if systemd else {},
         "gpu_host": gpus(plan),
         "rollout": rollout_here(paths["state"]),
     }
@@ -82,6 +84,13 @@ def ports(plan):
 
 def gpus(plan):
     return gpu_host(plan, "-".join(os_release()), systemd_runs())
+
+
+def monitored(plan):
+    wanted = plan.get("monitoring")
+    return monitoring_state(
+        wanted, plan["paths"], missing_packages(wanted["packages"]) if wanted else []
+    )
 
 
 def systemd_runs():

@@ -20,6 +20,11 @@ WORK = ("n_decode_total", "prompt_tokens_total", "tokens_predicted_total")
 SMOKE_THREADS = 4
 
 
+def is_working(slot):
+    """Mainline has is_processing, ik_llama.cpp state."""
+    return bool(slot.get("is_processing", slot.get("state")))
+
+
 class LlamaServer(Engine):
     """What both engines have in common."""
 
@@ -53,9 +58,14 @@ class LlamaServer(Engine):
             lines = get("/metrics").splitlines()
             values = dict(line.split() for line in lines if line and not line.startswith("#"))
             return int(sum(float(values[part]) for part in IN_FLIGHT))
-        # Mainline has is_processing, ik_llama.cpp state.
-        slots = json.loads(get("/slots"))
-        return sum(1 for slot in slots if slot.get("is_processing", slot.get("state")))
+        return sum(map(is_working, json.loads(get("/slots"))))
+
+    def kv_used(self, get):
+        # What an idle slot keeps is a cache that makes room. Mainline counts n_prompt_tokens, which
+        # grows with the answer; ik_llama.cpp n_past.
+        slots = [one for one in json.loads(get("/slots")) if is_working(one)]
+        used = [one.get("n_past", one.get("n_prompt_tokens", 0)) / one["n_ctx"] for one in slots]
+        return max(used, default=0)
 
     def work(self, text):
         lines = (line.split() for line in text.splitlines() if line.startswith("llamacpp:"))

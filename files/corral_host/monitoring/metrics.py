@@ -1,0 +1,32 @@
+"""Figures of this host for monitoring, written as one file for node_exporter.
+
+What is unknown has no sample. A part that fails leaves out its own samples alone, and counts in
+corral_unreadable.
+"""
+
+from corral_host.monitoring.gpus import driver, gpus
+from corral_host.monitoring.hashed import weights
+from corral_host.monitoring.servers import servers
+from corral_host.monitoring.textfile import Textfile
+from corral_host.system.commands import FAULTS, say
+from corral_host.system.locks import rollout_here
+
+
+def metrics(document):
+    """Write the textfile. ``document``: paths (of a HostPlan) and textfile (a path)."""
+    found, failed = Textfile(), []
+    for part in (gpus, driver, servers, weights, rollout):
+        try:
+            part(found, document["paths"])
+        except (*FAULTS, TypeError, AttributeError) as fault:
+            # A file that somebody damaged must not hide a GPU that fails.
+            say(f"{part.__name__}: {type(fault).__name__}: {fault}")
+            failed.append(part.__name__)
+    found.add("corral_unreadable", len(failed))
+    found.write(document["textfile"])
+    return {"samples": sum(map(len, found.blocks.values())), "unreadable": failed}
+
+
+def rollout(found, paths):
+    """Whether a rollout holds this host."""
+    found.add("corral_rollout_holds", rollout_here(paths["state"]) is not None)

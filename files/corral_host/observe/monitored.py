@@ -1,0 +1,61 @@
+"""Whether the planned monitoring is on this host. Changes nothing."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from corral_host.system.commands import show
+
+# Written last; its content is the digest of the plan that was applied.
+APPLIED = "monitoring.applied"
+LINES = ("ActiveState", "UnitFileState")
+
+
+def applied_path(paths):
+    return Path(paths["state"]) / APPLIED
+
+
+def monitoring_digest(plan):
+    """The id of what is written and started; packages are compared by themselves."""
+    parts = {"files": plan["files"], "units": list(plan["units"])}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def applied(paths):
+    """Digest and file names of what was applied last; None if nothing is monitored here."""
+    path = applied_path(paths)
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        found = None
+    # A damaged record still says that there is something to replace or to remove.
+    return found if isinstance(found, dict) else {"digest": "", "files": [], "units": []}
+
+
+def monitoring_state(plan, paths, missing_packages):
+    """What is missing of the monitoring, and whether there is any that the plan does not have."""
+    found = applied(paths)
+    if plan is None:
+        differs = ["no longer in the inventory"] if found else []
+        return {"differs": differs, "missing_packages": []}
+    differs = [f"package {name}" for name in missing_packages]
+    if (found or {}).get("digest") != monitoring_digest(plan):
+        differs.append("its files and units are not applied")
+    differs += [path for path, text in plan["files"].items() if text_at(path) != text]
+    if not differs:
+        differs += [unit for unit in plan["units"] if not runs(unit)]
+    return {"differs": differs, "missing_packages": missing_packages}
+
+
+def text_at(path):
+    try:
+        return Path(path).read_text()
+    except (OSError, ValueError):
+        return None
+
+
+def runs(unit):
+    now = show(unit, *LINES)
+    return now.get("ActiveState") == "active" and now.get("UnitFileState") == "enabled"
