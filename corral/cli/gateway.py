@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from corral.cli.select import inventories, inventory_option, print_mistakes
+from corral.cli.times import Duration
 from corral.cli.views.instances import short
 from corral.errors import CorralError
 from corral.gateway import control
@@ -58,10 +59,10 @@ def status(as_json: bool, inventory: Path | None) -> None:
 
 @gateway.command()
 @server_argument
-@click.option("--lease", "lease_seconds", type=click.IntRange(1), default=3600, show_default=True,
-              help="Seconds until it serves again by itself.")  # fmt: skip
-@click.option("--limit", "limit_seconds", type=click.IntRange(0), default=control.DRAIN_SECONDS,
-              show_default=True, help="Seconds to wait for requests in flight.")  # fmt: skip
+@click.option("--lease", "lease_seconds", type=Duration(1), default="1h", show_default=True,
+              help="Time until it serves again, such as 5m; a number is seconds.")  # fmt: skip
+@click.option("--limit", "limit_seconds", type=Duration(), default=control.DRAIN_SECONDS,
+              show_default=True, help="Time to wait for requests in flight.")  # fmt: skip
 @click.option("--last", is_flag=True, help="Drain even the last member of an alias.")
 @inventory_option
 def drain(

@@ -25,6 +25,7 @@ from corral.cli.reach import (
     with_keys,
 )
 from corral.cli.select import inventory_option
+from corral.cli.times import Moment
 from corral.cli.views.gpus import gpu_rows, gpu_table
 from corral.cli.views.instances import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
@@ -167,16 +168,32 @@ def _show(
 @click.command()
 @click.argument("name", metavar="HOST|INSTANCE|HOST/INSTANCE")
 @click.option("-f", "--follow", is_flag=True, help="Follow new lines until interrupted.")
-@click.option("-n", "--lines", default=100, show_default=True, help="Number of past lines.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=None,
+              help="Number of past lines.  [default: 100; all with --since]")  # fmt: skip
+@click.option("--since", type=Moment(), help="Lines since then: 10m, 2h, 14:30, today, a date.")
 @click.option("--build", is_flag=True, help="Show the host's engine builds instead.")
 @inventory_option
-def logs(name: str, follow: bool, lines: int, build: bool, inventory: Path | None) -> None:
-    """Show the journal of an instance, or of all instances of a host."""
+def logs(
+    name: str,
+    follow: bool,
+    lines: int | None,
+    since: str | None,
+    build: bool,
+    inventory: Path | None,
+) -> None:
+    """Show the journal of an instance, or of all instances of a host.
+
+    Times without a zone are the host's.
+    """
+    if build and since:
+        raise CorralError("--build --since", "logs of builds have no times", "use -n instead")
     target = reach_one(name, inventory)
     if build:
-        sys.exit(run_on(target.host, _build_log(lines, follow=follow)))
+        sys.exit(run_on(target.host, _build_log(lines or 100, follow=follow)))
     units = [f"--unit={unit}" for unit in _units(target)]
-    command = ["journalctl", *units, "--lines", str(lines), "--no-pager"]
+    limit = "all" if since and lines is None else str(100 if lines is None else lines)
+    begin = ["--since", since] if since else []
+    command = ["journalctl", *units, "--lines", limit, *begin, "--no-pager"]
     sys.exit(run_on(target.host, [*command, "--follow"] if follow else command))
 
 

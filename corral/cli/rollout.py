@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from corral.cli.run_rollout import holding, run_course
+from corral.cli.times import Duration
 from corral.cli.views.diff import rollout_lines
 from corral.cli.views.rollout import duration, gateway_table, plan_table, total_seconds
 from corral.errors import CorralError
@@ -38,7 +39,7 @@ state_option = click.option(
 @click.argument("inventory", type=click.Path(path_type=Path))
 @click.option("--limit", "only", multiple=True, metavar="HOST", help="Only this host; repeatable.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask; required without a terminal.")
-@click.option("--soak", type=click.IntRange(min=0), metavar="SECONDS", help="Time between waves.")
+@click.option("--soak", type=Duration(), help="Time between waves, such as 5m.")
 @click.option(
     "--on-failure",
     type=click.Choice(["revert", "stop"]),
