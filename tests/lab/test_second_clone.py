@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
+import pytest
+from openai import AuthenticationError
+
 from tests.installed import build_wheel, install
 from tests.lab.clones import INVENTORY, clone, stored
-from tests.lab.test_gateway import CURRENT, GW, SERVERS, lab
+from tests.lab.streams import streams
+from tests.lab.test_gateway import ALIAS, CURRENT, GW, SERVERS, client, complete, lab
 from tests.lab.test_rollout import NEW, OLD, PROFILE, begun, journal
 from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
@@ -80,6 +85,60 @@ def test_a_client_key_that_only_the_file_of_haproxy_has_is_seen(lab: Workspace) 
     for check in ("keys-stored", "keys-loaded"):
         assert check in said(edited)
     assert lab.corral("verify", GW, *ALL).returncode == 0
+
+
+def test_clients_are_let_in_rotated_and_shut_out_and_no_request_fails(
+    lab: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    alice, member = ("--gateway", ALIAS, "--client", "alice"), "lab-1/tiny-chat"
+
+    def keys(*words: str) -> str:
+        done = lab.corral("keys", *words, *ALL)
+        assert done.returncode == 0, said(done)
+        return done.stdout
+
+    keys("add", *alice, "-y")
+    first, of_member = keys("show", *alice).strip(), stored(lab.layout.keys)[member][0]
+    with streams(client(lab, first), ALIAS) as seen:
+        seen.wait_for_more()
+        keys("rotate", *alice, "-y")
+        seen.wait_for_more()
+        keys("rotate", member, "-y")
+        assert open_to(lab, of_member)
+        seen.wait_for_more()
+        keys("rotate", member, "--finish", "-y")
+        seen.wait_for_more()
+    assert seen.failures == []
+    assert not open_to(lab, of_member)
+    assert open_to(lab, stored(lab.layout.keys)[member][0])
+    second = keys("show", *alice).strip()
+    with streams(client(lab, second), ALIAS) as seen:
+        keys("rotate", *alice, "--finish", "-y")
+        seen.wait_for_more()
+    assert seen.failures == []
+    with pytest.raises(AuthenticationError):
+        complete(client(lab, first))
+    keys("revoke", *alice, "-y")
+    with pytest.raises(AuthenticationError):
+        complete(client(lab, second))
+    assert complete(client(lab))
+    journal = (tmp_path / "state/corral/keys.jsonl").read_text()
+    assert [json.loads(line)["what"] for line in journal.splitlines()] == [
+        "add", "rotate", "rotate", "finish", "finish", "revoke",
+    ]  # fmt: skip
+    for secret in (first, second, of_member):
+        assert secret not in journal
+    assert lab.corral("verify", *ALL).returncode == 0
+
+
+def open_to(lab: Workspace, key: str) -> bool:
+    """Whether the server itself accepts a key."""
+    url = f"http://{lab.layout.address(1)}:8001/v1/models"
+    ask = f"curl --silent --output /dev/null --write-out '%{{http_code}}' --header @- {url}"
+    status = lab.on("lab-1", f"{ask} <<'END'\nAuthorization: Bearer {key}\nEND")
+    assert status in ("200", "401")
+    return status == "200"
 
 
 def test_a_host_is_deployed_from_a_fleets_own_folder(lab: Workspace, tmp_path: Path) -> None:
