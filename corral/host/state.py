@@ -30,10 +30,14 @@ class ModelsRoot(Frozen):
 
 
 class ShardState(Frozen):
-    """A shard on the host; ``staged_bytes``: downloaded so far."""
+    """A shard on the host; ``staged_bytes``: downloaded so far.
+
+    + here: its bytes, or a file of its size, are elsewhere on the host and can be linked
+    """
 
     proved: bool
     staged_bytes: int
+    here: bool = False
 
 
 class InstanceState(Frozen):

@@ -116,7 +116,7 @@ def _models_root(plan: HostPlan, state: HostState) -> Iterator[Finding]:
 
 def wants_token(plan: HostPlan, state: HostState) -> bool:
     """Whether a host lacks weights of a gated model."""
-    return any(shard.gated for shard in _missing_weights(plan, state))
+    return any(shard.gated for shard in _to_fetch(plan, state))
 
 
 def _token(plan: HostPlan, state: HostState) -> Iterator[Finding]:
@@ -160,12 +160,14 @@ def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:
     """Weights to fetch; 0 where their disk is missing, as they may be there."""
     if state.models_root.problem:
         return 0
-    missing = _missing_weights(plan, state)
+    missing = _to_fetch(plan, state)
     return sum(max(0, s.size_bytes - state.shards[s.path].staged_bytes) for s in missing)
 
 
-def _missing_weights(plan: HostPlan, state: HostState) -> list[ShardPlan]:
-    return [s for s in plan.shards if s.path in state.shards and not state.shards[s.path].proved]
+def _to_fetch(plan: HostPlan, state: HostState) -> list[ShardPlan]:
+    """Missing weights whose bytes are nowhere on the host."""
+    known = {path for path, found in state.shards.items() if not found.proved and not found.here}
+    return [shard for shard in plan.shards if shard.path in known]
 
 
 def _orphans(plan: HostPlan, state: HostState) -> Iterator[Finding]:

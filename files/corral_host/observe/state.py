@@ -20,6 +20,7 @@ from corral_host.system.locks import rollout_here
 from corral_host.system.modes import closed
 from corral_host.system.processes import listeners
 from corral_host.watch.service import is_watched
+from corral_host.weights.adopt import here
 from corral_host.weights.models_root import (
     existing,
     models_root,
@@ -38,6 +39,8 @@ def state(plan):
     # A missing disk is not accessed: each access might end with an error.
     shards = {s["path"]: ABSENT if lost else shard_state(s, paths) for s in plan["shards"]}
     missing = [shard for shard in plan["shards"] if not shards[shard["path"]]["proved"]]
+    near = set() if lost else here(missing, paths)
+    shards = {path: {**one, "here": path in near} for path, one in shards.items()}
     return {
         "os_id": os_id,
         "os_version": os_version,

@@ -14,6 +14,7 @@ from corral_shared.text import printable_line
 
 from corral_host.system.commands import HostError, rename, say, sha256_of, sync, write_atomic
 from corral_host.weights import hub
+from corral_host.weights.adopt import adopt, forget
 from corral_host.weights.models_root import (
     crossing,
     mark,
@@ -66,6 +67,7 @@ def fetch_missing(spec, *, forget=False):
     mark(paths)
     if forget:
         forget_unwanted(missing, paths)
+    missing = adopt(missing, paths)
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
         # Hours may have passed since the last shard.
@@ -257,11 +259,6 @@ def end(running):
     if running.poll() is None:
         running.kill()
     running.wait()
-
-
-def forget(staged):
-    for path in (staged, staged.with_name(f"{staged.name}.aria2")):
-        path.unlink(missing_ok=True)
 
 
 def rehash(plan):

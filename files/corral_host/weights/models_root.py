@@ -170,7 +170,8 @@ def mark(paths):
     """Mark the root before weights are put there, also one that has weights already."""
     root = models_root(paths)
     refuse(root_fault(paths))
-    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in (root, record(paths).parent):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if is_marked(paths):
         return
     if not (root / MARKER).is_file():

@@ -21,8 +21,15 @@ def arrived_bytes(staged):
     return taken_bytes(staged)
 
 
+def receipt_of(shard):
+    """The receipt of a file; None if there is none that can be read."""
+    found = read_json(receipt_path(shard))
+    whole = isinstance(found, dict) and {"sha256", "size_bytes", "mtime_ns"} <= found.keys()
+    return found if whole else None
+
+
 def shard_is_proved(shard):
-    receipt, path = read_json(receipt_path(shard)), Path(shard["path"])
+    receipt, path = receipt_of(shard), Path(shard["path"])
     if not receipt or not path.is_file() or receipt["sha256"] != shard["sha256"]:
         return False
     found = path.stat()

@@ -254,3 +254,19 @@ def test_a_port_that_it_holds_names_the_command_that_frees_it() -> None:
     (port,) = (one for one in found if one.stops)
     assert "port 8001 is taken by corral-old.service" in port.what
     assert port.next_step.startswith("`corral remove lab-1/old`")
+
+
+def test_weights_that_are_on_the_host_already_need_no_space_and_no_token() -> None:
+    planned = plan(CHAT)
+    gated = planned.model_copy(
+        update={"shards": tuple(s.model_copy(update={"gated": True}) for s in planned.shards)}
+    )
+    small = {name: {"device": 1, "free_bytes": 3 * GIB} for name in ("engines", "state", "models")}
+    built = {release.key: True for release in gated.releases}
+    found = {}
+    for here in (True, False):
+        shards = {s.path: {"proved": False, "staged_bytes": 0, "here": here} for s in gated.shards}
+        state = bare(gated, filesystems=small, shards=shards, releases=built)
+        found[here] = [one.what for one in preflight(gated, state, now_seconds=NOW_SECONDS)]
+    assert found[True] == []
+    assert len(found[False]) == 2
