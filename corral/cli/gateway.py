@@ -14,7 +14,7 @@ from corral.cli.times import Duration
 from corral.cli.views.instances import short
 from corral.errors import CorralError
 from corral.gateway import control
-from corral.gateway.control import ServerState
+from corral.gateway.control import ClientCount, ServerState
 from corral.inventory.hosts import Host, Inventory
 from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, server_name
 from corral.planning.fleet import plan_fleet
@@ -55,6 +55,43 @@ def status(as_json: bool, inventory: Path | None) -> None:
                 echo(answer, err=True)
     succeeded = all(_serves(plan, answers[host.name]) for host, plan in found)
     sys.exit(0 if succeeded and not mistakes else 1)
+
+
+@gateway.command()
+@click.option("--since", "seconds", type=Duration(), default="24h", show_default=True,
+              help="How far back, such as 90m; the host's journal may reach less far.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@inventory_option
+def clients(seconds: int, as_json: bool, inventory: Path | None) -> None:
+    """Count requests by client, from the logs of gateways.
+
+    Clients have names by `corral keys add`. Exit code 1: a gateway does not answer.
+    """
+    found, mistakes = _gateways(inventory)
+    if not found:
+        raise CorralError("corral gateway", "no host has a gateway", 'see "gateway" in the README')
+
+    def ask(pair: tuple[Host, GatewayPlan | None]) -> list[ClientCount] | CorralError:
+        try:
+            return control.clients(pair[0], seconds)
+        except CorralError as error:
+            return error
+
+    answers = dict(zip([h.name for h, _ in found], on_all(ask, found), strict=True))
+    rows = {n: a for n, a in answers.items() if not isinstance(a, CorralError)}
+    if as_json:
+        echo_json({name: [one.model_dump() for one in row] for name, row in rows.items()})
+    else:
+        table = Rows("gateway", "alias", "client", "requests", "failed", "refused")
+        for name, row in rows.items():
+            for one in row:
+                figures = (one.requests, one.failed, one.refused)
+                table.add(name, one.pool, one.client or "-", *map(str, figures))
+        show(table)
+    for answer in answers.values():
+        if isinstance(answer, CorralError):
+            echo(answer, err=True)
+    sys.exit(0 if len(rows) == len(answers) and not mistakes else 1)
 
 
 @gateway.command()

@@ -110,7 +110,8 @@ def differences(now: Installed, files: GatewayFiles) -> list[str]:
 def _file_change(name: str, after: dict[str, str], now: Installed) -> str:
     kind, _, alias = name.partition("-")
     what = {
-        "clients": f"client keys of {alias}", "upstream": "the key that it sends to servers",
+        "clients": f"client keys of {alias}", "names": f"names of clients of {alias}",
+        "upstream": "the key that it sends to servers",
         "metrics": "the key of its metrics", "tls.pem": "certificate",
     }.get(kind, name)  # fmt: skip
     if name not in now.files:

@@ -73,6 +73,23 @@ class Installed(HostAnswer):
     upstream: dict[str, str] = {}
 
 
+class ClientCount(HostAnswer):
+    """Requests of a client of a pool; ``client``: "" for keys without a name, and for refusals.
+
+    + refused: without a right key; + failed: of the requests, those that ended with a fault
+    """
+
+    pool: str
+    client: str
+    requests: int
+    refused: int
+    failed: int
+
+
+class _Clients(HostAnswer):
+    clients: list[ClientCount]
+
+
 class Changed(HostAnswer):
     """The generation that a gateway runs after a change; None where it was never deployed."""
 
@@ -98,6 +115,7 @@ _DRAIN: TypeAdapter[_Last | Drained] = TypeAdapter(_Last | Drained)
 _READY = TypeAdapter(_Ready)
 _INSTALLED = TypeAdapter(Installed)
 _CHANGED = TypeAdapter(Changed)
+_CLIENTS = TypeAdapter(_Clients)
 # Beyond the time that a drain waits.
 _ANSWER_SECONDS = 120
 
@@ -168,6 +186,11 @@ def weigh(gateway: Host, server: str, weight: int) -> None:
     + server: ``host/instance``; + weight: 0 to 100. Raises CorralError.
     """
     _ask(gateway, "weight", ANYTHING, server=server_name(server), weight=weight)
+
+
+def clients(gateway: Host, seconds: int) -> list[ClientCount]:
+    """Requests of the last ``seconds`` by pool and client, from the log. Raises CorralError."""
+    return _run(gateway, "gateway-clients", {"seconds": seconds}, _CLIENTS).clients
 
 
 def installed(gateway: Host) -> Installed:

@@ -13,7 +13,14 @@ from corral.inventory.hosts import Host
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool, at
 from corral.schema import Frozen
-from corral.store.gateway_keys import certificate, client_keys, metrics_keys, upstream_keys
+from corral.store.api_keys import entries_of
+from corral.store.gateway_keys import (
+    certificate,
+    client_keys,
+    client_name,
+    metrics_keys,
+    upstream_keys,
+)
 from corral.templating import text_environment
 
 CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
@@ -23,6 +30,7 @@ CONFIG, DROP_IN, UPSTREAM, METRICS, CERTIFICATE = (
     "metrics",
     "tls.pem",
 )
+NAMES = "names-"
 # Request headers that the engines or HTTP need, in lower case. All others are dropped before a
 # request is forwarded: llama.cpp resumes and replaces streams by X-Conversation-Id, both engines
 # accept a key in X-Api-Key, and a later engine may read headers of its own.
@@ -76,11 +84,11 @@ def gateway_files(
     + shown: pool -> the key to send to its servers, where it is not the first of its file
     Raises CorralError for an invalid key file or certificate.
     """
-    secrets = _secrets(gateway, plan, shown or {})
-    unnamed = _texts(gateway.name, plan, "", paths, templates) | secrets
+    others = _secrets(gateway, plan, shown or {}) | _names(gateway, plan)
+    unnamed = _texts(gateway.name, plan, "", paths, templates, others) | others
     # The helper computes the same digest from the files (corral_host/gateway/generations.py).
     digest = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
-    named = _texts(gateway.name, plan, digest, paths, templates) | secrets
+    named = _texts(gateway.name, plan, digest, paths, templates, others) | others
     return GatewayFiles(generation=digest, files=named)
 
 
@@ -96,8 +104,26 @@ def _secrets(gateway: Host, plan: GatewayPlan, shown: Mapping[str, str]) -> dict
     return texts
 
 
+def _names(gateway: Host, plan: GatewayPlan) -> dict[str, str]:
+    """For pools with named clients: digest of each key -> client, as HAProxy reads maps."""
+    found = {}
+    for pool in plan.pools:
+        entries = [e for e in entries_of(gateway, client_name(pool)) if e.client]
+        lines = [
+            f"{hashlib.sha256(e.key.encode()).hexdigest().upper()} {e.client}" for e in entries
+        ]
+        if lines:
+            found[f"{NAMES}{pool.name}"] = "".join(f"{line}\n" for line in lines)
+    return found
+
+
 def _texts(
-    host: str, plan: GatewayPlan, generation: str, paths: HostPaths, templates: Path
+    host: str,
+    plan: GatewayPlan,
+    generation: str,
+    paths: HostPaths,
+    templates: Path,
+    others: Mapping[str, str],
 ) -> dict[str, str]:
     environment = text_environment(templates)
     folder = f"{plan.folder}/{generation}"
@@ -107,6 +133,7 @@ def _texts(
         generation=generation,
         folder=folder,
         errors=_ERRORS,
+        named=[pool.name for pool in plan.pools if f"{NAMES}{pool.name}" in others],
         headers=_HEADERS,
         error=_error,
         at=at,

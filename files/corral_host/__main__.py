@@ -91,6 +91,7 @@ WITH_DOCUMENT = {
     "monitor-start": ("monitoring.install", "start"),
     "monitor-stop": ("monitoring.install", "stop"),
     "gateway": ("gateway.control", "gateway"),
+    "gateway-clients": ("gateway.clients", "clients"),
     "gateway-stage": ("gateway.change", "stage"),
     "gateway-install": ("gateway.change", "install"),
     "gateway-revert": ("gateway.change", "revert_change"),
@@ -110,6 +111,7 @@ ROOT_ALONE = (
     "remove-all",
     "metrics",
     "gateway",
+    "gateway-clients",
     "gateway-installed",
 )
 

@@ -34,8 +34,9 @@ MEANT = {
 }
 # Programs that an operator has, besides Corral's own.
 PROGRAMS = {
-    "apt-get", "chmod", "echo", "git", "hf", "journalctl", "kill", "make", "ps", "pyinfra", "rm",
-    "sops", "ss", "ssh", "ssh-keygen", "ssh-keyscan", "systemctl",
+    "apptainer", "apt", "apt-get", "chmod", "chown", "df", "dpkg", "echo", "git", "hf",
+    "journalctl", "kill", "ls", "make", "mount", "numactl", "nvidia-smi", "ps", "pyinfra", "rm",
+    "singularity", "sops", "ss", "ssh", "ssh-keygen", "ssh-keyscan", "sysctl", "systemctl",
 }  # fmt: skip
 # Names of things in backticks: keys, values, modules, flags, headers.
 _NO_COMMAND = re.compile(r"[^ ]*|--.*|[\w.]+ = .*| or ")

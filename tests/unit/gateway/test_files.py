@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,26 @@ def test_secrets_are_in_files_of_their_own(tmp_path: Path) -> None:
     secrets = [key for keys in stored.values() for key in keys]
     shown = (found.files["haproxy.cfg"], found.files["haproxy.service.conf"], repr(found))
     assert not [text for text in shown for key in secrets if key in text]
+
+
+def test_clients_with_a_name_are_named_in_the_log_and_their_keys_are_not(tmp_path: Path) -> None:
+    """Without a named client the configuration stays as it was."""
+    before = made(tmp_path)
+    assert "names-" not in "".join(before.files) + before.files["haproxy.cfg"]
+    path = tmp_path / "gw/gateway-small"
+    key = "k" * 24
+    path.write_text(f"{path.read_text()}# key of client alice\n{key}\n")
+    found = made(tmp_path)
+    digest = hashlib.sha256(key.encode()).hexdigest().upper()
+    assert found.files["names-small"] == f"{digest} alice\n"
+    assert found.files["clients-small"].splitlines()[-1] == key
+    folder = f"/etc/corral/gateway/{found.generation}"
+    lines = found.files["haproxy.cfg"].splitlines()
+    (at,) = [n for n, line in enumerate(lines) if f",map_str({folder}/names-small,-)" in line]
+    assert lines[at + 1] == "  http-request capture var(txn.client) len 64"
+    # After the key was proved: a client without one has no name.
+    assert "unless bearer known" in "".join(lines[: at - 1])
+    assert key not in found.files["haproxy.cfg"]
 
 
 def test_a_check_hands_out_nothing(tmp_path: Path) -> None:
