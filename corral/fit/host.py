@@ -46,10 +46,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The decided placement of a candidate, and its memory need."""
+    """The decided placement of a candidate, and its memory need.
+
+    + budgets_mib: what "auto" could use of each GPU, beside its neighbours
+    """
 
     placement: ResolvedPlacement
     need: InstanceNeed
+    budgets_mib: tuple[int, ...] = ()
 
 
 def fit_host(
@@ -184,7 +188,8 @@ def _auto(
     except DoesNotFitError as error:
         next_step = "lower the context, choose a smaller quant, or free GPUs (see `corral fit`)"
         raise CorralError(where, str(error), next_step) from error
-    return Placed(placement, need_for(host, candidate, placement, _each(candidate, memory_mib)))
+    need = need_for(host, candidate, placement, _each(candidate, memory_mib))
+    return Placed(placement, need, tuple(budgets))
 
 
 def _each(candidate: Candidate, memory_mib: int | None) -> list[int]:

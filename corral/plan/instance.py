@@ -89,6 +89,7 @@ class InstancePlan(Frozen):
     + release_folder: folder of its engine release; + engine: name of that engine
     + weights_mapped: weights are mapped from their files, so the kernel may evict them
     + locks_memory: the unit may lock memory
+    + gpu_budgets_mib: what placement = "auto" could use of each GPU, beside its neighbours
     + drafts_tokens: it drafts tokens, with a KV cache and compute buffers of their own
     + settings: its profile when it was planned, so that it can be measured later
     + stop_seconds: time to stop, after which the server is killed
@@ -128,6 +129,7 @@ class InstancePlan(Frozen):
     gpus: tuple[int | str, ...]
     placement: ResolvedPlacement
     need: InstanceNeed
+    gpu_budgets_mib: tuple[int, ...] = ()
     fit_argv: tuple[str, ...] | None
     chat_template: str | None
     chat_template_path: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from corral.schema import Frozen
 
@@ -15,6 +15,30 @@ class ResolvedPlacement(Frozen):
     cpu_moe_layers: int = 0
     tensor_overrides: tuple[str, ...] = ()
     tensor_split: tuple[float, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The placement in words."""
+        if self.gpu_layers == 0:
+            return "nothing on GPUs"
+        layers = "all layers" if self.gpu_layers == "all" else f"{self.gpu_layers} layers"
+        on_host = ["all experts"] if self.experts_on_cpu else []
+        if self.cpu_moe_layers:
+            on_host.append(f"experts of the first {self.cpu_moe_layers} layers")
+        on_host += [override.removesuffix("=CPU") for override in self.tensor_overrides]
+        return f"{layers} on GPUs{', in host memory ' if on_host else ''}{', '.join(on_host)}"
+
+    @property
+    def as_keys(self) -> dict[str, Any]:
+        """Keys of a profile that give this placement, instead of placement = "auto"."""
+        if self.gpu_layers == 0:
+            return {"placement": "cpu"}
+        keys: dict[str, Any] = {"placement": "experts-on-cpu" if self.experts_on_cpu else "gpu"}
+        if not self.experts_on_cpu:
+            keys |= {"gpu_layers": self.gpu_layers} if self.gpu_layers != "all" else {}
+            keys |= {"cpu_moe_layers": self.cpu_moe_layers} if self.cpu_moe_layers else {}
+            keys |= {"tensor_overrides": [*self.tensor_overrides]} if self.tensor_overrides else {}
+        return {**keys, **({"tensor_split": [*self.tensor_split]} if self.tensor_split else {})}
 
 
 class DeviceNeed(Frozen):

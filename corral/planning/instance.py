@@ -96,6 +96,7 @@ class InstancePlanner(Frozen):
             gpus=resolved.gpus,
             placement=placement,
             need=placed.need,
+            gpu_budgets_mib=placed.budgets_mib,
             fit_argv=engine_module(resolved.kind).fit_argv(
                 profile,
                 programs=f"{release.folder}/bin",

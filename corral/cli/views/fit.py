@@ -106,14 +106,7 @@ def _share(offer: Offer) -> str:
 
 def placed(placement: ResolvedPlacement) -> str:
     """A placement as a sentence."""
-    if placement.gpu_layers == 0:
-        return "Nothing on GPUs."
-    layers = "All layers" if placement.gpu_layers == "all" else f"{placement.gpu_layers} layers"
-    on_host = ["all experts"] if placement.experts_on_cpu else []
-    if placement.cpu_moe_layers:
-        on_host.append(f"experts of the first {placement.cpu_moe_layers} layers")
-    on_host += [override.removesuffix("=CPU") for override in placement.tensor_overrides]
-    return f"{layers} on GPUs{', in host memory ' if on_host else ''}{', '.join(on_host)}."
+    return f"{placement.summary[0].upper()}{placement.summary[1:]}."
 
 
 def _cells(row: Row) -> list[str]:

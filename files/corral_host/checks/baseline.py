@@ -22,6 +22,25 @@ def subject(instance):
     }  # fmt: skip
 
 
+def surroundings(instance):
+    """What neighbours leave on the GPUs to an automatic placement, and the placement itself."""
+    return {
+        "gpu_budgets_mib": list(instance.get("gpu_budgets_mib") or ()),
+        "placement": instance.get("placement"),
+    }
+
+
+def is_moved(found, instance):
+    """Whether other neighbours, and they alone, gave the instance another placement.
+
+    Figures of before say nothing about a server with fewer layers on the GPUs, which was asked for.
+    With the same neighbours another placement follows from the weights or the engine: the figures
+    are compared. A baseline of an earlier version has no surroundings, and counts.
+    """
+    now = surroundings(instance)
+    return all(key in found and found[key] != now[key] for key in now)
+
+
 def kept_file(instance):
     return Path(instance["folder"]) / "baseline.json"
 
@@ -57,7 +76,7 @@ def samples(instance):
     """Measure -> tokens/s of the baseline; empty if there is none of this subject."""
     found, wanted = kept(instance), subject(instance)
     same = found and {key: found.get(key) for key in wanted} == wanted
-    return found["samples"] if same else {}
+    return found["samples"] if same and not is_moved(found, instance) else {}
 
 
 def note(instance, measured):
@@ -85,7 +104,8 @@ def keep_baseline(instance, rows):
     new = raised(old, noted["samples"])
     if new != old:
         document = {
-            **subject(instance), "samples": new, "generation": instance["generation"],
+            **subject(instance), **surroundings(instance), "samples": new,
+            "generation": instance["generation"],
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from corral.catalog.entries import EngineKind
+from corral.engines import resolve_placement
 from corral.errors import CorralError
 from corral.fit.estimate import DRIVER_MIB
 from corral.fit.host import Candidate, GpuName, Placed, even_split, fit_host
@@ -242,3 +243,22 @@ def test_a_split_mode_that_the_server_would_drop_is_refused(mode: str) -> None:
         fit(candidate(**asked))
     assert fit(candidate(of=model(AIR), placed={"experts_on_cpu": True}, **asked))
     assert fit(candidate(placed={"gpu_layers": 0}, **{**asked, "gpus": ()}))
+
+
+def test_a_new_neighbour_leaves_less_and_the_old_placement_can_be_kept_by_its_keys() -> None:
+    """With its keys as overrides the flags stay, and the neighbour gets the rest."""
+    first = candidate("a", model(AIR), placement="auto")
+    alone = fit_host("lab-1", [first], memory_mib=A100_MIB)["a"]
+    beside = fit_host(
+        "lab-1",
+        [first, candidate("b", model(AIR), placement="auto")],
+        memory_mib=A100_MIB,
+    )
+    assert beside["a"].budgets_mib < alone.budgets_mib
+    assert beside["a"].placement != alone.placement
+    kept = profile(**alone.placement.as_keys)
+    assert resolve_placement(kept, gpus=1) == alone.placement
+    pinned = replace(first, profile=kept, placement=resolve_placement(kept, gpus=1))
+    both = fit_host("lab-1", [pinned, candidate("b", of=model(DENSE))], memory_mib=2 * A100_MIB)
+    assert both["a"].placement == alone.placement
+    assert both["a"].budgets_mib == ()

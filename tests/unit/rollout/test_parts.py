@@ -326,6 +326,41 @@ def test_paths_of_weights_and_programs_are_no_change_of_their_own() -> None:
     assert changes(old, old) == ["the unit's own settings"]
 
 
+def auto(cpu_moe_layers: int, **changes: Any) -> dict[str, Any]:
+    """The plan of an instance that is placed automatically, as a document."""
+    return {
+        "argv": ["/a/server", "--n-cpu-moe", str(cpu_moe_layers)],
+        "settings": {"placement": "auto"},
+        "placement": {"gpu_layers": "all", "cpu_moe_layers": cpu_moe_layers},
+        "shards": ["a.gguf"],
+        **changes,
+    }
+
+
+def test_another_automatic_placement_is_said_with_the_keys_that_keep_the_old_one() -> None:
+    moved, flag = changes(auto(23), auto(39))
+    assert moved == (
+        'placement = "auto" beside other neighbours: all layers on GPUs, in host memory experts of '
+        "the first 23 layers -> all layers on GPUs, in host memory experts of the first 39 layers; "
+        "to keep the old placement, add \"overrides\": {'placement': 'gpu', 'cpu_moe_layers': 23} "
+        "to the instance"
+    )
+    assert flag == "--n-cpu-moe 23 -> 39"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shards": ["b.gguf"]},
+        {"settings": {"placement": "gpu"}},
+        {"settings": None},
+        {"placement": {"rows": 3}},
+    ],
+)
+def test_a_placement_that_was_asked_for_is_shown_as_flags_alone(other: dict[str, Any]) -> None:
+    assert changes(auto(23), auto(39, **other)) == ["--n-cpu-moe 23 -> 39"]
+
+
 ROW = {"instance": "chat", "check": "health", "detail": "503"}
 
 

@@ -174,6 +174,48 @@ def test_another_profile_gpu_set_or_length_has_a_baseline_of_its_own(
     assert kept(plan)["samples"]["generation at 64"] == [5.0] * 3
 
 
+ALONE = {"gpu_budgets_mib": [39000], "placement": {"gpu_layers": "all", "cpu_moe_layers": 23}}
+BESIDE = {"gpu_budgets_mib": [19000], "placement": {"gpu_layers": "all", "cpu_moe_layers": 39}}
+
+
+@pytest.mark.parametrize(
+    ("now", "is_compared"),
+    [
+        (ALONE, True),
+        # A neighbour took half of the GPU, and layers with it.
+        (BESIDE, False),
+        # Larger weights or another engine: that server is to be as fast.
+        ({**ALONE, "placement": BESIDE["placement"]}, True),
+        # A neighbour that left the placement as it was, or a placement that was kept by its keys.
+        ({**BESIDE, "placement": ALONE["placement"]}, True),
+        ({"gpu_budgets_mib": [], "placement": ALONE["placement"]}, True),
+    ],
+)
+def test_figures_beside_other_neighbours_are_not_compared_where_they_took_layers(
+    plan: dict[str, Any], does: Behaviour, now: dict[str, Any], is_compared: bool
+) -> None:
+    plan.update(ALONE)
+    measured(plan)
+    does.generation = itertools.repeat(5.0)
+    plan.update(now)
+    row = measured(plan, "g2")
+    assert row["ok"] is not is_compared
+    expected = [50.0] * 3 if is_compared else [5.0] * 3
+    assert kept(plan)["samples"]["generation at 64"] == expected
+
+
+def test_a_baseline_of_an_earlier_version_is_compared_with_any_placement(
+    plan: dict[str, Any], does: Behaviour
+) -> None:
+    measured(plan)
+    path = Path(plan["folder"]) / "baseline.json"
+    old = {key: one for key, one in kept(plan).items() if key not in ALONE}
+    path.write_text(json.dumps(old))
+    does.generation = itertools.repeat(5.0)
+    plan.update(BESIDE)
+    assert not measured(plan, "g2")["ok"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "{}", '{"samples": 3}', '{"samples": {"a": [1]}}', '{"samples": {"a": [1, 0]}}',
