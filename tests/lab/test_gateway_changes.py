@@ -26,9 +26,9 @@ from tests.lab.test_gateway import (
     key,
     servers,
     serving,
+    wait_until_serving,
 )
 from tests.lab.untouched import said
-from tests.lab.waiting import wait_for
 from tests.lab.workspace import Workspace
 
 CHAT = '{"name": "tiny-chat", "profile": "tiny-chat", "port": 8001}'
@@ -96,7 +96,7 @@ def test_servers_that_move_cost_no_request(lab: Workspace) -> None:
             back = lab.corral("revert", "lab-1/tiny-chat", *LAB)
             assert back.returncode == 0, said(back)
             assert ports(lab) == ["8001", "8001", "8053"]
-            wait_for(lambda: serving(lab) == set(SERVERS), "all serve")
+            wait_until_serving(lab, set(SERVERS), "all serve")
         deploy(lab)
         seen.wait_for_more()
     assert seen.failures == []
