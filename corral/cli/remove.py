@@ -139,6 +139,8 @@ def _remove_rest(target: Target, *, weights: bool) -> None:
     }  # fmt: skip
     answer = travelling_helper(host).ask(["remove-all"], REMOVED_ALL, json.dumps(document))
     echo(f"{host.name}: removed {', '.join(answer.removed) or 'nothing more'}")
+    for mount in answer.mounts:
+        echo(f"{host.name}: {mount} is a mount and stays, as other hosts may share it")
     echo(f"{host.name}: packages and drivers stay; take the host out of {target.inventory.path}")
     if (keys := key_path(host, "x").parent).is_dir():
         echo(f"  its keys are still in {keys}")

@@ -271,9 +271,10 @@ class RemovedInstance(HostAnswer):
 
 
 class RemovedAll(HostAnswer):
-    """Folders that were removed."""
+    """Folders that were removed; ``mounts``: what is mounted in them, which stays."""
 
     removed: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
 
 
 ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)

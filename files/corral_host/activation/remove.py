@@ -20,6 +20,7 @@ from corral_host.system.commands import HostError, output, quiet, read_json, say
 from corral_host.system.folders import remove as remove_folder
 from corral_host.system.locks import activate_lock, held, refuse_other_rollout
 from corral_host.system.modes import OWN
+from corral_host.system.trees import remove_tree
 from corral_host.watch import service
 from corral_host.weights import kept
 from corral_host.weights.models_root import record
@@ -88,7 +89,8 @@ def removed(paths, name, drain_seconds):
 def remove_all(document):
     """Remove what is left of Corral once no instance is: gateway, rules, releases, state, helper.
 
-    ``document``: paths, by, weights (whether they go, too). Packages and drivers stay.
+    ``document``: paths, by, weights (whether they go, too). Packages and drivers stay, and what is
+    mounted in Corral's folders: other hosts may share it.
     """
     paths = document["paths"]
     refuse_other_rollout(paths["state"], None)
@@ -108,10 +110,9 @@ def remove_all(document):
         if document["weights"]:
             kept.remove_all(paths)
         gone = [one for one in own_folders(paths) if one.is_dir()]
-        for folder in gone:
-            shutil.rmtree(folder)
-        empty_state(paths)
-    return {"removed": [str(folder) for folder in gone]}
+        left = [mount for folder in gone for mount in remove_tree(folder)]
+        left += empty_state(paths)
+    return {"removed": list(map(str, gone)), "mounts": list(map(str, left))}
 
 
 def refuse_jobs():
@@ -151,12 +152,21 @@ def outermost(path):
 
 
 def empty_state(paths):
-    """Remove the state, except for weights that are still in it and the record of their disk."""
+    """Remove the state, except for weights that are still in it and the record of their disk.
+
+    Returns mounts that stay.
+    """
     state = Path(paths["state"])
+    if not state.is_dir():
+        return []
     stays = {state / "models"} if (state / "models").is_dir() else set()
     stays |= {record(paths)} if record(paths).exists() else set()
-    for one in state.iterdir() if state.is_dir() else ():
-        if one not in stays:
-            shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
-    if not stays and state.is_dir():
+    left = []
+    for one in sorted(set(state.iterdir()) - stays):
+        if one.is_dir() and not one.is_symlink():
+            left += remove_tree(one)
+        else:
+            one.unlink()
+    if not stays and not left:
         state.rmdir()
+    return left

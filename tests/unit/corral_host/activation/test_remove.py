@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.corral_host.weights.test_models_root import bound
 from tests.unit.helper_modules import helper_module
 
 removal = helper_module("activation.remove")
@@ -192,3 +194,21 @@ def test_haproxy_loses_the_configuration_of_corral(host: Host) -> None:
     host.remove_all(weights=False)
     assert not place.parent.exists()
     assert "systemctl disable --quiet --now haproxy.service" in host.log
+
+
+def test_what_is_mounted_in_its_folders_stays(host: Host, tmp_path: Path) -> None:
+    """A cache that other hosts share must not be emptied with this one."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "object").touch()
+    for name in ("chat", "old"):
+        host.remove(name)
+    places = [Path(host.paths["compiler_cache"]), Path(host.paths["state"]) / "jobs"]
+    with ExitStack() as mounted:
+        for place in places:
+            mounted.enter_context(bound(shared, place))
+        (places[0].parent / "own").touch()
+        answer = removal.remove_all({"paths": host.paths, "by": "me", "weights": True})
+        assert (shared / "object").exists()
+        assert sorted(answer["mounts"]) == sorted(map(str, places))
+        assert not (places[0].parent / "own").exists()
