@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType
 from gguf import GGMLQuantizationType as Type
 
 from corral.errors import CorralError
-from corral.fit.gguf import Header, parse_header
+from corral.fit.gguf import Header, Tensor, parse_header
 from corral.fit.headers import ShardSource, StoredHeader, StoredSafetensors
 from corral.model_files.safetensors import SafetensorsHeader, parse_safetensors
 from corral.smoke_model import safetensors_writer
@@ -47,11 +47,29 @@ _SMALL = Shape(
 )  # fmt: skip
 
 
+# The encoder of GLM-4.6V-Flash, without its tensors.
+_PROJECTOR = Header(
+    3,
+    {
+        "general.architecture": "clip",
+        "clip.vision.embedding_length": 1536,
+        "clip.vision.feed_forward_length": 13696,
+        "clip.vision.attention.head_count": 12,
+        "clip.vision.patch_size": 14,
+    },
+    (Tensor("v.blk.0.ffn_up.weight", (1536, 13696), 1, 0),),
+    4096,
+    32,
+)
+
+
 class MadeHeaders:
     """A HeaderSource: the whole model in the first shard, nothing in the others."""
 
     def headers(self, shards: Sequence[ShardSource]) -> list[StoredHeader]:
         url = shards[0].url.lower()
+        if "mmproj" in url:
+            return [StoredHeader(_PROJECTOR, _SHA256)]
         shape = next((shape for name, shape in _SHAPES.items() if name in url), _SMALL)
         mix = _IQ4_XS if "iq4_xs" in url else PUBLISHED
         headers = [made_header(shape, mix), *[_EMPTY] * (len(shards) - 1)]

@@ -84,7 +84,7 @@ class Platform(Frozen):
     python: str = Field(pattern=r"^3\.[0-9]+$", description="version of its Python")
 
 
-FileKind = Literal["weights", "config"]
+FileKind = Literal["weights", "projector", "config"]
 # "none": of an engine that loads no weights, or any.
 WeightsFormat = Literal["gguf", "safetensors", "none"]
 
@@ -95,6 +95,11 @@ class Quant(Frozen):
     files: str = Field(description='such as "UD-Q4_K_XL/*.gguf"')
     config: tuple[str, ...] = Field(
         default=(), description="patterns of small files that the engine reads beside the weights"
+    )
+    projector: str | None = Field(
+        default=None,
+        description='file that turns images into tokens (mmproj), such as "mmproj-F16.gguf"; '
+        "fetched for profiles with vision",
     )
     engine: EngineKind | None = Field(default=None, description="only kind that can read it")
 
@@ -107,7 +112,8 @@ class Quant(Frozen):
     @property
     def patterns(self) -> str:
         """All patterns, as the lock file records them."""
-        return " ".join((self.files, *self.config))
+        beside = (self.projector,) if self.projector else ()
+        return " ".join((self.files, *beside, *self.config))
 
 
 class Model(Frozen):

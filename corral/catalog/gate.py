@@ -17,6 +17,12 @@ class GoldenPrompt(Frozen):
     """
 
     prompt: str = Field(min_length=1, description="user message, sent at temperature 0")
+    image: str | None = Field(
+        default=None,
+        max_length=2**16,
+        pattern=r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*$",
+        description="image beside the prompt, as a data URL",
+    )
     max_tokens: int = Field(gt=0, description="token limit, with room for reasoning")
     exact: str | None = Field(default=None, description="whole reply")
     require: tuple[str, ...] = Field(

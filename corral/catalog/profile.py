@@ -23,6 +23,7 @@ NumaMemory = Literal["interleave", "bind", "preferred", "local"]
 LoadMode = Literal["mmap", "mmap+mlock", "mlock", "none", "direct"]
 ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
+_IMAGE_TOKENS = 1024
 # Cores as the kernel lists them, cpuset(7).
 _CORES = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
@@ -220,6 +221,15 @@ class Profile(Frozen):
     )
     sampling: Sampling = Field(default=Sampling(), description="defaults for requests")
 
+    vision: bool = Field(
+        default=False, description="requests may have images; the quant needs a projector"
+    )
+    image_tokens: int = Field(
+        default=_IMAGE_TOKENS,
+        gt=0,
+        le=16384,
+        description="most tokens of one image; larger ones are scaled",
+    )
     runtime_repack: bool | None = Field(
         default=None,
         description="repack weights in host memory for the processor at start (-rtr)",
@@ -331,6 +341,10 @@ class Profile(Frozen):
             "chat_template and chat_template_file are both set": bool(
                 self.chat_template and self.chat_template_file
             ),
+            "image_tokens has no effect without vision = true": self.image_tokens != _IMAGE_TOKENS
+            and not self.vision,
+            "golden: a prompt with an image needs vision = true": not self.vision
+            and any(prompt.image for prompt in self.golden),
             'numa = "numactl" needs numa_memory': self.numa == "numactl" and not self.numa_memory,
             "numa_nodes has no effect without numa_memory, or with local": self.numa_nodes != "all"
             and self.numa_memory in (None, "local"),

@@ -33,6 +33,7 @@ class Settings:
 
     + model: the path that it loads
     + key_file: path of the unit's credential, or of the file that ``key_config`` makes from it
+    + projector: path of the projector, "" for a server without images
     + gpus: number of GPUs that a server's unit sees, for servers alone
     """
 
@@ -42,6 +43,7 @@ class Settings:
     alias: str = ""
     endpoint: Endpoint = Endpoint()
     key_file: str = ""
+    projector: str = ""
     gpus: int = 0
     chat_template_file: str | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
@@ -87,7 +87,7 @@ def estimate(
     tensors = loaded(model.tensors, layers=model.layers, mtp=bool(profile.mtp_draft_tokens))
     weights = weights_bytes(tensors, rules)
     if model.shape is None:
-        return _weights_only(weights, rules, model.unknown)
+        return with_projector(_weights_only(weights, rules, model.unknown), model, profile)
     kv = kv_bytes(model.shape, profile, rules)
     engine = engine_module(kind).memory
     used = {device for device in {*weights, *kv} if weights.get(device) or kv.get(device)}
@@ -100,7 +100,7 @@ def estimate(
         outputs=outputs_per_batch or _server_outputs(profile, engine),
     )
     runtime = CUDA_CONTEXT_BYTES + CUDA_POOLS_BYTES + engine.runtime_bytes
-    return Estimate(
+    found = Estimate(
         gpus=tuple(
             Need(
                 weights_bytes=weights.get(n, 0),
@@ -117,6 +117,22 @@ def estimate(
             runtime_bytes=PROCESS_BYTES + profile.prompt_cache_mib * MIB,
         ),
     )
+    return with_projector(found, model, profile)
+
+
+def with_projector(found: Estimate, model: ModelFile, profile: Profile) -> Estimate:
+    """With the projector on the first GPU, where mainline puts it, or on the host without any."""
+    if model.projector is None:
+        return found
+    first = found.gpus[0] if found.gpus else found.host
+    more = replace(
+        first,
+        weights_bytes=first.weights_bytes + model.projector.weights_bytes(),
+        compute_bytes=first.compute_bytes + model.projector.compute_bytes(profile),
+    )
+    if not found.gpus:
+        return replace(found, host=more)
+    return replace(found, gpus=(more, *found.gpus[1:]))
 
 
 def _weights_only(weights: Mapping[int, int], rules: Devices, unknown: str) -> Estimate:

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from corral.fit.gguf import Header, Tensor
+from corral.fit.projector import Projector
 from corral.fit.shape import Shape, UnknownShapeError, read_shape
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model; ``shape``: None where the header is insufficient; ``unknown``: what it lacks."""
+    """A model; ``shape``: None where the header is insufficient; ``unknown``: what it lacks.
+
+    + projector: that its server loads beside it, for images
+    """
 
     tensors: tuple[Tensor, ...]
     shape: Shape | None
     unknown: str
     file_bytes: int
+    projector: Projector | None = None
 
     @property
     def blocks(self) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from corral_shared.names import quoted_path
 
 from corral.catalog.entries import Catalog, WeightsFormat
 from corral.errors import CorralError
+from corral.fit.gguf import Header
 from corral.fit.headers import ShardSource, StoredHeader, StoredSafetensors
 from corral.fit.model import ModelFile, model_file
+from corral.fit.projector import BadProjectorError, Projector, read_projector
 from corral.lock.lock_file import Lock, LockedFile, LockedModel, locked_shards
 from corral.model_files.model import SafetensorsModel, safetensors_model
 from corral.plan.weights import HeaderPlan, ShardPlan
@@ -52,7 +54,8 @@ def with_headers(
 ) -> Weights:
     """Fetch the headers of ``shards``; without an answer of the hub the model is unknown."""
     weights = [shard for shard in shards if shard.kind == "weights"]
-    beside = [shard for shard in shards if shard.kind != "weights"]
+    beside = [shard for shard in shards if shard.kind == "config"]
+    projectors = [shard for shard in shards if shard.kind == "projector"]
     sources = [_source(shard) for shard in weights]
     stored: Sequence[StoredHeader] | Sequence[StoredSafetensors]
     model: AnyModel
@@ -62,12 +65,35 @@ def with_headers(
             stored, model = _safetensors(sources, weights[0].path, small, source)
         else:
             stored = source.headers(sources)
-            model = model_file([h.header for h in stored])
+            seen = source.headers([_source(one) for one in projectors]) if projectors else ()
+            model = _model([h.header for h in stored], [h.header for h in seen], projectors)
+            projectors = [
+                _headed(shard, one.header.data_start_bytes, one.header_sha256)
+                for shard, one in zip(projectors, seen, strict=True)
+            ]
     except CorralError as error:
         return Weights(tuple(shards), None, f"{error.where}: {error.what}")
     headers = [(h.header.data_start_bytes, h.header_sha256) for h in stored]
     headed = [_headed(shard, *header) for shard, header in zip(weights, headers, strict=True)]
-    return Weights((*headed, *beside), model)
+    return Weights((*headed, *projectors, *beside), model)
+
+
+def _model(
+    headers: Sequence[Header], projectors: Sequence[Header], shards: Sequence[ShardPlan]
+) -> ModelFile:
+    """A model with its projector, if any. Raises CorralError for a file that is none."""
+    found = model_file(headers)
+    for header, shard in zip(projectors, shards, strict=True):
+        found = replace(found, projector=_projector(header, shard.url))
+    return found
+
+
+def _projector(header: Header, where: str) -> Projector:
+    try:
+        return read_projector(header)
+    except BadProjectorError as error:
+        step = "correct projector of the quant in catalog/models/, then run `corral lock`"
+        raise CorralError(where, f"it is no projector: {error}", step) from error
 
 
 def _source(shard: ShardPlan) -> ShardSource:
@@ -110,8 +136,11 @@ class LockedModels:
     headers: HeaderSource
     unlocked: Callable[[str, str], LockedModel] | None = None
 
-    def read(self, model: str, quant: str) -> AnyModel:
-        """The model of a quant. Raises CorralError: unknown, not locked or unreachable."""
+    def read(self, model: str, quant: str, *, vision: bool = False) -> AnyModel:
+        """The model of a quant, with its projector for ``vision``.
+
+        Raises CorralError: unknown, not locked or unreachable.
+        """
         where = f"{model}/{quant}"
         known = self.catalog.model(model, where=where).quants
         if quant not in known:
@@ -126,9 +155,14 @@ class LockedModels:
         }
         weights = [source for file, source in sources.items() if file.kind is None]
         if known[quant].format != "safetensors":
-            return model_file([stored.header for stored in self.headers.headers(weights)])
+            found = model_file([stored.header for stored in self.headers.headers(weights)])
+            beside = [source for file, source in sources.items() if file.kind == "projector"]
+            if not (vision and beside):
+                return found
+            (seen,) = self.headers.headers(beside[:1])
+            return replace(found, projector=_projector(seen.header, beside[0].url))
         # Paths from a root, as those of a plan are.
-        small = {f"/{f.path}": source for f, source in sources.items() if f.kind}
+        small = {f"/{f.path}": source for f, source in sources.items() if f.kind == "config"}
         return _safetensors(weights, f"/{files[0].path}", small, self.headers)[1]
 
     def _locked(

@@ -32,7 +32,7 @@ class LockedFile(Frozen):
     path: WeightsPath
     size_bytes: int = Field(gt=0, lt=MOST_FILE_BYTES)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    kind: Literal["config"] | None = None
+    kind: Literal["projector", "config"] | None = None
 
 
 class LockedEngine(Frozen):

@@ -153,8 +153,8 @@ def _resolve_model(name: str, model: Model, hub_url: str) -> LockedModel:
 def _all_files(
     name: str, model: Model, quant: str, revision: HubRevision, hub_url: str
 ) -> tuple[LockedFile, ...]:
-    """Weights first, then configuration files."""
-    weights = weights_of(name, model, quant, revision)
+    """Weights first, then the projector and configuration files."""
+    weights = (*weights_of(name, model, quant, revision), *_projector(name, model, quant, revision))
     paths = [file.path for file in weights]
     beside = dict(_config(name, model, quant, revision, hub_url, paths))
     if any(path.endswith(SUFFIX) for path in paths):
@@ -211,7 +211,12 @@ def weights_of(
     Raises CorralError.
     """
     pattern = model.quants[quant].files
-    matching = (file for file in revision.siblings if fnmatch(file.rfilename, pattern))
+    other = model.quants[quant].projector
+    matching = (
+        file
+        for file in revision.siblings
+        if fnmatch(file.rfilename, pattern) and not (other and fnmatch(file.rfilename, other))
+    )
     shards = sorted(matching, key=lambda file: file.rfilename)
     where = f"catalog/models/{name}.toml: quants.{quant}.files"
     if not shards:
@@ -230,8 +235,28 @@ def weights_of(
     return tuple(files)
 
 
-def _locked(file: HubFile, where: str) -> LockedFile:
+def _projector(
+    name: str, model: Model, quant: str, revision: HubRevision
+) -> tuple[LockedFile, ...]:
+    """The projector of a quant, if it names one: one file. Raises CorralError."""
+    pattern = model.quants[quant].projector
+    if pattern is None:
+        return ()
+    where = f"catalog/models/{name}.toml: quants.{quant}.projector"
+    found = [file for file in revision.siblings if fnmatch(file.rfilename, pattern)]
+    if len(found) != 1:
+        names = ", ".join(printable_line(file.rfilename) for file in found[:3]) or "none"
+        what = f"{model.repo} must have one file that matches {pattern}, it has {names}"
+        raise CorralError(where, what, "name one file")
+    if found[0].lfs is None:
+        what = f"the hub gives no sha256 for {printable_line(found[0].rfilename)}"
+        raise CorralError(where, what, "fix the pattern")
+    return (_locked(found[0], where, kind="projector"),)
+
+
+def _locked(file: HubFile, where: str, kind: str | None = None) -> LockedFile:
     """A file as the hub describes it, validated before use. Raises CorralError."""
     lfs = file.lfs or {}
     data = {"path": file.rfilename, "size_bytes": lfs.get("size"), "sha256": lfs.get("sha256")}
+    data |= {"kind": kind} if kind else {}
     return parse(LockedFile, data, where=f"{where}: the hub's answer", next_step=_TRUSTED)

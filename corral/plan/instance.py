@@ -91,6 +91,7 @@ class InstancePlan(Frozen):
     + locks_memory: the unit may lock memory
     + gpu_budgets_mib: what placement = "auto" could use of each GPU, beside its neighbours
     + drafts_tokens: it drafts tokens, with a KV cache and compute buffers of their own
+    + projector: path of the file that turns images into tokens; "" for a server without images
     + settings: its profile when it was planned, so that it can be measured later
     + stop_seconds: time to stop, after which the server is killed
     + watchdog: completions that its host asks for between deploys; None: none
@@ -140,6 +141,7 @@ class InstancePlan(Frozen):
     weights_mapped: bool = True
     locks_memory: bool = False
     drafts_tokens: bool = False
+    projector: str = ""
     ready_timeout_seconds: int
     stop_seconds: int = 60
     gate: GatePlan = GatePlan()

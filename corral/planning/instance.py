@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import SkipValidation
 
@@ -35,6 +35,13 @@ TRIAL_KEYS, TRIAL_TEMPLATE = "keys.yaml", "chat-template.jinja"
 _SPARE = "-spare"
 
 
+class _Files(NamedTuple):
+    """Paths that a server loads: of the model, and of a projector or ""."""
+
+    model: str
+    projector: str
+
+
 class InstancePlanner(Frozen):
     """Planner of instances: paths on hosts, the folder of the unit's template, and gateways."""
 
@@ -51,9 +58,10 @@ class InstancePlanner(Frozen):
     ) -> InstancePlan:
         """The plan of an instance. Raises CorralError for an impossible endpoint or gate."""
         profile, placement = resolved.profile, placed.placement
-        model = _model_path(resolved, shards)
+        files = _files(resolved, shards)
+        model = files.model
         generation = self._generation(resolved, release, shards, placement)
-        values = self._unit_values(resolved, release, model, placement, generation)
+        values = self._unit_values(resolved, release, files, placement, generation)
         unit_path = self.paths.unit_file(resolved.spec.name)
         unit_text = self._render(values, generation)
         ready = _ready_seconds(resolved, shards)
@@ -64,7 +72,7 @@ class InstancePlanner(Frozen):
             placement=placement,
             generation_folder=self._generation_folder(resolved, generation),
         )
-        spare = self._spare(resolved, release, model, placement, generation)
+        spare = self._spare(resolved, release, files, placement, generation)
         return InstancePlan(
             name=resolved.spec.name,
             unit=unit_name(resolved.spec.name),
@@ -112,6 +120,7 @@ class InstancePlanner(Frozen):
             weights_mapped=profile.load_mode == "mmap" and _maps_weights(resolved),
             locks_memory=values.locks_memory,
             drafts_tokens=bool(profile.mtp_draft_tokens),
+            projector=files.projector,
             ready_timeout_seconds=ready,
             stop_seconds=engine_module(resolved.kind).unit_needs.stop_seconds,
             activation=limited(
@@ -142,7 +151,7 @@ class InstancePlanner(Frozen):
         self,
         resolved: ResolvedInstance,
         release: ReleasePlan,
-        model: str,
+        files: _Files,
         placement: ResolvedPlacement,
         generation: str,
     ) -> SparePlan | None:
@@ -150,7 +159,7 @@ class InstancePlanner(Frozen):
         port = resolved.spec.planned_spare_port
         if port is None or self._endpoint(resolved).port is None:
             return None
-        values = self._unit_values(resolved, release, model, placement, generation, spare_port=port)
+        values = self._unit_values(resolved, release, files, placement, generation, spare_port=port)
         return SparePlan(
             unit=unit_name(values.instance),
             unit_path=self.paths.unit_file(values.instance),
@@ -196,7 +205,7 @@ class InstancePlanner(Frozen):
         self,
         resolved: ResolvedInstance,
         release: ReleasePlan,
-        model: str,
+        files: _Files,
         placement: ResolvedPlacement,
         generation: str,
         *,
@@ -211,11 +220,12 @@ class InstancePlanner(Frozen):
             _program(resolved, release),
             Settings(
                 profile=resolved.profile,
-                model=model,
+                model=files.model,
                 alias=resolved.alias,
                 endpoint=endpoint,
                 key_file=config.path if config else credential_path(unit_name(name)),
                 placement=placement,
+                projector=files.projector,
                 gpus=len(resolved.gpus),
                 chat_template_file=self._template_path(resolved, generation),
             ),
@@ -238,7 +248,7 @@ class InstancePlanner(Frozen):
             engine_environment=module.variables(resolved.profile),
             needs=module.unit_needs,
             models_folder=self.paths.models_folder,
-            model=model,
+            model=files.model,
         )
 
     def _key_config(
@@ -264,8 +274,8 @@ class InstancePlanner(Frozen):
         placement: ResolvedPlacement,
     ) -> str:
         """Sixteen hex digits over all that decides the running server: unit, weights, template."""
-        model = _model_path(resolved, shards)
-        unnamed = self._render(self._unit_values(resolved, release, model, placement, ""), "")
+        files = _files(resolved, shards)
+        unnamed = self._render(self._unit_values(resolved, release, files, placement, ""), "")
         return _digest([unnamed, [shard.sha256 for shard in shards], resolved.chat_template])[:16]
 
     def _folder(self, resolved: ResolvedInstance) -> str:
@@ -308,8 +318,10 @@ def _program(resolved: ResolvedInstance, release: ReleasePlan) -> str:
     return f"{release.folder}/bin/{engine_module(resolved.kind).program}"
 
 
-def _model_path(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> str:
-    return engine_module(resolved.kind).model_path([shard.path for shard in shards])
+def _files(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> _Files:
+    projectors = [shard.path for shard in shards if shard.kind == "projector"]
+    model = engine_module(resolved.kind).model_path([shard.path for shard in shards])
+    return _Files(model, projectors[0] if projectors else "")
 
 
 def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:

@@ -152,6 +152,13 @@ class Planner(Frozen):
             self.lock, self.catalog, resolved.model, resolved.quant,
             where=resolved.where, inventory=resolved.host.origin,
         )  # fmt: skip
+        if not resolved.profile.vision:
+            files = tuple(file for file in files if file.kind != "projector")
+        elif not any(file.kind == "projector" for file in files):
+            what = f"profile {resolved.spec.profile} has vision = true, but quant "
+            what += f"{resolved.quant} of {resolved.model} has no projector"
+            step = f"name its projector in catalog/models/{resolved.model}.toml, or remove vision"
+            raise CorralError(resolved.where, what, step)
         hub = resolved.host.spec.hub_url.rstrip("/")
         models = host_paths(resolved.host, self.paths).models
         shards = [

@@ -68,6 +68,12 @@ LAYOUTS: dict[str, dict[str, int]] = {
         **_shards("UD-Q4_K_XL/GLM-4.7-UD-Q4_K_XL", 50 * GB, 50 * GB, 50 * GB, 50 * GB, 5 * GB),
         "GLM-4.7-UD-TQ1_0.gguf": 84 * GB,
     },
+    "ggml-org/GLM-4.6V-Flash-GGUF": {
+        "GLM-4.6V-Flash-Q4_K_M.gguf": 6_166_577_888,
+        "GLM-4.6V-Flash-Q8_0.gguf": 10 * GB,
+        "mmproj-GLM-4.6V-Flash-Q8_0.gguf": 980_055_680,
+        "mmproj-GLM-4.6V-Flash-F16.gguf": 1_660_000_000,
+    },
     "unsloth/GLM-4.7-Flash-GGUF": {
         "GLM-4.7-Flash-UD-Q4_K_XL.gguf": 18 * GB,
         "GLM-4.7-Flash-Q4_K_M.gguf": 18 * GB,

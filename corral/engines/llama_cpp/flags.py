@@ -84,6 +84,12 @@ _AFTER = {
         Flag("--spec-draft-n-max", ("mtp_draft_tokens",), lambda s: s.profile.mtp_draft_tokens,
              "LLAMA_ARG_SPEC_DRAFT_N_MAX"),
     ),
+    "--metrics": (
+        Flag("--mmproj", ("vision",), lambda s: s.projector or None, also=("-mm", "--no-mmproj")),
+        Flag("--image-max-tokens", ("image_tokens",),
+             lambda s: s.profile.image_tokens if s.projector else None,
+             "LLAMA_ARG_IMAGE_MAX_TOKENS"),
+    ),
     "--webui": (
         Flag("--no-ui", value=lambda _: True, variable="LLAMA_ARG_UI", variable_value="0",
              also=("--ui", "--no-webui"), owner=PAGE),

@@ -46,7 +46,7 @@ def asked(instance, prompt):
     The reply is streamed: a slow model may take long, but one that is silent for a minute is stuck.
     """
     body = {
-        "model": instance["alias"], "messages": [{"role": "user", "content": prompt["prompt"]}],
+        "model": instance["alias"], "messages": [{"role": "user", "content": content_of(prompt)}],
         "max_tokens": prompt["max_tokens"], "temperature": 0, "stream": True,
         **engines.of(instance).same_reply,
     }  # fmt: skip
@@ -56,6 +56,14 @@ def asked(instance, prompt):
     parts = streamed(text)
     content = "".join(part.get("content") or "" for part in parts)
     return content, "".join(map(reasoning_of, parts)) + content
+
+
+def content_of(prompt):
+    """The text, or the image and the text; plans of earlier versions have no images."""
+    if not prompt.get("image"):
+        return prompt["prompt"]
+    image = {"type": "image_url", "image_url": {"url": prompt["image"]}}
+    return [image, {"type": "text", "text": prompt["prompt"]}]
 
 
 def wrong(prompt, content, reply):

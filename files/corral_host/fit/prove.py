@@ -158,13 +158,13 @@ def combined(instance, plan, seen, of_compute):
 
     For compute buffers on GPUs the smaller bound holds: the engine's program counts logits for a
     whole batch, a server makes one for each slot. An MTP block has its own KV cache and compute
-    buffers, which that program leaves out.
+    buffers, which that program leaves out, as it does with a projector.
     """
     if seen is None:
         return dict(plan)
     if instance["need"]["unknown"]:
         return {**seen, "runtime_mib": plan["runtime_mib"]}
-    pick = max if drafts_tokens(instance) else of_compute
+    pick = max if drafts_tokens(instance) or instance.get("projector") else of_compute
     return {
         "weights_mib": max(seen["weights_mib"], plan["weights_mib"]),
         "kv_mib": max(seen["kv_mib"], plan["kv_mib"]),

@@ -38,7 +38,7 @@ H200 = {"name": "NVIDIA H200", "compute_capability": "9.0"}
 
 # Profiles with keys of one engine, or weights that it alone reads.
 ONLY_IK = {"glm-4.7-q4-graph", "glm-4.5-air-iq4-kss", "glm-z1-32b-cpu"}
-ONLY_MAINLINE = {"tiny-socket"}
+ONLY_MAINLINE = {"tiny-socket", "glm-4.6v-flash"}
 ONLY_VLLM = {name for name, one in CATALOG.profiles.items() if one.engine == "vllm"}
 
 
@@ -47,12 +47,21 @@ def suffix(entry: Quant) -> str:
     return f".{entry.files.rpartition('.')[2]}"
 
 
+def projectors(entry: Quant) -> tuple[LockedFile, ...]:
+    if entry.projector is None:
+        return ()
+    return (LockedFile(path="mmproj.gguf", size_bytes=5, sha256="2" * 64, kind="projector"),)
+
+
 def made_up_lock() -> Lock:
     """An entry for everything in the catalog: a shard for each quant."""
     models = {}
     for name, model in CATALOG.models.items():
         shards: dict[str, tuple[LockedFile, ...]] = {
-            quant: (LockedFile(path=f"{quant}/x{suffix(entry)}", size_bytes=5, sha256="1" * 64),)
+            quant: (
+                LockedFile(path=f"{quant}/x{suffix(entry)}", size_bytes=5, sha256="1" * 64),
+                *projectors(entry),
+            )
             for quant, entry in model.quants.items()
         }
         models[name] = LockedModel(

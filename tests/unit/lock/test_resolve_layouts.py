@@ -42,6 +42,7 @@ SHARD_COUNTS = {
     ("glm-4.7", "Q4_K_M"): 5,
     ("glm-4.7", "UD-Q4_K_XL"): 5,
     ("glm-4.7-flash", "UD-Q4_K_XL"): 1,
+    ("glm-4.6v-flash", "Q4_K_M"): 1,
     ("glm-4-32b-0414", "IQ4_XS"): 1,
     ("glm-4-32b-0414", "Q4_K_M"): 1,
     ("glm-z1-32b-0414", "IQ4_XS"): 1,
@@ -125,6 +126,31 @@ def test_every_quant_of_every_model_is_one_whole_set(url: str) -> None:
             sizes = LAYOUTS[SHIPPED.models[name].repo]
             assert {file.path: file.size_bytes for file in files}.items() <= sizes.items()
             assert [file.path for file in files] == sorted(file.path for file in files)
+
+
+def test_a_projector_is_locked_beside_the_weights_and_is_one_file(url: str) -> None:
+    entry = locked(SHIPPED, url, "glm-4.6v-flash").models["glm-4.6v-flash"]
+    weights, projector = entry.quants["Q4_K_M"]
+    assert (weights.kind, projector.kind) == (None, "projector")
+    assert projector.path == "mmproj-GLM-4.6V-Flash-Q8_0.gguf"
+    assert projector.size_bytes == 980_055_680
+    model = SHIPPED.models["glm-4.6v-flash"]
+    for pattern, found in (("mmproj-*.gguf", "F16.gguf, mmproj-"), ("none.gguf", "it has none")):
+        quant = model.quants["Q4_K_M"].model_copy(update={"projector": pattern})
+        changed = model.model_copy(update={"quants": {"Q4_K_M": quant}})
+        models = {**SHIPPED.models, "glm-4.6v-flash": changed}
+        with pytest.raises(CorralError) as caught:
+            locked(SHIPPED.model_copy(update={"models": models}), url, "glm-4.6v-flash")
+        assert found in caught.value.what
+        assert caught.value.where.endswith("quants.Q4_K_M.projector")
+    # A pattern over all files takes no projector for weights.
+    every = model.quants["Q4_K_M"].model_copy(
+        update={"files": "*Q4_K_M.gguf", "projector": "mm*Q8*"}
+    )
+    both = model.model_copy(update={"quants": {"Q4_K_M": every}})
+    models = {**SHIPPED.models, "glm-4.6v-flash": both}
+    again = locked(SHIPPED.model_copy(update={"models": models}), url, "glm-4.6v-flash")
+    assert again.models["glm-4.6v-flash"].quants == entry.quants
 
 
 def test_the_production_example_is_locked_and_every_host_is_planned(project: Path) -> None:

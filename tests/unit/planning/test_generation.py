@@ -85,6 +85,8 @@ ELSEWHERE = {
     "watchdog",
     "numa_memory",
     "numa_nodes",
+    "vision",
+    "image_tokens",
 }
 
 

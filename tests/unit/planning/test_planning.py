@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from corral.errors import CorralError
+from corral.lock.lock_file import LockedFile
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.placement import ResolvedPlacement
+from corral.planning.planner import Planner
 from corral.schema import Frozen
 from tests.samples import (
     CHAT,
@@ -264,3 +267,56 @@ def test_the_helper_gets_everything_but_whole_files() -> None:
     assert planned.instances[0].generation in planned.to_helper()
     assert "unit_text" not in planned.to_helper()
     assert "ExecStart" not in planned.to_helper()
+
+
+def seeing(projector: str | None, **chat: Any) -> Planner:
+    """A planner whose model has a projector, which the lock knows."""
+    made = planner(**chat)
+    small = made.catalog.models["small"]
+    quant = small.quants["Q8_0"].model_copy(update={"projector": projector})
+    model = small.model_copy(update={"quants": {**small.quants, "Q8_0": quant}})
+    locked = made.lock.models["small"]
+    file = LockedFile(path="mmproj-F16.gguf", size_bytes=9, sha256="7" * 64, kind="projector")
+    files = (*locked.quants["Q8_0"], *((file,) if projector else ()))
+    entry = locked.model_copy(
+        update={
+            "quants": {**locked.quants, "Q8_0": files},
+            "patterns": {**locked.patterns, "Q8_0": quant.patterns},
+        }
+    )
+    return made.model_copy(
+        update={
+            "catalog": made.catalog.model_copy(update={"models": {"small": model}}),
+            "lock": made.lock.model_copy(update={"models": {"small": entry}}),
+        }
+    )
+
+
+def test_a_server_with_vision_loads_its_projector_and_it_is_counted() -> None:
+    plan = seeing("mmproj-F16.gguf", vision=True, image_tokens=512).plan_host(host(CHAT, gpus=GPU))
+    (instance,) = plan.instances
+    path = f"/var/lib/corral/models/{REPO}/{REVISION}/mmproj-F16.gguf"
+    assert instance.argv[instance.argv.index("--mmproj") + 1] == path
+    assert instance.argv[instance.argv.index("--image-max-tokens") + 1] == "512"
+    assert instance.shards[1:] == (path,)
+    assert instance.model_path == instance.shards[0] != path
+    assert instance.projector == path
+    assert [shard.kind for shard in plan.shards] == ["weights", "projector"]
+    assert all(shard.header for shard in plan.shards)
+    blind = seeing("mmproj-F16.gguf").plan_host(host(CHAT, gpus=GPU)).instances[0]
+    assert instance.need.gpus[0].compute_mib > blind.need.gpus[0].compute_mib
+    assert instance.need.gpus[1:] == blind.need.gpus[1:]
+
+
+def test_without_vision_no_projector_is_fetched() -> None:
+    plan = seeing("mmproj-F16.gguf").plan_host(host(CHAT))
+    assert [shard.kind for shard in plan.shards] == ["weights"]
+    assert "--mmproj" not in plan.instances[0].argv
+    assert plan.instances[0].generation == planner().plan_host(host(CHAT)).instances[0].generation
+
+
+def test_vision_without_a_projector_is_refused() -> None:
+    with pytest.raises(CorralError) as caught:
+        seeing(None, vision=True).plan_host(host(CHAT))
+    assert "quant Q8_0 of small has no projector" in caught.value.what
+    assert "catalog/models/small.toml" in caught.value.next_step

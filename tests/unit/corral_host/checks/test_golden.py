@@ -117,3 +117,12 @@ def test_a_silent_stream_is_found_out(
 def golden_error() -> type[Exception]:
     found: type[Exception] = helper_module("system.commands").HostError
     return found
+
+
+def test_a_prompt_with_an_image_is_asked_with_both() -> None:
+    image = "data:image/png;base64,aGVsbG8="
+    assert golden.content_of(PROMPT) == "Capital of France?"
+    assert golden.content_of({**PROMPT, "image": None}) == "Capital of France?"
+    shown, text = golden.content_of({**PROMPT, "image": image})
+    assert shown == {"type": "image_url", "image_url": {"url": image}}
+    assert text == {"type": "text", "text": "Capital of France?"}
