@@ -30,7 +30,8 @@ _SSH = {
 }
 
 # One GPU for one of four profiles. To switch: glm-4.5-air-long-context, -throughput or -quality
-# in place of -realtime, and deploy; a second instance on another port would not fit.
+# in place of -realtime, and deploy. A second instance on another port is planned, too: it shares
+# the GPU with the first, and each then has fewer experts there.
 _DESK_01 = {
     "ssh_hostname": "desk-01.example.com",
     "gpus": _A100_40GB,

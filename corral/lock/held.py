@@ -77,9 +77,15 @@ def held_model(
         return resolve(model)
     if old.requested != model.revision:
         return _of_other_revision(old, model, resolve)
-    new = _newest(old, model, resolve, update)
-    held = _without_dropped(old, model) or _at_locked_revision(old, model, resolve, update)
-    _compare(held, new, model, update)
+    new = _newest(model, resolve)
+    held = _without_dropped(old, model)
+    if held is None:
+        held = _at_locked_revision(old, model, resolve, update, newest=new)
+    if isinstance(new, CorralError):
+        at = held.revision[:SHOWN_DIGITS]
+        update.note(f"{update.what} stays at {at}, unchecked: {new}")
+    else:
+        _compare(held, new, model, update)
     return held
 
 
@@ -94,15 +100,12 @@ def _of_other_revision(
     return old.model_copy(update=kept)
 
 
-def _newest(
-    old: LockedModel, model: Model, resolve: Callable[[Model], LockedModel], update: Update
-) -> LockedModel | None:
-    """What the branch or tag has now; None where that cannot be had, which changes nothing."""
+def _newest(model: Model, resolve: Callable[[Model], LockedModel]) -> LockedModel | CorralError:
+    """What the branch or tag has now, or why that cannot be had, which changes nothing locked."""
     try:
         return resolve(model)
     except CorralError as error:
-        update.note(f"{update.what} stays at {old.revision[:SHOWN_DIGITS]}, unchecked: {error}")
-        return None
+        return error
 
 
 def _without_dropped(old: LockedModel, model: Model) -> LockedModel | None:
@@ -115,21 +118,29 @@ def _without_dropped(old: LockedModel, model: Model) -> LockedModel | None:
 
 
 def _at_locked_revision(
-    old: LockedModel, model: Model, resolve: Callable[[Model], LockedModel], update: Update
+    old: LockedModel,
+    model: Model,
+    resolve: Callable[[Model], LockedModel],
+    update: Update,
+    *,
+    newest: LockedModel | CorralError,
 ) -> LockedModel:
     """The quants of a changed catalog entry, at the locked revision. Raises CorralError."""
     try:
         found = resolve(model.model_copy(update={"revision": old.revision}))
     except CorralError as error:
+        if isinstance(newest, CorralError):
+            # A mistake in the catalog, or a hub that does not answer: no other revision helps.
+            raise newest from error
         where = f"{update.what}, which is locked at {old.revision[:SHOWN_DIGITS]}"
         what = f"what the catalog asks for now is not there: {error.where}: {error.what}"
         raise CorralError(where, what, f"`{update.step}`") from error
     return found.model_copy(update={"requested": model.revision})
 
 
-def _compare(held: LockedModel, new: LockedModel | None, model: Model, update: Update) -> None:
+def _compare(held: LockedModel, new: LockedModel, model: Model, update: Update) -> None:
     """Note that the branch or tag is another revision now."""
-    if new is None or new.revision == held.revision:
+    if new.revision == held.revision:
         return
     moved = other_bytes(held, new)
     is_now = f"{model.revision} is now {new.revision[:SHOWN_DIGITS]}"

@@ -137,6 +137,18 @@ def test_a_quant_that_the_locked_revision_lacks_is_asked_for(upstream: Upstream)
     assert "Q4_0" in upstream.resolved("small").models["small"].quants
 
 
+def test_a_new_quant_that_is_nowhere_is_a_mistake_of_the_catalog(upstream: Upstream) -> None:
+    upstream.change(quants={q: {"files": f"{q}/*.gguf"} for q in ("Q8_0", "Q9_0")})
+    with pytest.raises(CorralError, match="no file that matches Q9_0") as caught:
+        upstream.resolved()
+    assert caught.value.where == "catalog/models/small.toml: quants.Q9_0.files"
+    assert caught.value.next_step == "fix the pattern"
+    upstream.url = "http://127.0.0.1:9"
+    with pytest.raises(CorralError, match="does not answer") as caught:
+        upstream.resolved()
+    assert "check that the hub can be reached" in caught.value.next_step
+
+
 def test_another_tag_is_taken_unless_it_has_the_same_files(upstream: Upstream) -> None:
     before = upstream.model
     upstream.keep("v2")
