@@ -17,6 +17,11 @@ class MonitoringSpec(Frozen):
         description="address of node_exporter; it has no keys, so name one of a trusted network",
     )
     port: int = Field(default=9100, gt=0, lt=65536, description="port of node_exporter")
+    rehash_gib_per_day: int | None = Field(
+        default=None,
+        gt=0,
+        description="weights read again each day; so much that all is read in a month if unset",
+    )
 
     @field_validator("address")
     @classmethod

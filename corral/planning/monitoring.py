@@ -15,7 +15,8 @@ EXPORTER = "prometheus-node-exporter"
 # Where the distribution's node_exporter looks (Debian's patch 01-Default_settings).
 _TEXTFILES = "/var/lib/prometheus/node-exporter"
 # An underscore, so that no instance has a unit of this name.
-_METRICS = "corral_metrics"
+_METRICS, _DAILY = "corral_metrics", "corral_daily"
+_GIB = 1024**3
 
 
 def monitoring_plan(host: Host, paths: HostPaths, templates: Path) -> MonitoringPlan | None:
@@ -24,7 +25,12 @@ def monitoring_plan(host: Host, paths: HostPaths, templates: Path) -> Monitoring
     if spec is None:
         return None
     textfile = f"{_TEXTFILES}/corral.prom"
-    document = {"paths": paths.model_dump(), "textfile": textfile}
+    budget = spec.rehash_gib_per_day
+    document = {
+        "paths": paths.model_dump(),
+        "textfile": textfile,
+        "rehash_bytes_per_day": budget and budget * _GIB,
+    }
     values = {
         "host": host.name,
         "paths": paths,
@@ -34,8 +40,11 @@ def monitoring_plan(host: Host, paths: HostPaths, templates: Path) -> Monitoring
     }
     render = text_environment(templates)
     texts = {
-        f"{paths.units}/{_METRICS}.service": "corral_metrics.service.j2",
-        f"{paths.units}/{_METRICS}.timer": "corral_metrics.timer.j2",
+        **{
+            f"{paths.units}/{name}.{kind}": f"{name}.{kind}.j2"
+            for name in (_METRICS, _DAILY)
+            for kind in ("service", "timer")
+        },
         f"{paths.units}/{EXPORTER}.service.d/corral.conf": "node-exporter.conf.j2",
     }
     return MonitoringPlan(
@@ -47,5 +56,5 @@ def monitoring_plan(host: Host, paths: HostPaths, templates: Path) -> Monitoring
             paths.monitoring_document: json.dumps(document, indent=1, sort_keys=True) + "\n",
             **{path: render.get_template(name).render(**values) for path, name in texts.items()},
         },
-        units=(f"{EXPORTER}.service", f"{_METRICS}.timer"),
+        units=(f"{EXPORTER}.service", f"{_METRICS}.timer", f"{_DAILY}.timer"),
     )

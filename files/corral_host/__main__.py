@@ -45,6 +45,7 @@ gateway-place        change the address of one server in the gateway
 gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
 gateway-settle QUESTION       revert a generation that was not proved
 metrics DOCUMENT     write figures for node_exporter; DOCUMENT: paths, textfile (a path)
+daily DOCUMENT       read weights again, within a budget of bytes; DOCUMENT: that of metrics
 monitor-write PLAN   write the files of the monitoring of PLAN
 monitor-start PLAN   start its units, with its packages installed
 monitor-stop PLAN    remove what monitoring put here, except for packages
@@ -87,6 +88,7 @@ WITH_DOCUMENT = {
     "pin": ("instance.history", "pin"),
     "unpin": ("instance.history", "unpin"),
     "metrics": ("monitoring.metrics", "metrics"),
+    "daily": ("monitoring.daily", "daily"),
     "monitor-write": ("monitoring.install", "write"),
     "monitor-start": ("monitoring.install", "start"),
     "monitor-stop": ("monitoring.install", "stop"),

@@ -14,6 +14,7 @@ from corral_host.activation.switch import BEFORE, NEXT, end
 from corral_host.gateway.generations import UNIT as GATEWAY
 from corral_host.gateway.generations import drop_in_path
 from corral_host.instance.present import NAME, SPARE, names, unit_of
+from corral_host.monitoring.install import stop
 from corral_host.packets import redirect, reserve
 from corral_host.server import staged_keys
 from corral_host.system.commands import HostError, output, quiet, read_json, say
@@ -105,6 +106,7 @@ def remove_all(document):
         remove_gateway(paths)
         nothing = {"paths": paths, "instances": [], "gateway": None}
         service.install(nothing)
+        stop(nothing)
         if shutil.which("nft"):
             reserve.remove_rules(reserve.texts(nothing))
         if document["weights"]:

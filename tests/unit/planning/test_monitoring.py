@@ -39,7 +39,19 @@ def test_the_timer_reads_paths_and_no_secrets() -> None:
     plan = planner().plan_host(host(CHAT, monitoring={}))
     assert plan.monitoring
     document = json.loads(plan.monitoring.files[plan.paths.monitoring_document])
-    assert document == {"paths": plan.paths.model_dump(), "textfile": plan.monitoring.textfile}
+    assert document == {
+        "paths": plan.paths.model_dump(),
+        "textfile": plan.monitoring.textfile,
+        "rehash_bytes_per_day": None,
+    }
+
+
+def test_the_budget_of_reading_weights_is_a_key() -> None:
+    plan = planner().plan_host(host(CHAT, monitoring={"rehash_gib_per_day": 2}))
+    assert plan.monitoring
+    document = json.loads(plan.monitoring.files[plan.paths.monitoring_document])
+    assert document["rehash_bytes_per_day"] == 2 * 1024**3
+    assert "corral_daily.timer" in plan.monitoring.units
 
 
 def test_a_host_without_the_key_is_not_monitored() -> None:
@@ -55,6 +67,6 @@ def test_a_host_without_the_key_is_not_monitored() -> None:
         ({"port": CHAT["port"] + 10000}, "share port 18001"),
     ],
 )
-def test_mistakes_are_told(data: dict[str, object], said: str) -> None:
+def test_mistakes_are_refused(data: dict[str, object], said: str) -> None:
     with pytest.raises(CorralError, match=said):
         host(CHAT, monitoring=data)

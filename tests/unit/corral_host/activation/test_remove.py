@@ -212,3 +212,19 @@ def test_what_is_mounted_in_its_folders_stays(host: Host, tmp_path: Path) -> Non
         assert (shared / "object").exists()
         assert sorted(answer["mounts"]) == sorted(map(str, places))
         assert not (places[0].parent / "own").exists()
+
+
+def test_monitoring_goes_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, monkeypatch)
+    install = helper_module("monitoring.install")
+    for name in ("quiet", "output"):
+        monkeypatch.setattr(install, name, host.note)
+    timer = host.unit("x").with_name("corral_metrics.timer")
+    plan = {"files": {str(timer): "[Timer]\n"}, "units": [timer.name]}
+    install.start({"paths": host.paths, "monitoring": plan})
+    install.write({"paths": host.paths, "monitoring": plan})
+    for name in ("chat", "old"):
+        host.remove(name)
+    host.remove_all(weights=False)
+    assert not timer.exists()
+    assert any("corral_metrics.timer" in line and "disable" in line for line in host.log)

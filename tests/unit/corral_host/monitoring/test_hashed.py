@@ -48,6 +48,13 @@ def test_without_a_budget_all_is_read_within_a_month(paths: dict[str, str]) -> N
     assert len(read) <= 2 * len(names)
 
 
+def test_the_timer_reads_by_its_document(paths: dict[str, str]) -> None:
+    path = weight(paths, "a", 10, 1)
+    daily = helper_module("monitoring.daily").daily
+    assert daily({"paths": paths, "rehash_bytes_per_day": 5}) == {"read": []}
+    assert daily({"paths": paths, "rehash_bytes_per_day": 5}) == {"read": [path]}
+
+
 def test_a_host_that_was_off_does_not_read_a_months_worth_at_once(paths: dict[str, str]) -> None:
     for name in "abcdefgh":
         weight(paths, name, 100, 1)
@@ -55,7 +62,7 @@ def test_a_host_that_was_off_does_not_read_a_months_worth_at_once(paths: dict[st
         assert len(hashed.roll(paths, 100)) <= 2
 
 
-def test_a_flipped_bit_is_told_until_the_file_is_fetched_again(paths: dict[str, str]) -> None:
+def test_a_flipped_bit_is_reported_until_the_file_is_fetched_again(paths: dict[str, str]) -> None:
     path = weight(paths, "a", 10, 1)
     Path(path).write_bytes(b"A" * 10)
     assert hashed.roll(paths, 10) == [path]

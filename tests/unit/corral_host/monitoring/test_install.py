@@ -16,7 +16,7 @@ install, monitored = helper_module("monitoring.install"), helper_module("observe
 
 @dataclass
 class Systemd:
-    """What it was told, and which units run."""
+    """The commands that it got, and which units run."""
 
     said: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)

@@ -114,7 +114,7 @@ def test_a_server_that_fell_back_to_the_cpu_holds_nothing(host: Watched) -> None
     assert host.samples()["corral_instance_vram_held_bytes"] == 0
 
 
-def test_what_the_watchdog_found_is_told(host: Watched) -> None:
+def test_what_the_watchdog_found_is_reported(host: Watched) -> None:
     folder = host.root / "run/watched-by-corral"
     folder.mkdir(parents=True)
     assert host.samples()["corral_instance_watchdog_fault"] == 0
