@@ -149,9 +149,10 @@ def rotate(
             echo("no replaced key is in the store")
         _end(selected, yes=yes, store_only=store_only)
         return
-    changes.begin(subjects, client or "")
+    before = changes.begin(subjects, client or "")
+    since = f" since {before}" if before else ""
     for subject in subjects:
-        echo(f"{subject.shown}: a new key is in the store, the old one stays accepted beside it")
+        echo(f"{subject.shown}: a new key is in the store{since}; the old one stays accepted, too")
     typed = " ".join([*names, *(("--gateway", alias) if alias else ()),
                       *(("--client", client) if client else ())])  # fmt: skip
     if not store_only:

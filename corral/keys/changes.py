@@ -73,12 +73,13 @@ def revoke(subjects: Sequence[Subject], client: str) -> None:
             change_keys(subject.host, subject.name, partial(_without, keys=keys_gone))
 
 
-def begin(subjects: Sequence[Subject], client: str = "") -> None:
+def begin(subjects: Sequence[Subject], client: str = "") -> str:
     """Put a new key above each key in use; both are accepted until ``finish``.
 
     + client: only its keys. Keys that are equal at several subjects stay equal; what a killed
       ``begin`` did at some of them is continued at the others.
-    Raises CorralError where replaced keys are still accepted.
+    Returns when it was begun before, "" if now: then nothing is changed, as hosts may not have the
+    new keys yet. Raises CorralError.
     """
     entries = [(s, _of_client(entries_of(s.host, s.name), client)) for s in subjects]
     for subject, found in entries:
@@ -89,9 +90,7 @@ def begin(subjects: Sequence[Subject], client: str = "") -> None:
     begun = {key: new for _, found in entries for key, new in _begun(found).items()}
     waiting = [(s, found) for s, found in entries if not any(e.replaced for e in found)]
     if not waiting:
-        what = f"{subjects[0].shown} still accepts keys that were replaced"
-        step = f"`corral keys rotate {_target(subjects[0], client)} --finish`"
-        raise CorralError("corral keys rotate", what, step)
+        return max(entry.replaced for _, found in entries for entry in found)
     at = now()
     new = {
         entry.key: KeyEntry(key=new_key(), client=entry.client, made=at)
@@ -103,6 +102,7 @@ def begin(subjects: Sequence[Subject], client: str = "") -> None:
         note("rotate", subject.shown, client=client, fingerprints=prints)
         wanted = {entry.key: new[entry.key] for entry in found}
         change_keys(subject.host, subject.name, partial(_with_new, new=wanted, at=at))
+    return ""
 
 
 def _begun(entries: Sequence[KeyEntry]) -> dict[str, KeyEntry]:
@@ -152,9 +152,3 @@ def _gateway(subject: Subject) -> str:
 
 def _client(subject: Subject, client: str) -> str:
     return f"{_gateway(subject)} --client {client}"
-
-
-def _target(subject: Subject, client: str) -> str:
-    if subject.name.startswith("gateway-"):
-        return _client(subject, client) if client else _gateway(subject)
-    return subject.shown

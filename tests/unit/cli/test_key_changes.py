@@ -161,12 +161,15 @@ def test_both_keys_are_accepted_until_the_rotation_is_finished(site: Site) -> No
     assert keys_in(stored.text) == [new.key, old.key]
     # Corral's own requests send the first.
     assert stored.first == new.key
-    again = refusal(site("rotate", "one/chat", "-y"))
-    assert again.next_step == "`corral keys rotate one/chat --finish`"
+    # As after a rollout that failed: hosts may not have the new key yet.
+    again = site("rotate", "one/chat", "-y")
+    assert f"in the store since {kept.replaced}; the old one stays accepted" in again.output
+    assert "then `corral keys rotate one/chat --finish`" in again.output
+    assert site.entries("one", "chat") == (new, kept)
     done = site("rotate", "one/chat", "--finish", "-y")
     assert done.exit_code == 0, done.output
     assert [entry.key for entry in site.entries("one", "chat")] == [new.key]
-    assert [line[:3] for line in site.rolled_out] == [["inventories/i.py", "--limit", "one"]] * 2
+    assert [line[:3] for line in site.rolled_out] == [["inventories/i.py", "--limit", "one"]] * 3
     assert [line["what"] for line in site.journal()] == ["rotate", "finish"]
     text = default_keys_journal().read_text()
     assert old.key not in text
@@ -230,8 +233,8 @@ def test_two_gateways_of_an_alias_have_the_same_new_key_even_after_a_kill(
     changes.begin(subjects)
     first, second = (entries_of(s.host, s.name) for s in subjects)
     assert [entry.key for entry in first] == [entry.key for entry in second]
-    with pytest.raises(CorralError, match="still accepts keys"):
-        changes.begin(subjects)
+    assert changes.begin(subjects) == first[-1].replaced
+    assert entries_of(other, CLIENTS) == second
     assert changes.finish(subjects)
     assert len({entries_of(s.host, s.name)[0].key for s in subjects}) == 1
 
