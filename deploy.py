@@ -9,7 +9,7 @@ from deploys.fit import fit
 from deploys.gateway import gateway, switch_gateway
 from deploys.gpu import gpu
 from deploys.instances import activate, instances, remove_orphans, verify
-from deploys.models import models
+from deploys.models import models, prune_weights
 from deploys.monitoring import monitoring
 from deploys.preflight import preflight
 from deploys.target import current_target
@@ -36,3 +36,4 @@ if target.is_root:
         remove_orphans(target)
         verify(target)
         prune(target)
+        prune_weights(target, changes=bool(target.waiting_instances()))

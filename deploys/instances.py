@@ -52,7 +52,7 @@ def activate(target: Target) -> None:
 
 
 def remove_orphans(target: Target) -> None:
-    """Remove instances that left the inventory, where this run is told to and no host failed."""
+    """Remove instances that left the inventory, with remove_orphans, unless a host failed."""
     if target.host.options.remove_orphans:
         names = tuple(target.orphans(in_the_way=False))
         instance.removed(

@@ -38,5 +38,6 @@ def _findings(target: Target) -> list[Finding]:
         rollout=target.host.options.rollout,
         allow_reboot=target.host.options.allow_reboot,
         has_token=has_token,
+        prunes=target.prunes_weights,
         remove_orphans=target.host.options.remove_orphans,
     )

@@ -105,6 +105,11 @@ class Target:
         holders = {found.unit for port, found in self.state.listeners.items() if port in ports}
         return [n for n in self.state.unplanned if (unit_name(n) in holders) is in_the_way]
 
+    @property
+    def prunes_weights(self) -> bool:
+        """Whether weights that nobody needs go with this deploy."""
+        return self.host.spec.keep_weights == "referenced"
+
     def waiting_gateway(self) -> GatewayFiles | None:
         """The gateway's files, unless they are what is installed and runs."""
         found = self.state.gateway

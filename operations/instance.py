@@ -204,9 +204,9 @@ def _remove(
     of: Host,
     helper: str,
 ) -> bool:
-    told = partial(job.print_line, host)
+    say = partial(job.print_line, host)
     # Nobody plans them: a gateway that still has one sends its requests elsewhere, if it can.
-    fronts = Gateways(leaving.gateways, "the deploy", told, force=True)
+    fronts = Gateways(leaving.gateways, "the deploy", say, force=True)
     for name in leaving.names:
         try:
             answer = remove(
@@ -216,7 +216,7 @@ def _remove(
         except CorralError as error:
             job.report(host, str(error).splitlines())
             return False
-        told(f"{name}: removed, {answer.requests_cut} requests were cut")
+        say(f"{name}: removed, {answer.requests_cut} requests were cut")
         if forget_keys(of, name):
-            told(f"{name}: its keys on the controller are removed, too")
+            say(f"{name}: its keys on the controller are removed, too")
     return True

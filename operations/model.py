@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from pyinfra import host
 from pyinfra.api import operation
+from pyinfra.api.command import QuoteString, StringCommand
 
 from corral.paths import HostPaths
+from corral.plan.host import HostPlan
 from corral.plan.weights import ShardPlan
 from corral.sources.hub_token import operator_token
 from operations import Commands, job
@@ -30,3 +32,16 @@ def shards(missing: Sequence[ShardPlan], *, paths: HostPaths, tidy: bool = True)
     }
     token = operator_token() if any(shard.gated for shard in missing) else None
     yield from job.run(paths.helper, "fetch", "fetch", spec, token=token)
+
+
+@operation()
+def pruned(prunable_bytes: int, *, changes: bool, plan: HostPlan) -> Commands:
+    """Remove weights that no generation, process or plan needs.
+
+    + prunable_bytes: before this deploy; + changes: whether it activates anything.
+    """
+    if not prunable_bytes and not changes:
+        host.noop("all weights are needed")
+        return
+    helper = QuoteString(plan.paths.helper)
+    yield StringCommand("python3", "-I", helper, "prune-weights", _stdin=plan.to_helper())

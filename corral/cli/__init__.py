@@ -35,6 +35,7 @@ _SECTIONS = {
         **dict.fromkeys(("status", "verify", "logs"), "corral.cli.instances"),
         **dict.fromkeys(("start", "stop", "restart"), "corral.cli.services"),
         "gateway": "corral.cli.gateway",
+        "weights": "corral.cli.weights",
         **dict.fromkeys(("history", "show"), "corral.cli.history"),
     },
     "Measure": {

@@ -305,8 +305,8 @@ def _unplanned(target: Target) -> list[Check]:
     for name, one in found.instances.items():
         if name in host.instance_names or not (target.whole or name in target.orphans):
             continue
-        told = Unplanned(runs=bool(one.pid), at_boot=one.at_boot).told
-        detail = f"not in the inventory: {told}; `corral remove {host.name}/{name}`"
+        does = Unplanned(runs=bool(one.pid), at_boot=one.at_boot).description
+        detail = f"not in the inventory: {does}; `corral remove {host.name}/{name}`"
         ok = not one.pid and not one.at_boot
         rows.append(Check(instance=name, check="inventory", ok=ok, detail=detail))
     for unit in found.strange_units if target.whole else ():

@@ -263,6 +263,54 @@ class Pinned(HostAnswer):
     name: str
 
 
+class WeightsFile(HostAnswer):
+    """A file of weights on a host.
+
+    + model, quant: empty where no generation of the host says it; + users: who needs it
+    + last_used: time in UTC, "now", or empty; + file: equal for two names of one file
+    """
+
+    path: str
+    model: str = ""
+    quant: str = ""
+    size_bytes: int
+    sha256: str = ""
+    proved: bool = True
+    users: tuple[str, ...] = ()
+    last_used: str = ""
+    file: str = ""
+
+
+class Disk(HostAnswer):
+    """The file system of the folder of weights."""
+
+    folder: str
+    total_bytes: int
+    free_bytes: int
+
+
+class HostWeights(HostAnswer):
+    """All weights of a host.
+
+    + problem: why they cannot be seen, or empty; + size_bytes: without second names of a file
+    + unneeded_bytes: what pruning frees; + partial_bytes: of downloads that have not ended
+    """
+
+    files: tuple[WeightsFile, ...] = ()
+    problem: str = ""
+    size_bytes: int = 0
+    unneeded_bytes: int = 0
+    partial_bytes: int = 0
+    disk: Disk
+
+
+class PrunedWeights(HostAnswer):
+    """Files that were removed, and what that freed."""
+
+    removed: tuple[str, ...]
+    freed_bytes: int
+
+
 class RemovedInstance(HostAnswer):
     """An instance was removed; ``requests_cut``: those that did not end in time."""
 
@@ -296,6 +344,8 @@ STORED_GENERATION = TypeAdapter(StoredGeneration)
 FORECAST = TypeAdapter(ActivationForecast)
 OBSERVED = TypeAdapter(ObservedInstances)
 PINNED = TypeAdapter(Pinned)
+WEIGHTS = TypeAdapter(HostWeights)
+PRUNED_WEIGHTS = TypeAdapter(PrunedWeights)
 REMOVED_INSTANCE = TypeAdapter(RemovedInstance)
 REMOVED_ALL = TypeAdapter(RemovedAll)
 REMOVED = TypeAdapter(list[str])

@@ -21,12 +21,14 @@ class ModelsRoot(Frozen):
 
     + marked: its disk is marked, so that the host notices when it is missing, or cannot be marked
     + unwanted_bytes: partial downloads of shards that are no longer planned, removed first
+    + prunable_bytes: weights that nobody needs
     """
 
     problem: str = ""
     next_step: str = ""
     marked: bool = False
     unwanted_bytes: int = 0
+    prunable_bytes: int = 0
 
 
 class ShardState(Frozen):
@@ -68,7 +70,7 @@ class Unplanned(Frozen):
     at_boot: bool
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What it does, for display."""
         now = "it runs" if self.runs else "it does not run"
         return f"{now}, and {'starts' if self.at_boot else 'does not start'} at boot"

@@ -145,6 +145,11 @@ class HostSpec(Frozen):
         description="folder of all weights on the host, which may be a mount; files that are there "
         "already are used if they match the lock; /var/lib/corral/models if unset",
     )
+    keep_weights: Literal["all", "referenced"] = Field(
+        default="all",
+        description='"referenced": a deploy removes weights that no plan, generation with a name '
+        "(current, previous, pinned) or process needs",
+    )
     engine_sources: dict[str, GitUrl] = Field(
         default_factory=dict,
         description="engine -> git URL of a mirror; of a Python environment, a simple index",

@@ -31,12 +31,14 @@ def preflight(
     allow_reboot: bool = False,
     has_token: bool = False,
     remove_orphans: bool = False,
+    prunes: bool = False,
 ) -> list[Finding]:
     """All findings; the deploy may start when none of them stops.
 
     + now_seconds: the controller's clock; + rollout: id of the rollout that deploys, if any
     + allow_reboot: whether this run may reboot the host
     + has_token: whether the controller has a token for gated models
+    + prunes: whether this run removes weights that nobody needs before it fetches others
     + remove_orphans: whether this run removes instances that left the inventory
     """
     commands = list(_commands(state))
@@ -52,7 +54,7 @@ def preflight(
         *_clock(state, now_seconds),
         *_models_root(plan, state),
         *([] if has_token else _token(plan, state)),
-        *_disk(plan, state),
+        *_disk(plan, state, prunes=prunes),
         *_ports(plan, state, without=state.unplanned if remove_orphans else ()),
         *([] if remove_orphans else _orphans(plan, state)),
         *_engine_config(state),
@@ -127,8 +129,9 @@ def _token(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         )
 
 
-def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+def _disk(plan: HostPlan, state: HostState, *, prunes: bool) -> Iterator[Finding]:
     """Space for missing releases and weights, added up for each file system."""
+    prunable = state.models_root.prunable_bytes
     missing = [release for release in plan.releases if not state.releases[release.key]]
     wanted = {
         "engines": sum(r.installed_bytes for r in missing),
@@ -140,14 +143,23 @@ def _disk(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         needed = sum(wanted[name] for name in folders)
         free = state.filesystems[folders[0]].free_bytes
         free += state.models_root.unwanted_bytes if "models" in folders else 0
+        free += prunable if prunes and "models" in folders else 0
         if needed and free < needed + RESERVE_BYTES:
             # The folder of models is below that of the state, unless it has its own disk.
             shown = [name for name in folders if name != "models" or "state" not in folders]
             paths = " and ".join(getattr(plan.paths, name) for name in shown)
             yield Finding(
                 what=f"{paths}: {_gib(needed + RESERVE_BYTES)} needed, {_gib(free)} free",
-                next_step=f"free space there, or mount a larger disk at {_larger(plan, folders)}",
+                next_step=_prune_first(plan, 0 if prunes or "models" not in folders else prunable)
+                + f"free space there, or mount a larger disk at {_larger(plan, folders)}",
             )
+
+
+def _prune_first(plan: HostPlan, prunable_bytes: int) -> str:
+    """The command that removes weights which nobody needs, and what it frees; or ""."""
+    if not prunable_bytes:
+        return ""
+    return f"`corral weights prune {plan.host}` frees {_gib(prunable_bytes)}; or "
 
 
 def _larger(plan: HostPlan, folders: list[str]) -> str:
@@ -174,7 +186,7 @@ def _orphans(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     """Advice about instances that left the inventory: they serve on, with their old keys."""
     for name, found in state.unplanned.items():
         yield Finding(
-            what=f"{name} is on this host and not in the inventory: {found.told}",
+            what=f"{name} is on this host and not in the inventory: {found.description}",
             next_step=f"`corral remove {plan.host}/{name}` removes it, as does this deploy with "
             "--data remove_orphans=true",
             stops=False,

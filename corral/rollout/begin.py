@@ -151,7 +151,7 @@ def stage(
 def orphans(members: Sequence[Member]) -> list[str]:
     """A line for each instance that is on a host and in no inventory."""
     return [
-        f"{member.host.name}/{name} is not in the inventory: {found.told}; "
+        f"{member.host.name}/{name} is not in the inventory: {found.description}; "
         f"`corral remove {member.host.name}/{name}` removes it"
         for member in members
         for name, found in member.state.unplanned.items()

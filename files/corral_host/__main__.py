@@ -30,6 +30,8 @@ confirm INSTANCE GENERATION   confirm the generation to the activation that wait
 history PATHS        reports of all activations on this host, newest first
 foresee SPEC         how an activation would go now; SPEC is that of its job
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
+weights PLAN         files of weights here, with who needs them
+prune-weights PLAN   remove weights that no generation, process or PLAN needs
 remove NAMED         stop an instance and remove its unit, generations and keys
 remove-all PATHS     remove all that Corral put here, once no instance is left
 pin NAMED            keep a generation under a name; unpin removes it. NAMED has that name too
@@ -83,6 +85,8 @@ WITH_DOCUMENT = {
     "history": ("instance.history", "history"),
     "generation": ("instance.history", "generation"),
     "foresee": ("activation.activate", "foresee"),
+    "weights": ("observe.weights", "weights"),
+    "prune-weights": ("activation.prune_weights", "prune_weights"),
     "remove": ("activation.remove", "remove"),
     "remove-all": ("activation.remove", "remove_all"),
     "pin": ("instance.history", "pin"),
@@ -109,6 +113,8 @@ ROOT_ALONE = (
     "held-keys",
     "keys",
     "load",
+    "weights",
+    "prune-weights",
     "remove",
     "remove-all",
     "metrics",

@@ -12,6 +12,7 @@ from corral_host.instance.present import unplanned
 from corral_host.instance.state import instance_state
 from corral_host.nvidia.gpu import gpu_host
 from corral_host.observe.monitored import monitoring_state
+from corral_host.observe.weights import freed_bytes, unneeded
 from corral_host.packets.reserve import is_reserved
 from corral_host.release.releases import unused_releases
 from corral_host.release.whole import cpu, release_is_whole
@@ -57,7 +58,7 @@ def state(plan):
             "state": filesystem(paths["state"]),
             "models": filesystem(paths["state"] if lost else models_root(paths)),
         },
-        "models_root": root_state(paths, lost, missing),
+        "models_root": {**root_state(paths, lost, missing), "prunable_bytes": prunable(plan, lost)},
         "releases": {
             r["key"]: release_is_whole(r) for r in [*plan["releases"], *plan.get("builds", ())]
         },
@@ -136,3 +137,11 @@ def unused(plan):
         return [str(folder) for folder in unused_releases(plan)]
     except HostError:
         return []
+
+
+def prunable(plan, lost):
+    """Bytes of weights that may be removed; if that is unknown, `prune-weights` says why."""
+    try:
+        return 0 if lost else freed_bytes(unneeded(plan))
+    except (HostError, OSError):
+        return 0

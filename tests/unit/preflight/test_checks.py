@@ -270,3 +270,14 @@ def test_weights_that_are_on_the_host_already_need_no_space_and_no_token() -> No
         found[here] = [one.what for one in preflight(gated, state, now_seconds=NOW_SECONDS)]
     assert found[True] == []
     assert len(found[False]) == 2
+
+
+def test_a_disk_that_is_too_small_names_what_pruning_would_free() -> None:
+    planned = plan(CHAT)
+    small = {name: {"device": 1, "free_bytes": 2 * GIB} for name in ("engines", "state", "models")}
+    root = {"marked": True, "prunable_bytes": 90 * GIB}
+    state = bare(planned, filesystems=small, models_root=root)
+    (full,) = preflight(planned, state, now_seconds=NOW_SECONDS)
+    assert full.next_step.startswith("`corral weights prune lab-1` frees 90.0 GiB; or free space")
+    # A deploy that prunes by itself has that space.
+    assert preflight(planned, state, now_seconds=NOW_SECONDS, prunes=True) == []
