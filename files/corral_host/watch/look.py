@@ -10,6 +10,7 @@ from corral_host.server.listener import processes_of
 from corral_host.system.commands import FAULTS, read_json, show
 from corral_host.system.locks import activate_lock, holder_of
 
+WATCHED = ("ActiveState", "SubState", "MainPID", "InvocationID", "ActiveEnterTimestampMonotonic")
 HEALTH_SECONDS = 5
 LOADING = 503
 ON_CPU = "it holds no GPU memory, so it serves from host memory"
@@ -23,16 +24,17 @@ def current(watched):
 
 
 def run_of(instance, state):
-    """Id and pid of a server that runs and is left alone; None if it is not to be judged.
+    """Id, pid and start of a server that runs and is left alone; None if it is not to be judged.
 
-    ``state``: folder of the lock that activations hold.
+    ``state``: folder of the lock that activations hold. The start is in seconds since boot.
     """
-    now = show(instance["unit"], "ActiveState", "SubState", "MainPID", "InvocationID")
+    now = show(instance["unit"], *WATCHED)
     if (now["ActiveState"], now["SubState"]) != ("active", "running") or now["MainPID"] == "0":
         return None
     if holder_of(activate_lock(state)) is not None:
         return None
-    return {"id": now["InvocationID"], "pid": int(now["MainPID"])}
+    began = int(now["ActiveEnterTimestampMonotonic"]) / 1e6
+    return {"id": now["InvocationID"], "pid": int(now["MainPID"]), "began": began}
 
 
 def is_loaded(instance):

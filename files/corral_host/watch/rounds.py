@@ -99,10 +99,16 @@ def memory_round(settings, seen):
 
 
 class Asked:
-    """What is known of a server's answers: failures in a row, and its work at the last look."""
+    """What is known of a server's answers since its start.
+
+    ``loaded``: it had its weights; ``failures``: in a row; ``work``: its figure at the last look
+    """
 
     def __init__(self):
-        self.run, self.failures, self.work = None, 0, None
+        self.begin(None)
+
+    def begin(self, run):
+        self.run, self.loaded, self.failures, self.work = run, False, 0, None
 
 
 def answer_round(settings, name, asked):
@@ -110,11 +116,14 @@ def answer_round(settings, name, asked):
     watched = settings["instances"][name]
     watchdog, instance = watched["watchdog"], current(watched)
     run = instance and run_of(instance, settings["state"])
-    if not run or not is_loaded(instance):
-        asked.run, asked.failures, asked.work = None, 0, None
+    if not run:
+        asked.begin(None)
         return
     if asked.run != run["id"]:
-        asked.run, asked.failures, asked.work = run["id"], 0, None
+        asked.begin(run["id"])
+    asked.loaded = asked.loaded or is_loaded(instance) or is_late(instance, run)
+    if not asked.loaded:
+        return
     why = unanswered(instance, asked, watchdog["answer_seconds"])
     if why and run_of(instance, settings["state"]) != run:
         return
@@ -127,6 +136,11 @@ def answer_round(settings, name, asked):
     else:
         with ACTING:
             act(record, instance, run, f"{why}, {asked.failures} times", watchdog["restarts"])
+
+
+def is_late(instance, run):
+    """Whether a server should have loaded long ago: it may have frozen before the first look."""
+    return time.monotonic() - run["began"] > instance["ready_timeout_seconds"]
 
 
 def unanswered(instance, asked, seconds):

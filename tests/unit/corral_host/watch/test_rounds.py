@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ class Watched:
     working: int = 0
     asked: int = 0
     active: bool = True
+    frozen: bool = False
+    began: float = field(default_factory=lambda: time.monotonic() - 10)
     run: int = 1
     used_mib: list[int | None] = field(default_factory=lambda: [4000])
     failure: str = ""
@@ -65,12 +68,14 @@ class Watched:
         document = {
             "name": "chat", "unit": "corral-chat.service", "kind": "llama.cpp", "alias": "tiny",
             "endpoint": endpoint, "key_path": str(self.root / "key"), "gpus": [0], "metrics": True,
+            "ready_timeout_seconds": 300,
         }  # fmt: skip
         (folder / "plan.json").write_text(json.dumps({**document, **plan}))
 
     def show(self, *_: str) -> dict[str, str]:
         state = ("active", "running") if self.active else ("inactive", "dead")
         return {"ActiveState": state[0], "SubState": state[1], "InvocationID": str(self.run),
+                "ActiveEnterTimestampMonotonic": str(int(self.began * 1e6)),
                 "MainPID": str(os.getpid()) if self.active else "0"}  # fmt: skip
 
     def systemctl(self, _: str, verb: str, unit: str) -> None:
@@ -87,7 +92,9 @@ class Watched:
 def handler(state: Watched) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/metrics":
+            if state.frozen:
+                state.released.wait()
+            elif self.path == "/metrics":
                 state.worked += state.working
                 self.say(200, f"# HELP\nllamacpp:n_decode_total {state.worked}\nllamacpp:x 1\n")
             else:
@@ -280,3 +287,30 @@ def test_the_journal_names_the_unit_by_the_process(
         entry = journal.recv(65536).decode().splitlines()
     assert f"OBJECT_PID={os.getpid()}" in entry
     assert any(line.startswith("MESSAGE=chat: it holds no GPU memory") for line in entry)
+
+
+def test_a_server_that_froze_is_restarted_and_one_that_loads_is_not(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "HEALTH_SECONDS", 0.2)
+    monkeypatch.setattr(rounds, "WORK_SECONDS", 0.2)
+    watched.frozen, watched.code = True, 0
+    answer_rounds(watched, 3)
+    assert not watched.commands, "it may load, as a server of ik_llama.cpp is silent then"
+    asked = rounds.Asked()
+    watched.frozen, watched.code = False, 200
+    rounds.answer_round(watched.settings, "chat", asked)
+    watched.frozen, watched.code = True, 0
+    for _ in range(2):
+        rounds.answer_round(watched.settings, "chat", asked)
+    assert watched.commands == ["restart"]
+
+
+def test_a_server_that_froze_before_the_first_look_is_restarted(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "HEALTH_SECONDS", 0.2)
+    monkeypatch.setattr(rounds, "WORK_SECONDS", 0.2)
+    watched.frozen, watched.code, watched.began = True, 0, time.monotonic() - 301
+    answer_rounds(watched, 2)
+    assert watched.commands == ["restart"]
