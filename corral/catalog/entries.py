@@ -84,7 +84,7 @@ class Platform(Frozen):
     python: str = Field(pattern=r"^3\.[0-9]+$", description="version of its Python")
 
 
-FileKind = Literal["weights", "projector", "config"]
+FileKind = Literal["weights", "projector", "draft", "adapter", "config"]
 # "none": of an engine that loads no weights, or any.
 WeightsFormat = Literal["gguf", "safetensors", "none"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,6 +24,8 @@ LoadMode = Literal["mmap", "mmap+mlock", "mlock", "none", "direct"]
 ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]
 
 _IMAGE_TOKENS = 1024
+_DRAFT_TOKENS = 16
+_MODEL_QUANT = r"^[^/\s]+/[^/\s]+$"
 # Cores as the kernel lists them, cpuset(7).
 _CORES = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 
@@ -219,6 +221,18 @@ class Profile(Frozen):
     mtp_draft_tokens: int | None = Field(
         default=None, gt=0, description="tokens drafted by the model's own MTP block"
     )
+    draft_model: str | None = Field(
+        default=None,
+        pattern=_MODEL_QUANT,
+        description='a smaller model that drafts tokens, as "MODEL/QUANT" of catalog/models/; its '
+        "vocabulary must be that of the model",
+    )
+    draft_tokens: int = Field(
+        default=_DRAFT_TOKENS, gt=0, description="most tokens drafted by draft_model at once"
+    )
+    lora: tuple[Annotated[str, Field(pattern=_MODEL_QUANT)], ...] = Field(
+        default=(), description='LoRA adapters, each as "MODEL/QUANT" of catalog/models/'
+    )
     sampling: Sampling = Field(default=Sampling(), description="defaults for requests")
 
     vision: bool = Field(
@@ -290,6 +304,13 @@ class Profile(Frozen):
         default=None, description="restart a server that hangs; not watched for that if unset"
     )
 
+    @property
+    def companions(self) -> tuple[tuple[str, str], ...]:
+        """Model and quant of each file of weights beside the model: a draft model, adapters."""
+        named = (*((self.draft_model,) if self.draft_model else ()), *self.lora)
+        pairs = (one.split("/") for one in named)
+        return tuple((model, quant) for model, quant in pairs)
+
     @field_validator("gpu_layers")
     @classmethod
     def _countable(cls, gpu_layers: int | Literal["all"]) -> int | Literal["all"]:
@@ -341,6 +362,11 @@ class Profile(Frozen):
             "chat_template and chat_template_file are both set": bool(
                 self.chat_template and self.chat_template_file
             ),
+            "draft_model and mtp_draft_tokens are both set": bool(
+                self.draft_model and self.mtp_draft_tokens
+            ),
+            "draft_tokens has no effect without draft_model": self.draft_tokens != _DRAFT_TOKENS
+            and not self.draft_model,
             "image_tokens has no effect without vision = true": self.image_tokens != _IMAGE_TOKENS
             and not self.vision,
             "golden: a prompt with an image needs vision = true": not self.vision

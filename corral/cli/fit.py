@@ -200,7 +200,7 @@ class _Question:
         refuse_long_context(profile, self.model, trained, where)
         refuse_impossible(profile, engine=profile.engine, kind=kind, gpus=len(on), where=where)
         placement = resolve_placement(profile, gpus=len(on))
-        file = self.models.read(self.model, profile.quant, vision=profile.vision)
+        file = self.models.read_for(self.model, profile)
         if isinstance(file, SafetensorsModel):
             return answer_by_engine(
                 file,

@@ -34,6 +34,7 @@ class Settings:
     + model: the path that it loads
     + key_file: path of the unit's credential, or of the file that ``key_config`` makes from it
     + projector: path of the projector, "" for a server without images
+    + draft, lora: paths of a draft model, "" for none, and of LoRA adapters
     + gpus: number of GPUs that a server's unit sees, for servers alone
     """
 
@@ -44,6 +45,8 @@ class Settings:
     endpoint: Endpoint = Endpoint()
     key_file: str = ""
     projector: str = ""
+    draft: str = ""
+    lora: tuple[str, ...] = ()
     gpus: int = 0
     chat_template_file: str | None = None
 

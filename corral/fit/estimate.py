@@ -87,7 +87,7 @@ def estimate(
     tensors = loaded(model.tensors, layers=model.layers, mtp=bool(profile.mtp_draft_tokens))
     weights = weights_bytes(tensors, rules)
     if model.shape is None:
-        return with_projector(_weights_only(weights, rules, model.unknown), model, profile)
+        return with_companions(_weights_only(weights, rules, model.unknown), model, profile, kind)
     kv = kv_bytes(model.shape, profile, rules)
     engine = engine_module(kind).memory
     used = {device for device in {*weights, *kv} if weights.get(device) or kv.get(device)}
@@ -117,7 +117,60 @@ def estimate(
             runtime_bytes=PROCESS_BYTES + profile.prompt_cache_mib * MIB,
         ),
     )
-    return with_projector(found, model, profile)
+    return with_companions(found, model, profile, kind)
+
+
+def with_companions(
+    found: Estimate, model: ModelFile, profile: Profile, kind: EngineKind
+) -> Estimate:
+    """With a projector, a draft model on the first GPU, and LoRA adapters.
+
+    An adapter is beside the tensors that it changes, so all of it is counted on each GPU.
+    """
+    found = with_draft(with_projector(found, model, profile), model, profile, kind)
+    more = model.adapters_bytes
+    if not found.gpus:
+        host = replace(found.host, weights_bytes=found.host.weights_bytes + more)
+        return replace(found, host=host)
+    gpus = tuple(replace(one, weights_bytes=one.weights_bytes + more) for one in found.gpus)
+    return replace(found, gpus=gpus)
+
+
+# Keys of the model's own placement and cache, which do not hold for its draft model.
+_OF_MODEL: dict[str, object] = {
+    "draft_model": None, "lora": (), "vision": False, "mtp_draft_tokens": None,
+    "kv_type_k": "f16", "kv_type_v": "f16", "tensor_overrides": (), "cpu_moe_layers": None,
+    "split_mode": None, "tensor_split": None, "main_gpu": None, "prompt_cache_mib": 0,
+}  # fmt: skip
+
+
+def with_draft(found: Estimate, model: ModelFile, profile: Profile, kind: EngineKind) -> Estimate:
+    """With all of a draft model on the first GPU, in a context of the same size."""
+    if model.draft is None:
+        return found
+    on_gpu = bool(found.gpus)
+    own = estimate(
+        model.draft,
+        profile.model_copy(update=_OF_MODEL),
+        ResolvedPlacement(gpu_layers="all" if on_gpu else 0),
+        kind=kind,
+        gpu_memory_mib=[1] if on_gpu else [],
+    )
+    unknown = found.unknown or own.unknown
+    host = _sum(found.host, replace(own.host, runtime_bytes=0))
+    if not on_gpu:
+        return replace(found, host=host, unknown=unknown)
+    first = _sum(found.gpus[0], replace(own.gpus[0], runtime_bytes=0))
+    return replace(found, gpus=(first, *found.gpus[1:]), host=host, unknown=unknown)
+
+
+def _sum(one: Need, other: Need) -> Need:
+    return Need(
+        weights_bytes=one.weights_bytes + other.weights_bytes,
+        kv_bytes=one.kv_bytes + other.kv_bytes,
+        compute_bytes=one.compute_bytes + other.compute_bytes,
+        runtime_bytes=one.runtime_bytes + other.runtime_bytes,
+    )
 
 
 def with_projector(found: Estimate, model: ModelFile, profile: Profile) -> Estimate:

@@ -15,6 +15,7 @@ class ModelFile:
     """A model; ``shape``: None where the header is insufficient; ``unknown``: what it lacks.
 
     + projector: that its server loads beside it, for images
+    + draft: a model that drafts tokens for it; + adapters_bytes: of LoRA adapters
     """
 
     tensors: tuple[Tensor, ...]
@@ -22,6 +23,8 @@ class ModelFile:
     unknown: str
     file_bytes: int
     projector: Projector | None = None
+    draft: ModelFile | None = None
+    adapters_bytes: int = 0
 
     @property
     def blocks(self) -> int:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from corral_shared.names import quoted_path
 
-from corral.catalog.entries import Catalog, WeightsFormat
+from corral.catalog.entries import Catalog, FileKind, WeightsFormat
+from corral.catalog.profile import Profile
 from corral.errors import CorralError
 from corral.fit.gguf import Header
 from corral.fit.headers import ShardSource, StoredHeader, StoredSafetensors
@@ -76,6 +77,31 @@ def with_headers(
     headers = [(h.header.data_start_bytes, h.header_sha256) for h in stored]
     headed = [_headed(shard, *header) for shard, header in zip(weights, headers, strict=True)]
     return Weights((*headed, *projectors, *beside), model)
+
+
+def with_companions(
+    own: Weights, drafts: Sequence[Weights], adapters: Sequence[Weights]
+) -> Weights:
+    """Weights with the files beside them, of the kinds draft and adapter."""
+    shards = [
+        *own.shards,
+        *(_of_kind(shard, "draft") for one in drafts for shard in one.shards),
+        *(_of_kind(shard, "adapter") for one in adapters for shard in one.shards),
+    ]
+    model, unknown = own.model, own.unknown
+    for one in drafts:
+        if isinstance(model, ModelFile) and isinstance(one.model, ModelFile):
+            model = replace(model, draft=one.model)
+        else:
+            model, unknown = None, unknown or one.unknown
+    if isinstance(model, ModelFile):
+        sizes = (shard.size_bytes for one in adapters for shard in one.shards)
+        model = replace(model, adapters_bytes=sum(sizes))
+    return Weights(tuple(shards), model, unknown)
+
+
+def _of_kind(shard: ShardPlan, kind: FileKind) -> ShardPlan:
+    return shard.model_copy(update={"kind": kind if shard.kind == "weights" else shard.kind})
 
 
 def _model(
@@ -164,6 +190,18 @@ class LockedModels:
         # Paths from a root, as those of a plan are.
         small = {f"/{f.path}": source for f, source in sources.items() if f.kind == "config"}
         return _safetensors(weights, f"/{files[0].path}", small, self.headers)[1]
+
+    def read_for(self, model: str, profile: Profile) -> AnyModel:
+        """The model of a profile with all files beside it. Raises CorralError, as ``read``."""
+        found = self.read(model, profile.quant, vision=profile.vision)
+        if not isinstance(found, ModelFile):
+            return found
+        beside = [self.read(*pair) for pair in profile.companions]
+        drafts = 1 if profile.draft_model else 0
+        for one in beside[:drafts]:
+            found = replace(found, draft=one if isinstance(one, ModelFile) else None)
+        sizes = (one.file_bytes for one in beside[drafts:] if isinstance(one, ModelFile))
+        return replace(found, adapters_bytes=sum(sizes))
 
     def _locked(
         self, model: str, quant: str, where: str

@@ -132,8 +132,24 @@ def resolve_instance(
     return engine, model, quant
 
 
+def companions_of(
+    spec: InstanceSpec, catalog: Catalog, *, where: str, inventory: str = ""
+) -> tuple[tuple[str, str], ...]:
+    """Model and quant of each file beside an instance's model. Raises CorralError."""
+    profile = instance_profile(spec, catalog, where=where, inventory=inventory).profile
+    for model, quant in profile.companions:
+        origin = f"{where}: profile {spec.profile}"
+        known = catalog.model(model, where=origin).quants
+        if quant not in known:
+            what = f'model {model} has no quant "{quant}" (known: {", ".join(sorted(known))})'
+            step = f"add it to catalog/models/{model}.toml, or name another"
+            raise CorralError(origin, what, step)
+    return profile.companions
+
+
 def wanted_by(hosts: Iterable[Host], catalog: Catalog) -> Wanted:
     """Engines and (model, quant) pairs that ``hosts`` use. Raises CorralError for unknown names."""
+    hosts = list(hosts)
     resolved = [
         resolve_instance(
             instance, catalog, where=f"{host.name}/{instance.name}", inventory=host.origin
@@ -141,9 +157,17 @@ def wanted_by(hosts: Iterable[Host], catalog: Catalog) -> Wanted:
         for host in hosts
         for instance in host.spec.instances
     ]
+    beside = [
+        pair
+        for host in hosts
+        for instance in host.spec.instances
+        for pair in companions_of(
+            instance, catalog, where=f"{host.name}/{instance.name}", inventory=host.origin
+        )
+    ]
     return Wanted(
         engines=frozenset(engine for engine, _, _ in resolved),
-        quants=frozenset((model, quant) for _, model, quant in resolved),
+        quants=frozenset([*((model, quant) for _, model, quant in resolved), *beside]),
     )
 
 

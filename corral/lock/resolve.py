@@ -23,6 +23,7 @@ from corral.lock.lock_file import (
     LockedEngine,
     LockedFile,
     LockedModel,
+    companions_of,
     resolve_instance,
     wanted_by,
 )
@@ -89,9 +90,12 @@ def _hubs(hosts: Iterable[Host], catalog: Catalog) -> dict[str, list[str]]:
     for host in hosts:
         for instance in host.spec.instances:
             where = f"{host.name}/{instance.name}"
-            hubs = by_model.setdefault(resolve_instance(instance, catalog, where=where)[1], [])
-            if host.spec.hub_url not in hubs:
-                hubs.append(host.spec.hub_url)
+            models = [resolve_instance(instance, catalog, where=where)[1]]
+            models += [model for model, _ in companions_of(instance, catalog, where=where)]
+            for model in models:
+                hubs = by_model.setdefault(model, [])
+                if host.spec.hub_url not in hubs:
+                    hubs.append(host.spec.hub_url)
     return by_model
 
 

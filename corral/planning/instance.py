@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import SkipValidation
 
+from corral.catalog.entries import FileKind
 from corral.engines import engine_module, kinds
 from corral.engines.base import KeyConfig
 from corral.engines.flag_table import Settings
@@ -36,10 +37,12 @@ _SPARE = "-spare"
 
 
 class _Files(NamedTuple):
-    """Paths that a server loads: of the model, and of a projector or ""."""
+    """Paths that a server loads: of the model, a projector and a draft model or "", adapters."""
 
     model: str
     projector: str
+    draft: str
+    lora: tuple[str, ...]
 
 
 class InstancePlanner(Frozen):
@@ -119,7 +122,7 @@ class InstancePlanner(Frozen):
             uses_gpu=resolved.wants_gpu,
             weights_mapped=profile.load_mode == "mmap" and _maps_weights(resolved),
             locks_memory=values.locks_memory,
-            drafts_tokens=bool(profile.mtp_draft_tokens),
+            drafts_tokens=bool(profile.mtp_draft_tokens or profile.draft_model),
             projector=files.projector,
             ready_timeout_seconds=ready,
             stop_seconds=engine_module(resolved.kind).unit_needs.stop_seconds,
@@ -226,6 +229,8 @@ class InstancePlanner(Frozen):
                 key_file=config.path if config else credential_path(unit_name(name)),
                 placement=placement,
                 projector=files.projector,
+                draft=files.draft,
+                lora=files.lora,
                 gpus=len(resolved.gpus),
                 chat_template_file=self._template_path(resolved, generation),
             ),
@@ -319,9 +324,12 @@ def _program(resolved: ResolvedInstance, release: ReleasePlan) -> str:
 
 
 def _files(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> _Files:
-    projectors = [shard.path for shard in shards if shard.kind == "projector"]
+    def of(kind: FileKind) -> list[str]:
+        return [shard.path for shard in shards if shard.kind == kind]
+
     model = engine_module(resolved.kind).model_path([shard.path for shard in shards])
-    return _Files(model, projectors[0] if projectors else "")
+    projector, draft = ([*of("projector"), ""][0], [*of("draft"), ""][0])
+    return _Files(model, projector, draft, tuple(of("adapter")))
 
 
 def _activation(spec: InstanceSpec, spare: SparePlan | None) -> ActivationPlan:

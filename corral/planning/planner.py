@@ -13,9 +13,9 @@ from corral.catalog.inheritance import with_sources
 from corral.engines import engine_module, resolve_placement
 from corral.errors import CorralError
 from corral.fit.host import Candidate, Placed, fit_host
-from corral.fit.sources import HeaderSource, Weights, with_headers
+from corral.fit.sources import HeaderSource, Weights, with_companions, with_headers
 from corral.inventory.hosts import Host
-from corral.lock.lock_file import Lock, locked_shards
+from corral.lock.lock_file import Lock, companions_of, locked_shards
 from corral.lock.requirements import RequirementsFiles
 from corral.nvidia.decision import gpu_setup
 from corral.paths import HostPaths
@@ -148,11 +148,23 @@ class Planner(Frozen):
         return fit_host(host.name, candidates, memory_mib=gpu_memory_mib(host, self.catalog))
 
     def _plan_shards(self, resolved: ResolvedInstance) -> Weights:
+        """Files of an instance: its model, a projector, a draft model and adapters."""
+        own = self._weights(resolved, resolved.model, resolved.quant)
+        pairs = companions_of(
+            resolved.spec, self.catalog, where=resolved.where, inventory=resolved.host.origin
+        )
+        beside = [self._weights(resolved, *pair, is_own=False) for pair in pairs]
+        drafts = 1 if resolved.profile.draft_model else 0
+        return with_companions(own, beside[:drafts], beside[drafts:])
+
+    def _weights(
+        self, resolved: ResolvedInstance, model: str, quant: str, *, is_own: bool = True
+    ) -> Weights:
         entry, files = locked_shards(
-            self.lock, self.catalog, resolved.model, resolved.quant,
+            self.lock, self.catalog, model, quant,
             where=resolved.where, inventory=resolved.host.origin,
         )  # fmt: skip
-        if not resolved.profile.vision:
+        if not (resolved.profile.vision and is_own):
             files = tuple(file for file in files if file.kind != "projector")
         elif not any(file.kind == "projector" for file in files):
             what = f"profile {resolved.spec.profile} has vision = true, but quant "
@@ -168,7 +180,7 @@ class Planner(Frozen):
                 path=f"{models}/{entry.repo}/{entry.revision}/{file.path}",
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
-                gated=self.catalog.models[resolved.model].needs_token(hub),
+                gated=self.catalog.models[model].needs_token(hub),
                 kind=file.kind or "weights",
             )
             for file in files

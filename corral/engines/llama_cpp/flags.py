@@ -30,7 +30,13 @@ def _devices(s: Settings) -> Value:
 
 
 def _drafting(s: Settings) -> Value:
+    if s.draft:
+        return "draft-simple"
     return "draft-mtp" if s.profile.mtp_draft_tokens is not None else None
+
+
+def _drafted(s: Settings) -> Value:
+    return s.profile.draft_tokens if s.draft else s.profile.mtp_draft_tokens
 
 
 _OWN = (
@@ -80,9 +86,18 @@ _AFTER = {
              "LLAMA_ARG_LOAD_MODE", also=("-lm",), part=LOADING),
     ),
     "--reasoning-budget": (
-        Flag("--spec-type", ("mtp_draft_tokens",), _drafting, "LLAMA_ARG_SPEC_TYPE"),
-        Flag("--spec-draft-n-max", ("mtp_draft_tokens",), lambda s: s.profile.mtp_draft_tokens,
+        Flag("--spec-type", ("mtp_draft_tokens", "draft_model"), _drafting, "LLAMA_ARG_SPEC_TYPE"),
+        Flag("--spec-draft-n-max", ("mtp_draft_tokens", "draft_tokens"), _drafted,
              "LLAMA_ARG_SPEC_DRAFT_N_MAX"),
+        Flag("--spec-draft-model", ("draft_model",), lambda s: s.draft or None,
+             also=("-md", "--model-draft")),
+        # On one GPU, so that its memory can be counted.
+        Flag("--spec-draft-device", value=lambda s: "CUDA0" if s.draft and s.gpus else None,
+             also=("-devd", "--device-draft"), owner="the instance's gpus"),
+        Flag("--spec-draft-ngl", value=lambda s: "all" if s.draft and s.gpus else None,
+             also=("-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft"),
+             owner="the instance's gpus"),
+        Flag("--lora", ("lora",), lambda s: ",".join(s.lora) or None),
     ),
     "--metrics": (
         Flag("--mmproj", ("vision",), lambda s: s.projector or None, also=("-mm", "--no-mmproj")),

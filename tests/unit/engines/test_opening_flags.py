@@ -52,7 +52,7 @@ def test_a_variable_of_a_server_is_refused_as_its_flag(kind: EngineKind, name: s
         ("-v", "to the journal"),
         ("--cors-origins", "web pages of other origins"),
         ("--props", "for all clients"),
-        ("--lora", "the lock file does not know"),
+        ("--control-vector", "the lock file does not know"),
         ("--fim-qwen-7b-default", "downloads files"),
         ("--kv-unified", "changes memory, or the context of a slot, that is counted from keys"),
         ("-ctkd", "changes memory"),

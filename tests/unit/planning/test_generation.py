@@ -87,6 +87,9 @@ ELSEWHERE = {
     "numa_nodes",
     "vision",
     "image_tokens",
+    "draft_model",
+    "draft_tokens",
+    "lora",
 }
 
 

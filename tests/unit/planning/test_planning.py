@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
-from corral.lock.lock_file import LockedFile
+from corral.lock.lock_file import LockedFile, wanted_by
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.placement import ResolvedPlacement
@@ -320,3 +320,72 @@ def test_vision_without_a_projector_is_refused() -> None:
         seeing(None, vision=True).plan_host(host(CHAT))
     assert "quant Q8_0 of small has no projector" in caught.value.what
     assert "catalog/models/small.toml" in caught.value.next_step
+
+
+def more_than_alone(instance: InstancePlan) -> list[tuple[int, int]]:
+    """Weights and KV in MiB on each GPU, beyond those of the model alone."""
+    alone = planner().plan_host(host(CHAT, gpus=GPU)).instances[0]
+    pairs = zip(instance.need.gpus, alone.need.gpus, strict=True)
+    return [(a.weights_mib - b.weights_mib, a.kv_mib - b.kv_mib) for a, b in pairs]
+
+
+def test_a_draft_model_is_loaded_and_counted_on_the_first_gpu() -> None:
+    plan = planner(draft_model="small/F16", draft_tokens=5).plan_host(host(CHAT, gpus=GPU))
+    (instance,) = plan.instances
+    assert [shard.kind for shard in plan.shards] == ["weights", "draft", "draft"]
+    words = " ".join(instance.argv)
+    path = plan.shards[1].path
+    assert f"--spec-type draft-simple --spec-draft-n-max 5 --spec-draft-model {path} " in words
+    assert " --spec-draft-device CUDA0 --spec-draft-ngl all " in words
+    assert instance.drafts_tokens
+    (weights_mib, kv_mib), second = more_than_alone(instance)
+    assert weights_mib > 0
+    assert kv_mib > 0
+    assert second == (0, 0)
+    on_cpu = planner(draft_model="small/F16").plan_host(host(CHAT)).instances[0]
+    assert "--spec-draft-device" not in on_cpu.argv
+
+
+def test_adapters_are_loaded_and_counted_on_each_gpu() -> None:
+    plan = planner(lora=["small/F16"]).plan_host(host(CHAT, gpus=GPU))
+    (instance,) = plan.instances
+    assert [shard.kind for shard in plan.shards] == ["weights", "adapter", "adapter"]
+    paths = [shard.path for shard in plan.shards[1:]]
+    assert instance.argv[instance.argv.index("--lora") + 1] == ",".join(paths)
+    # Two files of a GiB.
+    assert more_than_alone(instance) == [(2048, 0), (2048, 0)]
+    assert not instance.drafts_tokens
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"draft_model": "none/F16"}, "none"),
+        ({"lora": ["small/Q9"]}, 'model small has no quant "Q9"'),
+    ],
+)
+def test_a_file_beside_the_model_that_is_unknown_is_named(
+    changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CorralError) as caught:
+        planner(**changes).plan_host(host(CHAT))
+    assert said in str(caught.value)
+
+
+def test_the_lock_has_what_is_beside_the_model() -> None:
+    known = planner(draft_model="small/F16").catalog
+    assert wanted_by([host(CHAT)], known).quants == {("small", "Q8_0"), ("small", "F16")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"draft_tokens": 3}, "draft_tokens has no effect without draft_model"),
+        ({"draft_model": "small/F16", "mtp_draft_tokens": 1}, "are both set"),
+        ({"draft_model": "small"}, "draft_model"),
+        ({"lora": ["a b/c"]}, "lora"),
+    ],
+)
+def test_keys_of_files_beside_the_model_are_checked(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        planner(**changes)
