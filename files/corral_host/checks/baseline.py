@@ -33,7 +33,7 @@ def surroundings(instance):
 def is_moved(found, instance):
     """Whether other neighbours, and they alone, gave the instance another placement.
 
-    Figures of before say nothing about a server with fewer layers on the GPUs, which was asked for.
+    Earlier figures say nothing about a server with fewer layers on the GPUs, which was asked for.
     With the same neighbours another placement follows from the weights or the engine: the figures
     are compared. A baseline of an earlier version has no surroundings, and counts.
     """
