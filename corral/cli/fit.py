@@ -126,6 +126,7 @@ def _named(catalog: Catalog, text: str, hub: str) -> tuple[Catalog, str, str]:
     except CorralError as error:
         repositories = {model.repo for model in catalog.models.values()}
         hint = did_you_mean(text, repositories)
+        hint = hint if "did you mean" in hint else ""
         what = f'no model of the catalog has the repository "{text}"{hint}, and {error.what}'
         raise CorralError("corral fit", what, error.next_step) from error
     models = {**catalog.models, found.name: found.model}

@@ -49,7 +49,9 @@ class HubModel:
         except CorralError as error:
             if self.in_catalog:
                 raise
-            step = "check its name; a gated repository needs HF_TOKEN, another hub --hub URL"
+            step = (
+                "check its name, and that the hub can be reached; a gated repository needs HF_TOKEN"
+            )
             raise CorralError(self.model.repo, error.what, step) from error
 
     def entry(self, quant: str) -> LockedModel:

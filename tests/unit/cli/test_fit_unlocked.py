@@ -56,6 +56,8 @@ def test_a_repository_with_a_profile_of_the_catalog(fit: Fit) -> None:
 def test_a_repository_that_is_nowhere_is_one_message(fit: Fit) -> None:
     said = fit("nobody/Nothing-GGUF", *GPU)
     assert_one_message(said, "nobody/Nothing-GGUF", "has no repository nobody/Nothing-GGUF")
+    # Those of the catalog are no help unless one is meant.
+    assert "known:" not in said.err
 
 
 def test_a_quant_that_a_repository_lacks_is_told_with_those_it_has(fit: Fit) -> None:
