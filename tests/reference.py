@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
@@ -17,6 +18,8 @@ from corral.catalog.drivers import DriverSource
 from corral.catalog.entries import Engine, Gpu, Model, Platform
 from corral.catalog.inheritance import Inheritance
 from corral.catalog.profile import Profile
+from corral.cli import cli
+from corral.cli.documents import documents
 from corral.engines import engine_module, kinds
 from corral.inventory.hosts import HostSpec
 from corral.inventory.policy import PolicyKeys
@@ -25,6 +28,7 @@ from corral.schema import Frozen
 from tests.samples import ROOT
 
 FOLDER = ROOT / "docs" / "reference"
+SCHEMAS = ROOT / "docs" / "schemas"
 _UNITS = {"tokens": "tokens", "mib": "MiB", "gib": "GiB", "bytes": "bytes", "seconds": "s"}
 _PLAIN = {str: "text", int: "integer", float: "number", bool: "boolean"}
 _LIMITS = ((Gt, "gt", "> "), (Ge, "ge", "≥ "), (Lt, "lt", "< "), (Le, "le", "≤ "))
@@ -196,9 +200,40 @@ def _inside(annotation: Any, marks: str = "") -> Iterator[tuple[type[Frozen], st
         yield from _inside(one, marks + deeper)
 
 
+def _commands(group: click.Group, above: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands as they are typed, those of groups included."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{above} {name}")
+        elif command is not None:
+            yield f"{above} {name}", command
+
+
+def printing_json() -> list[str]:
+    """Commands with --json, as they are typed."""
+    return [
+        name
+        for name, command in _commands(cli, "corral")
+        if any("--json" in option.opts for option in command.params)
+    ]
+
+
+def schemas() -> dict[str, str]:
+    """File of docs/schemas/ -> the schema of a document."""
+    printing_json()  # imports all commands
+    return {
+        one.file: json.dumps(one.schema, indent=1, ensure_ascii=False) + "\n"
+        for one in documents().values()
+    }
+
+
 def main() -> None:
     """Write docs/reference/."""
-    FOLDER.mkdir(exist_ok=True)
+    SCHEMAS.mkdir(exist_ok=True, parents=True)
+    for file, text in schemas().items():
+        (SCHEMAS / file).write_text(text)
     for name, text in pages().items():
         (FOLDER / name).write_text(text)
 

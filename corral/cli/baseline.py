@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 from rich.text import Text
 
+from corral.cli.documents import Document
 from corral.cli.reach import reach
 from corral.cli.select import inventory_option
 from corral.errors import CorralError
@@ -18,10 +20,16 @@ from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
-from corral.terminal import Rows, coloured, echo, echo_json, show
+from corral.terminal import Rows, coloured, echo, show
 
 Target = tuple[Host, HostPlan]
 Answer = Sequence[StoredBaseline] | Forgotten | str
+_BASELINES = Document(
+    "baseline",
+    TypeAdapter(dict[str, list[StoredBaseline] | Forgotten | str]),
+    "corral baseline",
+    about="Host -> baselines, or the forgotten ones with --forget, or why it does not answer.",
+)
 
 
 @click.command()
@@ -38,7 +46,7 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
     answers = on_all(_forget if forget else _baselines, targets)
     found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
     if as_json:
-        echo_json({name: _plain(a) for name, a in found.items()})
+        _BASELINES.show(found)
     elif forget:
         _print_forgotten(targets, found)
     else:
@@ -62,12 +70,6 @@ def _forget(target: Target) -> Answer:
         return travelling_helper(host).ask(["forget"], FORGOTTEN, plan.to_helper())
     except CorralError as error:
         return str(error)
-
-
-def _plain(answer: Answer) -> object:
-    if isinstance(answer, Forgotten):
-        return answer.model_dump()
-    return answer if isinstance(answer, str) else [row.model_dump() for row in answer]
 
 
 def _is_good(answer: Answer) -> bool:

@@ -9,17 +9,20 @@ from functools import partial
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 
 from corral.bench.compare import Comparison
 from corral.bench.compare import compare as compare_results
 from corral.bench.load.compare import LoadComparison, compare_loads
 from corral.bench.load.plot import plot_loads
+from corral.bench.load.result import LoadResult
 from corral.bench.load.run import LoadTest
 from corral.bench.load.workload import MOST_TOKENS
 from corral.bench.plot import plot, refuse_plot
 from corral.bench.result import Result
 from corral.bench.run import Benchmark, run
 from corral.bench.store import ResultStore
+from corral.cli.documents import Document
 from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_empty, refuse_last
 from corral.cli.load import LoadOptions, load_options, run_load_tests
 from corral.cli.measured import to_measure, with_neighbours
@@ -32,7 +35,7 @@ from corral.errors import CorralError
 from corral.paths import default_results_folder
 from corral.remote.run import on_all
 from corral.rollout.pausing import DrainedServer, Gateways
-from corral.terminal import Rows, echo, echo_json, show
+from corral.terminal import Rows, echo, show
 
 plot_option = click.option(
     "--plot", "picture", type=click.Path(path_type=Path), help="Draw to FILE.png or FILE.svg."
@@ -46,6 +49,21 @@ results_option = click.option(
 )
 
 Measure = Callable[[Benchmark], Result]
+_MEASURED = Document(
+    "bench", TypeAdapter(list[Result]), "corral bench run", about="Results of this run."
+)
+_LISTED = Document(
+    "bench-list",
+    TypeAdapter(list[Result | LoadResult]),
+    "corral bench list",
+    about="Results on this controller.",
+)
+_COMPARED = Document(
+    "bench-compare",
+    TypeAdapter(Comparison | LoadComparison),
+    "corral bench compare",
+    about="A comparison of two results.",
+)
 _REPETITIONS = 5
 
 
@@ -177,7 +195,7 @@ def list_command(folder: Path, as_json: bool) -> None:
     """List the results on this controller."""
     results = list(ResultStore(folder).results())
     if as_json:
-        echo_json([result.model_dump(mode="json") for result in results])
+        _LISTED.show(results)
     else:
         show(listing_table(results))
 
@@ -214,7 +232,7 @@ def compare_command(
 
 def _show_comparison(comparison: Comparison | LoadComparison, table: Rows, as_json: bool) -> None:
     if as_json:
-        echo_json(comparison.model_dump(mode="json"))
+        _COMPARED.show(comparison)
         return
     echo(f"A  {comparison.a}\nB  {comparison.b}")
     for note in comparison.notes:
@@ -275,7 +293,7 @@ def _print(name: str, line: str) -> None:
 
 def _show(results: Sequence[Result], as_json: bool) -> None:
     if as_json:
-        echo_json([result.model_dump(mode="json") for result in results])
+        _MEASURED.show(list(results))
         return
     for result in results:
         echo(

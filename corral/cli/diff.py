@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.select import Inventories, inventories, inventory_option, named, print_mistakes
 from corral.cli.views.diff import diff_lines
 from corral.errors import CorralError
@@ -17,7 +19,11 @@ from corral.project import load_planner, project_root
 from corral.remote.run import on_all
 from corral.rollout.differences import FleetDiff, HostDiff, host_diff
 from corral.rollout.traffic import key_of
-from corral.terminal import echo, echo_json
+from corral.terminal import echo
+
+_DIFF = Document(
+    "diff", TypeAdapter(FleetDiff), "corral diff", about="What a deploy would change now."
+)
 
 
 @click.command()
@@ -41,7 +47,7 @@ def diff(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
     hosts = (*on_all(lambda pair: _of_host(*pair), pairs), *_unnamed(found, names))
     result = FleetDiff(hosts=tuple(hosts))
     if as_json:
-        echo_json(result.model_dump(mode="json"))
+        _DIFF.show(result)
     else:
         echo("\n".join(diff_lines(result)))
     sys.exit(result.exit_code)

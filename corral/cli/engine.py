@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from corral.cli.documents import Document, rows_by_host, rows_of, without
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.views.engines import archives_table, releases_table
 from corral.errors import CorralError
@@ -17,7 +18,7 @@ from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
 from corral.schema import did_you_mean
 from corral.store.engine_archives import Archive, ArchiveStore
-from corral.terminal import echo, echo_json, show
+from corral.terminal import echo, show
 
 store_option = click.option(
     "--store",
@@ -26,6 +27,20 @@ store_option = click.option(
     help="Archive store, instead of this user's.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+_RELEASES = Document(
+    "engine-list",
+    rows_by_host(without(InstalledRelease, "manifest")),
+    "corral engine list",
+    about="Host -> its engine releases, or why it does not answer.",
+)
+_ARCHIVES = Document(
+    "engine-archives",
+    rows_of(without(Archive, "manifest")),
+    "corral engine archives",
+    about="Archives of engine releases on this controller.",
+)
 
 
 @click.group()
@@ -43,9 +58,7 @@ def list_releases(names: tuple[str, ...], as_json: bool, inventory: Path | None)
     answers = on_all(_releases, hosts)
     found = {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
     if as_json:
-        rows = {name: a if isinstance(a, str) else [row.model_dump() for row in a]
-                for name, a in found.items()}  # fmt: skip
-        echo_json(rows)
+        _RELEASES.show(found)
     else:
         show(releases_table(found))
     sys.exit(1 if any(isinstance(answer, str) for answer in answers) else 0)
@@ -58,7 +71,7 @@ def archives(as_json: bool, store: Path) -> None:
     """List the archives on this controller."""
     found = ArchiveStore(store).all()
     if as_json:
-        echo_json([archive.model_dump() for archive in found])
+        _ARCHIVES.show([archive.model_dump() for archive in found])
     else:
         show(archives_table(found))
 

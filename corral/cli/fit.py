@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import TypeAdapter
 
 from corral.catalog.entries import Catalog
 from corral.catalog.profile import Profile
+from corral.cli.documents import Document
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.views.fit import answer_lines, offer_lines
 from corral.engines import reading, refuse_impossible, resolve_placement
@@ -22,6 +24,7 @@ from corral.fit.headers import HeaderStore
 from corral.fit.model import ModelFile
 from corral.fit.offers import Offer, offers
 from corral.fit.place import DoesNotFitError
+from corral.fit.safetensors.answer import CountedAnswer
 from corral.fit.safetensors.answer import answer as answer_by_engine
 from corral.fit.safetensors.offers import ParallelOffer, parallel_offers
 from corral.fit.sources import AnyModel, LockedModels
@@ -38,10 +41,24 @@ from corral.remote.client import travelling_helper
 from corral.remote.ssh import typed_command
 from corral.schema import did_you_mean
 from corral.sources.hub_token import operator_token
-from corral.terminal import echo, echo_json
+from corral.terminal import echo
 
 HUB_URL = "https://huggingface.co"
 _MIB = 1024**2
+
+
+_ANSWER = Document(
+    "fit-profile",
+    TypeAdapter(CountedAnswer | Answer),
+    "corral fit",
+    about="Whether a profile fits, and the memory that it needs; with --profile.",
+)
+_OFFERS = Document(
+    "fit-offers",
+    TypeAdapter(list[Offer | ParallelOffer]),
+    "corral fit",
+    about="Quants and contexts that fit, best first; without --profile.",
+)
 
 
 @click.command()
@@ -94,13 +111,13 @@ def fit(
     if profile_name:
         found = question.answer(profile_name, engine)
         if as_json:
-            echo_json(found.model_dump(mode="json"))
+            _ANSWER.show(found)
         else:
             echo("\n".join(answer_lines(found)))
         sys.exit(0 if found.fits else 1)
     listed, parallel = question.offers(), question.parallel_offers()
     if as_json:
-        echo_json([offer.model_dump(mode="json") for offer in (*listed, *parallel)])
+        _OFFERS.show([*listed, *parallel])
     else:
         echo("\n".join(offer_lines(listed, parallel)))
     sys.exit(0 if listed or parallel else 1)

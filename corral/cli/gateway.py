@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 from rich.text import Text
 
+from corral.cli.documents import Document
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.cli.times import Duration
 from corral.cli.views.instances import short
@@ -22,9 +24,17 @@ from corral.planning.gateways import gateways_of
 from corral.project import load_planner, project_root
 from corral.remote.run import on_all
 from corral.schema import did_you_mean
-from corral.terminal import Rows, coloured, echo, echo_json, show
+from corral.terminal import Rows, coloured, echo, show
 
 server_argument = click.argument("server", metavar="HOST/INSTANCE")
+
+
+_STATUS = Document(
+    "gateway-status",
+    TypeAdapter(dict[str, list[ServerState] | str]),
+    "corral gateway status",
+    about="Gateway -> its servers, or why it does not answer.",
+)
 
 
 @click.group()
@@ -45,9 +55,7 @@ def status(as_json: bool, inventory: Path | None) -> None:
         raise CorralError("corral gateway", "no host has a gateway", 'see "gateway" in the README')
     answers = dict(zip([h.name for h, _ in found], on_all(_ask, found), strict=True))
     if as_json:
-        rows = {n: a if isinstance(a, str) else [s.model_dump() for s in a]
-                for n, a in answers.items()}  # fmt: skip
-        echo_json(rows)
+        _STATUS.show(answers)
     else:
         show(_table(found, answers))
         for answer in answers.values():

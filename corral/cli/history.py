@@ -8,7 +8,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.reach import Target, reach, reach_one
 from corral.cli.select import inventory_option
 from corral.cli.views.instances import gate_table
@@ -22,10 +24,13 @@ from corral.remote.run import on_all
 from corral.rollout.activation import history as history_of
 from corral.rollout.activation import stored_plan
 from corral.rollout.steps import changes
-from corral.terminal import Rows, coloured, echo, echo_json
+from corral.terminal import Rows, coloured, echo
 from corral.terminal import show as show_rows
 
 Pair = tuple[Host, HostPlan]
+_HISTORY = Document(
+    "history", TypeAdapter(list[Report]), "corral history", about="Past activations, newest first."
+)
 
 
 @click.command()
@@ -38,7 +43,7 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
     whole = {target.host.name for target in targets if target.whole}
     reports, errors = _reports([target.pair for target in targets], whole)
     if as_json:
-        echo_json([report.document() for report in reports])
+        _HISTORY.show(reports)
     else:
         show_rows(_history_table(reports))
         known = {t.host.name: t.host.instance_names for t in targets}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.reach import (
     Planned,
     Target,
@@ -26,7 +27,7 @@ from corral.cli.reach import (
 )
 from corral.cli.select import inventory_option
 from corral.cli.times import Moment
-from corral.cli.views.gpus import gpu_rows, gpu_table
+from corral.cli.views.gpus import HostStatus, gpu_rows, gpu_table
 from corral.cli.views.instances import Standing, checks_table, rehash_table, status_table
 from corral.errors import CorralError
 from corral.host.answers import (
@@ -44,13 +45,32 @@ from corral.plan.host import HostPlan
 from corral.remote.client import travelling_helper
 from corral.remote.outside import outside_checks
 from corral.remote.run import on_all, run_on
-from corral.terminal import echo, echo_json, show
+from corral.schema import Frozen
+from corral.terminal import echo, show
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|INSTANCE|HOST/INSTANCE]...")
 T = TypeVar("T")
 _WATCH_SECONDS = 2
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Verified(Frozen):
+    """Checks by host, and with --rehash the shards that were read."""
+
+    checks: dict[str, list[Check]]
+    shards: dict[str, list[ShardCheck]]
+
+
+_STATUS = Document(
+    "status",
+    TypeAdapter(dict[str, HostStatus | str]),
+    "corral status",
+    about="Host -> its instances and GPUs, or why it does not answer.",
+)
+_VERIFIED = Document(
+    "verify", TypeAdapter(Verified), "corral verify", about="Every check of every instance."
+)
 
 
 @click.command()
@@ -79,9 +99,7 @@ def verify(names: tuple[str, ...], rehash: bool, as_json: bool, inventory: Path 
         results[target.host.name] = [*results.get(target.host.name, ()), *unplanned]
     rotten = _rehash(targets) if rehash else {}
     if as_json:
-        rows = {h: [c.model_dump() for c in checks] for h, checks in results.items()}
-        shards = {h: [s.model_dump() for s in found] for h, found in rotten.items()}
-        echo_json({"checks": rows, "shards": shards})
+        _VERIFIED.show({"checks": results, "shards": rotten})
     else:
         show(checks_table(results))
         _print_silent(
@@ -127,7 +145,7 @@ def _status(targets: list[Target], made: Planned, *, as_json: bool, again: bool 
         for standing in _standings(target, found[target.host.name], made)
     ]
     if as_json:
-        echo_json({t.host.name: _plain(t.host, found[t.host.name]) for t in targets})
+        _STATUS.show({t.host.name: _plain(t.host, found[t.host.name]) for t in targets})
     else:
         if again:
             click.clear()

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import Field, TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.select import Inventories, inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.keys import changes
 from corral.keys.changes import Subject
 from corral.plan.gateway import server_name
-from corral.schema import did_you_mean
+from corral.schema import Frozen, did_you_mean
 from corral.store.api_keys import entries_of
 from corral.store.entries import CLIENT_NAME
 from corral.store.gateway_keys import CLIENTS, METRICS, UPSTREAM
-from corral.terminal import Rows, echo, echo_json
+from corral.terminal import Rows, echo
 from corral.terminal import show as show_rows
 
 gateway_option = click.option(
@@ -41,6 +43,24 @@ class Selected:
     inventory: Path
     subjects: tuple[Subject, ...]
     hosts: tuple[str, ...]
+
+
+class KeyRow(Frozen):
+    """A key of the store, without the key."""
+
+    keys: str = Field(description="HOST/INSTANCE, or GATEWAY/NAME")
+    client: str = Field(description="name of the client; empty: none")
+    fingerprint: str = Field(description="beginning of the key's digest")
+    made: str = Field(description="when it was made; empty: not known")
+    replaced: str = Field(description="when it was replaced; empty: it is current")
+
+
+_SHOWN = Document(
+    "keys-show",
+    TypeAdapter(list[KeyRow]),
+    "corral keys show",
+    about="Stored keys by client, without the keys.",
+)
 
 
 @click.command()
@@ -71,7 +91,7 @@ def show(
         click.echo("\n".join(keys))
         return
     if as_json:
-        echo_json([{"keys": s.shown, **_row(entry)} for s, entry in rows])
+        _SHOWN.show([{"keys": s.shown, **_row(entry)} for s, entry in rows])
         return
     table = Rows("keys", "client", "fingerprint", "made", "replaced")
     for subject, entry in rows:

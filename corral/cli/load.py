@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from pydantic import TypeAdapter
 
 from corral.bench.load.plot import plot_loads
 from corral.bench.load.result import LoadResult
@@ -25,6 +26,7 @@ from corral.bench.load.workload import (
     lengths,
 )
 from corral.bench.store import ResultStore
+from corral.cli.documents import Document
 from corral.cli.measured import Selected, to_measure, with_neighbours
 from corral.cli.reach import Target, fleet_of, planned
 from corral.cli.views.load import load_lines, load_table
@@ -32,12 +34,20 @@ from corral.engines.load import AT_ONCE, LoadCase
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.schema import did_you_mean
-from corral.terminal import echo, echo_json, show
+from corral.terminal import echo, show
 
 _SWEEP = "sweep"
 _DEFAULT_WORKLOAD, _DEFAULT_PROMPTS = "1000/1000", "16"
 _HOUR_SECONDS = 3600
 _DAY_SECONDS = 24 * 3600
+
+
+_LOADED = Document(
+    "bench-load",
+    TypeAdapter(list[LoadResult]),
+    "corral bench run",
+    about="Results of this load test; with --load.",
+)
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,7 @@ def _print(name: str, line: str) -> None:
 
 def _show(results: Sequence[LoadResult], as_json: bool) -> None:
     if as_json:
-        echo_json([result.model_dump(mode="json") for result in results])
+        _LOADED.show(list(results))
         return
     for result in results:
         echo("")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.select import inventory_option, print_mistakes, print_replaced, select
 from corral.cli.views.memory import memory_lines
 from corral.engines.flags import refuse_unknown_flags
@@ -24,7 +26,20 @@ from corral.planning.gpus import gpu_memory_mib
 from corral.planning.memory_use import HostMemory, memory_use
 from corral.project import project_root, read_catalog
 from corral.store.engine_archives import ArchiveStore, archives_folder
-from corral.terminal import echo, echo_json
+from corral.terminal import echo
+
+_PLAN = Document(
+    "plan",
+    TypeAdapter(HostPlan),
+    "corral plan",
+    about="The whole plan of a host, as later stages read it: large, for Corral itself.",
+)
+_MEMORY = Document(
+    "plan-memory",
+    TypeAdapter(HostMemory),
+    "corral plan",
+    about="Memory of a host as planned; with --memory.",
+)
 
 
 @click.command()
@@ -49,7 +64,10 @@ def plan(host: str, as_json: bool, memory_only: bool, inventory: Path | None) ->
     _check_flags(fleet.host(host), planned)
     memory = memory_use(planned, gpu_memory_mib(fleet.host(host), catalog))
     if as_json:
-        echo_json((memory if memory_only else planned).model_dump(mode="json"))
+        if memory_only:
+            _MEMORY.show(memory)
+        else:
+            _PLAN.show(planned)
     elif memory_only:
         echo("\n".join(memory_lines(memory)))
     else:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.reach import Target, observed_on, reach, stored_plans, traffic_of
 from corral.cli.rollout import state_option
 from corral.cli.run_rollout import holding, run_course
@@ -28,7 +30,14 @@ from corral.rollout.differences import RevertForecast, RevertStep, revert_step
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
 from corral.rollout.view import LineView
-from corral.terminal import console, echo, echo_json
+from corral.terminal import console, echo
+
+_FORECAST = Document(
+    "revert-dry-run",
+    TypeAdapter(RevertForecast),
+    "corral revert",
+    about="What a revert would do now; with --dry-run.",
+)
 
 
 @click.command()
@@ -66,7 +75,7 @@ def revert(
             else _forecast(reach(names, inventory), to)
         )
         if as_json:
-            echo_json(found.model_dump(mode="json"))
+            _FORECAST.show(found)
         else:
             echo("\n".join(revert_lines(found)))
         sys.exit(found.exit_code)

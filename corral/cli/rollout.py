@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 
+from corral.cli.documents import Document
 from corral.cli.run_rollout import holding, run_course
 from corral.cli.times import Duration
 from corral.cli.views.diff import rollout_lines
@@ -15,7 +17,7 @@ from corral.errors import CorralError
 from corral.paths import default_rollouts_folder
 from corral.remote.client import current_operator
 from corral.rollout.begin import Fleet, Wanted, fleet, orphans, plan, stage, unfinished
-from corral.rollout.differences import FleetDiff, rollout_forecast
+from corral.rollout.differences import FleetDiff, RolloutForecast, rollout_forecast
 from corral.rollout.health import Health
 from corral.rollout.journal import (
     CONVERGED,
@@ -27,12 +29,20 @@ from corral.rollout.journal import (
 )
 from corral.rollout.locks import fleet_lock
 from corral.rollout.pruning import prune
-from corral.terminal import echo, echo_json, show
+from corral.terminal import echo, show
 
 state_option = click.option(
     "--state", "folder", type=click.Path(path_type=Path), default=default_rollouts_folder,
     help="Folder of journals.  [default: ~/.local/state/corral/rollouts]",
 )  # fmt: skip
+
+
+_FORECAST = Document(
+    "rollout-dry-run",
+    TypeAdapter(RolloutForecast),
+    "corral rollout",
+    about="What a rollout would do now; with --dry-run.",
+)
 
 
 @click.command()
@@ -108,7 +118,7 @@ def _dry_run(wanted: Wanted, *, as_json: bool) -> int:
     """Show what the rollout would do. Returns the exit code."""
     found = rollout_forecast(fleet(wanted, echo), wanted.soak_seconds)
     if as_json:
-        echo_json(found.model_dump(mode="json"))
+        _FORECAST.show(found)
     else:
         echo("\n".join(rollout_lines(found)))
     return FleetDiff(hosts=found.hosts).exit_code

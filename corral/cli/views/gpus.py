@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from corral.host.answers import GpuUse, ObservedInstances
+from corral.cli.documents import without
+from corral.host.answers import GpuUse, ObservedInstance, ObservedInstances
 from corral.inventory.hosts import Host
 from corral.planning.kept import stored_plan
+from corral.schema import Frozen
 from corral.terminal import Rows, coloured
+
+
+class GpuHolder(Frozen):
+    """Who holds memory of a GPU; + predicted_mib: by the plan of its instance."""
+
+    instance: str | None
+    unit: str
+    held_mib: int | None
+    predicted_mib: int | None
+
+
+if TYPE_CHECKING:
+    from corral.host.answers import GpuUse as GpuRow
+    from corral.host.answers import ObservedInstance as InstanceRow
+else:
+    InstanceRow = without(ObservedInstance, "plan")
+    GpuRow = without(GpuUse, "units", holders=list[GpuHolder])
+
+
+class HostStatus(Frozen):
+    """What `corral status` says of a host."""
+
+    instances: dict[str, InstanceRow]
+    gpus: list[GpuRow]
+    gpu_problem: str
 
 
 def gpu_table(hosts: Mapping[str, tuple[Host, ObservedInstances]]) -> Rows:

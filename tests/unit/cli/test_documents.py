@@ -1,0 +1,88 @@
+"""What --json prints: each document has a schema that is current, and nothing else is printed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from corral.cli.documents import Document, documents, without
+from corral.cli.instances import _STATUS
+from corral.cli.views.gpus import gpu_rows
+from corral.host.answers import GpuUse, ObservedInstance, ObservedInstances
+from tests.reference import SCHEMAS, printing_json, schemas
+from tests.samples import CHAT, host
+from tests.unit.rollout_samples import found_instance
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_command_with_json_has_a_document_and_no_other_is_described() -> None:
+    typed = printing_json()
+    described = {command for one in documents().values() for command in one.commands}
+    assert sorted(set(typed)) == sorted(described)
+
+
+def test_the_schemas_are_current() -> None:
+    """A field that is gone, or means something else, is another version."""
+    found = {path.name: path.read_text() for path in SCHEMAS.iterdir()}
+    assert found == schemas(), "run `make reference`"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(SCHEMAS.iterdir())])
+def test_a_schema_names_its_document_and_the_command(name: str) -> None:
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    assert schema["$id"] == f"{name}.json"
+    document = documents()[schema["title"]]
+    assert all(f"{command} --json" in schema["description"] for command in document.commands)
+
+
+def keys_of(schema: Any) -> set[str]:
+    """All keys of objects in a schema."""
+    if isinstance(schema, list):
+        return {key for one in schema for key in keys_of(one)}
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    return own | {key for one in schema.values() for key in keys_of(one)}
+
+
+@pytest.mark.parametrize("name", ["status", "engine-list", "engine-archives", "history", "diff"])
+def test_tables_have_no_raw_facts_and_no_digests_of_keys(name: str) -> None:
+    keys = keys_of(documents()[name].schema)
+    assert keys
+    for unwanted in ("key_sha256", "plan", "manifest", "gpu_host", "cpu_flags", "unit_text"):
+        assert unwanted not in keys
+
+
+def test_a_document_prints_its_fields_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    observed = found_instance(plan={"unit_text": "secret"}, installed_generation="g1")
+    gpu = GpuUse(index=0, name="A100", units={"corral-chat.service": 7})
+    answer = ObservedInstances(instances={"chat": observed}, gpus=(gpu,))
+    rows = gpu_rows(host(CHAT), answer)
+    status = {"instances": answer.instances, "gpus": rows, "gpu_problem": ""}
+    _STATUS.show({"lab-1": status, "lab-2": "no answer"})
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["lab-2"] == "no answer"
+    assert set(shown["lab-1"]["instances"]["chat"]) == set(ObservedInstance.model_fields) - {"plan"}
+    assert shown["lab-1"]["gpus"][0]["holders"][0]["held_mib"] == 7
+
+
+def test_a_value_of_another_shape_is_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValidationError):
+        _STATUS.show({"lab-1": {"instances": 7}})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_model_without_some_fields_keeps_the_others() -> None:
+    row = without(GpuUse, "units", more=int)
+    assert set(row.model_fields) == (set(GpuUse.model_fields) - {"units"}) | {"more"}
+    made = Document("made", TypeAdapter(dict[str, int]), "corral made", about="A test.")
+    assert made.file == "made.v1.json"
+    documents_before = documents()
+    assert documents_before.pop("made") is made
+    from corral.cli import documents as module
+
+    del module._KNOWN["made"]
