@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ _SPARE_OFFSET = 10000
 _NAME = re.compile(INSTANCE_NAME)
 
 
-class GpuSpec(Frozen):
-    """The GPUs of a host, as the inventory describes them."""
+class GpuKind(Frozen):
+    """GPUs of one kind, as the inventory describes them."""
 
     name: str = Field(description="name that nvidia-smi reports")
     count: int = Field(gt=0, description="number of GPUs")
@@ -41,6 +41,28 @@ class GpuSpec(Frozen):
     memory_mib: int | None = Field(
         default=None, gt=0, description="memory of one GPU; from catalog/gpus/ if unset"
     )
+
+
+class GpuSpec(GpuKind):
+    """The GPUs of a host. Of several kinds: name and count of all, and the lowest capability.
+
+    + kinds: each kind, in the order of nvidia-smi; empty for GPUs of one kind
+    """
+
+    kinds: tuple[GpuKind, ...] = Field(default=(), description='each kind, where "gpus" is a list')
+
+    @property
+    def each_kind(self) -> tuple[GpuKind, ...]:
+        """All kinds, in the order of nvidia-smi."""
+        return self.kinds or (self,)
+
+    def kinds_of(self, gpus: Iterable[int | str]) -> frozenset[int]:
+        """Numbers of the kinds that a set of GPUs may have; a UUID tells no kind."""
+        numbers = [n for n, kind in enumerate(self.each_kind) for _ in range(kind.count)]
+        named = list(gpus)
+        if any(isinstance(gpu, str) for gpu in named):
+            return frozenset(numbers)
+        return frozenset(numbers[gpu] for gpu in named if isinstance(gpu, int))
 
 
 class InstanceSpec(Frozen):
@@ -116,7 +138,11 @@ class HostSpec(Frozen):
     """Corral's keys in host data that describe the host itself."""
 
     instances: tuple[InstanceSpec, ...] = Field(default=(), description="servers of the host")
-    gpus: GpuSpec | None = Field(default=None, description="GPUs of the host; none if unset")
+    gpus: GpuSpec | None = Field(
+        default=None,
+        description="GPUs of the host; a list for several kinds, in the order of nvidia-smi; none "
+        "if unset",
+    )
     platform: str = Field(default="debian-12", description="an entry of catalog/platforms/")
     cuda_toolkit: str | None = Field(
         default=None,
@@ -171,6 +197,19 @@ class HostSpec(Frozen):
         description="address at which gateways reach servers that listen on all addresses, and "
         "from which a gateway connects to servers of other hosts; ssh_hostname if unset",
     )
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _kinds(cls, gpus: object) -> object:
+        if not isinstance(gpus, list | tuple):
+            return gpus
+        kinds = [GpuKind.model_validate(one) for one in gpus]
+        if not kinds:
+            raise ValueError("the list of kinds is empty; leave the key out for a host without")
+        if len(kinds) == 1:
+            return kinds[0].model_dump()
+        name = " + ".join(f"{kind.count} x {kind.name}" for kind in kinds)
+        return GpuSpec(name=name, count=sum(kind.count for kind in kinds), kinds=tuple(kinds))
 
     @field_validator("member_address")
     @classmethod

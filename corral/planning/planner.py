@@ -25,7 +25,7 @@ from corral.plan.release import BUILD_PACKAGES, ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import gateways
-from corral.planning.gpus import gpu_memory_mib, with_capability
+from corral.planning.gpus import gpu_memory_mib, together, with_capability
 from corral.planning.host_paths import host_paths
 from corral.planning.instance import InstancePlanner
 from corral.planning.memory import refuse_full_memory
@@ -145,7 +145,16 @@ class Planner(Frozen):
             )
             for resolved in resolved_instances
         ]
-        return fit_host(host.name, candidates, memory_mib=gpu_memory_mib(host, self.catalog))
+        if host.spec.gpus is None:
+            return fit_host(host.name, candidates, memory_mib=None)
+        kinds = {c.name: host.spec.gpus.kinds_of(c.gpus) for c in candidates}
+        placed: dict[str, Placed] = {}
+        # GPUs of one kind at a time, unless an instance has GPUs of several.
+        for group in together(kinds.values()):
+            members = [c for c in candidates if kinds[c.name] <= group and c.name not in placed]
+            memory_mib = gpu_memory_mib(host, self.catalog, group or None)
+            placed |= fit_host(host.name, members, memory_mib=memory_mib)
+        return {candidate.name: placed[candidate.name] for candidate in candidates}
 
     def _plan_shards(self, resolved: ResolvedInstance) -> Weights:
         """Files of an instance: its model, a projector, a draft model and adapters."""

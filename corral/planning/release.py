@@ -25,6 +25,7 @@ from corral.plan.release import (
     ReleasePlan,
     Toolchain,
 )
+from corral.planning.gpus import capabilities
 from corral.planning.request import Backend, ResolvedInstance
 
 _GIB = 1024**3
@@ -174,21 +175,26 @@ def _cuda_toolkit(host: Host, catalog: Catalog, engine: Engine) -> str:
     if not versions.at_least(release, engine.minimum_toolkit):
         what = f"CUDA toolkit {release} is too old: {engine.kind} needs {engine.minimum_toolkit}"
         raise CorralError(host.name, what, 'name another as "cuda_toolkit" of the host')
-    capability = host.spec.gpus.compute_capability if host.spec.gpus else None
-    if capability and not versions.is_known(capability):
+    for capability in capabilities(host.spec.gpus) if host.spec.gpus else ():
+        _refuse_capability(host, release, capability)
+    return release
+
+
+def _refuse_capability(host: Host, release: str, capability: str) -> None:
+    """Raises CorralError where a toolkit cannot build for GPUs of a host."""
+    if not versions.is_known(capability):
         what = f"no CUDA toolkit is known to build for compute capability {capability}"
         step = (
             'correct "compute_capability" in "gpus" of the host, or add the capability with its '
             "first toolkit (NVIDIA's CUDA release notes) to corral/nvidia/versions.py"
         )
         raise CorralError(host.name, what, step)
-    if capability and not versions.builds_for(release, capability):
+    if not versions.builds_for(release, capability):
         least = versions.minimum_toolkit(capability)
         newer = versions.key(least) > versions.key(release)
         reason = f"it needs {least}" if newer else "support was dropped"
         what = f"CUDA toolkit {release} cannot build for compute capability {capability}: {reason}"
         raise CorralError(host.name, what, 'name another as "cuda_toolkit" of the host')
-    return release
 
 
 def _cmake_options(
@@ -205,9 +211,9 @@ def _cmake_options(
 
 
 def _cuda_architectures(host: Host) -> str | None:
-    """``80`` for compute capability 8.0, as CMAKE_CUDA_ARCHITECTURES expects it."""
-    capability = host.spec.gpus.compute_capability if host.spec.gpus else None
-    return capability.replace(".", "") if capability else None
+    """``80;89`` for compute capabilities 8.0 and 8.9, as CMAKE_CUDA_ARCHITECTURES expects it."""
+    found = capabilities(host.spec.gpus) if host.spec.gpus else ()
+    return ";".join(one.replace(".", "") for one in found) or None
 
 
 def _kv_pairs(resolved_instances: Sequence[ResolvedInstance], engine: str) -> frozenset[KvPair]:

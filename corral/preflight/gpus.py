@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from corral.findings import Finding
 from corral.host.state import Gpu, GpuHost
-from corral.inventory.hosts import GpuSpec
+from corral.inventory.hosts import GpuKind, GpuSpec
 from corral.plan.host import HostPlan
 
 # After these a GPU gives wrong answers or none: 48 and 95 are uncorrectable memory errors, 94 is
@@ -23,6 +23,7 @@ def gpu_findings(plan: HostPlan, host: GpuHost) -> list[Finding]:
     return [
         *_count(plan.gpus, host),
         *_sets(plan, host),
+        *_order(plan.gpus, host),
         *_memory(plan.gpus, host),
         *_modes(plan, host),
         *_health(host),
@@ -40,12 +41,20 @@ def bus_findings(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
 
 
 def _count(spec: GpuSpec, host: GpuHost) -> Iterator[Finding]:
-    capability = spec.compute_capability
+    counts: dict[str | None, int] = {}
+    for kind in spec.each_kind:
+        known = counts.get(kind.compute_capability, 0)
+        counts[kind.compute_capability] = known + kind.count
+    for capability, count in counts.items():
+        yield from _count_of(capability, count, host)
+
+
+def _count_of(capability: str | None, count: int, host: GpuHost) -> Iterator[Finding]:
     fitting = [gpu for gpu in host.gpus if gpu.compute_capability == capability]
-    if len(fitting) < spec.count:
+    if len(fitting) < count:
         names = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in host.gpus)
         reported = "; ".join(filter(None, [names, host.problem])) or "none"
-        planned = f"{spec.count} GPUs of compute capability {capability} planned"
+        planned = f"{count} GPUs of compute capability {capability} planned"
         bus = "" if host.gpus or host.pci_gpus else "; the PCI bus shows no NVIDIA GPU"
         yield Finding(
             what=f"{planned}, nvidia-smi reports: {reported}{bus}",
@@ -66,9 +75,28 @@ def _sets(plan: HostPlan, host: GpuHost) -> Iterator[Finding]:
             )
 
 
+def _kind_of(spec: GpuSpec, gpu: Gpu) -> GpuKind | None:
+    """The kind that the inventory has for a GPU, by its index; None for one beyond them."""
+    numbers = [kind for kind in spec.each_kind for _ in range(kind.count)]
+    return numbers[gpu.index] if gpu.index < len(numbers) else None
+
+
+def _order(spec: GpuSpec, host: GpuHost) -> Iterator[Finding]:
+    """Instances name GPUs by index: kinds must be in the order of nvidia-smi."""
+    for gpu in host.gpus if spec.kinds else ():
+        kind = _kind_of(spec, gpu)
+        if kind and gpu.compute_capability and kind.compute_capability != gpu.compute_capability:
+            yield Finding(
+                what=f"GPU {gpu.index} is {gpu.name} ({gpu.compute_capability}), the inventory has "
+                f"{kind.name} ({kind.compute_capability}) there",
+                next_step="list the kinds of gpus in the order of nvidia-smi",
+            )
+
+
 def _memory(spec: GpuSpec, host: GpuHost) -> Iterator[Finding]:
     for gpu in host.gpus:
-        total, described = gpu.memory_total_mib, spec.memory_mib
+        kind = _kind_of(spec, gpu) if spec.kinds else spec
+        total, described = gpu.memory_total_mib, kind.memory_mib if kind else None
         if total and described and total < described * _LEAST_MEMORY:
             yield Finding(
                 what=f"GPU {gpu.index} has {total} MiB, the inventory has {described} MiB",
