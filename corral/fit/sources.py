@@ -8,7 +8,7 @@ from typing import Protocol
 
 from corral_shared.names import quoted_path
 
-from corral.catalog.entries import Catalog, FileKind, WeightsFormat
+from corral.catalog.entries import Catalog, WeightsFormat
 from corral.catalog.profile import Profile
 from corral.errors import CorralError
 from corral.fit.gguf import Header
@@ -77,31 +77,6 @@ def with_headers(
     headers = [(h.header.data_start_bytes, h.header_sha256) for h in stored]
     headed = [_headed(shard, *header) for shard, header in zip(weights, headers, strict=True)]
     return Weights((*headed, *projectors, *beside), model)
-
-
-def with_companions(
-    own: Weights, drafts: Sequence[Weights], adapters: Sequence[Weights]
-) -> Weights:
-    """Weights with the files beside them, of the kinds draft and adapter."""
-    shards = [
-        *own.shards,
-        *(_of_kind(shard, "draft") for one in drafts for shard in one.shards),
-        *(_of_kind(shard, "adapter") for one in adapters for shard in one.shards),
-    ]
-    model, unknown = own.model, own.unknown
-    for one in drafts:
-        if isinstance(model, ModelFile) and isinstance(one.model, ModelFile):
-            model = replace(model, draft=one.model)
-        else:
-            model, unknown = None, unknown or one.unknown
-    if isinstance(model, ModelFile):
-        sizes = (shard.size_bytes for one in adapters for shard in one.shards)
-        model = replace(model, adapters_bytes=sum(sizes))
-    return Weights(tuple(shards), model, unknown)
-
-
-def _of_kind(shard: ShardPlan, kind: FileKind) -> ShardPlan:
-    return shard.model_copy(update={"kind": kind if shard.kind == "weights" else shard.kind})
 
 
 def _model(

@@ -13,7 +13,7 @@ from corral.catalog.inheritance import with_sources
 from corral.engines import engine_module, resolve_placement
 from corral.errors import CorralError
 from corral.fit.host import Candidate, Placed, fit_host
-from corral.fit.sources import HeaderSource, Weights, with_companions, with_headers
+from corral.fit.sources import HeaderSource, Weights, with_headers
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, companions_of, locked_shards
 from corral.lock.requirements import RequirementsFiles
@@ -24,6 +24,7 @@ from corral.plan.host import HostPlan
 from corral.plan.release import BUILD_PACKAGES, ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, nobody
+from corral.planning.companions import with_companions
 from corral.planning.gateways import gateways
 from corral.planning.gpus import gpu_memory_mib, together, with_capability
 from corral.planning.host_paths import host_paths
