@@ -12,6 +12,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := python3-venv openssh-client openssl aria2 curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
+# Rules of alerts are tested by it. Of Debian's package only this program is taken: installed, it
+# would start a Prometheus that listens on all addresses of this machine.
+PROMTOOL := $(BIN)/promtool
 export PYINFRA_PROGRESS := off
 # What Python compiled is kept, whatever the caller says: each run of tests would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,7 +28,7 @@ LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-res
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
-setup: system venv
+setup: system venv $(PROMTOOL)
 
 # Without root or apt the lab stays away, and says so itself; the rest works.
 system:
@@ -45,6 +48,13 @@ $(VENV)/.complete: requirements.lock pyproject.toml | system
 	@$(BIN)/pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all: -r requirements.lock
 	@$(BIN)/pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(PROMTOOL): $(VENV)/.complete
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && { \
+	  { apt-get -qq download prometheus 2>/dev/null || { apt-get -qq update && apt-get -qq download prometheus; }; } && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract --to-stdout ./usr/bin/promtool >promtool && \
+	  chmod 755 promtool && mv promtool $(CURDIR)/$@; \
+	} || echo "promtool was not installed: tests of alert rules need it in the PATH"
 
 # One line says what is missing and what still works.
 lab-possible: setup

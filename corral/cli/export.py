@@ -1,4 +1,4 @@
-"""`corral export`: an instance as env file, start script or compose file."""
+"""`corral export`: an instance in other forms, or what a Prometheus needs of the fleet."""
 
 from __future__ import annotations
 
@@ -6,26 +6,43 @@ from pathlib import Path
 
 import click
 
+from corral.cli.export_monitoring import export_monitoring
 from corral.cli.select import inventory_option, matching, named, print_mistakes
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
 from corral.files import create_atomic, write_atomic
 from corral.inventory.hosts import Host, Inventory
+from corral.monitoring.files import Form
 from corral.plan.host import HostPlan
 from corral.planning.fleet import plan_fleet
 from corral.project import load_planner, project_root, templates
 from corral.terminal import echo, echo_file
 
+_MONITORING: tuple[Form, ...] = ("prometheus", "vmagent")
+_FORMS = click.Choice([*FORMS, *_MONITORING])
+
 
 @click.command()
-@click.argument("name", metavar="INSTANCE|HOST/INSTANCE")
-@click.option("--as", "form", type=click.Choice(list(FORMS)), required=True, help="Format.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File, instead of stdout.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.argument("name", metavar="INSTANCE|HOST/INSTANCE|monitoring")
+@click.option("--as", "form", type=_FORMS, required=True, help="Format.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File, or folder.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @inventory_option
 def export(name: str, form: str, output: Path | None, force: bool, inventory: Path | None) -> None:
-    """Export an instance as env file, start script or compose file."""
+    """Export an instance as env file, start script or compose file.
+
+    `corral export monitoring --as prometheus -o FOLDER`: scrape jobs, targets, rules and keys for
+    the whole inventory.
+    """
+    for monitored in _MONITORING:
+        if form == monitored:
+            if name != "monitoring":
+                what = f"--as {form} is for all hosts together"
+                step = "`corral export monitoring --as prometheus -o FOLDER`, or --as vmagent"
+                raise CorralError(name, what, step)
+            export_monitoring(monitored, output, inventory, force=force)
+            return
     text = FORMS[form](_subject(name, inventory), templates(project_root()))
     if output is None:
         echo_file(text)

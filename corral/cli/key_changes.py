@@ -21,7 +21,7 @@ from corral.plan.gateway import server_name
 from corral.schema import Frozen, did_you_mean
 from corral.store.api_keys import entries_of
 from corral.store.entries import CLIENT_NAME
-from corral.store.gateway_keys import CLIENTS, METRICS, UPSTREAM
+from corral.store.gateway_keys import CLIENTS, METRICS, SCRAPE, UPSTREAM
 from corral.terminal import Rows, echo
 from corral.terminal import show as show_rows
 
@@ -246,7 +246,9 @@ def _named(name: str, found: Inventories) -> Subject:
         of_gateway = bool(host.data.get("gateway")) and (
             key.startswith((CLIENTS, UPSTREAM)) or key == METRICS
         )
-        if host.name == host_name and (key in host.instance_names or of_gateway):
+        of_monitoring = "monitoring" in host.data and key == SCRAPE
+        known_here = key in host.instance_names or of_gateway or of_monitoring
+        if host.name == host_name and known_here:
             return Subject(host=host, name=key)
     known = [f"{host.name}/{one}" for host in found.hosts for one in host.instance_names]
     what = f"no such instance{did_you_mean(name, known)}"

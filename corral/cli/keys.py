@@ -15,7 +15,7 @@ from corral.inventory.hosts import Host, Inventory
 from corral.keys.adoption import Adopted, Wanted, adopt
 from corral.schema import did_you_mean
 from corral.store.api_keys import key_path, new_keys
-from corral.store.gateway_keys import CLIENTS, METRICS, UPSTREAM
+from corral.store.gateway_keys import CLIENTS, METRICS, SCRAPE, UPSTREAM
 from corral.terminal import echo
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|HOST/INSTANCE]...")
@@ -122,7 +122,9 @@ def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:
 
 def _may_have(host: Host, key: str) -> bool:
     of_gateway = key.startswith((CLIENTS, UPSTREAM)) or key == METRICS
-    return key in host.instance_names or (bool(host.data.get("gateway")) and of_gateway)
+    of_monitoring = "monitoring" in host.data and key == SCRAPE
+    own = key in host.instance_names or of_monitoring
+    return own or (bool(host.data.get("gateway")) and of_gateway)
 
 
 def _unknown(name: str, hosts: Sequence[Host]) -> CorralError:

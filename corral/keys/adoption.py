@@ -10,7 +10,7 @@ from corral.keys.on_hosts import HeldKeys, held_keys, own_keys
 from corral.remote.run import on_all
 from corral.schema import Frozen
 from corral.store.api_keys import find_keys, keep_keys, key_path, keys_in, read_keys
-from corral.store.gateway_keys import UPSTREAM
+from corral.store.gateway_keys import SCRAPE, UPSTREAM
 
 Answer = HeldKeys | CorralError
 
@@ -76,6 +76,12 @@ def _stored_upstream(gateway: Host) -> list[str]:
     return [key for path in files for key in keys_in(read_keys(path).text)]
 
 
+def _of_monitoring(host: Host) -> list[str]:
+    """Keys of the host's instances for a Prometheus, as far as the store has them."""
+    path = key_path(host, SCRAPE)
+    return keys_in(read_keys(path).text) if path.exists() else []
+
+
 def _of_host(
     wanted: Wanted, answers: Mapping[str, Answer], of_gateways: list[str] | None, replace: bool
 ) -> list[Adopted]:
@@ -106,7 +112,7 @@ def _one(
                 "Next: start the gateway, then run the same command again"
             )
             return Adopted(name=shown, problem=problem)
-        keys = own_keys(text, of_gateways)
+        keys = own_keys(text, [*of_gateways, *_of_monitoring(host)])
     try:
         return Adopted(name=shown, changed=keep_keys(host, name, keys, replace=replace))
     except CorralError as error:

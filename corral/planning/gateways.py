@@ -13,7 +13,7 @@ from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
 from corral.planning.gateway import Known, Served, gateway_plan
 from corral.store.api_keys import KeyFile, keys_in, stored_keys
-from corral.store.gateway_keys import names, upstream_keys, upstream_name
+from corral.store.gateway_keys import SCRAPE, names, upstream_keys, upstream_name
 
 
 def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
@@ -69,6 +69,8 @@ def needed_keys(
     for spec in host.spec.instances:
         name = f"{host.name}/{spec.name}"
         pairs += [(one, upstream_name(pool)) for one, pool in _pools_of(name, hosts, plans)]
+    if _is_scraped(host):
+        pairs.append((host, SCRAPE))
     if plan := plans.get(host.name):
         pairs += [(host, name) for name in names(plan)]
     return list({(one.name, name): (one, name) for one, name in pairs}.values())
@@ -106,12 +108,19 @@ def refuse_keys(
 def _key_files(
     host: Host, instance: str, hosts: Sequence[Host], plans: Mapping[str, GatewayPlan]
 ) -> dict[str, KeyFile]:
-    """HOST/NAME of an instance's keys -> its own first, then those of its gateways."""
+    """HOST/NAME of an instance's keys -> its own first, then those of gateways and monitoring."""
     name = f"{host.name}/{instance}"
     files = {name: stored_keys(host, instance)}
     for gateway, pool in _pools_of(name, hosts, plans):
         files[f"{gateway.name}/{upstream_name(pool)}"] = upstream_keys(gateway, pool)
+    if _is_scraped(host):
+        files[f"{host.name}/{SCRAPE}"] = stored_keys(host, SCRAPE)
     return files
+
+
+def _is_scraped(host: Host) -> bool:
+    """Whether its instances take a key for a Prometheus, which is no client's."""
+    return host.spec.monitoring is not None and bool(host.spec.instances)
 
 
 def _pools_of(

@@ -11,6 +11,8 @@ from corral.store.api_keys import KeyFile, stored_keys
 
 # Names of a gateway's keys in the store: of an alias's clients, its own for an alias, of metrics.
 CLIENTS, UPSTREAM, METRICS = "gateway-", "upstream-", "gateway_metrics"
+# The key of a host's instances for a Prometheus; no instance can have this name.
+SCRAPE = "scrape_metrics"
 
 
 def client_name(pool: Pool) -> str:

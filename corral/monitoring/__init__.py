@@ -1,0 +1,1 @@
+"""What a Prometheus needs to watch a fleet: scrape jobs, targets, keys and rules."""

@@ -1,0 +1,60 @@
+"""The files of an export: a configuration with its targets, rules and keys. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Literal
+
+from corral.monitoring.rules import rules
+from corral.monitoring.scrape import HOSTS, Target
+from corral.monitoring.yaml_text import yaml_text
+
+Form = Literal["prometheus", "vmagent"]
+RULES = "rules/corral.yml"
+_BEGIN = "# Written by Corral for all hosts of an inventory. Paths are relative to this file.\n"
+
+
+def files(form: Form, targets: Iterable[Target]) -> dict[str, str]:
+    """Path below the folder -> text; keys are not among them."""
+    by_job = {job: list(found) for job, found in groupby(_sorted(targets), attrgetter("job"))}
+    jobs = [_job(job, found[0]) for job, found in by_job.items()]
+    # vmagent leaves rules to vmalert, which reads the same file, and refuses to start on them.
+    own: dict[str, Any] = {"rule_files": [RULES]} if form == "prometheus" else {}
+    config = {"global": {"scrape_interval": "15s"}, **own, "scrape_configs": jobs}
+    return {
+        f"{form}.yml": _BEGIN + yaml_text(config),
+        **{f"targets/{job}.json": _listed(found) for job, found in by_job.items()},
+        RULES: _BEGIN + yaml_text(rules()),
+    }
+
+
+def key_file(target: Target) -> str:
+    """Path of a target's key below the folder."""
+    return f"keys/{target.job}"
+
+
+def keyed(targets: Iterable[Target]) -> Mapping[str, Target]:
+    """Path of each key file below the folder -> a target that needs it."""
+    return {key_file(one): one for one in targets if one.key}
+
+
+def _sorted(targets: Iterable[Target]) -> list[Target]:
+    return sorted(targets, key=lambda one: (one.job, one.address))
+
+
+def _job(job: str, first: Target) -> dict[str, Any]:
+    found: dict[str, Any] = {"job_name": job, "scheme": first.scheme}
+    if job == HOSTS:
+        # Figures of an instance keep its name in the label `instance`.
+        found["honor_labels"] = True
+    if first.key:
+        found["authorization"] = {"credentials_file": key_file(first)}
+    return {**found, "file_sd_configs": [{"files": [f"targets/{job}.json"]}]}
+
+
+def _listed(targets: Iterable[Target]) -> str:
+    groups = [{"targets": [one.address], "labels": one.labels} for one in targets]
+    return json.dumps(groups, indent=1) + "\n"

@@ -1,0 +1,190 @@
+"""Alerts on which a person acts, each with the command to type. Pure.
+
+Corral's own metrics (corral_*) are in docs/monitoring.md. llamacpp:* are of llama-server and
+ik_llama.cpp, vllm:* of vLLM, haproxy_* of HAProxy, node_* of node_exporter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corral.schema import Frozen
+
+RUNBOOK = "docs/runbooks/alerts.md"
+
+
+class Alert(Frozen):
+    """One rule.
+
+    + minutes: how long it holds before it is an alert; + severity: page: somebody is needed now
+    + what, command: templates of Prometheus over the labels of the alert
+    """
+
+    name: str
+    expression: str
+    minutes: int
+    severity: str
+    what: str
+    command: str
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """As a rules file has it."""
+        return {
+            "alert": self.name,
+            "expr": self.expression,
+            "for": f"{self.minutes}m",
+            "labels": {"severity": self.severity},
+            "annotations": {
+                "summary": self.what,
+                "command": self.command,
+                "runbook": f"{RUNBOOK}#{self.name.lower()}",
+            },
+        }
+
+
+_GENERATED = (
+    "(rate(llamacpp:tokens_predicted_total[10m])"
+    " / rate(llamacpp:tokens_predicted_seconds_total[10m]))"
+)
+_BASELINE = 'min by (host, instance) (corral_baseline_tokens_per_second{measure=~"generation.*"})'
+
+ALERTS: tuple[Alert, ...] = (
+    Alert(
+        name="CorralDown",
+        expression=(
+            'corral_instance_healthy == 0 or up{job=~"corral-.*"} == 0 or '
+            'time() - node_textfile_mtime_seconds{file=~".*corral.prom"} > 300'
+        ),
+        minutes=2,
+        severity="page",
+        what="{{ $labels.instance }} on {{ $labels.host }} does not answer",
+        command="corral status {{ $labels.host }}",
+    ),
+    Alert(
+        name="CorralSlow",
+        # One request at a time: parallel ones share the GPU, and the baseline has none beside it.
+        expression=(
+            f"{_GENERATED} < on (host, instance) group_left () (0.7 * {_BASELINE}) "
+            "and avg_over_time(llamacpp:requests_processing[10m]) <= 1"
+        ),
+        minutes=10,
+        severity="ticket",
+        what="{{ $labels.instance }} on {{ $labels.host }} generates {{ $value | humanize }} "
+        "tokens/s, less than 70% of the host's own baseline",
+        command="corral bench {{ $labels.host }}/{{ $labels.instance }}",
+    ),
+    Alert(
+        name="CorralServesFromCpu",
+        expression=(
+            "corral_instance_watchdog_fault == 1 or (corral_instance_vram_held_bytes == 0 and "
+            "corral_instance_vram_predicted_bytes > 0 and corral_instance_active == 1)"
+        ),
+        minutes=1,
+        severity="page",
+        what="{{ $labels.instance }} on {{ $labels.host }} holds no GPU memory, or the host had to "
+        "restart it",
+        command="corral logs {{ $labels.host }}/{{ $labels.instance }}",
+    ),
+    Alert(
+        name="CorralMemoryAbovePrediction",
+        expression="corral_instance_vram_held_bytes > 1.02 * corral_instance_vram_predicted_bytes",
+        minutes=5,
+        severity="ticket",
+        what="{{ $labels.instance }} on {{ $labels.host }} holds {{ $value | humanize1024 }}B of "
+        "GPU memory, more than the fit predicted",
+        command="corral status {{ $labels.host }}",
+    ),
+    Alert(
+        name="CorralGpuErrors",
+        expression=(
+            "increase(corral_gpu_xids_total[1h]) > 0 or "
+            "increase(corral_gpu_ecc_uncorrected_total[1h]) > 0 or "
+            "corral_gpus_answering < corral_gpus_on_bus or corral_gpu_query_failed == 1"
+        ),
+        minutes=0,
+        severity="page",
+        what="a GPU of {{ $labels.host }} has errors or does not answer "
+        "({{ $labels.name }} {{ $labels.gpu }})",
+        command="corral verify {{ $labels.host }}",
+    ),
+    Alert(
+        name="CorralThrottled",
+        # A GPU at its power limit is one that works.
+        expression=(
+            "max by (host, gpu, name, reason) "
+            '(avg_over_time(corral_gpu_throttled{reason!="power_cap"}[10m])) > 0.5'
+        ),
+        minutes=5,
+        severity="ticket",
+        what="GPU {{ $labels.gpu }} of {{ $labels.host }} lowers its clocks: {{ $labels.reason }}",
+        command="ssh {{ $labels.host }} nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER",
+    ),
+    Alert(
+        name="CorralQueue",
+        expression=(
+            "avg_over_time(llamacpp:requests_deferred[5m]) > 1 or "
+            "avg_over_time(vllm:num_requests_waiting[5m]) > 1 or "
+            "avg_over_time(haproxy_backend_current_queue[5m]) > 1"
+        ),
+        minutes=5,
+        severity="ticket",
+        what="requests wait at {{ $labels.host }} ({{ $labels.instance }}{{ $labels.proxy }}): "
+        "{{ $value | humanize }} on average",
+        command="corral status {{ $labels.host }}",
+    ),
+    Alert(
+        name="CorralContextFull",
+        expression="corral_instance_kv_used_ratio > 0.95 or vllm:kv_cache_usage_perc > 0.95",
+        minutes=5,
+        severity="ticket",
+        what="{{ $labels.instance }} on {{ $labels.host }} has used {{ $value | humanizePercentage "
+        "}} of its KV cache",
+        command="corral show {{ $labels.host }}/{{ $labels.instance }}",
+    ),
+    Alert(
+        name="CorralDiskFull",
+        expression=(
+            'predict_linear(node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|overlay|squashfs"}'
+            "[6h], 86400) < 0"
+        ),
+        minutes=30,
+        severity="ticket",
+        what="{{ $labels.mountpoint }} of {{ $labels.host }} is full within a day at this rate",
+        command="corral engine list {{ $labels.host }}",
+    ),
+    Alert(
+        name="CorralDriverDiffers",
+        expression="corral_driver_differs == 1",
+        minutes=5,
+        severity="page",
+        what="{{ $labels.host }} runs driver {{ $labels.module }} with library "
+        "{{ $labels.library }}: no server can start on its GPUs",
+        command="pyinfra INVENTORY deploy.py --limit {{ $labels.host }} --data allow_reboot=true",
+    ),
+    Alert(
+        name="CorralDrift",
+        expression="corral_weights_corrupt > 0 or corral_unreadable > 0",
+        minutes=10,
+        severity="ticket",
+        what="{{ $labels.host }} differs from what was deployed",
+        command="corral verify {{ $labels.host }} --rehash",
+    ),
+    Alert(
+        name="CorralRolloutStopped",
+        expression=(
+            "(corral_instance_waits_for_activation == 1 or "
+            "corral_instance_activation_unfinished == 1) "
+            "unless on (host) (corral_rollout_holds == 1)"
+        ),
+        minutes=30,
+        severity="ticket",
+        what="{{ $labels.instance }} on {{ $labels.host }} waits for a rollout that nobody runs",
+        command="corral history {{ $labels.host }}",
+    ),
+)
+
+
+def rules() -> dict[str, Any]:
+    """The rules file: one group with all alerts."""
+    return {"groups": [{"name": "corral", "rules": [alert.rule for alert in ALERTS]}]}
