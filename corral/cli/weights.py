@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from corral_shared.hub import HUGGING_FACE
+from corral_shared.names import quoted_path
 
+from corral.bench.job import refuse_other_helper
 from corral.cli.reach import Target, planned, reach
 from corral.cli.select import inventory_option
 from corral.cli.views.weights import gib, sums, weights_table
 from corral.errors import CorralError
-from corral.host.answers import PRUNED_WEIGHTS, WEIGHTS, HostWeights
+from corral.host.answers import (
+    ADOPTED_WEIGHTS,
+    PRUNED_WEIGHTS,
+    WEIGHTS,
+    AdoptedWeights,
+    HostWeights,
+)
+from corral.host.reading import as_answer
+from corral.inventory.hosts import Host
+from corral.lock.lock_file import Lock
 from corral.plan.host import HostPlan
 from corral.planning.host_paths import host_paths
-from corral.remote.client import travelling_helper
+from corral.project import load_planner, project_root
+from corral.remote.client import installed_helper, travelling_helper
+from corral.remote.progress import ProgressLines
 from corral.remote.run import on_all
 from corral.terminal import echo, echo_json, show
+
+# Weights arrive by one job at a time.
+_JOB = "fetch"
+_HASH_SECONDS = 24 * 3600
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -102,6 +121,65 @@ def prune(name: str, dry_run: bool, yes: bool, inventory: Path | None) -> None:
     helper = travelling_helper(target.host)
     answer = helper.ask(["prune-weights"], PRUNED_WEIGHTS, plan.to_helper())
     echo(f"{name}: removed {len(answer.removed)} files, {gib(answer.freed_bytes)} are free again")
+
+
+@weights.command()
+@click.argument("name", metavar="HOST")
+@click.argument("folder", metavar="FOLDER")
+@click.option("--move", is_flag=True, help="Files that match leave FOLDER.")
+@inventory_option
+def adopt(name: str, folder: str, move: bool, inventory: Path | None) -> None:
+    """Use files of FOLDER, a folder on HOST, in place of downloads.
+
+    Files of any name are hashed, and linked (from another file system: copied) where their sha256
+    is that of a file of the lock.
+    """
+    (target,) = _hosts((name,), inventory)
+    made = planned([target])
+    if name not in made.plans:
+        what = "its plan could not be had, so it is unknown which weights it needs"
+        raise CorralError(name, what, "fix what is said above")
+    plan = made.plans[name]
+    shards = locked_files(load_planner(project_root(), tolerant=True).lock, plan)
+    spec = {"paths": plan.paths.model_dump(), "folder": folder, "move": move, "shards": shards}
+    answer = _adopt(target.host, plan, spec)
+    for one in answer.adopted:
+        echo(f"{one.source} is now {one.path}")
+    echo(f"{name}: {len(answer.adopted)} files adopted of {answer.files} of their sizes")
+    for path in answer.missing:
+        echo(f"{path} is planned and still missing; a deploy fetches it")
+
+
+def locked_files(lock: Lock, plan: HostPlan) -> list[dict[str, Any]]:
+    """All files of the lock with their places on a host; ``planned``: its plan needs it."""
+    found = {
+        shard.path: {**shard.model_dump(mode="json", exclude={"header"}), "planned": True}
+        for shard in plan.shards
+    }
+    for model in lock.models.values():
+        for file in (one for files in model.quants.values() for one in files):
+            path = f"{plan.paths.models}/{model.repo}/{model.revision}/{file.path}"
+            url = f"{HUGGING_FACE}/{model.repo}/resolve/{model.revision}/{quoted_path(file.path)}"
+            about = {"size_bytes": file.size_bytes, "sha256": file.sha256}
+            found.setdefault(path, {"path": path, "url": url, **about, "planned": False})
+    return list(found.values())
+
+
+def _adopt(host: Host, plan: HostPlan, spec: dict[str, Any]) -> AdoptedWeights:
+    """By a job, whose progress is shown; on a host without this helper at once, in silence."""
+    try:
+        refuse_other_helper(host, plan)
+    except CorralError:
+        echo(f"{host.name}: hashing; its helper is not installed, so no progress is shown")
+        travelling = travelling_helper(host)
+        return travelling.ask(["adopt"], ADOPTED_WEIGHTS, json.dumps(spec), seconds=_HASH_SECONDS)
+    client = installed_helper(host, plan.paths.helper)
+    run = client.start(_JOB, "adopt", spec).run
+    on_progress = partial(ProgressLines(echo), host.name)
+    status = client.follow(_JOB, on_progress=on_progress, run=run)
+    if not status.ok:
+        raise status.wrong.error(host.name, "fix that, then run the same command again")
+    return as_answer(ADOPTED_WEIGHTS, status.answer or {}, where=host.name)
 
 
 def _split(problem: str) -> tuple[str, str]:

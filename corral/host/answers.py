@@ -311,6 +311,21 @@ class PrunedWeights(HostAnswer):
     freed_bytes: int
 
 
+class AdoptedFile(HostAnswer):
+    """A file that was put in place, and where it was found."""
+
+    path: str
+    source: str
+
+
+class AdoptedWeights(HostAnswer):
+    """Adopted files; ``files``: looked at; ``missing``: planned files that are still missing."""
+
+    adopted: tuple[AdoptedFile, ...]
+    files: int
+    missing: tuple[str, ...] = ()
+
+
 class RemovedInstance(HostAnswer):
     """An instance was removed; ``requests_cut``: those that did not end in time."""
 
@@ -345,6 +360,7 @@ FORECAST = TypeAdapter(ActivationForecast)
 OBSERVED = TypeAdapter(ObservedInstances)
 PINNED = TypeAdapter(Pinned)
 WEIGHTS = TypeAdapter(HostWeights)
+ADOPTED_WEIGHTS = TypeAdapter(AdoptedWeights)
 PRUNED_WEIGHTS = TypeAdapter(PrunedWeights)
 REMOVED_INSTANCE = TypeAdapter(RemovedInstance)
 REMOVED_ALL = TypeAdapter(RemovedAll)

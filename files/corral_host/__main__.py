@@ -31,6 +31,7 @@ history PATHS        reports of all activations on this host, newest first
 foresee SPEC         how an activation would go now; SPEC is that of its job
 generation NAMED     plan, unit, reports and links of one; NAMED: paths, instance, generation
 weights PLAN         files of weights here, with who needs them
+adopt SPEC           put files of a folder in place that match the lock; SPEC is that of its job
 prune-weights PLAN   remove weights that no generation, process or PLAN needs
 remove NAMED         stop an instance and remove its unit, generations and keys
 remove-all PATHS     remove all that Corral put here, once no instance is left
@@ -86,6 +87,7 @@ WITH_DOCUMENT = {
     "generation": ("instance.history", "generation"),
     "foresee": ("activation.activate", "foresee"),
     "weights": ("observe.weights", "weights"),
+    "adopt": ("weights.adopt_folder", "adopt_folder"),
     "prune-weights": ("activation.prune_weights", "prune_weights"),
     "remove": ("activation.remove", "remove"),
     "remove-all": ("activation.remove", "remove_all"),
@@ -114,6 +116,7 @@ ROOT_ALONE = (
     "keys",
     "load",
     "weights",
+    "adopt",
     "prune-weights",
     "remove",
     "remove-all",

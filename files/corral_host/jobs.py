@@ -61,6 +61,7 @@ KINDS = {
     "pack": later("release.build", "repack"),
     "install": later("release.archive", "install"),
     "fetch": later("weights.fetch", "fetch"),
+    "adopt": later("weights.adopt_folder", "adopt_folder"),
     "drivers": later("nvidia.drivers", "set_up"),
     "bench": later("bench.measure", "bench"),
     "trial": later("fit.trial", "trial"),

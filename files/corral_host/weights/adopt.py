@@ -41,9 +41,10 @@ def by_digest(paths):
     return found
 
 
-def unproved_files(folder, sizes):
+def unproved_files(folder, sizes, *, receipts=False):
     """Files below a folder that have one of these sizes and no receipt, sorted.
 
+    ``receipts``: also those with one, as in a folder of another installation.
     A link counts as the file that it leads to, as in the cache of huggingface_hub.
     """
     found = {}
@@ -52,7 +53,8 @@ def unproved_files(folder, sizes):
             below.remove(STAGING)
         for name in names:
             path = Path(here) / name
-            if name.endswith(RECEIPT) or name == MARKER or f"{name}{RECEIPT}" in names:
+            known = f"{name}{RECEIPT}" in names and not receipts
+            if name.endswith(RECEIPT) or name == MARKER or known:
                 continue
             try:
                 real = path.resolve()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from corral.cli import weights
 from corral.inventory.hosts import read_inventory
 from corral.project import load_planner
 from lab.odd_host import Answer, OddHosts
@@ -119,3 +120,28 @@ def test_weights_belong_to_a_host(corral: Corral) -> None:
     said = corral("weights", "node-1/chat")
     assert said.code == 1
     assert "name the host node-1" in said.err
+
+
+def test_all_files_of_the_lock_are_looked_for(corral: Corral, node: Node) -> None:
+    planner = load_planner(corral.root)
+    files = weights.locked_files(planner.lock, planner.plan_host(node.host))
+    places = {one["path"]: one["planned"] for one in files}
+    assert set(places.values()) == {True, False}
+    assert len(places) == sum(
+        len(files) for model in planner.lock.models.values() for files in model.quants.values()
+    )
+    assert all(path.startswith("/var/lib/corral/models/") for path in places)
+
+
+def test_on_a_host_that_was_never_deployed_files_are_adopted_too(
+    corral: Corral, node: Node
+) -> None:
+    adopted = {"adopted": [{"path": "/m/x", "source": "/srv/llm/flat.gguf"}], "files": 2,
+               "missing": ["/m/y"]}  # fmt: skip
+    node.hosts.says(node.host.name, {
+        " adopt": Answer(json.dumps(adopted).encode()), "": Answer(code=1, err=b"nothing here"),
+    })  # fmt: skip
+    said = corral("weights", "adopt", "node-1", "/srv/llm")
+    assert said.code == 0
+    assert "/srv/llm/flat.gguf is now /m/x" in said.out
+    assert "/m/y is planned and still missing" in said.out

@@ -220,3 +220,63 @@ def test_a_damaged_receipt_is_none(host: Weights) -> None:
         assert not receipts.shard_is_proved(one)
     host.fetch(one)
     assert json.loads(receipts.receipt_path(one).read_text())["size_bytes"] == len(BYTES)
+
+
+def adopt_folder(host: Weights, folder: Path, *shards: Any, move: bool = False) -> Any:
+    spec = {"paths": host.paths, "folder": str(folder), "move": move, "shards": list(shards)}
+    return helper_module("weights.adopt_folder").adopt_folder(spec)
+
+
+def test_a_folder_that_is_named_is_adopted(host: Weights, tmp_path: Path) -> None:
+    planned = {**host.shard(), "planned": True}
+    of_the_lock = {**host.shard(name="other", body=OTHER), "planned": False}
+    missing = {**host.shard(name="missing", body=b"m"), "planned": True}
+    folder = tmp_path / "llm"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "flat.gguf").write_bytes(BYTES)
+    # As in a folder of another installation.
+    (folder / "sub/other.gguf").write_bytes(OTHER)
+    (folder / "sub/other.gguf.receipt.json").write_text("{}")
+    answer = adopt_folder(host, folder, planned, of_the_lock, missing)
+    assert [one["path"] for one in answer["adopted"]] == [planned["path"], of_the_lock["path"]]
+    assert answer["missing"] == [missing["path"]]
+    assert Path(planned["path"]).samefile(folder / "flat.gguf")
+    assert all(receipts.shard_is_proved(one) for one in (planned, of_the_lock))
+    # Again there is nothing to do.
+    assert adopt_folder(host, folder, planned, of_the_lock, missing)["adopted"] == []
+
+
+def test_moved_files_leave_their_folder_and_others_stay(host: Weights, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(BYTES)
+    (tmp_path / "y.gguf").write_bytes(OTHER)
+    planned = {**host.shard(), "planned": True}
+    adopt_folder(host, tmp_path, planned, move=True)
+    assert not (tmp_path / "x.gguf").exists()
+    assert (tmp_path / "y.gguf").exists()
+    assert Path(planned["path"]).read_bytes() == BYTES
+
+
+def test_what_no_plan_needs_is_not_copied(host: Weights, tmp_path: Path) -> None:
+    of_the_lock = {**host.shard(), "planned": False}
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "x.gguf").write_bytes(BYTES)
+        assert adopt_folder(host, disk, of_the_lock)["adopted"] == []
+        (one,) = adopt_folder(host, disk, {**of_the_lock, "planned": True})["adopted"]
+    assert one["path"] == of_the_lock["path"]
+
+
+@pytest.mark.parametrize("folder", ["llm", "/nowhere/at/all"])
+def test_a_folder_that_is_none_is_refused(host: Weights, folder: str) -> None:
+    with pytest.raises(adopting_error(), match="is not a folder of this host"):
+        adopt_folder(host, Path(folder))
+
+
+def test_a_place_out_of_the_models_folder_is_refused(host: Weights, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(BYTES)
+    outside = {**host.shard(), "path": "/etc/cron.d/x", "planned": True}
+    with pytest.raises(adopting_error(), match="is not below it"):
+        adopt_folder(host, tmp_path, outside)
+
+
+def adopting_error() -> Any:
+    return helper_module("system.commands").HostError
