@@ -15,6 +15,7 @@ from corral_shared.hub import HUGGING_FACE
 from pydantic import ConfigDict, Field, model_validator
 
 from corral.catalog.drivers import DriverSource
+from corral.catalog.image import Image
 from corral.catalog.inheritance import SourcedProfile, read_profiles
 from corral.catalog.layers import Found, Layer, found_files, read_toml, replaced, texts
 from corral.catalog.profile import Profile
@@ -30,12 +31,16 @@ EngineKind = str
 class Engine(Frozen):
     """A server program. File: catalog/engines/<name>.toml.
 
-    Either built from a pinned commit, or installed as a Python environment (``python``).
+    Built from a pinned commit, installed as a Python environment (``python``), or an image of the
+    site's own (``image``).
     """
 
     kind: EngineKind = Field(description="engine of Corral that serves it")
     python: PythonEnvironment | None = Field(
         default=None, description="instead of a build; the keys of a build are then unset"
+    )
+    image: Image | None = Field(
+        default=None, description="instead of a build; its instances run in Apptainer"
     )
     repository: GitUrl = Field(default="", description="git URL that hosts clone")
     commit: GitReference = Field(
@@ -59,17 +64,22 @@ class Engine(Frozen):
     @property
     def pinned(self) -> str:
         """What the lock file must match: the catalog's commit, or what is installed."""
-        return self.python.pinned if self.python else self.commit
+        instead = self.python or self.image
+        return instead.pinned if instead else self.commit
 
     @model_validator(mode="after")
-    def _build_or_python(self) -> Engine:
+    def _one_origin(self) -> Engine:
         required = ("repository", "commit", "targets")
         missing = [key for key in required if not getattr(self, key)]
         build_keys = [*required, "cmake_options", "cmake_options_cuda", "patches"]
-        if self.python is None and missing:
+        if self.python and self.image:
+            raise ValueError("python, image: a release is one of the two")
+        if self.python is None and self.image is None and missing:
             raise ValueError("; ".join(f'key "{key}" is missing' for key in missing))
-        if self.python and (unused := [key for key in build_keys if getattr(self, key)]):
-            raise ValueError(f"{', '.join(unused)}: a Python environment is not built")
+        unused = [key for key in build_keys if getattr(self, key)]
+        if unused and (self.python or self.image):
+            what = "a Python environment" if self.python else "an image"
+            raise ValueError(f"{', '.join(unused)}: {what} is not built")
         return self
 
 

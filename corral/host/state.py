@@ -225,6 +225,29 @@ class MonitoringState(Frozen):
     missing_packages: tuple[str, ...] = ()
 
 
+class ContainerProgram(Frozen):
+    """apptainer or singularity; ``setuid``: whether its starter has that bit."""
+
+    path: str
+    kind: Literal["apptainer", "singularity"]
+    version: str
+    setuid: bool
+
+
+class Containers(Frozen):
+    """What a host can do with images (files/corral_host/runtimes/containers.py).
+
+    + programs: by the name or path that was looked for; absent ones are missing
+    + user_namespaces: the setting that forbids them, or empty
+    + fuse, squashfuse: whether /dev/fuse and the program are there
+    """
+
+    programs: dict[str, ContainerProgram] = {}
+    user_namespaces: str = ""
+    fuse: bool = False
+    squashfuse: bool = False
+
+
 class RolloutHere(Frozen):
     """A rollout that holds a host's lock; empty values where they are unknown."""
 
@@ -237,6 +260,7 @@ class HostState(Frozen):
     """The state of one host. Defaults are those of a host without python3.
 
     + closed: paths that servers need and only root can read
+    + containers: None for a plan without images
     + not_root: why the login did not become root, so that the rest is unknown; or empty
     + watched: the service that watches servers is as planned
     + rollout: the rollout that holds the host's lock
@@ -266,6 +290,7 @@ class HostState(Frozen):
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
     monitoring: MonitoringState = MonitoringState()
+    containers: Containers | None = None
     not_root: str = ""
     rollout: RolloutHere | None = None
 

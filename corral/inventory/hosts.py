@@ -26,6 +26,7 @@ _SPARE_OFFSET = 10000
 
 
 _NAME = re.compile(INSTANCE_NAME)
+RuntimeName = Literal["native", "apptainer"]
 
 
 class GpuKind(Frozen):
@@ -82,6 +83,9 @@ class InstanceSpec(Frozen):
         default_factory=dict,
         description='keys of the profile, such as {"context_tokens_per_slot": 65536}, for this '
         "instance alone; tables are merged, None puts a key back to its default",
+    )
+    runtime: RuntimeName | None = Field(
+        default=None, description='how its release is started; "runtime" of the host if unset'
     )
     spare_port: int | None = Field(
         default=None,
@@ -161,6 +165,19 @@ class HostSpec(Frozen):
         default=None,
         gt=0,
         description="host memory; a plan that needs more is refused, and preflight compares it",
+    )
+    runtime: RuntimeName | None = Field(
+        default=None,
+        description='"apptainer": releases run in images; "native" if unset',
+    )
+    container_program: str = Field(
+        default="apptainer",
+        pattern=r"^(apptainer|singularity|(/[A-Za-z0-9._+-]+)+)$",
+        description='"apptainer", "singularity", or the path of one of them',
+    )
+    unpack_images: bool = Field(
+        default=False,
+        description="unpacks images at each start, for hosts without /dev/fuse or squashfuse",
     )
     backend: str | None = Field(
         default=None, pattern="^(cuda|cpu)$", description='"cuda" on hosts with GPUs if unset'

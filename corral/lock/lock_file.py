@@ -38,13 +38,21 @@ class LockedFile(Frozen):
 class LockedEngine(Frozen):
     """An engine's catalog entry, resolved to a commit.
 
-    + commit: of a Python environment, the first 40 digits of ``requirements_sha256``
-    + requirements_sha256: of its requirements file (corral.lock.requirements); None for a build
+    + commit: of what is not built, the first 40 digits of the digest below
+    + requirements_sha256: of its requirements file (corral.lock.requirements)
+    + image_sha256: of an image (corral.lock.image)
     """
 
     requested: str
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     requirements_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def origin(self) -> str:
+        """How the release is made, to compare it with the catalog."""
+        made = {"python": self.requirements_sha256, "image": self.image_sha256}
+        return next((name for name, digest in made.items() if digest), "build")
 
 
 class LockedModel(Frozen):
@@ -240,8 +248,8 @@ def _engine_problem(lock: Lock, name: str, engine: Engine) -> str | None:
     entry = lock.engines.get(name)
     if entry is None:
         return f"corral.lock has no entry for engine {name}"
-    is_environment = entry.requirements_sha256 is not None
-    if entry.requested != engine.pinned or is_environment != bool(engine.python):
+    origin = "python" if engine.python else "image" if engine.image else "build"
+    if entry.requested != engine.pinned or entry.origin != origin:
         return (
             f"corral.lock is stale: engine {name} was locked for {entry.requested}, "
             f"the catalog requests {engine.pinned}"

@@ -18,6 +18,7 @@ from corral.catalog.entries import Catalog, Engine, Model
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.lock.held import Update, held_commit, held_model
+from corral.lock.image import locked_image
 from corral.lock.lock_file import (
     Lock,
     LockedEngine,
@@ -66,6 +67,10 @@ def resolve(
         engine = catalog.engines[name]
         if engine.python:
             engines[name] = (environments or {})[name]
+            continue
+        if engine.image:
+            held = None if name in update else engines.get(name)
+            engines[name] = locked_image(name, engine.image, held)
             continue
         urls = _sources(name, engine, hosts, catalog)
         engines[name] = held_commit(

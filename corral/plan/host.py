@@ -21,7 +21,8 @@ _ALL_FILES: dict[str, Any] = {
 
 
 # Some 400 KB in each; the jobs that make and install releases get them in their own documents.
-_TEXT_OF_RELEASES = {"__all__": {"artifact": {"requirements", "installer"}}}
+_TEXTS: dict[str, Any] = {"requirements": True, "installer": True}
+_TEXT_OF_RELEASES = {"__all__": {"artifact": {**_TEXTS, "of": {"artifact": _TEXTS}}}}
 
 
 class HostPlan(Frozen):

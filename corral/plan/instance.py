@@ -9,6 +9,7 @@ from corral.catalog.profile import Profile
 from corral.catalog.watchdog import Watchdog
 from corral.plan.gate import GatePlan
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
+from corral.plan.runtime import NATIVE, RuntimePlan
 from corral.schema import Frozen
 
 # Fields of InstancePlan that hold the text of files: only `stage` needs them.
@@ -78,6 +79,7 @@ class TrialPlan(Frozen):
 class InstancePlan(Frozen):
     """One server, with all that stage, activate and verify need.
 
+    + argv: the server's own command line, which ``runtime.command`` precedes in its unit
     + environment: variables of its unit, as the unit writes them (``%C`` is /var/cache)
     + file_sha256: path -> digest of each file that Corral writes for its start, keys excepted
     + credential_path: where the server's process reads its keys, as its arguments state
@@ -110,6 +112,7 @@ class InstancePlan(Frozen):
     key_path: str
     credential_path: str = ""
     kind: EngineKind
+    runtime: RuntimePlan = NATIVE
     argv: tuple[str, ...]
     prepare: tuple[str, ...] = ()
     environment: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from corral_shared.requirements import pins
@@ -10,6 +11,8 @@ from pydantic import Field
 from corral.catalog.entries import EngineKind
 from corral.schema import Frozen
 
+# Raised when the helper makes other bytes of the same release (corral_host.release.image).
+IMAGE_RECIPE = 1
 # For builds by cmake.
 BUILD_PACKAGES = ("ccache", "cmake", "g++", "gcc", "git", "libgomp1", "ninja-build")
 
@@ -59,6 +62,11 @@ class CmakeBuild(Frozen):
     def programs(self) -> tuple[str, ...] | None:
         """All files of ``bin``."""
         return self.targets
+
+    @property
+    def image(self) -> str | None:
+        """None: it runs from its folder."""
+        return None
 
     @property
     def decides_bytes(self) -> dict[str, Any]:
@@ -128,6 +136,11 @@ class PythonEnvironment(Frozen):
         return None
 
     @property
+    def image(self) -> str | None:
+        """None: it runs from its folder."""
+        return None
+
+    @property
     def decides_bytes(self) -> dict[str, Any]:
         """The platform and its Python: the commit is a digest of the requirements."""
         return {"artifact": self.kind, "platform": self.platform, "python": self.python}
@@ -154,9 +167,126 @@ class PythonEnvironment(Frozen):
         return self.model_copy(update={"index": url, "find_links": None})
 
 
+class MadeImage(Frozen):
+    """An image that a host makes of another release and a minimal root of its distribution.
+
+    + of: that release, which the image has in the folder of this one
+    + contents: packages of the distribution whose files make the root, with what they depend on
+    + image: its name in the folder of the release
+    """
+
+    kind: Literal["made-image"] = "made-image"
+    of: ReleasePlan
+    contents: tuple[str, ...]
+    image: Literal["image.squashfs"] = "image.squashfs"
+
+    @property
+    def platform(self) -> str:
+        """The distribution that it is made on and runs on."""
+        return self.of.artifact.platform
+
+    @property
+    def source_url(self) -> str:
+        """Where the release in it comes from."""
+        return self.of.artifact.source_url
+
+    @property
+    def cuda_toolkit(self) -> str | None:
+        """The release of the CUDA toolkit that a build of the release in it needs."""
+        return self.of.artifact.cuda_toolkit
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages of a host that makes it."""
+        own = (*self.of.artifact.packages, *self.contents, "squashfs-tools")
+        return tuple(sorted({*own}))
+
+    @property
+    def programs(self) -> tuple[str, ...] | None:
+        """All files of ``bin``."""
+        return self.of.artifact.programs
+
+    @property
+    def decides_bytes(self) -> dict[str, Any]:
+        """What the key covers beside commit and back end."""
+        inside = self.of.artifact.decides_bytes
+        root = {"platform": self.platform, "contents": self.contents, "recipe": IMAGE_RECIPE}
+        return {"artifact": self.kind, "of": inside, "root": root}
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Name -> value of what decides its bytes, to compare two releases for people."""
+        return {**self.of.artifact.described, "contents of the image": " ".join(self.contents)}
+
+    @property
+    def summary(self) -> str:
+        """One line for `corral plan`."""
+        return f"image of {self.of.key} and {' '.join(self.contents)}"
+
+    def fetched_from(self, url: str) -> MadeImage:
+        """The same, with another URL of the sources of the release in it."""
+        inside = {**dict(self.of), "artifact": self.of.artifact.fetched_from(url)}
+        return MadeImage(of=ReleasePlan(**inside), contents=self.contents)
+
+
+class OwnImage(Frozen):
+    """An image of the site's own; ``source``: path of the file on hosts, or URL.
+
+    + image: its name in the folder of the release; + program: path of the server in it
+    """
+
+    kind: Literal["own-image"] = "own-image"
+    source: str
+    sha256: str
+    image: str
+    program: str
+    platform: str
+
+    @property
+    def source_url(self) -> str:
+        """Where it comes from, for people."""
+        return self.source
+
+    @property
+    def cuda_toolkit(self) -> None:
+        """None: the image contains the CUDA libraries that it needs."""
+        return
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages of a host that makes it."""
+        return ("curl",)
+
+    @property
+    def programs(self) -> tuple[str, ...] | None:
+        """None: the site decides."""
+        return None
+
+    @property
+    def decides_bytes(self) -> dict[str, Any]:
+        """The server's path in it: the commit is a digest of the file."""
+        return {"artifact": self.kind, "sha256": self.sha256, "program": self.program}
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Name -> value of what decides its bytes, to compare two releases for people."""
+        return {"sha256": self.sha256[:12], "program": self.program}
+
+    @property
+    def summary(self) -> str:
+        """One line for `corral plan`."""
+        return f"image with sha256 {self.sha256}, {self.program} in it"
+
+    def fetched_from(self, url: str) -> OwnImage:
+        """The same, from another path or URL."""
+        return self.model_copy(update={"source": url})
+
+
 # A kind of artifact is one class here, one maker (MAKERS in corral_host.release.build) and, if its
 # libraries can be proved, one entry of SELF_CONTAINED (corral_host.release.manifest).
-Artifact = Annotated[CmakeBuild | PythonEnvironment, Field(discriminator="kind")]
+Artifact = Annotated[
+    CmakeBuild | PythonEnvironment | MadeImage | OwnImage, Field(discriminator="kind")
+]
 
 
 class ReleaseLimits(Frozen):
@@ -185,3 +315,18 @@ class ReleasePlan(Frozen):
     scratch_bytes: int
     installed_bytes: int
     limits: ReleaseLimits
+
+    @property
+    def image_path(self) -> str | None:
+        """Its image on the host; None for a release that runs from its folder."""
+        image = self.artifact.image
+        return f"{self.folder}/{image}" if image else None
+
+    def program(self, name: str) -> str:
+        """Path of a program, such as llama-server; in the image for a release that is one."""
+        if isinstance(self.artifact, OwnImage):
+            return str(PurePosixPath(self.artifact.program).with_name(name))
+        return f"{self.folder}/bin/{name}"
+
+
+MadeImage.model_rebuild()

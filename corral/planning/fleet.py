@@ -170,7 +170,8 @@ def plan_fleet(
         if host.name not in made:
             plan = planner.plan_host(host, shared.in_front(host))
             builds = built_by(host, shared.builds)
-            more = packages(host, (*plan.releases, *builds))
+            found = (*packages(host, (*plan.releases, *builds)), *plan.packages)
+            more = tuple(dict.fromkeys(found))
             made[host.name] = plan.model_copy(update={"builds": builds, "packages": more})
         return made[host.name]
 

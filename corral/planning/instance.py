@@ -21,12 +21,14 @@ from corral.paths import HostPaths, credential_path, unit_name
 from corral.plan.instance import ActivationPlan, Endpoint, InstancePlan, SparePlan, TrialPlan
 from corral.plan.placement import ResolvedPlacement
 from corral.plan.release import ReleasePlan
+from corral.plan.runtime import RuntimePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, clients, nobody
 from corral.planning.gate import plan_gate
 from corral.planning.limits import limited
 from corral.planning.request import ResolvedInstance
 from corral.planning.unit import UnitValues, render_unit
+from corral.runtimes import Start, runtime_of
 from corral.schema import Frozen
 
 GIB = 1024**3
@@ -66,7 +68,8 @@ class InstancePlanner(Frozen):
         generation = self._generation(resolved, release, shards, placement)
         values = self._unit_values(resolved, release, files, placement, generation)
         unit_path = self.paths.unit_file(resolved.spec.name)
-        unit_text = self._render(values, generation)
+        runtime = self._runtime(resolved, release, values, generation)
+        unit_text = self._render(values, generation, runtime)
         ready = _ready_seconds(resolved, shards)
         gate = plan_gate(
             resolved,
@@ -87,6 +90,7 @@ class InstancePlanner(Frozen):
             key_path=values.key_path,
             credential_path=self._credential_path(resolved, release),
             kind=resolved.kind,
+            runtime=runtime,
             argv=values.argv,
             prepare=values.prepare,
             environment=values.environment,
@@ -166,7 +170,9 @@ class InstancePlanner(Frozen):
         return SparePlan(
             unit=unit_name(values.instance),
             unit_path=self.paths.unit_file(values.instance),
-            unit_text=self._render(values, generation),
+            unit_text=self._render(
+                values, generation, self._runtime(resolved, release, values, generation)
+            ),
             argv=values.argv,
             endpoint=values.endpoint,
         )
@@ -219,18 +225,19 @@ class InstancePlanner(Frozen):
             name, endpoint = f"{name}{_SPARE}", Endpoint(address=endpoint.address, port=spare_port)
         module = engine_module(resolved.kind)
         config = self._key_config(resolved, release, name)
+        runtime, spec = runtime_of(resolved.runtime), resolved.host.spec
         argv = module.argv(
-            _program(resolved, release),
+            release.program(module.program),
             Settings(
                 profile=resolved.profile,
-                model=files.model,
+                model=runtime.weights(files.model, self.paths.models),
                 alias=resolved.alias,
                 endpoint=endpoint,
                 key_file=config.path if config else credential_path(unit_name(name)),
                 placement=placement,
-                projector=files.projector,
-                draft=files.draft,
-                lora=files.lora,
+                projector=runtime.weights(files.projector, self.paths.models),
+                draft=runtime.weights(files.draft, self.paths.models),
+                lora=tuple(runtime.weights(one, self.paths.models) for one in files.lora),
                 gpus=len(resolved.gpus),
                 chat_template_file=self._template_path(resolved, generation),
             ),
@@ -254,14 +261,43 @@ class InstancePlanner(Frozen):
             needs=module.unit_needs,
             models_folder=self.paths.models_folder,
             model=files.model,
+            sandbox=runtime.sandbox(unpacks=spec.unpack_images),
         )
+
+    def _runtime(
+        self,
+        resolved: ResolvedInstance,
+        release: ReleasePlan,
+        values: UnitValues,
+        generation: str,
+    ) -> RuntimePlan:
+        """How the unit of ``values`` starts its server."""
+        unit, template = unit_name(values.instance), self._template_path(resolved, generation)
+        has_folder = bool(values.endpoint.socket or values.prepare)
+        folder = f"{self.paths.sockets}/corral-{values.instance}"
+        start = Start(
+            unit=unit,
+            image=release.image_path,
+            models=self.paths.models,
+            program=resolved.host.spec.container_program,
+            unpacks=resolved.host.spec.unpack_images,
+            gpus=bool(resolved.gpus),
+            variables=values.environment,
+            reads=tuple(filter(None, (str(PurePosixPath(credential_path(unit)).parent), template))),
+            writes=(
+                *((folder,) if has_folder else ()),
+                *((f"/var/cache/corral-{values.instance}",) if values.caches else ()),
+            ),
+        )
+        return runtime_of(resolved.runtime).plan(start)
 
     def _key_config(
         self, resolved: ResolvedInstance, release: ReleasePlan, name: str
     ) -> KeyConfig | None:
         """The engine's own file of keys of a unit called ``name``."""
-        return engine_module(resolved.kind).key_config(
-            program=_program(resolved, release),
+        module = engine_module(resolved.kind)
+        return module.key_config(
+            program=release.program(module.program),
             key_file=credential_path(unit_name(name)),
             folder=f"{self.paths.sockets}/corral-{name}",
         )
@@ -280,7 +316,8 @@ class InstancePlanner(Frozen):
     ) -> str:
         """Sixteen hex digits over all that decides the running server: unit, weights, template."""
         files = _files(resolved, shards)
-        unnamed = self._render(self._unit_values(resolved, release, files, placement, ""), "")
+        values = self._unit_values(resolved, release, files, placement, "")
+        unnamed = self._render(values, "", self._runtime(resolved, release, values, ""))
         return _digest([unnamed, [shard.sha256 for shard in shards], resolved.chat_template])[:16]
 
     def _folder(self, resolved: ResolvedInstance) -> str:
@@ -294,8 +331,8 @@ class InstancePlanner(Frozen):
     def _generation_folder(self, resolved: ResolvedInstance, generation: str) -> str:
         return f"{self._folder(resolved)}/generations/{generation}"
 
-    def _render(self, values: UnitValues, generation: str) -> str:
-        return render_unit(values, generation=generation, templates=self.templates)
+    def _render(self, values: UnitValues, generation: str, runtime: RuntimePlan) -> str:
+        return render_unit(values, generation=generation, templates=self.templates, runtime=runtime)
 
     def _endpoint(self, resolved: ResolvedInstance) -> Endpoint:
         spec, where = resolved.spec, resolved.where

@@ -33,6 +33,7 @@ from corral.planning.memory import refuse_full_memory
 from corral.planning.monitoring import monitoring_plan
 from corral.planning.release import plan_release
 from corral.planning.request import ResolvedInstance, resolve_spec
+from corral.runtimes import runtime_of
 from corral.schema import Frozen
 
 # For fetching weights, for archives of releases, and for redirecting clients between servers.
@@ -91,7 +92,7 @@ class Planner(Frozen):
             host=host.name,
             platform=host.spec.platform,
             paths=paths,
-            packages=packages(host, tuple(releases.values())),
+            packages=packages(host, tuple(releases.values()), resolved_instances),
             commands=COMMANDS,
             memory_gib=host.spec.memory_gib,
             gpus=host.spec.gpus,
@@ -209,7 +210,9 @@ def _with_sources(error: CorralError, among: Sequence[ResolvedInstance]) -> Corr
     return error
 
 
-def packages(host: Host, releases: Sequence[ReleasePlan]) -> tuple[str, ...]:
+def packages(
+    host: Host, releases: Sequence[ReleasePlan], instances: Sequence[ResolvedInstance] = ()
+) -> tuple[str, ...]:
     """Packages of a host: to make ``releases`` and to run them.
 
     A builder can build whatever is planned later. A gateway without instances serves nothing.
@@ -217,6 +220,8 @@ def packages(host: Host, releases: Sequence[ReleasePlan]) -> tuple[str, ...]:
     found = set(COMMON_PACKAGES)
     for release in releases:
         found |= {*release.artifact.packages, *engine_module(release.kind).packages}
+    for resolved in instances:
+        found |= {*runtime_of(resolved.runtime).packages}
     if host.spec.builder or not releases:
         found |= {*BUILD_PACKAGES}
     serves = bool(releases) or host.spec.builder

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from corral_shared.requirements import pins
 
 from corral.catalog.entries import Catalog, Engine
+from corral.catalog.image import Image
 from corral.catalog.python_environment import PythonEnvironment as Pinned
 from corral.engines import KvPair, engine_module
 from corral.errors import CorralError
@@ -18,7 +20,10 @@ from corral.lock.requirements import RequirementsFiles, mirror_of
 from corral.nvidia import versions
 from corral.paths import HostPaths
 from corral.plan.release import (
+    Artifact,
     CmakeBuild,
+    MadeImage,
+    OwnImage,
     Patch,
     PythonEnvironment,
     ReleaseLimits,
@@ -35,6 +40,11 @@ _BUILD_BYTES = {"cpu": 2 * _GIB, "cuda": 8 * _GIB}
 # Stripped programs of one release; a CUDA build measured 93 MB for one architecture.
 _BUILT_BYTES = 512 * _MIB
 # A release for CUDA has up to 3 GB; more than this is none, whoever says so.
+# The C library with its programs, unpacked.
+_ROOT_BYTES = 128 * _MIB
+_ROOT_PACKAGES = ("base-files", "libc-bin", "libc6")
+# An image, its launchers and their list.
+_IMAGE_FILES = 32
 _BUILT_LIMITS = ReleaseLimits(unpacked_bytes=16 * _GIB, unpacked_files=10_000)
 
 
@@ -54,8 +64,19 @@ def plan_release(
     host, name, backend = resolved.host, resolved.engine, resolved.backend
     engine = catalog.engines[name]
     entry = locked_engine(lock, catalog, name, where=resolved.where, inventory=host.origin)
-    artifact: CmakeBuild | PythonEnvironment
-    if engine.python:
+    artifact: CmakeBuild | PythonEnvironment | OwnImage
+    if engine.image:
+        _refuse_other_backend(resolved, engine.image)
+        artifact = OwnImage(
+            source=host.spec.engine_sources.get(name, engine.image.source),
+            sha256=entry.image_sha256 or "",
+            image=engine.image.file_name,
+            program=engine.image.program,
+            platform=host.spec.platform,
+        )
+        scratch, installed = 0, 0
+        limits = ReleaseLimits(unpacked_bytes=engine.image.most_bytes, unpacked_files=_IMAGE_FILES)
+    elif engine.python:
         _refuse_other_backend(resolved, engine.python)
         artifact = _environment(host, catalog, name, engine.python, entry, requirements)
         unpacked = engine.python.unpacked_bytes
@@ -65,6 +86,38 @@ def plan_release(
     else:
         artifact = _build(resolved, neighbours, catalog)
         scratch, installed, limits = _BUILD_BYTES[backend], _BUILT_BYTES, _BUILT_LIMITS
+    whole: dict[str, Any] = {
+        "scratch_bytes": scratch,
+        "installed_bytes": installed,
+        "limits": limits,
+    }
+    release = _planned(resolved, engine, entry, artifact, paths, whole)
+    if resolved.runtime == "native" or engine.image:
+        return release
+    inside = MadeImage(of=release, contents=_contents(host, catalog, engine))
+    # The release itself is installed beside its image, on the host that makes it.
+    whole["installed_bytes"] = 2 * installed + _ROOT_BYTES
+    return _planned(resolved, engine, entry, inside, paths, whole)
+
+
+def _contents(host: Host, catalog: Catalog, engine: Engine) -> tuple[str, ...]:
+    """Packages whose files make the root of an image: what a release expects of its host."""
+    python = catalog.platform(host.spec.platform, where=host.name).python
+    interpreter = (f"python{python}",) if engine.python else ()
+    needed = engine_module(engine.kind).packages
+    return tuple(sorted({*_ROOT_PACKAGES, *interpreter, *needed}))
+
+
+def _planned(
+    resolved: ResolvedInstance,
+    engine: Engine,
+    entry: LockedEngine,
+    artifact: Artifact,
+    paths: HostPaths,
+    whole: Mapping[str, Any],
+) -> ReleasePlan:
+    """A release with its key; ``whole``: sizes."""
+    host, name, backend = resolved.host, resolved.engine, resolved.backend
     decides_bytes = {
         "engine": name,
         "commit": entry.commit,
@@ -85,9 +138,7 @@ def plan_release(
         artifact=artifact,
         native=host.spec.native_build,
         folder=f"{paths.engines}/{name}/{key}",
-        scratch_bytes=scratch,
-        installed_bytes=installed,
-        limits=limits,
+        **whole,
     )
 
 
@@ -108,8 +159,8 @@ def _build(
     )
 
 
-def _refuse_other_backend(resolved: ResolvedInstance, pinned: Pinned) -> None:
-    """Raises CorralError where wheels are not for what the instance computes on."""
+def _refuse_other_backend(resolved: ResolvedInstance, pinned: Pinned | Image) -> None:
+    """Raises CorralError where a release is not for what the instance computes on."""
     ours, theirs = resolved.backend, pinned.backend
     if theirs == ours == "cuda" and not resolved.gpus:
         profile = resolved.spec.profile

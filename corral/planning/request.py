@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from corral.catalog.entries import Catalog, EngineKind
+from corral.catalog.entries import Catalog, Engine, EngineKind
 from corral.catalog.inheritance import SourcedProfile, with_sources
 from corral.catalog.profile import Profile
 from corral.engines import KvPair, engine_module, reading, refuse_impossible
 from corral.errors import CorralError
-from corral.inventory.hosts import Host, InstanceSpec
+from corral.inventory.hosts import Host, InstanceSpec, RuntimeName
 from corral.lock.lock_file import instance_profile, resolve_instance
 from corral.schema import Frozen
 
@@ -35,6 +35,7 @@ class ResolvedInstance(Frozen):
     gpus: tuple[int | str, ...]
     chat_template: str | None
     reference: str | None
+    runtime: RuntimeName = "native"
 
     @property
     def profile(self) -> Profile:
@@ -103,7 +104,17 @@ def _resolve(
         gpus=gpus,
         chat_template=catalog.chat_template(template, where=named) if template else None,
         reference=catalog.reference(perplexity.text, where=named) if perplexity else None,
+        runtime=_runtime(host, spec, catalog.engines[engine], where=f"{where}: engine {engine}"),
     )
+
+
+def _runtime(host: Host, spec: InstanceSpec, engine: Engine, *, where: str) -> RuntimeName:
+    """The runtime of an instance. Raises CorralError where its engine is an image alone."""
+    asked = spec.runtime or (None if engine.image else host.spec.runtime)
+    if engine.image and asked == "native":
+        what = 'it is an image, and the instance has "runtime": "native"'
+        raise CorralError(where, what, 'remove "runtime" from the instance, or name another engine')
+    return asked or ("apptainer" if engine.image else "native")
 
 
 def backend_of(host: Host, *, where: str) -> Backend:

@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from corral.engines.base import UnitNeeds
 from corral.paths import mount_units
 from corral.plan.instance import Endpoint
+from corral.plan.runtime import NATIVE, RuntimePlan
+from corral.runtimes.base import Sandbox
 from corral.schema import Frozen
 from corral.templating import text_environment
 
@@ -38,6 +40,7 @@ class UnitValues(Frozen):
     numa_nodes: str = "all"
     engine_environment: dict[str, str]
     needs: UnitNeeds
+    sandbox: Sandbox = Sandbox()
     models_folder: str | None = None
     model: str = ""
 
@@ -81,7 +84,7 @@ class UnitValues(Frozen):
         cpu = () if self.gpus else self.needs.cpu_system_calls
         # By which threads are put on cores.
         numa = ("sched_setaffinity",) if self.numa else ()
-        return (*self.needs.system_calls, *cpu, *numa)
+        return (*self.needs.system_calls, *cpu, *numa, *self.sandbox.system_calls)
 
     @property
     def address_families(self) -> tuple[str, ...]:
@@ -96,13 +99,18 @@ class UnitValues(Frozen):
         return by_index if len(by_index) == len(self.gpus) else tuple(range(self.host_gpus))
 
 
-def render_unit(values: UnitValues, *, generation: str, templates: Path) -> str:
+def render_unit(
+    values: UnitValues, *, generation: str, templates: Path, runtime: RuntimePlan = NATIVE
+) -> str:
     """The text of the unit file; arguments are escaped for systemd here, once."""
     environment = text_environment(templates)
+    before, prepare = runtime.command, values.prepare
     texts = {
-        "command": _joined(values.argv),
-        "prepare": _joined(values.prepare),
+        "command": _joined((*before, *values.argv)),
+        "prepare": _joined((*before, *prepare)) if prepare else "",
         "model": values.model.replace("%", "%%"),
+        # A container gets its variables by arguments.
+        "variables": {} if before else values.environment,
     }
     return environment.get_template(_TEMPLATE).render(v=values, generation=generation, **texts)
 

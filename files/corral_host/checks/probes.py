@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from corral_host import runtimes
 from corral_host.checks import chat_probes, server_probes, unit_probes
 from corral_host.checks.golden import golden
 from corral_host.checks.perplexity import perplexity
@@ -18,6 +19,10 @@ def always(_):
 
 def on_gpu(instance):
     return instance["uses_gpu"]
+
+
+def has_image(instance):
+    return runtimes.of(instance).images
 
 
 def has_drafts(instance):
@@ -72,6 +77,7 @@ def ready(instance):
 # In the order in which a gate and verify run them.
 PROBES = (
     Probe("process", seen(unit_probes.check_process), in_verify=True),
+    Probe("image", seen(unit_probes.check_image), in_verify=True, applies=has_image),
     Probe("unit", seen(unit_probes.check_unit), in_verify=True),
     Probe("drop-ins", seen(unit_probes.check_drop_ins), in_verify=True),
     Probe("environment", seen(unit_probes.check_environment), in_verify=True),

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from corral_host import engines
+from corral_host import engines, runtimes
 from corral_host.instance import unit_changes, unit_file
 from corral_host.nvidia import nvidia_smi
 from corral_host.packets import reserve
@@ -25,11 +25,15 @@ def main_pid(instance):
     return pid
 
 
+def server_pid(instance):
+    return runtimes.of(instance).server_pid(instance, main_pid(instance))
+
+
 def check_process(instance):
-    pid = main_pid(instance)
+    pid = server_pid(instance)
     program = os.readlink(f"/proc/{pid}/exe")
     argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
-    ok = program == instance["argv"][0] and argv == list(instance["argv"])
+    ok = runtimes.of(instance).is_planned(instance, pid) and argv == list(instance["argv"])
     detail = f"pid {pid}, as planned" if ok else f"pid {pid} runs {program} {' '.join(argv[1:])}"
     return "process", ok, detail
 
@@ -49,9 +53,15 @@ def check_environment(instance):
     """The server's variables are those of its unit; others may change what it serves to whom."""
     if coming := unit_changes.manager_variables(instance):
         return "environment", False, f"systemd would give its next start {', '.join(coming)}"
-    names = unit_changes.strange_variables(instance, main_pid(instance))
+    names = unit_changes.strange_variables(instance, server_pid(instance))
     detail = f"not as planned: {', '.join(names)}" if names else "as planned"
     return "environment", not names, detail
+
+
+def check_image(instance):
+    """The image that the server runs in is the one that was proved."""
+    problem = runtimes.of(instance).image_problem(instance, main_pid(instance))
+    return "image", not problem, problem or "as proved"
 
 
 def check_unit(instance):

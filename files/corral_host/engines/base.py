@@ -20,6 +20,7 @@ class Engine:
     + smoke_model: name of the model's file for a smoke run
     + variables: prefixes of the names of variables that a server or its libraries read
     + same_reply: fields of a chat request that, beside temperature 0, make replies repeatable
+    + tools: names of its other programs, which may be in an image beside the server
     + config_files: files that its programs would read beside their command line
     + tool_call_fields, reasoning_fields: fields of a chat request that make the reply a tool call,
       or reasoning, whatever the model
@@ -45,6 +46,7 @@ class Engine:
     loopback_ports = False
     smoke_model = "model"
     config_files = ()
+    tools = ()
     reads_gguf = False
     fit_tool = ""
     program_seconds = 60

@@ -1,5 +1,7 @@
 """Prove that instances fit on this host by the engine's own count, before weights are fetched."""
 
+import os
+
 from corral_host import engines
 from corral_host.fit.memory import find, gpu_room, host_room, total
 from corral_host.nvidia import nvidia_smi
@@ -81,7 +83,7 @@ def count(instance, shards, folder, smi, notes):
         raise HostError(
             f"fit not proved: {unknown}", "run the same deploy again once the hub can be reached"
         )
-    if instance["fit_argv"] is None:
+    if instance["fit_argv"] is None or lacks_tool(instance):
         tool = engines.of(instance).fit_tool or "program that counts memory"
         notes.append(f"{instance['engine']} has no {tool}: counted from the header")
         notes.extend([f"known in part: {unknown}"] if unknown else [])
@@ -94,6 +96,12 @@ def count(instance, shards, folder, smi, notes):
     home.mkdir()
     paths = [put(shard, home) for shard in shards]
     return engines.of(instance).counted_memory(instance, paths[0])
+
+
+def lacks_tool(instance):
+    """Whether an image of the site's own came without the program."""
+    image = (instance.get("runtime") or {}).get("image")
+    return bool(image) and not os.path.exists(instance["fit_argv"][0])
 
 
 def crowded(instance, smi):

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from corral_host import runtimes
 from corral_host.instance import unit_changes
 from corral_host.instance.gate_rows import gate_plan
 from corral_host.instance.stored_plan import changed_parts, is_staged
@@ -84,9 +85,10 @@ def of_process(instance, unit):
     if unit["ActiveState"] != "active":
         return []
     try:
+        server = runtimes.of(instance).server_pid(instance, unit["MainPID"])
         return [
             *replaced(instance, unit["MainPID"]),
-            *unit_changes.differences(instance, unit["MainPID"]),
+            *unit_changes.differences(instance, server),
         ]
     except (FileNotFoundError, ProcessLookupError):
         return [DOWN]
@@ -94,10 +96,10 @@ def of_process(instance, unit):
 
 def replaced(instance, pid):
     """Which of the program and the keys of a server were replaced since it started."""
-    program, path = os.readlink(f"/proc/{pid}/exe"), instance["key_path"]
+    path = instance["key_path"]
     keys = digest_or_none(f"/proc/{pid}/root/run/credentials/{instance['unit']}/api-keys")
     found = {
-        PROGRAM: program.endswith(" (deleted)"),
+        PROGRAM: runtimes.of(instance).is_replaced(instance, pid),
         KEYS: keys != digest_or_none(path),
         NEW_KEYS: staged_keys.waits(path) and keys != digest_or_none(staged_keys.staged_path(path)),
     }

@@ -10,7 +10,7 @@ import re
 import time
 from pathlib import Path
 
-from corral_host import engines
+from corral_host import engines, runtimes
 from corral_host.system.commands import HostError, output, show
 
 # Where systemd looks for units and drop-ins (systemd.unit(5)), except for what distributions ship.
@@ -78,6 +78,8 @@ def strange_variables(instance, pid):
     found, planned = environment_of(pid), planned_environment(instance)
     if planned is None:
         return []
+    own = runtimes.of(instance).own_variables()
+    found = {name: value for name, value in found.items() if own.get(name) != value}
     names = {name for name in found if name.startswith(watched_prefixes(instance))}
     names |= planned.keys()
     return sorted(name for name in names if found.get(name) != planned.get(name))

@@ -7,11 +7,13 @@ controller's inventory, catalog or lock file.
 import os
 from pathlib import Path
 
+from corral_host import runtimes
 from corral_host.instance.present import names, strange_units
 from corral_host.instance.state import UNIT_PROPERTIES, installed_generation
 from corral_host.instance.unit_file import ENABLED
 from corral_host.nvidia import nvidia_smi
 from corral_host.server.http import call, url_at
+from corral_host.server.listener import processes_of
 from corral_host.system.commands import FAULTS, read_json, show
 from corral_host.system.processes import open_sockets, sockets
 from corral_host.watch.look import ON_CPU, holds_some
@@ -57,9 +59,9 @@ def instance(folder, paths):
     pid = int(now["MainPID"])
     installed = installed_generation(Path(paths["units"]) / unit)
     plan = kept_plan(folder, installed)
-    running = running_generation(folder, installed, pid)
+    running, server = served_by(folder, installed, unit, pid)
     served = kept_plan(folder, running)
-    ends = listening(pid)
+    ends = listening(server)
     return {
         "unit": unit,
         "active": now["ActiveState"],
@@ -85,6 +87,19 @@ def kept_plan(folder, generation):
         return {}
     plan = read_json(folder / "generations" / generation / "plan.json")
     return plan if isinstance(plan, dict) else {}
+
+
+def served_by(folder, installed, unit, main):
+    """The stored generation that runs, and its process; in an image that is not the main one."""
+    others = sorted(processes_of(unit)) if runs_in_image(folder, installed) and main else ()
+    for pid in (main, *others):
+        if generation := running_generation(folder, installed, pid):
+            return generation, pid
+    return None, main
+
+
+def runs_in_image(folder, generation):
+    return runtimes.of(kept_plan(folder, generation)).images
 
 
 def running_generation(folder, installed, pid):

@@ -16,6 +16,7 @@ from corral_host.observe.weights import freed_bytes, unneeded
 from corral_host.packets.reserve import is_reserved
 from corral_host.release.releases import unused_releases
 from corral_host.release.whole import cpu, release_is_whole
+from corral_host.runtimes.containers import containers
 from corral_host.system.commands import HostError, digest_or_none, find_program
 from corral_host.system.locks import rollout_here
 from corral_host.system.modes import closed
@@ -73,6 +74,7 @@ def state(plan):
         "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
         "monitoring": monitored(plan) if systemd else {},
         "gpu_host": gpus(plan),
+        "containers": containers(plan),
         "rollout": rollout_here(paths["state"]),
     }
 

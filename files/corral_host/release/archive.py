@@ -32,7 +32,10 @@ PARTIAL = ".partial"
 COMPRESS = ("zstd", "--quiet", "-T0", "--stdout")
 # Kind of artifact -> level. The gigabytes of an environment are packed beside servers: level 9
 # takes several times as long as level 3, for a few percent.
-LEVELS = {"cmake-build": "-9", "python-environment": "-3"}
+# An image is compressed already.
+LEVELS = {
+    "cmake-build": "-9", "python-environment": "-3", "made-image": "-1", "own-image": "-1",
+}  # fmt: skip
 EXPAND = ("zstd", "--quiet", "--decompress", "--stdout")
 ROOM = "check the free space, run it again"
 # The manifest of a large Python environment (60,000 files) has about 15 MB.

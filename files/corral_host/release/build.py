@@ -10,14 +10,14 @@ import subprocess
 import time
 from pathlib import Path
 
-from corral_host.release import python_environment
+from corral_host.release import image, programs, python_environment
 from corral_host.release.archive import pack
 from corral_host.release.build_user import SOURCE, build_home, objects_folder, work_folder
 from corral_host.release.libraries import wanted_libraries
 from corral_host.release.limits import parallel
 from corral_host.release.locks import changing_releases, one_build
 from corral_host.release.manifest import finish, manifest, now, prove
-from corral_host.release.programs import bare_environment, flags
+from corral_host.release.programs import bare_environment
 from corral_host.release.sources import check_out
 from corral_host.release.taking import take
 from corral_host.release.toolchain import check_toolchain, toolkit_libraries
@@ -101,20 +101,35 @@ def compile_and_install(release):
         install_proved(release, staging, found, began, toolkit)
 
 
+def pack_image(release):
+    image.make_image(release, build_release, install_proved)
+
+
+def take_image(release):
+    image.own_image(release, install_proved)
+
+
 # Kind of artifact -> the function that makes it.
-MAKERS = {"cmake-build": compile_and_install, "python-environment": fetch_release}
+MAKERS = {
+    "cmake-build": compile_and_install,
+    "python-environment": fetch_release,
+    "made-image": pack_image,
+    "own-image": take_image,
+}
 
 
-def install_proved(release, staging, found, began, toolkit=()):
+def install_proved(release, staging, found, began, toolkit=(), flags=None):
+    """Prove a release and install it; ``flags``: of its server, if they are known already."""
     receipt = prove(release, staging, toolkit)
-    known = {"found": found, "flags": known_flags(release, staging, toolkit), **receipt}
+    flags = flags or known_flags(release, staging, toolkit)
+    known = {"found": found, "flags": flags, **receipt}
     times = {"built_at": now(), "build_seconds": round(time.monotonic() - began)}
     finish(release, staging, manifest(release, staging, **known, **times), receipt)
 
 
 def known_flags(release, staging, toolkit):
     with bare_environment(toolkit, release) as environment:
-        return flags(release, staging, environment)
+        return programs.flags(release, staging, environment)
 
 
 def environment_of(home):

@@ -80,6 +80,8 @@ def described(artifact):
     found = {"artifact": artifact["kind"], **artifact}
     for name in ("kind", *TEXTS):
         found.pop(name, None)
+    if "of" in artifact:
+        found["of"] = {"key": artifact["of"]["key"], **described(artifact["of"]["artifact"])}
     if "patches" in artifact:
         found["patches"] = [
             {"name": p["name"], "sha256": hashlib.sha256(p["text"].encode()).hexdigest()}

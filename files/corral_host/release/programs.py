@@ -5,8 +5,10 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
+from corral_shared.text import printable_line
+
 from corral_host import engines
-from corral_host.system.commands import PROGRAMS
+from corral_host.system.commands import PROGRAMS, HostError, say
 from corral_host.system.unprivileged import as_owner_of, home_of_nobody
 
 DRIVER = "libcuda.so.1"
@@ -19,7 +21,9 @@ def bare_environment(toolkit=(), release=None):
     + toolkit: folders in which a builder without a driver has the toolkit's stub of it
     """
     own = engines.of(release or {}).environment
-    with home_of_nobody() as home:
+    is_image = bool((release or {}).get("artifact", {}).get("image"))
+    # A container program must know the name of its user.
+    with home_of_nobody(named=is_image) as home:
         environment = {"PATH": PROGRAMS, "HOME": home, "LC_ALL": "C", **own}
         stand_in = next((f / "stubs" / "libcuda.so" for f in toolkit), None)
         if stand_in and stand_in.exists() and not driver_is_here():
@@ -49,7 +53,23 @@ def ask(program, arguments, environment, seconds=60):
 def prove_version(release, folder, environment):
     """Raises HostError unless the server of ``folder`` is the planned one."""
     engine, program = engines.of(release), engines.of(release).server(folder)
-    engine.prove_version(program, release, asking(release, folder, environment))
+    run, artifact = asking(release, folder, environment), release.get("artifact", {})
+    if artifact.get("kind") == "own-image":
+        prove_it_runs(release, run)
+    else:
+        engine.prove_version(program, artifact.get("of") or release, run)
+
+
+def prove_it_runs(release, run):
+    """Of an image of the site's own no commit is planned, but its bytes."""
+    said, code = run(["--version"])
+    if code != 0:
+        raise HostError(
+            f"{release['artifact']['program']} in {release['artifact']['source']} does not run: "
+            f"{printable_line(said)[-500:]}",
+            "correct program of the image in the catalog, run the deploy again",
+        )
+    say(f"its version: {printable_line(said)[:200]}")
 
 
 def flags(release, folder, environment):

@@ -7,6 +7,7 @@ home.
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import tempfile
@@ -20,19 +21,24 @@ USERS = range(65520, 65533)
 BUILD_USER = 65533
 # Apart from /run/corral, where activations leave files for each other.
 TAKEN = Path("/run/corral-users")
+# Static records of users and groups, which nss-systemd reads.
+RECORDS = Path("/run/userdb")
 
 
 @contextlib.contextmanager
-def home_of_nobody():
+def home_of_nobody(named=False):
     """A private folder of a free user; removed afterwards, and the user's processes are killed.
 
-    Without root, the folder belongs to the caller, who has no privileges to give up.
+    Without root, the folder belongs to the caller, who has no privileges to give up. ``named``:
+    whether the user has a name meanwhile, in systemd's records (nss-systemd(8)).
     """
     with tempfile.TemporaryDirectory(prefix="corral-") as home:
         if os.geteuid() != 0:
             yield home
             return
-        with free_user() as user:
+        with free_user() as user, contextlib.ExitStack() as stack:
+            if named:
+                stack.enter_context(name_of(user))
             os.chown(home, user, user)
             try:
                 yield home
@@ -53,6 +59,26 @@ def free_user():
         f"every user from {USERS[0]} to {USERS[-1]} has a process or a job",
         "find processes that other releases left (`ps -eo uid,pid,args`), kill them, deploy again",
     )
+
+
+@contextlib.contextmanager
+def name_of(user):
+    """A name for a user and its group, until the end of the block."""
+    name, records = f"corral-{user}", []
+    fields = {
+        "user": {"userName": name, "uid": user, "gid": user, "homeDirectory": "/"},
+        "group": {"groupName": name, "gid": user},
+    }
+    RECORDS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for kind, record in fields.items():
+        for path in (RECORDS / f"{name}.{kind}", RECORDS / f"{user}.{kind}"):
+            path.write_text(json.dumps(record))
+            records.append(path)
+    try:
+        yield
+    finally:
+        for path in records:
+            path.unlink(missing_ok=True)
 
 
 def as_owner_of(home):

@@ -29,6 +29,10 @@ class LlamaServer(Engine):
     """What both engines have in common."""
 
     program = "bin/llama-server"
+    tools = (
+        "llama-batched-bench", "llama-bench", "llama-fit-params", "llama-perplexity",
+        "llama-sweep-bench",
+    )  # fmt: skip
     environment = {"GGML_NO_BACKTRACE": "1"}
     variables = ("LLAMA_", "GGML_", "MTMD_", "HF_", "HUGGING")
     smoke_model = "model.gguf"

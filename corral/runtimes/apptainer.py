@@ -1,0 +1,73 @@
+"""Apptainer, or Singularity: the server runs in an image, its weights are at /models.
+
+Measured with apptainer 1.4.5 under systemd 257.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from corral.plan.runtime import RuntimePlan
+from corral.runtimes.base import Sandbox, Start
+
+MODELS = "/models"
+# What systemd's specifier %C stands for in a unit of the system.
+_CACHES = "/var/cache"
+# A namespace of users and mounts is how it starts without privileges; in those of processes and
+# IPC, --containall puts the server. It drops capabilities and changes user in its own namespace.
+_NAMESPACES = "user mnt pid ipc"
+_SYSTEM_CALLS = (
+    *("mount", "umount2", "pivot_root"),
+    *("capset", "setgroups", "setresgid", "setresuid"),
+)
+# Nothing of the host but what is bound: no home, no /tmp, no variables, own processes.
+_CLOSED = ("--containall", "--cleanenv", "--no-home")
+
+
+class Apptainer:
+    """See corral.runtimes.base.Runtime."""
+
+    kind = "apptainer"
+    # libnss-systemd: else it does not know the user that systemd gives a unit.
+    packages: tuple[str, ...] = ("libnss-systemd", "squashfuse")
+
+    def weights(self, path: str, models: str) -> str:
+        """The path in the container, below /models."""
+        inside = PurePosixPath(path)
+        if not inside.is_relative_to(models):
+            return path
+        return f"{MODELS}/{inside.relative_to(models)}"
+
+    def sandbox(self, *, unpacks: bool) -> Sandbox:
+        """With KillMode=control-group the server would lose its files before it has stopped."""
+        return Sandbox(
+            kill_mode="mixed",
+            namespaces=_NAMESPACES,
+            system_calls=_SYSTEM_CALLS,
+            devices=() if unpacks else ("/dev/fuse",),
+        )
+
+    def plan(self, start: Start) -> RuntimePlan:
+        """``apptainer exec`` with all that the server may see."""
+        reads = (f"{start.models}:{MODELS}:ro", *(f"{path}:{path}:ro" for path in start.reads))
+        binds = (*reads, *(f"{path}:{path}:rw" for path in start.writes))
+        variables = {n: value.replace("%C", _CACHES) for n, value in start.variables.items()}
+        command = (
+            start.program,
+            "--quiet",
+            "exec",
+            *_CLOSED,
+            *(("--nv",) if start.gpus else ()),
+            *(("--unsquash",) if start.unpacks else ()),
+            *(word for bind in binds for word in ("--bind", bind)),
+            *(word for n, value in variables.items() for word in ("--env", f"{n}={value}")),
+            start.image or "",
+        )
+        return RuntimePlan(
+            kind="apptainer",
+            command=command,
+            image=start.image,
+            binds=binds,
+            program=start.program,
+            unpacks=start.unpacks,
+        )
