@@ -11,6 +11,7 @@ from corral.paths import unit_name
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.weights import ShardPlan
+from corral.preflight.containers import container_findings
 from corral.preflight.gpus import bus_findings, gpu_findings
 from corral.preflight.memory import fit_findings
 
@@ -59,6 +60,7 @@ def preflight(
         *([] if remove_orphans else _orphans(plan, state)),
         *_engine_config(state),
         *_drivers(plan, state, allow_reboot),
+        *container_findings(plan, state),
         *fit_findings(plan, state),
     ]
 
