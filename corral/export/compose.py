@@ -17,6 +17,7 @@ _TEMPORARY = "/tmp"  # noqa: S108
 
 def compose(subject: Subject, templates: Path) -> str:
     """A compose file that runs the host's own release, weights and keys in a container."""
+    subject.refuse_image("a compose file")
     instance, endpoint = subject.instance, subject.instance.endpoint
     config = f"{_TEMPORARY}/{PurePosixPath(instance.credential_path).name}"
     keys = config if instance.prepare else _KEYS

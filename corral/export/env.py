@@ -12,6 +12,7 @@ from corral.export.templates import joined, quote, render
 
 def env(subject: Subject, templates: Path) -> str:
     """A file for ``EnvironmentFile=`` and for ``set -a; . FILE``."""
+    subject.refuse_image("an environment file")
     instance = subject.instance
     config = instance.credential_path
     argv = subject.argv(keys=config if instance.prepare else instance.key_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path, PurePosixPath
 
+from corral.export.run_script import run_script
 from corral.export.subject import Subject
 from corral.export.templates import render
 
@@ -15,6 +16,8 @@ _KEYS, _CONFIG = "\0keys", "\0config"
 def script(subject: Subject, templates: Path) -> str:
     """A script that runs the very command line, with the host's key file in the unit's place."""
     instance = subject.instance
+    if instance.runtime.image:
+        return run_script(subject, templates)
     socket = instance.endpoint.socket
     return render(
         "export-script.sh.j2",

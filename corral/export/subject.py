@@ -7,6 +7,7 @@ import ipaddress
 from corral.catalog.entries import EngineKind
 from corral.engines import engine_module
 from corral.engines.base import UnitNeeds
+from corral.errors import CorralError
 from corral.paths import credential_path
 from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
@@ -30,6 +31,13 @@ class Subject(Frozen):
     def environment(self) -> dict[str, str]:
         """Variables of the unit; those with a specifier name folders of the unit's own."""
         return {n: value for n, value in self.instance.environment.items() if "%" not in value}
+
+    def refuse_image(self, form: str) -> None:
+        """Raises CorralError for a server that runs in an image, which ``form`` cannot start."""
+        if self.instance.runtime.image:
+            what = f'it has "runtime": "apptainer", which {form} cannot start'
+            step = f"`corral export {self.name} --as script`"
+            raise CorralError(self.name, what, step)
 
     @property
     def locks_memory(self) -> bool:
