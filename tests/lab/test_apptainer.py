@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from corral.store.engine_archives import ArchiveStore
-from tests.lab.engine_cache import releases_at_hand
 from tests.lab.extra_host import remove_host
 from tests.lab.test_third_engine import added
 from tests.lab.untouched import assert_refused, said
@@ -74,15 +73,17 @@ image.squash(json.load(sys.stdin), Path("/var/tmp/again/image.squashfs"))
 
 
 @pytest.fixture(scope="module")
-def lab(bare_lab: Workspace) -> Iterator[Workspace]:
+def lab(deployed_once: Workspace) -> Iterator[Workspace]:
     """Two more hosts, of Debian 13 with apptainer."""
-    up = bare_lab.corral("lab", "up", "--hosts", "5", "--provisioned", "--platform", "debian-13")
+    up = deployed_once.corral(
+        "lab", "up", "--hosts", "5", "--provisioned", "--platform", "debian-13"
+    )
     assert up.returncode == 0, said(up)
     with ExitStack() as stack:
         for n in NUMBERS:
-            stack.callback(remove_host, bare_lab, n)
-        stack.enter_context(added(bare_lab, INVENTORY, SERVERS))
-        yield bare_lab
+            stack.callback(remove_host, deployed_once, n)
+        stack.enter_context(added(deployed_once, INVENTORY, SERVERS))
+        yield deployed_once
 
 
 def planned(lab: Workspace) -> dict[str, Any]:
@@ -116,8 +117,7 @@ def deploy(lab: Workspace) -> Done:
 @pytest.fixture(scope="module")
 def serving(lab: Workspace) -> Workspace:
     """Both serve after one deploy: one makes the image, the other gets it."""
-    with releases_at_hand(lab):
-        put_release(lab, MAKER)
+    put_release(lab, MAKER)
     done = deploy(lab)
     assert done.returncode == 0, said(done)
     return lab

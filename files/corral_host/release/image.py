@@ -12,6 +12,7 @@ from pathlib import Path
 from corral_host import engines
 from corral_host.release import root_files
 from corral_host.release.launchers import write_launchers
+from corral_host.release.locks import compiling
 from corral_host.release.programs import ask, bare_environment
 from corral_host.release.releases import MANIFEST, RECEIPT
 from corral_host.release.whole import cpu, release_is_whole
@@ -34,7 +35,8 @@ def make_image(release, build_release, install_proved):
     began, artifact = time.monotonic(), release["artifact"]
     inside = {**beside(release), **artifact["of"]}
     if not release_is_whole(inside):
-        build_release(inside)
+        with compiling(inside):
+            build_release(inside)
     with staging_for(Path(release["folder"])) as staging:
         packages = squash(release, staging / artifact["image"])
         programs = sorted(path.name for path in (Path(inside["folder"]) / "bin").iterdir())

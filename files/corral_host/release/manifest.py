@@ -12,6 +12,7 @@ from corral_host.release.libraries import prove_self_contained
 from corral_host.release.programs import bare_environment
 from corral_host.release.releases import MANIFEST, RECEIPT
 from corral_host.release.smoke import smoke
+from corral_host.runtimes import images
 from corral_host.system.commands import HostError, read_json, say, sha256_of, write_atomic
 from corral_host.system.folders import put_in_place, sync_all
 from corral_host.system.modes import open_release
@@ -116,7 +117,9 @@ def check_contents(folder, manifest):
 def finish(release, staging, found, receipt):
     """Write manifest and receipt, then rename; before that the release does not exist."""
     write_json(staging / MANIFEST, found)
-    write_json(staging / RECEIPT, {"installed_at": now(), **receipt})
+    image = release["artifact"].get("image")
+    marked = {images.FIELD: images.mark(staging / image)} if image else {}
+    write_json(staging / RECEIPT, {"installed_at": now(), **receipt, **marked})
     sync_all(staging)
     put_in_place(staging, Path(release["folder"]))
     say(f"installed {release['folder']}")

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from corral_host.runtimes.images import is_as_installed
 from corral_host.system.commands import read_json
 
 
@@ -13,6 +14,9 @@ def release_is_whole(release):
     if not manifest or manifest["key"] != release["key"]:
         return False
     if release.get("native") and not suits_this_cpu(manifest):
+        return False
+    image = release.get("artifact", {}).get("image")
+    if image and not is_as_installed(folder / image):
         return False
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == entry["size_bytes"]

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from corral_host.runtimes.base import Runtime
+from corral_host.runtimes.images import is_as_installed
 from corral_host.server.listener import processes_of
 from corral_host.system.commands import read_json, sha256_of
 
@@ -35,10 +36,12 @@ class Apptainer(Runtime):
         return os.path.basename(program) == os.path.basename(instance["argv"][0])
 
     def is_replaced(self, instance, main):
-        """Whether another file is at the image's path than the starter has open."""
+        """Whether the image was written, or is another file than the starter has open."""
         image = instance["runtime"]["image"]
+        if not is_as_installed(image):
+            return True
         held = open_files(main, os.path.basename(image))
-        return not os.path.exists(image) or bool(held) and identity(image) not in held
+        return bool(held) and identity(image) not in held
 
     def own_variables(self):
         """Where --nv puts the driver's libraries."""
@@ -47,13 +50,15 @@ class Apptainer(Runtime):
     def image_problem(self, instance, main):
         """By its bytes, by the file that is open, and by who serves its files."""
         image = instance["runtime"]["image"]
-        if self.is_replaced(instance, main):
-            return f"{image} was replaced since the server started"
         manifest = read_json(Path(image).with_name("manifest.json")) or {"files": {}}
         planned = manifest["files"].get(os.path.basename(image), {}).get("sha256")
+        if not os.path.exists(image):
+            return f"{image} was removed since the server started"
         found = digest(image)
         if found != planned:
             return f"{image} has sha256 {found[:16]}..., its release {str(planned)[:16]}..."
+        if self.is_replaced(instance, main):
+            return f"{image} was replaced since the server started"
         programs = {program(pid) for pid in processes_of(instance["unit"])}
         if not instance["runtime"]["unpacks"] and not programs & {*MOUNTERS}:
             return "squashfuse, which serves the image's files, has ended"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.unit.helper_modules import helper_module
 
 runtimes = helper_module("runtimes")
 apptainer = helper_module("runtimes.apptainer")
+images = helper_module("runtimes.images")
 HostError = helper_module("system.commands").HostError
 
 PYTHON = str(Path(sys.executable).resolve())
@@ -30,6 +32,8 @@ class Unit:
         digest = sha256(b"all of it").hexdigest()
         text = f'{{"files": {{"image.squashfs": {{"sha256": "{digest}"}}}}}}'
         (folder / "manifest.json").write_text(text)
+        receipt = {"image": images.mark(self.image)}
+        (folder / "installed.json").write_text(json.dumps(receipt))
         self.starter = self.start(HOLDS, str(self.image))
         self.server = self.start(HOLDS, "/dev/null")
         runtime = {"kind": "apptainer", "image": str(self.image), "unpacks": True}
@@ -89,6 +93,7 @@ def test_a_flipped_bit_is_noticed(unit: Unit) -> None:
     with unit.image.open("r+b") as file:
         file.write(b"b")
     assert "has sha256" in unit.problem()
+    assert runtimes.of(unit.instance).is_replaced(unit.instance, unit.starter.pid)
 
 
 def test_another_file_in_its_place_is_noticed_even_with_the_same_bytes(unit: Unit) -> None:
@@ -101,7 +106,7 @@ def test_another_file_in_its_place_is_noticed_even_with_the_same_bytes(unit: Uni
 
 def test_a_removed_image_is_noticed(unit: Unit) -> None:
     unit.image.unlink()
-    assert "was replaced" in unit.problem()
+    assert "was removed" in unit.problem()
 
 
 def test_a_mounted_image_needs_the_process_that_serves_its_files(unit: Unit) -> None:
