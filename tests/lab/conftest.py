@@ -113,8 +113,8 @@ def with_gateway(deployed_once: Workspace) -> Iterator[Workspace]:
         converge(deployed_once)
 
 
-def converge(lab: Workspace) -> None:
-    done = lab.deploy()
+def converge(lab: Workspace, *arguments: str) -> None:
+    done = lab.deploy(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

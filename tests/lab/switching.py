@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab import drop_ins
-from tests.lab.waiting import job_runs, wait_for
+from tests.lab.waiting import wait_for_end
 from tests.lab.workspace import Workspace
 
 HOST, NAME = "lab-1", "tiny-long"
@@ -98,7 +98,7 @@ class Switch:
 
     def ended(self, job: str = JOB) -> dict[str, Any]:
         """The report, once the job is over."""
-        wait_for(lambda: not job_runs(self.lab, HOST, job), "the activation ends")
+        wait_for_end(self.lab, HOST, job, "the activation ends")
         answer: dict[str, Any] = self.news(job)["answer"]
         return answer
 

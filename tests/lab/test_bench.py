@@ -10,7 +10,7 @@ import pytest
 from corral.bench.result import Result
 from corral.bench.store import ResultStore
 from tests.lab.untouched import said
-from tests.lab.waiting import job_log, job_runs, wait_for
+from tests.lab.waiting import job_log, wait_for, wait_for_end
 from tests.lab.workspace import Done, Workspace
 
 HOST, NAME = "lab-1", "tiny-chat"
@@ -112,7 +112,7 @@ def test_a_killed_benchmark_leaves_the_server_running_again(
     begin(fleet, results, "--stop", log=tmp_path / "log")
     assert fleet.pid(HOST, NAME) == 0
     fleet.on(HOST, f"systemctl kill --kill-whom=main --signal=KILL corral-job-{JOB}.service")
-    wait_for(lambda: not job_runs(fleet, HOST, JOB), "the job is settled")
+    wait_for_end(fleet, HOST, JOB, "the job is settled")
     wait_for(lambda: fleet.corral("verify", INSTANCE, *INVENTORY).returncode == 0, "it answers")
     assert served(fleet) == before
     assert fleet.on(HOST, f"ls {FOLDER}/benching.json || echo settled") == "settled"
@@ -124,7 +124,7 @@ def test_a_result_is_fetched_after_the_controller_was_killed(
     fleet: Workspace, results: Path, tmp_path: Path
 ) -> None:
     begin(fleet, results, "--stop", log=tmp_path / "log")
-    wait_for(lambda: not job_runs(fleet, HOST, JOB), "it ends by itself", limit_seconds=300)
+    wait_for_end(fleet, HOST, JOB, "it ends by itself", limit_seconds=300)
     assert served(fleet)
     fetched = bench(fleet, results, INSTANCE, "--stop", *SLOW)
     assert fetched.returncode == 0, said(fetched)

@@ -21,7 +21,7 @@ from tests.lab.test_activation import (
     drop_in,
 )
 from tests.lab.untouched import said
-from tests.lab.waiting import job_log, job_runs, kill, wait_for
+from tests.lab.waiting import job_log, job_runs, kill, wait_for, wait_for_end
 from tests.lab.workspace import Done, Workspace
 
 JOB = f"activate-{NAME}"
@@ -71,7 +71,7 @@ def test_a_switch_whose_deploy_is_killed_ends_well_on_the_host_by_itself(fleet: 
         assert job_runs(fleet, HOST, JOB)
         pid = fleet.pid(HOST, NAME)
         fleet.on(HOST, f"kill -CONT {pid}")
-        wait_for(lambda: not job_runs(fleet, HOST, JOB), "the switch ends")
+        wait_for_end(fleet, HOST, JOB, "the switch ends")
         assert generation(fleet) == installed(fleet) == planned(fleet)
         again = fleet.deploy()
         assert again.returncode == 0, said(again)

@@ -13,6 +13,7 @@ import pytest
 
 from lab import hosts
 from tests.lab.clones import INVENTORY, clone
+from tests.lab.conftest import converge
 from tests.lab.switching import (
     FOLDER,
     HELPER,
@@ -27,7 +28,7 @@ from tests.lab.switching import (
 )
 from tests.lab.test_switching import IS_NEW
 from tests.lab.untouched import said
-from tests.lab.waiting import job_log, wait_for
+from tests.lab.waiting import job_log, wait_for, wait_on
 from tests.lab.workspace import Done, Workspace
 
 LONG = f"{HOST}/{NAME}"
@@ -42,6 +43,13 @@ HANGS = "ExecStartPost=+/bin/kill -STOP $MAINPID"
 # The key of a request is read from standard input, so that no command line holds it.
 ASK = "curl --silent --output /dev/null --write-out '%{http_code}' --header @- "
 ASK += "http://127.0.0.1:8002/v1/models"
+
+
+@pytest.fixture
+def fleet(deployed_once: Workspace) -> Iterator[Workspace]:
+    """A converged lab; these tests break its first host alone, which the plain deploy repairs."""
+    yield deployed_once
+    converge(deployed_once, "--limit", HOST)
 
 
 def key_of(lab: Workspace) -> str:
@@ -99,7 +107,7 @@ def failed(lab: Workspace) -> list[str]:
 def settled(lab: Workspace) -> None:
     """No activation is unfinished, and no keys are staged."""
     gone = f"test ! -e {FOLDER}/activating.json && ! {LEFT}"
-    wait_for(lambda: lab.try_on(HOST, gone).returncode == 0, "all is settled")
+    wait_on(lab, HOST, gone, "all is settled")
 
 
 def test_a_declined_rotation_is_read_by_no_start_and_the_next_rollout_brings_it(

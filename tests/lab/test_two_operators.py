@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.untouched import said
-from tests.lab.waiting import job_runs, wait_for
+from tests.lab.waiting import wait_for_end
 from tests.lab.workspace import Done, Workspace
 
 PROFILE = "catalog/profiles/tiny-long.toml"
@@ -64,6 +64,6 @@ def test_an_operator_who_looked_before_the_other_ended_restarts_nothing(fleet: W
     before = fleet.pid("lab-1", "tiny-long")
     helper = "python3 /usr/local/lib/corral/corral_host.pyz"
     assert "false" in fleet.on("lab-1", f"{helper} start activate-tiny-long < {job}")
-    wait_for(lambda: not job_runs(fleet, "lab-1", "activate-tiny-long"), "the job ends")
+    wait_for_end(fleet, "lab-1", "activate-tiny-long", "the job ends")
     assert '"ok": true' in fleet.on("lab-1", f"cat {job.replace('job.json', 'result.json')}")
     assert fleet.pid("lab-1", "tiny-long") == before

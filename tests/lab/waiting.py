@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,6 +18,26 @@ def wait_for(condition: Callable[[], bool], what: str, *, limit_seconds: float =
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit_seconds} s: {what}"
         time.sleep(_PAUSE_SECONDS)
+
+
+def wait_on(
+    lab: Workspace, host: str, condition: str, what: str, *, limit_seconds: float = 60
+) -> None:
+    """Wait for a shell's condition on a host: the host looks, over one connection.
+
+    A host that goes down meanwhile is connected to again.
+    """
+    looks = f"until {condition}; do sleep {_PAUSE_SECONDS}; done"
+    asked = f"timeout 10 sh -c {shlex.quote(looks)}"
+    wait_for(lambda: lab.try_on(host, asked).returncode == 0, what, limit_seconds=limit_seconds)
+
+
+def wait_for_end(
+    lab: Workspace, host: str, job: str, what: str, *, limit_seconds: float = 60
+) -> None:
+    """Wait until the job's unit is gone, by systemd."""
+    runs = f"systemctl is-active corral-job-{job}.service | grep -Eqx '(de)?activ(e|ating)'"
+    wait_on(lab, host, f"! {runs}", what, limit_seconds=limit_seconds)
 
 
 def job_runs(lab: Workspace, host: str, job: str) -> bool:
