@@ -62,6 +62,11 @@ def rows_by_host(row: Any) -> TypeAdapter[Any]:
     return TypeAdapter(dict[str, list[row] | str])
 
 
+def by_host(one: Any) -> TypeAdapter[Any]:
+    """The shape of host -> one object, or why there is none."""
+    return TypeAdapter(dict[str, one | str])
+
+
 _KNOWN: dict[str, Document[Any]] = {}
 
 

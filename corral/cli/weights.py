@@ -13,6 +13,7 @@ from corral_shared.hub import HUGGING_FACE
 from corral_shared.names import quoted_path
 
 from corral.bench.job import refuse_other_helper
+from corral.cli.documents import Document, by_host, without
 from corral.cli.reach import Target, planned, reach
 from corral.cli.select import inventory_option
 from corral.cli.views.weights import gib, sums, weights_table
@@ -33,8 +34,14 @@ from corral.project import load_planner, project_root
 from corral.remote.client import installed_helper, travelling_helper
 from corral.remote.progress import ProgressLines
 from corral.remote.run import on_all
-from corral.terminal import echo, echo_json, show
+from corral.terminal import echo, show
 
+_WEIGHTS = Document(
+    "weights",
+    by_host(without(HostWeights, plan_known=bool)),
+    "corral weights list",
+    about="Host -> files of weights and who needs them, or why it does not answer.",
+)
 # Weights arrive by one job at a time.
 _JOB = "fetch"
 _HASH_SECONDS = 24 * 3600
@@ -69,7 +76,7 @@ def list_weights(names: tuple[str, ...], as_json: bool, inventory: Path | None) 
     found = {target.host.name: answer for target, answer in zip(targets, answers, strict=True)}
     seen = {name: one for name, one in found.items() if isinstance(one, HostWeights)}
     if as_json:
-        echo_json({name: _plain(one, plans.get(name)) for name, one in found.items()})
+        _WEIGHTS.show({name: _plain(one, plans.get(name)) for name, one in found.items()})
     else:
         show(weights_table(seen))
         for name, there in seen.items():
