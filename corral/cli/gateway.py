@@ -35,6 +35,12 @@ _STATUS = Document(
     "corral gateway status",
     about="Gateway -> its servers, or why it does not answer.",
 )
+_CLIENTS = Document(
+    "gateway-clients",
+    TypeAdapter(dict[str, list[ClientCount]]),
+    "corral gateway clients",
+    about="Gateway -> requests of each client, of gateways that answer.",
+)
 
 
 @click.group()
@@ -88,7 +94,7 @@ def clients(seconds: int, as_json: bool, inventory: Path | None) -> None:
     answers = dict(zip([h.name for h, _ in found], on_all(ask, found), strict=True))
     rows = {n: a for n, a in answers.items() if not isinstance(a, CorralError)}
     if as_json:
-        echo_json({name: [one.model_dump() for one in row] for name, row in rows.items()})
+        _CLIENTS.show(rows)
     else:
         table = Rows("gateway", "alias", "client", "requests", "failed", "refused")
         for name, row in rows.items():
