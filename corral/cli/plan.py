@@ -26,14 +26,8 @@ from corral.planning.gpus import gpu_memory_mib
 from corral.planning.memory_use import HostMemory, memory_use
 from corral.project import project_root, read_catalog
 from corral.store.engine_archives import ArchiveStore, archives_folder
-from corral.terminal import echo
+from corral.terminal import echo, echo_json
 
-_PLAN = Document(
-    "plan",
-    TypeAdapter(HostPlan),
-    "corral plan",
-    about="The whole plan of a host, as later stages read it: large, for Corral itself.",
-)
 _MEMORY = Document(
     "plan-memory",
     TypeAdapter(HostMemory),
@@ -67,7 +61,8 @@ def plan(host: str, as_json: bool, memory_only: bool, inventory: Path | None) ->
         if memory_only:
             _MEMORY.show(memory)
         else:
-            _PLAN.show(planned)
+            # As later stages read it: for Corral itself, and without a schema.
+            echo_json(planned.model_dump(mode="json"))
     elif memory_only:
         echo("\n".join(memory_lines(memory)))
     else:
