@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,17 +14,20 @@ from corral.gateway.change import change
 from corral.host.answers import OBSERVED, STATE, ObservedInstance
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
+from corral.nvidia.decision import decide
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.planning.kept import named_plan
-from corral.project import project_root, templates
+from corral.project import helper_package, project_root, templates
 from corral.remote.client import travelling_helper
+from corral.remote.helper_archive import archive
 from corral.remote.run import on_all
 from corral.rollout.activation import stored_plan
 from corral.rollout.begin import Fleet
 from corral.rollout.steps import changes, planned_how
 from corral.schema import Frozen
 from corral.store.api_keys import KeyFile, LostKeysError
+from corral.store.engine_archives import ArchiveStore, archives_folder
 
 KeyOf = Callable[[Host, str], KeyFile]
 
@@ -167,7 +171,8 @@ def host_diff(host: Host, plan: HostPlan, key_of: KeyOf) -> HostDiff:
     except CorralError as error:
         return HostDiff(host=host.name, problem=f"{error.what}. Next: {error.next_step}")
     kept = {name: one.plan for name, one in stored.items()}
-    return compared(plan, state, keys, kept, gateway)
+    found = compared(plan, state, keys, kept, gateway)
+    return found.model_copy(update={"others": (*found.others, *_around(host, plan, state))})
 
 
 def compared(
@@ -198,10 +203,44 @@ def compared(
         files=len(missing),
         fetch_bytes=max(sum(shard.size_bytes for shard in missing) - staged_bytes, 0),
         keys=tuple(i.name for i in plan.instances if _key_changes(i, state, keys)),
-        others=() if state.ports_reserved or not _has_ports(plan) else ("ports are reserved",),
+        others=tuple(_others(plan, state)),
         instances=tuple(_instance(one, state, kept.get(one.name, {})) for one in due),
         gateway=tuple(gateway),
     )
+
+
+def _others(plan: HostPlan, state: HostState) -> Iterator[str]:
+    """Sentences for the other stages of a deploy, as far as plan and state decide them."""
+    if decide(plan, state, allow_reboot=False).prepares:
+        yield "GPU driver and toolkit are prepared"
+    if state.closed:
+        yield f"modes are corrected: {', '.join(state.closed)}"
+    if _has_ports(plan) and not state.ports_reserved:
+        yield "ports are reserved"
+    if plan.instances and not state.watched:
+        yield "the service that watches servers is installed"
+    yield from (f"monitoring: {text}" for text in state.monitoring.differs)
+    yield from (f"monitoring: package {one}" for one in state.monitoring.missing_packages)
+    if state.unused_releases:
+        yield f"unused engine releases are removed: {', '.join(state.unused_releases)}"
+
+
+def _around(host: Host, plan: HostPlan, state: HostState) -> Iterator[str]:
+    """Sentences for what the controller has: the helper, archives of releases, what may go."""
+    if state.helper_sha256 != helper_sha256():
+        yield "the host helper is replaced"
+    own, store = {one.key for one in plan.releases}, ArchiveStore(archives_folder(host))
+    for release in plan.builds:
+        there = state.releases.get(release.key) or store.find(release.engine, release.key)
+        if release.key not in own and not there:
+            yield f"engine release {release.engine} {release.key} is built for other hosts"
+    if host.spec.keep_weights == "referenced" and state.models_root.prunable_bytes:
+        yield f"weights that nobody needs are removed: {state.models_root.prunable_bytes:,} bytes"
+
+
+def helper_sha256() -> str:
+    """The digest of the helper that a deploy would install."""
+    return hashlib.sha256(archive(helper_package(project_root()))).hexdigest()
 
 
 def _is_proved(state: HostState, path: str) -> bool:

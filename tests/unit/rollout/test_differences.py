@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from corral.cli.views.diff import diff_lines
 from corral.errors import CorralError
-from corral.host.state import HostState
+from corral.host.answers import ObservedInstances
+from corral.host.state import HostState, MonitoringState
 from corral.plan.host import HostPlan
 from corral.rollout import differences
 from corral.rollout.differences import FleetDiff, HostDiff, compared, host_diff
@@ -25,7 +27,8 @@ def on(state: HostState, keys: dict[str, str | None] = KEYS, **kept: Any) -> Hos
 
 
 def served() -> HostState:
-    return settled(PLAN, {name: str(digest) for name, digest in KEYS.items()})
+    state = settled(PLAN, {name: str(digest) for name, digest in KEYS.items()})
+    return state.model_copy(update={"watched": True})
 
 
 def changed(state: HostState, instance: str, **fields: Any) -> HostState:
@@ -88,6 +91,27 @@ def test_only_missing_packages_of_the_plan_count() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"closed": ("/etc/corral",)}, "modes are corrected: /etc/corral"),
+        ({"ports_reserved": False}, "ports are reserved"),
+        ({"watched": False}, "the service that watches servers is installed"),
+        ({"unused_releases": ("llama.cpp 1",)}, "unused engine releases are removed: llama.cpp 1"),
+        (
+            {"monitoring": MonitoringState(differs=("no timer",), missing_packages=("x",))},
+            "monitoring: no timer",
+        ),
+    ],
+)
+def test_every_other_stage_of_a_deploy_is_a_difference(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    found = on(served().model_copy(update=changes))
+    assert found.others[0] == sentence
+    assert found.changes
+
+
+@pytest.mark.parametrize(
     ("hosts", "code"),
     [
         ([HostDiff(host="a")], 0),
@@ -126,6 +150,11 @@ def test_a_person_reads_every_part() -> None:
 class Helper:
     """A host's answers."""
 
+    answers: ClassVar[list[Any]] = []
+
+    def answer(self) -> Any:
+        return self.answers.pop(0)
+
     def __init__(self, state: HostState) -> None:
         self._state = state
 
@@ -157,6 +186,35 @@ def test_keys_that_only_the_host_has_are_a_problem(monkeypatch: pytest.MonkeyPat
     found = asked(monkeypatch, state, lost=True)
     assert "the store has none" in found.problem
     assert "corral keys adopt lab-1/chat" in found.problem
+
+
+def test_another_helper_and_releases_for_others_are_differences(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planned = plan(CHAT)
+    keys = {"chat": KeyFile(path="x", text="k" * 40).sha256}
+    state = settled(planned, keys).model_copy(update={"watched": True})
+    other = planned.releases[0].model_copy(update={"key": "other"})
+    builder = planned.model_copy(update={"builds": (*planned.releases, other)})
+    monkeypatch.setattr(differences, "travelling_helper", lambda _: Helper(state))
+    monkeypatch.setattr(Helper, "ask", lambda self, *_: self.answer())
+
+    def compare(**changes: Any) -> tuple[str, ...]:
+        Helper.answers = [state.model_copy(update=changes), ObservedInstances()]
+        found = host_diff(
+            host(CHAT, archives_folder=str(tmp_path)),
+            builder,
+            lambda *_: KeyFile(path="x", text="k" * 40),
+        )
+        assert found.problem == ""
+        return found.others
+
+    ours = differences.helper_sha256()
+    built = "engine release llama.cpp other is built for other hosts"
+    assert compare(helper_sha256=ours) == (built,)
+    assert compare(helper_sha256="0" * 64) == ("the host helper is replaced", built)
+    releases = {**state.releases, "other": True}
+    assert compare(helper_sha256=ours, releases=releases) == ()
 
 
 def test_a_host_without_root_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
