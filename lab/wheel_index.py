@@ -65,7 +65,7 @@ class Index(ThreadingHTTPServer):
     """The index.
 
     + refuses: a status for every answer; + asked: paths, in order
-    + holds: the end of a path that is not answered before ``released``; ``held``: it is asked for
+    + held: a file that is held back is asked for
     """
 
     daemon_threads = True
@@ -79,6 +79,17 @@ class Index(ThreadingHTTPServer):
         self.digests = {path.name: sha256_of(path) for path in sorted(folder.glob("*.whl"))}
         self.bind = bind
         super().__init__((bind, 0), lambda *a, **k: _Handler(*a, directory=str(folder), **k))
+
+    def hold(self, name: str) -> None:
+        """Do not answer requests for a file, until ``release``."""
+        self.held.clear()
+        self.released.clear()
+        self.holds = name
+
+    def release(self) -> None:
+        """Answer what is held, and all that follows."""
+        self.holds = ""
+        self.released.set()
 
     @property
     def url(self) -> str:

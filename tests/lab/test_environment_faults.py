@@ -12,7 +12,8 @@ from tests.lab.workspace import Workspace
 from tests.third_engine import wheel
 from tests.wheels import flip
 
-ENGINES = "/opt/corral/engines/echo"
+RELEASES = "/opt/corral/engines"
+ENGINES = f"{RELEASES}/echo"
 
 
 def installed(lab: Workspace) -> list[str]:
@@ -52,14 +53,35 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_fetched(
     assert installed(lab) == []
 
 
+def test_a_disk_that_fills_up_while_uv_unpacks_is_named(lab: Workspace, index: Index) -> None:
+    index.hold(wheel.NAME)
+    small = f'python = ">=3.9"\nunpacked_bytes = {2**26}\n'
+    lab.on(HOST, f"mkdir -p {RELEASES} && mount -t tmpfs -o size=4g tmpfs {RELEASES}")
+    try:
+        with lab.edited("catalog/engines/echo.toml", 'python = ">=3.9"\n', small):
+            deploying = lab.start_deploy(inventory=INVENTORY)
+            wait_for(index.held.is_set, "the wheel is on its way", limit_seconds=600)
+            used = lab.on(HOST, f"df --output=used {RELEASES} | tail -1").strip()
+            lab.on(HOST, f"mount -o remount,size={used}k {RELEASES}")
+            index.release()
+            output = " ".join(deploying.communicate()[0].split())
+        assert deploying.returncode != 0, output
+        for text in ("the disk is full", "Nothing was installed", "Next: free space there"):
+            assert text in output, output
+        assert "Traceback" not in output
+        assert installed(lab) == []
+    finally:
+        index.release()
+        lab.on(HOST, f"umount {RELEASES}")
+
+
 def test_a_killed_deploy_does_not_stop_the_installation(lab: Workspace, index: Index) -> None:
-    index.holds = wheel.NAME
+    index.hold(wheel.NAME)
     killed = lab.start_deploy(inventory=INVENTORY)
-    wait_for(index.held.is_set, "the wheel is on its way")
+    wait_for(index.held.is_set, "the wheel is on its way", limit_seconds=600)
     killed.kill()
     killed.wait()
-    index.holds = ""
-    index.released.set()
+    index.release()
     again = deploy(lab)
     assert again.returncode == 0, said(again)
     assert ask(lab, "Hello again.") == "You said: Hello again."

@@ -146,7 +146,7 @@ def test_a_killed_install_goes_on_from_what_was_fetched(
     """uv is killed while the last wheel is on its way, as with the whole job."""
     slow = another(served, "slow", {"slow.py": ""})
     wanted = pinned(spec, made, slow)
-    served.holds = slow.name
+    served.hold(slow.name)
     faults: list[BaseException] = []
 
     def attempt() -> None:
@@ -164,8 +164,7 @@ def test_a_killed_install_goes_on_from_what_was_fetched(
         if b"requirements.txt" in read(process / "cmdline") and here(process):
             os.kill(int(process.name), signal.SIGKILL)
     thread.join()
-    served.holds = ""
-    served.released.set()
+    served.release()
     assert faults
     assert not Path(wanted["folder"]).exists()
     assert is_unpacked(wanted)
