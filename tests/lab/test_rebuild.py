@@ -1,11 +1,19 @@
-"""A host that lost its disk is the same again after one deploy, also when two people start it."""
+"""A host that lost its disk is the same again after one deploy, also when two people start it.
+
+And if the controller is lost with it: a fresh clone and a backup serve the same bytes again.
+"""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from tests.lab.clones import clone, stored
 from tests.lab.extra_host import remove_host
 from tests.lab.test_two_operators import both_deploy
 from tests.lab.untouched import said
@@ -93,3 +101,63 @@ def test_two_who_rebuild_a_host_at_once_start_its_server_once(
     assert rebuild.verified.returncode == 0
     journal = "journalctl --unit=corral-tiny-f16.service --output=cat --no-pager"
     assert fleet.on(HOST, f"{journal} | grep -c '^Started '") == "1"
+
+
+QUESTION = '{"prompt":"Say hello.","max_tokens":24,"temperature":0}'
+ASK = f"curl --silent --header @- --data '{QUESTION}' http://127.0.0.1:8001/v1/completions"
+
+
+def reply(lab: Workspace) -> str:
+    """What the host's server completes, without randomness."""
+    key = stored(lab.layout.keys)[f"{HOST}/tiny-f16"][0]
+    lines = f"Authorization: Bearer {key}\nContent-Type: application/json"
+    answer = json.loads(lab.on(HOST, f"{ASK} <<'END'\n{lines}\nEND"))
+    text: str = answer["choices"][0]["text"]
+    return text
+
+
+def test_a_lost_controller_and_host_come_back_from_a_clone_and_a_backup(
+    rebuild: Rebuild,
+    deployed_once: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lab = deployed_once
+    # Not the journals and keys of this machine's user.
+    for name in ("STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    assert rebuild.verified.returncode == 0
+    before, golden, file = identity(lab), reply(lab), tmp_path / "the.backup"
+    saved = lab.corral("backup", str(file), "--archives", "-i", "inventories/lab.py")
+    assert saved.returncode == 0, said(saved)
+    remove_host(lab, N)
+    keys, archives = tmp_path / "keys", tmp_path / "archives"
+    took: dict[str, float] = {}
+
+    def timed(what: str, run: Callable[[], Done]) -> None:
+        began = time.monotonic()
+        done = run()
+        took[what] = time.monotonic() - began
+        assert done.returncode == 0, said(done)
+
+    timed("a bare host", lambda: lab.corral("lab", "up"))
+    other = clone(lab, tmp_path, keys_folder=str(keys), archives_folder=str(archives))
+    timed("restore", lambda: other.corral("restore", str(file), "-i", "inventories/lab.py"))
+    assert stored(keys) == stored(lab.layout.keys)
+    timed("deploy", lambda: other.deploy("--limit", HOST))
+    timed("verify", lambda: other.corral(*VERIFY))
+    assert identity(lab) == before
+    assert reply(lab) == golden
+    assert lab.corral(*VERIFY).returncode == 0
+    weights = int(lab.on(HOST, "du --bytes --summarize /var/lib/corral/models").split()[0])
+    with capsys.disabled():
+        print(f"\n{report(took, weights, file.stat().st_size)}")
+
+
+def report(took: dict[str, float], weights_bytes: int, backup_bytes: int) -> str:
+    """How long a rebuild took, and its least: bytes by bandwidth, of one gigabit a second."""
+    lines = [f"{what:12} {seconds:6.1f} s" for what, seconds in took.items()]
+    for what, size in (("weights", weights_bytes), ("backup", backup_bytes)):
+        lines.append(f"{what:12} {size:,} bytes, {size / 125e6:.1f} s at 1 Gbit/s")
+    return "\n".join(lines)
