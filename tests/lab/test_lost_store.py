@@ -74,6 +74,38 @@ def test_keys_are_taken_over_and_both_clones_agree(
     assert verified(other)
 
 
+def test_a_controller_that_lost_everything_operates_its_hosts(
+    fleet: Workspace, tmp_path: Path
+) -> None:
+    """No hub, no lock and no store: what runs is reached, and the plan is said to be unknown."""
+    other = clone(
+        fleet, tmp_path, keys_folder=str(tmp_path / "store"), hub_url="http://127.0.0.1:9"
+    )
+    (other.path / "corral.lock").unlink()
+    generation = fleet.on(
+        "lab-1", "basename $(readlink /var/lib/corral/instances/tiny-long/current)"
+    )
+    status = other.corral("status", LONG, *ALL)
+    assert generation in status.stdout
+    assert "plan unknown" in status.stdout
+    verify = other.corral("verify", LONG, *ALL)
+    assert "is compared with its installed generations, not with a plan" in said(verify)
+    assert "Next: run `corral lock inventories/lab.py`" in said(verify)
+    for words, shown in (
+        (("history", LONG), generation),
+        (("show", LONG), "now serving"),
+        (("logs", LONG), "llama"),
+        (("restart", LONG), f"{LONG}: ready"),
+        (("stop", LONG), f"{LONG}: stopped"),
+        (("start", LONG), f"{LONG}: ready"),
+        (("revert", LONG, "--to", generation), generation),
+    ):
+        done = other.corral(*words, *ALL)
+        assert done.returncode == 0, said(done)
+        assert shown in said(done)
+    assert verified(fleet, LONG)
+
+
 def test_green_from_one_clone_is_red_from_the_other_while_their_keys_differ(
     fleet: Workspace, other: Workspace, tmp_path: Path
 ) -> None:
