@@ -23,6 +23,7 @@ _SECTIONS = {
         "lock": "corral.cli.lock",
         "plan": "corral.cli.plan",
         "diff": "corral.cli.diff",
+        "drift": "corral.cli.drift",
         "keys": "corral.cli.keys",
     },
     "Change": {

@@ -5,6 +5,7 @@ Keys that a helper of a later version adds are ignored.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -32,6 +33,22 @@ class ShardCheck(HostAnswer):
     path: str
     ok: bool
     detail: str
+
+
+class DriftRow(HostAnswer):
+    """A difference between a host and what was last deployed there.
+
+    + where: an instance, or a part of the host; + next_step: may name HOST
+    """
+
+    where: str
+    planned: str
+    found: str
+    next_step: str
+
+    def next_for(self, host: str) -> str:
+        """The next step with the name of the host."""
+        return re.sub(r"\bHOST\b", lambda _: host, self.next_step)
 
 
 class InstalledRelease(HostAnswer):
@@ -346,6 +363,7 @@ GPUS = TypeAdapter(GpuHost)
 CHECKS = TypeAdapter(list[Check])
 REPORT = TypeAdapter(Report)
 REPORTS = TypeAdapter(list[Report])
+DRIFT = TypeAdapter(list[DriftRow])
 SHARD_CHECKS = TypeAdapter(list[ShardCheck])
 RELEASES = TypeAdapter(list[InstalledRelease])
 MANIFEST = TypeAdapter(Manifest)

@@ -164,11 +164,11 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         name="CorralDrift",
-        expression="corral_weights_corrupt > 0 or corral_unreadable > 0",
+        expression="corral_drift_rows > 0 or corral_weights_corrupt > 0 or corral_unreadable > 0",
         minutes=10,
         severity="ticket",
         what="{{ $labels.host }} differs from what was deployed",
-        command="corral verify {{ $labels.host }} --rehash",
+        command="corral drift {{ $labels.host }}",
     ),
     Alert(
         name="CorralRolloutStopped",

@@ -33,7 +33,7 @@ from corral.remote.unreached import UnreachedError, check_ssh
 # of ssh do not help: its daemon answers them.
 _SECONDS = 120
 _LONGER_SECONDS = {
-    "state": 300, "instances": 300, "gpus": 300, "check": 900, "releases": 900,
+    "state": 300, "instances": 300, "gpus": 300, "check": 900, "drift": 300, "releases": 900,
     "remove": 900, "remove-all": 900, "prune": 1800, "rehash": 24 * 3600,
 }  # fmt: skip
 # Limit for a helper that answers with errors, as while a host boots; a cut link may last longer.

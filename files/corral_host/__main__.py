@@ -48,7 +48,8 @@ gateway-place        change the address of one server in the gateway
 gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
 gateway-settle QUESTION       revert a generation that was not proved
 metrics DOCUMENT     write figures for node_exporter; DOCUMENT: paths, textfile (a path)
-daily DOCUMENT       read weights again, within a budget of bytes; DOCUMENT: that of metrics
+drift DOCUMENT       where this host differs from what was deployed; DOCUMENT: paths
+daily DOCUMENT       read weights again, within a budget, and look for drift; as for metrics
 monitor-write PLAN   write the files of the monitoring of PLAN
 monitor-start PLAN   start its units, with its packages installed
 monitor-stop PLAN    remove what monitoring put here, except for packages
@@ -94,6 +95,7 @@ WITH_DOCUMENT = {
     "pin": ("instance.history", "pin"),
     "unpin": ("instance.history", "unpin"),
     "metrics": ("monitoring.metrics", "metrics"),
+    "drift": ("monitoring.drift", "drift"),
     "daily": ("monitoring.daily", "daily"),
     "monitor-write": ("monitoring.install", "write"),
     "monitor-start": ("monitoring.install", "start"),
@@ -121,6 +123,7 @@ ROOT_ALONE = (
     "remove",
     "remove-all",
     "metrics",
+    "drift",
     "gateway",
     "gateway-clients",
     "gateway-installed",

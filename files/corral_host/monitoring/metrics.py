@@ -4,6 +4,7 @@ What is unknown has no sample. A part that fails leaves out its own samples alon
 corral_unreadable.
 """
 
+from corral_host.monitoring.drift import drifted
 from corral_host.monitoring.gpus import driver, gpus
 from corral_host.monitoring.hashed import weights
 from corral_host.monitoring.servers import servers
@@ -15,7 +16,7 @@ from corral_host.system.locks import rollout_here
 def metrics(document):
     """Write the textfile. ``document``: paths (of a HostPlan) and textfile (a path)."""
     found, failed = Textfile(), []
-    for part in (gpus, driver, servers, weights, rollout):
+    for part in (gpus, driver, servers, weights, drifted, rollout):
         try:
             part(found, document["paths"])
         except (*FAULTS, TypeError, AttributeError) as fault:

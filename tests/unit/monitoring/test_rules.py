@@ -121,10 +121,16 @@ CASES: Cases = {
     ),
     "CorralDrift": (
         [
+            {'corral_drift_rows{host="gpu-1"}': "2x120"},
             {'corral_weights_corrupt{host="gpu-1"}': "1x120"},
             {'corral_unreadable{host="gpu-1"}': "1x120"},
         ],
-        [{'corral_weights_corrupt{host="gpu-1"}': "0x120"}],
+        [
+            {
+                'corral_weights_corrupt{host="gpu-1"}': "0x120",
+                'corral_drift_rows{host="gpu-1"}': "0x120",
+            }
+        ],
     ),
     "CorralRolloutStopped": (
         [
