@@ -10,6 +10,7 @@ from corral_host.engines.vllm_server.speeds import speeds
 from corral_host.system.commands import HostError
 
 IN_FLIGHT = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+WORK = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 DRAFTED = ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
 
 
@@ -56,6 +57,10 @@ class VllmServer(Engine):
     def speeds(self, ask, timed, words, tokens, generated, limit):
         """By its own times; see `corral_host.engines.vllm_server.speeds`."""
         return speeds(ask, timed, words, tokens, generated, limit)
+
+    def work(self, text):
+        found = [total(text, name) for name in WORK]
+        return None if None in found else sum(found)
 
     def why_it_ended(self, log):
         """vLLM's own errors with what to change."""

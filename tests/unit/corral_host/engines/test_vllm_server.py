@@ -251,3 +251,21 @@ def test_what_cannot_be_measured_is_an_error(stream: Stream, message: str) -> No
 def test_a_prompt_of_fewer_tokens_than_planned_is_an_error() -> None:
     with pytest.raises(HostError, match="4 words are 44 tokens, and 45 are needed"):
         Stream(0.5, 0.6, 0.7).speeds(tokens=45)
+
+
+def test_the_tokens_that_it_computed_are_its_work() -> None:
+    engine = helper_module("engines").of({"kind": "vllm"})
+    text = (ROOT / "tests" / "data" / "vllm" / "metrics.txt").read_text()
+    found = engine.work(text)
+    assert found > 15
+    assert engine.work(text.replace('"tiny-glm"} 15.0', '"tiny-glm"} 16.0')) == found + 1
+    assert engine.work("") is None
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "ik_llama.cpp"])
+def test_the_work_of_a_llama_server_grows_with_prompts_and_answers(kind: str) -> None:
+    engine = helper_module("engines").of({"kind": kind})
+    text = "# HELP x\nllamacpp:prompt_tokens_total 5\nllamacpp:tokens_predicted_total 2\n"
+    assert engine.work(text) == 7
+    assert engine.work(f"{text}llamacpp:n_decode_total 3\nllamacpp:requests_processing 9\n") == 10
+    assert engine.work("llamacpp:requests_processing 9\n") is None
