@@ -16,7 +16,10 @@ from gguf import GGMLQuantizationType as Type
 
 @dataclass(frozen=True)
 class Shape:
-    """Dimensions of a model as its GGUF names them; ``q_lora`` 0: no latent attention."""
+    """Dimensions of a model as its GGUF names them; ``q_lora`` 0: no latent attention.
+
+    + key_length_mla: 0 for a file as they were before that key, with attn_kv_b in one tensor
+    """
 
     arch: str
     blocks: int  # with the MTP blocks
@@ -131,6 +134,7 @@ def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
     if s.q_lora:
         writer.add_q_lora_rank(s.q_lora)
         writer.add_kv_lora_rank(s.kv_lora)
+    if s.key_length_mla:
         writer.add_key_length_mla(s.key_length_mla)
         writer.add_value_length_mla(s.value_length_mla)
 
@@ -201,17 +205,23 @@ def _attention(s: Shape, mix: Mix) -> list[Tensor]:
             ("attn_k_norm.weight", (s.key_length,), Type.F32),
             ("attn_output.weight", (q, e), dense),
         ]
-    plain = s.key_length_mla - s.rope
+    key, value = s.key_length_mla or s.key_length, s.value_length_mla or s.value_length
+    plain = key - s.rope
+    kv_b: list[Tensor] = [
+        ("attn_k_b.weight", (plain, s.kv_lora, s.heads), dense),
+        ("attn_v_b.weight", (s.kv_lora, value, s.heads), dense),
+    ]
+    if not s.key_length_mla:
+        kv_b = [("attn_kv_b.weight", (s.kv_lora, s.heads * (plain + value)), dense)]
     return [
         *norms,
         ("attn_q_a.weight", (e, s.q_lora), dense),
         ("attn_q_a_norm.weight", (s.q_lora,), Type.F32),
-        ("attn_q_b.weight", (s.q_lora, s.heads * s.key_length_mla), dense),
+        ("attn_q_b.weight", (s.q_lora, s.heads * key), dense),
         ("attn_kv_a_mqa.weight", (e, s.kv_lora + s.rope), dense),
         ("attn_kv_a_norm.weight", (s.kv_lora,), Type.F32),
-        ("attn_k_b.weight", (plain, s.kv_lora, s.heads), dense),
-        ("attn_v_b.weight", (s.kv_lora, s.value_length_mla, s.heads), dense),
-        ("attn_output.weight", (s.heads * s.value_length_mla, e), dense),
+        *kv_b,
+        ("attn_output.weight", (s.heads * value, e), dense),
     ]
 
 

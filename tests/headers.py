@@ -41,7 +41,7 @@ _SHAPES = {
 
 
 _SMALL = Shape(
-    arch="glm4moe", blocks=3, mtp_blocks=0, embedding=256, feed_forward=512, heads=4,
+    arch="glm4moe", blocks=4, mtp_blocks=1, embedding=256, feed_forward=512, heads=4,
     kv_heads=2, key_length=64, value_length=64, context_tokens=131072, vocabulary=512,
     experts=8, experts_used=2, expert_feed_forward=256, dense_blocks=1,
 )  # fmt: skip

@@ -29,18 +29,36 @@ class MemoryRules:
     + host_work_on_every_gpu: tensors in host memory are computed on the GPU of their layer, else
       all on the first GPU
     + logits_of_whole_batch: space for the logits of each token of a batch, else of one per slot
+    + output_layer_last: gpu_layers counts the output layer after all others, else before them
+    + splits_by_size: with split mode layer, GPUs share the layers by their sizes, else their number
     + divides_layer_counts: the number of layers with experts in host memory is divided among GPUs
+    + overrides_first: of tensor_overrides and experts in host memory, the former win
+    + shared_cache: all slots share one KV cache, which attention sees whole
     + one_latent_cache: latent attention keeps one cache, so that both types must be equal
+    + latent_by_mode: latent attention is computed as mla_mode says, whatever keys a file has
     + split_architectures: split mode -> architectures that support it; others fall back to layer
+    + unsplit_architectures: split mode -> architectures with which the server ends at its start
+    + mtp_architectures: architectures whose MTP block drafts; None for all that have one
+    + draft_kv_type: type of the MTP block's KV cache, None for the profile's
+    + draft_context_per_slot: each slot has a context for drafts, beside the MTP block's own cache
     """
 
     runtime_bytes: int = 0
     pipelines: bool = False
     host_work_on_every_gpu: bool = False
     logits_of_whole_batch: bool = False
+    output_layer_last: bool = False
+    splits_by_size: bool = False
     divides_layer_counts: bool = False
+    overrides_first: bool = False
+    shared_cache: bool = False
     one_latent_cache: bool = False
+    latent_by_mode: bool = False
     split_architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unsplit_architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mtp_architectures: tuple[str, ...] | None = None
+    draft_kv_type: KvType | None = None
+    draft_context_per_slot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corral.catalog.profile import Profile
-from corral.fit.kv_cache import cells_per_slot, layer_bytes
+from corral.engines.base import MemoryRules
+from corral.fit.kv_cache import all_cells, attended_cells, layer_bytes
+from corral.fit.latent import Scratch
 from corral.fit.shape import Shape
 
 _F32, _F16 = 4, 2
@@ -35,47 +37,108 @@ class HostParts:
 
 
 def gpu_compute_bytes(
-    shape: Shape, profile: Profile, parts: HostParts, *, outputs_per_batch: int
+    shape: Shape,
+    profile: Profile,
+    parts: HostParts,
+    *,
+    engine: MemoryRules,
+    outputs_per_batch: int,
 ) -> int:
     """Upper bound for one GPU.
 
     + outputs_per_batch: tokens of a batch whose logits this GPU computes. A server needs one per
       slot; llama-fit-params counts the whole batch
     """
-    mask = _mask_bytes(profile)
+    mask = _mask_bytes(profile, engine)
     copied = max(parts.expert_tensors, parts.largest_other_tensor)
     logits = _logits_bytes(shape, profile, outputs_per_batch) + (mask if copied else 0)
-    attention = _attention_bytes(shape, profile) + mask
+    attention = _attention_bytes(shape, profile, engine) + mask
     feed_forward = _feed_forward_bytes(shape, profile) + mask
     widest = max(logits, attention, feed_forward) + (mask if parts.has_layers else 0)
     if parts.has_kv:
-        cells = cells_per_slot(profile) * profile.slots
-        copied += layer_bytes(shape, profile, block=0, cells=cells)
+        copied += layer_bytes(shape, profile, engine, block=0)
     offloaded = copied + _offloaded_bytes(shape, profile) + mask if copied else 0
     # Smaller batches are not offloaded (ggml-cuda's offload_op).
     if parts.output_tensor and outputs_per_batch >= 32:
         offloaded = max(offloaded, parts.output_tensor + logits + 3 * mask)
-    return max(widest, offloaded)
+    return max(widest, offloaded) + _pool_bytes(shape, profile, engine)
 
 
 def pipelined_gpu_compute_bytes(
-    shape: Shape, profile: Profile, *, is_first: bool, outputs_per_batch: int
+    shape: Shape,
+    profile: Profile,
+    *,
+    engine: MemoryRules,
+    is_first: bool,
+    outputs_per_batch: int,
 ) -> int:
     """Upper bound for one GPU of a pipeline, which keeps the inputs of all batches in progress.
 
     These are the mask and the embeddings and, after the first GPU, the output of the GPU before.
     """
-    mask, row = _mask_bytes(profile), _row_bytes(shape, profile)
+    mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
     logits = _logits_bytes(shape, profile, outputs_per_batch) if outputs_per_batch else 0
-    attention, feed_forward = _attention_bytes(shape, profile), _feed_forward_bytes(shape, profile)
+    attention = _attention_bytes(shape, profile, engine)
+    feed_forward = _feed_forward_bytes(shape, profile)
     inputs = mask + (row if is_first else 2 * row)
     return max(logits, attention, feed_forward) + _PIPELINE_COPIES * inputs
 
 
-def host_compute_bytes(shape: Shape, profile: Profile, *, is_pipeline: bool = False) -> int:
-    """Upper bound for the host: the mask and the embeddings of a batch."""
-    mask, row = _mask_bytes(profile), _row_bytes(shape, profile)
+def host_compute_bytes(
+    shape: Shape, profile: Profile, *, engine: MemoryRules, is_pipeline: bool = False
+) -> int:
+    """Upper bound for the host beside GPUs: the mask and the embeddings of a batch."""
+    mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
     return (_PIPELINE_COPIES * (mask + row) + row) if is_pipeline else mask + 2 * row
+
+
+def cpu_compute_bytes(
+    shape: Shape,
+    profile: Profile,
+    *,
+    engine: MemoryRules,
+    outputs_per_batch: int,
+    drafting: bool = False,
+) -> int:
+    """Upper bound for the host where no GPU is used. Less is alive than on a GPU.
+
+    + drafting: in the context of an MTP block, which joins two vectors for each token
+
+    Checked against both engines' servers on the CPU: tests/data/cpu-compute.csv.
+    """
+    mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
+    logits = outputs_per_batch * shape.vocabulary * _F32
+    widest = max(
+        logits,
+        _cpu_attention_bytes(shape, profile, engine),
+        _cpu_feed_forward_bytes(shape, profile),
+    )
+    joined = 4 * row if drafting else 0
+    return widest + 2 * row + joined + (mask if widest > logits else 0)
+
+
+def _cpu_attention_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    if scratch := _scratch(shape, profile, engine, on_gpu=False):
+        return scratch.graph_bytes()
+    mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
+    per_width = profile.ubatch_tokens * shape.heads * _F32
+    alive = 3 * per_width * shape.key_length + row
+    if shape.latent and shape.mla:
+        mla = shape.mla
+        alive = per_width * (2 * mla.rank + mla.rope + 2 * mla.key) + 3 * row
+    if profile.flash_attention:
+        return alive
+    scores = shape.heads * attended_cells(profile, engine) * profile.ubatch_tokens * _F32
+    transposed = attended_cells(profile, engine) * shape.mla.rank * _F16 if shape.mla else 0
+    return alive + scores + transposed + (mask if shape.latent else 0)
+
+
+def _cpu_feed_forward_bytes(shape: Shape, profile: Profile) -> int:
+    """Dense: gate, up and their product. Experts: gate and up, or the product and its result."""
+    row, tokens = _row_bytes(shape, profile), profile.ubatch_tokens
+    dense = 3 * tokens * shape.feed_forward * _F32 + 2 * row
+    product = tokens * shape.expert_feed_forward * _F32
+    return max(dense, shape.experts_used * max(3 * product, row + product) + row)
 
 
 def _row_bytes(shape: Shape, profile: Profile) -> int:
@@ -83,9 +146,9 @@ def _row_bytes(shape: Shape, profile: Profile) -> int:
     return profile.ubatch_tokens * shape.embedding * _F32
 
 
-def _mask_bytes(profile: Profile) -> int:
+def _mask_bytes(profile: Profile, engine: MemoryRules) -> int:
     element = _F16 if profile.flash_attention else _F32
-    return cells_per_slot(profile) * profile.ubatch_tokens * element
+    return attended_cells(profile, engine) * profile.ubatch_tokens * element
 
 
 def _logits_bytes(shape: Shape, profile: Profile, outputs: int) -> int:
@@ -109,17 +172,40 @@ def _offloaded_bytes(shape: Shape, profile: Profile) -> int:
     return _feed_forward_bytes(shape, profile) - shape.experts_used * _row_bytes(shape, profile)
 
 
-def _attention_bytes(shape: Shape, profile: Profile) -> int:
+def _scratch(
+    shape: Shape, profile: Profile, engine: MemoryRules, *, on_gpu: bool
+) -> Scratch | None:
+    """Latent attention by its mode, in an engine that computes it so."""
+    if not engine.latent_by_mode or shape.mla is None:
+        return None
+    return Scratch(
+        shape.mla, shape.heads, profile, cells=attended_cells(profile, engine), on_gpu=on_gpu
+    )
+
+
+def _pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """What CUDA's pools hold for a prompt beyond the usual."""
+    scratch = _scratch(shape, profile, engine, on_gpu=True)
+    return scratch.pool_bytes() if scratch else 0
+
+
+def _attention_bytes(
+    shape: Shape, profile: Profile, engine: MemoryRules, *, on_gpu: bool = True
+) -> int:
     """Queries and results, and either f16 copies of the cache or the attention scores."""
-    tokens, cells = profile.ubatch_tokens, cells_per_slot(profile)
+    if scratch := _scratch(shape, profile, engine, on_gpu=on_gpu):
+        return scratch.graph_bytes() + 2 * _row_bytes(shape, profile)
+    tokens, cells = profile.ubatch_tokens, attended_cells(profile, engine)
     row, queries = _row_bytes(shape, profile), tokens * shape.heads * shape.key_length * _F32
     alive = 3 * queries + 7 * row if shape.latent else 6 * queries + 4 * row
     if not profile.flash_attention:
         scores = shape.heads * cells * tokens * _F32
-        return alive + scores + (_mask_bytes(profile) if shape.latent else 0)
+        return alive + scores + (_mask_bytes(profile, engine) if shape.latent else 0)
+    if not on_gpu:
+        return alive
     types = (profile.kv_type_k, profile.kv_type_v)
     copied = sum(
-        cells * profile.slots * width * _F16
+        all_cells(profile, engine) * width * _F16
         for kv_type, width in zip(types, shape.kv_widths(0), strict=True)
         if kv_type != "f16"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -28,6 +28,13 @@ _CUTTING_MODES = ("row", "tensor", "graph")
 _ROUTER = ".ffn_gate_inp."
 
 
+# The devices of all blocks and of the output layer, and the blocks whose experts are on the host,
+# from a placement, the shares of the GPUs, and the devices if layers are divided by their number.
+LayerRule = Callable[
+    [ResolvedPlacement, Sequence[float], Sequence[int]], tuple[tuple[int, ...], frozenset[int]]
+]
+
+
 class UnknownDeviceError(Exception):
     """An override names an unknown buffer. The text is one sentence."""
 
@@ -41,6 +48,8 @@ class Devices:
     + cuts_matrices: each GPU holds a part of every matrix
     + cuts_output: and of the output layer, which all GPUs then compute
     + is_pipeline: GPUs work on several batches at a time, each on its own layers
+    + host_expert_blocks: blocks whose experts --n-cpu-moe keeps in host memory
+    + overrides_first: the overrides win over it
     """
 
     placement: ResolvedPlacement
@@ -50,6 +59,8 @@ class Devices:
     cuts_output: bool
     is_pipeline: bool
     overrides: tuple[tuple[re.Pattern[str], int], ...]
+    host_expert_blocks: frozenset[int]
+    overrides_first: bool = False
 
     @property
     def of_output(self) -> int:
@@ -64,17 +75,23 @@ class Devices:
     def of_tensor(self, name: str) -> int:
         """The device of a tensor, by the first rule that matches; embeddings are on the host.
 
-        --cpu-moe and --n-cpu-moe are rules, too, and come before --override-tensor.
+        --cpu-moe and --n-cpu-moe are rules, too, before or after --override-tensor.
         """
         block = block_of(name)
+        overridden = self._overridden(name)
+        if overridden is not None and self.overrides_first:
+            return overridden
         if block is not None and is_expert(name) and self._keeps_experts(block):
             return HOST
-        for pattern, device in self.overrides:
-            if pattern.search(name):
-                return device
+        if overridden is not None:
+            return overridden
         if block is None:
             return self.of_output if name.startswith("output") else HOST
         return self.of_blocks[block]
+
+    def _overridden(self, name: str) -> int | None:
+        found = (device for pattern, device in self.overrides if pattern.search(name))
+        return next(found, None)
 
     def shares_of(self, name: str, *, is_matrix: bool) -> Mapping[int, float]:
         """Device -> share of a tensor."""
@@ -88,7 +105,7 @@ class Devices:
 
     def _keeps_experts(self, block: int) -> bool:
         """Whether the experts of a block are in host memory."""
-        return self.placement.experts_on_cpu or block < self.placement.cpu_moe_layers
+        return self.placement.experts_on_cpu or block in self.host_expert_blocks
 
 
 @cache
@@ -111,11 +128,16 @@ def devices(
     gpu_memory_mib: Sequence[int],
     split_mode: SplitMode | None = None,
     main_gpu: int | None = None,
+    layers: LayerRule | None = None,
+    overrides_first: bool = False,
+    output_layer_last: bool = False,
 ) -> Devices:
     """The rules for one placement. Raises UnknownDeviceError.
 
     + gpu_memory_mib: memory of each GPU of the instance, in order; decides the shares where the
       placement has no split
+    + layers: the engine's own rule; else layers are divided by their number
+    + overrides_first, output_layer_last: see corral.engines.base.MemoryRules
     """
     on_gpus = placement.gpu_layers != 0
     weights = list(placement.tensor_split or gpu_memory_mib)[: len(gpu_memory_mib)]
@@ -127,6 +149,11 @@ def devices(
     cuts_matrices = mode in _CUTTING_MODES and len(shares) > 1
     only_gpu = main_gpu or 0 if mode == "none" else None
     of_blocks = _of_blocks(placement, weights, blocks, only_gpu)
+    if output_layer_last and of_blocks[0] == HOST:
+        of_blocks = (*of_blocks[1:], HOST)
+    host_experts = frozenset(range(min(placement.cpu_moe_layers, blocks)))
+    if layers and mode == "layer" and len(shares) > 1:
+        of_blocks, host_experts = layers(placement, shares, of_blocks)
     return Devices(
         placement=placement,
         shares=shares,
@@ -138,6 +165,8 @@ def devices(
         and HOST not in of_blocks
         and not _overrides_tensors(placement),
         overrides=tuple(_overrides(placement, len(gpu_memory_mib))),
+        host_expert_blocks=host_experts,
+        overrides_first=overrides_first,
     )
 
 

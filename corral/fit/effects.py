@@ -25,7 +25,7 @@ def without_effect(profile: Profile, shape: Shape) -> list[NoEffect]:
 
 
 def _attention(profile: Profile, shape: Shape) -> Iterator[NoEffect]:
-    if shape.latent:
+    if shape.mla:
         return
     if profile.mla_mode is not None:
         yield NoEffect("mla_mode", f"{shape.arch} has no latent attention")

@@ -11,13 +11,16 @@ from corral.engines import engine_module
 from corral.engines.base import MemoryRules
 from corral.fit.compute import (
     HostParts,
+    cpu_compute_bytes,
     gpu_compute_bytes,
     host_compute_bytes,
     pipelined_gpu_compute_bytes,
 )
-from corral.fit.devices import HOST, Devices, devices
+from corral.fit.devices import HOST, Devices
 from corral.fit.gguf import Tensor
 from corral.fit.kv_cache import kv_bytes
+from corral.fit.latent import made_at_load, mode_of
+from corral.fit.layer_split import layout
 from corral.fit.model import ModelFile
 from corral.fit.shape import Shape
 from corral.fit.weights import largest_host_tensors_bytes, loaded, weights_bytes
@@ -77,19 +80,14 @@ def estimate(
     Raises UnknownDeviceError for an override, ValueError for a cache type whose blocks do not
     divide a row.
     """
-    rules = devices(
-        placement,
-        blocks=model.blocks,
-        gpu_memory_mib=gpu_memory_mib,
-        split_mode=profile.split_mode,
-        main_gpu=profile.main_gpu,
-    )
+    engine = engine_module(kind).memory
+    rules = layout(model, profile, placement, engine=engine, gpu_memory_mib=gpu_memory_mib)
     tensors = loaded(model.tensors, layers=model.layers, mtp=bool(profile.mtp_draft_tokens))
+    tensors += _made_at_load(tensors, model.shape, profile, engine)
     weights = weights_bytes(tensors, rules)
     if model.shape is None:
         return with_companions(_weights_only(weights, rules, model.unknown), model, profile, kind)
-    kv = kv_bytes(model.shape, profile, rules)
-    engine = engine_module(kind).memory
+    kv = kv_bytes(model.shape, profile, rules, engine)
     used = {device for device in {*weights, *kv} if weights.get(device) or kv.get(device)}
     compute = _Compute(
         shape=model.shape,
@@ -188,6 +186,15 @@ def with_projector(found: Estimate, model: ModelFile, profile: Profile) -> Estim
     return replace(found, gpus=(more, *found.gpus[1:]))
 
 
+def _made_at_load(
+    tensors: Sequence[Tensor], shape: Shape | None, profile: Profile, engine: MemoryRules
+) -> list[Tensor]:
+    """Tensors that the engine computes from others, and keeps beside them."""
+    if not engine.latent_by_mode or shape is None or shape.mla is None:
+        return []
+    return made_at_load(tensors, shape.mla, shape.heads, mode_of(profile))
+
+
 def _weights_only(weights: Mapping[int, int], rules: Devices, unknown: str) -> Estimate:
     gpus = [Need(weights_bytes=weights.get(n, 0)) for n in range(len(rules.shares))]
     return Estimate(tuple(gpus), Need(weights_bytes=weights.get(HOST, 0)), unknown)
@@ -211,24 +218,47 @@ class _Compute:
 
     def gpu_bytes(self, n: int) -> int:
         """Upper bound for a GPU that holds a part of the model."""
-        shape, profile, output = self.shape, self.profile, self.rules.of_output
+        shape, profile, engine = self.shape, self.profile, self.engine
+        output = self.rules.of_output
         # Logits are computed on the device of the output layer.
         outputs = self.outputs if output in (n, HOST) or self.rules.cuts_output else 0
         if self.is_pipeline:
             is_first = n == 0
             compute = pipelined_gpu_compute_bytes(
-                shape, profile, is_first=is_first, outputs_per_batch=outputs
+                shape, profile, engine=engine, is_first=is_first, outputs_per_batch=outputs
             )
         else:
-            copies = n == 0 or self.engine.host_work_on_every_gpu
+            copies = n == 0 or engine.host_work_on_every_gpu
             parts = self.copied if copies else HostParts()
-            compute = gpu_compute_bytes(shape, profile, parts, outputs_per_batch=outputs)
-        # An MTP block has its own context, with the same batch size.
-        return compute * 2 if profile.mtp_draft_tokens and shape.mtp_blocks else compute
+            compute = gpu_compute_bytes(
+                shape, profile, parts, engine=engine, outputs_per_batch=outputs
+            )
+        return compute * self._contexts
+
+    @property
+    def _contexts(self) -> int:
+        """An MTP block has contexts of its own, with the same batch size."""
+        if not (self.profile.mtp_draft_tokens and self.shape.mtp_blocks):
+            return 1
+        return 1 + (self.profile.slots if self.engine.draft_context_per_slot else 1)
 
     def host_bytes(self) -> int:
         """Upper bound for the host."""
-        return host_compute_bytes(self.shape, self.profile, is_pipeline=self.is_pipeline)
+        if not self.rules.shares:
+            own, drafting = (
+                cpu_compute_bytes(
+                    self.shape,
+                    self.profile,
+                    engine=self.engine,
+                    outputs_per_batch=self.outputs,
+                    drafting=drafts,
+                )
+                for drafts in (False, True)
+            )
+            return own + drafting * (self._contexts - 1)
+        return host_compute_bytes(
+            self.shape, self.profile, engine=self.engine, is_pipeline=self.is_pipeline
+        )
 
 
 def _server_outputs(profile: Profile, engine: MemoryRules) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
+from corral.engines.base import MemoryRules
 from corral.errors import CorralError
 from corral.fit.devices import UnknownDeviceError
 from corral.fit.effects import without_effect
@@ -89,22 +90,19 @@ def even_split(placement: ResolvedPlacement, profile: Profile, gpus: int) -> Res
 
 def refuse_contradictions(host: str, candidate: Candidate) -> None:
     """Raises CorralError for settings of a profile that the model's header rules out."""
-    if not isinstance(candidate.model, ModelFile) or candidate.model.shape is None:
+    if not isinstance(candidate.model, ModelFile):
         return
-    shape = candidate.model.shape
     profile, where = candidate.profile, f"{host}/{candidate.name}: {candidate.label}"
     rules = engine_module(candidate.kind).memory
+    _refuse_drafts(where, candidate, candidate.model, rules)
+    _refuse_split(where, candidate, candidate.model, rules)
+    shape = candidate.model.shape
+    if shape is None:
+        return
     pair = (profile.kv_type_k, profile.kv_type_v)
     if shape.latent and rules.one_latent_cache and pair[0] != pair[1]:
         what = f"latent attention has one cache: kv_type_k {pair[0]}, kv_type_v {pair[1]}"
         raise CorralError(where, what, f'set kv_type_v = "{pair[0]}"')
-    having = rules.split_architectures.get(profile.split_mode or "")
-    if candidate.gpus and having is not None and shape.arch not in having:
-        what = (
-            f'split_mode = "{profile.split_mode}": {candidate.kind} supports it for '
-            f"{', '.join(having)} only, and serves {shape.arch} by layer"
-        )
-        raise CorralError(where, what, 'set split_mode = "layer" in the profile')
     if idle := without_effect(profile, shape):
         step = f"remove {', '.join(one.key for one in idle)} from the profile"
         raise CorralError(where, "; ".join(map(str, idle)), step)
@@ -113,6 +111,37 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
         what = f"{context} context tokens a slot, but the model's header has {trained}"
         next_step = "lower context_tokens_per_slot in the profile, or set rope_scaling"
         raise CorralError(where, what, next_step)
+
+
+def _refuse_drafts(where: str, candidate: Candidate, model: ModelFile, rules: MemoryRules) -> None:
+    """Raises CorralError where drafts are asked of a model or engine that makes none."""
+    kind, arch = candidate.kind, model.arch
+    if candidate.profile.mtp_draft_tokens is None:
+        return
+    if not model.mtp_blocks:
+        what = "mtp_draft_tokens is set, but the model's file has no MTP block"
+        raise CorralError(where, what, "remove mtp_draft_tokens, or choose a quant that has one")
+    having = rules.mtp_architectures
+    if having is not None and arch not in having:
+        what = f"mtp_draft_tokens: {kind} drafts with the MTP block of {', '.join(having)} only"
+        raise CorralError(where, what, f"remove mtp_draft_tokens: the model is of {arch}")
+
+
+def _refuse_split(where: str, candidate: Candidate, model: ModelFile, rules: MemoryRules) -> None:
+    """Raises CorralError where the engine cannot split the architecture as a profile says."""
+    mode, kind = candidate.profile.split_mode or "", candidate.kind
+    if not candidate.gpus:
+        return
+    having = rules.split_architectures.get(mode)
+    if model.shape and having is not None and model.arch not in having:
+        what = (
+            f'split_mode = "{mode}": {kind} supports it for '
+            f"{', '.join(having)} only, and serves {model.arch} by layer"
+        )
+        raise CorralError(where, what, 'set split_mode = "layer" in the profile')
+    if model.arch in rules.unsplit_architectures.get(mode, ()):
+        what = f'split_mode = "{mode}": {kind} cannot do it for {model.arch}, and would not start'
+        raise CorralError(where, what, 'set split_mode = "layer" in the profile')
 
 
 def _is_auto(candidate: Candidate) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
-from corral.fit.gguf import Header, Tensor
+from corral.fit.gguf import Header, Tensor, Value
 from corral.fit.projector import Projector
 from corral.fit.shape import Shape, UnknownShapeError, read_shape
 
@@ -16,6 +17,7 @@ class ModelFile:
 
     + projector: that its server loads beside it, for images
     + draft: a model that drafts tokens for it; + adapters_bytes: of LoRA adapters
+    + arch, mtp_blocks: as the header says, also of a model that is unknown
     """
 
     tensors: tuple[Tensor, ...]
@@ -25,6 +27,8 @@ class ModelFile:
     projector: Projector | None = None
     draft: ModelFile | None = None
     adapters_bytes: int = 0
+    arch: str = ""
+    mtp_blocks: int = 0
 
     @property
     def blocks(self) -> int:
@@ -51,4 +55,19 @@ def model_file(headers: Sequence[Header]) -> ModelFile:
         shape=shape,
         unknown=unknown,
         file_bytes=sum(header.file_bytes for header in headers),
+        **_stated(headers[0].metadata),
     )
+
+
+def _stated(metadata: Mapping[str, Value]) -> _Stated:
+    arch = metadata.get("general.architecture")
+    blocks = metadata.get(f"{arch}.nextn_predict_layers")
+    return _Stated(
+        arch=arch if isinstance(arch, str) else "",
+        mtp_blocks=blocks if isinstance(blocks, int) else 0,
+    )
+
+
+class _Stated(TypedDict):
+    arch: str
+    mtp_blocks: int

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.fit.devices import Devices, block_of, devices, is_expert
+from corral.fit.devices import Devices, block_of, is_expert
 from corral.fit.estimate import MIB, estimate
+from corral.fit.layer_split import layout
 from corral.fit.model import ModelFile
 from corral.plan.placement import ResolvedPlacement
 
@@ -73,12 +74,12 @@ class _Budgets:
     @property
     def rules(self) -> Devices:
         """The device of each tensor with all layers on the GPUs."""
-        return devices(
+        return layout(
+            self.model,
+            self.profile,
             self.everything,
-            blocks=self.model.blocks,
+            engine=engine_module(self.kind).memory,
             gpu_memory_mib=self.budgets_mib,
-            split_mode=self.profile.split_mode,
-            main_gpu=self.profile.main_gpu,
         )
 
     def expert_blocks(self, gpus: Collection[int] | None = None) -> tuple[int, ...]:

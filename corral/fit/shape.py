@@ -16,8 +16,25 @@ class UnknownShapeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Latent:
+    """Dimensions of latent attention (MLA), in elements.
+
+    + rank: of K and V together, compressed; + rope: the part of a key that has the position
+    + key, value: of one head, not compressed
+    """
+
+    rank: int
+    rope: int
+    key: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """Dimensions in elements; ``blocks`` counts the MTP blocks, which come last."""
+    """Dimensions in elements; ``blocks`` counts the MTP blocks, which come last.
+
+    + latent: the file's keys ask for a compressed cache; + mla: None without latent attention
+    """
 
     arch: str
     blocks: int
@@ -29,6 +46,7 @@ class Shape:
     key_length: int
     value_length: int
     latent: bool
+    mla: Latent | None
     feed_forward: int
     experts_used: int
     expert_feed_forward: int
@@ -68,6 +86,7 @@ def _shape(keys: _Keys) -> Shape:
     embedding = keys.number("embedding_length")
     key_length = keys.number("attention.key_length", embedding // heads if heads else 0)
     moe = bool(keys.number("expert_count", 0))
+    value_length = keys.number("attention.value_length", key_length)
     return Shape(
         arch=keys.arch,
         blocks=blocks,
@@ -77,13 +96,27 @@ def _shape(keys: _Keys) -> Shape:
         heads=heads,
         kv_heads=keys.each("attention.head_count_kv", blocks, heads),
         key_length=key_length,
-        value_length=keys.number("attention.value_length", key_length),
+        value_length=value_length,
         # llama.cpp: is_mla() of llama-hparams.cpp.
         latent=bool(keys.number("attention.key_length_mla", 0)),
+        mla=_latent(keys, key_length, value_length),
         feed_forward=keys.number("feed_forward_length"),
         experts_used=keys.number("expert_used_count") if moe else 0,
         expert_feed_forward=keys.number("expert_feed_forward_length") if moe else 0,
         train_context_tokens=keys.number("context_length"),
+    )
+
+
+def _latent(keys: _Keys, key_length: int, value_length: int) -> Latent | None:
+    """Files from before key_length_mla state the lengths of one head under the usual keys."""
+    rank = keys.number("attention.kv_lora_rank", 0)
+    if not rank:
+        return None
+    return Latent(
+        rank=rank,
+        rope=keys.number("rope.dimension_count"),
+        key=keys.number("attention.key_length_mla", 0) or key_length,
+        value=keys.number("attention.value_length_mla", 0) or value_length,
     )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from corral.catalog.profile import Profile
+from corral.engines import engine_module
 from corral.fit.gguf import Header, Tensor, Value, parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.shape import Shape
@@ -22,6 +23,8 @@ MIB = 1024**2
 AIR, DENSE = "GLM-4.5-Air", "GLM-4-32B-0414"
 FLASH, DEEPSEEK, GLM = "GLM-4.7-Flash", "DeepSeek-V2.5", "GLM-4.7"
 _MADE = {FLASH: GLM_4_7_FLASH, DEEPSEEK: DEEPSEEK_V2_5, GLM: GLM_4_7}
+LLAMA_CPP = engine_module("llama.cpp").memory
+IK = engine_module("ik_llama.cpp").memory
 H200_MIB, A100_MIB = 143771, 40960
 
 

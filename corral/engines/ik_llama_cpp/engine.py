@@ -30,6 +30,8 @@ _SPLIT_MODES = ("none", "layer", "graph", "attn")
 # Modes that, of the architectures that Corral knows, only these support: for others the server
 # falls back to layer (llama.cpp, is_model_split_supported).
 _GRAPH_MODES, _GRAPH_ARCHITECTURES = ("graph", "attn"), ("glm4moe",)
+# Others get no context for drafts (llama.cpp, llama_init_from_model).
+_MTP_ARCHITECTURES = ("glm4moe",)
 _CHOOSE_MAINLINE = 'choose engine = "llama.cpp"'
 
 
@@ -43,12 +45,20 @@ class IkLlamaCpp(LlamaServer):
     bench_arguments = staticmethod(benchmark.bench_arguments)
     bench_samples = staticmethod(benchmark.bench_samples)
     left_out = staticmethod(benchmark.left_out)
-    # It keeps one copy of inputs, and allocates the logits of a whole batch.
+    # It keeps one copy of inputs, and allocates the logits of a whole batch. For sources of the
+    # others see corral.fit.latent and corral.fit.layer_split.
     memory = MemoryRules(
         runtime_bytes=RUNTIME_BYTES,
         host_work_on_every_gpu=True,
         logits_of_whole_batch=True,
+        output_layer_last=True,
+        splits_by_size=True,
         divides_layer_counts=True,
+        overrides_first=True,
+        shared_cache=True,
+        latent_by_mode=True,
+        mtp_architectures=_MTP_ARCHITECTURES,
+        draft_context_per_slot=True,
         split_architectures=dict.fromkeys(_GRAPH_MODES, _GRAPH_ARCHITECTURES),
     )
     # Public even with a key: /models, /v1/models, /api/tags and / (server.cpp).

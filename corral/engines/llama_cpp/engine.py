@@ -31,6 +31,15 @@ _CUDA_KV_TYPES = _KV_TYPES - {"iq4_nl"}
 # ggml/CMakeLists.txt, the default of GGML_CUDA_FA_QUANTS.
 _BUILT_PAIRS = frozenset({"f16-f16", "q4_0-q4_0", "q8_0-q8_0", "bf16-bf16"})
 _SPLIT_MODES = ("none", "layer", "row", "tensor")
+# With these, split mode tensor fails an assertion at the start: their caches are not divided by it.
+_UNSPLIT_KV_TYPES: frozenset[KvType] = frozenset({"q4_1", "q5_0", "q5_1"})
+# src/llama-arch.cpp, llm_arch_supports_sm_tensor: loading a model of these ends the server.
+_UNSPLIT_NAMES = """
+    bailingmoe3 bitnet deepseek2 deepseek32 dots3note falcon-h1 gemma3n glm-dsa glm5-next
+    granitehybrid grok hy_v4 jamba kimi-k3 kimi-linear mamba mamba2 minicpm3 minimax-01 minimax-m2
+    minimax-m3 mistral4 mpt nemotron_h nemotron_h_moe olmo2 olmoe plamo2 qwen3tts qwen4exp t5
+"""
+_UNSPLIT = tuple(_UNSPLIT_NAMES.split())
 _CHOOSE_IK = 'choose engine = "ik_llama.cpp"'
 
 
@@ -43,7 +52,12 @@ class LlamaCpp(LlamaServer):
     bench_samples = staticmethod(benchmark.bench_samples)
     left_out = staticmethod(benchmark.left_out)
     # llama_context's constructor. The first GPU computes all tensors in host memory.
-    memory = MemoryRules(pipelines=True, one_latent_cache=True)
+    memory = MemoryRules(
+        pipelines=True,
+        one_latent_cache=True,
+        unsplit_architectures={"tensor": _UNSPLIT},
+        draft_kv_type="f16",
+    )
     # Without a key only /health, /v1/health and the web page answer; the page is switched off.
     more_keyed_routes = ("GET /v1/models",)
 
@@ -89,6 +103,10 @@ def _values(profile: Profile, gpus: int) -> Iterator[Problem]:
         yield Problem(what, 'set split_mode = "layer" or "tensor"')
     if profile.split_mode == "tensor" and not profile.flash_attention:
         yield Problem('split_mode = "tensor" needs flash attention', "set flash_attention = true")
+    types = sorted({profile.kv_type_k, profile.kv_type_v} & _UNSPLIT_KV_TYPES)
+    if profile.split_mode == "tensor" and types and gpus > 1:
+        what = f'split_mode = "tensor" cannot divide a KV cache of {" and ".join(types)}'
+        yield Problem(what, 'choose "q8_0", "q4_0" or "f16", or set split_mode = "layer"')
     if profile.chat_template and profile.chat_template not in BUILT_IN:
         what = f'chat_template = "{profile.chat_template}" is not built into llama.cpp'
         yield Problem(what, f"choose from {', '.join(sorted(BUILT_IN))}")

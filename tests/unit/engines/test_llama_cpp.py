@@ -129,6 +129,10 @@ def test_a_socket_takes_the_place_of_address_and_port() -> None:
         ({"split_mode": "graph"}, 'split_mode = "graph" is supported by ik_llama.cpp only'),
         ({"split_mode": "attn"}, 'split_mode = "attn" is supported by ik_llama.cpp only'),
         ({"split_mode": "tensor", "flash_attention": False}, "needs flash attention"),
+        (
+            {"split_mode": "tensor", "kv_type_k": "q5_0", "kv_type_v": "q4_1"},
+            'split_mode = "tensor" cannot divide a KV cache of q4_1 and q5_0',
+        ),
         ({"kv_type_k": "q6_0"}, 'kv_type_k = "q6_0" is not known to llama.cpp'),
         ({"kv_type_v": "q8_KV"}, 'kv_type_v = "q8_KV" is not known to llama.cpp'),
         ({"kv_type_k": "iq4_nl"}, 'kv_type_k = "iq4_nl" is not known to llama.cpp in CUDA'),

@@ -117,6 +117,28 @@ def test_the_mtp_block_of_a_latent_model_has_a_cache_of_its_own() -> None:
     assert drafting.kv_bytes * 47 == plain.kv_bytes * 48
 
 
+def test_the_cache_for_drafts_is_f16_whatever_the_profiles_types() -> None:
+    """512 MiB for GLM-4.5-Air at 131072: the server sets no type for it."""
+    long: dict[str, Any] = {
+        "context_tokens_per_slot": 131072,
+        "kv_type_k": "q8_0",
+        "kv_type_v": "q8_0",
+    }
+    plain, drafting = need(**long).gpus[0], need(**long, mtp_draft_tokens=1).gpus[0]
+    assert drafting.kv_bytes - plain.kv_bytes == 512 * MIB
+
+
+def test_ik_keeps_a_cache_for_drafts_in_each_slot_and_one_beside_them() -> None:
+    usual: dict[str, Any] = {
+        "context_tokens_per_slot": 16384, "slots": 2, "kv_type_k": "q8_0", "kv_type_v": "q8_0",
+    }  # fmt: skip
+    plain, drafting = (
+        need(kind="ik_llama.cpp", **usual, mtp_draft_tokens=tokens).gpus[0] for tokens in (None, 2)
+    )
+    assert (drafting.kv_bytes - plain.kv_bytes) * 46 == plain.kv_bytes * 3
+    assert drafting.compute_bytes == plain.compute_bytes * 3
+
+
 def test_nothing_is_on_gpus_without_layers_there() -> None:
     found = need(placed={"gpu_layers": 0})
     everything = need()

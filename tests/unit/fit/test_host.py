@@ -192,6 +192,35 @@ def test_latent_attention_with_unequal_types_is_refused_for_llama_cpp_only() -> 
     assert fit(candidate(**{**unequal, "of": model(DENSE)}))
 
 
+@pytest.mark.parametrize("kind", ["llama.cpp", "ik_llama.cpp"])
+def test_drafts_without_an_mtp_block_are_refused_from_the_header(kind: EngineKind) -> None:
+    drafting: dict[str, Any] = {"kind": kind, "mtp_draft_tokens": 2}
+    error = refusal(candidate(of=model(DENSE), **drafting))
+    assert error.what == "mtp_draft_tokens is set, but the model's file has no MTP block"
+    assert error.next_step.startswith("remove mtp_draft_tokens")
+    assert "no MTP block" in refusal(candidate(of=unknown_model(), **drafting)).what
+    assert fit(candidate(of=model(AIR), placement="auto", **drafting))
+
+
+def test_ik_drafts_with_blocks_of_glm4moe_only() -> None:
+    drafting: dict[str, Any] = {"of": model(FLASH), "mtp_draft_tokens": 2}
+    error = refusal(candidate(kind="ik_llama.cpp", **drafting))
+    assert "ik_llama.cpp drafts with the MTP block of glm4moe only" in error.what
+    assert fit(candidate(**drafting))
+
+
+def test_an_architecture_that_mode_tensor_cannot_split_is_refused() -> None:
+    split: dict[str, Any] = {"split_mode": "tensor", "gpus": (0, 1)}
+    error = refusal(candidate(of=model(FLASH), **split))
+    assert error.what == (
+        'split_mode = "tensor": llama.cpp cannot do it for deepseek2, and would not start'
+    )
+    assert error.next_step == 'set split_mode = "layer" in the profile'
+    unknown = replace(unknown_model(), arch="minimax-m2")
+    assert "minimax-m2" in refusal(candidate(of=unknown, **split)).what
+    assert fit(candidate(of=model(DENSE), **split))
+
+
 def test_a_context_above_the_headers_needs_rope_scaling() -> None:
     assert refusal(candidate(context_tokens_per_slot=32769)).what == (
         "32769 context tokens a slot, but the model's header has 32768"

@@ -17,6 +17,7 @@ from tests.unit.fit_samples import (
     DENSE,
     FLASH,
     GLM,
+    LLAMA_CPP,
     placement,
     profile,
     shape_of,
@@ -43,7 +44,7 @@ def held(
     rules = devices(
         placement(**placed or {}), blocks=shape.blocks, gpu_memory_mib=gpus, split_mode=mode
     )
-    return dict(kv_bytes(shape, profile(**asked), rules))
+    return dict(kv_bytes(shape, profile(**asked), rules, LLAMA_CPP))
 
 
 def per_token(name: str, kv_type: str) -> int:
@@ -122,4 +123,4 @@ def test_a_type_whose_blocks_do_not_divide_a_row_is_told() -> None:
     narrow = replace(shape_of(DENSE), key_length=40, kv_heads=(1,) * 61)
     rules = devices(placement(), blocks=61, gpu_memory_mib=[1])
     with pytest.raises(ValueError, match="rows of 40 elements"):
-        kv_bytes(narrow, profile(kv_type_k="q8_0"), rules)
+        kv_bytes(narrow, profile(kv_type_k="q8_0"), rules, LLAMA_CPP)

@@ -24,6 +24,7 @@ from tests.unit.fit_samples import (
     FLASH,
     GLM,
     H200_MIB,
+    LLAMA_CPP,
     MIB,
     SHARED_DATA,
     measured_rows,
@@ -130,7 +131,9 @@ def test_the_context_of_glm_4_7_is_met() -> None:
     # "auto" is four slots that share one cache.
     asked = profile(context_tokens_per_slot=row["ctx"] // 4, slots=4)
     rules = devices(placement(), blocks=93, gpu_memory_mib=[H200_MIB])
-    assert kv_bytes(shape_of(GLM), asked, rules) == {0: row["mib"]["CUDA0"]["context"] * MIB}
+    assert kv_bytes(shape_of(GLM), asked, rules, LLAMA_CPP) == {
+        0: row["mib"]["CUDA0"]["context"] * MIB
+    }
 
 
 @pytest.mark.parametrize(
