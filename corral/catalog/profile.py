@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from corral.catalog.gate import GoldenPrompt, Perplexity, Speed
+from corral.catalog.patterns import PatternError, translated
 from corral.catalog.watchdog import Watchdog
 from corral.schema import Frozen
 
@@ -396,7 +397,7 @@ def _override_problem(override: str) -> str | None:
     if "," in override:
         return "has a comma, at which the engines would split it"
     try:
-        re.compile(pattern)
-    except re.error as error:
-        return f"is not a regular expression: {error}"
+        translated(pattern)
+    except PatternError as error:
+        return str(error)
     return None

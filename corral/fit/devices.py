@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 
+from corral.catalog.patterns import compiled
 from corral.catalog.profile import SplitMode
 from corral.plan.placement import ResolvedPlacement
 
@@ -198,7 +199,7 @@ def _float32(number: float) -> float:
 
 def _overrides(placement: ResolvedPlacement, gpus: int) -> list[tuple[re.Pattern[str], int]]:
     entries = (entry.split("=", 1) for entry in placement.tensor_overrides)
-    return [(re.compile(pattern), _device(buffer, gpus)) for pattern, buffer in entries]
+    return [(compiled(pattern), _device(buffer, gpus)) for pattern, buffer in entries]
 
 
 def _device(buffer: str, gpus: int) -> int:
