@@ -11,9 +11,9 @@ from corral.fit.estimate import DRIVER_MIB
 from corral.fit.host import (
     Candidate,
     Placed,
-    even_split,
     need_for,
     refuse_contradictions,
+    shared_out,
 )
 from corral.fit.model import ModelFile
 from corral.fit.place import place
@@ -110,17 +110,23 @@ def answer(
     placed = _placed(candidate, model, targets)
     gpus = [gpu_row(target, need) for target, need in zip(targets, placed.need.gpus, strict=False)]
     host = placed.need.host or DeviceNeed(weights_mib=0, kv_mib=0, compute_mib=0, runtime_mib=0)
-    return Answer(
-        rows=(*gpus, host_row(host, host_memory_mib, mapped=profile.load_mode == "mmap")),
-        placement=placed.placement,
-        unknown=placed.need.unknown,
-    )
+    rows = (*gpus, host_row(host, host_memory_mib, mapped=profile.load_mode == "mmap"))
+    if placed.need.unknown:
+        rows = tuple(_of_weights_alone(row) for row in rows)
+    return Answer(rows=rows, placement=placed.placement, unknown=placed.need.unknown)
+
+
+def _of_weights_alone(row: Row) -> Row:
+    """The row of a model of which the rest is unknown: it may be too much already, never fit."""
+    if not row.fits or row.memory_mib is None:
+        return row
+    return row.model_copy(update={"verdict": "its weights fit, the rest is unknown"})
 
 
 def _placed(candidate: Candidate, model: ModelFile, targets: Sequence[TargetGpu]) -> Placed:
     """Place a candidate; of an unknown model only weights count, all experts in host memory."""
     profile, memory = candidate.profile, [target.memory_mib for target in targets]
-    placement = even_split(candidate.placement, profile, len(targets))
+    placement = shared_out(candidate.placement, profile, [t.memory_mib for t in targets])
     if profile.placement == "auto" and targets and model.shape:
         budgets = [target.available_mib - profile.gpu_reserve_mib for target in targets]
         placement = place(model, profile, kind=candidate.kind, budgets_mib=budgets)

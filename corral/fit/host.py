@@ -88,6 +88,16 @@ def even_split(placement: ResolvedPlacement, profile: Profile, gpus: int) -> Res
     return placement.model_copy(update={"tensor_split": (1.0,) * gpus})
 
 
+def shared_out(
+    placement: ResolvedPlacement, profile: Profile, memory_mib: Sequence[int]
+) -> ResolvedPlacement:
+    """An explicit split: even for equal GPUs, else by their memory."""
+    even = even_split(placement, profile, len(memory_mib))
+    if even == placement or len(set(memory_mib)) == 1 or sum(memory_mib) <= 0:
+        return even
+    return even.model_copy(update={"tensor_split": tuple(float(max(m, 0)) for m in memory_mib)})
+
+
 def refuse_contradictions(host: str, candidate: Candidate) -> None:
     """Raises CorralError for settings of a profile that the model's header rules out."""
     if not isinstance(candidate.model, ModelFile):

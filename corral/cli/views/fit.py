@@ -24,10 +24,14 @@ def answer_lines(found: Answer) -> list[str]:
         lines += ["", *bars, "  ".join(f"{mark} {part}" for mark, part in _PARTS)]
     if isinstance(found, CountedAnswer):
         return [*lines, "", *_counted_lines(found)]
+    if found.unknown:
+        lines += ["", f"GiB of weights alone. {placed(found.placement)}"]
+        return [*lines, f"Unknown: {found.unknown}. The weights are exact."]
     exact = "GiB. Weights and KV are exact, the rest are upper bounds."
     lines += ["", f"{exact} {placed(found.placement)}"]
-    if found.unknown:
-        lines.append(f"Unknown: {found.unknown}. The weights are exact.")
+    if len(set(found.placement.tensor_split)) > 1:
+        shares = ", ".join(f"{share:g}" for share in found.placement.tensor_split)
+        lines.append(f"GPUs share it by memory: tensor_split = [{shares}] in the profile says so.")
     return lines
 
 

@@ -151,6 +151,8 @@ def test_of_an_unknown_architecture_the_weights_are_exact_and_the_keys_are_named
     last = said.out.splitlines()[-1]
     assert last.startswith('Unknown: architecture "glm9": its header lacks glm9.')
     assert last.endswith("The weights are exact.")
+    assert "KV are exact" not in said.out
+    assert "  fits" not in said.out
     assert [key for key in missing if f"glm9.{key}" not in last] == []
     rows = shelf.fit.json(MODEL, *PROFILE, *GPU).rows
     assert [(row.device, row.weights_mib, row.kv_mib) for row in rows] == [

@@ -106,6 +106,24 @@ def test_of_an_unknown_model_weights_are_counted_and_it_does_not_fit() -> None:
         assert (gpu.weights_mib, host.weights_mib) == (7571, 71173)
         assert (gpu.kv_mib, gpu.compute_mib, gpu.runtime_mib, host.runtime_mib) == (0, 0, 0, 0)
         assert (gpu.fits, host.fits, found.fits) == (True, True, False)
+        assert {gpu.verdict, host.verdict} == {"its weights fit, the rest is unknown"}
+
+
+def test_of_an_unknown_model_too_many_weights_are_told_as_such() -> None:
+    gpu = ask(unknown_model(), [TargetGpu("GPU 0", 8000)], placed=EXPERTS_ON_CPU).rows[0]
+    assert gpu.verdict.endswith("GiB too little")
+
+
+def test_unequal_gpus_share_a_model_by_their_memory() -> None:
+    cards = [TargetGpu("GPU 0", 49140, others_mib=500), TargetGpu("GPU 1", 24564)]
+    found = ask(targets=cards)
+    assert found.placement.tensor_split == (49140.0, 24564.0)
+    large, small, _ = found.rows
+    assert 1.7 < large.weights_mib / small.weights_mib < 2.3
+    given = ask(targets=cards, placed={"tensor_split": (1.0, 1.0)})
+    assert given.placement.tensor_split == (1.0, 1.0)
+    equal = ask(targets=[A100, A100])
+    assert equal.placement.tensor_split == (1.0, 1.0)
 
 
 def test_without_gpus_the_host_has_all_of_it() -> None:
