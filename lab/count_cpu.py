@@ -27,7 +27,7 @@ import click
 
 from corral.catalog.entries import EngineKind
 from lab.cut_headers import cut_header
-from lab.model_headers import DEEPSEEK_V2_5, GLM_4_7_FLASH, Shape, write_header
+from lab.model_headers import DEEPSEEK_V2_5, GLM_4_7_FLASH, GLM_5, GLM_5_2, Shape, write_header
 
 _SECONDS, _END_SECONDS = 300, 30
 _AIR, _DENSE, _FLASH = "GLM-4.5-Air", "GLM-4-32B-0414", "GLM-4.7-Flash"
@@ -35,6 +35,8 @@ _OLD = "DeepSeek-V2.5 old"
 MADE: dict[str, Shape] = {
     _FLASH: replace(GLM_4_7_FLASH, blocks=3, mtp_blocks=0, experts=8),
     "DeepSeek-V2.5": replace(DEEPSEEK_V2_5, blocks=3, experts=8),
+    "GLM-5": replace(GLM_5, blocks=6, mtp_blocks=0, experts=16),
+    "GLM-5.2": replace(GLM_5_2, blocks=6, mtp_blocks=0, experts=16),
     # As files were before the keys of latent attention: attn_kv_b, and no parts of it.
     _OLD: replace(
         DEEPSEEK_V2_5, blocks=3, experts=8, key_length_mla=0, value_length_mla=0,
@@ -121,8 +123,9 @@ def _latent(engine: EngineKind, model: str) -> Iterator[Setting]:
 @click.command()
 @click.option("--llama-cpp", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--ik-llama-cpp", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--only", default="", help="A model; the rows of the others are left out.")
 @click.option("--headers", type=click.Path(path_type=Path, exists=True), required=True)
-def main(llama_cpp: Path, ik_llama_cpp: Path, headers: Path) -> None:
+def main(llama_cpp: Path, ik_llama_cpp: Path, headers: Path, only: str) -> None:
     """Count every setting and print the rows."""
     programs: dict[EngineKind, Path] = {"llama.cpp": llama_cpp, "ik_llama.cpp": ik_llama_cpp}
     names = [field.name for field in fields(Setting)]
@@ -130,6 +133,8 @@ def main(llama_cpp: Path, ik_llama_cpp: Path, headers: Path) -> None:
     writer.writerow([*names, "kv_mib", "compute_mib", "computed_tensors"])
     with tempfile.TemporaryDirectory() as folder:
         for setting in dict.fromkeys(settings()):
+            if only not in ("", setting.model):
+                continue
             model = small_file(setting.model, headers, Path(folder))
             program = programs[setting.engine] / "llama-server"
             log = logged([str(program), "--model", str(model), *setting.flags()], Path(folder))

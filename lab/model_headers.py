@@ -6,7 +6,7 @@ simpler than a published quant's. The vocabulary has the real size, its tokens a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gguf
@@ -42,6 +42,9 @@ class Shape:
     key_length_mla: int = 0
     value_length_mla: int = 0
     rope: int = 64
+    indexer_heads: int = 0
+    indexer_key_length: int = 0
+    indexer_top_k: int = 0
 
 
 GLM_4_32B = Shape(
@@ -70,6 +73,18 @@ DEEPSEEK_V2_5 = Shape(
     experts=160, experts_used=6, expert_feed_forward=1536, dense_blocks=1, shared_experts=2,
     q_lora=1536, kv_lora=512, key_length_mla=192, value_length_mla=128,
 )  # fmt: skip
+
+
+# GLM-5 and 5.1; dimensions are those of transformers' GlmMoeDsaConfig.
+GLM_5 = Shape(
+    arch="glm-dsa", blocks=79, mtp_blocks=1, embedding=6144, feed_forward=12288, heads=64,
+    kv_heads=1, key_length=576, value_length=512, context_tokens=202752, vocabulary=154880,
+    experts=256, experts_used=8, expert_feed_forward=2048, dense_blocks=3,
+    q_lora=2048, kv_lora=512, key_length_mla=256, value_length_mla=256,
+    indexer_heads=32, indexer_key_length=128, indexer_top_k=2048,
+)  # fmt: skip
+# The same with a longer context: blocks share indexers by the engine's own list for it.
+GLM_5_2 = replace(GLM_5, context_tokens=1048576)
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,11 @@ def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
     if s.q_lora:
         writer.add_q_lora_rank(s.q_lora)
         writer.add_kv_lora_rank(s.kv_lora)
+    if s.indexer_heads:
+        prefix = f"{s.arch}.attention.indexer"
+        writer.add_uint32(f"{prefix}.head_count", s.indexer_heads)
+        writer.add_uint32(f"{prefix}.key_length", s.indexer_key_length)
+        writer.add_uint32(f"{prefix}.top_k", s.indexer_top_k)
     if s.key_length_mla:
         writer.add_key_length_mla(s.key_length_mla)
         writer.add_value_length_mla(s.value_length_mla)
@@ -213,8 +233,16 @@ def _attention(s: Shape, mix: Mix) -> list[Tensor]:
     ]
     if not s.key_length_mla:
         kv_b = [("attn_kv_b.weight", (s.kv_lora, s.heads * (plain + value)), dense)]
+    indexer: list[Tensor] = [
+        ("indexer.k_norm.weight", (s.indexer_key_length,), Type.F32),
+        ("indexer.k_norm.bias", (s.indexer_key_length,), Type.F32),
+        ("indexer.proj.weight", (e, s.indexer_heads), Type.F32),
+        ("indexer.attn_k.weight", (e, s.indexer_key_length), dense),
+        ("indexer.attn_q_b.weight", (s.q_lora, s.indexer_heads * s.indexer_key_length), dense),
+    ]
     return [
         *norms,
+        *(indexer if s.indexer_heads else ()),
         ("attn_q_a.weight", (e, s.q_lora), dense),
         ("attn_q_a_norm.weight", (s.q_lora,), Type.F32),
         ("attn_q_b.weight", (s.q_lora, s.heads * key), dense),

@@ -126,6 +126,7 @@ def _cpu_attention_bytes(shape: Shape, profile: Profile, engine: MemoryRules) ->
     if shape.latent and shape.mla:
         mla = shape.mla
         alive = per_width * (2 * mla.rank + mla.rope + 2 * mla.key) + 3 * row
+        alive += _indexer_bytes(shape, profile, engine)
     if profile.flash_attention:
         return alive
     scores = shape.heads * attended_cells(profile, engine) * profile.ubatch_tokens * _F32
@@ -139,6 +140,13 @@ def _cpu_feed_forward_bytes(shape: Shape, profile: Profile) -> int:
     dense = 3 * tokens * shape.feed_forward * _F32 + 2 * row
     product = tokens * shape.expert_feed_forward * _F32
     return max(dense, shape.experts_used * max(3 * product, row + product) + row)
+
+
+def _indexer_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """A mask of its own and the scores of all cells; ik_llama.cpp attends to all instead."""
+    if not shape.indexer or engine.latent_by_mode:
+        return 0
+    return attended_cells(profile, engine) * profile.ubatch_tokens * (_F16 + _F32)
 
 
 def _row_bytes(shape: Shape, profile: Profile) -> int:
@@ -198,6 +206,7 @@ def _attention_bytes(
     tokens, cells = profile.ubatch_tokens, attended_cells(profile, engine)
     row, queries = _row_bytes(shape, profile), tokens * shape.heads * shape.key_length * _F32
     alive = 3 * queries + 7 * row if shape.latent else 6 * queries + 4 * row
+    alive += _indexer_bytes(shape, profile, engine)
     if not profile.flash_attention:
         scores = shape.heads * cells * tokens * _F32
         return alive + scores + (_mask_bytes(profile, engine) if shape.latent else 0)

@@ -74,12 +74,12 @@ def layer_bytes(shape: Shape, profile: Profile, engine: MemoryRules, *, block: i
 
 
 def kv_rows(shape: Shape, profile: Profile, engine: MemoryRules, *, block: int) -> Rows:
-    """Type and elements of K and of V for one token in one block."""
+    """Type and elements of K, of V and of an indexer's keys for one token in one block."""
     k, v = profile.kv_type_k, profile.kv_type_v
     mla = shape.mla
     if not engine.latent_by_mode or mla is None:
         widths = shape.kv_widths(block)
-        return ((k, widths[0]), (v, widths[1]))
+        return ((k, widths[0]), (v, widths[1]), (k, _indexer_width(shape, block)))
     mode = mode_of(profile)
     if mode == 0:
         return ((k, shape.heads * mla.key), (v, shape.heads * mla.value))
@@ -88,6 +88,12 @@ def kv_rows(shape: Shape, profile: Profile, engine: MemoryRules, *, block: int) 
         return ((k, compressed),)
     # Without flash attention mode 1 keeps a transposed copy, the others make one as they need it.
     return ((k, compressed), (v, mla.rank)) if mode == 1 else ((v, compressed),)
+
+
+def _indexer_width(shape: Shape, block: int) -> int:
+    """Keys of the indexer; blocks without one use the choice of the block before (glm-dsa)."""
+    has_own = shape.indexer and block < shape.layers and shape.indexer.in_blocks[block]
+    return shape.indexer.width if shape.indexer and has_own else 0
 
 
 def _rounded_up(tokens: int, step: int) -> int:

@@ -8,7 +8,11 @@ from corral.fit.gguf import ArrayOf, Header, Value
 
 # Architectures whose KV cache is computed here; others may share memory between layers, use a
 # sliding window or keep a state instead.
-KNOWN_ARCHITECTURES = ("deepseek2", "glm4", "glm4moe")
+KNOWN_ARCHITECTURES = ("deepseek2", "glm-dsa", "glm4", "glm4moe")
+# glm-dsa.cpp of llama.cpp at 0c1e57098bba: GLM-5 and 5.1 have an indexer in each block; without a
+# key for it, models with this context have one in the first two, then in the first of each four.
+_SHARED_INDEXERS_TOKENS = 1048576
+_FIRST_INDEXERS, _INDEXER_PERIOD = 2, 4
 
 
 class UnknownShapeError(Exception):
@@ -30,10 +34,22 @@ class Latent:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexer:
+    """What chooses the tokens of sparse attention; ``width``: elements of a key.
+
+    + in_blocks: whether each block, without MTP blocks, has one with keys of its own
+    """
+
+    width: int
+    in_blocks: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """Dimensions in elements; ``blocks`` counts the MTP blocks, which come last.
 
     + latent: the file's keys ask for a compressed cache; + mla: None without latent attention
+    + indexer: of sparse attention (DSA), None without it
     """
 
     arch: str
@@ -47,6 +63,7 @@ class Shape:
     value_length: int
     latent: bool
     mla: Latent | None
+    indexer: Indexer | None
     feed_forward: int
     experts_used: int
     expert_feed_forward: int
@@ -100,6 +117,7 @@ def _shape(keys: _Keys) -> Shape:
         # llama.cpp: is_mla() of llama-hparams.cpp.
         latent=bool(keys.number("attention.key_length_mla", 0)),
         mla=_latent(keys, key_length, value_length),
+        indexer=_indexer(keys, blocks - keys.number("nextn_predict_layers", 0)),
         feed_forward=keys.number("feed_forward_length"),
         experts_used=keys.number("expert_used_count") if moe else 0,
         expert_feed_forward=keys.number("expert_feed_forward_length") if moe else 0,
@@ -118,6 +136,20 @@ def _latent(keys: _Keys, key_length: int, value_length: int) -> Latent | None:
         key=keys.number("attention.key_length_mla", 0) or key_length,
         value=keys.number("attention.value_length_mla", 0) or value_length,
     )
+
+
+def _indexer(keys: _Keys, layers: int) -> Indexer | None:
+    width = keys.number("attention.indexer.key_length", 0)
+    if not width or layers <= 0:
+        return None
+    is_shared = keys.number("context_length") >= _SHARED_INDEXERS_TOKENS
+    usual = [not is_shared or _has_own_indexer(block) for block in range(layers)]
+    stated = keys.flags("attention.indexer.types", layers)
+    return Indexer(width, tuple(usual) if stated is None else stated)
+
+
+def _has_own_indexer(block: int) -> bool:
+    return block < _FIRST_INDEXERS or (block - _FIRST_INDEXERS) % _INDEXER_PERIOD == 0
 
 
 class _Keys:
@@ -151,6 +183,15 @@ class _Keys:
             self.missing.append(f"{self.arch}.{name} for each block")
             return (0,) * count
         return (self.number(name, default),) * count
+
+    def flags(self, name: str, count: int) -> tuple[bool, ...] | None:
+        """One for each of ``count`` blocks, or one for all; None where it is not stated."""
+        value = self._metadata.get(f"{self.arch}.{name}")
+        if isinstance(value, tuple) and len(value) >= count:
+            return tuple(bool(flag) for flag in value[:count])
+        if isinstance(value, int):
+            return (bool(value),) * count
+        return None
 
     def vocabulary(self) -> int:
         """The number of tokens, by its own key or by the length of the list."""
