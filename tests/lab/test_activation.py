@@ -10,6 +10,7 @@ import pytest
 
 from lab import drop_ins
 from tests.lab.untouched import assert_refused, said
+from tests.lab.waiting import wait_for
 from tests.lab.workspace import Done, Workspace
 
 HOST, NAME, UNIT = "lab-1", "tiny-long", "corral-tiny-long.service"
@@ -108,3 +109,27 @@ def test_a_deploy_of_the_old_profile_restarts_nothing(failure: Failure, fleet: W
     again = fleet.deploy()
     assert again.returncode == 0, said(again)
     assert fleet.pid(HOST, NAME) == failure.pids[1]
+
+
+WATCHDOG = f"{VALUE}\nwatchdog = {{ every_seconds = 5, answer_seconds = 2, failures = 2 }}"
+
+
+def verified(lab: Workspace) -> bool:
+    return lab.corral("verify", f"{HOST}/{NAME}", "-i", "inventories/lab.py").returncode == 0
+
+
+def test_a_server_that_hangs_is_restarted_by_its_host(fleet: Workspace) -> None:
+    """The watch comes and goes with the profile's watchdog, and restarts nothing by itself."""
+    running = fleet.pid(HOST, NAME)
+    with fleet.edited(PROFILE, VALUE, WATCHDOG):
+        done = fleet.deploy("--limit", HOST)
+        assert done.returncode == 0, said(done)
+        assert fleet.pid(HOST, NAME) == running
+        fleet.on(HOST, f"kill -STOP {running}")
+        wait_for(lambda: fleet.pid(HOST, NAME) not in (0, running), "another", limit_seconds=150)
+        wait_for(lambda: verified(fleet), "a server that serves")
+        entry = fleet.on(HOST, f"journalctl --no-pager --unit={UNIT} --grep 'no completion'")
+        assert "restarted (1 of 3 within an hour)" in entry
+    done = fleet.deploy("--limit", HOST)
+    assert done.returncode == 0, said(done)
+    assert "watched-by-corral" not in fleet.on(HOST, "systemctl list-units --all --no-legend")
