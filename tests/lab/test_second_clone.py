@@ -153,7 +153,11 @@ def test_a_host_is_deployed_from_a_fleets_own_folder(lab: Workspace, tmp_path: P
     (fleet / "catalog" / "profiles").mkdir()
     (fleet / PROFILE).write_text(f'extends = "{name}"\nprompt_cache_mib = 7\n')
     command = ("pyinfra", inventory, "deploy.py", "-y", "--limit", "lab-1")
+    diff = ("corral", "diff", "lab-1")
     try:
+        before = installed.run(*diff, folder=fleet)
+        assert before.returncode == 2, before.stdout + before.stderr
+        assert "--cache-ram " in before.stdout
         done = installed.run(*command, folder=fleet)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "--cache-ram 7" in lab.on("lab-1", "systemctl cat 'corral-tiny-*'")
@@ -161,6 +165,8 @@ def test_a_host_is_deployed_from_a_fleets_own_folder(lab: Workspace, tmp_path: P
         again = installed.run(*command, folder=fleet)
         assert again.returncode == 0, again.stdout + again.stderr
         assert lab.on("lab-1", "systemctl show -P MainPID 'corral-tiny-*.service'") == pids
+        after = installed.run(*diff, folder=fleet)
+        assert (after.returncode, after.stdout) == (0, "no change: lab-1\n"), after.stderr
         status = installed.run("corral", "status", "lab-1", folder=fleet)
         assert status.returncode == 0, status.stdout + status.stderr
     finally:
