@@ -27,7 +27,9 @@ found = next(filter(None, (shutil.which(name, path=search) for name in programs)
 if found is None:
     sys.exit("neither apptainer nor singularity is here. Next: install one of them")
 mounts = os.access("/dev/fuse", os.W_OK) and shutil.which("squashfuse", path=search)
-paths = [os.path.dirname(word) for word in sys.argv[1:] if word.startswith("/")]
+named = [word for word in sys.argv[1:] if word.startswith("/")]
+# A model may be a link to where the weights are.
+paths = [os.path.dirname(path) for word in named for path in (word, os.path.realpath(word))]
 paths += [os.environ.get("HOME", ""), os.getcwd()]
 binds = [path for path in dict.fromkeys(paths) if is_bound(path)]
 argv = [found, "--quiet", "exec", "--no-home"]

@@ -48,6 +48,17 @@ def test_folders_of_its_arguments_and_its_home_are_there(tmp_path: Path) -> None
     assert binds == [str(tmp_path), str(tmp_path / "home")]
 
 
+def test_the_folder_that_a_link_leads_to_is_there(tmp_path: Path) -> None:
+    for name in ("weights", "proof"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "weights/model.gguf").write_bytes(b"GGUF")
+    link = tmp_path / "proof/model.gguf"
+    link.symlink_to(tmp_path / "weights/model.gguf")
+    said = launched(tmp_path, "--model", str(link))
+    binds = [said[i + 1] for i, word in enumerate(said) if word == "--bind"]
+    assert binds == [str(tmp_path / "proof"), str(tmp_path / "weights")]
+
+
 def test_a_folder_that_cannot_be_written_as_a_bind_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "a:b").mkdir()
     said = launched(tmp_path, f"{tmp_path}/a:b/model.gguf")
