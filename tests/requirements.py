@@ -20,7 +20,10 @@ def text_of(engine: Engine) -> str:
 
 
 def locked(engine: Engine) -> LockedEngine:
-    """The lock's entry for an engine of either form."""
+    """The lock's entry for an engine of any form."""
+    if engine.image:
+        digest = engine.image.sha256 or "5" * 64
+        return LockedEngine(requested=engine.pinned, commit=digest[:40], image_sha256=digest)
     if engine.python is None:
         return LockedEngine(requested=engine.commit, commit=engine.commit)
     digest = hashlib.sha256(text_of(engine).encode()).hexdigest()

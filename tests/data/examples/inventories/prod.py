@@ -49,32 +49,37 @@ _DESK_02 = {
     ],
 }
 
-# The plan adds up what these four need together.
+# The plan adds up what these four need together. They run in the site's own image (see
+# catalog/engines/llamacpp-cuda-complete.toml), with the weights where the site keeps them.
+_IN_IMAGE = {"engine": "llamacpp-cuda-complete", "address": _ALL_ADDRESSES}
 _GPU_01 = {
     "ssh_hostname": "gpu-01.example.com",
     "member_address": "10.20.0.11",
     "gpus": _H200_X4,
     "memory_gib": 1024,
+    "models_folder": "/data/models",
+    "runtime": "apptainer",
+    "container_program": "singularity",
     "instances": [
-        {"name": "glm-4.7-q2", "profile": "glm-4.7-q2", "port": 4401, "address": _ALL_ADDRESSES},
+        {"name": "glm-4.7-q2", "profile": "glm-4.7-q2", "port": 4401, **_IN_IMAGE},
         # The same file twice: a second server for concurrency, or for an A/B test.
         {
             "name": "glm-4.7-flash-q4",
             "profile": "glm-4.7-flash",
             "port": 4402,
-            "address": _ALL_ADDRESSES,
+            **_IN_IMAGE,
         },
         {
             "name": "glm-4.7-flash-q4-b",
             "profile": "glm-4.7-flash",
             "port": 4403,
-            "address": _ALL_ADDRESSES,
+            **_IN_IMAGE,
         },
         {
             "name": "deepseek-v2.5",
             "profile": "deepseek-v2.5",
             "port": 5001,
-            "address": _ALL_ADDRESSES,
+            **_IN_IMAGE,
         },
     ],
 }
