@@ -88,7 +88,7 @@ def show(
                 f"client {client}", f"has no key there{did_you_mean(client, known)}",
                 f"`corral keys add --gateway {alias or 'ALIAS'} --client {client}`",
             )  # fmt: skip
-        click.echo("\n".join(keys))
+        echo("\n".join(keys))
         return
     if as_json:
         _SHOWN.show([{"keys": s.shown, **_row(entry)} for s, entry in rows])

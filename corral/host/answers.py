@@ -266,7 +266,7 @@ class ObservedInstances(HostAnswer):
     + gpu_problem: why nvidia-smi does not tell of all GPUs, or empty
     """
 
-    instances: dict[str, ObservedInstance] = {}
+    instances: dict[str, ObservedInstance]
     strange_units: tuple[str, ...] = ()
     gpus: tuple[GpuUse, ...] = ()
     gpu_problem: str = ""

@@ -87,7 +87,8 @@ def test_a_gateway_does_not_lose_servers_that_cannot_be_read(tmp_path: Path) -> 
 
 
 def test_an_alias_that_nobody_else_serves_keeps_no_host_from_its_keys(tmp_path: Path) -> None:
-    aliases = {"small": {"port": 8000}, "big": {"port": 8001, "weights": {"bad/x": 5}}}
+    small = {"port": 8000, "may_differ": ["context", "slots"]}
+    aliases = {"small": small, "big": {"port": 8001, "weights": {"bad/x": 5}}}
     found = beside_a_mistake(hosts_with_gateway(tmp_path, aliases=aliases))
     assert [pool.alias for pool in found.gateways_of(found.host("one"))["gw"].pools] == ["small"]
 
@@ -135,7 +136,7 @@ def test_a_part_is_what_names_fit(
 
 
 def test_a_gateway_is_part_of_its_host_and_not_of_its_instances() -> None:
-    gateway = {"aliases": {"small": {"port": 8000}}}
+    gateway = {"aliases": {"small": {"port": 8000, "may_differ": ["context", "slots"]}}}
     whole = plan_fleet([host({**CHAT, "address": "0.0.0.0"}, LONG, name="gw", gateway=gateway)],
                        planner())  # fmt: skip
     assert whole.plan("gw").gateway

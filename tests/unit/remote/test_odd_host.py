@@ -96,7 +96,7 @@ def test_whatever_a_host_answers_is_an_error_of_that_host(
 
 
 def test_a_state_without_a_planned_instance_is_a_row(fleet: OddFleet) -> None:
-    fleet.hosts.says("odd", Answer(b"{}"))
+    fleet.hosts.says("odd", Answer(b'{"instances": {}}'))
     said = fleet("status")
     assert said.code == 1
     assert "not deployed on the host" in said.out

@@ -200,7 +200,7 @@ def test_another_helper_and_releases_for_others_are_differences(
     monkeypatch.setattr(Helper, "ask", lambda self, *_: self.answer())
 
     def compare(**changes: Any) -> tuple[str, ...]:
-        Helper.answers = [state.model_copy(update=changes), ObservedInstances()]
+        Helper.answers = [state.model_copy(update=changes), ObservedInstances(instances={})]
         found = host_diff(
             host(CHAT, archives_folder=str(tmp_path)),
             builder,
