@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 
 from tests.lab.observed import pids
+from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
 from tests.lab.workspace import Workspace
 
@@ -110,3 +112,54 @@ def is_over(group: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+NAMED_LONG = '{"name": "tiny-long"'
+_LONG = '_LONG = {"name": "tiny-long", "profile": "tiny-long", "port": 8002}'
+REMOVE_LONG = ("`corral remove lab-1/tiny-long`",)
+KEYS = "ls /etc/corral/keys"
+SERVES = "curl --silent --fail http://127.0.0.1:8002/health"
+
+
+def keys_of(fleet: Workspace, host: str) -> Path:
+    return fleet.layout.keys / host
+
+
+def test_an_instance_is_renamed_and_then_moved_to_another_host(fleet: Workspace) -> None:
+    """As docs/runbooks/rename-and-move.md says."""
+    with fleet.edited("inventories/lab.py", NAMED_LONG, '{"name": "tiny-wide"'):
+        shutil.copy(keys_of(fleet, "lab-1") / "tiny-long", keys_of(fleet, "lab-1") / "tiny-wide")
+        refused = fleet.deploy("--limit", "lab-1")
+        assert_refused(refused, "port 8002 is taken by corral-tiny-long", *REMOVE_LONG)
+        shown = fleet.corral("status", "lab-1", *LAB)
+        assert "lab-1/tiny-long is not in the inventory" in shown.stderr
+        checked = fleet.corral("verify", "lab-1", *LAB)
+        assert "it runs, and starts at boot" in checked.stdout
+        renamed = fleet.deploy("--limit", "lab-1", "--data", "remove_orphans=true")
+        assert renamed.returncode == 0, said(renamed)
+        assert fleet.on("lab-1", KEYS).split() == ["tiny-chat", "tiny-wide"]
+        assert fleet.corral("verify", "lab-1", *LAB).returncode == 0
+        assert fleet.on("lab-1", "ls /var/lib/corral/instances").split() == [
+            "tiny-chat", "tiny-wide",
+        ]  # fmt: skip
+    # Back under its old name, on another host.
+    key = (keys_of(fleet, "lab-1") / "tiny-wide").read_text()
+    (keys_of(fleet, "lab-3") / "tiny-long").write_text(key)
+    with (
+        fleet.edited("inventories/lab.py", "_where(n)}, socket_only]", "_where(n)}, _LONG]"),
+        fleet.edited("inventories/lab.py", "def _where(", f"{_LONG}\n\n\ndef _where("),
+        fleet.edited("inventories/lab.py", "_lab.address(n))}, long]", "_lab.address(n))}]"),
+    ):
+        moved = fleet.deploy("--limit", "lab-3")
+        assert moved.returncode == 0, said(moved)
+        fleet.on("lab-3", SERVES)
+        # Until then it serves on both hosts.
+        fleet.on("lab-1", SERVES)
+        for left in ("lab-1/tiny-wide", "lab-3/tiny-socket"):
+            removed = fleet.corral("remove", left, "-y", *LAB)
+            assert removed.returncode == 0, said(removed)
+        assert fleet.try_on("lab-1", SERVES).returncode != 0
+        verified = fleet.corral("verify", *LAB)
+        assert verified.returncode == 0, said(verified)
+    gone = fleet.corral("remove", "lab-3/tiny-long", "-y", *LAB)
+    assert gone.returncode == 0, said(gone)

@@ -24,6 +24,13 @@ INSTANCE = "/var/lib/corral/instances/tiny-f16"
 SHARDS = "find /var/lib/corral/models -name '*.gguf' -exec sha256sum {} + | sort"
 # The lab's other hosts were made with the packages that a deploy installs; this one was not.
 LOOK = "ls -d /opt/corral /etc/corral 2>/dev/null || command -v g++ cmake ccache aria2c zstd"
+# Everything but packages: files, units, rules and users of Corral.
+LEFT = (
+    "ls -d /opt/corral /etc/corral /var/lib/corral /usr/local/lib/corral "
+    "/var/cache/private/corral* /etc/systemd/system/*corral* 2>/dev/null; "
+    "systemctl list-units --all --plain --no-legend 'corral-*' 'served-by-corral*'; "
+    "nft list tables | grep corral"
+)
 VERIFY = ("verify", HOST, "-i", "inventories/lab.py")
 
 
@@ -40,9 +47,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """The host before it lost its disk, bare, and after two concurrent deploys."""
+    """The host before it was taken out and lost its disk, bare, and after two deploys at once."""
 
     before: Identity
+    removed: Done
+    left: str
     found_bare: str
     verified_bare: Done
     both: list[Done]
@@ -64,6 +73,8 @@ def identity(lab: Workspace) -> Identity:
 def rebuild(deployed_once: Workspace) -> Rebuild:
     lab = deployed_once
     before = identity(lab)
+    removed = lab.corral("remove", HOST, "--all", "--weights", "-y", *VERIFY[2:])
+    left = lab.try_on(HOST, LEFT).stdout
     remove_host(lab, N)
     up = lab.corral("lab", "up")
     assert up.returncode == 0, said(up)
@@ -73,12 +84,22 @@ def rebuild(deployed_once: Workspace) -> Rebuild:
     assert 0 in [done.returncode for done in both], "\n\n".join(map(said, both))
     return Rebuild(
         before=before,
+        removed=removed,
+        left=left,
         found_bare=found_bare,
         verified_bare=verified_bare,
         both=both,
         after=identity(lab),
         verified=lab.corral(*VERIFY),
     )
+
+
+def test_a_host_that_is_taken_out_keeps_nothing_of_corral(rebuild: Rebuild) -> None:
+    assert rebuild.removed.returncode == 0, said(rebuild.removed)
+    assert f"{HOST}/tiny-ik: removed" in rebuild.removed.stdout
+    assert rebuild.left == ""
+    # Hosts of a lab share it.
+    assert "/var/cache/corral/ccache is a mount and stays" in rebuild.removed.stdout
 
 
 def test_a_host_that_lost_its_disk_is_deployed_to_what_it_was(rebuild: Rebuild) -> None:
