@@ -160,7 +160,7 @@ def counted(log: str, setting: Setting) -> tuple[str, str, str]:
     compute = [float(mib) for mib in _COMPUTE.findall(log)]
     if setting.engine == "llama.cpp":
         # Each context may name its buffer again when it plans anew.
-        compute = [compute[0], compute[-1]][: len(kv)]
+        compute = [compute[0], compute[-1]] if setting.mtp_draft_tokens else compute[-1:]
     computed = sorted(f"{name} {shape}" for name, shape in _COMPUTED.findall(log))
     return f"{sum(kv):.2f}", f"{sum(compute):.2f}", "; ".join(computed)
 

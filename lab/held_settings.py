@@ -30,7 +30,14 @@ from corral.fit.model import model_file
 from corral.plan.instance import Endpoint
 from corral.project import project_root, read_catalog
 from lab.cut_headers import cut_header
-from lab.model_headers import DEEPSEEK_V2_5, GLM_4_7_FLASH, Shape, write_header
+from lab.model_headers import (
+    DEEPSEEK_V2_5,
+    GLM_4_7_FLASH,
+    GLM_5,
+    GLM_5_2,
+    Shape,
+    write_header,
+)
 
 _H200_MIB = 143771
 _HEADER_BYTES = 32 * MIB
@@ -68,6 +75,8 @@ MODELS: dict[str, Callable[[Path, Path], object]] = {
             key_length=192, value_length=128,
         )
     ),
+    "glm-5": _made(replace(GLM_5, blocks=6, mtp_blocks=0)),
+    "glm-5.2": _made(replace(GLM_5_2, blocks=6, mtp_blocks=0)),
     "air-12": _cut("GLM-4.5-Air", *range(12)),
     "air-8-mtp": _cut("GLM-4.5-Air", *range(8), 46),
     "dense-8": _cut("GLM-4-32B-0414", *range(8)),
@@ -99,6 +108,18 @@ SERVERS = (
     ),
     Server(
         "V2.5 of 6 blocks with attn_kv_b, 32768", _IK, "v25-old",
+        {"context_tokens_per_slot": 32768}, prompts=(32000,),
+    ),
+    Server(
+        "GLM-5 of 6 blocks, 65536", "llama.cpp", "glm-5",
+        {"context_tokens_per_slot": 65536}, prompts=(60000,),
+    ),
+    Server(
+        "GLM-5.2 of 6 blocks, 131072, q8_0", "llama.cpp", "glm-5.2",
+        {"context_tokens_per_slot": 131072, **_Q8_0}, prompts=(60000,),
+    ),
+    Server(
+        "GLM-5 of 6 blocks, 32768", _IK, "glm-5",
         {"context_tokens_per_slot": 32768}, prompts=(32000,),
     ),
     Server(
