@@ -73,7 +73,8 @@ def _explain(found: Sequence[Target | LeftOut]) -> None:
 def _write(folder: Path, texts: dict[str, str], keys: dict[str, str]) -> None:
     """Keys and targets first: a configuration that is read meanwhile finds what it names."""
     step = "free disk space there, then the same command again"
-    for part, mode in (("", 0o755), ("keys", 0o700), ("targets", 0o755), ("rules", 0o755)):
+    modes = {"": 0o755, "keys": 0o700, "targets": 0o755, "rules": 0o755, "dashboards": 0o755}
+    for part, mode in modes.items():
         make_folder(folder / part, mode=mode, next_step=step)
     for path, key in keys.items():
         write_atomic(folder / path, key, mode=0o600, next_step=step)

@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
 
+from corral.monitoring.dashboards import DASHBOARDS, dashboard_json
 from corral.monitoring.rules import rules
 from corral.monitoring.scrape import HOSTS, Target
 from corral.monitoring.yaml_text import yaml_text
@@ -27,6 +28,7 @@ def files(form: Form, targets: Iterable[Target]) -> dict[str, str]:
     return {
         f"{form}.yml": _BEGIN + yaml_text(config),
         **{f"targets/{job}.json": _listed(found) for job, found in by_job.items()},
+        **{f"dashboards/{one.name}.json": dashboard_json(one) for one in DASHBOARDS},
         RULES: _BEGIN + yaml_text(rules()),
     }
 

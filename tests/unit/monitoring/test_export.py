@@ -117,6 +117,7 @@ def test_prometheus_reads_what_is_written(
     assert "node-2 is not monitored" in said.err
     out = checkout / "out"
     ran(out, "check", "config", "prometheus.yml")
+    assert len(list((out / "dashboards").iterdir())) == 4
     key = out / "keys/corral-servers-node-1"
     assert key.read_text() == "s" * 30
     assert stat.S_IMODE(key.stat().st_mode) == 0o600

@@ -1,0 +1,217 @@
+"""Dashboards for Grafana, made from one description: rows of panels with their queries. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from corral.schema import Frozen
+
+# Grafana replaces it by the data source that an operator chooses when the file is imported.
+_SOURCE = {"type": "prometheus", "uid": "${source}"}
+_WIDTH, _HEIGHT, _COLUMNS = 12, 8, 2
+_LLAMA_TOKENS = "rate(llamacpp:tokens_predicted_total{{{0}}}[$__rate_interval])"
+_VLLM_TOKENS = "rate(vllm:generation_tokens_total{{{0}}}[$__rate_interval])"
+
+
+class Panel(Frozen):
+    """One graph. + queries: legend -> PromQL; + unit: as Grafana names it"""
+
+    title: str
+    queries: dict[str, str]
+    unit: str = "short"
+
+
+class Dashboard(Frozen):
+    """One page. + variables: label -> metric that has its values, for a choice above the panels"""
+
+    name: str
+    title: str
+    variables: dict[str, str] = {}
+    panels: tuple[Panel, ...]
+
+
+def _tokens(by: str, labels: str = "") -> str:
+    llama, vllm = _LLAMA_TOKENS.format(labels), _VLLM_TOKENS.format(labels)
+    return f"sum by ({by}) ({llama}) or sum by ({by}) ({vllm})"
+
+
+def _vram(labels: str) -> Panel:
+    return Panel(
+        title="GPU memory held and predicted",
+        queries={
+            "{{host}}/{{instance}} held": f"corral_instance_vram_held_bytes{{{labels}}}",
+            "{{host}}/{{instance}} predicted": f"corral_instance_vram_predicted_bytes{{{labels}}}",
+        },
+        unit="bytes",
+    )
+
+
+_ONE = 'host="$host",instance="$instance"'
+_HOST = 'host="$host"'
+_PANELS_OF_GPUS = {
+    "Memory used": ("corral_gpu_memory_used_bytes", "bytes"),
+    "Utilization": ("corral_gpu_utilization_ratio", "percentunit"),
+    "Temperature": ("corral_gpu_temperature_celsius", "celsius"),
+    "Power": ("corral_gpu_power_watts", "watt"),
+    "Clocks": ("corral_gpu_clock_sm_hertz", "hertz"),
+    "Throttled": ("corral_gpu_throttled", "short"),
+    "Xids since boot": ("corral_gpu_xids_total", "short"),
+    "PCIe replays": ("corral_gpu_pcie_replays_total", "short"),
+}
+
+DASHBOARDS: tuple[Dashboard, ...] = (
+    Dashboard(
+        name="corral-fleet",
+        title="Corral: fleet",
+        panels=(
+            Panel(title="Tokens/s by model", queries={"{{alias}}": _tokens("alias")}),
+            Panel(
+                title="Instances that do not answer",
+                queries={"{{host}}/{{instance}}": "corral_instance_healthy == 0"},
+            ),
+            Panel(
+                title="Requests that wait",
+                queries={
+                    "{{host}}/{{instance}}": "llamacpp:requests_deferred or "
+                    "vllm:num_requests_waiting"
+                },
+            ),
+            Panel(
+                title="Alerts", queries={"{{alertname}} {{host}}": 'ALERTS{alertstate="firing"}'}
+            ),
+            _vram(""),
+            Panel(title="Drift", queries={"{{host}}": "corral_drift_rows"}),
+            Panel(
+                title="Generations",
+                queries={
+                    "{{host}}/{{instance}} {{generation}} {{quant}}": "corral_instance_info",
+                },
+            ),
+            Panel(title="Rollout holds", queries={"{{host}}": "corral_rollout_holds"}),
+        ),
+    ),
+    Dashboard(
+        name="corral-instance",
+        title="Corral: one instance",
+        variables={"host": "corral_instance_info", "instance": "corral_instance_info"},
+        panels=(
+            Panel(
+                title="Tokens/s, and the baseline of one request",
+                queries={
+                    "generated": _tokens("host, instance", _ONE),
+                    "baseline: {{measure}}": f"corral_baseline_tokens_per_second{{{_ONE}}}",
+                },
+            ),
+            Panel(
+                title="Requests",
+                queries={
+                    "working": f"llamacpp:requests_processing{{{_ONE}}} or "
+                    f"vllm:num_requests_running{{{_ONE}}}",
+                    "waiting": f"llamacpp:requests_deferred{{{_ONE}}} or "
+                    f"vllm:num_requests_waiting{{{_ONE}}}",
+                },
+            ),
+            Panel(
+                title="Context used",
+                queries={
+                    "fullest slot": f"corral_instance_kv_used_ratio{{{_ONE}}} or "
+                    f"vllm:kv_cache_usage_perc{{{_ONE}}}"
+                },
+                unit="percentunit",
+            ),
+            _vram(_ONE),
+            Panel(title="Restarts", queries={"unit": f"corral_instance_restarts_total{{{_ONE}}}"}),
+            Panel(title="Last gate", queries={"{{part}}": f"corral_gate_passed{{{_ONE}}}"}),
+        ),
+    ),
+    Dashboard(
+        name="corral-gpus",
+        title="Corral: one GPU host",
+        variables={"host": "corral_gpus_on_bus"},
+        panels=tuple(
+            Panel(
+                title=title,
+                queries={"GPU {{gpu}} {{reason}}": f"{metric}{{{_HOST}}}"},
+                unit=unit,
+            )
+            for title, (metric, unit) in _PANELS_OF_GPUS.items()
+        ),
+    ),
+    Dashboard(
+        name="corral-gateway",
+        title="Corral: gateway",
+        variables={"host": "haproxy_backend_active_servers"},
+        panels=(
+            Panel(
+                title="Answers by status",
+                queries={
+                    "{{proxy}} {{code}}": "sum by (proxy, code) (rate("
+                    f"haproxy_backend_http_responses_total{{{_HOST}}}[$__rate_interval]))"
+                },
+                unit="reqps",
+            ),
+            Panel(
+                title="Time to the answer, average",
+                queries={"{{proxy}}": f"haproxy_backend_response_time_average_seconds{{{_HOST}}}"},
+                unit="s",
+            ),
+            Panel(
+                title="Requests that wait",
+                queries={"{{proxy}}": f"haproxy_backend_current_queue{{{_HOST}}}"},
+            ),
+            Panel(
+                title="Servers that are up",
+                queries={"{{proxy}}": f"haproxy_backend_active_servers{{{_HOST}}}"},
+            ),
+        ),
+    ),
+)
+
+
+def dashboard_json(dashboard: Dashboard) -> str:
+    """A dashboard as Grafana imports it."""
+    source = {
+        "name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus",
+    }  # fmt: skip
+    document = {
+        "uid": dashboard.name,
+        "title": dashboard.title,
+        "tags": ["corral"],
+        "schemaVersion": 38,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "templating": {"list": [source, *_choices(dashboard)]},
+        "panels": [_panel(n, one) for n, one in enumerate(dashboard.panels)],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _choices(dashboard: Dashboard) -> Sequence[dict[str, Any]]:
+    """Choices of labels; each after the first lists what goes with those before."""
+    found: list[dict[str, Any]] = []
+    for label, metric in dashboard.variables.items():
+        before = ",".join(f'{one["name"]}="${one["name"]}"' for one in found)
+        query = f"label_values({metric}{{{before}}}, {label})"
+        found.append(
+            {"name": label, "type": "query", "datasource": _SOURCE, "query": query, "refresh": 2}
+        )
+    return found
+
+
+def _panel(number: int, panel: Panel) -> dict[str, Any]:
+    targets = [
+        {"refId": chr(ord("A") + n), "expr": query, "legendFormat": legend, "datasource": _SOURCE}
+        for n, (legend, query) in enumerate(panel.queries.items())
+    ]
+    row, column = divmod(number, _COLUMNS)
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": panel.title,
+        "datasource": _SOURCE,
+        "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
+        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "targets": targets,
+    }
