@@ -66,9 +66,9 @@ def build(folder: Path, engines: list[dict[str, Any]]) -> None:
     deadline = time.monotonic() + _BUILD_SECONDS
     while not (WORK / "built").exists() and time.monotonic() < deadline:
         time.sleep(2)
-    told = (WORK / "build.log").read_text(errors="replace")
+    output = (WORK / "build.log").read_text(errors="replace")
     state = "built" if (WORK / "built").exists() else "not yet built, type it again"
-    print(told[-1500:], f"\n{state}", flush=True)
+    print(output[-1500:], f"\n{state}", flush=True)
 
 
 def measure(folder: Path, servers: list[dict[str, Any]], out: Path) -> None:
