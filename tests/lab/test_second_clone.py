@@ -119,6 +119,11 @@ def test_clients_are_let_in_rotated_and_shut_out_and_no_request_fails(
     assert seen.failures == []
     with pytest.raises(AuthenticationError):
         complete(client(lab, first))
+    counted = json.loads(lab.corral("gateway", "clients", "--json", *ALL).stdout)[GW]
+    rows = {row["client"]: row for row in counted if row["pool"] == ALIAS}
+    assert rows["alice"]["requests"] > 0
+    assert rows["alice"]["failed"] == 0
+    assert rows[""]["refused"] > 0
     keys("revoke", *alice, "-y")
     with pytest.raises(AuthenticationError):
         complete(client(lab, second))
