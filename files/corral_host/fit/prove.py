@@ -99,9 +99,13 @@ def count(instance, shards, folder, smi, notes):
 
 
 def lacks_tool(instance):
-    """Whether an image of the site's own came without the program."""
-    image = (instance.get("runtime") or {}).get("image")
-    return bool(image) and not os.path.exists(instance["fit_argv"][0])
+    """Whether the program cannot run here: a site's image lacks it, or root would unpack an image.
+
+    Root has fewer capabilities in a container of its own than apptainer asks for to unpack one.
+    """
+    runtime = instance.get("runtime") or {}
+    is_absent = bool(runtime.get("image")) and not os.path.exists(instance["fit_argv"][0])
+    return is_absent or bool(runtime.get("unpacks"))
 
 
 def crowded(instance, smi):
