@@ -24,10 +24,13 @@ HAPROXY = "haproxy"
 ANEW = "table {table}\ndelete table {table}\n"
 # With SYN cookies a first answer has no user. It is dropped, too: a user could turn SYN cookies on
 # by filling the queue of a socket of their own.
+# A match of `tcp` is none for other protocols, whose packets are nobody's to answer here: names are
+# asked for by UDP, as by apt's own user.
 CHAIN = """\
 table {table} {{
     chain {chain} {{
         type filter hook output priority filter; policy accept;
+        meta l4proto != tcp accept
         tcp sport != {{ {ports} }} accept
         tcp flags & (syn|ack) != (syn|ack) accept
         meta skuid {users} accept

@@ -67,6 +67,26 @@ for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 print("reserved", *reserve.in_force())
 """
 
+# In the new namespace: a user asks by UDP, as for names.
+_UDP = """
+import os, socket, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from corral_host.packets import reserve
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+reserve.lay(reserve.RULES.format(table=reserve.TABLE, ports="8001", users=reserve.MAY_SERVE))
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+server.settimeout(5)
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try:
+    client.sendto(b"name", ("127.0.0.1", 53))
+except PermissionError:
+    sys.exit("dropped")
+print(server.recv(16).decode())
+"""
+
 
 def connected(*users: int, cookies: int = 1, laid: bool = True) -> tuple[set[tuple[int, int]], str]:
     """Users and addresses whose listeners got a connection, by IPv4 or IPv6; and reserved ports."""
@@ -87,6 +107,17 @@ def test_a_served_port_answers_for_servers_alone_and_others_for_anybody() -> Non
     free = {(user, 9001) for user in (ROOT_USER, LOCAL, DYNAMIC)}
     assert found == {(ROOT_USER, 8001), (DYNAMIC, 8001), *free}
     assert reserved == "reserved 8001 18001"
+
+
+def test_other_protocols_than_tcp_are_left_alone() -> None:
+    """Else apt's own user finds no mirror once a host serves."""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", _UDP, str(ROOT / "files"), str(LOCAL)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "Operation not permitted" in done.stderr or not shutil.which("nft"):
+        pytest.skip("no packet rules, or no network of its own, for this user")
+    assert done.stdout == "name\n", done.stderr
 
 
 def test_without_the_rules_anybody_answers() -> None:
