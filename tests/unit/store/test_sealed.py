@@ -21,7 +21,7 @@ from corral.store.api_keys import (
     stored_keys,
 )
 from corral.store.sealed import RECIPIENTS
-from tests import age_program
+from tests import sealing
 from tests.samples import CHAT, host
 
 pytestmark = pytest.mark.slow
@@ -32,15 +32,15 @@ KEY = "sk-chat-" + "a" * 24
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store in a repository whose recipient is this operator."""
-    monkeypatch.setenv("PATH", age_program.install(tmp_path / "bin"))
+    monkeypatch.setenv("PATH", sealing.install(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     identity = tmp_path / "config/corral/age-identity.txt"
     identity.parent.mkdir(parents=True)
-    identity.write_text("age1me\n")
+    recipient = sealing.identity(identity)
     made = tmp_path / "keys"
     made.mkdir()
-    (made / RECIPIENTS).write_text("# operators\nage1me\n")
+    (made / RECIPIENTS).write_text(f"# operators\n{recipient}\n")
     return made
 
 
@@ -82,7 +82,7 @@ def test_a_file_of_sops_is_read_and_written_by_sops(
     (store / RECIPIENTS).unlink()
     path = key_path(owner, "chat").with_name("chat.sops")
     path.parent.mkdir()
-    path.write_text(age_program.sops_file(f"{KEY}\n"))
+    path.write_text(sealing.sops_file(f"{KEY}\n"))
     found = find_keys(owner, "chat")
     assert found
     assert found.first == KEY
@@ -96,7 +96,7 @@ def test_a_sops_that_refuses_leaves_the_file(owner: Host) -> None:
     unruly = owner.model_copy(update={"name": "unruly"})
     path = key_path(unruly, "chat").with_name("chat.sops")
     path.parent.mkdir()
-    text = age_program.sops_file(f"{KEY}\n")
+    text = sealing.sops_file(f"{KEY}\n")
     path.write_text(text)
     with pytest.raises(CorralError, match="no matching creation rules"):
         changes.begin([Subject(host=unruly, name="chat")])
@@ -106,7 +106,7 @@ def test_a_sops_that_refuses_leaves_the_file(owner: Host) -> None:
 def test_an_operator_without_the_identity_is_told(owner: Host, tmp_path: Path) -> None:
     key_path(owner, "chat").parent.mkdir()
     ensure_keys(owner, "chat")
-    (tmp_path / "config/corral/age-identity.txt").write_text("age1you\n")
+    sealing.identity(tmp_path / "config/corral/age-identity.txt")
     path = key_path(owner, "chat").with_name("chat.age")
     # Another file, as what was opened once in a command is kept.
     path.rename(path.with_name("long.age"))
