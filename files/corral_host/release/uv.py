@@ -35,7 +35,7 @@ FAULTS = (
         re.compile(r"Hash mismatch|DO NOT MATCH THE HASHES|Failed to extract archive"),
         "a distribution has other bytes than the lock names",
         "check the index, or the mirror in engine_sources, that it came from; if the change is "
-        "meant, `corral lock --renew ENGINE`, then run the deploy again",
+        "meant, `corral lock --update ENGINE`, then run the deploy again",
     ),
     (
         re.compile(

@@ -67,7 +67,7 @@ def test_a_flipped_bit_is_named_and_the_next_deploy_installs(
     flip(made, at=at)
     fault = refused(spec, "echo-engine")
     assert "other bytes than the lock names" in fault.what
-    assert "corral lock --renew echo" in fault.next_step
+    assert "corral lock --update echo" in fault.next_step
     made.write_bytes(content)
     build.build(spec)
     assert Path(spec["folder"]).is_dir()
