@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import ik_llama_cpp, llama_cpp, vllm
-from corral.engines.base import Engine, KvPair, Problem, WeightsFormat
+from corral.engines.base import Engine, KvPair, Problem, Series, WeightsFormat
 from corral.errors import CorralError
 from corral.plan.placement import ResolvedPlacement
 from corral.schema import did_you_mean
@@ -23,6 +23,7 @@ __all__ = [
     "refuse_impossible",
     "register",
     "resolve_placement",
+    "series",
 ]
 
 _ENGINES: dict[EngineKind, Engine] = {}
@@ -50,6 +51,11 @@ def engine_module(kind: EngineKind) -> Engine:
     what = f'unknown kind "{kind}"{did_you_mean(kind, _ENGINES)}'
     step = f"name one of {', '.join(_ENGINES)}"
     raise CorralError("catalog/engines/", what, step)
+
+
+def series() -> list[Series]:
+    """The series of all engines, each once, in the order of their registration."""
+    return list(dict.fromkeys(engine.series for engine in _ENGINES.values()))
 
 
 def reading(form: WeightsFormat) -> list[EngineKind]:

@@ -14,6 +14,7 @@ from corral.engines.flag_table import FlagTable, Problem, Settings
 from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.memory_count import MemoryCount
 from corral.engines.routes import Routes
+from corral.engines.series import Series
 from corral.model_files.model import SafetensorsModel
 from corral.plan.placement import ResolvedPlacement
 
@@ -116,7 +117,7 @@ class Engine(Protocol):
     + weights: format of the weights that it loads. The memory of GGUF is counted by corral.fit with
       ``memory``, that of safetensors by ``count_memory``
     + routes: routes that a gateway opens, and its health check
-    + reports_speed: whether the gate can measure its tokens/s
+    + reports_speed: whether the gate can measure its tokens/s; + series: of its metrics
     + trial_arguments: arguments for a start with dummy weights, from configuration files alone;
       empty where it has no such start
     + load_fields: fields of a completion request for an answer of exact length, without a cache
@@ -135,6 +136,7 @@ class Engine(Protocol):
     environment: Mapping[str, str]
     weights: WeightsFormat
     reports_speed: bool
+    series: Series
     trial_arguments: tuple[str, ...]
     load_fields: Mapping[str, Any]
 
@@ -245,6 +247,7 @@ __all__ = [
     "MemoryRules",
     "ParallelChoice",
     "Problem",
+    "Series",
     "Settings",
     "WeightsFormat",
 ]

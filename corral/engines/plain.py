@@ -14,6 +14,7 @@ from corral.engines.base import (
     MemoryCount,
     MemoryRules,
     ParallelChoice,
+    Series,
     UnitNeeds,
     WeightsFormat,
 )
@@ -43,6 +44,7 @@ class PlainEngine:
     environment: Mapping[str, str] = {}  # noqa: RUF012
     weights: WeightsFormat = "none"
     reports_speed = False
+    series = Series()
     trial_arguments: tuple[str, ...] = ()
     load_fields: Mapping[str, Any] = {}  # noqa: RUF012
 

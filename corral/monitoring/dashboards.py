@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from corral.engines import series
 from corral.schema import Frozen
 
 # Grafana replaces it by the data source that an operator chooses when the file is imported.
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
 _WIDTH, _HEIGHT, _COLUMNS = 12, 8, 2
-_LLAMA_TOKENS = "rate(llamacpp:tokens_predicted_total{{{0}}}[$__rate_interval])"
-_VLLM_TOKENS = "rate(vllm:generation_tokens_total{{{0}}}[$__rate_interval])"
 
 
 class Panel(Frozen):
@@ -33,8 +32,15 @@ class Dashboard(Frozen):
 
 
 def _tokens(by: str, labels: str = "") -> str:
-    llama, vllm = _LLAMA_TOKENS.format(labels), _VLLM_TOKENS.format(labels)
-    return f"sum by ({by}) ({llama}) or sum by ({by}) ({vllm})"
+    counters = [one.generated_tokens for one in series() if one.generated_tokens]
+    return " or ".join(
+        f"sum by ({by}) (rate({one}{{{labels}}}[$__rate_interval]))" for one in counters
+    )
+
+
+def _any_of(names: Sequence[str], labels: str = "") -> str:
+    """Whichever of the series an instance has."""
+    return " or ".join(f"{name}{{{labels}}}" if labels else name for name in names if name)
 
 
 def _vram(labels: str) -> Panel:
@@ -74,8 +80,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             Panel(
                 title="Requests that wait",
                 queries={
-                    "{{host}}/{{instance}}": "llamacpp:requests_deferred or "
-                    "vllm:num_requests_waiting"
+                    "{{host}}/{{instance}}": _any_of([one.waiting for one in series()]),
                 },
             ),
             Panel(
@@ -107,17 +112,16 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             Panel(
                 title="Requests",
                 queries={
-                    "working": f"llamacpp:requests_processing{{{_ONE}}} or "
-                    f"vllm:num_requests_running{{{_ONE}}}",
-                    "waiting": f"llamacpp:requests_deferred{{{_ONE}}} or "
-                    f"vllm:num_requests_waiting{{{_ONE}}}",
+                    "working": _any_of([one.running for one in series()], _ONE),
+                    "waiting": _any_of([one.waiting for one in series()], _ONE),
                 },
             ),
             Panel(
                 title="Context used",
                 queries={
-                    "fullest slot": f"corral_instance_kv_used_ratio{{{_ONE}}} or "
-                    f"vllm:kv_cache_usage_perc{{{_ONE}}}"
+                    "fullest slot": _any_of(
+                        ["corral_instance_kv_used_ratio", *(one.kv_used for one in series())], _ONE
+                    ),
                 },
                 unit="percentunit",
             ),

@@ -1,13 +1,15 @@
 """Alerts on which a person acts, each with the command to type. Pure.
 
-Corral's own metrics (corral_*) are in docs/monitoring.md. llamacpp:* are of llama-server and
-ik_llama.cpp, vllm:* of vLLM, haproxy_* of HAProxy, node_* of node_exporter.
+Corral's own metrics (corral_*) are in docs/monitoring.md. haproxy_* are of HAProxy, node_* of
+node_exporter; engines name their own.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from corral.engines import series
+from corral.engines.base import Series
 from corral.schema import Frozen
 
 RUNBOOK = "docs/runbooks/alerts.md"
@@ -43,11 +45,20 @@ class Alert(Frozen):
         }
 
 
-_GENERATED = (
-    "(rate(llamacpp:tokens_predicted_total[10m])"
-    " / rate(llamacpp:tokens_predicted_seconds_total[10m]))"
-)
 _BASELINE = 'min by (host, instance) (corral_baseline_tokens_per_second{measure=~"generation.*"})'
+
+_queues = [one.waiting for one in series() if one.waiting]
+_caches = [one.kv_used for one in series() if one.kv_used]
+
+
+def _slow(one: Series) -> str:
+    """While it works on one request, as a baseline is measured."""
+    rate = f"(rate({one.generated_tokens}[10m]) / rate({one.generating_seconds}[10m]))"
+    return (
+        f"{rate} < on (host, instance) group_left () (0.7 * {_BASELINE}) "
+        f"and avg_over_time({one.running}[10m]) <= 1"
+    )
+
 
 ALERTS: tuple[Alert, ...] = (
     Alert(
@@ -64,10 +75,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         name="CorralSlow",
         # One request at a time: parallel ones share the GPU, and the baseline has none beside it.
-        expression=(
-            f"{_GENERATED} < on (host, instance) group_left () (0.7 * {_BASELINE}) "
-            "and avg_over_time(llamacpp:requests_processing[10m]) <= 1"
-        ),
+        expression=(" or ".join(_slow(one) for one in series() if one.generating_seconds)),
         minutes=10,
         severity="ticket",
         what="{{ $labels.instance }} on {{ $labels.host }} generates {{ $value | humanize }} "
@@ -123,9 +131,10 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         name="CorralQueue",
         expression=(
-            "avg_over_time(llamacpp:requests_deferred[5m]) > 1 or "
-            "avg_over_time(vllm:num_requests_waiting[5m]) > 1 or "
-            "avg_over_time(haproxy_backend_current_queue[5m]) > 1"
+            " or ".join(
+                f"avg_over_time({name}[5m]) > 1"
+                for name in (*_queues, "haproxy_backend_current_queue")
+            )
         ),
         minutes=5,
         severity="ticket",
@@ -135,7 +144,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         name="CorralContextFull",
-        expression="corral_instance_kv_used_ratio > 0.95 or vllm:kv_cache_usage_perc > 0.95",
+        expression=" or ".join(
+            f"{name} > 0.95" for name in ("corral_instance_kv_used_ratio", *_caches)
+        ),
         minutes=5,
         severity="ticket",
         what="{{ $labels.instance }} on {{ $labels.host }} has used {{ $value | humanizePercentage "

@@ -324,14 +324,14 @@ def test_a_user_without_root_runs_the_exported_script(serving: Workspace) -> Non
     text = serving.corral("export", f"{RECEIVER}/chat", "--as", "script", *LAB)
     assert text.returncode == 0, said(text)
     script = text.stdout.replace("port=8001", "port=8011").replace("--port 8001", "--port 8011")
-    serving.on(RECEIVER, "useradd --create-home --shell /bin/bash operator")
-    serving.on(RECEIVER, f"cat > /home/operator/run.sh <<'SCRIPT'\n{script}\nSCRIPT")
-    serving.on(RECEIVER, "echo a-key-of-twenty-characters-or-more > /home/operator/keys")
+    serving.on(RECEIVER, "useradd --create-home --shell /bin/bash ada")
+    serving.on(RECEIVER, f"cat > /home/ada/run.sh <<'SCRIPT'\n{script}\nSCRIPT")
+    serving.on(RECEIVER, "echo a-key-of-twenty-characters-or-more > /home/ada/keys")
 
     def run(command: str) -> Done:
         return serving.try_on(
             RECEIVER,
-            f"su - operator -c 'CORRAL_KEYS=/home/operator/keys bash run.sh {command}'",
+            f"su - ada -c 'CORRAL_KEYS=/home/ada/keys bash run.sh {command}'",
         )
 
     started = run("start")

@@ -7,7 +7,7 @@ from typing import Any
 
 from corral.catalog.entries import Engine, EngineKind
 from corral.catalog.profile import Profile
-from corral.engines.base import KvPair, WeightsFormat
+from corral.engines.base import KvPair, Series, WeightsFormat
 from corral.engines.benchmark import Case, Sample
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.llama.routes import ROUTES
@@ -39,6 +39,13 @@ class LlamaServer(PlainEngine):
     environment: Mapping[str, str] = {"GGML_NO_BACKTRACE": "1"}  # noqa: RUF012
     weights: WeightsFormat = "gguf"
     reports_speed = True
+    # Source: tools/server/README.md of llama.cpp, "GET /metrics".
+    series = Series(
+        generated_tokens="llamacpp:tokens_predicted_total",
+        generating_seconds="llamacpp:tokens_predicted_seconds_total",
+        running="llamacpp:requests_processing",
+        waiting="llamacpp:requests_deferred",
+    )
     # Its memory is counted from GGUF headers instead.
     trial_arguments: tuple[str, ...] = ()
     load_fields: Mapping[str, Any] = {"ignore_eos": True, "cache_prompt": False}  # noqa: RUF012

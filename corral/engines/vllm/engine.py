@@ -14,6 +14,7 @@ from corral.engines.base import (
     KeyConfig,
     MemoryCount,
     ParallelChoice,
+    Series,
     UnitNeeds,
     WeightsFormat,
 )
@@ -48,6 +49,12 @@ class Vllm(PlainEngine):
     socket_name = "vllm.sock"
     # By the times in its metrics.
     reports_speed = True
+    series = Series(
+        generated_tokens="vllm:generation_tokens_total",
+        running="vllm:num_requests_running",
+        waiting="vllm:num_requests_waiting",
+        kv_used="vllm:kv_cache_usage_perc",
+    )
     # It loads, profiles and answers with random weights, from configuration and tokenizer alone.
     trial_arguments: tuple[str, ...] = ("--load-format", "dummy")
     routes = ROUTES

@@ -14,7 +14,7 @@ import pytest
 from corral.catalog.entries import Engine, Platform
 from corral.errors import CorralError
 from corral.nvidia.decision import gpu_setup
-from corral.plan.release import CmakeBuild, PythonEnvironment
+from corral.plan.release import CmakeBuild, MadeImage, OwnImage, PythonEnvironment
 from corral.planning.fleet import plan_fleet
 from lab.wheel_index import Index
 from tests.samples import CHAT, GIB, GPU, host
@@ -251,7 +251,10 @@ def test_a_cuda_release_of_wheels_needs_no_toolkit(made: Path) -> None:
 
 
 def test_every_kind_of_artifact_is_made_by_the_helper() -> None:
-    kinds = {one.model_fields["kind"].default for one in (CmakeBuild, PythonEnvironment)}
+    kinds = {
+        one.model_fields["kind"].default
+        for one in (CmakeBuild, PythonEnvironment, MadeImage, OwnImage)
+    }
     assert set(build.MAKERS) == kinds
     with pytest.raises(tools.HostError, match="the helper makes no image.*deploy from the check"):
         build.build_release({"engine": "x", "key": "y", "artifact": {"kind": "image"}})

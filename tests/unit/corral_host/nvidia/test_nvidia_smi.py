@@ -146,7 +146,7 @@ IN_USE = (
 def used(folder: Path, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> ObservedInstances:
     answer(folder, monkeypatch, *answers)
     found = smi.use()
-    document = {"gpus": found["gpus"], "gpu_problem": found["problem"]}
+    document = {"instances": {}, "gpus": found["gpus"], "gpu_problem": found["problem"]}
     return ObservedInstances.model_validate(document)
 
 

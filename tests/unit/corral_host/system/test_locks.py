@@ -59,7 +59,13 @@ def take_all(state: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(jobs, "JOBS", state / "jobs")
     monkeypatch.setattr(jobs, "is_running", lambda _: False)
     monkeypatch.setattr(jobs, "launch", lambda *_: None)
-    release = {"compiler_cache": str(state / "cache"), "engine": "e", "key": "k", "state": state}
+    release = {
+        "compiler_cache": str(state / "cache"),
+        "engine": "e",
+        "key": "k",
+        "state": state,
+        "artifact": {},
+    }
     before = os.umask(0)
     try:
         for lock in (
