@@ -20,7 +20,7 @@ from corral.host.answers import ObservedInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.plan.host import HostPlan
 from corral.planning.fleet import fleet_of
-from corral.planning.kept import stored_plan
+from corral.planning.stored_plans import stored_plan
 from corral.remote.client import current_operator
 from corral.remote.progress import Progress
 from corral.remote.run import on_all

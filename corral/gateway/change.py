@@ -15,7 +15,7 @@ from corral.gateway.files import CONFIG, UPSTREAM, GatewayFiles, gateway_files
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
-from corral.planning.gateway_between import Settled, interim_plan
+from corral.planning.interim_gateway import Settled, interim_plan
 from corral.schema import Frozen
 from corral.store.api_keys import keys_in
 from corral.store.gateway_keys import upstream_keys

@@ -14,7 +14,7 @@ from corral.errors import CorralError
 from corral.inventory.gateway import is_numeric
 from corral.inventory.hosts import Host
 from corral.plan.instance import Endpoint
-from corral.planning.request import ResolvedInstance
+from corral.planning.resolved import ResolvedInstance
 
 # Name of an instance -> the gateways in front of it. Raises CorralError where they are unknown.
 InFront = Callable[[str], Sequence[Host]]

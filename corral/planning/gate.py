@@ -10,7 +10,7 @@ from corral.errors import CorralError
 from corral.plan.gate import GatePlan, PerplexityGate, SpeedGate
 from corral.plan.placement import ResolvedPlacement
 from corral.plan.release import ReleasePlan
-from corral.planning.request import ResolvedInstance
+from corral.planning.resolved import ResolvedInstance
 
 _SHORT_TOKENS = 512
 # The slowest GPU hosts process this many prompt tokens in half a minute, processors a quarter of

@@ -26,7 +26,7 @@ from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, clients, nobody
 from corral.planning.gate import plan_gate
 from corral.planning.limits import limited
-from corral.planning.request import ResolvedInstance
+from corral.planning.resolved import ResolvedInstance
 from corral.planning.unit import UnitValues, render_unit
 from corral.runtimes import Start, runtime_of
 from corral.schema import Frozen

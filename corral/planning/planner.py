@@ -32,7 +32,7 @@ from corral.planning.instance import InstancePlanner
 from corral.planning.memory import refuse_full_memory
 from corral.planning.monitoring import monitoring_plan
 from corral.planning.release import plan_release
-from corral.planning.request import ResolvedInstance, resolve_spec
+from corral.planning.resolved import ResolvedInstance, resolve_spec
 from corral.runtimes import runtime_of
 from corral.schema import Frozen
 

@@ -31,7 +31,7 @@ from corral.plan.release import (
     Toolchain,
 )
 from corral.planning.gpus import capabilities
-from corral.planning.request import Backend, ResolvedInstance
+from corral.planning.resolved import Backend, ResolvedInstance
 
 _GIB = 1024**3
 _MIB = 1024**2

@@ -17,7 +17,7 @@ from corral.inventory.hosts import Host
 from corral.nvidia.decision import decide
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.planning.kept import named_plan
+from corral.planning.stored_plans import named_plan
 from corral.project import helper_package, project_root, templates
 from corral.remote.client import travelling_helper
 from corral.remote.helper_archive import archive

@@ -12,7 +12,7 @@ from corral.gateway import control
 from corral.gateway.change import GatewayChange, change
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
-from corral.planning.gateway_between import Settled
+from corral.planning.interim_gateway import Settled
 from corral.rollout.journal import GatewayStep
 
 Pair = tuple[Host, HostPlan]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from corral.cli.documents import without
 from corral.host.answers import GpuUse, ObservedInstance, ObservedInstances
 from corral.inventory.hosts import Host
-from corral.planning.kept import stored_plan
+from corral.planning.stored_plans import stored_plan
 from corral.schema import Frozen
 from corral.terminal import Rows, coloured
 

@@ -11,7 +11,7 @@ import pytest
 from corral.engines import engine_module
 from corral.engines.base import UnitNeeds
 from corral.planning import limits
-from corral.planning.kept import stored_plan
+from corral.planning.stored_plans import stored_plan
 from tests.samples import CHAT, GPU, SOCKET, host, planner
 from tests.unit.helper_modules import helper_module
 

@@ -10,7 +10,7 @@ import pytest
 from corral.errors import CorralError
 from corral.paths import HOST_PATHS, mount_units
 from corral.planning.host_paths import host_paths
-from corral.planning.kept import stored_plan
+from corral.planning.stored_plans import stored_plan
 from tests.samples import CHAT, host, plan
 
 FOLDER = "/data/llm-models"

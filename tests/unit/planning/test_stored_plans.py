@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from corral.plan.instance import INSTANCE_FILES
-from corral.planning.kept import named_plan, stored_plan
+from corral.planning.stored_plans import named_plan, stored_plan
 from tests.samples import CHAT, LONG, host, plan
 
 
