@@ -1,6 +1,7 @@
 """The service that watches servers: its unit and its settings. It runs where a plan needs it."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def install(plan):
     names = sorted(settings(plan)["instances"])
     if not names:
         quiet("disable", "--quiet", "--now", UNIT)
+        # Nobody would clear what it found.
+        shutil.rmtree(records(plan["paths"]), ignore_errors=True)
     for path, text in texts(plan).items():
         if names:
             path.parent.mkdir(parents=True, exist_ok=True)
