@@ -19,6 +19,7 @@ def plan(tmp_path: Path, *, gpus: bool = False, **chat: Any) -> dict[str, Any]:
     data: dict[str, Any] = {"gpus": GPU} if gpus else {}
     made = planner(**chat).plan_host(host(CHAT, **data)).model_dump(mode="json")
     folders = {"keys": f"{tmp_path}/etc/keys", "units": f"{tmp_path}/units"}
+    folders["sockets"] = f"{tmp_path}/run"
     (tmp_path / "units").mkdir(exist_ok=True)
     return {**made, "paths": {**made["paths"], **folders}}
 
@@ -59,8 +60,12 @@ def test_it_is_made_once_and_removed_when_nothing_needs_it(
     assert service.is_watched(wanted)
     settings = json.loads((tmp_path / "etc/watch.json").read_text())
     assert settings["instances"]["chat"]["folder"] == "/var/lib/corral/instances/chat"
+    found = service.records(wanted["paths"]) / "chat.json"
+    found.parent.mkdir(parents=True)
+    found.write_text("{}")
     assert service.is_watched(plan(tmp_path)) is False
     assert service.install(plan(tmp_path)) == {"watched": []}
+    assert not found.exists()
     assert not list(tmp_path.rglob("*.service"))
     assert not list(tmp_path.rglob("watch.json"))
     assert service.is_watched(plan(tmp_path))
