@@ -30,6 +30,12 @@ gateway_option = click.option(
     help="Keys of the clients of an alias, at all its gateways; GATEWAY/ALIAS: at one.",
 )  # fmt: skip
 client_option = click.option("--client", metavar="NAME", help="One client.")
+of_gateway_option = click.option(
+    "--gateway", "alias", metavar="ALIAS", required=True, help="Alias, or GATEWAY/ALIAS."
+)
+of_client_option = click.option(
+    "--client", metavar="NAME", required=True, help="Name of the client."
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 store_only_option = click.option(
     "--store-only", is_flag=True, help="Change the store alone; a later deploy changes hosts."
@@ -80,8 +86,8 @@ def show(
     subjects = [s for one in _selected(names, alias, inventory) for s in one.subjects]
     rows = [(s, entry) for s in subjects for entry in entries_of(s.host, s.name)]
     if client:
-        found = {e.key: None for _, e in rows if e.client == client and not e.replaced}
-        keys = [key for key, _ in found.items()]
+        # Gateways of an alias share the key of a client.
+        keys = list(dict.fromkeys(e.key for _, e in rows if e.client == client and not e.replaced))
         if not keys:
             known = {entry.client for _, entry in rows if entry.client}
             raise CorralError(
@@ -109,8 +115,8 @@ def _row(entry: Any) -> dict[str, str]:
 
 
 @click.command()
-@click.option("--gateway", "alias", metavar="ALIAS", required=True, help="Alias, or GATEWAY/ALIAS.")
-@click.option("--client", metavar="NAME", required=True, help="Name of the client.")
+@of_gateway_option
+@of_client_option
 @yes_option
 @store_only_option
 @inventory_option
@@ -126,8 +132,8 @@ def add(alias: str, client: str, yes: bool, store_only: bool, inventory: Path | 
 
 
 @click.command()
-@click.option("--gateway", "alias", metavar="ALIAS", required=True, help="Alias, or GATEWAY/ALIAS.")
-@click.option("--client", metavar="NAME", required=True, help="Name of the client.")
+@of_gateway_option
+@of_client_option
 @yes_option
 @store_only_option
 @inventory_option

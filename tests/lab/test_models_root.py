@@ -173,9 +173,9 @@ def test_a_server_waits_for_the_mount_of_the_folder_that_the_inventory_names(sit
     assert_refused(refused, f"[{HOST}] {SITE}: nothing is mounted at {SITE}", f"mount {SITE}")
     lab = ("-i", "inventories/lab.py")
     for command in ("status", "verify"):
-        told = site.lab.corral(command, HOST, *lab)
-        assert told.returncode == 1
-        assert f"{SITE}: nothing is mounted at {SITE}" in told.stdout + told.stderr
+        report = site.lab.corral(command, HOST, *lab)
+        assert report.returncode == 1
+        assert f"{SITE}: nothing is mounted at {SITE}" in report.stdout + report.stderr
     assert site.on(f"ls -A {SITE}") == ""
     assert site.asked() == asked
     # The mount alone starts the servers.

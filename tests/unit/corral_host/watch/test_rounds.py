@@ -45,7 +45,7 @@ class Watched:
     used_mib: list[int | None] = field(default_factory=lambda: [4000])
     failure: str = ""
     commands: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -130,7 +130,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
     monkeypatch.setattr(rounds.nvidia_smi, "ask", state.smi)
     monkeypatch.setattr(measures, "output", state.systemctl)
     monkeypatch.setattr(measures, "JOURNAL", str(tmp_path / "absent"))
-    monkeypatch.setattr(measures, "say", state.told.append)
+    monkeypatch.setattr(measures, "say", state.said.append)
     monkeypatch.setattr(rounds, "loaded_key", lambda _: "a-key")
     monkeypatch.setattr(helper_module("server.listener"), "refuse_stranger", lambda *_: None)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -174,7 +174,7 @@ def test_a_server_on_the_cpu_is_restarted_after_two_looks(
     memory_rounds(watched, 2)
     assert watched.commands == ["restart"]
     assert "it holds no GPU memory" in watched.record.fault
-    assert "restarted (1 of 2 within an hour)" in watched.told[-1]
+    assert "restarted (1 of 2 within an hour)" in watched.said[-1]
 
 
 def test_it_is_stopped_when_restarts_do_not_help_and_may_be_started_again(
