@@ -1,4 +1,4 @@
-"""Removal of instances that left the inventory, in a deploy that is told to."""
+"""Removal of instances that left the inventory, in a deploy that asks for it."""
 
 from __future__ import annotations
 
