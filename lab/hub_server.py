@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TextIO
@@ -48,6 +49,11 @@ class HubServer(ThreadingHTTPServer):
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Write a traceback, except where a client went away: that is what clients do."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: HubServer
@@ -65,8 +71,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing: the access log line is written when the body has been sent."""
+    def log_message(self, *_: object) -> None:
+        """Nothing: the access log has a line of its own, and an idle connection ends without one.
+
+        The standard error that this would go to is that of whatever the process does meanwhile.
+        """
 
     def _serve(self) -> None:
         self._status = 0
