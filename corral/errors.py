@@ -20,3 +20,8 @@ class CorralError(Exception):
         self.what = printable(what)
         self.next_step = printable(next_step)
         super().__init__(f"{self.where}: {self.what}\n  Next: {self.next_step}")
+
+    @property
+    def in_one_line(self) -> str:
+        """What is wrong and the next step, for a row that says where."""
+        return f"{self.what}. Next: {self.next_step}"

@@ -72,7 +72,7 @@ def _of_host(host: Host, fleet: FleetPlan) -> HostDiff:
     try:
         plan: HostPlan = fleet.plan(host.name)
     except CorralError as error:
-        return HostDiff(host=host.name, problem=f"{error.where}: {error.what}")
+        return HostDiff(host=host.name, problem=f"{error.where}: {error.in_one_line}")
     return host_diff(host, plan, key_of(fleet))
 
 
@@ -84,7 +84,7 @@ def _unnamed(found: Inventories, names: tuple[str, ...]) -> list[HostDiff]:
 def _unusable(inventory: Inventory) -> list[HostDiff]:
     known = {host.name for host in inventory.hosts}
     return [
-        HostDiff(host=name, problem=mistake.what)
+        HostDiff(host=name, problem=mistake.in_one_line)
         for name, mistake in inventory.mistakes.items()
         if name not in known
     ]

@@ -71,7 +71,7 @@ def _print(answers: dict[str, list[DriftRow] | CorralError]) -> None:
     table = Rows("host", "where", "planned", "found", "next")
     for name, answer in answers.items():
         if isinstance(answer, CorralError):
-            echo(f"{name}: {answer.what}. Next: {answer.next_step}", err=True)
+            echo(f"{name}: {answer.in_one_line}", err=True)
             continue
         for row in answer:
             table.add(name, row.where, row.planned, row.found, row.next_step)

@@ -89,7 +89,7 @@ def _adopt(inventory: Inventory, names: Sequence[str], *, replace: bool) -> list
     valid = [one for one in wanted if one.host.name not in inventory.mistakes]
     done = adopt(valid, inventory, replace=replace) if valid else []
     mistakes = [inventory.mistakes[one.host.name] for one in wanted if one not in valid]
-    problems = [(m.where, f"{m.what}. Next: {m.next_step}") for m in mistakes]
+    problems = [(m.where, m.in_one_line) for m in mistakes]
     return [*done, *(Adopted(name=where, problem=text) for where, text in problems)]
 
 

@@ -95,7 +95,7 @@ def _of_host(target: Target, to: str | None) -> list[RevertStep]:
     try:
         plan, found = stored_plans(target, plans_needed=False), observed_on(target)
     except CorralError as error:
-        problem = f"{error.what}. Next: {error.next_step}"
+        problem = error.in_one_line
         names = target.names or ("",)
         return [RevertStep(name=f"{target.host.name}/{name}", problem=problem) for name in names]
     return [
@@ -114,7 +114,8 @@ def _forecast_rollout(journals: Journals, rollout_id: str) -> RevertForecast:
     for step in reversed(rollout.to_revert()):
         here = found[step.host].get(step.instance)
         if here is None:
-            steps.append(RevertStep(name=step.name, problem="its host does not answer"))
+            problem = f"its host does not answer. Next: run `corral status {step.host}`"
+            steps.append(RevertStep(name=step.name, problem=problem))
         elif step.name not in leave:
             host = _host_of(targets, step.host)
             plan = stored_plan(host, {step.instance: here.plan})

@@ -87,12 +87,12 @@ def _of_host(
 ) -> list[Adopted]:
     host, answer = wanted.host, answers[wanted.host.name]
     if isinstance(answer, CorralError):
-        return [Adopted(name=host.name, problem=f"{answer.what}. Next: {answer.next_step}")]
+        return [Adopted(name=host.name, problem=answer.in_one_line)]
     held = [*answer.instances, *answer.gateway]
     try:
         names = wanted.names or [n for n in held if replace or find_keys(host, n) is None]
     except CorralError as error:
-        return [Adopted(name=error.where, problem=f"{error.what}. Next: {error.next_step}")]
+        return [Adopted(name=error.where, problem=error.in_one_line)]
     return [_one(host, name, answer, of_gateways, replace) for name in names]
 
 
@@ -116,4 +116,4 @@ def _one(
     try:
         return Adopted(name=shown, changed=keep_keys(host, name, keys, replace=replace))
     except CorralError as error:
-        return Adopted(name=shown, problem=f"{error.what}. Next: {error.next_step}")
+        return Adopted(name=shown, problem=error.in_one_line)

@@ -21,6 +21,7 @@ from corral.planning.stored_plans import named_plan
 from corral.project import helper_package, project_root, templates
 from corral.remote.client import travelling_helper
 from corral.remote.helper_archive import archive
+from corral.remote.root import not_root
 from corral.remote.run import on_all
 from corral.rollout.activation import stored_plan
 from corral.rollout.begin import Fleet
@@ -147,7 +148,7 @@ def revert_step(
     try:
         kept = stored_plan(host, plan, instance.name, to)
     except CorralError as error:
-        return RevertStep(name=name, problem=f"{error.what}. Next: {error.next_step}")
+        return RevertStep(name=name, problem=error.in_one_line)
     generation = str(kept.get("generation") or to)
     texts = changes(instance.model_dump(mode="json"), kept) if generation != installed else []
     return RevertStep(
@@ -160,8 +161,11 @@ def host_diff(host: Host, plan: HostPlan, key_of: KeyOf) -> HostDiff:
     try:
         helper = travelling_helper(host)
         state = helper.ask(["state"], STATE, plan.to_helper())
-        if state.not_root or not state.readable:
-            reason = state.not_root or "it has no python3 for Corral's helper"
+        if state.not_root:
+            return HostDiff(host=host.name, problem=not_root(host, state.not_root).in_one_line)
+        if not state.readable:
+            step = "a deploy installs what its distribution has; then run the same command again"
+            reason = f"it has no python3 for Corral's helper. Next: {step}"
             return HostDiff(host=host.name, problem=reason)
         keys = {one.name: _digest(host, one, state, key_of) for one in plan.instances}
         stored: Mapping[str, ObservedInstance] = {}
@@ -169,7 +173,7 @@ def host_diff(host: Host, plan: HostPlan, key_of: KeyOf) -> HostDiff:
             stored = helper.ask(["instances"], OBSERVED, plan.paths.model_dump_json()).instances
         gateway = _gateway(host, plan, state)
     except CorralError as error:
-        return HostDiff(host=host.name, problem=f"{error.what}. Next: {error.next_step}")
+        return HostDiff(host=host.name, problem=error.in_one_line)
     kept = {name: one.plan for name, one in stored.items()}
     found = compared(plan, state, keys, kept, gateway)
     return found.model_copy(update={"others": (*found.others, *_around(host, plan, state))})

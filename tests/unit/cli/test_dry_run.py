@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +17,7 @@ from corral.cli.reach import Target
 from corral.cli.select import Inventories
 from corral.errors import CorralError
 from corral.inventory.hosts import Inventory
-from corral.planning.fleet import fleet_of
+from corral.planning.fleet import FleetPlan, fleet_of
 from corral.rollout import differences
 from corral.rollout.begin import Fleet
 from corral.rollout.differences import HostDiff, InstanceDiff
@@ -81,6 +81,19 @@ def test_a_silent_host_is_1(found: dict[str, HostDiff], words: tuple[str, ...]) 
     result = corral(*words)
     assert result.exit_code == 1
     assert "a: not compared: no answer" in result.output
+
+
+def test_a_host_without_a_plan_is_1_and_says_what_to_type(
+    found: dict[str, HostDiff], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unplanned(host: str) -> Never:
+        raise CorralError(host, "corral.lock has no entry for x", "run `corral lock i.py`")
+
+    monkeypatch.setattr(FleetPlan, "plan", lambda _, host: unplanned(host))
+    result = corral("diff", *found)
+    assert result.exit_code == 1
+    said = "corral.lock has no entry for x. Next: run `corral lock i.py`"
+    assert result.output == "".join(f"{name}: not compared: {name}: {said}\n" for name in found)
 
 
 def test_the_waves_of_a_forecast_are_those_of_the_hosts_that_change(

@@ -219,4 +219,5 @@ def test_another_helper_and_releases_for_others_are_differences(
 
 def test_a_host_without_root_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     found = asked(monkeypatch, HostState(not_root="user bob"), lost=False)
-    assert found.problem == "user bob"
+    assert "the login is not root there" in found.problem
+    assert '(user bob). Next: add "_sudo": True' in found.problem
