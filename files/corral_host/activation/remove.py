@@ -16,6 +16,7 @@ from corral_host.gateway.generations import drop_in_path
 from corral_host.instance.present import NAME, SPARE, names, unit_of
 from corral_host.monitoring.install import stop
 from corral_host.packets import redirect, reserve
+from corral_host.packets.reserve_switch import release_removed
 from corral_host.server import staged_keys
 from corral_host.system.commands import HostError, output, quiet, read_json, say
 from corral_host.system.folders import remove as remove_folder
@@ -71,6 +72,7 @@ def removed(paths, name, drain_seconds):
         # Its folder of caches, which belongs to a user that is gone.
         quiet("clean", "--what=all", one)
     watchdog.remove(paths["units"], name)
+    release_removed(paths, name)
     if shutil.which("nft"):
         redirect.remove(name)
     for path in (key_path, staged_keys.staged_path(key_path), staged_keys.before_path(key_path)):

@@ -21,6 +21,7 @@ reserve = helper_module("packets.reserve")
 reserve_switch = helper_module("packets.reserve_switch")
 Activation = helper_module("activation.activation").Activation
 check = helper_module("checks.unit_probes")
+HostError = helper_module("system.commands").HostError
 DYNAMIC, LOCAL, ROOT_USER = 61500, 1000, 0
 # In the new namespace: apply the rules, let each user listen, and see who gets a connection.
 _TRIAL = """
@@ -266,6 +267,58 @@ def test_a_port_that_another_instance_serves_on_by_now_stays_reserved(played: Ho
     (other / "plan.json").write_text(json.dumps(played.instance(8001)))
     reserve_switch.release_ports(played.task(8001, 8051), kept=True)
     assert played.laid == [8001, 8051, 18001, 18051]
+
+
+def kept_here(host: Host, name: str, *ports: int) -> None:
+    """An instance with a generation on each port."""
+    for port in ports:
+        folder = host.root / "instances" / name / "generations" / str(port)
+        folder.mkdir(parents=True)
+        (folder / "plan.json").write_text(json.dumps(host.instance(port)))
+
+
+def test_a_removed_instance_leaves_its_ports_to_anybody(played: Host) -> None:
+    """But for those that another instance has, if only in a generation that does not serve yet."""
+    paths = {**played.plan()["paths"], "state": str(played.root)}
+    kept_here(played, "old", 8001, 8002)
+    kept_here(played, "chat", 8003, 8002)
+    reserve.reserve(played.plan(8001, 8002, 8003))
+    reserve_switch.release_removed(paths, "old")
+    assert played.laid == [8002, 8003, 18002, 18003]
+    assert reserve.is_reserved(played.plan(8002, 8003))
+    shutil.rmtree(played.root / "instances" / "old")
+    # With the last instance the rules go.
+    reserve_switch.release_removed(paths, "chat")
+    assert reserve.is_reserved(played.plan())
+    assert not list(played.root.glob("*.service"))
+
+
+def test_the_last_removed_instance_leaves_the_gateways_ports_reserved(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = type("User", (), {"pw_uid": 109})
+    monkeypatch.setattr(reserve.pwd, "getpwnam", {"haproxy": user}.__getitem__)
+    paths = {**played.plan()["paths"], "state": str(played.root)}
+    kept_here(played, "old", 8001)
+    reserve.reserve({**played.plan(8001), "gateway": of_gateway()})
+    reserve_switch.release_removed(paths, "old")
+    assert reserve.is_reserved({**played.plan(), "gateway": of_gateway()})
+    assert played.laid == [8000, 8003, 8404]
+
+
+def test_a_removal_goes_on_where_the_rules_cannot_be_changed(
+    played: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: str) -> None:
+        raise HostError("nft: no such device")
+
+    paths = {**played.plan()["paths"], "state": str(played.root)}
+    kept_here(played, "old", 8001)
+    kept_here(played, "chat", 8002)
+    reserve.reserve(played.plan(8001, 8002))
+    monkeypatch.setattr(reserve_switch, "lay", broken)
+    reserve_switch.release_removed(paths, "old")
+    assert "still reserved, until the next deploy" in "".join(capsys.readouterr())
 
 
 def test_a_host_without_rules_gets_none_by_a_switch(played: Host) -> None:
