@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, field_validator
 from corral.schema import Frozen
 
 # What clients see of a server beside its alias.
-Difference = Literal["context", "slots"]
+Difference = Literal["context", "slots", "vision"]
 Weight = Annotated[int, Field(ge=0, le=100)]
 
 

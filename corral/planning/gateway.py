@@ -19,19 +19,23 @@ from corral.schema import Frozen, did_you_mean
 class Served(Frozen):
     """The alias of an instance, the kind of its engine, and what its clients see of it.
 
-    + context_tokens: of each slot; + most_requests: that it takes at once
+    + context_tokens: of each slot; + vision: it takes images
+    + most_requests: that it takes at once
     """
 
     alias: str
     kind: EngineKind
     context_tokens: int
     slots: int
+    vision: bool = False
     most_requests: int | None = None
 
     def shown(self, difference: Difference) -> str:
         """What it has of something that servers of one alias can differ in, for messages."""
         if difference == "context":
             return f"{self.context_tokens:,} tokens"
+        if difference == "vision":
+            return "vision" if self.vision else "none"
         return str(self.slots)
 
 
@@ -176,7 +180,8 @@ def _refuse_differences(
 ) -> None:
     """Raises CorralError where servers of an alias differ in what clients see of them.
 
-    A request may go to any of them: one that fits the longest context is refused by the others.
+    A request may go to any of them: one that fits the longest context is refused by the others, as
+    is an image by those without vision.
     """
     for difference in get_args(Difference):
         found = {member.name: known.served[member.name].shown(difference) for member in members}

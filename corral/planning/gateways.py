@@ -32,6 +32,7 @@ def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
                 most_requests=engine_module(kind).routes.most_requests(profile.slots),
                 context_tokens=profile.context_tokens_per_slot,
                 slots=profile.slots,
+                vision=profile.vision,
             )
     return by_instance
 

@@ -210,6 +210,10 @@ def differing(**overrides: Any) -> list[Host]:
             "its servers differ in context: one/chat has 2,048 tokens, two/chat has 4,096 tokens",
         ),
         ({"slots": 3}, "its servers differ in slots: one/chat has 2, two/chat has 3"),
+        (
+            {"vision": True},
+            "its servers differ in vision: one/chat has none, two/chat has vision",
+        ),
     ],
 )
 def test_servers_of_one_alias_that_differ_for_clients_are_refused_or_accepted(
