@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from corral.host.state import HostState
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.plan.placement import ResolvedPlacement
+from corral.schema import Frozen
+
+
+class Moved(Frozen):
+    """An automatic placement that other neighbours change; ``keep``: keys that keep the old one."""
+
+    what: str
+    keep: str
+
+    @property
+    def text(self) -> str:
+        """As one sentence."""
+        return f"{self.what}; to keep the old placement, {self.keep}"
+
+
+def moved_placement(old: Mapping[str, Any], new: Mapping[str, Any]) -> Moved | None:
+    """How an automatic placement changes between two plans of an instance, JSON documents.
+
+    None where other weights or settings are a reason for it. Plans of earlier versions have no
+    settings.
+    """
+    settings = old.get("settings"), new.get("settings")
+    is_auto = settings[0] == settings[1] and (settings[1] or {}).get("placement") == "auto"
+    same = is_auto and old.get("shards") == new.get("shards")
+    if not same or old.get("placement") == new.get("placement"):
+        return None
+    try:
+        was, will = (ResolvedPlacement.model_validate(one.get("placement")) for one in (old, new))
+    except ValidationError:
+        return None
+    return Moved(
+        what=f'placement = "auto" beside other neighbours: {was.summary} -> {will.summary}',
+        keep=f'add "overrides": {was.as_keys} to the instance',
+    )
 
 
 def serves(plan: InstancePlan, state: HostState, key_sha256: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -47,6 +47,8 @@ class InstanceState(Frozen):
 
     + has_keys: its key file exists, valid or not
     + differs: why it does not serve, for display; empty where it serves
+    + replaced: settings, weights and placement of the installed generation, parts of its plan;
+      empty where the planned one is installed, or the host has no plan of it
     """
 
     active: str
@@ -61,6 +63,7 @@ class InstanceState(Frozen):
     staged: bool
     serves: bool
     differs: tuple[str, ...] = ()
+    replaced: dict[str, Any] = {}
 
 
 class Unplanned(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from corral.drift import moved_placement
 from corral.findings import Finding
 from corral.host.state import HostState, Listener
 from corral.nvidia.decision import decide
@@ -58,6 +59,7 @@ def preflight(
         *_disk(plan, state, prunes=prunes),
         *_ports(plan, state, without=state.unplanned if remove_orphans else ()),
         *([] if remove_orphans else _orphans(plan, state)),
+        *_moved(plan, state),
         *_engine_config(state),
         *_drivers(plan, state, allow_reboot),
         *container_findings(plan, state),
@@ -237,6 +239,19 @@ def _spare_port(instance: InstancePlan, state: HostState) -> Iterator[Finding]:
             next_step='set "spare_port" of the instance, or "activation": "in-place"',
             stops=how == "side-by-side",
         )
+
+
+def _moved(plan: HostPlan, state: HostState) -> Iterator[Finding]:
+    """Advice about automatic placements that other neighbours change."""
+    for instance in plan.instances:
+        found = state.instances.get(instance.name)
+        old, new = found.replaced if found else {}, instance.model_dump(mode="json")
+        if moved := moved_placement(old, new):
+            yield Finding(
+                what=f"{instance.name}: {moved.what}",
+                next_step=f"to keep the old placement, {moved.keep}",
+                stops=False,
+            )
 
 
 def _engine_config(state: HostState) -> Iterator[Finding]:

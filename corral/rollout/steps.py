@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
+from corral.drift import moved_placement
 from corral.errors import CorralError
 from corral.host.activation_report import Report
 from corral.plan.instance import InstancePlan
-from corral.plan.placement import ResolvedPlacement
 from corral.planning.waves import Wave
 from corral.remote.run import on_all
 from corral.rollout.activation import Driver, NoGateway, Traffic, history, stored_plan
@@ -110,27 +108,8 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for flag in sorted(was.keys() | will.keys()):
         if was.get(flag) != will.get(flag):
             texts.append(f"{flag} {was.get(flag, 'unset')} -> {will.get(flag, 'unset')}")
-    return [*_moved(old, new), *texts] or ["the unit's own settings"]
-
-
-def _moved(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The sentence about an automatic placement that other neighbours changed, and how to keep it.
-
-    Plans of earlier versions have no settings: their flags are compared alone.
-    """
-    settings = old.get("settings"), new.get("settings")
-    is_auto = settings[0] == settings[1] and (settings[1] or {}).get("placement") == "auto"
-    same = is_auto and old.get("shards") == new.get("shards")
-    if not same or old.get("placement") == new.get("placement"):
-        return []
-    try:
-        was, will = (ResolvedPlacement.model_validate(one.get("placement")) for one in (old, new))
-    except ValidationError:
-        return []
-    return [
-        f'placement = "auto" beside other neighbours: {was.summary} -> {will.summary}; to keep the '
-        f'old placement, add "overrides": {was.as_keys} to the instance'
-    ]
+    moved = moved_placement(old, new)
+    return [*([moved.text] if moved else []), *texts] or ["the unit's own settings"]
 
 
 def _flags(argv: Sequence[str]) -> dict[str, str]:

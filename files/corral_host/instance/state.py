@@ -6,7 +6,7 @@ from pathlib import Path
 from corral_host import runtimes
 from corral_host.instance import unit_changes
 from corral_host.instance.gate_rows import gate_plan
-from corral_host.instance.stored_plan import changed_parts, is_staged
+from corral_host.instance.stored_plan import changed_parts, is_staged, plan_path
 from corral_host.instance.unit_file import (
     ENABLED,
     edited_files,
@@ -20,6 +20,8 @@ from corral_host.system.commands import digest_or_none, read_json, sha256_of, sh
 UNIT_PROPERTIES = (
     "ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp", "UnitFileState",
 )  # fmt: skip
+# Parts of a plan: the placement, and what it is decided from beside the GPUs.
+PLACING = ("settings", "shards", "placement")
 # Differences between a plan and an instance, as shown to people.
 DOWN = "it does not run"
 OTHER = "another generation is installed or proved"
@@ -53,9 +55,19 @@ def instance_state(instance, *, rekeyed=True):
         "has_keys": has_keys(instance),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
         and is_staged(instance),
+        "replaced": replaced_plan(instance),
         "differs": differs,
         "serves": not differs,
     }
+
+
+def replaced_plan(instance):
+    """What decides the placement of the installed generation, if another one is planned."""
+    found = installed_generation(instance["unit_path"])
+    if found in (None, instance["generation"]):
+        return {}
+    stored = read_json(plan_path(instance["folder"], found)) or {}
+    return {key: stored[key] for key in PLACING if key in stored}
 
 
 def private_digest(path):

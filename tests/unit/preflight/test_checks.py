@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from corral.findings import Finding
 from corral.host.state import HostState
 from corral.plan.host import HostPlan
+from corral.plan.placement import ResolvedPlacement
 from corral.preflight.checks import RESERVE_BYTES, preflight
-from tests.samples import CHAT, GIB, GPU, LONG, NOW_SECONDS, bare, plan
+from tests.samples import CHAT, GIB, GPU, LONG, NOW_SECONDS, bare, plan, settled
 
 
 def findings(planned: HostPlan, state: HostState) -> list[str]:
@@ -231,6 +233,32 @@ def test_a_host_that_has_everything_needs_no_space() -> None:
 
 def test_a_shard_of_two_instances_is_counted_once() -> None:
     assert needs(plan(CHAT, LONG)) == needs(plan(CHAT))
+
+
+def test_a_neighbour_that_takes_room_of_an_automatic_placement_is_told_before_it_happens() -> None:
+    """From what the host keeps of the installed generation: a deploy asks no more of it."""
+    (instance,) = plan(CHAT).instances
+    assert instance.settings
+    changes = {
+        "settings": instance.settings.model_copy(update={"placement": "auto"}),
+        "placement": ResolvedPlacement(gpu_layers="all", cpu_moe_layers=39),
+    }
+    planned = plan(CHAT).model_copy(update={"instances": (instance.model_copy(update=changes),)})
+    new = planned.instances[0].model_dump(mode="json")
+    old = {**new, "placement": {"gpu_layers": "all", "cpu_moe_layers": 23}}
+    here = settled(planned, {"chat": "k"})
+
+    def told(replaced: dict[str, Any]) -> list[Finding]:
+        chat = here.instances["chat"].model_copy(update={"replaced": replaced})
+        state = here.model_copy(update={"instances": {"chat": chat}})
+        return preflight(planned, state, now_seconds=NOW_SECONDS)
+
+    (found,) = told({key: old[key] for key in ("settings", "shards", "placement")})
+    assert not found.stops
+    assert found.what.startswith('chat: placement = "auto" beside other neighbours')
+    assert found.what.endswith("experts of the first 39 layers")
+    assert "'cpu_moe_layers': 23" in found.next_step
+    assert told({}) == []
 
 
 def test_an_instance_that_left_the_inventory_is_told_and_stops_nothing() -> None:

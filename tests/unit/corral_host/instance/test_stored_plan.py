@@ -200,3 +200,20 @@ def test_perplexity_that_changed_is_measured_beside_the_server(
     plan["gate"] |= {"perplexity": {"limit": 7, "text_path": "/t"}}
     report = activate(host.spec("a", instance=plan, instances=[plan]), "anna")
     assert [one["part"] for one in report["gate"]] == ["perplexity", "ready"]
+
+
+def test_what_placed_the_installed_generation_is_told_while_another_is_planned(host: Host) -> None:
+    """Its settings, weights and placement, so that a deploy can say what moves."""
+    state = helper_module("instance.state")
+    stage(host, "old", RIGHT)
+    path = stored_plan.plan_path(host.plan("old")["folder"], "old")
+    parts = {"settings": {"placement": "auto"}, "shards": ["a"], "placement": {"gpu_layers": 3}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **parts}))
+    unit = Path(host.plan("old")["unit_path"])
+    unit.write_text("[Unit]\nX-Corral-Generation=old\n")
+    assert state.replaced_plan(host.plan("new")) == parts
+    assert state.replaced_plan(host.plan("old")) == {}
+    path.write_text("{")
+    assert state.replaced_plan(host.plan("new")) == {}
+    unit.unlink()
+    assert state.replaced_plan(host.plan("new")) == {}
