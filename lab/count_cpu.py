@@ -27,16 +27,27 @@ import click
 
 from corral.catalog.entries import EngineKind
 from lab.cut_headers import cut_header
-from lab.model_headers import DEEPSEEK_V2_5, GLM_4_7_FLASH, GLM_5, GLM_5_2, Shape, write_header
+from lab.model_headers import (
+    DEEPSEEK_V2_5,
+    GLM_4_7_FLASH,
+    GLM_5,
+    GLM_5_2,
+    GLM_5_3_FLASH,
+    Shape,
+    write_header,
+)
 
 _SECONDS, _END_SECONDS = 300, 30
 _AIR, _DENSE, _FLASH = "GLM-4.5-Air", "GLM-4-32B-0414", "GLM-4.7-Flash"
-_OLD = "DeepSeek-V2.5 old"
+_OLD, _HYBRID = "DeepSeek-V2.5 old", "GLM-5.3-Flash"
+# ik_llama.cpp does not know these architectures.
+_MAINLINE_ONLY = (_HYBRID,)
 MADE: dict[str, Shape] = {
     _FLASH: replace(GLM_4_7_FLASH, blocks=3, mtp_blocks=0, experts=8),
     "DeepSeek-V2.5": replace(DEEPSEEK_V2_5, blocks=3, experts=8),
     "GLM-5": replace(GLM_5, blocks=6, mtp_blocks=0, experts=16),
     "GLM-5.2": replace(GLM_5_2, blocks=6, mtp_blocks=0, experts=16),
+    _HYBRID: replace(GLM_5_3_FLASH, blocks=8, mtp_blocks=0, experts=16),
     # As files were before the keys of latent attention: attn_kv_b, and no parts of it.
     _OLD: replace(
         DEEPSEEK_V2_5, blocks=3, experts=8, key_length_mla=0, value_length_mla=0,
@@ -45,7 +56,8 @@ MADE: dict[str, Shape] = {
 }  # fmt: skip
 # Real headers, and the blocks that are kept of each.
 CUT = {_DENSE: (0, 1, 2), _AIR: (0, 1, 46)}
-_KV = re.compile(r"CPU KV buffer size = +([0-9.]+) MiB")
+# With the states of linear attention.
+_KV = re.compile(r"CPU (?:KV|RS) buffer size = +([0-9.]+) MiB")
 _COMPUTE = re.compile(r"CPU compute buffer size = +([0-9.]+) MiB")
 _COMPUTED = re.compile(r"Computed blk\.0\.(attn_\S+) as (.*) of type")
 _READY = "listening"
@@ -87,11 +99,11 @@ def settings() -> Iterator[Setting]:
     engines: tuple[EngineKind, ...] = ("llama.cpp", "ik_llama.cpp")
     for engine in engines:
         for model in (*MADE, *CUT):
-            if engine == "ik_llama.cpp" or model != _OLD:
+            if model != _OLD if engine == "llama.cpp" else model not in _MAINLINE_ONLY:
                 yield from _common(engine, model)
         for slots, kv_type, ubatch_tokens in ((1, "f16", 512), (2, "f16", 512), (1, "q8_0", 1024)):
             yield Setting(engine, _AIR, 16384, slots, kv_type, ubatch_tokens, mtp_draft_tokens=2)
-    for model in MADE:
+    for model in (name for name in MADE if name not in _MAINLINE_ONLY):
         yield from _latent("ik_llama.cpp", model)
 
 

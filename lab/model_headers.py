@@ -19,6 +19,7 @@ class Shape:
     """Dimensions of a model as its GGUF names them; ``q_lora`` 0: no latent attention.
 
     + key_length_mla: 0 for a file as they were before that key, with attn_kv_b in one tensor
+    + linear_head: of the blocks with linear attention, 0 for none; + streams: residual streams
     """
 
     arch: str
@@ -45,6 +46,16 @@ class Shape:
     indexer_heads: int = 0
     indexer_key_length: int = 0
     indexer_top_k: int = 0
+    indexer_pool: int = 0
+    linear_head: int = 0
+    linear_period: int = 4
+    conv_kernel: int = 4
+    streams: int = 1
+
+    def is_linear(self, block: int) -> bool:
+        """Whether a block has linear attention: all but the last of each period."""
+        is_main = block < self.blocks - self.mtp_blocks
+        return bool(self.linear_head) and is_main and (block + 1) % self.linear_period != 0
 
 
 GLM_4_32B = Shape(
@@ -85,6 +96,15 @@ GLM_5 = Shape(
 )  # fmt: skip
 # The same with a longer context: blocks share indexers by the engine's own list for it.
 GLM_5_2 = replace(GLM_5, context_tokens=1048576)
+# GLM-5.3-Flash; dimensions are those of transformers' Glm5NextTextConfig.
+GLM_5_3_FLASH = Shape(
+    arch="glm5-next", blocks=46, mtp_blocks=1, embedding=4096, feed_forward=12288, heads=64,
+    kv_heads=1, key_length=512, value_length=512, context_tokens=1048576, vocabulary=154880,
+    experts=288, experts_used=8, expert_feed_forward=2048, dense_blocks=3, rope=0,
+    q_lora=1536, kv_lora=512, key_length_mla=256, value_length_mla=256,
+    indexer_heads=32, indexer_key_length=128, indexer_top_k=2048, indexer_pool=16,
+    linear_head=128, streams=4,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,7 +148,9 @@ def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
     writer.add_embedding_length(s.embedding)
     writer.add_feed_forward_length(s.feed_forward)
     writer.add_head_count(s.heads)
-    writer.add_head_count_kv(s.kv_heads)
+    linear = [s.is_linear(block) for block in range(s.blocks)]
+    kv_heads = [0 if flag else s.kv_heads for flag in linear]
+    writer.add_head_count_kv(kv_heads if any(linear) else s.kv_heads)
     writer.add_key_length(s.key_length)
     writer.add_value_length(s.value_length)
     writer.add_rope_dimension_count(s.rope)
@@ -157,6 +179,19 @@ def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
     if s.key_length_mla:
         writer.add_key_length_mla(s.key_length_mla)
         writer.add_value_length_mla(s.value_length_mla)
+    if s.linear_head:
+        _write_linear_keys(writer, s)
+
+
+def _write_linear_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
+    writer.add_uint32(f"{s.arch}.attention.indexer.kpool", s.indexer_pool)
+    writer.add_bool(f"{s.arch}.attention.indexer.kpool_select_tail", True)
+    writer.add_uint32(f"{s.arch}.kda.head_dim", s.linear_head)
+    writer.add_float32(f"{s.arch}.kda.gate_lower_bound", -5.0)
+    writer.add_ssm_conv_kernel(s.conv_kernel)
+    writer.add_uint32(f"{s.arch}.hyper_connection.count", s.streams)
+    writer.add_uint32(f"{s.arch}.hyper_connection.sinkhorn_iterations", 20)
+    writer.add_float32(f"{s.arch}.hyper_connection.epsilon", 1e-6)
 
 
 def _write_vocabulary(writer: gguf.GGUFWriter, count: int) -> None:
@@ -200,9 +235,12 @@ def _tensors(s: Shape, mix: Mix) -> list[Tensor]:
     ]
     for block in range(s.blocks):
         dense = not s.experts or block < s.dense_blocks
-        parts = _attention(s, mix) + _feed_forward(s, mix, dense=dense)
+        attention = _linear_attention(s, mix) if s.is_linear(block) else _attention(s, mix)
+        parts = attention + _feed_forward(s, mix, dense=dense)
         if block >= s.blocks - s.mtp_blocks:
             parts += _next_token(s, mix)
+        elif s.streams > 1:
+            parts += _streams(s)
         found += [(f"blk.{block}.{name}", shape, kind) for name, shape, kind in parts]
     return found
 
@@ -240,6 +278,11 @@ def _attention(s: Shape, mix: Mix) -> list[Tensor]:
         ("indexer.attn_k.weight", (e, s.indexer_key_length), dense),
         ("indexer.attn_q_b.weight", (s.q_lora, s.indexer_heads * s.indexer_key_length), dense),
     ]
+    if s.indexer_pool:
+        indexer += [
+            ("indexer_compressor_gate.weight", (e, s.indexer_key_length), dense),
+            ("indexer_compressor_ape.weight", (s.indexer_key_length, s.indexer_pool), Type.F32),
+        ]
     return [
         *norms,
         *(indexer if s.indexer_heads else ()),
@@ -250,6 +293,37 @@ def _attention(s: Shape, mix: Mix) -> list[Tensor]:
         ("attn_kv_a_norm.weight", (s.kv_lora,), Type.F32),
         *kv_b,
         ("attn_output.weight", (s.heads * value, e), dense),
+    ]
+
+
+def _linear_attention(s: Shape, mix: Mix) -> list[Tensor]:
+    e, head, width = s.embedding, s.linear_head, s.linear_head * s.heads
+    conv = (s.conv_kernel, 1, width)
+    return [
+        ("attn_norm.weight", (e,), Type.F32),
+        ("ffn_norm.weight", (e,), Type.F32),
+        *((f"ssm_conv1d_{part}.weight", conv, Type.F32) for part in "qkv"),
+        *((f"attn_{part}.weight", (e, width), mix.dense) for part in "qkv"),
+        *((f"ssm_{part}_a.weight", (e, head), mix.dense) for part in "fg"),
+        *((f"ssm_{part}_b.weight", (head, width), mix.dense) for part in "fg"),
+        ("ssm_beta.weight", (e, s.heads), mix.dense),
+        ("ssm_a", (s.heads,), Type.F32),
+        ("ssm_dt.bias", (width,), Type.F32),
+        ("ssm_norm.weight", (head,), Type.F32),
+        ("attn_output.weight", (width, e), mix.dense),
+    ]
+
+
+def _streams(s: Shape) -> list[Tensor]:
+    mixed = (2 + s.streams) * s.streams
+    return [
+        tensor
+        for part in ("attn", "ffn")
+        for tensor in (
+            (f"hc_{part}_fn.weight", (s.streams * s.embedding, mixed), Type.F32),
+            (f"hc_{part}_base.weight", (mixed,), Type.F32),
+            (f"hc_{part}_scale.weight", (3,), Type.F32),
+        )
     ]
 
 

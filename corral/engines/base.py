@@ -39,7 +39,9 @@ class MemoryRules:
     + latent_by_mode: latent attention is computed as mla_mode says, whatever keys a file has
     + split_architectures: split mode -> architectures that support it; others fall back to layer
     + unsplit_architectures: split mode -> architectures with which the server ends at its start
+    + unknown_architectures: of those that Corral counts, the ones that it cannot load
     + mtp_architectures: architectures whose MTP block drafts; None for all that have one
+    + no_mtp_architectures: architectures whose MTP block would end the server at its start
     + draft_kv_type: type of the MTP block's KV cache, None for the profile's
     + draft_context_per_slot: each slot has a context for drafts, beside the MTP block's own cache
     """
@@ -57,7 +59,9 @@ class MemoryRules:
     latent_by_mode: bool = False
     split_architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unsplit_architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unknown_architectures: tuple[str, ...] = ()
     mtp_architectures: tuple[str, ...] | None = None
+    no_mtp_architectures: tuple[str, ...] = ()
     draft_kv_type: KvType | None = None
     draft_context_per_slot: bool = False
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from corral.catalog.profile import Profile
 from corral.engines.base import MemoryRules
+from corral.fit.hybrid import Hybrid
 from corral.fit.kv_cache import all_cells, attended_cells, layer_bytes
 from corral.fit.latent import Scratch
 from corral.fit.shape import Shape
@@ -56,7 +57,7 @@ def gpu_compute_bytes(
     feed_forward = _feed_forward_bytes(shape, profile) + mask
     widest = max(logits, attention, feed_forward) + (mask if parts.has_layers else 0)
     if parts.has_kv:
-        copied += layer_bytes(shape, profile, engine, block=0)
+        copied += layer_bytes(shape, profile, engine, block=shape.attending_block)
     offloaded = copied + _offloaded_bytes(shape, profile) + mask if copied else 0
     # Smaller batches are not offloaded (ggml-cuda's offload_op).
     if parts.output_tensor and outputs_per_batch >= 32:
@@ -120,6 +121,8 @@ def cpu_compute_bytes(
 def _cpu_attention_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     if scratch := _scratch(shape, profile, engine, on_gpu=False):
         return scratch.graph_bytes()
+    if hybrid := _hybrid(shape, profile, engine):
+        return hybrid.graph_bytes()
     mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
     per_width = profile.ubatch_tokens * shape.heads * _F32
     alive = 3 * per_width * shape.key_length + row
@@ -139,7 +142,8 @@ def _cpu_feed_forward_bytes(shape: Shape, profile: Profile) -> int:
     row, tokens = _row_bytes(shape, profile), profile.ubatch_tokens
     dense = 3 * tokens * shape.feed_forward * _F32 + 2 * row
     product = tokens * shape.expert_feed_forward * _F32
-    return max(dense, shape.experts_used * max(3 * product, row + product) + row)
+    experts = shape.experts_used * max(3 * product, row + product) + row
+    return max(dense, experts) + _more_streams_bytes(shape, profile)
 
 
 def _indexer_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
@@ -172,7 +176,13 @@ def _feed_forward_bytes(shape: Shape, profile: Profile) -> int:
     if not shape.experts_used:
         return dense
     product = profile.ubatch_tokens * shape.expert_feed_forward * _F32
-    return max(dense, 2 * shape.experts_used * (row + product) + 7 * row)
+    experts = 2 * shape.experts_used * (row + product) + 7 * row
+    return max(dense, experts) + _more_streams_bytes(shape, profile)
+
+
+def _more_streams_bytes(shape: Shape, profile: Profile) -> int:
+    """Residual streams beyond one, before and after a layer."""
+    return 2 * (shape.streams - 1) * _row_bytes(shape, profile)
 
 
 def _offloaded_bytes(shape: Shape, profile: Profile) -> int:
@@ -188,6 +198,21 @@ def _scratch(
         return None
     return Scratch(
         shape.mla, shape.heads, profile, cells=attended_cells(profile, engine), on_gpu=on_gpu
+    )
+
+
+def _hybrid(shape: Shape, profile: Profile, engine: MemoryRules) -> Hybrid | None:
+    """Sparse attention beside linear attention; None without the latter."""
+    if shape.recurrent is None or shape.indexer is None or shape.mla is None:
+        return None
+    return Hybrid(
+        shape=shape,
+        recurrent=shape.recurrent,
+        indexer=shape.indexer,
+        mla=shape.mla,
+        profile=profile,
+        cells=attended_cells(profile, engine),
+        all_cells=all_cells(profile, engine),
     )
 
 
@@ -207,6 +232,10 @@ def _attention_bytes(
     row, queries = _row_bytes(shape, profile), tokens * shape.heads * shape.key_length * _F32
     alive = 3 * queries + 7 * row if shape.latent else 6 * queries + 4 * row
     alive += _indexer_bytes(shape, profile, engine)
+    if hybrid := _hybrid(shape, profile, engine):
+        alive = max(alive, hybrid.graph_bytes())
+        if not profile.flash_attention:
+            return alive
     if not profile.flash_attention:
         scores = shape.heads * cells * tokens * _F32
         return alive + scores + (_mask_bytes(profile, engine) if shape.latent else 0)
@@ -215,7 +244,7 @@ def _attention_bytes(
     types = (profile.kv_type_k, profile.kv_type_v)
     copied = sum(
         all_cells(profile, engine) * width * _F16
-        for kv_type, width in zip(types, shape.kv_widths(0), strict=True)
+        for kv_type, width in zip(types, shape.kv_widths(shape.attending_block), strict=True)
         if kv_type != "f16"
     )
     return alive + copied

@@ -104,6 +104,9 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
         return
     profile, where = candidate.profile, f"{host}/{candidate.name}: {candidate.label}"
     rules = engine_module(candidate.kind).memory
+    if candidate.model.arch in rules.unknown_architectures:
+        what = f"{candidate.kind} does not know the architecture {candidate.model.arch}"
+        raise CorralError(where, what, 'choose engine = "llama.cpp"')
     _refuse_drafts(where, candidate, candidate.model, rules)
     _refuse_split(where, candidate, candidate.model, rules)
     shape = candidate.model.shape
@@ -135,6 +138,9 @@ def _refuse_drafts(where: str, candidate: Candidate, model: ModelFile, rules: Me
     if having is not None and arch not in having:
         what = f"mtp_draft_tokens: {kind} drafts with the MTP block of {', '.join(having)} only"
         raise CorralError(where, what, f"remove mtp_draft_tokens: the model is of {arch}")
+    if arch in rules.no_mtp_architectures:
+        what = f"mtp_draft_tokens: {kind} cannot draft with the MTP block of {arch} yet"
+        raise CorralError(where, what, "remove mtp_draft_tokens: it would not start")
 
 
 def _refuse_split(where: str, candidate: Candidate, model: ModelFile, rules: MemoryRules) -> None:

@@ -21,6 +21,7 @@ from corral.fit.shape import Shape
 _CELLS_STEP = 256
 # Without flash attention ik_llama.cpp rounds up less (llama_kv_cache_get_padding).
 _CELLS_STEP_PLAIN = 32
+_F32 = 4
 
 Rows = tuple[tuple[KvType, int], ...]
 
@@ -63,7 +64,13 @@ def kv_bytes(
 
 
 def layer_bytes(shape: Shape, profile: Profile, engine: MemoryRules, *, block: int) -> int:
-    """Bytes of one layer for all slots; of an MTP block, of all caches for drafts."""
+    """Bytes of one layer for all slots; of an MTP block, of all caches for drafts.
+
+    A block of linear attention keeps its state in f32, whatever the cache types
+    (llama-memory-recurrent.cpp).
+    """
+    if shape.recurrent and shape.is_recurrent(block):
+        return shape.recurrent.kept * _F32 * profile.slots
     is_draft = block >= shape.layers
     forced = engine.draft_kv_type if is_draft else None
     cells = all_cells(profile, engine)

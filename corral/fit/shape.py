@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from corral.fit.gguf import ArrayOf, Header, Value
 
 # Architectures whose KV cache is computed here; others may share memory between layers, use a
 # sliding window or keep a state instead.
-KNOWN_ARCHITECTURES = ("deepseek2", "glm-dsa", "glm4", "glm4moe")
+KNOWN_ARCHITECTURES = ("deepseek2", "glm-dsa", "glm4", "glm4moe", "glm5-next")
 # glm-dsa.cpp of llama.cpp at 0c1e57098bba: GLM-5 and 5.1 have an indexer in each block; without a
 # key for it, models with this context have one in the first two, then in the first of each four.
-_SHARED_INDEXERS_TOKENS = 1048576
+_SHARED_INDEXERS_ARCHITECTURE, _SHARED_INDEXERS_TOKENS = "glm-dsa", 1048576
 _FIRST_INDEXERS, _INDEXER_PERIOD = 2, 4
+_KEPT_OF_POOLED = 3
+# Of queries, keys and values.
+_CONVOLUTIONS = 3
 
 
 class UnknownShapeError(Exception):
@@ -35,12 +39,32 @@ class Latent:
 
 @dataclass(frozen=True, slots=True)
 class Indexer:
-    """What chooses the tokens of sparse attention; ``width``: elements of a key.
+    """What chooses the tokens of sparse attention; ``width``: elements that it keeps of a token.
 
     + in_blocks: whether each block, without MTP blocks, has one with keys of its own
+    + pool: tokens that are chosen together, 1 where each is chosen alone
     """
 
     width: int
+    in_blocks: tuple[bool, ...]
+    pool: int = 1
+
+    @property
+    def key(self) -> int:
+        """Elements of a key."""
+        return self.width // (_KEPT_OF_POOLED if self.pool > 1 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """Blocks of linear attention (KDA): a state of fixed size instead of a KV cache.
+
+    + head: elements of a head; + kept: elements of f32 that a block keeps of one sequence
+    + in_blocks: whether each block, without MTP blocks, is one
+    """
+
+    head: int
+    kept: int
     in_blocks: tuple[bool, ...]
 
 
@@ -50,6 +74,8 @@ class Shape:
 
     + latent: the file's keys ask for a compressed cache; + mla: None without latent attention
     + indexer: of sparse attention (DSA), None without it
+    + recurrent: blocks of linear attention, None without any
+    + streams: vectors of the residual stream for each token
     """
 
     arch: str
@@ -64,6 +90,8 @@ class Shape:
     latent: bool
     mla: Latent | None
     indexer: Indexer | None
+    recurrent: Recurrent | None
+    streams: int
     feed_forward: int
     experts_used: int
     expert_feed_forward: int
@@ -73,6 +101,15 @@ class Shape:
     def layers(self) -> int:
         """Blocks of the model itself, without MTP."""
         return self.blocks - self.mtp_blocks
+
+    @property
+    def attending_block(self) -> int:
+        """The first block with a KV cache."""
+        return next((block for block, heads in enumerate(self.kv_heads) if heads), 0)
+
+    def is_recurrent(self, block: int) -> bool:
+        """Whether a block keeps a state of fixed size for each sequence."""
+        return bool(self.recurrent and block < self.layers and self.recurrent.in_blocks[block])
 
     def kv_widths(self, block: int) -> tuple[int, int]:
         """Elements of K and of V for one token in one block; latent attention keeps only K."""
@@ -104,6 +141,8 @@ def _shape(keys: _Keys) -> Shape:
     key_length = keys.number("attention.key_length", embedding // heads if heads else 0)
     moe = bool(keys.number("expert_count", 0))
     value_length = keys.number("attention.value_length", key_length)
+    kv_heads = keys.each("attention.head_count_kv", blocks, heads)
+    layers = blocks - keys.number("nextn_predict_layers", 0)
     return Shape(
         arch=keys.arch,
         blocks=blocks,
@@ -111,13 +150,15 @@ def _shape(keys: _Keys) -> Shape:
         embedding=embedding,
         vocabulary=keys.vocabulary(),
         heads=heads,
-        kv_heads=keys.each("attention.head_count_kv", blocks, heads),
+        kv_heads=kv_heads,
         key_length=key_length,
         value_length=value_length,
         # llama.cpp: is_mla() of llama-hparams.cpp.
         latent=bool(keys.number("attention.key_length_mla", 0)),
         mla=_latent(keys, key_length, value_length),
-        indexer=_indexer(keys, blocks - keys.number("nextn_predict_layers", 0)),
+        indexer=_indexer(keys, kv_heads[: max(layers, 0)]),
+        recurrent=_recurrent(keys, heads, kv_heads[: max(layers, 0)]),
+        streams=keys.number("hyper_connection.count", 1),
         feed_forward=keys.number("feed_forward_length"),
         experts_used=keys.number("expert_used_count") if moe else 0,
         expert_feed_forward=keys.number("expert_feed_forward_length") if moe else 0,
@@ -138,14 +179,35 @@ def _latent(keys: _Keys, key_length: int, value_length: int) -> Latent | None:
     )
 
 
-def _indexer(keys: _Keys, layers: int) -> Indexer | None:
-    width = keys.number("attention.indexer.key_length", 0)
-    if not width or layers <= 0:
+def _indexer(keys: _Keys, kv_heads: Sequence[int]) -> Indexer | None:
+    width, layers = keys.number("attention.indexer.key_length", 0), len(kv_heads)
+    if not width or not layers:
         return None
-    is_shared = keys.number("context_length") >= _SHARED_INDEXERS_TOKENS
+    is_long = keys.number("context_length") >= _SHARED_INDEXERS_TOKENS
+    is_shared = is_long and keys.arch == _SHARED_INDEXERS_ARCHITECTURE
     usual = [not is_shared or _has_own_indexer(block) for block in range(layers)]
     stated = keys.flags("attention.indexer.types", layers)
-    return Indexer(width, tuple(usual) if stated is None else stated)
+    own = usual if stated is None else stated
+    # llama-memory-hybrid-idx.cpp: of each token its key, its weight in a pool and the pool's key.
+    pool = keys.number("attention.indexer.kpool", 1)
+    return Indexer(
+        width=width * (_KEPT_OF_POOLED if pool > 1 else 1),
+        in_blocks=tuple(flag and bool(n) for flag, n in zip(own, kv_heads, strict=True)),
+        pool=pool,
+    )
+
+
+def _recurrent(keys: _Keys, heads: int, kv_heads: Sequence[int]) -> Recurrent | None:
+    """Source: n_embd_r and n_embd_s of llama-hparams.cpp; blocks without KV heads are recurrent."""
+    head = keys.number("kda.head_dim", 0)
+    if not head:
+        return None
+    inputs = max(keys.number("ssm.conv_kernel") - 1, 0)
+    return Recurrent(
+        head=head,
+        kept=heads * head * (_CONVOLUTIONS * inputs + head),
+        in_blocks=tuple(count == 0 for count in kv_heads),
+    )
 
 
 def _has_own_indexer(block: int) -> bool:

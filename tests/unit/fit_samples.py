@@ -13,7 +13,14 @@ from corral.fit.gguf import Header, Tensor, Value, parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.shape import Shape
 from corral.plan.placement import ResolvedPlacement
-from lab.model_headers import DEEPSEEK_V2_5, GLM_4_7, GLM_4_7_FLASH, GLM_5, GLM_5_2
+from lab.model_headers import (
+    DEEPSEEK_V2_5,
+    GLM_4_7,
+    GLM_4_7_FLASH,
+    GLM_5,
+    GLM_5_2,
+    GLM_5_3_FLASH,
+)
 from tests.headers import made_header
 from tests.samples import ROOT
 
@@ -22,13 +29,14 @@ TEST_DATA = ROOT / "tests" / "data"
 MIB = 1024**2
 AIR, DENSE = "GLM-4.5-Air", "GLM-4-32B-0414"
 FLASH, DEEPSEEK, GLM = "GLM-4.7-Flash", "DeepSeek-V2.5", "GLM-4.7"
-SPARSE, SPARSE_LONG = "GLM-5", "GLM-5.2"
+SPARSE, SPARSE_LONG, HYBRID = "GLM-5", "GLM-5.2", "GLM-5.3-Flash"
 _MADE = {
     FLASH: GLM_4_7_FLASH,
     DEEPSEEK: DEEPSEEK_V2_5,
     GLM: GLM_4_7,
     SPARSE: GLM_5,
     SPARSE_LONG: GLM_5_2,
+    HYBRID: GLM_5_3_FLASH,
 }
 LLAMA_CPP = engine_module("llama.cpp").memory
 IK = engine_module("ik_llama.cpp").memory

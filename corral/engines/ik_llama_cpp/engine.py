@@ -30,6 +30,8 @@ _SPLIT_MODES = ("none", "layer", "graph", "attn")
 # Modes that, of the architectures that Corral knows, only these support: for others the server
 # falls back to layer (llama.cpp, is_model_split_supported).
 _GRAPH_MODES, _GRAPH_ARCHITECTURES = ("graph", "attn"), ("glm4moe",)
+# LLM_ARCH_NAMES of llama-arch.cpp: it has glm-dsa, and nothing of GLM-5.3.
+_UNKNOWN_ARCHITECTURES = ("glm5-next",)
 # Others get no context for drafts (llama.cpp, llama_init_from_model).
 _MTP_ARCHITECTURES = ("glm4moe",)
 _CHOOSE_MAINLINE = 'choose engine = "llama.cpp"'
@@ -57,6 +59,7 @@ class IkLlamaCpp(LlamaServer):
         overrides_first=True,
         shared_cache=True,
         latent_by_mode=True,
+        unknown_architectures=_UNKNOWN_ARCHITECTURES,
         mtp_architectures=_MTP_ARCHITECTURES,
         draft_context_per_slot=True,
         split_architectures=dict.fromkeys(_GRAPH_MODES, _GRAPH_ARCHITECTURES),

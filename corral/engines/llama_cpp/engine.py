@@ -56,6 +56,8 @@ class LlamaCpp(LlamaServer):
         pipelines=True,
         one_latent_cache=True,
         unsplit_architectures={"tensor": _UNSPLIT},
+        # glm5-next.cpp, build_arch_graph: it throws for the graph of the MTP block.
+        no_mtp_architectures=("glm5-next",),
         draft_kv_type="f16",
     )
     # Without a key only /health, /v1/health and the web page answer; the page is switched off.

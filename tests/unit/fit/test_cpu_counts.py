@@ -25,7 +25,7 @@ from tests.unit.fit_samples import MIB, SHARED_DATA, measured_rows, profile
 pytestmark = pytest.mark.slow
 ROWS = measured_rows("cpu-compute.csv")
 MODELS = sorted({(row["engine"], row["model"]) for row in ROWS})
-ROWS_COUNT = 278
+ROWS_COUNT = 294
 KINDS: dict[str, EngineKind] = {"llama.cpp": "llama.cpp", "ik_llama.cpp": "ik_llama.cpp"}
 
 

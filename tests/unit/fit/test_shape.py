@@ -103,7 +103,7 @@ def test_an_architecture_that_is_not_known_is_told_with_those_that_are() -> None
     metadata = {key.replace("glm4.", "llama."): value for key, value in real.metadata.items()}
     metadata["general.architecture"] = "llama"
     said = sentence(Header(3, metadata, real.tensors, 32, 32))
-    known = "deepseek2, glm-dsa, glm4, glm4moe"
+    known = "deepseek2, glm-dsa, glm4, glm4moe, glm5-next"
     assert said == f'architecture "llama" is unknown to Corral (known: {known})'
 
 
