@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from corral_shared.requirements import pins
 
+from corral_host.release.pip_settings import OWN, settings, uv_toml
 from corral_host.system.commands import PROGRAMS, HostError, say
 from corral_host.system.unprivileged import as_owner_of, give
 
@@ -94,11 +95,13 @@ class Uv:
         self.run([INTERPRETER, "-I", "-m", "venv", "--clear", tool])
         wanted = self.written("uv.txt", self.artifact["installer"] + "\n")
         self.run([
-            tool / "bin" / "python", "-I", "-m", "pip", "install", "--no-input", "--no-deps",
-            "--disable-pip-version-check", "--only-binary", ":all:", "--require-hashes",
-            "--progress-bar", "off", *self.sources("--index-url"), *self.trusted(),
-            "--requirement", wanted,
+            *self.pip(), "install", "--no-input", "--no-deps", "--disable-pip-version-check",
+            "--only-binary", ":all:", "--require-hashes", "--progress-bar", "off",
+            *self.sources("--index-url"), *self.trusted(), "--requirement", wanted,
         ])  # fmt: skip
+
+    def pip(self):
+        return [str(self.folder / "tool" / "bin" / "python"), "-I", "-m", "pip"]
 
     def said_version(self):
         if not self.program.is_file():
@@ -118,8 +121,9 @@ class Uv:
         python = ["--python", INTERPRETER]
         self.run([self.program, "venv", "--relocatable", "--allow-existing", *python, target])
         self.run([
-            self.program, "pip", "install", "--python", target / "bin" / "python",
-            "--require-hashes", "--no-deps", "--only-binary", ":all:", "--link-mode", "hardlink",
+            self.program, *self.of_pip(), "pip", "install",
+            "--python", target / "bin" / "python", "--require-hashes", "--no-deps",
+            "--only-binary", ":all:", "--link-mode", "hardlink",
             *self.sources("--default-index"), "--requirement", wanted,
         ])  # fmt: skip
 
@@ -138,6 +142,20 @@ class Uv:
         if folder:
             arguments += ["--find-links", folder, *([] if index else ["--no-index"])]
         return arguments
+
+    def of_pip(self):
+        """Arguments for what the host's pip is configured for, where the plan names no source."""
+        if self.artifact["index"] or self.artifact["find_links"] or Path(OWN).exists():
+            return []
+        # Its output is not logged: addresses may have passwords.
+        done = subprocess.run(
+            [*self.pip(), "config", "list"], env=self.environment(),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, **as_owner_of(self.home),
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise self.fault("pip", done.stderr.splitlines(), done.returncode)
+        text = uv_toml(settings(done.stdout))
+        return ["--config-file", self.written("uv.toml", text)] if text else []
 
     def trusted(self):
         """Arguments of pip for addresses without TLS; the hashes prove what comes from there."""

@@ -108,6 +108,41 @@ def test_a_folder_with_wheels_needs_no_index(spec: dict[str, Any], made: Path) -
     assert Path(spec["folder"]).is_dir()
 
 
+def configure_pip(monkeypatch: pytest.MonkeyPatch, file: Path, text: str) -> None:
+    """The host's pip.conf, and a pip that reads it: uv itself is not installed by one here."""
+    file.write_text(text)
+    own = file.with_name("pip")
+    subprocess.run(["/usr/bin/python3", "-I", "-m", "venv", own], check=True)
+    monkeypatch.setattr(
+        uv_module.Uv, "pip", lambda _: [str(own / "bin" / "python"), "-I", "-m", "pip"]
+    )
+    before = uv_module.Uv.environment
+    monkeypatch.setattr(
+        uv_module.Uv, "environment", lambda self: {**before(self), "PIP_CONFIG_FILE": str(file)}
+    )
+
+
+def test_without_a_source_the_index_is_that_of_the_hosts_pip(
+    spec: dict[str, Any], served: Index, tmp_path: Path, public: None, monkeypatch: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    del public
+    url = served.url.replace("://", "://somebody:secret-word@")
+    configure_pip(monkeypatch, tmp_path / "pip.conf", f"[global]\nindex-url = {url}\n")
+    build.build({**spec, "artifact": {**spec["artifact"], "index": None}})
+    assert Path(spec["folder"]).is_dir()
+    assert any(path.endswith(".whl") for path in served.asked)
+    assert "secret-word" not in "".join(capsys.readouterr())
+
+
+def test_a_pip_conf_that_cannot_be_read_is_named(
+    spec: dict[str, Any], tmp_path: Path, public: None, monkeypatch: Any
+) -> None:
+    del public
+    configure_pip(monkeypatch, tmp_path / "pip.conf", "index-url = x\n")
+    refused({**spec, "artifact": {**spec["artifact"], "index": None}}, r"pip\.conf")
+
+
 def test_another_python_than_planned_is_refused(spec: dict[str, Any]) -> None:
     artifact = {**spec["artifact"], "python": "3.8"}
     with pytest.raises(tools.HostError, match=r"is Python 3\.\d+\.\d+, the plan is for 3\.8"):
