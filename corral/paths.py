@@ -40,6 +40,11 @@ class HostPaths(Frozen):
         return "/etc/corral/monitoring.json"
 
     @property
+    def prometheus(self) -> str:
+        """Configuration, targets and rules of Prometheus and Alertmanager, and their secrets."""
+        return "/etc/corral/prometheus"
+
+    @property
     def archives(self) -> str:
         """Archives of releases in transfer, and the model of the smoke test."""
         return f"{self.state}/archives"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from corral_shared.text import printable
@@ -24,6 +25,7 @@ from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from corral.remote.root import as_root
 from corral.store.api_keys import KeyFile
 from corral.store.engine_archives import ArchiveStore, archives_folder
+from corral.store.scrape_secrets import secret_texts
 from deploys import waves
 from deploys.fleet import tell
 from deploys.keys import keys
@@ -37,6 +39,7 @@ class Target:
     """One host: desired, observed, and the secrets that only operations may touch.
 
     + keys: none of a host that does not tell what it has, which preflight stops
+    + monitoring_secrets: path on the host -> secret of its Prometheus or Alertmanager
     """
 
     host: Host
@@ -46,6 +49,7 @@ class Target:
     helper: bytes
     store: ArchiveStore
     gateway: GatewayFiles | None = None
+    monitoring_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def is_root(self) -> bool:
@@ -142,6 +146,7 @@ def current_target() -> Target:
             helper=archive(helper_package(project_root())),
             store=ArchiveStore(archives_folder(this)),
             gateway=_gateway_files(this, plan, state),
+            monitoring_secrets=_monitoring_secrets(plan, state),
         )
     except CorralError as error:
         raise PyinfraError(printable(error)) from error
@@ -156,6 +161,10 @@ def _observed(this: Host, plan: HostPlan) -> HostState:
         _stdin=[encoded(helper_package(project_root())), plan.to_helper()], **_AS_LOGIN,
     )  # fmt: skip
     return found or HostState()
+
+
+def _monitoring_secrets(plan: HostPlan, state: HostState) -> dict[str, str]:
+    return secret_texts(plan.monitoring, fleet().everyone) if state.readable else {}
 
 
 def _gateway_files(this: Host, plan: HostPlan, state: HostState) -> GatewayFiles | None:

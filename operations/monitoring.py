@@ -1,8 +1,10 @@
-"""Monitoring: node_exporter and the timer that writes figures of GPUs and instances."""
+"""Monitoring: node_exporter with the timer that writes figures, Prometheus, Alertmanager."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pyinfra import host
 from pyinfra.api import operation
@@ -12,12 +14,21 @@ from corral.plan.host import HostPlan
 from operations import Commands
 from operations.host import packages
 
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
+
 
 @operation()
-def monitoring(plan: HostPlan, *, differs: Sequence[str], missing: Sequence[str]) -> Commands:
+def monitoring(
+    plan: HostPlan,
+    *,
+    differs: Sequence[str],
+    missing: Sequence[str],
+    secrets: Mapping[str, str] = NO_SECRETS,
+) -> Commands:
     """Put the planned monitoring in place, or remove what the inventory no longer has.
 
     + differs: what the host lacks of it; + missing: packages of it that are not installed
+    + secrets: path -> text; they travel on standard input only
     """
     if not differs:
         host.noop("monitored as planned" if plan.monitoring else "not monitored")
@@ -27,7 +38,8 @@ def monitoring(plan: HostPlan, *, differs: Sequence[str], missing: Sequence[str]
     if plan.monitoring is None:
         yield StringCommand("python3", "-I", helper, "monitor-stop", _stdin=document)
         return
-    yield StringCommand("python3", "-I", helper, "monitor-write", _stdin=document)
+    whole = json.dumps({**json.loads(document), "secret_texts": dict(secrets)})
+    yield StringCommand("python3", "-I", helper, "monitor-write", _stdin=whole)
     if missing:
         yield from packages._inner(missing=list(missing))
     yield StringCommand("python3", "-I", helper, "monitor-start", _stdin=document)

@@ -73,7 +73,7 @@ def _of_host(host: Host, fleet: FleetPlan) -> HostDiff:
         plan: HostPlan = fleet.plan(host.name)
     except CorralError as error:
         return HostDiff(host=host.name, problem=f"{error.where}: {error.in_one_line}")
-    return host_diff(host, plan, key_of(fleet))
+    return host_diff(host, plan, key_of(fleet), fleet.everyone)
 
 
 def _unnamed(found: Inventories, names: tuple[str, ...]) -> list[HostDiff]:

@@ -10,7 +10,7 @@ from corral.errors import CorralError
 from corral.files import make_folder, write_atomic
 from corral.inventory.hosts import Host, Inventory
 from corral.monitoring.files import Form, files, keyed
-from corral.monitoring.scrape import LeftOut, Target, targets
+from corral.monitoring.scrape import LeftOut, Target
 from corral.planning.fleet import plan_fleet
 from corral.project import load_planner, project_root
 from corral.store.api_keys import keys_in, stored_keys
@@ -22,7 +22,7 @@ _STEP = "choose another folder with -o"
 def export_monitoring(form: Form, folder: Path | None, chosen: Path | None, *, force: bool) -> None:
     """Write configuration, targets, rules and keys into a folder.
 
-    Raises CorralError before anything is written; a host that cannot be planned is left out.
+    Raises CorralError before anything is written; a host that cannot be read is left out.
     """
     if folder is None:
         what = "writes several files, so it needs a folder"
@@ -49,14 +49,7 @@ def export_monitoring(form: Form, folder: Path | None, chosen: Path | None, *, f
 
 def _of(inventory: Inventory) -> list[Target | LeftOut]:
     planner = load_planner(project_root(), tolerant=True)
-    fleet = plan_fleet(inventory.hosts, planner, mistakes=inventory.mistakes)
-    found: list[Target | LeftOut] = []
-    for host in inventory.hosts:
-        try:
-            found += targets(host, fleet.plan(host.name))
-        except CorralError as error:
-            found.append(LeftOut(name=host.name, why=error.what, next_step=error.next_step))
-    return found
+    return plan_fleet(inventory.hosts, planner, mistakes=inventory.mistakes).scraped()
 
 
 def _key(host: Host, target: Target) -> str:

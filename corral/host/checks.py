@@ -16,9 +16,11 @@ class Check(Frozen):
 
 
 def subjects(plan: HostPlan) -> list[str]:
-    """Names of all that is checked: each instance, and each alias of a gateway."""
+    """Names of all that is checked: instances, aliases of a gateway, Prometheus."""
     pools = plan.gateway.pools if plan.gateway else ()
-    return [*(i.name for i in plan.instances), *(f"gateway {pool.alias}" for pool in pools)]
+    watching = plan.monitoring.answers if plan.monitoring else ()
+    own = [i.name for i in plan.instances]
+    return [*own, *(f"gateway {pool.alias}" for pool in pools), *watching]
 
 
 def failures(plan: HostPlan, checks: list[Check]) -> list[str]:

@@ -222,10 +222,14 @@ class GatewayState(Frozen):
 
 
 class MonitoringState(Frozen):
-    """What differs from the planned monitoring, for display; ``missing_packages`` of it."""
+    """What differs from the planned monitoring, for display; ``missing_packages`` of it.
+
+    + secrets: path -> sha256 of a planned secret; None where it is missing or not private
+    """
 
     differs: tuple[str, ...] = ()
     missing_packages: tuple[str, ...] = ()
+    secrets: dict[str, str | None] = {}
 
 
 class ContainerProgram(Frozen):

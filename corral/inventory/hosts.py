@@ -409,12 +409,25 @@ def _refuse_twins(spec: HostSpec, where: str, next_step: str) -> None:
             if port in ports:
                 raise CorralError(where, _shared(port, ports[port], instance), next_step)
             ports[port] = instance.name
-    if spec.monitoring and spec.monitoring.port in ports:
-        what = f'monitoring and instance "{ports[spec.monitoring.port]}" share port '
-        raise CorralError(where, f"{what}{spec.monitoring.port}", next_step)
+    _refuse_port_of_monitoring(spec, {port: f'instance "{n}"' for port, n in ports.items()}, where)
     if twins := {f"{name}-spare" for name in names} & names:
         what = f'instance "{twins.pop()}" has the name of another instance\'s spare'
         raise CorralError(where, what, next_step)
+
+
+def _refuse_port_of_monitoring(spec: HostSpec, taken: dict[int, str], where: str) -> None:
+    if spec.monitoring is None:
+        return
+    if spec.gateway:
+        pools = {one.port: f'alias "{alias}"' for alias, one in spec.gateway.aliases.items()}
+        taken = {**taken, **pools}
+        if spec.gateway.metrics_port:
+            taken[spec.gateway.metrics_port] = "the metrics of its gateway"
+    for program, port in spec.monitoring.ports.items():
+        if port in taken:
+            what = f"monitoring ({program}) and {taken[port]} share port {port}"
+            raise CorralError(where, what, f"give {program} another port in its monitoring")
+        taken = {**taken, port: program}
 
 
 def _shared(port: int, other: str, instance: InstanceSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
@@ -15,22 +15,43 @@ from corral.monitoring.yaml_text import yaml_text
 
 Form = Literal["prometheus", "vmagent"]
 RULES = "rules/corral.yml"
+SCRAPING = {"scrape_interval": "15s"}
 _BEGIN = "# Written by Corral for all hosts of an inventory. Paths are relative to this file.\n"
 
 
 def files(form: Form, targets: Iterable[Target]) -> dict[str, str]:
     """Path below the folder -> text; keys are not among them."""
-    by_job = {job: list(found) for job, found in groupby(_sorted(targets), attrgetter("job"))}
-    jobs = [_job(job, found[0]) for job, found in by_job.items()]
+    found = list(targets)
     # vmagent leaves rules to vmalert, which reads the same file, and refuses to start on them.
     own: dict[str, Any] = {"rule_files": [RULES]} if form == "prometheus" else {}
-    config = {"global": {"scrape_interval": "15s"}, **own, "scrape_configs": jobs}
     return {
-        f"{form}.yml": _BEGIN + yaml_text(config),
-        **{f"targets/{job}.json": _listed(found) for job, found in by_job.items()},
+        f"{form}.yml": configuration(found, key_file, own=own),
+        **target_lists(found),
         **{f"dashboards/{one.name}.json": dashboard_json(one) for one in DASHBOARDS},
-        RULES: _BEGIN + yaml_text(rules()),
+        RULES: rules_text(),
     }
+
+
+def configuration(
+    targets: Iterable[Target],
+    key_of: Callable[[Target], str],
+    *,
+    own: Mapping[str, Any],
+    times: Mapping[str, str] = SCRAPING,
+) -> str:
+    """The configuration of a Prometheus; ``key_of``: path of a target's key; ``own``: more keys."""
+    jobs = [_job(job, found[0], key_of) for job, found in _by_job(targets).items()]
+    return _BEGIN + yaml_text({"global": times, **own, "scrape_configs": jobs})
+
+
+def target_lists(targets: Iterable[Target]) -> dict[str, str]:
+    """Path below the folder -> targets of one job, for file_sd."""
+    return {f"targets/{job}.json": _listed(found) for job, found in _by_job(targets).items()}
+
+
+def rules_text() -> str:
+    """The rules file."""
+    return _BEGIN + yaml_text(rules())
 
 
 def key_file(target: Target) -> str:
@@ -47,13 +68,17 @@ def _sorted(targets: Iterable[Target]) -> list[Target]:
     return sorted(targets, key=lambda one: (one.job, one.address))
 
 
-def _job(job: str, first: Target) -> dict[str, Any]:
+def _by_job(targets: Iterable[Target]) -> dict[str, list[Target]]:
+    return {job: list(found) for job, found in groupby(_sorted(targets), attrgetter("job"))}
+
+
+def _job(job: str, first: Target, key_of: Callable[[Target], str]) -> dict[str, Any]:
     found: dict[str, Any] = {"job_name": job, "scheme": first.scheme}
     if job == HOSTS:
         # Figures of an instance keep its name in the label `instance`.
         found["honor_labels"] = True
     if first.key:
-        found["authorization"] = {"credentials_file": key_file(first)}
+        found["authorization"] = {"credentials_file": key_of(first)}
     return {**found, "file_sd_configs": [{"files": [f"targets/{job}.json"]}]}
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from corral.catalog.entries import EngineKind
 from corral.inventory.hosts import Host
+from corral.inventory.monitoring import MonitoringSpec
 from corral.plan.gateway import GatewayPlan, at
-from corral.plan.host import HostPlan
-from corral.plan.instance import InstancePlan
+from corral.plan.instance import Endpoint
 from corral.schema import Frozen
 from corral.store.gateway_keys import METRICS, SCRAPE
 
 # Of node_exporter, which has no keys.
 HOSTS = "corral-hosts"
+# Address that a program listens on -> the one to connect to, or None.
+Reach = Callable[[str], str | None]
 
 
 class Target(Frozen):
@@ -39,54 +42,82 @@ class LeftOut(Frozen):
     next_step: str
 
 
-def targets(host: Host, plan: HostPlan) -> Iterator[Target | LeftOut]:
-    """Everything of one host that has metrics."""
-    if plan.monitoring is None:
+class Server(Frozen):
+    """An instance as far as scraping it goes.
+
+    + end: where it listens; + has_metrics: its profile has them
+    + keyless: it answers some routes without a key, so that its gateways alone may connect
+    """
+
+    name: str
+    kind: EngineKind
+    alias: str
+    end: Endpoint
+    has_metrics: bool
+    keyless: bool
+
+
+class Scraped(Frozen):
+    """A host as far as scraping it goes: its servers, and its gateway."""
+
+    servers: tuple[Server, ...] = ()
+    gateway: GatewayPlan | None = None
+
+
+def targets(host: Host, scraped: Scraped, *, by: str = "") -> Iterator[Target | LeftOut]:
+    """Everything of one host that has metrics; ``by``: the host that asks, which is another if not
+    named."""
+    is_here = host.name == by
+    reach = partial(_reached, host, is_here=is_here)
+    spec, gateway = host.spec.monitoring, scraped.gateway
+    if spec is None:
         step = f'add "monitoring": {{}} to the data of {host.name}, then deploy'
         yield LeftOut(name=host.name, why="is not monitored", next_step=step)
     else:
-        yield _exporter(host, plan.monitoring.address, plan.monitoring.port)
-        for instance in plan.instances:
-            yield _server(host, instance)
-    if plan.gateway and plan.gateway.metrics_port:
-        yield _gateway(host, plan.gateway, plan.gateway.metrics_port)
+        yield _exporter(host, spec, reach)
+        for server in scraped.servers:
+            # Its unit lets in the host itself, too.
+            is_shut = server.keyless and not is_here
+            yield _server(host, server, reach, is_shut=is_shut)
+    if gateway and gateway.metrics_port:
+        yield _gateway(host, gateway, gateway.metrics_port, reach)
 
 
-def _exporter(host: Host, address: str, port: int) -> Target | LeftOut:
-    reached = _reached(host, address)
+def _exporter(host: Host, spec: MonitoringSpec, reach: Reach) -> Target | LeftOut:
+    reached = reach(spec.address)
     if reached is None:
         return LeftOut(
             name=host.name,
-            why=f"its node_exporter listens on {address}",
+            why=f"its node_exporter listens on {spec.address}",
             next_step='name an "address" of a trusted network in its "monitoring", then deploy',
         )
     labels = {"host": host.name}
-    return Target(job=HOSTS, host=host.name, address=at(reached, port), labels=labels)
+    return Target(job=HOSTS, host=host.name, address=at(reached, spec.port), labels=labels)
 
 
-def _server(host: Host, instance: InstancePlan) -> Target | LeftOut:
-    name, end = f"{host.name}/{instance.name}", instance.endpoint
-    if not instance.metrics:
+def _server(host: Host, server: Server, reach: Reach, *, is_shut: bool) -> Target | LeftOut:
+    name, end = f"{host.name}/{server.name}", server.end
+    if not server.has_metrics:
         step = "set metrics = true in its profile, then deploy"
         return LeftOut(name=name, why="its profile has no metrics", next_step=step)
-    reached = _reached(host, end.address) if end.address and end.port else None
+    reached = reach(end.address) if end.address and end.port else None
     if reached is None or end.port is None:
         return LeftOut(
             name=name,
             why=f"listens on {end.url}",
             next_step='give it an "address" on the network; its host reports its state anyhow',
         )
-    if instance.clients is not None:
+    if is_shut:
         return LeftOut(
             name=name,
-            why=f"lets in {', '.join(instance.clients)} alone: a key does not guard all routes",
+            why="lets in its gateways alone: a key does not guard all routes",
             next_step="scrape it on its host or a gateway; its host reports its state anyhow",
         )
     return Target(
         job=f"corral-servers-{host.name}",
         host=host.name,
         address=at(reached, end.port),
-        labels={**_labels(host.name, instance.name, instance.kind), "alias": instance.alias},
+        labels={**_labels(host.name, server.name, server.kind), "alias": server.alias},
         key=SCRAPE,
     )
 
@@ -95,8 +126,8 @@ def _labels(host: str, instance: str, engine: EngineKind) -> dict[str, str]:
     return {"host": host, "instance": instance, "engine": engine}
 
 
-def _gateway(host: Host, plan: GatewayPlan, port: int) -> Target | LeftOut:
-    reached = _reached(host, plan.address)
+def _gateway(host: Host, plan: GatewayPlan, port: int, reach: Reach) -> Target | LeftOut:
+    reached = reach(plan.address)
     if reached is None:
         return LeftOut(
             name=f"{host.name} (gateway)",
@@ -113,9 +144,12 @@ def _gateway(host: Host, plan: GatewayPlan, port: int) -> Target | LeftOut:
     )
 
 
-def _reached(host: Host, address: str) -> str | None:
-    """The address for another host; None for loopback."""
+def _reached(host: Host, address: str, *, is_here: bool) -> str | None:
+    """The address to connect to; None for loopback of another host."""
     listens = ipaddress.ip_address(address)
+    if is_here:
+        loopback = "127.0.0.1" if listens.version == 4 else "::1"
+        return loopback if listens.is_unspecified else address
     if listens.is_loopback:
         return None
     if listens.is_unspecified:

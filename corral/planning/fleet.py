@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.monitoring.scrape import LeftOut, Target
 from corral.plan.fleet import Build, FleetPolicy
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
@@ -59,11 +60,14 @@ class FleetPlan:
         """The plan of a host, reduced to the selection. Raises CorralError for its mistakes."""
         host = self.host(name)
         plan, part = self.planned(host), self.parts.get(name)
-        gateway = None
+        gateway, monitoring = None, plan.monitoring
+        if self.shared:
+            monitoring = self.shared.monitoring(host, monitoring)
         if part is None or part.gateway:
             gateway = self.shared.gateway(host) if self.shared else plan.gateway
         kept = tuple(i for i in plan.instances if part is None or i.name in part.instances)
-        return plan.model_copy(update={"instances": kept, "gateway": gateway})
+        changed = {"instances": kept, "gateway": gateway, "monitoring": monitoring}
+        return plan.model_copy(update=changed)
 
     def pairs(self) -> list[Pair]:
         """The selected hosts with their plans. Raises CorralError at the first mistake."""
@@ -107,6 +111,10 @@ class FleetPlan:
     def gateways_of(self, host: Host) -> Mapping[str, GatewayPlan]:
         """Like ``gateways``, for finding those of a host. Raises CorralError: see ``Shared``."""
         return self.shared.gateways_of(host) if self.shared else {}
+
+    def scraped(self) -> list[Target | LeftOut]:
+        """What a Prometheus on no host of the fleet scrapes, and what it cannot reach."""
+        return self.shared.scraped() if self.shared else []
 
     def in_front(self, host: Host) -> InFront:
         """The gateways in front of each instance of a host, for planning it alone."""

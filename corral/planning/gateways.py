@@ -13,7 +13,7 @@ from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
 from corral.planning.gateway import Known, Served, gateway_plan
 from corral.store.api_keys import KeyFile, keys_in, stored_keys
-from corral.store.gateway_keys import SCRAPE, names, upstream_keys, upstream_name
+from corral.store.gateway_keys import METRICS, SCRAPE, names, upstream_keys, upstream_name
 
 
 def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
@@ -74,6 +74,9 @@ def needed_keys(
         pairs.append((host, SCRAPE))
     if plan := plans.get(host.name):
         pairs += [(host, name) for name in names(plan)]
+    if host.spec.monitoring and host.spec.monitoring.prometheus:
+        pairs += [(one, SCRAPE) for one in hosts if _is_scraped(one)]
+        pairs += [(one, METRICS) for one in hosts if _has_metrics(plans.get(one.name))]
     return list({(one.name, name): (one, name) for one, name in pairs}.values())
 
 
@@ -122,6 +125,10 @@ def _key_files(
 def _is_scraped(host: Host) -> bool:
     """Whether its instances take a key for a Prometheus, which is no client's."""
     return host.spec.monitoring is not None and bool(host.spec.instances)
+
+
+def _has_metrics(plan: GatewayPlan | None) -> bool:
+    return plan is not None and plan.metrics_port is not None
 
 
 def _pools_of(

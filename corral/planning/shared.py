@@ -12,13 +12,16 @@ from typing import Any, TypeVar
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.monitoring.scrape import LeftOut, Scraped, Server, Target, targets
 from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
+from corral.plan.monitoring import MonitoringPlan
 from corral.planning.builders import builds
 from corral.planning.clients import InFront
 from corral.planning.gateway import Known, Served, gateway_plan
 from corral.planning.gateways import gateways_of, served
 from corral.planning.planner import Planner
+from corral.planning.prometheus import servers, with_prometheus
 
 T = TypeVar("T")
 Mistakes = Mapping[str, CorralError]
@@ -118,6 +121,49 @@ class Shared:
             return gateways_of(f"{host.name}/{instance}", self._hosts, self.gateways_of(host))
 
         return of
+
+    def scraped(self, *, by: str = "") -> list[Target | LeftOut]:
+        """What a Prometheus scrapes of all hosts, and what it cannot reach.
+
+        + by: the host of that Prometheus; its own loopback is reachable then
+        """
+        found: list[Target | LeftOut] = []
+        for host in self._hosts:
+            mistake = self._unscraped.get(host.name)
+            if mistake:
+                left = LeftOut(name=host.name, why=mistake.what, next_step=mistake.next_step)
+                found.append(left)
+                continue
+            one = Scraped(servers=self._servers[0][host.name], gateway=self.gateways.get(host.name))
+            found += targets(host, one, by=by)
+        return found
+
+    def monitoring(self, host: Host, plan: MonitoringPlan | None) -> MonitoringPlan | None:
+        """``plan`` with the Prometheus of a host.
+
+        Raises CorralError where some host cannot be read: nobody would watch it any more.
+        """
+        spec = host.spec.monitoring.prometheus if host.spec.monitoring else None
+        if plan is None or spec is None:
+            return plan
+        for name, mistake in self._unscraped.items():
+            what = f"{name} is to be watched and cannot be read: {mistake.where}: {mistake.what}"
+            raise CorralError(f"{host.name}: monitoring.prometheus", what, mistake.next_step)
+        scraped = [one for one in self.scraped(by=host.name) if isinstance(one, Target)]
+        planner = self._planner
+        return with_prometheus(
+            plan, host, spec, scraped, paths=planner.paths, templates=planner.templates
+        )
+
+    @property
+    def _unscraped(self) -> Mistakes:
+        """Hosts whose servers or gateways are unknown."""
+        return {**self.mistakes, **self._servers[1], **self.gateway_mistakes}
+
+    @cached_property
+    def _servers(self) -> tuple[dict[str, tuple[Server, ...]], Mistakes]:
+        catalog = self._planner.catalog
+        return _each(self._hosts, lambda host: servers(host, catalog), self.mistakes)
 
     @cached_property
     def _served(self) -> tuple[dict[str, dict[str, Served]], Mistakes]:

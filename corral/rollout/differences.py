@@ -29,6 +29,7 @@ from corral.rollout.steps import changes, planned_how
 from corral.schema import Frozen
 from corral.store.api_keys import KeyFile, LostKeysError
 from corral.store.engine_archives import ArchiveStore, archives_folder
+from corral.store.scrape_secrets import changed_secrets, secret_texts
 
 KeyOf = Callable[[Host, str], KeyFile]
 
@@ -125,7 +126,7 @@ def rollout_forecast(found: Fleet, soak_seconds: int | None) -> RolloutForecast:
     """What a rollout of a fleet would do now. Raises CorralError for impossible waves."""
     pairs = {host.name: (host, plan) for host, plan in (*found.selected_gateways, *found.pairs)}
     ordered = [pairs[host.name] for host in found.plan.everyone if host.name in pairs]
-    hosts = on_all(lambda pair: host_diff(*pair, found.key_of), ordered)
+    hosts = on_all(lambda pair: host_diff(*pair, found.key_of, found.plan.everyone), ordered)
     changing = {one.host for one in hosts if one.instances}
     waves = found.plan.waves(changing) if changing else ()
     soak = found.plan.policy.soak_seconds if soak_seconds is None else soak_seconds
@@ -156,8 +157,11 @@ def revert_step(
     )
 
 
-def host_diff(host: Host, plan: HostPlan, key_of: KeyOf) -> HostDiff:
-    """Compare a host with its plan; a host that does not answer has a problem."""
+def host_diff(host: Host, plan: HostPlan, key_of: KeyOf, everyone: Sequence[Host] = ()) -> HostDiff:
+    """Compare a host with its plan; a host that does not answer has a problem.
+
+    + everyone: all hosts of its inventory, whose keys its Prometheus has
+    """
     try:
         helper = travelling_helper(host)
         state = helper.ask(["state"], STATE, plan.to_helper())
@@ -172,11 +176,13 @@ def host_diff(host: Host, plan: HostPlan, key_of: KeyOf) -> HostDiff:
         if any(found.installed_generation for found in state.instances.values()):
             stored = helper.ask(["instances"], OBSERVED, plan.paths.model_dump_json()).instances
         gateway = _gateway(host, plan, state)
+        secrets = tuple(_secrets(plan, state, everyone))
     except CorralError as error:
         return HostDiff(host=host.name, problem=error.in_one_line)
     kept = {name: one.plan for name, one in stored.items()}
     found = compared(plan, state, keys, kept, gateway)
-    return found.model_copy(update={"others": (*found.others, *_around(host, plan, state))})
+    around = (*_around(host, plan, state), *secrets)
+    return found.model_copy(update={"others": (*found.others, *around)})
 
 
 def compared(
@@ -240,6 +246,14 @@ def _around(host: Host, plan: HostPlan, state: HostState) -> Iterator[str]:
             yield f"engine release {release.engine} {release.key} is built for other hosts"
     if host.spec.keep_weights == "referenced" and state.models_root.prunable_bytes:
         yield f"weights that nobody needs are removed: {state.models_root.prunable_bytes:,} bytes"
+
+
+def _secrets(plan: HostPlan, state: HostState, everyone: Sequence[Host]) -> Iterator[str]:
+    try:
+        changed = changed_secrets(secret_texts(plan.monitoring, everyone), state.monitoring.secrets)
+    except LostKeysError:
+        changed = ("of hosts whose keys a deploy makes",)
+    yield from (f"monitoring: secret {path}" for path in changed)
 
 
 def helper_sha256() -> str:

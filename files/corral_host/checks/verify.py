@@ -1,5 +1,6 @@
 """Compare running instances with their plan, by all probes of verify."""
 
+from corral_host.checks import prometheus
 from corral_host.checks.keys import key_rows
 from corral_host.checks.probes import PROBES
 from corral_host.gateway.probes import check_gateway
@@ -19,6 +20,8 @@ def check(plan):
         rows.append(weights_row(instance, plan["paths"]))
     if gateway := plan.get("gateway"):
         rows += check_gateway(gateway, plan["paths"]["units"])
+    if monitoring := plan.get("monitoring"):
+        rows += prometheus.rows(monitoring)
     return [*rows, *key_rows(plan)]
 
 

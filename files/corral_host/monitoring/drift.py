@@ -16,9 +16,10 @@ from corral_host.instance.present import strange_units
 from corral_host.instance.state import instance_state
 from corral_host.monitoring.hashed import corrupt, installed, read_record
 from corral_host.nvidia.gpu import library_version, packages
+from corral_host.observe.monitored import applied, private_digest, runs
 from corral_host.release.whole import release_is_whole
 from corral_host.system import kernel
-from corral_host.system.commands import FAULTS, read_json, say, write_atomic
+from corral_host.system.commands import FAULTS, digest_or_none, read_json, say, write_atomic
 from corral_host.weights.models_root import root_fault
 
 AGAIN = "deploy HOST again"
@@ -27,7 +28,7 @@ AGAIN = "deploy HOST again"
 def drift(document):
     """Rows: where, planned, found, next_step. ``document``: paths."""
     paths, rows = document["paths"], []
-    for part in (of_instances, of_weights, of_gateway, of_driver, of_units):
+    for part in (of_instances, of_weights, of_gateway, of_driver, of_monitoring, of_units):
         try:
             rows += part(paths)
         except (*FAULTS, TypeError, AttributeError) as fault:
@@ -115,6 +116,27 @@ def of_driver(_):
     if free and len(free) < len(found):
         what = f"apt may upgrade {', '.join(free)}"
         yield row("driver", "its packages are held", what, AGAIN)
+
+
+def of_monitoring(paths):
+    record = applied(paths)
+    if record is None:
+        return
+    if not record["digest"]:
+        yield row("monitoring", "it is applied whole", "a deploy of it did not end", AGAIN)
+        return
+    # Records of earlier versions have no digests.
+    for path, digest in record.get("sha256", {}).items():
+        found = digest_or_none(path)
+        if found != digest:
+            what = "it was changed" if found else "it is missing"
+            yield row("monitoring", path, what, AGAIN)
+    for path in record["files"]:
+        if path not in record.get("sha256", {path: ""}) and private_digest(path) is None:
+            yield row("monitoring", f"{path}, for root alone", "it is missing or open", AGAIN)
+    for unit in record["units"]:
+        if not runs(unit):
+            yield row("monitoring", f"{unit} runs, and starts at boot", "it does not", AGAIN)
 
 
 def of_units(paths):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from corral_host.system.commands import show
@@ -35,18 +36,33 @@ def applied(paths):
 
 
 def monitoring_state(plan, paths, missing_packages):
-    """What is missing of the monitoring, and whether there is any that the plan does not have."""
+    """What is missing of the monitoring, and whether there is any that the plan does not have.
+
+    ``secrets``: path -> sha256 of each planned secret; None where it is missing or not private.
+    """
     found = applied(paths)
     if plan is None:
         differs = ["no longer in the inventory"] if found else []
-        return {"differs": differs, "missing_packages": []}
+        return {"differs": differs, "missing_packages": [], "secrets": {}}
     differs = [f"package {name}" for name in missing_packages]
     if (found or {}).get("digest") != monitoring_digest(plan):
         differs.append("its files and units are not applied")
     differs += [path for path, text in plan["files"].items() if text_at(path) != text]
     if not differs:
         differs += [unit for unit in plan["units"] if not runs(unit)]
-    return {"differs": differs, "missing_packages": missing_packages}
+    secrets = {path: private_digest(path) for path in plan.get("secrets", ())}
+    return {"differs": differs, "missing_packages": missing_packages, "secrets": secrets}
+
+
+def private_digest(path):
+    """The sha256 of a file that root alone can read; None if it is not that."""
+    try:
+        found = os.stat(path)
+        if found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            return None
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def text_at(path):

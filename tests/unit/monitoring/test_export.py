@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from corral.cli import main
 from corral.inventory.hosts import Host
-from corral.monitoring.scrape import LeftOut, Target, targets
+from corral.monitoring.scrape import LeftOut, Target
 from corral.monitoring.yaml_text import yaml_text
 from corral.planning.fleet import plan_fleet
 from corral.planning.gateways import instance_keys, needed_keys
@@ -37,8 +37,7 @@ servers = [
 
 
 def scraped(*hosts: Host) -> list[Target | LeftOut]:
-    fleet = plan_fleet(hosts, planner())
-    return [one for each in hosts for one in targets(each, fleet.plan(each.name))]
+    return plan_fleet(hosts, planner()).scraped()
 
 
 def test_node_exporter_and_servers_are_targets_with_labels() -> None:
