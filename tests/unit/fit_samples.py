@@ -46,7 +46,7 @@ H200_MIB, A100_MIB = 143771, 40960
 def measured_rows(file: str, name: str | None = None) -> list[dict[str, str]]:
     """Rows of a file of ``tests/data``: all, or those of one model."""
     with (TEST_DATA / file).open(newline="") as text:
-        return [row for row in csv.DictReader(text) if name in (None, row["model"])]
+        return [row for row in csv.DictReader(text) if name in (None, row.get("model"))]
 
 
 @cache

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corral.fit.estimate import estimate
-from corral.fit.gguf import Header, Value
+from corral.fit.gguf import Header, Value, parse_header
 from corral.fit.projector import BadProjectorError, Projector, read_projector
-from tests.unit.fit_samples import A100_MIB, DENSE, model, placement, profile, tensor
+from lab.count_projector import NAMES
+from lab.projector_headers import GLM_4_6V_FLASH, write_projector
+from tests.unit.fit_samples import (
+    A100_MIB,
+    DENSE,
+    measured_rows,
+    model,
+    placement,
+    profile,
+    tensor,
+)
 
 MIB = 1024**2
 KEYS: dict[str, Value] = {
@@ -30,8 +41,9 @@ def header(**changes: Value | None) -> Header:
 
 def test_a_projector_is_read_with_the_usual_merge() -> None:
     assert read_projector(header()) == Projector(
-        file_bytes=4096 + 4 * MIB, embedding=1536, feed_forward=13696, heads=12, patch=14, merge=2
-    )
+        file_bytes=4096 + 4 * MIB, embedding=1536, feed_forward=13696, merger=13696, output=1536,
+        heads=12, patch=14, merge=2,
+    )  # fmt: skip
     assert read_projector(header(**{"clip__vision__spatial_merge_size": 1})).merge == 1
 
 
@@ -67,12 +79,37 @@ def test_it_is_counted_on_the_first_gpu_or_on_the_host() -> None:
 
 def test_the_bound_grows_with_the_image_and_has_scores_without_flash_attention() -> None:
     found = read_projector(header())
-    small, large = (found.compute_bytes(profile(vision=True, image_tokens=n)) for n in (512, 1024))
+    small, large = (found.compute_bytes(profile(vision=True, image_tokens=n)) for n in (3000, 6000))
     assert large == 2 * small
-    # 4096 patches: residual, Q, K, V and result of 1536, three rows of 13696, the pixels twice.
-    assert large == 4 * 4096 * (5 * 1536 + 3 * 13696 + 2 * 3 * 14**2)
-    plain = found.compute_bytes(profile(vision=True, flash_attention=False))
-    assert plain - large == 4 * 2 * 12 * 4096**2
+    patches = 4 * 3000
+    assert small == 4 * patches * (4 * 1536 + 3 * 13696 + 3 * 14**2)
+    asked = profile(vision=True, image_tokens=3000, flash_attention=False)
+    assert found.compute_bytes(asked) == 4 * patches * (6 * 1536 + 12 * patches + 3 * 14**2)
+
+
+def test_buffers_are_reserved_for_an_image_of_46_by_46_tokens_where_less_is_asked() -> None:
+    found = read_projector(header())
+    one, other = (found.compute_bytes(profile(vision=True, image_tokens=n)) for n in (64, 46 * 46))
+    assert one == other
+
+
+COUNTED = measured_rows("projector-compute.csv")
+
+
+@pytest.mark.parametrize("row", COUNTED, ids=lambda row: ",".join(row.values()))
+def test_the_bound_is_close_to_what_the_server_reserves(
+    row: dict[str, str], tmp_path: Path
+) -> None:
+    numbers = {name: int(row[name]) for name in NAMES}
+    path = tmp_path / "mmproj.gguf"
+    write_projector(path, replace(GLM_4_6V_FLASH, blocks=2, **numbers))
+    with path.open("rb") as file:
+        found = read_projector(parse_header(file.read(MIB)))
+    assert found.file_bytes == path.stat().st_size
+    assert (found.feed_forward, found.merger) == (numbers["feed_forward"], numbers["merger"])
+    asked = profile(vision=True, flash_attention=row["flash_attention"] == "on")
+    counted, bound = float(row["compute_mib"]), found.compute_bytes(asked) / MIB
+    assert counted <= bound <= 1.25 * counted + 64
 
 
 @pytest.mark.parametrize(
