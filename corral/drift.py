@@ -47,7 +47,7 @@ def moved_placement(old: Mapping[str, Any], new: Mapping[str, Any]) -> Moved | N
     )
 
 
-def serves(plan: InstancePlan, state: HostState, key_sha256: str | None) -> bool:
+def serves(plan: InstancePlan, state: HostState, key_digest: str | None) -> bool:
     """Whether the planned generation runs, has passed its gate, and uses these keys.
 
     Its release must be complete on the host, too.
@@ -55,22 +55,22 @@ def serves(plan: InstancePlan, state: HostState, key_sha256: str | None) -> bool
     found = state.instances.get(plan.name)
     # A release that this run rebuilds replaces the program under its running servers.
     built = state.releases.get(plan.release, False)
-    if key_sha256 is None or found is None:
+    if key_digest is None or found is None:
         return False
-    return built and found.serves and found.key_sha256 == key_sha256
+    return built and found.serves and found.key_digest == key_digest
 
 
 def waiting(
-    plan: HostPlan, state: HostState, key_sha256: Mapping[str, str]
+    plan: HostPlan, state: HostState, key_digest: Mapping[str, str]
 ) -> tuple[InstancePlan, ...]:
     """Instances that do not serve their planned generation with their current keys.
 
-    + key_sha256: instance -> digest of its key file; an instance without one is waiting
+    + key_digest: instance -> digest of its key file; an instance without one is waiting
     """
-    return tuple(i for i in plan.instances if not serves(i, state, key_sha256.get(i.name)))
+    return tuple(i for i in plan.instances if not serves(i, state, key_digest.get(i.name)))
 
 
-def unstaged(plan: HostPlan, state: HostState, key_sha256: Mapping[str, str]) -> list[str]:
+def unstaged(plan: HostPlan, state: HostState, key_digest: Mapping[str, str]) -> list[str]:
     """One sentence for each part of a plan that is not on the host; empty once all is staged."""
     missing = [
         f"release {r.key} is missing" for r in plan.releases if not state.releases.get(r.key)
@@ -81,6 +81,6 @@ def unstaged(plan: HostPlan, state: HostState, key_sha256: Mapping[str, str]) ->
         found = state.instances.get(instance.name)
         if found is None or not found.staged:
             missing.append(f"{instance.name}: generation {instance.generation} is not staged")
-        elif found.key_sha256 != key_sha256[instance.name]:
+        elif found.key_digest != key_digest[instance.name]:
             missing.append(f"{instance.name}: its key file is not current")
     return missing

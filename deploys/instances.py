@@ -6,6 +6,7 @@ from functools import partial
 
 from pyinfra import host
 
+from corral.plan.key_digest import DIGEST_KEY
 from deploys import waves
 from deploys.keys import proof
 from deploys.target import Target
@@ -17,7 +18,8 @@ def instances(target: Target) -> None:
     helper = target.plan.paths.helper
     instance.keys(
         changed=target.changed_keys(), helper=helper, files=target.keys,
-        seen=target.seen_keys(), operator=target.operator, name="API key files",
+        seen=target.seen_keys(), digest_key=DIGEST_KEY, operator=target.operator,
+        name="API key files",
     )  # fmt: skip
     instance.generations(
         missing=target.missing_instances(),

@@ -19,6 +19,7 @@ from corral.inventory.hosts import Host
 from corral.paths import unit_name
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.plan.key_digest import state_question
 from corral.plan.release import ReleasePlan
 from corral.project import helper_package, project_root, templates
 from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
@@ -84,7 +85,7 @@ class Target:
     def changed_keys(self) -> list[InstancePlan]:
         """Instances whose key file differs from the store's."""
         known = [i for i in self.plan.instances if i.name in self.keys]
-        return [i for i in known if self._key_on_host(i) != self.keys[i.name].sha256]
+        return [i for i in known if self._key_on_host(i) != self.keys[i.name].digest]
 
     def seen_keys(self) -> dict[str, str | None]:
         """Digest of each key file that was on the host, if it was private."""
@@ -97,7 +98,7 @@ class Target:
 
     def waiting_instances(self) -> list[InstancePlan]:
         """Instances that do not serve their planned generation with their current keys."""
-        digests = {name: key.sha256 for name, key in self.keys.items()}
+        digests = {name: key.digest for name, key in self.keys.items()}
         return list(waiting(self.plan, self.state, digests))
 
     def orphans(self, *, in_the_way: bool) -> list[str]:
@@ -125,7 +126,7 @@ class Target:
 
     def _key_on_host(self, instance: InstancePlan) -> str | None:
         found = self.state.instances.get(instance.name)
-        return found.key_sha256 if found else None
+        return found.key_digest if found else None
 
 
 # The login itself, whatever host data says: State becomes root by itself.
@@ -158,7 +159,7 @@ def current_target() -> Target:
 def _observed(this: Host, plan: HostPlan) -> HostState:
     found = host.get_fact(
         State, bootstrap=BOOTSTRAP, become=tuple(as_root(this.data, ())),
-        _stdin=[encoded(helper_package(project_root())), plan.to_helper()], **_AS_LOGIN,
+        _stdin=[encoded(helper_package(project_root())), state_question(plan)], **_AS_LOGIN,
     )  # fmt: skip
     return found or HostState()
 

@@ -47,24 +47,24 @@ def keys(
     helper: str,
     files: Mapping[str, KeyFile],
     seen: Mapping[str, str | None] | None = None,
+    digest_key: str = "",
     operator: CurrentOperator | None = None,
 ) -> Commands:
     """Put api-key files on the host; their text travels on standard input only.
 
     + changed: instances whose file differs; + files: instance name -> keys;
-    + seen: instance name -> digest of the file that is there; + operator: the current operator.
+    + seen: instance name -> digest of the file that is there, made with ``digest_key``;
+    + operator: the current operator.
     """
     if not changed:
         host.noop("all key files are current")
         return
     for instance in changed:
-        was = {"was": seen.get(instance.name)} if seen else {}
+        was = {"was": seen.get(instance.name), "digest_key": digest_key} if seen else {}
         paths = {"key_path": instance.key_path, "unit_path": instance.unit_path}
-        target = json.dumps({**paths, **was, **operator_document(operator)})
-        yield StringCommand(
-            "python3", "-I", QuoteString(helper), "key", QuoteString(target),
-            _stdin=files[instance.name].text,
-        )  # fmt: skip
+        text = {"keys": files[instance.name].text}
+        document = json.dumps({**paths, **was, **operator_document(operator), **text})
+        yield StringCommand("python3", "-I", QuoteString(helper), "key", _stdin=document)
 
 
 @operation()

@@ -150,13 +150,13 @@ def absent() -> InstanceState:
         since="",
         installed_generation=None,
         proved_generation=None,
-        key_sha256=None,
+        key_digest=None,
         staged=False,
         serves=False,
     )
 
 
-def serving(generation: str, key_sha256: str) -> InstanceState:
+def serving(generation: str, key_digest: str) -> InstanceState:
     """An instance that serves a proved generation with proved keys."""
     return InstanceState(
         active="active",
@@ -166,13 +166,13 @@ def serving(generation: str, key_sha256: str) -> InstanceState:
         since="Fri 2026-11-20 10:00:00 UTC",
         installed_generation=generation,
         proved_generation=generation,
-        key_sha256=key_sha256,
+        key_digest=key_digest,
         staged=True,
         serves=True,
     )
 
 
-def settled(planned: HostPlan, key_sha256: dict[str, str]) -> HostState:
+def settled(planned: HostPlan, key_digest: dict[str, str]) -> HostState:
     """A host that has everything of its plan and serves it; digests of keys by instance."""
     return bare(
         planned,
@@ -183,7 +183,7 @@ def settled(planned: HostPlan, key_sha256: dict[str, str]) -> HostState:
         releases={release.key: True for release in planned.releases},
         shards={s.path: ShardState(proved=True, staged_bytes=0) for s in planned.shards},
         instances={
-            i.name: serving(i.generation, key_sha256[i.name]).model_dump()
+            i.name: serving(i.generation, key_digest[i.name]).model_dump()
             for i in planned.instances
         },
     )

@@ -12,6 +12,7 @@ from corral.host import answers
 from corral.host.answers import JobStatus, Started
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
+from corral.plan.key_digest import state_question
 from corral.project import helper_package, project_root
 from corral.remote.client import installed_helper, travelling_helper
 from corral.remote.helper_archive import archive
@@ -26,7 +27,7 @@ PrintLine = Callable[[str], None]
 
 def refuse_other_helper(host: Host, plan: HostPlan) -> None:
     """Raises CorralError when the installed helper, which runs jobs, is not this checkout's."""
-    state = travelling_helper(host).ask(["state"], answers.STATE, plan.to_helper())
+    state = travelling_helper(host).ask(["state"], answers.STATE, state_question(plan))
     ours = hashlib.sha256(archive(helper_package(project_root()))).hexdigest()
     if state.helper_sha256 != ours:
         what = "the helper there is another version's" if state.helper_sha256 else "is not deployed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from corral.gateway.files import CONFIG, UPSTREAM, GatewayFiles, gateway_files
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
+from corral.plan.key_digest import key_digest
 from corral.planning.interim_gateway import Settled, interim_plan
 from corral.schema import Frozen
 from corral.store.api_keys import keys_in
@@ -67,7 +67,7 @@ def shown_keys(
 def refuse_lost_keys(gateway: Host, planned: GatewayPlan, upstream: Mapping[str, str]) -> None:
     """Raises CorralError where the store lacks the key that a gateway sends to its servers.
 
-    + upstream: pool -> sha256 of that key
+    + upstream: pool -> digest of that key (corral.plan.key_digest)
     """
     for pool in planned.pools:
         if pool.name in upstream:
@@ -76,7 +76,7 @@ def refuse_lost_keys(gateway: Host, planned: GatewayPlan, upstream: Mapping[str,
 
 def _shown(gateway: Host, pool: Pool, digest: str) -> str:
     store = upstream_keys(gateway, pool)
-    known = [key for key in keys_in(store.text) if _sha256(key) == digest]
+    known = [key for key in keys_in(store.text) if key_digest(key) == digest]
     if not known:
         what = f"the key that {gateway.name} sends to the servers of {pool.alias} is missing"
         step = (
@@ -87,17 +87,13 @@ def _shown(gateway: Host, pool: Pool, digest: str) -> str:
     return known[0]
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def differences(now: Installed, files: GatewayFiles) -> list[str]:
     """Differences from the installed generation, as sentences without secrets."""
     if now.generation is None:
         return ["new"]
     changes = []
     unnamed = {n: text.replace(files.generation, "") for n, text in files.files.items()}
-    digests = {n: _sha256(text) for n, text in unnamed.items() if n != CONFIG}
+    digests = {n: key_digest(text) for n, text in unnamed.items() if n != CONFIG}
     for name in sorted(digests.keys() | now.files.keys()):
         if digests.get(name) != now.files.get(name):
             changes.append(_file_change(name, digests, now))

@@ -15,6 +15,7 @@ from corral.host.answers import ANYTHING, HostAnswer
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS
 from corral.plan.gateway import GatewayPlan, server_name
+from corral.plan.key_digest import DIGEST_KEY
 from corral.remote.client import travelling_helper
 
 DRAIN_SECONDS = 60
@@ -62,7 +63,7 @@ class Installed(HostAnswer):
 
     + whole: files are as Corral wrote them, proved, and enabled at boot
     + config: HAProxy's configuration, without the generation's id
-    + files: name -> sha256 of each other file; + upstream: pool -> sha256 of the key for it
+    + files: name -> digest of each other file; + upstream: pool -> digest of the key for it
     """
 
     generation: str | None
@@ -195,7 +196,7 @@ def clients(gateway: Host, seconds: int) -> list[ClientCount]:
 
 def installed(gateway: Host) -> Installed:
     """The installed generation of a gateway. Raises CorralError."""
-    return _run(gateway, "gateway-installed", {}, _INSTALLED)
+    return _run(gateway, "gateway-installed", {"digest_key": DIGEST_KEY}, _INSTALLED)
 
 
 def place(gateway: Host, server: str, lines: Sequence[Line]) -> None:

@@ -45,6 +45,7 @@ class ShardState(Frozen):
 class InstanceState(Frozen):
     """An instance on the host; ``serves``: the planned generation runs, proved and unchanged.
 
+    + key_digest: of its key file (corral.plan.key_digest)
     + has_keys: its key file exists, valid or not
     + differs: why it does not serve, for display; empty where it serves
     + replaced: settings, weights and placement of the installed generation, parts of its plan;
@@ -58,7 +59,7 @@ class InstanceState(Frozen):
     since: str
     installed_generation: str | None
     proved_generation: str | None
-    key_sha256: str | None
+    key_digest: str | None
     has_keys: bool = False
     staged: bool
     serves: bool
@@ -212,7 +213,7 @@ class GatewayState(Frozen):
     """Generations of a gateway: the one installed completely and privately, and the running one.
 
     + keys: names of its keys, as in the store
-    + upstream: pool -> sha256 of the key that it sends to its servers
+    + upstream: pool -> digest of the key that it sends to its servers (corral.plan.key_digest)
     """
 
     installed: str | None = None

@@ -24,6 +24,7 @@ from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
+from corral.plan.key_digest import state_question
 from corral.remote.client import REPLACED, HelperClient, current_operator, installed_helper
 from corral.remote.progress import OnProgress, Progress
 from corral.remote.unreached import UnreachedError
@@ -255,7 +256,7 @@ class Driver:
         self, instance: InstancePlan, run: str | None, to: str | None, why: str
     ) -> Report:
         """The report of an activation that ended before it changed anything."""
-        state = self._helper.ask(["state"], answers.STATE, self.plan.to_helper())
+        state = self._helper.ask(["state"], answers.STATE, state_question(self.plan))
         found = state.instances.get(instance.name)
         if found is None:
             raise CorralError(self.host.name, f"has no state of {instance.name}", "deploy it")

@@ -17,6 +17,7 @@ from corral.inventory.hosts import Host
 from corral.nvidia.decision import decide
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.plan.key_digest import state_question
 from corral.planning.stored_plans import named_plan
 from corral.project import helper_package, project_root, templates
 from corral.remote.client import travelling_helper
@@ -164,7 +165,7 @@ def host_diff(host: Host, plan: HostPlan, key_of: KeyOf, everyone: Sequence[Host
     """
     try:
         helper = travelling_helper(host)
-        state = helper.ask(["state"], STATE, plan.to_helper())
+        state = helper.ask(["state"], STATE, state_question(plan))
         if state.not_root:
             return HostDiff(host=host.name, problem=not_root(host, state.not_root).in_one_line)
         if not state.readable:
@@ -271,7 +272,7 @@ def _has_ports(plan: HostPlan) -> bool:
 
 def _key_changes(instance: InstancePlan, state: HostState, keys: Mapping[str, str | None]) -> bool:
     found = state.instances.get(instance.name)
-    return found is None or found.key_sha256 is None or found.key_sha256 != keys[instance.name]
+    return found is None or found.key_digest is None or found.key_digest != keys[instance.name]
 
 
 def _instance(instance: InstancePlan, state: HostState, kept: Mapping[str, Any]) -> InstanceDiff:
@@ -300,7 +301,7 @@ def _digest(host: Host, instance: InstancePlan, state: HostState, key_of: KeyOf)
     Raises LostKeysError where the host has keys and the store does not.
     """
     try:
-        return key_of(host, instance.name).sha256
+        return key_of(host, instance.name).digest
     except LostKeysError:
         found = state.instances.get(instance.name)
         if found and found.has_keys:

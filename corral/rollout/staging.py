@@ -20,6 +20,7 @@ from corral.host.state import HostState
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.plan.key_digest import state_question
 from corral.project import project_root
 from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
@@ -88,8 +89,8 @@ def look(hosts: Sequence[tuple[Host, HostPlan]], key_of: KeyOf) -> list[Member]:
 
 def _member(host: Host, plan: HostPlan, key_of: KeyOf) -> Member:
     try:
-        keys = {i.name: key_of(host, i.name).sha256 for i in plan.instances}
-        state = travelling_helper(host).ask(["state"], STATE, plan.to_helper())
+        keys = {i.name: key_of(host, i.name).digest for i in plan.instances}
+        state = travelling_helper(host).ask(["state"], STATE, state_question(plan))
     except LostKeysError as error:
         return Member(host, plan, HostState(), f"{error.what}: {error.next_step}")
     except CorralError as error:

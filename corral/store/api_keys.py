@@ -8,7 +8,6 @@ checked here.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import secrets
 import time
@@ -23,6 +22,7 @@ from corral.files import create_atomic, make_folder, read_small, reading, write_
 from corral.inventory.hosts import Host
 from corral.names import safe_file_name, safe_host_name
 from corral.paths import default_keys_folder
+from corral.plan.key_digest import key_digest
 from corral.schema import Frozen
 from corral.store import sealed
 from corral.store.entries import KeyEntry, read_entries
@@ -50,9 +50,9 @@ class KeyFile(Frozen):
     __str__ = __repr__
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Digest of the file, for comparison with the host's."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return key_digest(self.text)
 
     @property
     def first(self) -> str:

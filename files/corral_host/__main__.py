@@ -8,7 +8,7 @@ state PLAN           what this host has of PLAN; changes nothing
 instances PATHS      the instances on this host, and what runs; PATHS are those of a HostPlan
 heal PLAN            make files of PLAN readable for its servers; prints those that were not
 gpus PLAN            the part of state about GPUs, drivers and memory
-key INSTANCE         write the api-key file given on standard input
+key                  write the api-key file given on standard input
 held-keys NAMED      names of the keys that this host has; NAMED: instances, gateway
 keys NAMED           these keys themselves, for a controller that lost them
 reserve PLAN         from now on only the servers of PLAN can answer from their ports
@@ -169,7 +169,7 @@ def main(arguments):
             name, function = WITH_DOCUMENT[command]
             answer = getattr(module(name), function)(document(rest))
         elif command == "key":
-            answer = module("activation.staging").write_key(parsed(rest[0]), sys.stdin.read())
+            answer = module("activation.staging").put_key(document(()))
         elif command == "stage":
             answer = module("activation.staging").stage(document(()))
         elif command == "prove":

@@ -79,7 +79,7 @@ class Fleet:
 
     def digests(self, name: str) -> dict[str, str]:
         host = parse_host(f"@fake/{name}", self.data())
-        return {i["name"]: ensure_keys(host, i["name"]).sha256 for i in INSTANCES}
+        return {i["name"]: ensure_keys(host, i["name"]).digest for i in INSTANCES}
 
     def flags(self, name: str) -> list[str]:
         """All arguments of a host's instances."""

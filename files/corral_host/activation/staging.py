@@ -1,24 +1,28 @@
 """Stage an api-key file or a generation on the host. Touches no service."""
 
-import hashlib
 import os
 from pathlib import Path
 
-from corral_host.instance.state import private_digest
 from corral_host.instance.stored_plan import stage_plan
 from corral_host.server import staged_keys
+from corral_host.server.key_digest import key_digest, private_digest
 from corral_host.system.commands import HostError, write_atomic
 from corral_host.system.locks import refuse_other_operator
 from corral_host.system.modes import FOLDER, open_folder
+
+
+def put_key(document):
+    """Write the keys of an instance; ``document``: that of ``write_key``, and the keys."""
+    return write_key(document, document.pop("keys"))
 
 
 def write_key(instance, keys):
     """Write the keys of an instance; only root can read them from the first byte: 0600 in 0700.
 
     ``instance``: key_path, unit_path; asker (the current operator, see locks.py); was: the digest
-    that the controller saw. If the instance may be started at any time, the keys are staged until
-    its activation. Raises HostError while another rollout holds this host, and if somebody wrote
-    other keys since the controller looked.
+    that the controller saw, and digest_key, see key_digest.py. If the instance may be started at
+    any time, the keys are staged until its activation. Raises HostError while another rollout holds
+    this host, and if somebody wrote other keys since the controller looked.
     """
     refuse_other_operator(instance.get("asker"))
     refuse_unseen(instance, keys)
@@ -38,8 +42,10 @@ def refuse_unseen(instance, keys):
     A file that other users can read has no digest: it is written in any case.
     """
     path = staged_keys.due_path(instance["key_path"])
-    found = private_digest(path)
-    seen = (None, instance.get("was", found), hashlib.sha256(keys.encode()).hexdigest())
+    if "was" not in instance:
+        return
+    found = private_digest(path, instance["digest_key"])
+    seen = (None, instance["was"], key_digest(keys, instance["digest_key"]))
     if found not in seen:
         raise HostError(
             f"{path}: somebody else put keys there a moment ago",

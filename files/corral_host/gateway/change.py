@@ -23,12 +23,12 @@ from corral_host.gateway.generations import (
     listens,
     refuse_taken,
     revert,
-    sha256,
     switch,
     unnamed,
     write,
 )
 from corral_host.gateway.socket import running_generation, servers
+from corral_host.server.key_digest import key_digest
 from corral_host.system.commands import HostError, output, point, read_json, write_atomic
 from corral_host.system.locks import refuse_other_operator
 
@@ -230,17 +230,21 @@ def forget_others(root, kept):
 
 
 def installed(document):
-    """The installed generation: text of its configuration, and digests in place of secrets."""
+    """The installed generation: text of its configuration, and digests in place of secrets.
+
+    ``document``: folder, units; digest_key, see server/key_digest.py.
+    """
     root = Path(document["folder"])
     found = current(root)
     if found is None:
         return {"generation": None}
-    state, texts = gateway_state(document, document["units"]), unnamed(root / found)
+    key = document.get("digest_key")
+    state, texts = gateway_state(document, document["units"], key), unnamed(root / found)
     return {
         "generation": found,
         "running": state["running"],
         "whole": state["installed"] == found,
         "config": texts[CONFIG],
-        "files": {name: sha256(text) for name, text in texts.items() if name != CONFIG},
+        "files": {name: key_digest(text, key) for name, text in texts.items() if name != CONFIG},
         "upstream": state["upstream"],
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 from corral_host.gateway.socket import current_worker, running_generation, save
 from corral_host.instance.unit_file import ENABLED, unit_file_state
 from corral_host.server.held_keys import UPSTREAM_KEYS, gateway_keys
+from corral_host.server.key_digest import key_digest
 from corral_host.system.commands import HostError, output, point, show, write_atomic
 
 UNIT = "haproxy.service"
@@ -148,8 +149,8 @@ def linked(root, name):
     return os.readlink(link) if link.is_symlink() else None
 
 
-def gateway_state(gateway, units):
-    """What is installed, and what runs.
+def gateway_state(gateway, units, digest_key=None):
+    """What is installed, and what runs. ``digest_key``: see server/key_digest.py.
 
     ``installed`` is None if the generation is not proved, not whole or not enabled at boot.
     """
@@ -162,18 +163,17 @@ def gateway_state(gateway, units):
         "installed": found if whole else None,
         "running": running_generation(),
         "keys": sorted(keys),
-        "upstream": shown_keys(keys),
+        "upstream": shown_keys(keys, digest_key) if digest_key else {},
     }
 
 
-def shown_keys(keys):
-    """Pool -> sha256 of the key that the gateway sends to its servers."""
+def shown_keys(keys, digest_key):
+    """Pool -> digest of the key that the gateway sends to its servers."""
     shown = {name: text for name, text in keys.items() if name.startswith(UPSTREAM_KEYS)}
-    return {name[len(UPSTREAM_KEYS) :]: sha256(text.strip()) for name, text in shown.items()}
-
-
-def sha256(text):
-    return hashlib.sha256(text.encode()).hexdigest()
+    return {
+        name[len(UPSTREAM_KEYS) :]: key_digest(text.strip(), digest_key)
+        for name, text in shown.items()
+    }
 
 
 def wrong_files(root, units):

@@ -15,7 +15,8 @@ from corral_host.instance.unit_file import (
 )
 from corral_host.server import staged_keys
 from corral_host.server.held_keys import has_keys
-from corral_host.system.commands import digest_or_none, read_json, sha256_of, show
+from corral_host.server.key_digest import private_digest
+from corral_host.system.commands import digest_or_none, read_json, show
 
 UNIT_PROPERTIES = (
     "ActiveState", "SubState", "MainPID", "NRestarts", "ActiveEnterTimestamp", "UnitFileState",
@@ -35,8 +36,11 @@ KEYS = "its keys were replaced since it started"
 NEW_KEYS = "its keys are to be replaced"
 
 
-def instance_state(instance, *, rekeyed=True):
-    """State of an instance. ``rekeyed``: whether staged keys count as part of the plan."""
+def instance_state(instance, *, rekeyed=True, digest_key=None):
+    """State of an instance.
+
+    ``rekeyed``: whether staged keys count as part of the plan. ``digest_key``: see key_digest.py.
+    """
     folder = Path(instance["folder"])
     receipt = read_json(folder / "receipt.json") or {}
     unit = show(instance["unit"], *UNIT_PROPERTIES)
@@ -51,7 +55,7 @@ def instance_state(instance, *, rekeyed=True):
         "since": unit["ActiveEnterTimestamp"],
         "installed_generation": installed_generation(instance["unit_path"]),
         "proved_generation": receipt.get("generation"),
-        "key_sha256": private_digest(staged_keys.due_path(instance["key_path"])),
+        "key_digest": private_digest(staged_keys.due_path(instance["key_path"]), digest_key),
         "has_keys": has_keys(instance),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
         and is_staged(instance),
@@ -68,13 +72,6 @@ def replaced_plan(instance):
         return {}
     stored = read_json(plan_path(instance["folder"], found)) or {}
     return {key: stored[key] for key in PLACING if key in stored}
-
-
-def private_digest(path):
-    """Digest of a key file; None if it does not exist or other users can read it."""
-    if not os.path.exists(path) or os.stat(path).st_mode & 0o077:
-        return None
-    return sha256_of(path)
 
 
 def differences(instance, receipt, unit):

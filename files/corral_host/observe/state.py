@@ -35,7 +35,9 @@ ABSENT = {"proved": False, "staged_bytes": 0}
 
 
 def state(plan):
+    """``plan``: a HostPlan, and digest_key, see server/key_digest.py."""
     paths, systemd, gateway = plan["paths"], systemd_runs(), plan.get("gateway")
+    key = plan.get("digest_key")
     os_id, os_version = os_release()
     lost = root_fault(paths)
     # A missing disk is not accessed: each access might end with an error.
@@ -66,12 +68,14 @@ def state(plan):
         "unused_releases": unused(plan),
         "closed": closed({**plan, "shards": []} if lost else plan),
         "shards": shards,
-        "instances": {i["name"]: instance_state(i) for i in plan["instances"] if systemd},
+        "instances": {
+            i["name"]: instance_state(i, digest_key=key) for i in plan["instances"] if systemd
+        },
         "unplanned": unplanned(plan) if systemd else {},
         "listeners": listeners(ports(plan)),
         "ports_reserved": is_reserved(plan) if systemd else False,
         "watched": is_watched(plan) if systemd else False,
-        "gateway": gateway_state(plan["gateway"], paths["units"]) if gateway and systemd else None,
+        "gateway": gateway_state(gateway, paths["units"], key) if gateway and systemd else None,
         "monitoring": monitored(plan) if systemd else {},
         "gpu_host": gpus(plan),
         "containers": containers(plan),

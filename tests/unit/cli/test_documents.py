@@ -53,7 +53,7 @@ def keys_of(schema: Any) -> set[str]:
 def test_tables_have_no_raw_facts_and_no_digests_of_keys(name: str) -> None:
     keys = keys_of(documents()[name].schema)
     assert keys
-    for unwanted in ("key_sha256", "plan", "manifest", "gpu_host", "cpu_flags", "unit_text"):
+    for unwanted in ("key_digest", "plan", "manifest", "gpu_host", "cpu_flags", "unit_text"):
         assert unwanted not in keys
 
 

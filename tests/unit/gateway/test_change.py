@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from corral.gateway.moves import Place
 from corral.inventory.hosts import Host
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
+from corral.plan.key_digest import key_digest
 from corral.rollout.traffic import unplanned_traffic
 from tests.samples import ROOT
 from tests.unit.gateway_samples import fleet, make_keys, plan
@@ -59,14 +59,10 @@ def installed(files: GatewayFiles, **more: Any) -> Installed:
     fields = {
         "generation": files.generation, "running": files.generation, "whole": True,
         "config": texts["haproxy.cfg"],
-        "files": {n: sha256(t) for n, t in texts.items() if n != "haproxy.cfg"},
-        "upstream": {pool: sha256(key) for pool, key in pairs},
+        "files": {n: key_digest(t) for n, t in texts.items() if n != "haproxy.cfg"},
+        "upstream": {pool: key_digest(key) for pool, key in pairs},
     }  # fmt: skip
     return Installed.model_validate(fields | more)
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def host_state(*, active: str, installed: str) -> dict[str, Any]:
     """Of an instance that is not as planned."""
     chat = InstanceState(
         active=active, sub="", pid=0, restarts=0, since="", installed_generation=installed,
-        proved_generation=None, key_sha256=None, staged=True, serves=False,
+        proved_generation=None, key_digest=None, staged=True, serves=False,
     )  # fmt: skip
     return HostState(instances={"chat": chat}).model_dump(mode="json")
 

@@ -192,7 +192,7 @@ def test_another_helper_and_releases_for_others_are_differences(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     planned = plan(CHAT)
-    keys = {"chat": KeyFile(path="x", text="k" * 40).sha256}
+    keys = {"chat": KeyFile(path="x", text="k" * 40).digest}
     state = settled(planned, keys).model_copy(update={"watched": True})
     other = planned.releases[0].model_copy(update={"key": "other"})
     builder = planned.model_copy(update={"builds": (*planned.releases, other)})

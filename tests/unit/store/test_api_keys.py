@@ -48,7 +48,7 @@ def test_a_first_use_makes_one_private_key(owner: Host) -> None:
 
 def test_a_second_use_changes_nothing(owner: Host) -> None:
     first = ensure_keys(owner, "chat")
-    assert ensure_keys(owner, "chat").sha256 == first.sha256
+    assert ensure_keys(owner, "chat").digest == first.digest
     assert ensure_keys(owner, "chat").text == first.text
 
 
@@ -103,8 +103,8 @@ def test_comments_blank_lines_and_several_keys_are_allowed(tmp_path: Path) -> No
 
 
 def test_a_missing_last_line_end_makes_no_difference(tmp_path: Path) -> None:
-    without = read_keys(write(tmp_path, KEY.encode())).sha256
-    assert read_keys(write(tmp_path, f"{KEY}\n".encode())).sha256 == without
+    without = read_keys(write(tmp_path, KEY.encode())).digest
+    assert read_keys(write(tmp_path, f"{KEY}\n".encode())).digest == without
 
 
 @pytest.mark.parametrize(

@@ -136,11 +136,12 @@ def test_keys_that_somebody_put_there_a_moment_ago_are_not_overwritten(
     seen = None
     if was:
         staging.write_key({"key_path": str(tmp_path / "seen/x"), "unit_path": unit}, was)
-        seen = staging.private_digest(tmp_path / "seen/x")
+        seen = staging.private_digest(tmp_path / "seen/x", "k")
+    document = {"key_path": str(path), "unit_path": unit, "was": seen, "digest_key": "k"}
     if written:
-        staging.write_key({"key_path": str(path), "unit_path": unit, "was": seen}, OURS)
+        staging.put_key({**document, "keys": OURS})
         assert path.read_text() == OURS
     else:
         with pytest.raises(HostError, match="somebody else put keys there"):
-            staging.write_key({"key_path": str(path), "unit_path": unit, "was": seen}, OURS)
+            staging.put_key({**document, "keys": OURS})
         assert path.read_text() == there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -252,10 +253,14 @@ def test_what_is_installed_is_told_by_digests(
     """An edited or unproved generation counts as none in the state of a host."""
     state = {"installed": found, "running": "one", "upstream": {"small": "ab"}}
     monkeypatch.setattr(gateway.module, "gateway_state", lambda *_: state)
-    reported = gateway.module.installed({"folder": str(gateway.root), "units": "/units"})
+    reported = gateway.module.installed(
+        {"folder": str(gateway.root), "units": "/units", "digest_key": "ab"}
+    )
     assert (reported["generation"], reported["whole"], reported["running"]) == ("one", whole, "one")
     assert "key-of" not in json.dumps(reported)
+    plain = hashlib.sha256((gateway.root / "one" / "upstream").read_bytes()).hexdigest()
     assert set(reported["files"]) == {"upstream"}
+    assert reported["files"]["upstream"] != plain
     assert gateway.module.installed({"folder": str(gateway.root / "absent")}) == {
         "generation": None
     }
