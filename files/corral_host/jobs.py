@@ -61,18 +61,20 @@ KINDS = {
     "pack": later("release.build", "repack"),
     "install": later("release.archive", "install"),
     "fetch": later("weights.fetch", "fetch"),
+    "swarm": later("swarm.member", "take_part"),
     "adopt": later("weights.adopt_folder", "adopt_folder"),
     "drivers": later("nvidia.drivers", "set_up"),
     "bench": later("bench.measure", "bench"),
     "trial": later("fit.trial", "trial"),
 }
 # Kinds that fetch from the hub, for which the job's token is.
-FETCHING = ("fetch", "trial")
+FETCHING = ("fetch", "swarm", "trial")
 # The same for activations; these functions also take the current operator and the run.
 SWITCHES = {
     "activate": later("activation.activate", "activate"),
     "revert": later("activation.revert", "revert_generation"),
 }
+end_swarm = later("swarm.fence", "take_down")
 settle_bench = later("bench.measure", "settle_bench")
 settle_activation = later("activation.rollback", "settle")
 # The archive that this program runs from.
@@ -262,6 +264,8 @@ def settle(name):
             # This may have settled an earlier job's activation, which is not this job's result.
             if report.get("run") == job.get("run"):
                 write_result(name, job, fault, report)
+    elif job and job["kind"] == "swarm":
+        end_swarm()
     elif job and job["kind"] == "bench":
         outcome = settle_bench(job["spec"])
         if outcome:

@@ -35,6 +35,8 @@ ARIA2 = (
     "--timeout=30", "--lowest-speed-limit=8K", "--auto-save-interval=5", "--summary-interval=2",
     "--console-log-level=warn", "--enable-color=false", "--follow-torrent=false",
     "--follow-metalink=false", "--no-netrc=true", "--no-conf=true", "--download-result=hide",
+    # What other hosts gave came in pieces of another size.
+    "--allow-piece-length-change=true",
 )  # fmt: skip
 ARIA2_DISK_FULL = 9
 NO_ANSWER = -1
@@ -57,6 +59,11 @@ def fetch(spec):
 
 def fetch_missing(spec, *, forget=False):
     """Fetch what is missing of ``shards``; ``forget``: these are all, others are removed."""
+    fetch_all(to_fetch(spec, forget=forget), spec["paths"])
+
+
+def to_fetch(spec, *, forget=False):
+    """Those of ``shards`` whose bytes are not on this host; see `fetch_missing`."""
     paths = spec["paths"]
     refuse(root_fault(paths))
     shards = hub.with_token(spec["shards"], spec.get("token"))
@@ -67,7 +74,11 @@ def fetch_missing(spec, *, forget=False):
     mark(paths)
     if forget:
         forget_unwanted(missing, paths)
-    missing = adopt(missing, paths)
+    return adopt(missing, paths)
+
+
+def fetch_all(missing, paths):
+    """Fetch shards from the hub, one after the other."""
     for number, shard in enumerate(missing, start=1):
         say(f"shard {number} of {len(missing)}: {Path(shard['path']).name}")
         # Hours may have passed since the last shard.
@@ -106,14 +117,14 @@ def forget_unwanted(missing, paths):
         path.unlink()
 
 
-def fetch_shard(shard, staged):
+def fetch_shard(shard, staged, digest_of=sha256_of):
+    """Fetch a shard from the hub and put it in place; ``digest_of``: called as `sha256_of`."""
     path = Path(shard["path"])
-    staged.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(shard, staged)
     ask_hub(shard)
     download(shard, staged)
     size = staged.stat().st_size
-    found = sha256_of(staged, lambda done: say(f"proving {percent(done, size)} of {path.name}"))
+    found = digest_of(staged, lambda done: say(f"proving {percent(done, size)} of {path.name}"))
     if found != shard["sha256"]:
         staged.unlink()
         raise HostError(
@@ -121,9 +132,24 @@ def fetch_shard(shard, staged):
             f"{shard['size_bytes']} bytes with {shard['sha256'][:16]}.... Nothing was replaced",
             f"run the deploy again; if it repeats, {shard['url']} serves other bytes than the lock",
         )
+    put_in_place(shard, staged)
+
+
+def make_folders(shard, staged):
+    """The folders of a shard, and of what arrives of it."""
+    staged.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Path(shard["path"]).parent.mkdir(parents=True, exist_ok=True)
+
+
+def put_in_place(shard, staged):
+    """Rename a staged file that has the locked digest, and write its receipt."""
+    path = Path(shard["path"])
     sync(staged)
     rename(staged, path)
-    found = {"sha256": found, "size_bytes": size, "mtime_ns": path.stat().st_mtime_ns}
+    about = path.stat()
+    found = {
+        "sha256": shard["sha256"], "size_bytes": about.st_size, "mtime_ns": about.st_mtime_ns
+    }  # fmt: skip
     write_atomic(receipt_path(shard), json.dumps({**found, "url": shard["url"]}, indent=2) + "\n")
 
 
