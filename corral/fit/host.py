@@ -17,6 +17,7 @@ from corral.fit.estimate import DRIVER_MIB, MIB, Need, estimate
 from corral.fit.model import ModelFile
 from corral.fit.place import DoesNotFitError, place
 from corral.fit.sources import AnyModel
+from corral.fit.vocabulary import difference
 from corral.model_files.model import SafetensorsModel
 from corral.plan.placement import DeviceNeed, InstanceNeed, ResolvedPlacement
 
@@ -129,6 +130,7 @@ def refuse_contradictions(host: str, candidate: Candidate) -> None:
 def _refuse_drafts(where: str, candidate: Candidate, model: ModelFile, rules: MemoryRules) -> None:
     """Raises CorralError where drafts are asked of a model or engine that makes none."""
     kind, arch = candidate.kind, model.arch
+    _refuse_foreign_draft(where, candidate, model)
     if candidate.profile.mtp_draft_tokens is None:
         return
     if not model.mtp_blocks:
@@ -141,6 +143,15 @@ def _refuse_drafts(where: str, candidate: Candidate, model: ModelFile, rules: Me
     if arch in rules.no_mtp_architectures:
         what = f"mtp_draft_tokens: {kind} cannot draft with the MTP block of {arch} yet"
         raise CorralError(where, what, "remove mtp_draft_tokens: it would not start")
+
+
+def _refuse_foreign_draft(where: str, candidate: Candidate, model: ModelFile) -> None:
+    """Raises CorralError for a draft model with other tokens: the server would not start."""
+    if model.draft is None:
+        return
+    if found := difference(model.vocabulary, model.draft.vocabulary):
+        what = f"draft_model {candidate.profile.draft_model} cannot draft for this model: {found}"
+        raise CorralError(where, what, "choose a draft_model of the same family, or remove it")
 
 
 def _refuse_split(where: str, candidate: Candidate, model: ModelFile, rules: MemoryRules) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 from corral.fit.gguf import Header, Tensor, Value
 from corral.fit.projector import Projector
 from corral.fit.shape import Shape, UnknownShapeError, read_shape
+from corral.fit.vocabulary import Vocabulary, read_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class ModelFile:
 
     + projector: that its server loads beside it, for images
     + draft: a model that drafts tokens for it; + adapters_bytes: of LoRA adapters
-    + arch, mtp_blocks: as the header says, also of a model that is unknown
+    + arch, mtp_blocks, vocabulary: as the header says, also of a model that is unknown
     """
 
     tensors: tuple[Tensor, ...]
@@ -29,6 +30,7 @@ class ModelFile:
     adapters_bytes: int = 0
     arch: str = ""
     mtp_blocks: int = 0
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
     @property
     def blocks(self) -> int:
@@ -65,9 +67,11 @@ def _stated(metadata: Mapping[str, Value]) -> _Stated:
     return _Stated(
         arch=arch if isinstance(arch, str) else "",
         mtp_blocks=blocks if isinstance(blocks, int) else 0,
+        vocabulary=read_vocabulary(metadata),
     )
 
 
 class _Stated(TypedDict):
     arch: str
     mtp_blocks: int
+    vocabulary: Vocabulary
