@@ -1,4 +1,4 @@
-"""Rendering of the text files of templates/, which only place values."""
+"""Rendering of the files of templates/, which only place values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
+from corral_shared.text import printable
+from markupsafe import Markup
 
 
 @cache
@@ -26,3 +28,23 @@ def text_environment(templates: Path, **filters: Callable[[str], str]) -> jinja2
     )
     environment.filters.update(filters)
     return environment
+
+
+@cache
+def page_environment(templates: Path) -> jinja2.Environment:
+    """An environment for HTML: every value is escaped, and printable."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _printable(value: object) -> object:
+    """Remove control characters of servers' texts, which could hide or reverse the page's text."""
+    if isinstance(value, Markup):
+        return Markup(printable(value))  # noqa: S704 - it is escaped already
+    return printable(value) if isinstance(value, str) else value

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-from corral_shared.text import printable
-from markupsafe import Markup
-
 from corral.rollout.journal import CONVERGED, MIXED, REVERTED, Rollout, Step
+from corral.rollout.timeline import timeline
+from corral.templating import page_environment
 
 _OUTCOMES = {
     None: "not finished", CONVERGED: "converged", REVERTED: "reverted cleanly", MIXED: "mixed",
@@ -28,23 +26,22 @@ def now_serving(rollout: Rollout, step: Step) -> str:
     return (last[-1].serving or "nothing") if last else (step.from_generation or "nothing")
 
 
-def _printable(value: object) -> object:
-    """Remove control characters of servers' texts, which could hide or reverse the page's text."""
-    if isinstance(value, Markup):
-        return Markup(printable(value))  # noqa: S704 - it is escaped already
-    return printable(value) if isinstance(value, str) else value
-
-
 def page(rollout: Rollout, templates: Path) -> str:
     """The HTML of the page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        finalize=_printable,
-        trim_blocks=True,
-    )
     wave_of = {host: wave.name for wave in rollout.waves for host in wave.hosts}
-    rows = [(wave_of[s.host], s, now_serving(rollout, s)) for s in rollout.steps]
-    template = environment.get_template("rollout.html.j2")
-    return template.render(r=rollout, outcome=outcome(rollout), rows=rows)
+    return (
+        page_environment(templates)
+        .get_template("rollout.html.j2")
+        .render(
+            r=rollout,
+            outcome=outcome(rollout),
+            rows=[(wave_of[s.host], s, now_serving(rollout, s)) for s in rollout.steps],
+            done=sum(map(rollout.is_done, rollout.steps)),
+            line=timeline(rollout),
+            seconds=_duration,
+        )
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if abs(seconds) < 120 else f"{seconds / 60:.1f} min"
