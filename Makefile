@@ -15,6 +15,8 @@ SYSTEM_PACKAGES := age python3-venv openssh-client openssl aria2 curl git gnupg 
 # Rules of alerts are tested by it. Of Debian's package only this program is taken: installed, it
 # would start a Prometheus that listens on all addresses of this machine.
 PROMTOOL := $(BIN)/promtool
+# Pages are looked at in it. Debian's smallest browser, 220 MB; any other Chromium will do.
+BROWSERS := chromium-headless-shell chromium google-chrome chromium-browser
 export PYINFRA_PROGRESS := off
 # What Python compiled is kept, whatever the caller says: each run of tests would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,12 +25,12 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := --numprocesses 2 --dist loadfile
 LABS := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-.PHONY: help setup lab-possible system venv demo test lint unit unit-all lab-test bench bench-ansible chaos lock reference examples clean
+.PHONY: help setup lab-possible system browser venv demo test lint unit unit-all lab-test bench bench-ansible chaos lock reference examples clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
-setup: system venv $(PROMTOOL)
+setup: system browser venv $(PROMTOOL)
 
 # Without root or apt the lab stays away, and says so itself; the rest works.
 system:
@@ -37,6 +39,14 @@ system:
 	elif [ "$$(dpkg-query -W -f='$${db:Status-Status}\n' $(SYSTEM_PACKAGES) 2>/dev/null | grep -cx installed)" != $(words $(SYSTEM_PACKAGES)) ]; then \
 	  echo "installing $(SYSTEM_PACKAGES)"; \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null; \
+	fi
+
+browser: system
+	@if ! command -v $(BROWSERS) >/dev/null; then \
+	  echo "installing chromium-headless-shell"; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
+	    chromium-headless-shell fonts-dejavu-core >/dev/null; } || \
+	  echo "no Chromium was installed: tests of pages need one in the PATH"; \
 	fi
 
 venv: $(VENV)/.complete

@@ -34,6 +34,7 @@ _SECTIONS = {
     },
     "Operate": {
         **dict.fromkeys(("status", "verify", "logs"), "corral.cli.instances"),
+        **dict.fromkeys(("page", "watch"), "corral.cli.page"),
         **dict.fromkeys(("start", "stop", "restart"), "corral.cli.services"),
         "gateway": "corral.cli.gateway",
         "weights": "corral.cli.weights",

@@ -43,7 +43,7 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
     Exit code 1: a baseline is damaged, or a host does not answer.
     """
     targets = [target.pair for target in reach(names, inventory)]
-    answers = on_all(_forget if forget else _baselines, targets)
+    answers = on_all(_forget if forget else baselines_of, targets)
     found = {plan.host: answer for (_, plan), answer in zip(targets, answers, strict=True)}
     if as_json:
         _BASELINES.show(found)
@@ -54,7 +54,7 @@ def baseline(names: tuple[str, ...], forget: bool, as_json: bool, inventory: Pat
     sys.exit(0 if all(_is_good(answer) for answer in answers) else 1)
 
 
-def _baselines(target: Target) -> Answer:
+def baselines_of(target: Target) -> Answer:
     """The baselines of a host, or why there are none, as text."""
     host, plan = target
     try:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from corral.cli.documents import Document, rows_by_host
-from corral.cli.reach import Target, mistakes_of, reach
-from corral.cli.select import inventories, inventory_option
+from corral.cli.reach import Target, mistakes_of, reach, reach_all
+from corral.cli.select import inventory_option
 from corral.errors import CorralError
 from corral.host.answers import DRIFT, DriftRow
 from corral.planning.host_paths import host_paths
@@ -36,8 +36,10 @@ def drift(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None
     `corral diff` compares with the inventory instead. Without names: all hosts of inventories/,
     except examples and labs. Exit code 0: no drift, 2: some, 1: a host did not answer.
     """
-    targets = reach(names, inventory) if names or inventory else _all()
-    answers = dict(zip((target.host.name for target in targets), on_all(_of, targets), strict=True))
+    targets = reach(names, inventory) if names or inventory else reach_all("corral drift")
+    answers = dict(
+        zip((target.host.name for target in targets), on_all(drift_of, targets), strict=True)
+    )
     mistakes = mistakes_of(targets)
     if as_json:
         _DRIFT.show({n: a.what if isinstance(a, CorralError) else a for n, a in answers.items()})
@@ -47,16 +49,8 @@ def drift(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None
     sys.exit(1 if failed or mistakes else 2 if any(answers.values()) else 0)
 
 
-def _all() -> list[Target]:
-    own = [one for one in inventories(None).read if not one.is_disposable]
-    found = [target for one in own for target in reach((), one.path)]
-    if not found:
-        what = "no inventory has hosts, apart from examples and labs, which are read when named"
-        raise CorralError("corral drift", what, "name a host, or add -i INVENTORY")
-    return found
-
-
-def _of(target: Target) -> list[DriftRow] | CorralError:
+def drift_of(target: Target) -> list[DriftRow] | CorralError:
+    """Rows of a host, with its name in the next steps, or why there are none."""
     document = f'{{"paths": {host_paths(target.host).model_dump_json()}}}'
     try:
         rows = travelling_helper(target.host).ask(["drift"], DRIFT, document)

@@ -118,13 +118,14 @@ def _reports(
 
     + whole: hosts with all their instances, including those that left the inventory
     """
-    answers = on_all(lambda pair: _of_host(pair, whole=pair[0].name in whole), pairs)
+    answers = on_all(lambda pair: reports_of(pair, whole=pair[0].name in whole), pairs)
     errors = [answer for answer in answers if isinstance(answer, CorralError)]
     found = [r for answer in answers if not isinstance(answer, CorralError) for r in answer]
     return sorted(found, key=lambda report: report.at, reverse=True), errors
 
 
-def _of_host(pair: Pair, *, whole: bool) -> list[Report] | CorralError:
+def reports_of(pair: Pair, *, whole: bool) -> list[Report] | CorralError:
+    """Past activations of the selected instances of a host, or why they are unknown."""
     host, plan = pair
     try:
         found = history_of(host, plan)

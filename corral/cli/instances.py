@@ -138,11 +138,13 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool, inventory: Path |
 
 def _status(targets: list[Target], made: Planned, *, as_json: bool, again: bool = False) -> bool:
     """Ask all hosts and print what they say; returns whether everything is as planned."""
-    found = dict(zip([t.host.name for t in targets], on_all(_observed, targets), strict=True))
+    found = dict(
+        zip([t.host.name for t in targets], on_all(observed_or_reason, targets), strict=True)
+    )
     standings = [
         standing
         for target in targets
-        for standing in _standings(target, found[target.host.name], made)
+        for standing in standings_of(target, found[target.host.name], made)
     ]
     if as_json:
         _STATUS.show({t.host.name: _plain(t.host, found[t.host.name]) for t in targets})
@@ -345,7 +347,7 @@ def _without_plan(
     }
 
 
-def _observed(target: Target) -> ObservedInstances | str:
+def observed_or_reason(target: Target) -> ObservedInstances | str:
     """The instances of a host, or why it does not answer, as text."""
     try:
         return observed_host(target)
@@ -353,7 +355,7 @@ def _observed(target: Target) -> ObservedInstances | str:
         return str(error)
 
 
-def _standings(target: Target, answer: ObservedInstances | str, made: Planned) -> list[Standing]:
+def standings_of(target: Target, answer: ObservedInstances | str, made: Planned) -> list[Standing]:
     """One for each selected instance, and for others on the host."""
     host, plan = target.host, made.plans.get(target.host.name)
     found = {} if isinstance(answer, str) else answer.instances

@@ -11,7 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.cli.select import Inventories, matching, may_be_orphan, named, print_mistakes, unknown
+from corral.cli.select import (
+    Inventories,
+    inventories,
+    matching,
+    may_be_orphan,
+    named,
+    print_mistakes,
+    unknown,
+)
 from corral.errors import CorralError
 from corral.host.answers import OBSERVED, ObservedInstance, ObservedInstances
 from corral.inventory.hosts import Host, Inventory
@@ -66,6 +74,16 @@ def reach(names: tuple[str, ...], chosen: Path | None) -> list[Target]:
                 targets.append(Target(host, both, inventory, whole, orphans))
     print_mistakes(mistakes_of(targets))
     return targets
+
+
+def reach_all(command: str) -> list[Target]:
+    """All hosts of all inventories/, except examples and labs. Raises CorralError without any."""
+    own = [one for one in inventories(None).read if not one.is_disposable]
+    found = [target for one in own for target in reach((), one.path)]
+    if not found:
+        what = "no inventory has hosts, apart from examples and labs, which are read when named"
+        raise CorralError(command, what, "name a host, or add -i INVENTORY")
+    return found
 
 
 def _orphans(host: Host, names: tuple[str, ...], found: Inventories) -> tuple[str, ...]:

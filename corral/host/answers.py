@@ -6,6 +6,7 @@ Keys that a helper of a later version adds are ignored.
 from __future__ import annotations
 
 import re
+import statistics
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -79,6 +80,11 @@ class Baseline(HostAnswer):
     samples: dict[str, Annotated[tuple[_Speed, ...], Field(min_length=2)]]
     generation: str
     at: str
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Measure -> mean tokens/s."""
+        return {measure: statistics.fmean(found) for measure, found in self.samples.items()}
 
 
 class StoredBaseline(HostAnswer):

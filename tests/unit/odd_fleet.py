@@ -115,5 +115,6 @@ def good(plan: HostPlan, said: str = "well") -> dict[str, Answer]:
         " gateway": {"servers": [server]},
         " unpin": {"unpinned": said, "name": said},
         " gpus": {"problem": said},
+        " drift": [dict.fromkeys(("where", "planned", "found", "next_step"), said)],
     }  # fmt: skip
     return {word: Answer(json.dumps(answer).encode()) for word, answer in answers.items()}

@@ -71,7 +71,9 @@ def test_only_questions_to_a_hub_and_load_tests_go_online() -> None:
     # sends load tests to its servers.
     hub = {"hub.py", "hub_requests.py", "hub_token.py", "ranges.py"}
     # images.py reads the images of a site's own once, for the lock.
-    assert users == {*hub, "images.py", "outside.py", "completions.py"}
+    # alerts.py asks the Prometheus that the operator names; page_server.py answers browsers.
+    page = {"alerts.py", "page_server.py"}
+    assert users == {*hub, *page, "images.py", "outside.py", "completions.py"}
 
 
 def test_the_helper_needs_nothing_but_python() -> None:

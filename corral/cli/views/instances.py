@@ -78,6 +78,26 @@ class Standing:
             and found.listening == (plan.endpoint.url,)
         )
 
+    @property
+    def problem(self) -> str:
+        """Why it is not good, as one line; empty where it is."""
+        if self.is_good:
+            return ""
+        found, plan = self.answer, self.plan
+        if self.is_orphan:
+            return "not in the inventory"
+        if isinstance(found, str):
+            return short(found)
+        if found is None:
+            return "not deployed on the host"
+        if found.watch or found.weights_problem:
+            return found.watch or found.weights_problem
+        if found.active != "active":
+            return f"its unit is {found.active} ({found.sub})"
+        if found.health != "ok":
+            return f"its health is {found.health or 'unknown'}"
+        return "it does not run its plan" if plan else "its plan is unknown"
+
 
 def status_table(standings: Sequence[Standing]) -> Rows:
     """One row for each instance, with planned values where they differ."""
