@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pyinfra import host
+
+from deploys.run import failed, this_run
 from deploys.target import Target
 from operations import model
 
@@ -13,7 +16,23 @@ def models(target: Target) -> None:
     missing = [s for s in target.plan.shards if s.path not in found or not found[s.path].proved]
     root = target.state.models_root
     tidy = not root.unwanted_bytes and (root.marked or not target.plan.shards)
-    model.shards(missing=missing, paths=target.plan.paths, tidy=tidy, name="Model shards")
+    this_run().lacking_weights[host.name] = frozenset(shard.sha256 for shard in missing)
+    exchange = None
+    if target.plan.swarm:
+        held = [shard for shard in target.plan.shards if shard not in missing]
+        exchange = model.Exchange(target.plan.swarm, held, lacking)
+    model.shards(
+        missing=missing, paths=target.plan.paths, tidy=tidy, exchange=exchange, name="Model shards"
+    )
+
+
+def lacking() -> dict[str, frozenset[str]]:
+    """Digest -> hosts of this run that lacked it when they were looked at, without failed ones."""
+    found: dict[str, frozenset[str]] = {}
+    for name, digests in this_run().lacking_weights.items():
+        if name not in failed():
+            found |= {one: found.get(one, frozenset()) | {name} for one in digests}
+    return found
 
 
 def prune_weights(target: Target, *, changes: bool) -> None:

@@ -50,14 +50,21 @@ def run(
 
 
 def perform(
-    host: Host, helper: str, name: str, kind: str, spec: dict[str, Any], *, then: Then | None = None
+    host: Host,
+    helper: str,
+    name: str,
+    kind: str,
+    spec: dict[str, Any],
+    *,
+    token: str | None = None,
+    then: Then | None = None,
 ) -> bool:
     """Like run(), from within a command; False when the job or ``then`` failed.
 
-    + then: called with the answer of a successful job.
+    + token: for the hub; + then: called with the answer of a successful job.
     """
     try:
-        started = helper_on(host, helper).start(name, kind, spec)
+        started = helper_on(host, helper).start(name, kind, spec, token=token)
     except UnreachedError:
         report(host, [LOST])
         return False

@@ -18,6 +18,7 @@ from corral.inventory.monitoring import MonitoringSpec
 from corral.inventory.policy import PolicyKeys
 from corral.inventory.pyinfra_files import host_data
 from corral.inventory.run_options import RunOptions
+from corral.inventory.swarm import SwarmSpec
 from corral.names import GitUrl, HostName, HubUrl, ModelsFolder, safe_host_name
 from corral.schema import Frozen, parse
 
@@ -209,11 +210,21 @@ class HostSpec(Frozen):
     monitoring: MonitoringSpec | None = Field(
         default=None, description="node_exporter with figures of GPUs and instances; {} for it"
     )
+    swarm: SwarmSpec | None = Field(
+        default=None,
+        description="hosts take weights from each other over the LAN; True for it, or a table",
+    )
     member_address: str | None = Field(
         default=None,
         description="address at which gateways reach servers that listen on all addresses, and "
-        "from which a gateway connects to servers of other hosts; ssh_hostname if unset",
+        "from which a gateway connects to servers of other hosts; also that of a member of a "
+        "swarm; ssh_hostname if unset",
     )
+
+    @field_validator("swarm", mode="before")
+    @classmethod
+    def _switched(cls, swarm: object) -> object:
+        return {True: {}, False: None}[swarm] if isinstance(swarm, bool) else swarm
 
     @field_validator("gpus", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from corral.plan.gateway import GatewayPlan
 from corral.plan.instance import INSTANCE_FILES, InstancePlan
 from corral.plan.monitoring import MonitoringPlan
 from corral.plan.release import ReleasePlan
+from corral.plan.swarm import SwarmPlan
 from corral.plan.weights import ShardPlan
 from corral.schema import Frozen
 
@@ -31,6 +32,7 @@ class HostPlan(Frozen):
     + memory_gib: host memory as the inventory describes it
     + builds: releases that this host builds for the fleet, its own included
     + gateway: the gateway on this host; like ``builds``, decided with the fleet (FleetPlan)
+    + swarm: the hosts with which it exchanges weights; decided with the fleet as well
     """
 
     host: str
@@ -47,6 +49,7 @@ class HostPlan(Frozen):
     instances: tuple[InstancePlan, ...]
     gateway: GatewayPlan | None = None
     monitoring: MonitoringPlan | None = None
+    swarm: SwarmPlan | None = None
 
     def instance(self, name: str) -> InstancePlan | None:
         """The instance called ``name``, if this host has one."""

@@ -16,6 +16,7 @@ from corral.planning.clients import InFront, nobody
 from corral.planning.gateways import pools
 from corral.planning.planner import Planner, packages
 from corral.planning.shared import Mistakes, Shared
+from corral.planning.swarm import swarm_plan
 from corral.planning.waves import Pools, Wave, fleet_policy, waves
 
 Pair = tuple[Host, HostPlan]
@@ -180,7 +181,9 @@ def plan_fleet(
             builds = built_by(host, shared.builds)
             found = (*packages(host, (*plan.releases, *builds)), *plan.packages)
             more = tuple(dict.fromkeys(found))
-            made[host.name] = plan.model_copy(update={"builds": builds, "packages": more})
+            swarm = swarm_plan(host, hosts, without=known)
+            decided = {"builds": builds, "packages": more, "swarm": swarm}
+            made[host.name] = plan.model_copy(update=decided)
         return made[host.name]
 
     return FleetPlan(tuple(hosts), tuple(hosts), planned, shared)

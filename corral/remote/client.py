@@ -107,9 +107,14 @@ class HelperClient:
                 raise unreadable(host, hidden) from None
             raise unreadable(host, error) from error
 
-    def start(self, name: str, kind: str, spec: dict[str, Any]) -> Started:
-        """Start a job, or join the same job where it runs already. Raises as ``ask``."""
-        return self.ask(["start", name], STARTED, job_document(kind, spec))
+    def start(
+        self, name: str, kind: str, spec: dict[str, Any], *, token: str | None = None
+    ) -> Started:
+        """Start a job, or join the same job where it runs already. Raises as ``ask``.
+
+        + token: for the hub; see job_document()
+        """
+        return self.ask(["start", name], STARTED, job_document(kind, spec, token=token))
 
     def poll(self, name: str, offset: int) -> JobStatus:
         """Status of a job; the helper waits a moment for a change. Raises as ``ask``.

@@ -109,13 +109,22 @@ def start(name, job):
 
 def join(name, job):
     running = read_json(JOBS / name / "job.json") or {}
-    if running.get("spec") != job["spec"]:
+    if work_of(running) != work_of(job):
         raise HostError(
             f"{name}: another one is running here, started by {running.get('by', 'somebody')} at "
             f"{running.get('at', 'an unknown time')}",
             f"wait for it (journalctl -fu {job_unit(name)}), then run the deploy again",
         )
     return {"joined": True, "by": running.get("by"), "run": running.get("run")}
+
+
+def work_of(job):
+    """What a job does: of those with the same work, one is enough.
+
+    A swarm brings the same shards, whichever hosts take part when it is asked for again.
+    """
+    spec = job.get("spec")
+    return ("swarm", spec["shards"]) if job.get("kind") == "swarm" else spec
 
 
 @contextlib.contextmanager

@@ -72,10 +72,11 @@ def origin(folder: Path, size_bytes: int) -> Iterator[Origin]:
 
 @dataclass
 class Member:
-    """One host: ``name``, folders below ``state``, two ports of its own."""
+    """One host: ``name``, folders below ``state``, an address and two ports of its own."""
 
     name: str
     state: Path
+    address: str
     port: int
     process: subprocess.Popen[str] | None = None
     log: Path = field(init=False)
@@ -128,7 +129,7 @@ class Group:
         return {**self.shard, "path": str(member.path(self.shard["revision"]))}
 
     def peers(self) -> list[dict[str, Any]]:
-        return [{"name": m.name, "address": "127.0.0.1", "port": m.port} for m in self.members]
+        return [{"name": m.name, "address": m.address, "port": m.port} for m in self.members]
 
     def start(self, member: Member, *, expected: list[str] | None = None, **limits: int) -> None:
         """Start its job; a file with a receipt is held."""
@@ -175,7 +176,11 @@ class Group:
 
 
 def group(folder: Path, origin: Origin, count: int) -> Group:
-    members = [Member(f"h{n}", folder / f"h{n}", port) for n, port in enumerate(ports(count))]
+    members = [
+        # aria2 refuses an address whose pieces were bad: each host has one of its own.
+        Member(f"h{n}", folder / f"h{n}", f"127.0.0.{n + 11}", port)
+        for n, port in enumerate(ports(count))
+    ]
     return Group(origin, members)
 
 
@@ -187,7 +192,7 @@ def ports(count: int) -> list[int]:
             pair = [stack.enter_context(socket.socket()) for _ in range(2)]
             try:
                 for one, number in zip(pair, (port, port + 1), strict=True):
-                    one.bind(("127.0.0.1", number))
+                    one.bind(("0.0.0.0", number))
             except OSError:
                 continue
             found.append(port)

@@ -1,0 +1,88 @@
+"""Two hosts take a file from each other: once from the hub, and nobody else is answered.
+
+lab-1 and lab-3 share one file. Without the rules of packets the tests of strangers fail.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+
+from lab.faults import Rule
+from tests.lab.observed import MODELS, digests, locked_shards
+from tests.lab.waiting import wait_for, wait_for_end, wait_on
+from tests.lab.workspace import Workspace
+
+FILE = "Tiny-GLM-MoE-Q8_0.gguf"
+FILE_BYTES = 357_088
+HOSTS = ("lab-1", "lab-3")
+SWARM = ("--data", "swarm=true")
+SLOW = Rule(match=f"/cdn/*{FILE}", kind="slow", bytes_per_second=40_000, times=1)
+ARRIVED = f"find {MODELS}/.staging -type f -size +50k -name '*[0-9a-f]' | grep -q ."
+RULES = "nft list table inet corral_swarm >/dev/null 2>&1"
+SERVICE = "curl --silent --show-error --max-time 3 http://{address}:{port}/table/x"
+
+
+def forget(fleet: Workspace) -> int:
+    """Remove the file under running servers; returns the length of the hub's log."""
+    for host in HOSTS:
+        fleet.on(host, f"find {MODELS} -name '{FILE}*' -delete; rm -rf {MODELS}/.staging")
+    return len((fleet.layout.log / "hub.log").read_text())
+
+
+def sent_bytes(fleet: Workspace, since: int) -> int:
+    log = (fleet.layout.log / "hub.log").read_text()[since:]
+    return sum(int(found[1]) for found in re.finditer(rf"GET /cdn/\S*{FILE} .* bytes=(\d+)", log))
+
+
+def connects_from_here(fleet: Workspace, port: int) -> bool:
+    """Whether this machine, which is no member, gets through to lab-1."""
+    try:
+        socket.create_connection((str(fleet.layout.address(1)), port), timeout=3).close()
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_a_file_leaves_the_hub_once_and_strangers_get_no_answer(fleet: Workspace) -> None:
+    pid, since = fleet.pid("lab-3", "tiny-gpu"), forget(fleet)
+    address = str(fleet.layout.address(1))
+    with fleet.hub_faults(SLOW):
+        running = fleet.start_deploy(*SWARM)
+        wait_on(fleet, "lab-1", ARRIVED, "bytes of the hub")
+        answer = fleet.on("lab-3", SERVICE.format(address=address, port=6880))
+        assert '"fetching"' in answer
+        strangers = [connects_from_here(fleet, port) for port in (6880, 6881)]
+        output, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, output
+    assert strangers == [False, False]
+    for host in HOSTS:
+        assert digests(fleet, host, MODELS, "*.gguf") == locked_shards(fleet, "Q8_0")
+        assert fleet.try_on(host, RULES).returncode != 0
+    assert sent_bytes(fleet, since) == FILE_BYTES
+    assert "Group: " in output
+    assert fleet.pid("lab-3", "tiny-gpu") == pid
+
+
+def test_a_killed_first_host_fails_alone_and_its_rules_are_removed(fleet: Workspace) -> None:
+    forget(fleet)
+    with fleet.hub_faults(SLOW):
+        running = fleet.start_deploy(*SWARM)
+        wait_on(fleet, "lab-1", ARRIVED, "bytes of the hub")
+        fleet.on("lab-1", "systemctl kill --signal=KILL corral-job-fetch")
+        output, _ = running.communicate(timeout=180)
+    assert running.returncode == 1
+    assert "[lab-1] " in output
+    assert "Traceback" not in output
+    assert digests(fleet, "lab-3", MODELS, "*.gguf") == locked_shards(fleet, "Q8_0")
+    wait_for_end(fleet, "lab-1", "fetch", "the job ends")
+    wait_for(lambda: fleet.try_on("lab-1", RULES).returncode != 0, "its rules are removed")
+
+
+@pytest.fixture(autouse=True)
+def without_rules(fleet: Workspace) -> None:
+    """No rules are left of an earlier test."""
+    for host in HOSTS:
+        assert fleet.try_on(host, RULES).returncode != 0
