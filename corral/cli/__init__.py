@@ -48,12 +48,15 @@ _SECTIONS = {
     "Share": {
         "engine": "corral.cli.engine",
         "export": "corral.cli.export",
+        "completion": "corral.cli.completion",
     },
 }
 _MODULES = {name: module for commands in _SECTIONS.values() for name, module in commands.items()}
 _OTHERS = "Develop"
 # Commands of other packages: entry points of this group (pyproject.toml).
 _GROUP = "corral.commands"
+# Click answers shells that ask by this variable (corral/cli/completion.py).
+COMPLETE = "_CORRAL_COMPLETE"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -96,7 +99,7 @@ class _Loaded(click.Group):
 def _of_the_checkout() -> list[str]:
     """Names of commands whose packages are in a checkout only; none outside of a checkout."""
     try:
-        _import_from_the_checkout()
+        import_from_the_checkout()
     except CorralError:
         return []
     points = entry_points(group=_GROUP)
@@ -104,7 +107,7 @@ def _of_the_checkout() -> list[str]:
     return [point.name for point in points if find_spec(point.module.partition(".")[0])]
 
 
-def _import_from_the_checkout() -> None:
+def import_from_the_checkout() -> None:
     """Make packages of the checkout importable, whether or not Corral is installed."""
     root = str(project_root())
     if root not in sys.path:
@@ -121,13 +124,14 @@ def cli(context: click.Context) -> None:
     """
     # Inventories import from the checkout; `init` makes what the others need.
     if context.invoked_subcommand != "init":
-        _import_from_the_checkout()
+        import_from_the_checkout()
 
 
 def main() -> None:
     """Entry point; a CorralError ends as its message and exit code 1."""
     try:
-        cli()
+        _complete()
+        cli(prog_name="corral", complete_var=COMPLETE)
     except CorralError as error:
         echo_error(error)
         sys.exit(1)
@@ -136,6 +140,14 @@ def main() -> None:
             raise
         echo_error(_full(error))
         sys.exit(1)
+
+
+def _complete() -> None:
+    """Where a shell asks for words: its answers have names of hosts, too."""
+    if COMPLETE in os.environ:
+        from corral.cli.completion import answer_with_names
+
+        answer_with_names()
 
 
 def _full(error: OSError) -> CorralError:

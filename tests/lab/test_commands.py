@@ -33,6 +33,29 @@ def test_status_of_a_converged_fleet_shows_every_proved_generation(
     assert states["lab-1"]["instances"]["tiny-long"]["pid"] == deployed_once.pid(*LONG)
 
 
+def test_a_page_shows_the_same_fleet_with_its_figures(
+    deployed_once: Workspace, tmp_path: Path
+) -> None:
+    done = deployed_once.corral("page", "--json", "-o", str(tmp_path / "fleet.html"), *LAB)
+    page = json.loads(done.stdout)
+    (host,) = [one for one in page["hosts"] if one["name"] == "lab-1"]
+    (long,) = [one for one in host["instances"] if one["name"] == "tiny-long"]
+    status = json.loads(deployed_once.corral("status", "--json", *LAB).stdout)["lab-1"]
+    observed = status["instances"]["tiny-long"]
+    assert (long["is_good"], long["problem"]) == (True, "")
+    assert (long["generation"], long["since"]) == (
+        observed["proved_generation"],
+        observed["since"],
+    )
+    history = json.loads(deployed_once.corral("history", "lab-1", "--json", *LAB).stdout)
+    assert [one["at"] for one in host["history"]] == [one["at"] for one in history][:20]
+    assert host["unknown"] == []
+    drift = json.loads(deployed_once.corral("drift", "lab-1", "--json", *LAB).stdout)
+    assert host["drift"] == drift["lab-1"]
+    assert all(one["baseline_per_second"] for one in long["speeds"])
+    assert 'id="host-lab-1"' in (tmp_path / "fleet.html").read_text()
+
+
 def test_status_tells_a_planned_generation_from_the_proved_one(fleet: Workspace) -> None:
     link = fleet.on("lab-1", "readlink /var/lib/corral/instances/tiny-long/current")
     with fleet.edited("catalog/profiles/tiny-long.toml", "= 8192", "= 4096"):
