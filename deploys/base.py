@@ -18,4 +18,5 @@ def base(target: Target) -> None:
         installed_sha256=state.helper_sha256,
         name="Host helper",
     )
+    host_operations.kernel(recorded=state.kernel_recorded, plan=plan, name="Kernel command line")
     host_operations.modes(closed=state.closed, plan=plan, name="Modes")

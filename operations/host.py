@@ -59,6 +59,19 @@ def helper(path: str, *, archive: bytes, installed_sha256: str | None) -> Comman
 
 
 @operation()
+def kernel(recorded: bool, *, plan: HostPlan) -> Commands:
+    """Note the kernel's command line, from which `corral drift` tells what changed since.
+
+    + recorded: whether it is the one that the last deploy saw.
+    """
+    if recorded:
+        host.noop("the kernel's command line is the recorded one")
+        return
+    helper = QuoteString(plan.paths.helper)
+    yield StringCommand("python3", "-I", helper, "record-kernel", _stdin=plan.to_helper())
+
+
+@operation()
 def modes(closed: Sequence[str], *, plan: HostPlan) -> Commands:
     """Let servers, which are users of their own, read what is theirs.
 

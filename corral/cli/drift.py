@@ -32,7 +32,8 @@ _DRIFT = Document(
 def drift(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> None:
     """Show where hosts differ from what was last deployed; nothing is changed.
 
-    By their own records: units, drop-ins, keys, releases, weights, driver, gateway, unknown units.
+    By their own records: units, drop-ins, keys, releases, weights, driver, kernel command line,
+    gateway, monitoring, unknown units.
     `corral diff` compares with the inventory instead. Without names: all hosts of inventories/,
     except examples and labs. Exit code 0: no drift, 2: some, 1: a host did not answer.
     """

@@ -271,6 +271,7 @@ class HostState(Frozen):
     + containers: None for a plan without images
     + not_root: why the login did not become root, so that the rest is unknown; or empty
     + watched: the service that watches servers is as planned
+    + kernel_recorded: the kernel's command line is the one that the last deploy saw
     + rollout: the rollout that holds the host's lock
     """
 
@@ -295,6 +296,7 @@ class HostState(Frozen):
     listeners: dict[int, Listener] = {}
     ports_reserved: bool = False
     watched: bool = False
+    kernel_recorded: bool = True
     gpu_host: GpuHost = GpuHost()
     gateway: GatewayState | None = None
     monitoring: MonitoringState = MonitoringState()

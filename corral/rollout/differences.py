@@ -226,6 +226,8 @@ def _others(plan: HostPlan, state: HostState) -> Iterator[str]:
         yield "GPU driver and toolkit are prepared"
     if state.closed:
         yield f"modes are corrected: {', '.join(state.closed)}"
+    if not state.kernel_recorded:
+        yield "the kernel's command line is recorded"
     if _has_ports(plan) and not state.ports_reserved:
         yield "ports are reserved"
     if plan.instances and not state.watched:

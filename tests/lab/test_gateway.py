@@ -17,10 +17,13 @@ import openai
 import pytest
 from openai import OpenAI
 
+from corral.paths import HostPaths
 from lab.layout import GATEWAY
 from lab.rude_client import METHODS, NOT_HTTP, SMUGGLED, RudeClient, odd_keys, odd_paths
+from tests.lab.observed import MODELS
 from tests.lab.streams import streams
 from tests.lab.test_endpoint import one_more_key
+from tests.lab.test_rehash import ROT
 from tests.lab.test_rollout import journal, rollout
 from tests.lab.test_secrets import JOURNAL, watched
 from tests.lab.untouched import said
@@ -809,3 +812,62 @@ def test_haproxy_takes_every_kind_of_address(lab: Workspace, address: str) -> No
     lab.on(GW, f"sed '{bind}' /etc/corral/gateway/current/haproxy.cfg > {config}")
     assert lab.on(GW, f"grep -c '^  bind {re.escape(address)}:' {config}") != "0"
     assert lab.on(GW, f"haproxy -c -f {config}") == "Configuration file is valid"
+
+
+SEEN = (("lab-1", "tiny-chat"), ("lab-2", "tiny-f16"))
+Drift = dict[str, dict[str, set[str]]]
+DROP_IN = "/etc/systemd/system/corral-tiny-chat.service.d"
+CHANGED = f"printf '# by hand\\n' >> /etc/corral/gateway/$(basename $({CURRENT}))/haproxy.cfg"
+DAILY = (
+    f'echo \'{{"paths": {HostPaths().model_dump_json()}, "rehash_bytes_per_day": 100000000000}}\''
+    f" | python3 -I {HostPaths().helper} daily"
+)
+
+
+def drift(lab: Workspace) -> tuple[int, Drift]:
+    """Exit code of `corral drift`, and for each host what is found where, of its JSON."""
+    done = lab.corral("drift", "--json", *LAB)
+    assert "Traceback" not in done.stderr
+    found: Drift = {}
+    for host, rows in json.loads(done.stdout).items():
+        found[host] = {}
+        for row in rows:
+            assert all(row.values()), row
+            found[host].setdefault(row["where"], set()).add(row["found"])
+    return done.returncode, {host: rows for host, rows in found.items() if rows}
+
+
+def test_drift_of_units_weights_kernel_and_gateway_is_told_and_the_next_step_ends_it(
+    lab: Workspace,
+) -> None:
+    assert drift(lab) == (0, {})
+    before = {host: lab.pid(host, name) for host, name in SEEN}
+    lab.on("lab-1", f"mkdir {DROP_IN} && printf '[Service]\\nNice=5\\n' > {DROP_IN}/mine.conf")
+    lab.on("lab-1", "systemctl daemon-reload && mkdir -p /etc/corral-lab/kernel/proc")
+    lab.on("lab-1", "(cat /proc/cmdline; echo iommu=off) > /etc/corral-lab/kernel/proc/cmdline")
+    lab.on("lab-2", f'python3 -c "{ROT.format(models=MODELS)}"')
+    lab.on(GW, CHANGED)
+    try:
+        code, found = drift(lab)
+        assert (code, set(found)) == (
+            2,
+            {"lab-1", GW},
+        )  # size and time of the weights are as before
+        assert found["lab-1"]["kernel command line"] == {"iommu=off is new"}
+        assert any("drop-in" in one for one in found["lab-1"]["tiny-chat"]), found
+        assert any("haproxy.cfg was changed" in one for one in found[GW]["gateway"]), found
+        lab.on("lab-2", DAILY)
+        code, found = drift(lab)
+        assert (code, set(found)) == (2, {"lab-1", "lab-2", GW})
+        assert "other bytes than were locked" in found["lab-2"]["weights"]
+        shown = lab.corral("drift", "lab-2", *LAB)
+        assert (shown.returncode, "other bytes" in shown.stdout) == (2, True)
+        # Nothing was changed by looking.
+        assert {host: lab.pid(host, name) for host, name in SEEN} == before
+    finally:
+        lab.on("lab-1", f"rm -rf {DROP_IN} && systemctl daemon-reload")
+    deploy(lab)
+    assert drift(lab) == (0, {})
+    lab.on("lab-1", "rm /etc/corral-lab/kernel/proc/cmdline")
+    assert drift(lab)[1] == {"lab-1": {"kernel command line": {"it is gone"}}}
+    deploy(lab)

@@ -16,6 +16,7 @@ from corral_host.instance.present import strange_units
 from corral_host.instance.state import instance_state
 from corral_host.monitoring.hashed import corrupt, installed, read_record
 from corral_host.nvidia.gpu import library_version, packages
+from corral_host.observe.boot import changes
 from corral_host.observe.monitored import applied, private_digest, runs
 from corral_host.release.whole import release_is_whole
 from corral_host.system import kernel
@@ -28,7 +29,7 @@ AGAIN = "deploy HOST again"
 def drift(document):
     """Rows: where, planned, found, next_step. ``document``: paths."""
     paths, rows = document["paths"], []
-    for part in (of_instances, of_weights, of_gateway, of_driver, of_monitoring, of_units):
+    for part in PARTS:
         try:
             rows += part(paths)
         except (*FAULTS, TypeError, AttributeError) as fault:
@@ -139,10 +140,30 @@ def of_monitoring(paths):
             yield row("monitoring", f"{unit} runs, and starts at boot", "it does not", AGAIN)
 
 
+def of_kernel(paths):
+    gone, new = changes(paths)
+    step = "put it back and reboot; if it is wanted, deploy HOST again"
+    for one in gone:
+        yield row("kernel command line", one, "it is gone", step)
+    for one in new:
+        yield row("kernel command line", "as at the last deploy", f"{one} is new", step)
+
+
 def of_units(paths):
     for unit in strange_units(paths):
         what = "it starts at boot, and no instance has it"
         yield row(unit, "no such unit", what, f"on the host `systemctl disable --now {unit}`")
+
+
+PARTS = (
+    of_instances,
+    of_weights,
+    of_gateway,
+    of_driver,
+    of_kernel,
+    of_monitoring,
+    of_units,
+)
 
 
 def record_path(paths):

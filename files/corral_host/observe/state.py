@@ -11,6 +11,7 @@ from corral_host.gateway.generations import gateway_state
 from corral_host.instance.present import unplanned
 from corral_host.instance.state import instance_state
 from corral_host.nvidia.gpu import gpu_host
+from corral_host.observe.boot import is_recorded
 from corral_host.observe.monitored import monitoring_state
 from corral_host.observe.weights import freed_bytes, unneeded
 from corral_host.packets.reserve import is_reserved
@@ -78,6 +79,7 @@ def state(plan):
         "gateway": gateway_state(gateway, paths["units"], key) if gateway and systemd else None,
         "monitoring": monitored(plan) if systemd else {},
         "gpu_host": gpus(plan),
+        "kernel_recorded": is_recorded(paths),
         "containers": containers(plan),
         "rollout": rollout_here(paths["state"]),
     }

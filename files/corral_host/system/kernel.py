@@ -36,6 +36,11 @@ def memory():
     }
 
 
+def command_line():
+    """Arguments with which the kernel was booted."""
+    return kernel_path("/proc/cmdline").read_text().strip()
+
+
 def numa_nodes():
     """Number of NUMA nodes; a kernel without NUMA has one."""
     return len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.helper_modules import helper_module
 
 drift, daily = helper_module("monitoring.drift"), helper_module("monitoring.daily")
+boot = helper_module("observe.boot")
 textfile = helper_module("monitoring.textfile")
 
 
@@ -45,6 +46,8 @@ class Host:
             "packages": lambda *_: self.packages,
         }.items():
             monkeypatch.setattr(drift, name, found_now)
+        self.command_line = "BOOT_IMAGE=/vmlinuz-6.1 ro iommu=pt hugepages=64"
+        monkeypatch.setattr(boot, "command_line", lambda: self.command_line)
         monkeypatch.setattr(drift.kernel, "module", lambda: {"module_version": self.module})
 
     def rows(self) -> list[dict[str, str]]:
@@ -102,6 +105,32 @@ def test_a_driver_of_another_version_and_one_that_is_not_held_are_rows(host: Hos
 
 def test_a_driver_that_somebody_else_installed_is_not_held(host: Host) -> None:
     host.packages = {"a": {"held": False}}
+    assert host.rows() == []
+
+
+def test_arguments_of_the_kernel_that_changed_since_the_last_deploy_are_rows(host: Host) -> None:
+    assert not boot.is_recorded(host.paths)
+    assert host.rows() == []  # no deploy has noted them yet
+    boot.record({"paths": host.paths})
+    host.command_line = "BOOT_IMAGE=/vmlinuz-6.2 initrd=/new ro iommu=pt hugepages=64"
+    assert boot.is_recorded(host.paths)
+    assert host.rows() == []
+    host.command_line = "BOOT_IMAGE=/vmlinuz-6.2 ro hugepages=32 quiet"
+    assert [(row["planned"], row["found"]) for row in host.rows()] == [
+        ("iommu=pt", "it is gone"),
+        ("hugepages=64", "it is gone"),
+        ("as at the last deploy", "hugepages=32 is new"),
+        ("as at the last deploy", "quiet is new"),
+    ]
+    assert {row["where"] for row in host.rows()} == {"kernel command line"}
+    boot.record({"paths": host.paths})
+    assert host.rows() == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"arguments": "ro"}', '{"arguments": [1]}'])
+def test_a_damaged_record_is_written_again_and_is_no_drift(host: Host, text: str) -> None:
+    boot.record_path(host.paths).write_text(text)
+    assert not boot.is_recorded(host.paths)
     assert host.rows() == []
 
 
