@@ -24,12 +24,28 @@ from corral.remote.run import on_all
 from corral.rollout.activation import history as history_of
 from corral.rollout.activation import stored_plan
 from corral.rollout.steps import changes
+from corral.schema import Frozen
 from corral.terminal import Rows, coloured, echo
 from corral.terminal import show as show_rows
 
 Pair = tuple[Host, HostPlan]
 _HISTORY = Document(
     "history", TypeAdapter(list[Report]), "corral history", about="Past activations, newest first."
+)
+
+
+class Shown(Frozen):
+    """An activation, and what its generation changed; + changes: as sentences."""
+
+    report: Report
+    changes: tuple[str, ...]
+
+
+_SHOWN = Document(
+    "show",
+    TypeAdapter(list[Shown]),
+    "corral show",
+    about="Why generations were kept or reverted, with what each changed.",
 )
 
 
@@ -55,8 +71,9 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
 @click.command()
 @click.argument("name", metavar="GENERATION|HOST/INSTANCE")
 @click.option("--log", is_flag=True, help="Include the last log lines of a failed server.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @inventory_option
-def show(name: str, log: bool, inventory: Path | None) -> None:
+def show(name: str, log: bool, as_json: bool, inventory: Path | None) -> None:
     """Show why a generation was kept or reverted."""
     by_name = "/" in name
     pairs = [target.pair for target in _selected(name, inventory)]
@@ -66,8 +83,12 @@ def show(name: str, log: bool, inventory: Path | None) -> None:
         what = "has no known activation"
         raise CorralError(name, what, "see `corral history HOST`")
     plans = {host.name: (host, plan) for host, plan in pairs}
-    for report in found:
-        _show(report, plans[report.host], log=log)
+    shown = [one if log else one.model_copy(update={"log": ""}) for one in found]
+    if as_json:
+        _SHOWN.show([_shown(report, plans[report.host]) for report in shown])
+    else:
+        for report in shown:
+            _show(report, plans[report.host])
     _end(errors)
 
 
@@ -155,9 +176,13 @@ def _history_table(reports: Sequence[Report]) -> Rows:
     return table
 
 
-def _show(report: Report, pair: Pair, *, log: bool) -> None:
+def _shown(report: Report, pair: Pair) -> Shown:
+    return Shown(report=report, changes=tuple(map(str.strip, _differences(report, pair))))
+
+
+def _show(report: Report, pair: Pair) -> None:
     echo(f"{report.name} at {report.at} by {report.by}, now serving {report.serving}")
-    lines = format_report(report.model_copy(update={"log": report.log if log else ""}))
+    lines = format_report(report)
     echo("\n".join(f"  {line}" for line in lines))
     times = ", ".join(f"{one.phase} {one.seconds:.1f} s" for one in report.phases)
     echo(f"  phases: {times or 'none'}")

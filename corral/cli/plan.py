@@ -26,8 +26,11 @@ from corral.planning.gpus import gpu_memory_mib
 from corral.planning.memory_use import HostMemory, memory_use
 from corral.project import project_root, read_catalog
 from corral.store.engine_archives import ArchiveStore, archives_folder
-from corral.terminal import echo, echo_json
+from corral.terminal import echo
 
+_PLAN = Document(
+    "plan", TypeAdapter(HostPlan), "corral plan", about="All that a host will get, as planned."
+)
 _MEMORY = Document(
     "plan-memory",
     TypeAdapter(HostMemory),
@@ -61,8 +64,7 @@ def plan(host: str, as_json: bool, memory_only: bool, inventory: Path | None) ->
         if memory_only:
             _MEMORY.show(memory)
         else:
-            # As later stages read it: for Corral itself, and without a schema.
-            echo_json(planned.model_dump(mode="json"))
+            _PLAN.show(planned)
     elif memory_only:
         echo("\n".join(memory_lines(memory)))
     else:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from corral.cli import _MODULES
 from corral.cli.documents import Document, documents, without
 from corral.cli.instances import _STATUS
 from corral.cli.views.gpus import gpu_rows
 from corral.host.answers import GpuUse, ObservedInstance, ObservedInstances
 from tests.reference import SCHEMAS, printing_json, schemas
-from tests.samples import CHAT, host
+from tests.samples import CHAT, ROOT, host
 from tests.unit.rollout_samples import found_instance
 
 pytestmark = pytest.mark.slow
@@ -23,6 +25,20 @@ def test_every_command_with_json_has_a_document_and_no_other_is_described() -> N
     typed = printing_json()
     described = {command for one in documents().values() for command in one.commands}
     assert sorted(set(typed)) == sorted(described)
+
+
+def test_every_command_that_prints_a_table_prints_json_too() -> None:
+    """By the modules of commands: those that call the one function that prints tables."""
+    tables = re.compile(r"^from corral\.terminal import .*\bshow\b", re.MULTILINE)
+    printing = {name.split()[1] for name in printing_json()}
+    found = {
+        name: module
+        for name, module in _MODULES.items()
+        if tables.search((ROOT / f"{module.replace('.', '/')}.py").read_text())
+    }
+    assert len(found) > 10
+    # Two change a name of what `history` prints, and what `status` shows is read by line.
+    assert set(found) - printing == {"pin", "unpin", "logs"}
 
 
 def test_the_schemas_are_current() -> None:
