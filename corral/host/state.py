@@ -270,6 +270,7 @@ class HostState(Frozen):
     + closed: paths that servers need and only root can read
     + containers: None for a plan without images
     + not_root: why the login did not become root, so that the rest is unknown; or empty
+    + site_images: key of a missing release -> bytes of the site's own file on the host
     + watched: the service that watches servers is as planned
     + kernel_recorded: the kernel's command line is the one that the last deploy saw
     + rollout: the rollout that holds the host's lock
@@ -289,6 +290,7 @@ class HostState(Frozen):
     models_root: ModelsRoot = ModelsRoot()
     releases: dict[str, bool] = {}
     unused_releases: tuple[str, ...] = ()
+    site_images: dict[str, int] = {}
     closed: tuple[str, ...] = ()
     shards: dict[str, ShardState] = {}
     instances: dict[str, InstanceState] = {}

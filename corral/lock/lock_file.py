@@ -40,13 +40,15 @@ class LockedEngine(Frozen):
 
     + commit: of what is not built, the first 40 digits of the digest below
     + requirements_sha256: of its requirements file (corral.lock.requirements)
-    + image_sha256: of an image (corral.lock.image)
+    + image_sha256, image_bytes: of an image (corral.lock.image); its size is None where the
+      catalog names the digest, so that nobody read the file
     """
 
     requested: str
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     requirements_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    image_bytes: int | None = Field(default=None, gt=0, lt=2**40)
 
     @property
     def origin(self) -> str:

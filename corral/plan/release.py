@@ -301,7 +301,8 @@ class ReleasePlan(Frozen):
 
     + key: covers everything that decides the bytes; + native: built for its host's processor alone
     + commit: of its sources, or a digest of what is pinned instead of sources
-    + scratch_bytes: needed below the state while it is made; + installed_bytes: in its folder
+    + scratch_bytes: needed below the state while it is made; + installed_bytes: in its folder;
+      0 where only the host knows the size of a site's own image
     """
 
     engine: str

@@ -74,7 +74,7 @@ def plan_release(
             program=engine.image.program,
             platform=host.spec.platform,
         )
-        scratch, installed = 0, 0
+        scratch, installed = 0, entry.image_bytes or 0
         limits = ReleaseLimits(unpacked_bytes=engine.image.most_bytes, unpacked_files=_IMAGE_FILES)
     elif engine.python:
         _refuse_other_backend(resolved, engine.python)

@@ -138,7 +138,7 @@ def _disk(plan: HostPlan, state: HostState, *, prunes: bool) -> Iterator[Finding
     prunable = state.models_root.prunable_bytes
     missing = [release for release in plan.releases if not state.releases[release.key]]
     wanted = {
-        "engines": sum(r.installed_bytes for r in missing),
+        "engines": sum(r.installed_bytes or state.site_images.get(r.key, 0) for r in missing),
         "state": sum(r.scratch_bytes for r in missing),
         "models": _missing_weights_bytes(plan, state),
     }

@@ -13,8 +13,8 @@ _CHUNK_BYTES = 4 * 1024**2
 _TIMEOUT_SECONDS = 60
 
 
-def digest_of(source: str, *, most_bytes: int, where: str) -> str:
-    """The sha256 of a file of this controller, or at a URL. Raises CorralError.
+def measured(source: str, *, most_bytes: int, where: str) -> tuple[str, int]:
+    """The sha256 and the bytes of a file of this controller, or at a URL. Raises CorralError.
 
     + where: what names it, for errors
     """
@@ -34,7 +34,9 @@ def digest_of(source: str, *, most_bytes: int, where: str) -> str:
         what = f"{source} is not readable here: {error}"
         step = f'add sha256 = "..." to it (`sha256sum {source}` on a host that has it)'
         raise CorralError(where, what, step if is_path else "check the URL") from error
-    return found.hexdigest()
+    if not size:
+        raise CorralError(where, f"{source} is empty", "name another file")
+    return found.hexdigest(), size
 
 
 def _file(path: Path) -> Iterator[bytes]:

@@ -67,6 +67,7 @@ def state(plan):
             r["key"]: release_is_whole(r) for r in [*plan["releases"], *plan.get("builds", ())]
         },
         "unused_releases": unused(plan),
+        "site_images": site_images(plan["releases"]),
         "closed": closed({**plan, "shards": []} if lost else plan),
         "shards": shards,
         "instances": {
@@ -83,6 +84,16 @@ def state(plan):
         "containers": containers(plan),
         "rollout": rollout_here(paths["state"]),
     }
+
+
+def site_images(releases):
+    """Key -> bytes of a site's own image on this host that is to be copied."""
+    missing = {
+        release["key"]: release["artifact"]["source"]
+        for release in releases
+        if release["artifact"]["kind"] == "own-image" and not release_is_whole(release)
+    }
+    return {key: os.path.getsize(path) for key, path in missing.items() if os.path.isfile(path)}
 
 
 def ports(plan):

@@ -15,7 +15,22 @@ from corral.plan.instance import InstancePlan
 from corral.plan.release import MadeImage, OwnImage
 from corral.planning.planner import Planner
 from corral.planning.release import plan_release  # noqa: F401
-from tests.samples import CHAT, GPU, LONG, SOCKET, catalog, host, lock, plan, planner
+from corral.preflight.checks import preflight
+from tests.samples import (
+    CHAT,
+    GIB,
+    GPU,
+    LONG,
+    NOW_SECONDS,
+    SOCKET,
+    bare,
+    catalog,
+    host,
+    lock,
+    plan,
+    planner,
+)
+from tests.unit import vllm_samples
 
 BOXED = {**CHAT, "runtime": "apptainer"}
 DIGEST = "5" * 64
@@ -150,6 +165,31 @@ def test_an_image_of_the_site_runs_its_own_program() -> None:
     assert found.fit_argv is None or found.fit_argv[0].startswith(release.folder)
 
 
+def test_room_for_a_copy_of_the_sites_image_is_needed_by_its_own_disk() -> None:
+    """By the size in the lock; where nobody read the file, by what the host has."""
+    planned = site_plan()
+    (release,) = planned.releases
+    assert release.installed_bytes == 0
+    state = bare(planned, site_images={release.key: 30 * GIB}, **disks(engines_gib=20))
+    (found,) = preflight(planned, state, now_seconds=NOW_SECONDS)
+    assert found.what == "/opt/corral/engines: 31.0 GiB needed, 20.0 GiB free"
+    assert not preflight(planned, bare(planned, **disks(engines_gib=20)), now_seconds=NOW_SECONDS)
+    held = site_planner()
+    known = held.lock.engines["site"].model_copy(update={"image_bytes": 7 * GIB})
+    lock_ = held.lock.model_copy(update={"engines": {**held.lock.engines, "site": known}})
+    (sized,) = (
+        held.model_copy(update={"lock": lock_}).plan_host(host({**CHAT, "engine": "site"})).releases
+    )
+    assert (sized.installed_bytes, sized.key) == (7 * GIB, release.key)
+
+
+def disks(*, engines_gib: int) -> dict[str, Any]:
+    """Engines have a disk of their own."""
+    other = {"device": 2, "free_bytes": 10**13}
+    engines = {"device": 1, "free_bytes": engines_gib * GIB}
+    return {"filesystems": {"engines": engines, "state": other, "models": other}}
+
+
 def test_an_image_is_not_started_natively() -> None:
     with pytest.raises(CorralError, match="it is an image"):
         site_plan({"runtime": "native"})
@@ -166,3 +206,21 @@ def test_the_site_may_keep_it_elsewhere_on_a_host() -> None:
     planned = site_plan(engine_sources={"site": "https://mirror.example.com/site.sif"})
     assert planned.releases[0].artifact.source_url == "https://mirror.example.com/site.sif"
     assert planned.releases[0].key == site_plan().releases[0].key
+
+
+def test_vllm_runs_in_an_image_of_its_environment_and_of_what_it_compiles_with() -> None:
+    planned = vllm_samples.planner(planner(), **vllm_samples.ON_CPU).plan_host(
+        host({**vllm_samples.ASKED, "runtime": "apptainer"})
+    )
+    (found,), (release,) = planned.instances, planned.releases
+    assert isinstance(release.artifact, MadeImage)
+    assert {"gcc", "g++", "python3-dev"} <= set(release.artifact.contents)
+    assert found.argv[0] == f"{release.folder}/bin/python"
+    assert found.argv[5].startswith("/models/")
+    # Its keys are made a file of its own in the container, too, where both runs see it.
+    folder = "/run/corral-glm"
+    assert f"{folder}:{folder}:rw" in before(found, "--bind")
+    assert found.unit_text.count(f"--bind {folder}:{folder}:rw") == 2
+    assert "HOME=/var/cache/corral-glm" in before(found, "--env")
+    assert "\nMemoryDenyWriteExecute=no\n" in found.unit_text
+    assert "sched_setscheduler sched_setaffinity mount umount2" in found.unit_text

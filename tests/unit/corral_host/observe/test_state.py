@@ -13,6 +13,7 @@ from corral.host.state import HostState
 from corral.paths import HostPaths
 from corral.plan.host import HostPlan
 from tests.samples import CHAT, host, planner
+from tests.unit.helper_modules import helper_module
 from tests.unit.remote.test_helper import run
 
 pytestmark = pytest.mark.slow
@@ -112,3 +113,14 @@ def test_what_has_arrived_of_a_shard_is_told(planned: HostPlan) -> None:
         file.flush()
         os.fsync(file.fileno())
     assert state_of(planned).shards[planned.shards[0].path].staged_bytes > 0
+
+
+def test_the_size_of_a_sites_image_that_is_to_be_copied_is_told(tmp_path: Path) -> None:
+    state = helper_module("observe.state")
+    image = tmp_path / "site.sif"
+    image.write_bytes(b"sif" * 9)
+    one = {"key": "k", "folder": str(tmp_path / "none"), "engine": "site"}
+    kinds = [{"kind": "own-image", "source": str(image)}, {"kind": "made-image"},
+             {"kind": "own-image", "source": "https://example.com/site.sif"}]  # fmt: skip
+    releases = [{**one, "key": str(n), "artifact": kind} for n, kind in enumerate(kinds)]
+    assert state.site_images(releases) == {"0": 27}
