@@ -60,7 +60,7 @@ def helper(path: str, *, archive: bytes, installed_sha256: str | None) -> Comman
 
 @operation()
 def kernel(recorded: bool, *, plan: HostPlan) -> Commands:
-    """Note the kernel's command line, from which `corral drift` tells what changed since.
+    """Note the kernel's command line, with which `corral drift` compares.
 
     + recorded: whether it is the one that the last deploy saw.
     """

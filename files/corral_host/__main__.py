@@ -47,7 +47,7 @@ gateway-revert       revert the last install, except for the addresses of server
 gateway-place        change the address of one server in the gateway
 gateway-installed QUESTION    what the gateway runs, with digests in place of its secrets
 gateway-settle QUESTION       revert a generation that was not proved
-record-kernel PLAN   note the kernel's command line, from which `drift` tells what changed
+record-kernel PLAN   note the kernel's command line, with which `drift` compares
 metrics DOCUMENT     write figures for node_exporter; DOCUMENT: paths, textfile (a path)
 drift DOCUMENT       where this host differs from what was deployed; DOCUMENT: paths
 daily DOCUMENT       read weights again, within a budget, and look for drift; as for metrics

@@ -837,7 +837,7 @@ def drift(lab: Workspace) -> tuple[int, Drift]:
     return done.returncode, {host: rows for host, rows in found.items() if rows}
 
 
-def test_drift_of_units_weights_kernel_and_gateway_is_told_and_the_next_step_ends_it(
+def test_drift_of_units_weights_kernel_and_gateway_is_shown_and_the_next_step_ends_it(
     lab: Workspace,
 ) -> None:
     assert drift(lab) == (0, {})

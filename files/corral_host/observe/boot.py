@@ -38,7 +38,7 @@ def is_recorded(paths):
 
 
 def record(plan):
-    """Note the arguments of the running kernel, from which drift is told. ``plan``: a HostPlan."""
+    """Note the arguments of the running kernel, with which `changes` compares. ``plan``: a HostPlan."""
     seen = arguments()
     write_atomic(record_path(plan["paths"]), json.dumps({"arguments": seen}) + "\n")
     return {"arguments": seen}
