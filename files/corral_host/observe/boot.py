@@ -10,6 +10,7 @@ from pathlib import Path
 
 from corral_host.system.commands import read_json, write_atomic
 from corral_host.system.kernel import command_line
+from corral_host.system.modes import open_folder
 
 RECORD = "kernel.json"
 # Each upgrade of the kernel changes these.
@@ -39,8 +40,10 @@ def is_recorded(paths):
 
 def record(plan):
     """Note the arguments of the running kernel, with which `changes` compares. ``plan``: a HostPlan."""
-    seen = arguments()
-    write_atomic(record_path(plan["paths"]), json.dumps({"arguments": seen}) + "\n")
+    seen, path = arguments(), record_path(plan["paths"])
+    # The first stage of a first deploy: nothing of Corral is there yet.
+    open_folder(path.parent)
+    write_atomic(path, json.dumps({"arguments": seen}) + "\n")
     return {"arguments": seen}
 
 

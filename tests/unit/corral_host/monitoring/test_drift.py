@@ -127,6 +127,13 @@ def test_arguments_of_the_kernel_that_changed_since_the_last_deploy_are_rows(hos
     assert host.rows() == []
 
 
+def test_the_first_deploy_makes_the_folder_of_the_record(tmp_path: Path) -> None:
+    paths = {"state": str(tmp_path / "var" / "corral")}
+    boot.record({"paths": paths})
+    assert boot.is_recorded(paths)
+    assert (tmp_path / "var" / "corral").stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"arguments": "ro"}', '{"arguments": [1]}'])
 def test_a_damaged_record_is_written_again_and_is_no_drift(host: Host, text: str) -> None:
     boot.record_path(host.paths).write_text(text)
