@@ -39,7 +39,7 @@ def is_recorded(paths):
 
 
 def record(plan):
-    """Note the arguments of the running kernel, with which `changes` compares. ``plan``: a HostPlan."""
+    """Note the arguments of the running kernel. ``plan``: a HostPlan."""
     seen, path = arguments(), record_path(plan["paths"])
     # The first stage of a first deploy: nothing of Corral is there yet.
     open_folder(path.parent)
