@@ -16,6 +16,7 @@ from corral.bench.job import refuse_other_helper
 from corral.cli.documents import Document, by_host, without
 from corral.cli.reach import Target, planned, reach
 from corral.cli.select import inventory_option
+from corral.cli.views.progress import progress_shown
 from corral.cli.views.weights import gib, sums, weights_table
 from corral.errors import CorralError
 from corral.host.answers import (
@@ -32,9 +33,8 @@ from corral.plan.host import HostPlan
 from corral.planning.host_paths import host_paths
 from corral.project import load_planner, project_root
 from corral.remote.client import installed_helper, travelling_helper
-from corral.remote.progress import ProgressLines
 from corral.remote.run import on_all
-from corral.terminal import echo, show
+from corral.terminal import console, echo, show
 
 _WEIGHTS = Document(
     "weights",
@@ -182,8 +182,8 @@ def _adopt(host: Host, plan: HostPlan, spec: dict[str, Any]) -> AdoptedWeights:
         return travelling.ask(["adopt"], ADOPTED_WEIGHTS, json.dumps(spec), seconds=_HASH_SECONDS)
     client = installed_helper(host, plan.paths.helper)
     run = client.start(_JOB, "adopt", spec).run
-    on_progress = partial(ProgressLines(echo), host.name)
-    status = client.follow(_JOB, on_progress=on_progress, run=run)
+    with progress_shown(console()) as on_progress:
+        status = client.follow(_JOB, on_progress=partial(on_progress, host.name), run=run)
     if not status.ok:
         raise status.wrong.error(host.name, "fix that, then run the same command again")
     return as_answer(ADOPTED_WEIGHTS, status.answer or {}, where=host.name)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from corral.host.answers import JobStatus, Phase
+from corral.remote.meter import Meters, format_meter
 from corral.schema import Frozen
 
 SECONDS_BETWEEN_LINES = 5
@@ -40,16 +41,19 @@ def progress_of(status: JobStatus) -> Progress:
 
 
 class ProgressLines:
-    """Progress as log lines: each phase once, then one line every few seconds."""
+    """Progress as log lines: each phase once, then one line every few seconds, bars included."""
 
     def __init__(self, print_line: Callable[[str], None]) -> None:
         self._print_line = print_line
         self._last: dict[str, tuple[str, str]] = {}
         self._next_at: dict[str, float] = {}
+        self._meters = Meters()
 
     def __call__(self, name: str, progress: Progress) -> None:
         phase, last_line = self._last.get(name, ("", ""))
-        line, now = format_progress(progress), time.monotonic()
+        meter = None if progress.silent_seconds else self._meters.read(name, progress.tail[-1:])
+        line = format_meter(meter) if meter else format_progress(progress)
+        now = time.monotonic()
         is_due = progress.phase != phase or now >= self._next_at.get(name, 0)
         if line and line != last_line and is_due:
             self._print_line(f"{name}: {line[:160]}")
