@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
 from pathlib import Path
 
+from corral_shared.names import RECEIPT
+
 from tests.lab.observed import pids
+from tests.lab.test_downloads import SHARD
 from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
 from tests.lab.workspace import Workspace
@@ -18,6 +22,7 @@ LAB = ("-i", "inventories/lab.py")
 CHAT, LONG = ("lab-1", "tiny-chat"), ("lab-1", "tiny-long")
 REQUEST = "curl --silent --output /dev/null http://127.0.0.1:8002/v1/models"
 PATIENCE_SECONDS = 30
+INSTANCES = "/var/lib/corral/instances"
 
 
 def test_status_of_a_converged_fleet_shows_every_proved_generation(
@@ -109,6 +114,69 @@ def test_logs_print_the_last_lines_of_an_instance(deployed_once: Workspace) -> N
     assert done.returncode == 0
     assert done.stdout.strip() == deployed_once.on("lab-1", journal)
     assert len(done.stdout.splitlines()) >= 5
+
+
+def test_logs_since_a_moment_are_all_lines_since_then(deployed_once: Workspace) -> None:
+    deployed_once.on("lab-1", REQUEST)
+    done = deployed_once.corral("logs", "lab-1/tiny-long", "--since", "1h", *LAB)
+    assert done.returncode == 0, said(done)
+    assert "Invalid API Key" in done.stdout
+    tomorrow = "date --date tomorrow +%Y-%m-%d"
+    later = deployed_once.on("lab-1", tomorrow)
+    none = deployed_once.corral("logs", "lab-1/tiny-long", "--since", later, *LAB)
+    assert "Invalid API Key" not in none.stdout
+
+
+def test_a_rollout_says_what_it_would_do_and_does_nothing(fleet: Workspace) -> None:
+    before = pids(fleet)
+    idle = fleet.corral("rollout", LAB[1], "--dry-run")
+    assert idle.returncode == 0, said(idle)
+    with fleet.edited("catalog/profiles/tiny-long.toml", "= 8192", "= 4096"):
+        done = fleet.corral("rollout", LAB[1], "--dry-run", "--json")
+    assert done.returncode == 2, said(done)
+    found = {one["host"]: one for one in json.loads(done.stdout)["hosts"]}
+    (changed,) = found["lab-1"]["instances"]
+    assert changed["instance"] == "tiny-long"
+    assert any("4096" in text for text in changed["changes"])
+    assert pids(fleet) == before
+    staged = f"ls {INSTANCES}/tiny-long/generations"
+    assert changed["to_generation"] not in fleet.on("lab-1", staged).split()
+
+
+def weights_of(lab: Workspace, host: str) -> dict[str, list[str]]:
+    """Path -> its users."""
+    done = lab.corral("weights", host, "--json", *LAB)
+    assert done.returncode == 0, said(done)
+    return {one["path"]: one["users"] for one in json.loads(done.stdout)[host]["files"]}
+
+
+def test_weights_are_listed_adopted_from_another_folder_and_pruned(fleet: Workspace) -> None:
+    host = "lab-2"
+    before = weights_of(fleet, host)
+    (path,) = (one for one in before if one.endswith(SHARD))
+    assert all(before.values())
+    # What an operator copied there by hand. The server has its own open, which is in no folder.
+    receipt = f"{path}{RECEIPT}"
+    fleet.on(host, f"mkdir /srv/flat && cp {path} /srv/flat/tiny.gguf && rm {path} {receipt}")
+    adopted = fleet.corral("weights", "adopt", host, "/srv/flat", *LAB)
+    assert adopted.returncode == 0, said(adopted)
+    assert f"/srv/flat/tiny.gguf is now {path}" in adopted.stdout
+    # Another revision that nobody needs any more.
+    left = re.sub("/[0-9a-f]{40}/", f"/{'0' * 40}/", path)
+    fleet.on(host, f"mkdir -p $(dirname {left}) && cp -p {path} {receipt} $(dirname {left})")
+    assert weights_of(fleet, host)[left] == []
+    shown = fleet.corral("weights", "prune", host, "--dry-run", *LAB)
+    assert shown.returncode == 0, said(shown)
+    assert left in shown.stdout
+    assert path not in shown.stdout
+    assert fleet.try_on(host, f"test -e {left}").returncode == 0
+    pruned = fleet.corral("weights", "prune", host, "-y", *LAB)
+    assert pruned.returncode == 0, said(pruned)
+    assert weights_of(fleet, host).keys() == before.keys()
+    assert fleet.try_on(host, f"test -e {left}").returncode != 0
+    idle = fleet.corral("weights", "prune", host, "-y", *LAB)
+    assert "all weights are needed" in idle.stdout
+    fleet.on(host, "rm -r /srv/flat")
 
 
 def test_logs_are_followed(deployed_once: Workspace, tmp_path: Path) -> None:
