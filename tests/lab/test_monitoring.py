@@ -1,0 +1,218 @@
+"""Monitoring that runs: the distribution's Prometheus, Alertmanager and node_exporter on a host.
+
+The tests follow one host from the deploy that adds them to the one that removes them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from corral.monitoring.dashboards import DASHBOARDS
+from corral.planning.prometheus import ALERTMANAGER, PROMETHEUS
+from lab import gpus
+from tests.lab.conftest import converge
+from tests.lab.untouched import said
+from tests.lab.waiting import wait_for, wait_on
+from tests.lab.workspace import Workspace
+
+HOST, NAME = "lab-3", "tiny-gpu"
+INVENTORY = "inventories/lab.py"
+PLACE = '"gpus": _GPU, "backend": "cpu"'
+HOOK = {"webhook_url": "http://127.0.0.1:9099/", "with_token": True, "wants": "page"}
+WATCHED: dict[str, Any] = {"prometheus": {"alertmanager": {"receivers": {"ops": HOOK}}}}
+SENT = "a-t0ken-of-the-receiver"
+FOLDER = "/etc/corral/prometheus"
+# Writes what Alertmanager sends to a file, with the header that has the secret.
+RECEIVER = """
+import http.server
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with open("/run/hook", "a") as file:
+            file.write(self.headers["Authorization"] + " " + body + "\\n")
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9099), Hook).serve_forever()
+"""
+# Queries of Prometheus, on its host: one JSON list of expressions, one of results.
+ASK = """
+import json, sys, urllib.parse, urllib.request
+found = []
+for query in json.load(sys.stdin):
+    url = "http://127.0.0.1:9090/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    with urllib.request.urlopen(url) as answered:
+        found.append(json.load(answered)["data"]["result"])
+print(json.dumps(found))
+"""
+ANSWERS_SECONDS = 90
+# Panels without a figure here, by dashboard, title and query -> why.
+_CPU = "a build for the CPU is planned without GPU memory"
+EMPTY = {
+    "corral-fleet: Instances that do not answer: {{host}}/{{instance}}": "all answer",
+    "corral-fleet: Alerts: {{alertname}} {{host}}": "none fires; the fault asks it",
+    "corral-fleet: Drift: {{host}}": "its check is daily",
+    "corral-instance: Tokens/s, and the baseline of one request: baseline: {{measure}}": "no bench",
+    **{
+        f"{name}: GPU memory held and predicted: {{{{host}}}}/{{{{instance}}}} predicted": _CPU
+        for name in ("corral-fleet", "corral-instance")
+    },
+}
+GATEWAY = "corral-gateway"
+QUERIES = {
+    f"{dashboard.name}: {panel.title}: {legend}": query.replace("$__rate_interval", "1m")
+    .replace("$host", HOST)
+    .replace("$instance", NAME)
+    for dashboard in DASHBOARDS
+    if dashboard.name != GATEWAY
+    for panel in dashboard.panels
+    for legend, query in panel.queries.items()
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The host with its Prometheus."""
+
+    lab: Workspace
+
+    def on(self, script: str) -> str:
+        return self.lab.on(HOST, script)
+
+    def ask(self, *queries: str) -> list[list[dict[str, Any]]]:
+        """The series of each query."""
+        sent = shlex.quote(json.dumps(queries))
+        text = self.on(f"printf %s {sent} | python3 -c {shlex.quote(ASK)}")
+        found: list[list[dict[str, Any]]] = json.loads(text)
+        return found
+
+    def has(self, query: str) -> bool:
+        (found,) = self.ask(query)
+        return bool(found)
+
+    def targets(self) -> dict[str, str]:
+        """Address of each target -> health."""
+        text = self.on("curl --fail --silent 'http://127.0.0.1:9090/api/v1/targets?state=active'")
+        return {
+            one["labels"]["job"]: one["health"] for one in json.loads(text)["data"]["activeTargets"]
+        }
+
+    def look_now(self) -> None:
+        """Write the textfile now; its timer would within 30 s."""
+        self.on("systemctl start corral_metrics.service")
+
+    def put_to_work(self) -> None:
+        """One completion after the other."""
+        body = json.dumps({"prompt": "Say hello.", "n_predict": 16})
+        shown = f"Authorization: Bearer {self.token_of_instance()}"
+        asked = (
+            f"curl --silent --fail -o /dev/null -H {shlex.quote(shown)} -d {shlex.quote(body)}"
+            " http://127.0.0.1:8001/completion"
+        )
+        loop = shlex.quote(f"while {asked}; do sleep 0.2; done")
+        self.on(f"systemd-run --unit=load --quiet sh -c {loop}")
+
+    def token_of_instance(self) -> str:
+        lines = (self.lab.layout.keys / HOST / NAME).read_text().splitlines()
+        return next(line for line in lines if not line.startswith("#"))
+
+
+@pytest.fixture(scope="module")
+def watched(deployed_once: Workspace) -> Iterator[Watched]:
+    lab = deployed_once
+    store = lab.layout.keys / HOST
+    (store / "alerts_ops").write_text(f"{SENT}\n")
+    lab.on(HOST, f"systemd-run --unit=hook --quiet python3 -c {shlex.quote(RECEIVER)}")
+    try:
+        with lab.edited(INVENTORY, PLACE, f'{PLACE}, "monitoring": {WATCHED!r}'):
+            converge(lab, "--limit", HOST)
+            found = Watched(lab)
+            found.put_to_work()
+            yield found
+    finally:
+        lab.try_on(HOST, "systemctl stop hook load")
+        (store / "alerts_ops").unlink()
+        converge(lab, "--limit", HOST)
+
+
+def test_every_target_is_up(watched: Watched) -> None:
+    wait_for(lambda: set(watched.targets().values()) == {"up"}, "targets are up", limit_seconds=60)
+    assert set(watched.targets()) == {"corral-hosts", f"corral-servers-{HOST}"}
+    done = watched.lab.corral("verify", HOST, "-i", INVENTORY)
+    assert done.returncode == 0, said(done)
+    assert "prometheus.service" in said(done)
+    assert "2 of 2 are not down" in said(done)
+
+
+def test_all_of_it_listens_on_loopback_alone(watched: Watched) -> None:
+    listening = watched.on("ss --tcp --udp --listening --numeric --processes --no-header")
+    own = [line.split() for line in listening.splitlines() if "prometheus" in line]
+    assert len(own) == 3
+    assert {line[4].rpartition(":")[0] for line in own} == {"127.0.0.1"}
+
+
+def test_its_keys_are_for_root_and_prometheus_and_open_metrics(watched: Watched) -> None:
+    kept = watched.on(f"find {FOLDER}/secrets -type f -printf '%m %u %f\\n' | sort")
+    assert kept.splitlines() == [f"600 root corral-servers-{HOST}", "600 root ops"]
+    for user, readable in (("prometheus", True), ("nobody", False)):
+        read = f"/run/credentials/prometheus.service/corral-servers-{HOST}"
+        done = watched.lab.try_on(HOST, f"runuser -u {user} -- cat {read}")
+        assert (done.returncode == 0) == readable
+    key = (watched.lab.layout.keys / HOST / "scrape_metrics").read_text().split()[-1]
+    assert watched.on(f"cat {FOLDER}/secrets/prometheus/*") == key
+    assert key != watched.token_of_instance()
+    open_files = watched.on(f"cat $(find {FOLDER} -name '*.yml' -o -name '*.json')")
+    assert key not in open_files
+    assert SENT not in open_files
+
+
+def test_a_second_deploy_changes_nothing(watched: Watched) -> None:
+    look = f"systemctl show {PROMETHEUS} {ALERTMANAGER} corral-{NAME} --property=InvocationID"
+    before = watched.on(look)
+    done = watched.lab.deploy("-v", "--limit", HOST)
+    assert done.returncode == 0, said(done)
+    assert "monitored as planned" in said(done)
+    assert watched.on(look) == before
+    drift = watched.lab.corral("drift", HOST, "-i", INVENTORY)
+    assert drift.returncode == 0, said(drift)
+
+
+def test_an_alert_fires_by_a_fault_reaches_its_receiver_and_resolves(watched: Watched) -> None:
+    firing = 'ALERTS{alertname="CorralGpuErrors",alertstate="firing"}'
+    assert not watched.has(firing)
+    module = f"/{gpus.MODULE_FILE}"
+    watched.on(f"mv {module} {module}.gone")
+    try:
+        watched.look_now()
+        wait_for(lambda: watched.has(firing), "it fires", limit_seconds=ANSWERS_SECONDS)
+        assert watched.has('ALERTS{alertstate="firing"}')
+        wait_on(watched.lab, HOST, "grep -q CorralGpuErrors /run/hook", "it is sent")
+    finally:
+        watched.on(f"mv {module}.gone {module}")
+    assert watched.on("head -1 /run/hook").startswith(f"Bearer {SENT} ")
+    watched.look_now()
+    wait_for(lambda: not watched.has(firing), "it resolves", limit_seconds=ANSWERS_SECONDS)
+
+
+def test_every_query_of_the_dashboards_answers_under_load(watched: Watched) -> None:
+    generated = QUERIES["corral-fleet: Tokens/s by model: {{alias}}"]
+    working = f"({generated}) > 0"
+    wait_for(lambda: watched.has(working), "tokens are counted", limit_seconds=ANSWERS_SECONDS)
+    found = dict(zip(QUERIES, watched.ask(*QUERIES.values()), strict=True))
+    assert {name for name, series in found.items() if not series} == set(EMPTY)
+
+
+def test_what_leaves_the_inventory_is_removed(watched: Watched) -> None:
+    watched.on("systemctl stop load")
+    with watched.lab.edited(INVENTORY, f', "monitoring": {WATCHED!r}', ""):
+        converge(watched.lab, "--limit", HOST)
+    units = f"{PROMETHEUS} {ALERTMANAGER} prometheus-node-exporter corral_metrics.timer"
+    found = watched.lab.try_on(HOST, f"systemctl is-active {units}").stdout.split()
+    assert found == ["inactive"] * 4
+    assert watched.on(f"find {FOLDER} -type f | wc -l") == "0"
+    assert watched.on("systemctl list-unit-files --state=enabled | grep prometheus | wc -l") == "0"
