@@ -335,3 +335,34 @@ def test_the_helper_makes_its_environment_and_tries_it(
     assert {path.lstat().st_uid for path in folder.rglob("*")} == {0}
     # What was fetched went with it.
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@as_root
+def test_its_environment_runs_in_the_root_of_an_image_alone(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM's would: of the distribution the image has the interpreter and the C library."""
+    hosts.build_host(monkeypatch)
+    build.build(spec)
+    image = helper_module("release.image")
+    said: list[str] = []
+
+    def pack(program: str, root: str, *_: str) -> None:
+        assert program == "mksquashfs"
+        server = f"{release['folder']}/bin/python"
+        command = ["/usr/sbin/chroot", root, server, "-I", "-m", "echo_engine", "--version"]
+        said.append(subprocess.check_output(command, text=True, env={}))
+
+    python = f"python{spec['artifact']['python']}"
+    release = {
+        "folder": "/opt/corral/engines/echo/an-image",
+        "artifact": {
+            "of": spec,
+            "contents": ["base-files", "libc-bin", "libc6", python],
+            "image": "image.squashfs",
+        },
+    }
+    monkeypatch.setattr(image, "output", pack)
+    packages = image.squash(release, tmp_path / "image.squashfs")
+    assert said[0].split()[1] == wheel.VERSION
+    assert {"libc6", python, f"lib{python}-stdlib"} <= packages.keys()
