@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from corral.export.subject import Subject
 from corral.export.templates import render
 from corral.plan.release import OwnImage
+from corral.runtimes import UNPACK, program_kind
 
 # Where the container sees the key file, and the server's own file of keys.
 _SECRET, _FOLDER = "/run/secrets/api-keys", "/run/corral"
@@ -53,7 +54,7 @@ def _options(subject: Subject) -> list[str]:
     """GPUs and variables, as the unit has them; variables with folders of the unit's are not."""
     runtime = subject.instance.runtime
     found = ["--nv"] if "--nv" in runtime.command else []
-    found += ["--unsquash"] if runtime.unpacks else []
+    found += [UNPACK[program_kind(runtime.program)]] if runtime.unpacks else []
     return [*found, *(f"--env {shlex.quote(f'{n}={v}')}" for n, v in subject.environment.items())]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corral.findings import Finding
-from corral.host.state import Containers, HostState
+from corral.host.state import ContainerProgram, Containers, HostState
 from corral.plan.host import HostPlan
+from corral.runtimes import program_kind
 
-# The first with all options that units use (--unsquash, --no-eval's default).
-_OLDEST = {"apptainer": (1, 2), "singularity": (4, 0)}
+# The first with all options that units use (--unsquash, --no-eval's default; --tmp-sandbox, and
+# squashfuse in a user namespace).
+_OLDEST = {"apptainer": (1, 2), "singularity": (4, 1)}
 _INSTALL = {
     "debian-13": "install apptainer from Debian sid, pinned so that nothing else comes from there "
     "(docs/runbooks/apptainer.md), or the .deb of github.com/apptainer/apptainer/releases",
@@ -27,6 +29,9 @@ def container_findings(plan: HostPlan, state: HostState) -> Iterator[Finding]:
     here = found.programs.get(program)
     if here is None:
         yield _missing(plan, found, program)
+        return
+    if here.kind != program_kind(program):
+        yield _other_kind(program, here)
         return
     if _number(here.version) < _OLDEST[here.kind]:
         oldest = ".".join(map(str, _OLDEST[here.kind]))
@@ -53,6 +58,14 @@ def _missing(plan: HostPlan, found: Containers, program: str) -> Finding:
         return Finding(what=f"{program} is missing, {other} is there", next_step=step)
     what = "neither apptainer nor singularity is there, and instances run in images"
     return Finding(what=what, next_step=_INSTALL.get(plan.platform, _INSTALL_ELSEWHERE))
+
+
+def _other_kind(program: str, here: ContainerProgram) -> Finding:
+    """Options differ, and a plan knows a program by its name alone."""
+    step = f'set "container_program" of the host to a path of it that ends with /{here.kind}'
+    if here.kind == "apptainer":
+        step = 'set "container_program": "apptainer" in the data of the host'
+    return Finding(what=f"{program} is {here.kind} {here.version} there", next_step=step)
 
 
 def _namespaces(found: Containers, program: str, *, setuid: bool) -> Finding:

@@ -1,14 +1,17 @@
 """Apptainer, or Singularity: the server runs in an image, its weights are at /models.
 
-Measured with apptainer 1.4.5 under systemd 257.
+Measured with apptainer 1.4.5 under systemd 257; SingularityCE by its release notes (4.1).
 """
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Literal
 
 from corral.plan.runtime import RuntimePlan
 from corral.runtimes.base import Sandbox, Start
+
+ProgramKind = Literal["apptainer", "singularity"]
 
 MODELS = "/models"
 # What systemd's specifier %C stands for in a unit of the system.
@@ -20,8 +23,18 @@ _SYSTEM_CALLS = (
     *("mount", "umount2", "pivot_root"),
     *("capset", "setgroups", "setresgid", "setresuid"),
 )
+# Unpack the image at the start, in place of mounting it.
+UNPACK: dict[ProgramKind, str] = {"apptainer": "--unsquash", "singularity": "--tmp-sandbox"}
 # Nothing of the host but what is bound: no home, no /tmp, no variables, own processes.
 _CLOSED = ("--containall", "--cleanenv", "--no-home")
+
+# Of SingularityCE: without its setuid starter, which a unit's NoNewPrivileges= would stop.
+_UNPRIVILEGED = "--userns"
+
+
+def program_kind(program: str) -> ProgramKind:
+    """Whose options a program has, by its name; preflight compares it with the host's."""
+    return "singularity" if PurePosixPath(program).name == "singularity" else "apptainer"
 
 
 class Apptainer:
@@ -51,6 +64,7 @@ class Apptainer:
         """``apptainer exec`` with all that the server may see."""
         reads = (f"{start.models}:{MODELS}:ro", *(f"{path}:{path}:ro" for path in start.reads))
         binds = (*reads, *(f"{path}:{path}:rw" for path in start.writes))
+        kind = program_kind(start.program)
         variables = {n: value.replace("%C", _CACHES) for n, value in start.variables.items()}
         command = (
             start.program,
@@ -58,7 +72,8 @@ class Apptainer:
             "exec",
             *_CLOSED,
             *(("--nv",) if start.gpus else ()),
-            *(("--unsquash",) if start.unpacks else ()),
+            *((_UNPRIVILEGED,) if kind == "singularity" else ()),
+            *((UNPACK[kind],) if start.unpacks else ()),
             *(word for bind in binds for word in ("--bind", bind)),
             *(word for n, value in variables.items() for word in ("--env", f"{n}={value}")),
             start.image or "",

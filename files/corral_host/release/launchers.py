@@ -35,7 +35,9 @@ binds = [path for path in dict.fromkeys(paths) if is_bound(path)]
 argv = [found, "--quiet", "exec", "--no-home"]
 # In a container of its own root lacks capabilities that would be asked for.
 argv += ["--no-privs"] if os.geteuid() == 0 else []
-argv += [] if mounts else ["--unsquash"]
+# Where apptainer brings the other name, too, it is a link to it.
+is_apptainer = "apptainer" in os.path.basename(os.path.realpath(found))
+argv += [] if mounts else ["--unsquash" if is_apptainer else "--tmp-sandbox"]
 argv += ["--nv"] if os.path.exists("/dev/nvidiactl") else []
 argv += [word for path in binds for word in ("--bind", path)]
 os.execv(found, [*argv, os.path.join(folder, "{image}"), "{program}", *sys.argv[1:]])

@@ -155,6 +155,15 @@ def test_another_container_program_is_another_generation() -> None:
     assert other.release == boxed().release
 
 
+def test_singularity_has_options_of_its_own() -> None:
+    """A unit has no new privileges, so that a setuid starter would end at once."""
+    data: dict[str, Any] = {"container_program": "/opt/ce/bin/singularity", "unpack_images": True}
+    command = boxed(**data).runtime.command
+    assert {"--userns", "--tmp-sandbox"} <= set(command)
+    assert "--unsquash" not in command
+    assert "--userns" not in boxed().runtime.command
+
+
 def test_an_image_of_the_site_runs_its_own_program() -> None:
     planned = site_plan()
     (found,), (release,) = planned.instances, planned.releases

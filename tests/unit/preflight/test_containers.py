@@ -43,6 +43,28 @@ def test_the_other_program() -> None:
     assert step == 'set "container_program": "singularity" in the data of the host'
 
 
+CE = {**GOOD, "kind": "singularity", "version": "4.1.1", "setuid": True}
+
+
+def test_singularity_serves_without_its_setuid_starter() -> None:
+    named = {"container_program": "singularity"}
+    assert found(named, programs={"singularity": CE}) == []
+    ((what, step),) = found(named, programs={"singularity": {**CE, "version": "4.0.3"}})
+    assert what == "singularity 4.0.3 is too old for images"
+    assert step == "install singularity 4.1 or later on the host"
+
+
+def test_a_program_under_the_name_of_the_other_would_get_options_of_the_other() -> None:
+    """Packages of apptainer bring a link of that name, too."""
+    both = {"singularity": {**GOOD, "path": "/usr/bin/singularity"}, "apptainer": GOOD}
+    ((what, step),) = found({"container_program": "singularity"}, programs=both)
+    assert what == "singularity is apptainer 1.4.5 there"
+    assert step == 'set "container_program": "apptainer" in the data of the host'
+    ((what, step),) = found({"container_program": "/opt/ce/run"}, programs={"/opt/ce/run": CE})
+    assert what == "/opt/ce/run is singularity 4.1.1 there"
+    assert "ends with /singularity" in step
+
+
 @pytest.mark.parametrize(
     ("setting", "step"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ HostError = helper_module("system.commands").HostError
 CONTAINER = 'for word in "$@"; do printf "%s\\n" "$word"; done'
 
 
-def launched(folder: Path, *words: str, **variables: str) -> list[str]:
+def launched(folder: Path, *words: str, named: str = "apptainer", **variables: str) -> list[str]:
     """Words that a launcher gives the container program."""
     (folder / "release").mkdir()
     launchers.write_launchers(folder / "release", "image.squashfs", {"tool": "/app/tool"})
-    program(folder / "search", "apptainer", CONTAINER)
+    program(folder / "search", named, CONTAINER)
     script = folder / "release/bin/tool"
     script.write_text(script.read_text().replace("/usr/local/sbin:", f"{folder}/search:"))
     done = subprocess.run(
@@ -38,6 +39,13 @@ def test_a_launcher_runs_the_program_in_the_image(tmp_path: Path) -> None:
     said = launched(tmp_path, "--help")
     assert said[-3:] == [str(tmp_path / "release/image.squashfs"), "/app/tool", "--help"]
     assert said[:2] == ["--quiet", "exec"]
+
+
+def test_singularity_unpacks_by_another_option(tmp_path: Path) -> None:
+    said = launched(tmp_path, "--help", named="singularity", CORRAL_CONTAINER_PROGRAM="singularity")
+    mounts = os.access("/dev/fuse", os.W_OK) and shutil.which("squashfuse")
+    assert ("--tmp-sandbox" in said) is not bool(mounts)
+    assert "--unsquash" not in said
 
 
 def test_folders_of_its_arguments_and_its_home_are_there(tmp_path: Path) -> None:
