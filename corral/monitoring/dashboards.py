@@ -54,6 +54,15 @@ def _vram(labels: str) -> Panel:
     )
 
 
+def _quantiles(histogram: str) -> dict[str, str]:
+    """Legend -> query for the middle and the slowest of the requests of each alias."""
+    rate = f"sum by (proxy, le) (rate({histogram}_bucket{{{_HOST}}}[$__rate_interval]))"
+    return {
+        f"{{{{proxy}}}} {name}": f"histogram_quantile({share}, {rate})"
+        for name, share in (("median", 0.5), ("99%", 0.99))
+    }
+
+
 _ONE = 'host="$host",instance="$instance"'
 _HOST = 'host="$host"'
 _PANELS_OF_GPUS = {
@@ -149,7 +158,15 @@ DASHBOARDS: tuple[Dashboard, ...] = (
         variables={"host": "haproxy_backend_active_servers"},
         panels=(
             Panel(
-                title="Answers by status",
+                title="Requests by status",
+                queries={
+                    "{{proxy}} {{code}}": "sum by (proxy, code) (rate("
+                    f"corral_gateway_requests_total{{{_HOST}}}[$__rate_interval]))"
+                },
+                unit="reqps",
+            ),
+            Panel(
+                title="Answers by class of status, of HAProxy",
                 queries={
                     "{{proxy}} {{code}}": "sum by (proxy, code) (rate("
                     f"haproxy_backend_http_responses_total{{{_HOST}}}[$__rate_interval]))"
@@ -157,8 +174,13 @@ DASHBOARDS: tuple[Dashboard, ...] = (
                 unit="reqps",
             ),
             Panel(
-                title="Time to the answer, average",
-                queries={"{{proxy}}": f"haproxy_backend_response_time_average_seconds{{{_HOST}}}"},
+                title="Time to the first byte",
+                queries=_quantiles("corral_gateway_first_byte_seconds"),
+                unit="s",
+            ),
+            Panel(
+                title="Time of a whole answer",
+                queries=_quantiles("corral_gateway_request_seconds"),
                 unit="s",
             ),
             Panel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from corral.paths import HostPaths
+from corral.monitoring.dashboards import DASHBOARDS
+from corral.paths import HOST_PATHS, HostPaths
 from lab.layout import GATEWAY
 from lab.rude_client import METHODS, NOT_HTTP, SMUGGLED, RudeClient, odd_keys, odd_paths
 from tests.lab.observed import MODELS
@@ -113,6 +115,50 @@ def test_a_key_of_its_own_opens_it_and_no_other_does(lab: Workspace) -> None:
     )
     with pytest.raises(openai.AuthenticationError):
         direct.models.list()
+
+
+def test_requests_are_counted_by_status_and_time_for_monitoring(lab: Workspace) -> None:
+    """As the timer of a monitored host counts them, from HAProxy's log; each is counted once."""
+    document = json.dumps({"paths": HOST_PATHS.model_dump(), "textfile": "/run/corral.prom"})
+    count = f"printf %s {shlex.quote(document)} | python3 -I {HOST_PATHS.helper} metrics >/dev/null"
+
+    def counted() -> dict[str, float]:
+        lines = lab.on(GW, f"{count} && sed -n /^corral_gateway_/p /run/corral.prom").splitlines()
+        return {name: float(figure) for name, _, figure in (line.rpartition(" ") for line in lines)}
+
+    before = counted()
+    for _ in range(3):
+        assert complete(client(lab))
+    with pytest.raises(openai.AuthenticationError):
+        complete(client(lab, "a-key-that-nobody-has-here"))
+    labels = f'{{proxy="{ALIAS}"}}'
+    wanted = {
+        f'corral_gateway_requests_total{{proxy="{ALIAS}",code="200"}}': 3,
+        f'corral_gateway_requests_total{{proxy="{ALIAS}",code="401"}}': 1,
+        f"corral_gateway_first_byte_seconds_count{labels}": 3,
+        f"corral_gateway_request_seconds_count{labels}": 3,
+    }
+
+    def grown() -> dict[str, float]:
+        now = counted()
+        return {name: now.get(name, 0) - before.get(name, 0) for name in wanted}
+
+    # The line of a request is written after its answer.
+    wait_for(lambda: grown() == wanted, "all are counted")
+    assert grown() == wanted
+    sums = counted()
+    first = sums[f"corral_gateway_first_byte_seconds_sum{labels}"]
+    whole = sums[f"corral_gateway_request_seconds_sum{labels}"]
+    assert 0 < first <= whole
+    kinds = {line.split()[2] for line in metrics(lab).splitlines() if line.startswith("# TYPE")}
+    asked = {
+        name
+        for dashboard in DASHBOARDS
+        for panel in dashboard.panels
+        for query in panel.queries.values()
+        for name in re.findall(r"haproxy_\w+", query)
+    }
+    assert asked - kinds == set()
 
 
 def test_clients_reach_the_api_alone_and_metrics_have_a_key(lab: Workspace) -> None:

@@ -8,8 +8,8 @@ from corral_host.system.commands import HostError
 # As of "option httplog": frontend, server, times, status, bytes, cookies and flags, connections,
 # queues, captured names, request.
 LINE = re.compile(
-    r" clients-(?P<pool>[A-Za-z0-9.:_-]+)~? \S+ [-0-9/+]+ (?P<status>[-0-9]+) \S+ \S+ \S+ \S{4} "
-    r"[0-9/+]+ [0-9/]+ (?:\{(?P<client>[A-Za-z0-9._@-]*)\} )?\""
+    r" clients-(?P<pool>[A-Za-z0-9.:_-]+)~? \S+ (?P<times>[-0-9/+]+) (?P<status>[-0-9]+) "
+    r"\S+ \S+ \S+ \S{4} [0-9/+]+ [0-9/]+ (?:\{(?P<client>[A-Za-z0-9._@-]*)\} )?\""
 )
 
 

@@ -7,6 +7,7 @@ corral_unreadable.
 from corral_host.monitoring.drift import drifted
 from corral_host.monitoring.gpus import driver, gpus
 from corral_host.monitoring.hashed import weights
+from corral_host.monitoring.requests import requests
 from corral_host.monitoring.servers import servers
 from corral_host.monitoring.textfile import Textfile
 from corral_host.system.commands import FAULTS, say
@@ -16,7 +17,7 @@ from corral_host.system.locks import rollout_here
 def metrics(document):
     """Write the textfile. ``document``: paths (of a HostPlan) and textfile (a path)."""
     found, failed = Textfile(), []
-    for part in (gpus, driver, servers, weights, drifted, rollout):
+    for part in (gpus, driver, servers, requests, weights, drifted, rollout):
         try:
             part(found, document["paths"])
         except (*FAULTS, TypeError, AttributeError) as fault:

@@ -14,14 +14,28 @@ class Textfile:
 
     def __init__(self):
         self.blocks = {}
+        self.histograms = {}
 
     def add(self, metric, number, **labels):
         """Add a sample; None is no sample: what is unknown is absent, never 0."""
         if number is not None and math.isfinite(number):
             self.blocks.setdefault(metric, []).append((labels, number))
 
+    def histogram(self, metric, bounds, counts, total, **labels):
+        """Add a histogram. ``counts``: of each bound alone, one more of what is above all."""
+        lines, below = self.histograms.setdefault(metric, []), 0
+        for bound, count in zip([*bounds, "+Inf"], counts):
+            below += count
+            lines.append(f"{metric}_bucket{label_text({**labels, 'le': bound})} {below}")
+        lines.append(f"{metric}_sum{label_text(labels)} {total:.15g}")
+        lines.append(f"{metric}_count{label_text(labels)} {below}")
+
     def text(self):
-        return "".join(block(metric, samples) for metric, samples in self.blocks.items())
+        plain = "".join(block(metric, samples) for metric, samples in self.blocks.items())
+        return plain + "".join(
+            "\n".join([f"# TYPE {metric} histogram", *lines]) + "\n"
+            for metric, lines in self.histograms.items()
+        )
 
     def write(self, path):
         """Write it whole, by one rename. Raises HostError if the collector's folder is missing."""

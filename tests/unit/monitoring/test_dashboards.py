@@ -17,7 +17,7 @@ OTHERS = {
     "llamacpp:requests_processing", "vllm:generation_tokens_total", "vllm:num_requests_running",
     "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "haproxy_backend_active_servers",
     "haproxy_backend_current_queue", "haproxy_backend_http_responses_total",
-    "haproxy_backend_response_time_average_seconds", "ALERTS",
+    "ALERTS",
 }  # fmt: skip
 METRIC = re.compile(r"\b(corral_\w+|(?:llamacpp|vllm):\w+|haproxy_\w+|ALERTS)\b")
 QUERIES = [query for one in DASHBOARDS for panel in one.panels for query in panel.queries.values()]
@@ -26,7 +26,8 @@ QUERIES = [query for one in DASHBOARDS for panel in one.panels for query in pane
 def own() -> set[str]:
     """Every metric that the host helper writes."""
     files = (ROOT / "files/corral_host/monitoring").glob("*.py")
-    return {name for path in files for name in re.findall(r'"(corral_\w+)"', path.read_text())}
+    names = {name for path in files for name in re.findall(r'"(corral_\w+)"', path.read_text())}
+    return names | {f"{name}_bucket" for name in names if name.endswith("_seconds")}
 
 
 def test_every_query_asks_for_metrics_that_exist() -> None:

@@ -45,7 +45,7 @@ class Watched:
 
     @property
     def paths(self) -> dict[str, str]:
-        folders = {name: str(self.root / name) for name in ("state", "units")}
+        folders = {name: str(self.root / name) for name in ("state", "units", "gateway")}
         return {**folders, "sockets": str(self.root / "run")}
 
     @property
