@@ -1,6 +1,7 @@
-"""`make bench`: times of deploys over lab hosts, remote commands per host, costs of builds.
+"""`make bench`: times of deploys over lab hosts, remote commands per host, costs of builds, swarms.
 
-Prints two tables. A lab that is up is removed first, and the measured one afterwards.
+Prints three tables; `python -m lab.bench swarm` the last one alone. A lab that is up is removed
+first, and the measured one afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lab import bench_builds, lifecycle, ssh
+from lab import bench_builds, bench_swarm, lifecycle, ssh
 from lab.layout import Layout, this_lab
 
 _REPEATS = 3
@@ -33,6 +34,9 @@ _FORGET = (
 
 def main() -> None:
     """Measure 1, 3 and 10 hosts, or as many as fit into this machine's memory; then builds."""
+    if sys.argv[1:] == ["swarm"]:
+        Console(width=100).print(bench_swarm.table(click.echo))
+        return
     fit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MEMORY_BYTES_A_HOST
     table = Table("hosts", "first deploy, engine ready (s)", "no change (s)", "commands a host")
     layout = this_lab()
@@ -43,6 +47,7 @@ def main() -> None:
     Console(width=100).print(table)
     lifecycle.down(layout, click.echo)
     Console(width=100).print(bench_builds.table(click.echo))
+    Console(width=100).print(bench_swarm.table(click.echo))
 
 
 def _measure(layout: Layout, count: int) -> tuple[str, str, str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 from corral.errors import CorralError
-from lab import kernel
+from lab import kernel, ssh
 from lab.commands import run
 from lab.layout import Layout
 
@@ -41,6 +43,15 @@ def set_joined(layout: Layout, n: int, *, joined: bool) -> None:
     """Disconnect host n behind its own cable, whose carrier it still sees; or connect it again."""
     where = ["master", layout.bridge] if joined else ["nomaster"]
     _ip("link", "set", layout.veth(n), *where)
+
+
+def shape(layout: Layout, numbers: Iterable[int], *, mbit: int) -> None:
+    """Give each host, and the controller, a link of this rate in each direction."""
+    limit = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "256kb", "latency", "50ms"]
+    for device in (layout.bridge, *map(layout.veth, numbers)):
+        run(["tc", "qdisc", "replace", "dev", device, *limit], where="the lab's network")
+    for n in numbers:
+        ssh.run_on(layout, n, shlex.join(["tc", "qdisc", "replace", "dev", "host0", *limit]))
 
 
 def _refuse_taken_subnet(layout: Layout) -> None:

@@ -186,8 +186,12 @@ def steps(state: State, name: str) -> list[str]:
 
 def jobs(state: State, name: str) -> list[str]:
     """Kinds of the jobs for releases that a host received, in order."""
-    sent = [json.loads(text) for text in _SENT.get(state.inventory.get_host(f"@fake/{name}"), [])]
-    return [job["kind"] for job in sent if "artifact" in job["spec"]]
+    return [job["kind"] for job in sent(state, name) if "artifact" in job["spec"]]
+
+
+def sent(state: State, name: str) -> list[Any]:
+    """Documents of all jobs that a host received, in order."""
+    return [json.loads(text) for text in _SENT.get(state.inventory.get_host(f"@fake/{name}"), [])]
 
 
 def settled_host(fleet: Fleet, name: str, **changes: Any) -> HostState:

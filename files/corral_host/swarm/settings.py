@@ -1,4 +1,4 @@
-"""What a host is told of its swarm: its own place, the other members, and limits."""
+"""The settings of a member: its own place, the other members, and limits."""
 
 import ipaddress
 import re
