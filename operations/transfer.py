@@ -19,6 +19,7 @@ from corral.store.engine_archives import Archive, ArchiveStore
 from operations import job
 from operations.connection import arguments
 from operations.messages import inform
+from operations.metered_file import metered_file
 
 # pyinfra's keys of who a login becomes.
 BECOMES = ("_sudo", "_sudo_user", "_doas", "_doas_user", "_dzdo", "_dzdo_user", "_su_user")
@@ -42,7 +43,8 @@ def bring_home(
 
     def fetch() -> bool:
         try:
-            ok = host.get_file(path, str(received), **arguments(host))
+            with metered_file(received, "wb", "fetching", archive.size_bytes, host) as file:
+                ok = host.get_file(path, file, **arguments(host))
         except FileNotFoundError:
             # Another deploy joined the same job, and was the first to take its archive.
             if store.find(release.engine, release.key) == archive:
@@ -79,9 +81,14 @@ def send(store: ArchiveStore, archive: Archive, host: Host, path: str) -> bool:
     size_mib = archive.size_bytes // 1024**2
     inform(f"{archive.engine} {archive.key}: sending {size_mib} MiB", host)
     # Another deploy may send the same archive while a job reads what was there first.
-    source, partial = str(store.path(archive)), f"{path}.{secrets.token_hex(4)}"
+    source, partial = store.path(archive), f"{path}.{secrets.token_hex(4)}"
     how, passed = _to_root(arguments(host)), _passed(host, partial)
-    if not _moved(host, path, lambda: host.put_file(source, partial, passed, **how)):
+
+    def put() -> bool:
+        with metered_file(source, "rb", "sending", archive.size_bytes, host) as file:
+            return host.put_file(file, partial, passed, **how)
+
+    if not _moved(host, path, put):
         _clear(host, passed)
         return False
     rename = StringCommand("mv", "-T", QuoteString(partial), QuoteString(path))

@@ -46,8 +46,10 @@ class Meters:
     def read(self, name: str, lines: Sequence[str]) -> Meter | None:
         """The meter of a job; ``lines``: the last of its log."""
         found = read_meter(lines)
-        if found is None:
-            return None
+        return self.timed(name, found) if found else None
+
+    def timed(self, name: str, found: Meter) -> Meter:
+        """A meter with its rate and the time left, from what was gained since it began."""
         what, fraction, at = self._first.get(name, ("", 0.0, 0.0))
         if what != found.what or fraction > found.fraction:
             self._first[name] = (found.what, found.fraction, self._clock())

@@ -13,6 +13,7 @@ from pyinfra.connectors.fake import FakeConnector
 
 from corral.store.engine_archives import Archive, ArchiveStore
 from operations import transfer
+from operations.metered_file import metered_file
 from operations.transfer import bring_home, send
 from tests.operations.fakes import asked, prepared
 from tests.samples import CHAT, plan
@@ -28,8 +29,8 @@ ANSWER = {"archive": PACKED, "manifest": {"flags": []}}
 
 
 def sending(content: bytes) -> Any:
-    def get_file(_: FakeConnector, _remote: str, local: str, **_arguments: object) -> bool:
-        Path(local).write_bytes(content)
+    def get_file(_: FakeConnector, _remote: str, local: Any, **_arguments: object) -> bool:
+        local.write(content)
         return True
 
     return patch.object(FakeConnector, "get_file", get_file)
@@ -37,6 +38,14 @@ def sending(content: bytes) -> Any:
 
 def left(store: ArchiveStore) -> list[str]:
     return sorted(path.name for path in store.folder.rglob("*") if path.is_file())
+
+
+def stored(folder: Path, archive: Archive) -> ArchiveStore:
+    """A store with a file for the archive."""
+    store = ArchiveStore(folder)
+    store.path(archive).parent.mkdir(parents=True, exist_ok=True)
+    store.path(archive).write_bytes(BYTES)
+    return store
 
 
 def test_what_arrived_is_in_the_store_and_gone_from_the_host(tmp_path: Path) -> None:
@@ -84,7 +93,8 @@ def test_a_transfer_that_breaks_off_is_told_and_leaves_nothing(
         assert left(store) == []
         caplog.clear()
         with patch.object(FakeConnector, "put_file", side_effect=error):
-            assert not send(store, archive, host, "/var/lib/corral/archives/a")
+            assert not send(stored(tmp_path, archive), archive, host, "/var/lib/corral/archives/a")
+        store.path(archive).unlink()
         assert said in caplog.text
 
 
@@ -99,7 +109,7 @@ def test_an_archive_is_sent_from_the_store(tmp_path: Path) -> None:
         commands = asked(host)
     # Two concurrent transfers never write into the same file, nor into one that is being read.
     first, second = (call.args for call in put.call_args_list)
-    assert first[0] == second[0] == str(store.path(archive))
+    assert first[0].name == second[0].name == str(store.path(archive))
     assert first[1] != second[1]
     assert commands[1:] == [f"mv -T {first[1]} /there", f"mv -T {second[1]} /there"]
 
@@ -118,7 +128,7 @@ def test_what_a_sudo_users_transfer_leaves_on_its_way_is_removed(
         patch.object(FakeConnector, "put_file", side_effect=fault, return_value=False) as put,
         patch.object(host, "run_shell_command", return_value=(True, None)) as ran,
     ):
-        assert not send(ArchiveStore(tmp_path), archive, host, "/there")
+        assert not send(stored(tmp_path, archive), archive, host, "/there")
     assert put.call_args.args[2] == "/tmp/on-its-way"
     # For another user pyinfra would need setfacl on the host.
     assert put.call_args.kwargs == {"_sudo": True, "_timeout": 5}
@@ -140,3 +150,23 @@ def test_an_archive_that_another_deploy_took_first_is_fine_if_it_is_the_same(
     with prepared() as host, gone:
         assert bring_home(store, RELEASE, host, ANSWER)
     assert len(store.all()) == 1
+
+
+def test_a_long_move_says_how_far_it_is_and_a_new_try_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    caplog.set_level("INFO", logger="pyinfra")
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    path = tmp_path / "a.tar.zst"
+    path.write_bytes(bytes(4096))
+    with prepared() as host, metered_file(path, "rb", "sending", 4096, host) as file:
+        assert file.read(1024) == bytes(1024)
+        assert "left" not in caplog.text
+        now[0] = 10
+        assert (len(file.read(1024)), file.tell()) == (1024, 2048)
+        assert "[##########..........] 50%, 2.0 KiB of 4.0 KiB, 205 B/s, 10 s left" in caplog.text
+        file.seek(0)
+        now[0] = 20
+        file.read(1024)
+    assert "] 25%, 1.0 KiB of 4.0 KiB, 102 B/s, 30 s left: sending a.tar.zst" in caplog.text
