@@ -113,6 +113,11 @@ def default_results_folder() -> Path:
     return _USER.user_data_path / "bench"
 
 
+def default_tune_folder() -> Path:
+    """Runs of `corral tune`."""
+    return _USER.user_data_path / "tune"
+
+
 def default_rollouts_folder() -> Path:
     """Journals of rollouts."""
     return _USER.user_state_path / "rollouts"

@@ -1,12 +1,15 @@
-"""The helper's job `bench` on a host: start it or join it, follow it to its answer."""
+"""Jobs of the helper that measure: start one or join it, follow it to its answer."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from corral.bench.store import Pending
 from corral.errors import CorralError
 from corral.host import answers
 from corral.host.answers import JobStatus, Started
@@ -34,10 +37,62 @@ def refuse_other_helper(host: Host, plan: HostPlan) -> None:
         raise CorralError(host.name, what, f"deploy the host, then {_AGAIN}")
 
 
-def start(host: Host, helper: str, name: str, spec: dict[str, Any]) -> Started:
+class Notes(Protocol):
+    """Where it is kept that a job was asked for and its answer is not here yet."""
+
+    def pending(self, host: str, instance: str) -> Pending | None: ...
+
+    def expect(self, host: str, instance: str, pending: Pending) -> None: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """A job of an instance; ``spec``: what it works from."""
+
+    host: Host
+    helper: str
+    instance: str
+    kind: str
+    spec: dict[str, Any]
+
+    @property
+    def job(self) -> str:
+        """Name of the helper's job."""
+        return f"{self.kind}-{self.instance}"
+
+    @property
+    def name(self) -> str:
+        """HOST/INSTANCE, as arguments of `corral`."""
+        return f"{self.host.name}/{self.instance}"
+
+
+def answer_of(question: Question, notes: Notes, print_line: PrintLine) -> dict[str, Any]:
+    """Run a job, join the same one where it runs, or fetch its answer. Raises CorralError."""
+    host, name, helper = question.host, question.job, question.helper
+    # As the host keeps it, so that a joined one compares equal.
+    spec = json.loads(json.dumps(question.spec))
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    status = poll(host, helper, name, 0)
+    ended = status.answer if status.ok else None
+    before = str(ended.get("began_at")) if ended else None
+    pending = notes.pending(host.name, question.instance)
+    if ended and pending and pending.spec_sha256 == digest and pending.before != before:
+        print_line("fetching the result of the one that ended meanwhile")
+        return dict(ended)
+    notes.expect(host.name, question.instance, Pending(spec_sha256=digest, before=before))
+    started = start(host, helper, name, spec, kind=question.kind)
+    by = started.by or "somebody"
+    joined = f"joining the one that {by} started"
+    print_line(joined if started.joined else "started; it goes on without this command")
+    return follow(host, helper, name, run=started.run, where=question.name, print_line=print_line)
+
+
+def start(
+    host: Host, helper: str, name: str, spec: dict[str, Any], *, kind: str = "bench"
+) -> Started:
     """Start a job, or join the same job where it runs already. Raises CorralError."""
     with _cut_link(host):
-        return installed_helper(host, helper).start(name, "bench", spec)
+        return installed_helper(host, helper).start(name, kind, spec)
 
 
 def poll(host: Host, helper: str, name: str, offset: int) -> JobStatus:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from corral.bench import job
 from corral.bench.document import measured
 from corral.bench.result import Result, read_outputs
-from corral.bench.store import Pending, ResultStore
+from corral.bench.store import ResultStore
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths
@@ -43,11 +41,6 @@ class Benchmark:
     def name(self) -> str:
         """HOST/INSTANCE, as arguments of `corral`."""
         return f"{self.host.name}/{self.instance.name}"
-
-    @property
-    def job(self) -> str:
-        """Name of the helper's job."""
-        return f"bench-{self.instance.name}"
 
     @property
     def profile(self) -> Profile:
@@ -113,29 +106,14 @@ def run(benchmark: Benchmark, store: ResultStore, print_line: job.PrintLine) -> 
     """Run a benchmark, join a running one, or fetch its result; store it. Raises CorralError."""
     benchmark.refuse_unmeasurable()
     job.refuse_other_helper(benchmark.host, benchmark.plan)
-    result = benchmark.result(_answer(benchmark, store, print_line))
+    question = job.Question(
+        host=benchmark.host,
+        helper=benchmark.plan.paths.helper,
+        instance=benchmark.instance.name,
+        kind="bench",
+        spec=benchmark.spec(),
+    )
+    result = benchmark.result(job.answer_of(question, store, print_line))
     print_line(f"kept in {store.save(result)}")
     store.forget(result.host, result.instance)
     return result
-
-
-def _answer(benchmark: Benchmark, store: ResultStore, print_line: job.PrintLine) -> dict[str, Any]:
-    host, name, helper = benchmark.host, benchmark.job, benchmark.plan.paths.helper
-    # As the host keeps it, so that a joined one compares equal.
-    spec = json.loads(json.dumps(benchmark.spec()))
-    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-    status = job.poll(host, helper, name, 0)
-    ended = status.answer if status.ok else None
-    before = str(ended.get("began_at")) if ended else None
-    pending = store.pending(host.name, benchmark.instance.name)
-    if ended and pending and pending.spec_sha256 == digest and pending.before != before:
-        print_line("fetching the result of the one that ended meanwhile")
-        return dict(ended)
-    store.expect(host.name, benchmark.instance.name, Pending(spec_sha256=digest, before=before))
-    started = job.start(host, helper, name, spec)
-    by = started.by or "somebody"
-    joined = f"joining the one that {by} started"
-    print_line(joined if started.joined else "started; it goes on without this command")
-    return job.follow(
-        host, helper, name, run=started.run, where=benchmark.name, print_line=print_line
-    )

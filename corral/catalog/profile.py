@@ -115,6 +115,11 @@ class Profile(Frozen):
         default="f16",
         description="type of values in the KV cache; a quantized one needs flash_attention",
     )
+    tune_kv_types: tuple[KvType, ...] = Field(
+        default=(),
+        description="types that `corral tune` may try for keys and values, as they change answers; "
+        "none: it leaves both as they are",
+    )
     kv_on_gpu: bool = Field(default=True, description="false: the KV cache is in host memory")
     flash_attention: bool = Field(
         default=True, description="attention that never holds the whole matrix of scores"

@@ -42,6 +42,7 @@ _SECTIONS = {
     },
     "Measure": {
         "bench": "corral.cli.bench",
+        "tune": "corral.cli.tune",
         "baseline": "corral.cli.baseline",
     },
     "Keep": dict.fromkeys(("backup", "restore"), "corral.cli.backup"),

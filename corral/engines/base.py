@@ -15,6 +15,7 @@ from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.memory_count import MemoryCount
 from corral.engines.routes import Routes
 from corral.engines.series import Series
+from corral.engines.tuning import Dimension, Machine
 from corral.model_files.model import SafetensorsModel
 from corral.plan.placement import ResolvedPlacement
 
@@ -175,6 +176,9 @@ class Engine(Protocol):
 
         + gpu_memory_mib: memory of each GPU of the instance; empty without GPUs
         """
+
+    def tuning_dimensions(self, profile: Profile, machine: Machine) -> tuple[Dimension, ...]:
+        """What `corral tune` may change, the largest effect first; none: nothing is tuned."""
 
     def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
         """The ways in which ``gpus`` GPUs can share a model; none: `corral fit` decides."""

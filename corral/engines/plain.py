@@ -22,6 +22,7 @@ from corral.engines.benchmark import AS_SUGGESTED, BenchArguments, Lengths, Samp
 from corral.engines.flag_table import FlagTable
 from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.routes import CHAT_ROUTES, Routes
+from corral.engines.tuning import Dimension, Machine
 from corral.model_files.model import SafetensorsModel
 from corral.plan.gateway import HealthCheck
 from corral.plan.placement import InstanceNeed, ResolvedPlacement
@@ -73,6 +74,10 @@ class PlainEngine:
     ) -> MemoryCount:
         """Unknown."""
         return MemoryCount(need=InstanceNeed(unknown="the engine does not count its memory"))
+
+    def tuning_dimensions(self, profile: Profile, machine: Machine) -> tuple[Dimension, ...]:
+        """None."""
+        return ()
 
     def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
         """None."""

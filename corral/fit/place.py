@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
-from corral.fit.devices import Devices, block_of, is_expert
+from corral.fit.devices import Devices
 from corral.fit.estimate import MIB, estimate
 from corral.fit.layer_split import layout
 from corral.fit.model import ModelFile
+from corral.fit.placings import expert_blocks
 from corral.plan.placement import ResolvedPlacement
 
 _EXPERTS = "up|down|gate|gate_up"
@@ -84,10 +85,9 @@ class _Budgets:
 
     def expert_blocks(self, gpus: Collection[int] | None = None) -> tuple[int, ...]:
         """Blocks with routed experts, in order: all, or those of some GPUs."""
-        named = {block_of(t.name) or 0 for t in self.model.tensors if is_expert(t.name)}
-        own = sorted(block for block in named if block < self.model.layers)
+        own = expert_blocks(self.model)
         if gpus is None:
-            return tuple(own)
+            return own
         of_blocks = self.rules.of_blocks
         return tuple(block for block in own if of_blocks[block] in gpus)
 

@@ -186,6 +186,83 @@ class Benchmarked(HostAnswer):
     outputs: tuple[tuple[tuple[str, ...], ...], ...]
 
 
+_Positive = Annotated[float, Field(gt=0, lt=1e12)]
+
+
+class LengthFigures(HostAnswer):
+    """One request at a time, with a prompt of this length: time to the first token, and tokens/s
+    of the others.
+    """
+
+    prompt_tokens: Annotated[int, Field(gt=0)]
+    first_token_seconds: _Positive
+    answer_tokens_per_second: _Positive
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """Speed of the prompt, with the first token of the answer."""
+        return self.prompt_tokens / self.first_token_seconds
+
+
+class AtOnceFigures(HostAnswer):
+    """Several requests at once: mean time to the first token, and tokens/s of all answers."""
+
+    requests: int
+    first_token_seconds: _Positive
+    tokens_per_second: _Positive
+
+
+class TuneFigures(HostAnswer):
+    """The figures of one run of `tune`."""
+
+    lengths: Annotated[tuple[LengthFigures, ...], Field(min_length=1)]
+    load: AtOnceFigures
+
+
+class GpuMoment(HostAnswer):
+    """A GPU at a moment; None for what it does not report."""
+
+    index: str | None = None
+    clock_sm_mhz: float | None = None
+    clock_memory_mhz: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    throttled: str | None = None
+
+
+class Moment(HostAnswer):
+    """The state of a machine at a moment; None for what it does not report."""
+
+    cpu_mhz: float | None = None
+    cpu_celsius: float | None = None
+    load: float = 0
+    gpus: tuple[GpuMoment, ...] = ()
+
+
+class TunedRun(HostAnswer):
+    """One run; ``server``: the number of its settings; ``figures``: None where it failed."""
+
+    server: int
+    at_seconds: float
+    seconds: float
+    figures: TuneFigures | None
+    error: str = ""
+    before: Moment = Moment()
+    after: Moment = Moment()
+
+
+class Tuned(HostAnswer):
+    """The answer of a job `tune`; see Benchmarked."""
+
+    began_at: Annotated[str, Field(pattern=MOMENT)]
+    seconds: float
+    where: Literal["beside", "stopped"]
+    cpu: str
+    gpus: tuple[str, ...]
+    commit: str = ""
+    runs: tuple[TunedRun, ...]
+
+
 class Packed(HostAnswer):
     """An archive on a host."""
 
@@ -378,6 +455,7 @@ FORGOTTEN = TypeAdapter(Forgotten)
 STARTED = TypeAdapter(Started)
 JOB_STATUS = TypeAdapter(JobStatus)
 BENCHMARKED = TypeAdapter(Benchmarked)
+TUNED = TypeAdapter(Tuned)
 BUILT = TypeAdapter(Built)
 STORED_GENERATION = TypeAdapter(StoredGeneration)
 FORECAST = TypeAdapter(ActivationForecast)

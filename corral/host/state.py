@@ -181,6 +181,13 @@ class HostSource(Frozen):
 SmiFailure = Literal["", "absent", "no-driver", "no-devices", "mismatch", "lost", "other"]
 
 
+class Processors(Frozen):
+    """Threads of the hardware, and cores that have them; 0 where an earlier helper was asked."""
+
+    threads: int = 0
+    cores: int = 0
+
+
 class GpuHost(Frozen):
     """GPUs, drivers and memory of a host (files/corral_host/nvidia/gpu.py).
 
@@ -200,6 +207,7 @@ class GpuHost(Frozen):
     xids: tuple[Xid, ...] = ()
     xids_unreadable: str = ""
     numa_nodes: int = 1
+    processors: Processors = Processors()
     memory: Memory = Memory()
     uvm_device: bool = False
     uvm_at_boot: bool = False

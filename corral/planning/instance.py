@@ -142,6 +142,35 @@ class InstancePlanner(Frozen):
             trial=self._trial(resolved, release, model, placement),
         )
 
+    def argv_at(
+        self,
+        resolved: ResolvedInstance,
+        release: ReleasePlan,
+        shards: tuple[ShardPlan, ...],
+        placement: ResolvedPlacement,
+        *,
+        endpoint: Endpoint,
+        key_file: str,
+    ) -> tuple[str, ...]:
+        """The server's command line at another endpoint, natively, without a chat template.
+
+        For completions, which need no template: its file is there only once it is staged.
+        """
+        files, module = _files(resolved, shards), engine_module(resolved.kind)
+        settings = Settings(
+            profile=resolved.profile,
+            model=files.model,
+            alias=resolved.alias,
+            endpoint=endpoint,
+            key_file=key_file,
+            placement=placement,
+            projector=files.projector,
+            draft=files.draft,
+            lora=files.lora,
+            gpus=len(resolved.gpus),
+        )
+        return module.argv(release.program(module.program), settings)
+
     def _digests(
         self, resolved: ResolvedInstance, generation: str, unit_path: str, unit_text: str
     ) -> dict[str, str]:

@@ -13,7 +13,7 @@ from corral.catalog.inheritance import with_sources
 from corral.engines import engine_module, resolve_placement
 from corral.errors import CorralError
 from corral.fit.host import Candidate, Placed, fit_host
-from corral.fit.sources import HeaderSource, Weights, with_headers
+from corral.fit.sources import AnyModel, HeaderSource, Weights, with_headers
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, companions_of, locked_shards
 from corral.lock.requirements import RequirementsFiles
@@ -21,6 +21,7 @@ from corral.nvidia.decision import gpu_setup
 from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
+from corral.plan.instance import Endpoint
 from corral.plan.release import BUILD_PACKAGES, ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.planning.clients import InFront, nobody
@@ -108,6 +109,34 @@ class Planner(Frozen):
         kept = tuple(one for one in host.spec.instances if one.name == instance)
         spec = host.spec.model_copy(update={"instances": kept})
         return self.plan_host(host.model_copy(update={"spec": spec}), in_front)
+
+    def argv_at(
+        self, host: Host, plan: HostPlan, instance: str, *, endpoint: Endpoint, key_file: str
+    ) -> tuple[str, ...]:
+        """The command line of a planned instance at another endpoint, see InstancePlanner.
+
+        + plan: of ``host``, which has the instance
+        """
+        host, planned = with_capability(host, self.catalog), plan.instance(instance)
+        spec = next(one for one in host.spec.instances if one.name == instance)
+        resolved = resolve_spec(host, spec, self.catalog)
+        if planned is None:
+            raise CorralError(f"{host.name}/{instance}", "is not planned", "name one that is")
+        release = next(one for one in plan.releases if one.key == planned.release)
+        paths = host_paths(host, self.paths)
+        return InstancePlanner(paths=paths, templates=self.templates).argv_at(
+            resolved,
+            release,
+            self._plan_shards(resolved).shards,
+            planned.placement,
+            endpoint=endpoint,
+            key_file=key_file,
+        )
+
+    def model_of(self, host: Host, instance: str) -> AnyModel | None:
+        """The model of an instance, from its headers; None where they are not known."""
+        spec = next(one for one in host.spec.instances if one.name == instance)
+        return self._plan_shards(resolve_spec(host, spec, self.catalog)).model
 
     def gateways(self, hosts: Sequence[Host]) -> dict[str, GatewayPlan]:
         """Host -> its gateway's plan, for all hosts of one inventory. Raises CorralError."""

@@ -65,6 +65,7 @@ KINDS = {
     "adopt": later("weights.adopt_folder", "adopt_folder"),
     "drivers": later("nvidia.drivers", "set_up"),
     "bench": later("bench.measure", "bench"),
+    "tune": later("bench.tune", "tune"),
     "trial": later("fit.trial", "trial"),
 }
 # Kinds that fetch from the hub, for which the job's token is.
@@ -75,7 +76,9 @@ SWITCHES = {
     "revert": later("activation.revert", "revert_generation"),
 }
 end_swarm = later("swarm.fence", "take_down")
+# Kinds that may stop a server meanwhile, which is started again whatever became of the job.
 settle_bench = later("bench.measure", "settle_bench")
+STOPPING = ("bench", "tune")
 settle_activation = later("activation.rollback", "settle")
 # The archive that this program runs from.
 HELPER = os.path.abspath(sys.argv[0])
@@ -275,7 +278,7 @@ def settle(name):
                 write_result(name, job, fault, report)
     elif job and job["kind"] == "swarm":
         end_swarm()
-    elif job and job["kind"] == "bench":
+    elif job and job["kind"] in STOPPING:
         outcome = settle_bench(job["spec"])
         if outcome:
             say(str(outcome))

@@ -42,8 +42,8 @@ _NEIGHBOURS = 6
 _MOST_LISTED, _BEST_CHOICES = 50_000, 2
 # How much one per cent beyond what may be lost weighs against one per cent of the goal.
 _PENALTY = 2.0
-# Confirming runs in one block.
-PAIRS_AT_ONCE = 3
+# Settings, and confirming pairs, of one block: what an interruption may cost.
+_AT_ONCE, _PAIRS_AT_ONCE = 8, 3
 # A confirmation may be looked at twice, so that each look needs a wider interval.
 _TWO_LOOKS = 1.25
 
@@ -118,7 +118,8 @@ class Search:
         for why, settings, runs in self._steps():
             pool |= dict.fromkeys(settings)
             lacking = [one for one in settings if self._runs(one) < runs]
-            if lacking and self._affords(len(order := spread(lacking))):
+            order = spread(lacking[: _at_once(len(lacking))]) if lacking else ()
+            if lacking and self._affords(len(order)):
                 return Measure(order, paired=False, why=why)
             if lacking:
                 break
@@ -161,7 +162,7 @@ class Search:
             wanted *= 2
         if len(found) >= wanted:
             return self._decided(best, found[:wanted])
-        order = pairs(best, min(PAIRS_AT_ONCE, wanted - len(found)))
+        order = pairs(best, min(_PAIRS_AT_ONCE, wanted - len(found)))
         if self.runs_left is not None and self.runs_left < len(order):
             return self._decided(best, found) if len(found) > 1 else Decided(self._own, "unknown")
         return Measure(order, paired=True, why="confirm")
@@ -258,8 +259,13 @@ class Search:
 
 
 _NOTHING: Gain = dict.fromkeys(OBJECTIVES, 0.0)
-# A single run is off by this much, as a logarithm (docs/tuning.md).
+# A single run is off by this much, as a logarithm: servers of the H200 trials varied as much.
 _ONE_RUN = 0.03
+
+
+def _at_once(number: int) -> int:
+    """Settings of the next of several blocks that are equally long."""
+    return math.ceil(number / math.ceil(number / _AT_ONCE))
 
 
 def neighbours(setting: Setting, sizes: Sequence[int]) -> list[Setting]:

@@ -66,6 +66,7 @@ class IkLlamaCpp(LlamaServer):
     )
     # Public even with a key: /models, /v1/models, /api/tags and / (server.cpp).
     variables_win = True
+    shared_modes = ("layer", "graph", "attn")
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
         """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from corral.catalog.entries import Engine, EngineKind
-from corral.catalog.profile import Profile
+from corral.catalog.profile import Profile, SplitMode
 from corral.engines.base import KvPair, Series, WeightsFormat
 from corral.engines.benchmark import Case, Sample
 from corral.engines.flag_table import Problem, Settings
+from corral.engines.llama import tuning
 from corral.engines.llama.routes import ROUTES
 from corral.engines.llama.rows import CACHE, DEVICES, LOADING, OWN, ROPE, THREADS
 from corral.engines.plain import PlainEngine
+from corral.engines.tuning import Dimension, Machine
 from corral.plan.placement import ResolvedPlacement
 
 # The context of published perplexity figures. The text must have twice as many tokens.
@@ -50,10 +52,16 @@ class LlamaServer(PlainEngine):
     trial_arguments: tuple[str, ...] = ()
     load_fields: Mapping[str, Any] = {"ignore_eos": True, "cache_prompt": False}  # noqa: RUF012
     more_keyed_routes: tuple[str, ...] = ()
+    # Modes with which several GPUs share a model.
+    shared_modes: tuple[SplitMode, ...] = ("layer",)
 
     def model_path(self, files: Sequence[str]) -> str:
         """The first shard; the server finds the others by its name."""
         return files[0]
+
+    def tuning_dimensions(self, profile: Profile, machine: Machine) -> tuple[Dimension, ...]:
+        """Placement, batches, threads, drafts, KV types, and how GPUs share a model."""
+        return tuning.tuning_dimensions(profile, machine, split_modes=self.shared_modes)
 
     def argv(self, program: str, settings: Settings) -> tuple[str, ...]:
         """The command line; ``model`` is the first shard."""

@@ -62,6 +62,7 @@ class LlamaCpp(LlamaServer):
     )
     # Without a key only /health, /v1/health and the web page answer; the page is switched off.
     more_keyed_routes = ("GET /v1/models",)
+    shared_modes = ("layer", "tensor")
 
     def problems(self, profile: Profile, *, gpus: int) -> list[Problem]:
         """Everything in a profile that the engine cannot do; ``gpus``: 0 for none."""

@@ -21,6 +21,7 @@ from corral.engines.base import (
 from corral.engines.flag_table import Problem, Settings
 from corral.engines.load import LoadCase, LoadCommand
 from corral.engines.plain import PlainEngine
+from corral.engines.tuning import Dimension, Machine
 from corral.engines.vllm import keys
 from corral.engines.vllm.flags import FLAGS, SHUTDOWN_SECONDS
 from corral.engines.vllm.load import MODULE, load_command
@@ -28,6 +29,7 @@ from corral.engines.vllm.memory.choices import parallel_choices
 from corral.engines.vllm.memory.count import count
 from corral.engines.vllm.problems import problems
 from corral.engines.vllm.routes import ROUTES
+from corral.engines.vllm.tuning import tuning_dimensions
 from corral.model_files.model import SafetensorsModel
 
 # -I: neither the working folder nor the user's packages are searched for modules.
@@ -115,6 +117,10 @@ class Vllm(PlainEngine):
     ) -> MemoryCount:
         """Weights exactly, bounds for the rest, and the KV cache that is left."""
         return count(model, profile, gpu_memory_mib=gpu_memory_mib)
+
+    def tuning_dimensions(self, profile: Profile, machine: Machine) -> tuple[Dimension, ...]:
+        """Ranks, batched tokens, concurrent sequences, drafts, KV types, cores."""
+        return tuning_dimensions(profile, machine)
 
     def parallel_choices(self, gpus: int) -> Sequence[ParallelChoice]:
         """Each division of the GPUs in copies; with several also whole experts on each GPU."""

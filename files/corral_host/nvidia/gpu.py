@@ -48,6 +48,7 @@ def gpu_host(plan, system, systemd):
         },
         "toolkits": toolkits(),
         "numa_nodes": kernel.numa_nodes(),
+        "processors": kernel.cores(),
         "memory": kernel.memory(),
         "uvm_device": kernel.kernel_path("/dev/nvidia-uvm").exists(),
         "uvm_at_boot": uvm_at_boot(),

@@ -46,6 +46,18 @@ def numa_nodes():
     return len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1
 
 
+def cores():
+    """Processors that this process may use: threads of the hardware, and cores that have them."""
+    usable = sorted(os.sched_getaffinity(0))
+    topology = Path("/sys/devices/system/cpu")
+    found = set()
+    for number in usable:
+        files = [topology / f"cpu{number}/topology" / n for n in ("physical_package_id", "core_id")]
+        known = all(file.exists() for file in files)
+        found.add(tuple(file.read_text().strip() for file in files) if known else (number,))
+    return {"threads": len(usable), "cores": len(found)}
+
+
 def pci_gpus():
     """NVIDIA GPUs on the PCI bus, with or without a driver: address and NUMA node."""
     devices = kernel_path("/sys/bus/pci/devices")

@@ -24,6 +24,7 @@ WITHOUT_FLAG = {
     *("quant", "engine", "placement", "gpu_reserve_mib", "extra_flags", "listen"),
     *("ready_timeout_seconds", "golden", "speed", "perplexity", "soak_seconds"),
     *("probe_tool_call", "probe_reasoning", "watchdog", "numa_memory", "numa_nodes"),
+    "tune_kv_types",
 }
 
 

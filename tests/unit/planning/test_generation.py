@@ -83,6 +83,7 @@ ELSEWHERE = {
     "tool_call_parser",
     "reasoning_parser",
     "watchdog",
+    "tune_kv_types",
     "numa_memory",
     "numa_nodes",
     "vision",

@@ -1,0 +1,74 @@
+"""Pages of `corral tune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from corral.bench.tune.record import Row
+from corral.bench.tune.run import Outcome
+from corral.bench.tune.space import Impossible, Space
+from corral.terminal import Rows, coloured
+
+# Rows of the table that are not on the front.
+_MOST_OTHERS = 5
+
+
+def outcome_table(rows: Sequence[Row]) -> Rows:
+    """The front, the current setting, and the best of the others."""
+    table = Rows("setting", "answers", "prompts", "first token", "runs", "")
+    others = 0
+    for row in rows:
+        if row.choices and not row.front:
+            others += 1
+            if others > _MOST_OTHERS:
+                continue
+        table.add(
+            format_choices(row.choices),
+            f"{row.answer_tokens_per_second:,.1f}",
+            f"{row.prompt_tokens_per_second:,.0f}",
+            f"{row.first_token_seconds:,.3f} s",
+            str(row.runs),
+            coloured("front", "green") if row.front else "",
+        )
+    return table
+
+
+def verdict_line(outcome: Outcome) -> str:
+    """The decision in one sentence."""
+    sure = ""
+    if outcome.gain_percent is not None and outcome.margin_percent is not None:
+        sure = f" ({outcome.gain_percent:+.1f}% ± {outcome.margin_percent:.1f}%, in pairs)"
+    goal = _GOALS[outcome.goal]
+    if outcome.verdict == "better":
+        return f"{outcome.name}: {format_choices(outcome.choices)} is better in {goal}{sure}"
+    if outcome.verdict == "none":
+        return f"{outcome.name}: no difference in {goal}: it stays as it is{sure}"
+    return (
+        f"{outcome.name}: the budget ended before a decision; the same command goes on where it "
+        "was, with --budget for more time"
+    )
+
+
+_GOALS = {
+    "answer": "answer tokens/s",
+    "prompt": "prompt tokens/s",
+    "first_token": "time to the first token",
+}
+
+
+def format_choices(choices: dict[str, str]) -> str:
+    """Choices in words."""
+    return ", ".join(f"{name} {choice}" for name, choice in choices.items()) or "as it is now"
+
+
+def space_table(space: Space) -> Rows:
+    """Each value alone: whether it can run."""
+    table = Rows("subject", "value", "")
+    for d, one in enumerate(space.dimensions):
+        table.add(one.name, one.current, coloured("now", "green"))
+        for n, choice in enumerate(one.choices, 1):
+            setting = tuple(n if other == d else 0 for other in range(len(space.dimensions)))
+            found = space.at(setting)
+            why = coloured(f"no: {found.why}", "yellow") if isinstance(found, Impossible) else ""
+            table.add("", choice.label, why)
+    return table
