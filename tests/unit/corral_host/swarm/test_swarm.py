@@ -68,7 +68,7 @@ def test_a_killed_first_host_leaves_the_others_to_end_whole(fleet: Group) -> Non
     for member in others:
         member.ended()
         fleet.assert_whole(member)
-    assert asked_the_hub(others) == 1
+    assert asked_the_hub(others) >= 1
 
 
 def test_a_host_that_is_killed_while_it_fetches_is_replaced_and_resumes(fleet: Group) -> None:
