@@ -55,7 +55,7 @@ def test_a_key_file_is_roots_alone_and_whole(installed: Path, planned: HostPlan)
     path.parent.mkdir(parents=True, mode=0o755)
     paths = {"key_path": str(path), "unit_path": planned.instances[0].unit_path}
     for text in ("old\n", KEYS):
-        run(installed, "key", json.dumps(paths), stdin=text)
+        run(installed, "key", stdin=json.dumps({**paths, "keys": text}))
     assert path.read_text() == KEYS
     assert mode(path) == 0o600
     assert mode(path.parent) == 0o700
