@@ -5,15 +5,22 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    HttpUrl,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from corral.schema import Frozen
 
 _RECEIVER = r"^[a-z0-9][a-z0-9-]{0,39}$"
 _MAIL = re.compile(r"[^\s@<>\"',]+@[^\s@<>\"',]+")
 _SMARTHOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+_WEB: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 Wanted = Literal["all", "page", "ticket"]
 
 
@@ -33,13 +40,12 @@ def _one_address(address: str) -> str:
 
 def _web(url: str) -> str:
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError as error:
-        raise ValueError(f"is no URL: {error}") from error
-    if not valid or not url.isascii() or not url.isprintable() or " " in url:
+        found = _WEB.validate_python(url)
+    except ValidationError as error:
+        raise ValueError("is no URL of http or https") from error
+    if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("is no URL of http or https")
-    if parts.username or parts.password:
+    if found.username or found.password:
         raise ValueError("has a secret in it; write that to the store, and add with_token = True")
     return url
 

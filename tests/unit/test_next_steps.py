@@ -35,7 +35,7 @@ MEANT = {
 # Programs that an operator has, besides Corral's own.
 PROGRAMS = {
     "add-apt-repository", "modprobe", "sha256sum", "sudo",
-    "apptainer", "apt", "apt-get", "chmod", "chown", "df", "dpkg", "echo", "git", "hf",
+    "apptainer", "apt", "apt-get", "chmod", "chown", "df", "dpkg", "echo", "git", "hf", "install",
     "journalctl", "kill", "ls", "make", "mount", "numactl", "nvidia-smi", "ps", "pyinfra", "rm",
     "singularity", "sops", "ss", "ssh", "ssh-keygen", "ssh-keyscan", "sysctl", "systemctl",
 }  # fmt: skip

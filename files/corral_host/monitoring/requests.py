@@ -91,7 +91,7 @@ def read_on(record, now):
     """Count what is new in the journal, and note where it ends."""
     if now - record["at"] > MOST_GAP_SECONDS:
         record.update(at=now, cursor="")
-    # Before the first line there is no cursor; lines of before the first look are not counted.
+    # Before the first line there is no cursor; what precedes the first look is not counted.
     place = (
         f"--after-cursor={record['cursor']}" if record["cursor"] else f"--since=@{record['at']:.6f}"
     )
