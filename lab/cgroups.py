@@ -19,7 +19,8 @@ from corral.errors import CorralError
 
 _V2 = ""
 _USED = (_V2, "name=systemd")
-_KILL_TIMEOUT_SECONDS = 5
+# Of a busy machine: the memory of a large server takes seconds to give back.
+_KILL_TIMEOUT_SECONDS = 120
 
 
 def under_systemd() -> bool:
