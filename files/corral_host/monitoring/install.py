@@ -68,8 +68,8 @@ def refuse_foreign(plan, before):
         if show(unit, "ActiveState").get("ActiveState") == "active":
             raise HostError(
                 f"{unit} runs here, and Corral did not set it up",
-                "`corral export monitoring --as prometheus -o FOLDER` feeds that one; or, to "
-                f"have it replaced, on the host `systemctl disable --now {unit}`, then deploy again",
+                "`corral export monitoring --as prometheus -o FOLDER` feeds that one; or, to have "
+                f"it replaced, on the host `systemctl disable --now {unit}`, then deploy again",
             )
 
 
