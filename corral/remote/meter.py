@@ -12,12 +12,14 @@ _BAR_CELLS = 20
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(B|KiB|MiB|GiB|TiB)"
 # A summary line of aria2: [#2089b0 400.0KiB/33.2MiB(1%) CN:4 DL:115.7KiB ETA:4m51s]
-_ARIA2 = re.compile(rf"\[#\w{{1,16}} {_SIZE}/{_SIZE}\(\d{{1,3}}%\)(?: CN:\d+)?(?: DL:{_SIZE})?")
+_ARIA2 = re.compile(
+    rf"\[#\w{{1,16}} {_SIZE}/{_SIZE}\([0-9]{{1,3}}%\)(?: CN:[0-9]+)?(?: DL:{_SIZE})?"
+)
 # What the helper says of hashing and copying: proving 45% of NAME
-_PERCENT = re.compile(r"(proving|hashing|copying) (\d{1,3})% of (\S.*)")
+_PERCENT = re.compile(r"(proving|hashing|copying) ([0-9]{1,3})% of (\S.*)")
 # Ninja, and make by CMake: [12/345] Building, [ 45%] Building
-_NINJA = re.compile(r"\[(\d{1,7})/(\d{1,7})\] ")
-_CMAKE = re.compile(r"\[ ?(\d{1,3})%\] ")
+_NINJA = re.compile(r"\[([0-9]{1,7})/([0-9]{1,7})\] ")
+_CMAKE = re.compile(r"\[ ?([0-9]{1,3})%\] ")
 
 
 class Meter(Frozen):

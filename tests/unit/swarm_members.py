@@ -25,7 +25,7 @@ from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
 REPOSITORY = "corral-lab/Swarm-GGUF"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 MIB = 1024**2
 # What a host does, without its packet rules, and less patient.
 PROGRAM = """
@@ -35,7 +35,7 @@ from corral_host.weights import fetch
 fence.put_up = fence.take_down = lambda *_: None
 board.POLL_SECONDS, board.SILENT_SECONDS = 0.3, 4
 member.PAUSE_SECONDS, member.FAREWELL_SECONDS = 0.2, 2
-fetch.PATIENCE_SECONDS = 4
+fetch.PATIENCE_SECONDS = 12
 fetch.PAUSE_SECONDS = 0.2
 member.take_part(json.load(sys.stdin))
 """
@@ -136,7 +136,7 @@ class Group:
         shard, names = self.shard_of(member), [one.name for one in self.members]
         held = [shard] if receipts.shard_is_proved(shard) else []
         swarm = {
-            "name": member.name, "peers": self.peers(), "from_hub": 1, "upload_seconds": 60,
+            "name": member.name, "peers": self.peers(), "from_hub": 1, "upload_seconds": 240,
             "expected": names if expected is None else expected, "connections": 50,
             "upload_bytes_per_second": 0, **limits,
         }  # fmt: skip

@@ -170,7 +170,7 @@ def test_an_unknown_architecture_with_all_keys_is_told_with_those_that_are_known
     }  # fmt: skip
     keys = [Key(f"glm9.{name}", UINT32, number) for name, number in numbers.items()]
     said = shelf.ask(gguf(*keys))
-    known = "(known: deepseek2, glm-dsa, glm4, glm4moe)"
+    known = "(known: deepseek2, glm-dsa, glm4, glm4moe, glm5-next)"
     assert f'architecture "glm9" is unknown to Corral {known}' in said.out
     assert said.code == 1
 
