@@ -195,9 +195,9 @@ def keys(staged: Switch, fleet: Workspace) -> Iterator[tuple[str, str]]:
 
 def stage(lab: Workspace, *keys: str) -> None:
     """Stage keys like a deploy."""
-    paths = json.dumps({"key_path": ACTIVE, "unit_path": f"/etc/systemd/system/{UNIT}"})
-    lines = "\n".join(keys)
-    lab.on(HOST, f"{HELPER} key '{paths}' <<'END'\n{lines}\nEND")
+    paths = {"key_path": ACTIVE, "unit_path": f"/etc/systemd/system/{UNIT}"}
+    document = json.dumps({**paths, "keys": "".join(f"{key}\n" for key in keys)})
+    lab.on(HOST, f"{HELPER} key <<'END'\n{document}\nEND")
 
 
 @contextmanager
