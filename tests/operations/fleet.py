@@ -164,8 +164,8 @@ def _record(connector: FakeConnector, command: Any, **arguments: Any) -> Any:
     return _run_shell_command(connector, command, **arguments)
 
 
-def _send_archive(_: FakeConnector, _remote: str, local: str, **_arguments: object) -> bool:
-    Path(local).write_bytes(ARCHIVE)
+def _send_archive(_: FakeConnector, _remote: str, local: Any, **_arguments: object) -> bool:
+    local.write(ARCHIVE)
     return True
 
 
