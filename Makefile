@@ -11,7 +11,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := age python3-venv openssh-client openssl aria2 curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
+SYSTEM_PACKAGES := age minisign python3-venv openssh-client openssl aria2 curl git gnupg iproute2 nftables mmdebstrap systemd-container docker-compose gcc libc6-dev zstd
 # Rules of alerts are tested by it. Of Debian's package only this program is taken: installed, it
 # would start a Prometheus that listens on all addresses of this machine.
 PROMTOOL := $(BIN)/promtool

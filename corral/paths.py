@@ -128,6 +128,11 @@ def default_keys_journal() -> Path:
     return _USER.user_state_path / "keys.jsonl"
 
 
+def default_bundles_folder() -> Path:
+    """Which files of bundles were proved on this controller."""
+    return _USER.user_state_path / "bundles"
+
+
 def default_headers_folder() -> Path:
     """Cache of fetched headers of weights."""
     return _USER.user_cache_path / "headers"

@@ -10,8 +10,9 @@ def base(target: Target) -> None:
     """Install what builds, fetches and activates."""
     plan, state = target.plan, target.state
     host_operations.packages(
-        missing=state.missing_packages, name="Base packages", _retries=3, _retry_delay=10
-    )
+        missing=state.missing_packages, apt_files=target.apt_files,
+        name="Base packages", _retries=3, _retry_delay=10,
+    )  # fmt: skip
     host_operations.helper(
         path=plan.paths.helper,
         archive=target.helper,

@@ -23,7 +23,9 @@ def gpu(target: Target) -> None:
         inform(f"[{host.name}] no GPUs in the inventory: no driver is touched")
     allow_reboot = target.host.options.allow_reboot
     decision = decide(plan, target.state, allow_reboot=allow_reboot)
-    gpu_operations.drivers(plan=plan, decision=decision, name="GPU driver and toolkit")
+    gpu_operations.drivers(
+        plan=plan, decision=decision, apt_files=target.apt_files, name="GPU driver and toolkit"
+    )
     if plan.gpus is None:
         return
     changes = decision.driver_changes

@@ -12,8 +12,7 @@ from operations import model
 def models(target: Target) -> None:
     """Fetch the shards that have no receipt."""
     prune_weights(target, changes=False)
-    found = target.state.shards
-    missing = [s for s in target.plan.shards if s.path not in found or not found[s.path].proved]
+    missing = target.missing_shards()
     root = target.state.models_root
     tidy = not root.unwanted_bytes and (root.marked or not target.plan.shards)
     this_run().lacking_weights[host.name] = frozenset(shard.sha256 for shard in missing)

@@ -16,6 +16,7 @@ def monitoring(target: Target) -> None:
         differs=[*state.differs, *changed],
         missing=state.missing_packages,
         secrets=secrets,
+        apt_files=target.apt_files,
         name="Monitoring",
         _retries=3,
         _retry_delay=10,

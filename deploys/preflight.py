@@ -31,7 +31,7 @@ def _findings(target: Target) -> list[Finding]:
         error = not_root(target.host, target.state.not_root)
         return [Finding(what=error.what, next_step=error.next_step)]
     has_token = wants_token(target.plan, target.state) and operator_token() is not None
-    return findings_of(
+    found = findings_of(
         target.plan,
         target.state,
         now_seconds=time.time(),
@@ -41,3 +41,13 @@ def _findings(target: Target) -> list[Finding]:
         prunes=target.prunes_weights,
         remove_orphans=target.host.options.remove_orphans,
     )
+    return [*found, *_of_bundle(target)]
+
+
+def _of_bundle(target: Target) -> list[Finding]:
+    if target.bundle is None:
+        return []
+    return target.bundle.findings(
+        target.plan, target.missing_shards(), target.missing_builds(),
+        packages=bool(target.state.missing_packages),
+    )  # fmt: skip

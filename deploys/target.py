@@ -16,11 +16,13 @@ from corral.gateway.change import refuse_lost_keys
 from corral.gateway.files import GatewayFiles, gateway_files
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
+from corral.offline.deploy import AptFiles, HostBundle, bundle_of, take_archives
 from corral.paths import unit_name
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.key_digest import state_question
 from corral.plan.release import ReleasePlan
+from corral.plan.weights import ShardPlan
 from corral.project import helper_package, project_root, templates
 from corral.remote.helper_archive import BOOTSTRAP, archive, encoded
 from corral.remote.root import as_root
@@ -51,11 +53,22 @@ class Target:
     store: ArchiveStore
     gateway: GatewayFiles | None = None
     monitoring_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bundle: HostBundle | None = None
+
+    @property
+    def apt_files(self) -> AptFiles | None:
+        """What makes apt use the host's bundle alone; None for a host without one."""
+        return self.bundle.apt(self.plan.platform) if self.bundle else None
 
     @property
     def is_root(self) -> bool:
         """Whether anything can be asked of the host, or changed there."""
         return not self.state.not_root
+
+    def missing_shards(self) -> list[ShardPlan]:
+        """Files of weights that the host has not proved."""
+        found = self.state.shards
+        return [s for s in self.plan.shards if s.path not in found or not found[s.path].proved]
 
     def missing_releases(self) -> list[ReleasePlan]:
         """Releases of its instances that are not installed, or not whole."""
@@ -139,13 +152,17 @@ def current_target() -> Target:
         plan = fleet().plan(host.name)
         this = fleet().host(host.name)
         state = _observed(this, plan)
+        store, bundle = ArchiveStore(archives_folder(this)), bundle_of(this)
+        if bundle:
+            take_archives(bundle, plan, store)
         target = Target(
             host=this,
             plan=plan,
             state=state,
             keys=keys(this, plan, state),
             helper=archive(helper_package(project_root())),
-            store=ArchiveStore(archives_folder(this)),
+            store=store,
+            bundle=bundle,
             gateway=_gateway_files(this, plan, state),
             monitoring_secrets=_monitoring_secrets(plan, state),
         )

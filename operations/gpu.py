@@ -12,6 +12,7 @@ from corral.findings import Finding
 from corral.host.state import GpuHost
 from corral.nvidia.decision import GpuDecision
 from corral.nvidia.driver import reboot_needed, reboot_pending
+from corral.offline.deploy import AptFiles
 from corral.plan.host import HostPlan
 from corral.preflight.gpus import gpu_findings
 from facts.gpu import Gpus
@@ -21,10 +22,12 @@ _UNASKED = Finding(what="GPUs could not be asked for", next_step="run the same d
 
 
 @operation()
-def drivers(plan: HostPlan, *, decision: GpuDecision) -> Commands:
+def drivers(
+    plan: HostPlan, *, decision: GpuDecision, apt_files: AptFiles | None = None
+) -> Commands:
     """Install, pin, hold and load driver and toolkit, detached from this connection.
 
-    + decision: what corral.gpu_host decided.
+    + decision: what corral.gpu_host decided; + apt_files: of a bundle as the only source
     """
     if plan.gpus is None:
         host.noop("no GPUs in the inventory")
@@ -33,6 +36,8 @@ def drivers(plan: HostPlan, *, decision: GpuDecision) -> Commands:
         host.noop("driver and toolkit are as planned")
         return
     spec = {**decision.model_dump(mode="json"), "keyring": KEYRING_FILE}
+    if apt_files:
+        spec |= {"files": {**spec["files"], **apt_files.files}, "apt_config": apt_files.config}
     yield from job.run(plan.paths.helper, "drivers", "drivers", spec)
 
 

@@ -11,6 +11,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations import apt
 
 from corral.findings import Finding
+from corral.offline.deploy import AptFiles
 from corral.plan.host import HostPlan
 from operations import Commands, job, put_bytes
 
@@ -29,13 +30,16 @@ def preflight(findings: Sequence[Finding]) -> Commands:
 
 
 @operation()
-def packages(missing: Sequence[str]) -> Commands:
+def packages(missing: Sequence[str], *, apt_files: AptFiles | None = None) -> Commands:
     """Install distribution packages.
 
-    + missing: those of the plan that the host lacks.
+    + missing: those of the plan that the host lacks; + apt_files: of a bundle as the only source
     """
     if not missing:
         host.noop("all packages are installed")
+        return
+    if apt_files:
+        yield from _from_bundle(missing, apt_files)
         return
     yield from apt.packages._inner(
         packages=list(missing),
@@ -44,6 +48,20 @@ def packages(missing: Sequence[str]) -> Commands:
         # A fresh cloud host upgrades itself in its first minutes and holds the lock.
         extra_install_args="-o DPkg::Lock::Timeout=300",
     )
+
+
+def _from_bundle(missing: Sequence[str], apt_files: AptFiles) -> Commands:
+    """The host's own sources are neither asked nor changed."""
+    for path, text in apt_files.files.items():
+        yield put_bytes(path, text.encode())
+    environment = (f"APT_CONFIG={apt_files.config}", "DEBIAN_FRONTEND=noninteractive")
+    lock = ("-o", "DPkg::Lock::Timeout=300")
+    yield StringCommand("env", *environment, "apt-get", *lock, "--error-on=any", "update")
+    yield StringCommand(
+        "env", *environment, "apt-get", "-y", *lock, "-o", "Dpkg::Options::=--force-confdef",
+        "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends", "install",
+        *(QuoteString(name) for name in missing),
+    )  # fmt: skip
 
 
 @operation()

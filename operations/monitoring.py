@@ -10,6 +10,7 @@ from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.api.command import QuoteString, StringCommand
 
+from corral.offline.deploy import AptFiles
 from corral.plan.host import HostPlan
 from operations import Commands
 from operations.host import packages
@@ -24,11 +25,13 @@ def monitoring(
     differs: Sequence[str],
     missing: Sequence[str],
     secrets: Mapping[str, str] = NO_SECRETS,
+    apt_files: AptFiles | None = None,
 ) -> Commands:
     """Put the planned monitoring in place, or remove what the inventory no longer has.
 
     + differs: what the host lacks of it; + missing: packages of it that are not installed
     + secrets: path -> text; they travel on standard input only
+    + apt_files: of a bundle as the only source of packages
     """
     if not differs:
         host.noop("monitored as planned" if plan.monitoring else "not monitored")
@@ -41,5 +44,5 @@ def monitoring(
     whole = json.dumps({**json.loads(document), "secret_texts": dict(secrets)})
     yield StringCommand("python3", "-I", helper, "monitor-write", _stdin=whole)
     if missing:
-        yield from packages._inner(missing=list(missing))
+        yield from packages._inner(missing=list(missing), apt_files=apt_files)
     yield StringCommand("python3", "-I", helper, "monitor-start", _stdin=document)

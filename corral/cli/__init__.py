@@ -48,6 +48,7 @@ _SECTIONS = {
     "Keep": dict.fromkeys(("backup", "restore"), "corral.cli.backup"),
     "Share": {
         "engine": "corral.cli.engine",
+        "bundle": "corral.cli.bundle",
         "export": "corral.cli.export",
         "completion": "corral.cli.completion",
     },

@@ -98,7 +98,7 @@ def fit(
         memory_mib = gpus_now.memory.total_mib
     else:
         targets, memory_mib = named_targets(catalog, gpus), ram_gib * 1024 if ram_gib else 0
-    hub = (hub_url or (host.spec.hub_url if host else HUB_URL)).rstrip("/")
+    hub = (hub_url or (host.spec.weights_url if host else HUB_URL)).rstrip("/")
     catalog, name, quant = _named(catalog, model, hub)
     models = LockedModels(
         catalog,

@@ -12,6 +12,7 @@ from corral_shared.hub import HUGGING_FACE
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from corral.errors import CorralError
+from corral.inventory.bundle import BundleSpec
 from corral.inventory.connection import problem
 from corral.inventory.gateway import GatewaySpec
 from corral.inventory.monitoring import MonitoringSpec
@@ -206,6 +207,11 @@ class HostSpec(Frozen):
         default=None,
         description="folder of releases on the controller; ~/.local/share/corral/engines if unset",
     )
+    bundle: BundleSpec | None = Field(
+        default=None,
+        description="a bundle (`corral bundle`) as the only source of weights, releases and "
+        "packages, for hosts without a network; counts instead of hub_url and engine_sources",
+    )
     gateway: GatewaySpec | None = Field(default=None, description="HAProxy in front of instances")
     monitoring: MonitoringSpec | None = Field(
         default=None, description="node_exporter with figures of GPUs and instances; {} for it"
@@ -225,6 +231,11 @@ class HostSpec(Frozen):
     @classmethod
     def _switched(cls, swarm: object) -> object:
         return {True: {}, False: None}[swarm] if isinstance(swarm, bool) else swarm
+
+    @property
+    def weights_url(self) -> str:
+        """The hub that a deploy fetches from, without a slash at its end."""
+        return (self.bundle.url if self.bundle else self.hub_url).rstrip("/")
 
     @field_validator("gpus", mode="before")
     @classmethod

@@ -211,7 +211,7 @@ class Planner(Frozen):
             what += f"{resolved.quant} of {resolved.model} has no projector"
             step = f"name its projector in catalog/models/{resolved.model}.toml, or remove vision"
             raise CorralError(resolved.where, what, step)
-        hub = resolved.host.spec.hub_url.rstrip("/")
+        hub = resolved.host.spec.weights_url
         models = host_paths(resolved.host, self.paths).models
         shards = [
             ShardPlan(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from corral_shared.requirements import pins
 
@@ -68,7 +69,7 @@ def plan_release(
     if engine.image:
         _refuse_other_backend(resolved, engine.image)
         artifact = OwnImage(
-            source=host.spec.engine_sources.get(name, engine.image.source),
+            source=_image_source(host, name, engine.image, entry.image_sha256 or ""),
             sha256=entry.image_sha256 or "",
             image=engine.image.file_name,
             program=engine.image.program,
@@ -98,6 +99,13 @@ def plan_release(
     # The release itself is installed beside its image, on the host that makes it.
     whole["installed_bytes"] = 2 * installed + _ROOT_BYTES
     return _planned(resolved, engine, entry, inside, paths, whole)
+
+
+def _image_source(host: Host, name: str, image: Image, sha256: str) -> str:
+    """Where a host gets an image of the site's own: in its bundle it is found by digest."""
+    if host.spec.bundle:
+        return f"{host.spec.weights_url}/images/{sha256}/{quote(image.file_name)}"
+    return host.spec.engine_sources.get(name, image.source)
 
 
 def _contents(host: Host, catalog: Catalog, engine: Engine) -> tuple[str, ...]:
@@ -193,7 +201,7 @@ def _environment(
     if problem := engine_module(catalog.engines[name].kind).release_problem(pins(text)):
         step = f"raise it in catalog/engines/{name}.toml, then {lock_step(host.origin)}"
         raise CorralError(f"engine {name}", problem, step)
-    mirror = mirror_of(host, name)
+    mirror = f"{host.spec.weights_url}/simple" if host.spec.bundle else mirror_of(host, name)
     return PythonEnvironment(
         requirements=text,
         requirements_sha256=entry.requirements_sha256 or "",

@@ -176,11 +176,18 @@ class ArchiveStore:
         with reading(source, next_step=_SEE):
             if not source.is_file():
                 raise CorralError(str(source), "is missing", f"copy it beside {described.name}")
+        self._copy_in(source, archive)
+        return archive
+
+    def copy_from(self, other: ArchiveStore, archive: Archive) -> None:
+        """Copy an archive of another store into this one. Raises CorralError for a damaged one."""
+        self._copy_in(other.path(archive), archive)
+
+    def _copy_in(self, source: Path, archive: Archive) -> None:
         target = self.path(archive)
         make_folder(target.parent, next_step=_FREE_SPACE)
         _copy(source, target, archive, otherwise=_changed(archive))
         self._describe(archive)
-        return archive
 
     def _described(self, archive: Archive) -> Path:
         return self.path(archive).with_name(f"{archive.key}.json")

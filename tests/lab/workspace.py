@@ -73,9 +73,9 @@ class Workspace:
         """Names, addresses and folders of this workspace's lab."""
         return Layout.of(self.path)
 
-    def corral(self, *arguments: str) -> Done:
+    def corral(self, *arguments: str, stdin: str = "") -> Done:
         """Run `corral`; the caller judges the exit code."""
-        return self._run([self._program("corral"), *arguments])
+        return self._run([self._program("corral"), *arguments], stdin)
 
     def deploy(
         self, *arguments: str, inventory: str = "inventories/lab.py", stages: str = "deploy.py"
@@ -139,10 +139,10 @@ class Workspace:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(self.path), "PYINFRA_PROGRESS": "off"}
 
-    def _run(self, command: list[str]) -> Done:
+    def _run(self, command: list[str], stdin: str = "") -> Done:
         done = subprocess.run(
             command, cwd=self.path, env=self._environment(), text=True, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_SECONDS,
+            input=stdin, capture_output=True, timeout=_LIMIT_SECONDS,
         )  # fmt: skip
         evidence.note(done)
         return Done.of(done)

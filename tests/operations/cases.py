@@ -18,9 +18,11 @@ from typing import Any
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
 from pyinfra_testing.util import parse_value  # type: ignore[import-untyped]
 
+from corral.catalog.drivers import KEYRING_FILE
 from corral.findings import Finding
 from corral.gateway.files import GatewayFiles
 from corral.nvidia.decision import GpuDecision, decide
+from corral.offline.deploy import APT_CONFIG, AptFiles
 from corral.plan.instance import TrialPlan
 from corral.schema import Frozen
 from corral.smoke_model.fixture import SmokeModel
@@ -87,6 +89,7 @@ def samples() -> dict[str, Any]:
         "finding": Finding(what="the disk is too small", next_step="free space there"),
         "decision": decide(on_gpus, bare(on_gpus, gpu_host=bare_cards())),
         "no decision": GpuDecision(),
+        "apt files of a bundle": AptFiles({"/etc/corral/apt/bundle.conf": "settings\n"}),
         "archive": b"PK",
         "traffic": object(),
         "templates": Path("/templates"),
@@ -170,4 +173,9 @@ def _documents() -> dict[str, Any]:
     plans = {n: json.loads(s.to_helper()) for n, s in samples().items() if n.startswith("plan")}
     own = {n: samples()[n].model_dump(mode="json") for n in ("chat", "long", "tried", "release",
            "shard", "paths", "decision", "operator")}  # fmt: skip
-    return {**plans, **own}
+    decision = own["decision"]
+    bundled = {
+        **decision, "files": {**decision["files"], **samples()["apt files of a bundle"].files},
+        "keyring": KEYRING_FILE, "apt_config": APT_CONFIG,
+    }  # fmt: skip
+    return {**plans, **own, "decision from a bundle": bundled}

@@ -82,8 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         file = self.served.files[name]
         asked = self.headers["Range"] or f"bytes=0-{file.size_bytes}"
         self.served.requests.append(f"{name} {asked}")
-        start, last = (int(number) for number in re.findall(r"\d+", asked))
-        end = min(last + 1, file.size_bytes)
+        start, *last = (int(number) for number in re.findall(r"\d+", asked))
+        end = min(last[0] + 1, file.size_bytes) if last else file.size_bytes
         if not file.ranges:
             start, end = 0, file.size_bytes
         self._head(file, start, end)

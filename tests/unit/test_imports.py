@@ -73,7 +73,11 @@ def test_only_questions_to_a_hub_and_load_tests_go_online() -> None:
     # images.py reads the images of a site's own once, for the lock.
     # alerts.py asks the Prometheus that the operator names; page_server.py answers browsers.
     page = {"alerts.py", "page_server.py"}
-    assert users == {*hub, *page, "images.py", "outside.py", "completions.py"}
+    # fetch.py and packages.py fill a bundle, serve.py answers hosts; the others read addresses.
+    bundle = {"fetch.py", "packages.py", "serve.py", "deploy.py", "routes.py", "wheels.py"}
+    # release.py quotes a name for an address.
+    others = {"images.py", "outside.py", "completions.py", "release.py"}
+    assert users == {*hub, *page, *bundle, *others}
 
 
 def test_the_helper_needs_nothing_but_python() -> None:

@@ -108,6 +108,8 @@ def parse(text: str) -> None:
         while isinstance(command, click.Group) and words:
             if command.name == "bench" and words[0] not in command.commands:
                 words = ["run", *words]
+            if command.name == "bundle" and words[0] not in command.commands:
+                words = ["write", *words]
             name, found, words = command.resolve_command(context, words)
             assert found, line
             command, context = found, click.Context(found, info_name=name, parent=context)

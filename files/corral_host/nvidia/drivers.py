@@ -22,6 +22,9 @@ def set_up(spec):
     for path, text in spec["files"].items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
+    if spec.get("apt_config"):
+        # A bundle is the only source: for apt-get, apt-cache and apt-mark alike.
+        os.environ["APT_CONFIG"] = spec["apt_config"]
     if spec["install"]:
         install(spec)
     hold(spec)
@@ -33,7 +36,8 @@ def set_up(spec):
 
 def install(spec):
     source = spec["source"]
-    if source and source["key_url"]:
+    # A bundle's packages are signed by its own key, which came with these files.
+    if source and source["key_url"] and not spec.get("apt_config"):
         fetch_key(source["key_url"], source["key_fingerprint"], spec["keyring"])
     apt_get("update")
     names = [name for one in spec["install"] for name in one["packages"]]

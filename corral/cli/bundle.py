@@ -1,0 +1,176 @@
+"""`corral bundle`: all that hosts without a network need, written, proved and served."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from corral.cli.select import inventories
+from corral.errors import CorralError
+from corral.offline.manifest import Bundle
+from corral.offline.needs import needs_of
+from corral.offline.routes import Routes
+from corral.offline.serve import serving, take_headers
+from corral.offline.verify import Opened, prove, refuse_other_base, surplus
+from corral.offline.write import Options, write_bundle
+from corral.project import load_planner, project_root
+from corral.terminal import echo
+
+_MIB = 1024**2
+DEFAULT_PORT = 8090
+_MOST_SHOWN = 5
+
+_folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+_key_option = click.option(
+    "--public-key", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="The manifest must be signed with this key (minisign).",
+)  # fmt: skip
+
+
+class _WriteIsMeant(click.Group):
+    """A group that runs `write` where its first argument is no command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["write", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_WriteIsMeant)
+def bundle() -> None:
+    """Write, prove and serve all that hosts without a network need.
+
+    `corral bundle -o FOLDER INVENTORY` is short for `corral bundle write -o FOLDER INVENTORY`.
+    """
+
+
+@bundle.command("write")
+@click.argument("inventory", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True,
+    help="Folder of the bundle. The same command again goes on where it stopped.",
+)  # fmt: skip
+@click.option(
+    "--since", type=click.Path(path_type=Path, exists=True), metavar="BUNDLE",
+    help="Leave out what this earlier bundle has; its folder, or a copy of its bundle.json.",
+)  # fmt: skip
+@click.option(
+    "--sources", multiple=True, metavar="PLATFORM=FILE",
+    help="Package sources (sources.list(5)) of a platform; this controller's own for its own.",
+)  # fmt: skip
+@click.option("--package", "packages", multiple=True, help="One more package for all hosts.")
+@click.option(
+    "--sign-with", "key", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Sign the manifest with this secret key (minisign).",
+)  # fmt: skip
+@click.option(
+    "--passphrase-stdin", is_flag=True, help="The first line of the input is the key's passphrase."
+)
+def write(
+    inventory: Path,
+    output: Path,
+    since: Path | None,
+    sources: tuple[str, ...],
+    packages: tuple[str, ...],
+    key: Path | None,
+    passphrase_stdin: bool,
+) -> None:
+    """Write all that the hosts of INVENTORY need to a folder, such as a disk to carry.
+
+    corral.lock, weights, headers, engine releases, images, wheels, packages of the distributions
+    and Corral itself. Its manifest, bundle.json, is written last.
+    """
+    passphrase = sys.stdin.readline().rstrip("\n") if passphrase_stdin else None
+    if passphrase_stdin and key is None:
+        raise CorralError(
+            "--passphrase-stdin", "there is no key to sign with", "add --sign-with FILE"
+        )
+    root = project_root()
+    planner = load_planner(root)
+    needs = needs_of(inventories(inventory).read[0], planner)
+    options = Options(
+        sources=_sources(sources), packages=packages, since=since, key=key, passphrase=passphrase
+    )
+    done = write_bundle(output, root, needs, planner.catalog, options, echo)
+    echo(f"{output}: {_summary(done)}")
+    signed = "signed" if key else "not signed: add --sign-with KEY"
+    echo(f"  {signed}. Next: `corral bundle verify {output}`, also where it arrives")
+
+
+@bundle.command()
+@_folder
+@_key_option
+def verify(folder: Path, public_key: Path | None) -> None:
+    """Prove every file of a bundle against its manifest."""
+    opened = Opened(folder, public_key=public_key)
+    prove(opened, echo)
+    echo(f"{folder}: {_summary(opened.bundle)}: all as the manifest says")
+    others = surplus(opened)
+    if others:
+        shown = ", ".join(others[:_MOST_SHOWN])
+        echo(f"  {len(others)} files are not of it, and are never served: {shown}", err=True)
+    if public_key is None:
+        echo("  whose bundle it is was not proved: add --public-key FILE", err=True)
+
+
+@bundle.command()
+@click.argument(
+    "folders", nargs=-1, required=True, metavar="FOLDER...",
+    type=click.Path(path_type=Path, file_okay=False),
+)  # fmt: skip
+@click.option("--address", required=True, help="Address of this controller that hosts reach.")
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
+@_key_option
+def serve(folders: tuple[Path, ...], address: str, port: int, public_key: Path | None) -> None:
+    """Serve a bundle to hosts until interrupted, read-only, once every file of it is proved.
+
+    Of several bundles the last one that has a file counts: name a bundle, then those --since it.
+    Headers of models go to this controller's cache, so that plans need no hub.
+    """
+    opened = [Opened(folder, public_key=public_key) for folder in folders]
+    refuse_other_base(opened)
+    proved = [prove(one, echo, again=False) for one in opened]
+    for one in opened:
+        take_headers(one)
+    ended = threading.Event()
+    with ExitStack() as stack:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(name, lambda *_: ended.set())
+            stack.callback(signal.signal, name, before)
+        routes = Routes(list(zip(opened, proved, strict=True)))
+        url = stack.enter_context(serving(address, port, routes, echo))
+        where = f'"bundle": {{"folder": "{folders[-1].resolve()}", "url": "{url}"}}'
+        echo(f"serving {', '.join(map(str, folders))} at {url}; ends with ^C")
+        echo(f"  in the inventory: {where}")
+        ended.wait()
+
+
+def _sources(pairs: tuple[str, ...]) -> dict[str, Path]:
+    found = {}
+    for pair in pairs:
+        platform, sign, file = pair.partition("=")
+        if not sign or not platform or not file:
+            what = "is not PLATFORM=FILE"
+            step = "such as --sources ubuntu-24.04=ubuntu.sources"
+            raise CorralError(f"--sources {pair}", what, step)
+        found[platform] = Path(file)
+    return found
+
+
+def _summary(found: Bundle) -> str:
+    kinds = {
+        "weights": "files of weights", "archives": "files of engine releases",
+        "images": "images", "wheels": "wheels", "apt": "packages and indexes",
+    }  # fmt: skip
+    counts = [f"{len(files)} {what}" for kind, what in kinds.items() if (files := found.of(kind))]
+    added = f", on top of the bundle of {found.since.at}" if found.since else ""
+    return (
+        f"bundle of {found.at} for {len(found.hosts)} hosts ({', '.join(found.platforms)})"
+        f"{added}: {len(found.files)} files, {found.size_bytes / _MIB:,.0f} MiB"
+        f"{', ' if counts else ''}{', '.join(counts)}"
+    )

@@ -1,0 +1,172 @@
+"""What the hosts of an inventory need from a bundle, read from their plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from corral.catalog.drivers import DriverSource, PinnedPackages
+from corral.errors import CorralError
+from corral.inventory.hosts import Host, Inventory
+from corral.offline.fetch import Source
+from corral.plan.host import HostPlan
+from corral.plan.release import MadeImage, OwnImage, PythonEnvironment, ReleasePlan
+from corral.planning.fleet import plan_fleet
+from corral.planning.planner import Planner
+from corral.store.engine_archives import Archive, ArchiveStore, archives_folder
+
+# The newest kernel's: DKMS builds the module of a driver against those of the running one.
+_KERNEL_HEADERS = {"debian": "linux-headers-amd64", "ubuntu": "linux-headers-generic"}
+
+
+@dataclass(frozen=True)
+class PackageSet:
+    """Packages that are installed together, with the repository and the pins for them."""
+
+    packages: tuple[str, ...]
+    driver: DriverSource | None = None
+
+
+@dataclass(frozen=True)
+class StoredArchive:
+    """An archive of a release in a store of this controller."""
+
+    archive: Archive
+    store: ArchiveStore
+
+
+@dataclass(frozen=True)
+class Needs:
+    """All that hosts need; names are those of files of a bundle.
+
+    + digests: of weights and files beside them, whose headers plans are made from
+    + environments: Python environments without an archive, which hosts install from wheels
+    + packages: platform -> sets of packages, the first the hosts' own
+    """
+
+    hosts: tuple[str, ...]
+    weights: dict[str, Source] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
+    archives: tuple[StoredArchive, ...] = ()
+    environments: tuple[PythonEnvironment, ...] = ()
+    images: tuple[ReleasePlan, ...] = ()
+    packages: dict[str, tuple[PackageSet, ...]] = field(default_factory=dict)
+
+
+def needs_of(inventory: Inventory, planner: Planner) -> Needs:
+    """Plan every host as if it had a network. Raises CorralError for one that cannot be planned."""
+    for mistake in inventory.mistakes.values():
+        raise mistake
+    hosts = [_connected(host) for host in inventory.hosts]
+    fleet = plan_fleet(hosts, planner)
+    plans = [fleet.plan(host.name) for host in hosts]
+    weights = {
+        weights_name(plan, shard.path): Source(
+            url=shard.url, sha256=shard.sha256, size_bytes=shard.size_bytes, gated=shard.gated
+        )
+        for plan in plans
+        for shard in plan.shards
+    }
+    archives, environments, images = _releases(hosts, plans)
+    return Needs(
+        hosts=tuple(host.name for host in hosts),
+        weights=weights,
+        digests=tuple(dict.fromkeys(source.sha256 for source in weights.values())),
+        archives=tuple(archives),
+        environments=tuple(environments),
+        images=tuple(images),
+        packages=_packages(plans),
+    )
+
+
+def weights_name(plan: HostPlan, path: str) -> str:
+    """The name in a bundle of a file of weights of a host."""
+    return f"weights/{PurePosixPath(path).relative_to(plan.paths.models)}"
+
+
+def image_name(sha256: str, file: str) -> str:
+    """The name in a bundle of an image of the site's own."""
+    return f"images/{sha256}/{file}"
+
+
+def archive_names(archive: Archive) -> tuple[str, str]:
+    """The names in a bundle of an archive and of its description."""
+    base = f"archives/{archive.engine}/{archive.key}"
+    return f"{base}.tar.zst", f"{base}.json"
+
+
+def _connected(host: Host) -> Host:
+    return host.model_copy(update={"spec": host.spec.model_copy(update={"bundle": None})})
+
+
+def _releases(
+    hosts: Sequence[Host], plans: Sequence[HostPlan]
+) -> tuple[list[StoredArchive], list[PythonEnvironment], list[ReleasePlan]]:
+    """Archives, and what hosts make themselves where there is none. Raises CorralError."""
+    archives: dict[str, StoredArchive] = {}
+    environments: dict[str, PythonEnvironment] = {}
+    images: dict[str, ReleasePlan] = {}
+    for host, plan in zip(hosts, plans, strict=True):
+        store = ArchiveStore(archives_folder(host))
+        for release in (*plan.releases, *plan.builds):
+            found = None if release.native else store.find(release.engine, release.key)
+            if found:
+                archives[release.key] = StoredArchive(found, store)
+                continue
+            made = release.artifact
+            if isinstance(made, MadeImage):
+                made = made.of.artifact
+            if isinstance(made, OwnImage):
+                images[release.key] = release
+            elif isinstance(made, PythonEnvironment):
+                environments[release.key] = made
+            else:
+                raise _unbuilt(host, release)
+    return list(archives.values()), list(environments.values()), list(images.values())
+
+
+def _unbuilt(host: Host, release: ReleasePlan) -> CorralError:
+    where = f"{host.name}: {release.engine} {release.key}"
+    if release.native:
+        what = "it is built for this host's processor alone, from sources on the network"
+        return CorralError(where, what, 'remove "native_build" of the host')
+    what = "this controller has no archive of it, and hosts without a network cannot build it"
+    step = (
+        "deploy one connected host of the same platform and GPUs, which leaves an archive here; "
+        "or `corral engine import FILE.json` of another controller"
+    )
+    return CorralError(where, what, step)
+
+
+def _packages(plans: Sequence[HostPlan]) -> dict[str, tuple[PackageSet, ...]]:
+    base: dict[str, set[str]] = {}
+    drivers: dict[str, dict[PackageSet, None]] = {}
+    for plan in plans:
+        monitoring = plan.monitoring.packages if plan.monitoring else ()
+        base.setdefault(plan.platform, set()).update(plan.packages, monitoring)
+        found = drivers.setdefault(plan.platform, {})
+        found |= dict.fromkeys(_driver_sets(plan))
+    return {
+        platform: (PackageSet(tuple(sorted(names))), *drivers[platform])
+        for platform, names in sorted(base.items())
+    }
+
+
+def _driver_sets(plan: HostPlan) -> Iterator[PackageSet]:
+    source = plan.gpu_setup.sources.get(plan.platform) if plan.gpu_setup else None
+    if source is None:
+        return
+    headers = _KERNEL_HEADERS.get(plan.platform.partition("-")[0])
+    yield _set(source, source.driver, *([headers] if headers else []))
+    if any(release.artifact.cuda_toolkit for release in plan.builds):
+        yield _set(source, source.toolkit)
+
+
+def _set(source: DriverSource, pinned: PinnedPackages, *more: str) -> PackageSet:
+    return PackageSet((*pinned.packages, *more), source)
+
+
+def header_files(folder: Path, digests: Sequence[str]) -> list[Path]:
+    """Files of the cache of headers that plans of these weights are made from."""
+    return [path for digest in digests for path in sorted(folder.glob(f"{digest}.*"))]
