@@ -43,15 +43,19 @@ def bench(spec):
         began = time.time()
         with stopped(instance) if in_place else contextlib.nullcontext():
             outputs = [measure(instance, command, in_place) for command in spec["commands"]]
-        return {
-            "began_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-            "seconds": round(time.time() - began, 1),
-            "where": "stopped" if in_place else "beside",
-            "cpu": cpu_name(),
-            "gpus": gpu_names(instance),
-            "commit": commit,
-            "outputs": outputs,
-        }
+        return {**facts(instance, in_place, began, commit), "outputs": outputs}
+
+
+def facts(instance, in_place, began, commit):
+    """When measurements were made, how, and on what; ``began``: seconds since the epoch."""
+    return {
+        "began_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "seconds": round(time.time() - began, 1),
+        "where": "stopped" if in_place else "beside",
+        "cpu": cpu_name(),
+        "gpus": gpu_names(instance),
+        "commit": commit,
+    }
 
 
 def chosen(spec):

@@ -8,10 +8,8 @@ import contextlib
 import json
 import os
 import secrets
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from corral_host import engines
@@ -19,25 +17,22 @@ from corral_host.bench import tune_child
 from corral_host.bench.load import tokens
 from corral_host.bench.measure import (
     chosen,
+    facts,
     only_one,
     refuse_unready,
     shortages,
     stopped,
 )
 from corral_host.checks.program_unit import (
-    AWAY,
-    BESIDE,
-    PROPERTIES,
-    bench_unit,
-    cpu_name,
-    gpu_names,
+    InVainError,
     last,
-    listen,
-    settings,
+    listened,
+    refuse_started,
+    transient,
 )
 from corral_host.nvidia.figures import figures
 from corral_host.release.manifest import manifest_of
-from corral_host.system.commands import HostError, say, show, what_is_wrong
+from corral_host.system.commands import HostError, say, what_is_wrong
 
 FREQUENCY = "cpu MHz"
 TEMPERATURES = Path("/sys/class/thermal")
@@ -46,10 +41,6 @@ GPU_FIELDS = (
 )  # fmt: skip
 # Of a server's own words about its failure.
 MOST_CHARACTERS = 2000
-
-
-class InVainError(HostError):
-    """Something happened that makes the figures of all runs useless."""
 
 
 def tune(spec):
@@ -79,15 +70,7 @@ def tune(spec):
                 one_run(spec, instance, number, words, began, place)
                 for place, number in enumerate(spec["order"], 1)
             ]
-        return {
-            "began_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-            "seconds": round(time.time() - began, 1),
-            "where": "stopped" if in_place else "beside",
-            "cpu": cpu_name(),
-            "gpus": gpu_names(instance),
-            "commit": commit,
-            "runs": runs,
-        }
+        return {**facts(instance, in_place, began, commit), "runs": runs}
 
 
 def refuse_beside(spec, instance):
@@ -141,25 +124,19 @@ def measured(spec, instance, server, words):
         **spec["requests"],
     }
     limit = server["ready_seconds"] + spec["limit_seconds"]
-    with subprocess.Popen(
-        [*transient(instance, server, limit, in_place), *child()], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-    ) as program, ThreadPoolExecutor(max_workers=2) as pool:  # fmt: skip
-        with contextlib.suppress(BrokenPipeError):
-            program.stdin.write(json.dumps(document) + "\n")
-            program.stdin.close()
-        printed, errors = pool.map(listen, (program.stdout, program.stderr))
-    if in_place and show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
-        raise InVainError(
-            f"{instance['name']} was started while others were measured in its place, so the "
-            "figures are useless",
-            "ask again while nobody starts or deploys it",
-        )
+    command = transient(
+        {**instance, "environment": server["environment"]}, "tune", in_place,
+        properties=("LimitNOFILE=65535", "TimeoutStopSec=20", f"RuntimeMaxSec={limit}"),
+        options=("--setenv=HOME=/tmp", "--quiet"),
+    )  # fmt: skip
+    code, printed, errors = listened([*command, *child()], json.dumps(document) + "\n")
+    if in_place:
+        refuse_started(instance, "others were measured in its place")
     found = [line for line in printed if line.startswith(tune_child.MARK)]
-    if program.returncode == 0 and found:
+    if code == 0 and found:
         return json.loads(found[-1][len(tune_child.MARK) :])
     raise HostError(
-        f"it did not serve within {limit} s, or failed ({program.returncode}). Its last lines:\n"
+        f"it did not serve within {limit} s, or failed ({code}). Its last lines:\n"
         f"{last([*printed, *errors])}"
     )
 
@@ -169,19 +146,6 @@ def child():
     source = Path(tune_child.__file__)
     text = tune_child.__loader__.get_source(tune_child.__name__) or source.read_text()
     return [sys.executable, "-I", "-c", text]
-
-
-def transient(instance, server, limit_seconds, in_place):
-    """Command line of a transient unit with the server's variables, which ends with the job."""
-    job = f"corral-job-tune-{instance['name']}.service"
-    properties = [
-        *PROPERTIES, f"BindsTo={job}", f"After={job}", "LimitNOFILE=65535", "TimeoutStopSec=20",
-        f"RuntimeMaxSec={limit_seconds}", *(() if in_place else BESIDE),
-    ]  # fmt: skip
-    options = [f"--property={value}" for value in properties]
-    options += [*settings({**instance, "environment": server["environment"]}), "--setenv=HOME=/tmp"]
-    unit = f"--unit={bench_unit(instance['name'])}"
-    return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *options, "--"]
 
 
 def moment(instance):

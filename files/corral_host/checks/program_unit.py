@@ -1,5 +1,6 @@
 """Run a benchmark program in a unit of its own, with the variables of the server's unit."""
 
+import contextlib
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,10 @@ NOT_PASSED = "%"
 # llama.cpp's programs log from a thread of its own and do not wait for it (common/log.cpp
 # at 0c1e57098bba says so): on a busy machine 7 of 150 runs of llama-batched-bench lost a result.
 TRIES = 4
+
+
+class InVainError(HostError):
+    """Something happened that makes the figures of all runs useless."""
 
 
 def bench_unit(name):
@@ -56,27 +61,43 @@ def whole_run(instance, command, in_place):
 
 
 def run_program(instance, argv, in_place):
-    """Lines of a program's output, standard error last; each line is logged at once.
-
-    The streams are read separately: standard output comes in blocks, which would cut lines of both.
-    """
-    with subprocess.Popen(
-        [*transient(instance, in_place), *argv],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-    ) as program, ThreadPoolExecutor(max_workers=2) as pool:  # fmt: skip
-        printed, errors = pool.map(listen, (program.stdout, program.stderr))
+    """Lines of a program's output, standard error last."""
+    code, printed, errors = listened([*transient(instance, "bench", in_place), *argv])
     lines = [*printed, *errors]
-    if in_place and show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
+    if in_place:
+        refuse_started(instance, "it was measured")
+    if code != 0:
         raise HostError(
-            f"{instance['name']} was started while it was measured, so the figures are useless",
-            "ask again while nobody starts or deploys it",
-        )
-    if program.returncode != 0:
-        raise HostError(
-            f"{Path(argv[0]).name} failed with exit code {program.returncode}. "
-            f"Its last lines:\n{last(lines)}"
+            f"{Path(argv[0]).name} failed with exit code {code}. Its last lines:\n{last(lines)}"
         )
     return lines
+
+
+def refuse_started(instance, meanwhile):
+    """Raises InVainError if a server that was stopped for measurements has been started."""
+    if show(instance["unit"], "ActiveState")["ActiveState"] not in AWAY:
+        raise InVainError(
+            f"{instance['name']} was started while {meanwhile}, so the figures are useless",
+            "ask again while nobody starts or deploys it",
+        )
+
+
+def listened(command, document=""):
+    """Exit code of a command, and its lines of either stream; each line is logged at once.
+
+    The streams are read separately: standard output comes in blocks, which would cut lines of both.
+    ``document``: its standard input.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace",
+    ) as program, ThreadPoolExecutor(max_workers=2) as pool:  # fmt: skip
+        # One that ends at once does not read it.
+        with contextlib.suppress(BrokenPipeError):
+            program.stdin.write(document)
+            program.stdin.close()
+        printed, errors = pool.map(listen, (program.stdout, program.stderr))
+    return program.returncode, printed, errors
 
 
 def listen(stream):
@@ -92,12 +113,16 @@ def last(lines):
     return "\n".join(found[-TAIL_LINES:])
 
 
-def transient(instance, in_place):
-    """Command line of a transient unit with the server's variables; the unit ends with the job."""
-    job = f"corral-job-bench-{instance['name']}.service"
-    properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", *(() if in_place else BESIDE)]
-    options = [f"--property={value}" for value in properties]
-    options += settings(instance)
+def transient(instance, kind, in_place, *, properties=(), options=()):
+    """Command line of a transient unit with the server's variables, which ends with its job.
+
+    ``kind``: of the job; ``properties``: more of the unit; ``options``: more of systemd-run.
+    """
+    job = f"corral-job-{kind}-{instance['name']}.service"
+    properties = [
+        *PROPERTIES, f"BindsTo={job}", f"After={job}", *properties, *(() if in_place else BESIDE)
+    ]  # fmt: skip
+    options = [*(f"--property={value}" for value in properties), *settings(instance), *options]
     unit = f"--unit={bench_unit(instance['name'])}"
     return ["systemd-run", "--pipe", "--wait", "--collect", unit, *options, "--"]
 
