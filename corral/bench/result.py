@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from corral.engines import engine_module
 from corral.engines.benchmark import Case, Sample, Test
 from corral.errors import CorralError
 from corral.names import MOMENT, FileName, HostName
+from corral.plan.instance import InstancePlan
 from corral.schema import Frozen
 
 Moment = Annotated[str, Field(pattern=MOMENT)]
@@ -74,6 +75,22 @@ class Subject(Frozen):
         counts = {gpu: self.gpus.count(gpu) for gpu in self.gpus}
         named = [f"{n} x {gpu}" if n > 1 else gpu for gpu, n in counts.items()]
         return ", ".join(named) or self.cpu
+
+
+def instance_fields(instance: InstancePlan) -> dict[str, Any]:
+    """Fields of a Subject that its instance's plan has."""
+    return {
+        "instance": instance.name,
+        "engine": instance.engine,
+        "kind": instance.kind,
+        "release": instance.release,
+        "model": instance.model,
+        "quant": instance.quant,
+        "profile": instance.profile,
+        "generation": instance.generation,
+        "context_tokens_per_slot": instance.context_tokens_per_slot,
+        "slots": instance.slots,
+    }
 
 
 class Result(Subject):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from corral.bench import job
 from corral.bench.document import measured
-from corral.bench.result import Result, read_outputs
+from corral.bench.result import Result, instance_fields, read_outputs
 from corral.bench.store import ResultStore
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
@@ -84,17 +84,8 @@ class Benchmark:
         argvs = tuple(words.argv for words in self.commands)
         return Result(
             host=self.host.name,
-            instance=self.instance.name,
+            **instance_fields(self.instance),
             **measured.model_dump(exclude={"outputs"}),
-            engine=self.instance.engine,
-            kind=self.instance.kind,
-            release=self.instance.release,
-            model=self.instance.model,
-            quant=self.instance.quant,
-            profile=self.instance.profile,
-            generation=self.instance.generation,
-            context_tokens_per_slot=self.instance.context_tokens_per_slot,
-            slots=self.instance.slots,
             repetitions=self.repetitions,
             commands=argvs,
             left_out=engine_module(self.instance.kind).left_out(self.profile),

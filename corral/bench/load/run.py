@@ -19,6 +19,7 @@ from corral.bench.load.generator import Measured, first_answer, measure
 from corral.bench.load.result import LoadResult, Path, program_run
 from corral.bench.load.session import Session, enough, session
 from corral.bench.load.workload import refuse_longer
+from corral.bench.result import instance_fields
 from corral.engines import Engine, engine_module
 from corral.engines.load import LoadCase, LoadCommand
 from corral.errors import CorralError
@@ -151,24 +152,15 @@ def run(test: LoadTest, print_line: PrintLine) -> LoadResult:
         began = time.monotonic()
         found = _measured(test, opened, print_line)
         seconds = time.monotonic() - began
-    facts, instance = opened.facts, test.instance
+    facts = opened.facts
     return LoadResult(
         host=test.host.name,
-        instance=instance.name,
+        **instance_fields(test.instance),
         began_at=facts.began_at,
         seconds=round(seconds, 1),
         cpu=facts.cpu,
         gpus=facts.gpus,
-        engine=instance.engine,
-        kind=instance.kind,
-        release=instance.release,
         commit=facts.commit,
-        model=instance.model,
-        quant=instance.quant,
-        profile=instance.profile,
-        generation=instance.generation,
-        context_tokens_per_slot=instance.context_tokens_per_slot,
-        slots=instance.slots,
         repetitions=test.repetitions,
         in_flight=facts.in_flight,
         **vars(found),

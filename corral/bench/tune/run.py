@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from corral.bench import job
 from corral.bench.document import measured
+from corral.bench.result import instance_fields
 from corral.bench.tune.gains import Setting, ratio
 from corral.bench.tune.record import KeptBlock, Record, Requests, Row, kept_run, rows
 from corral.bench.tune.search import Decided, Known, Measure, Rules, Search, Verdict
@@ -181,24 +182,14 @@ def _with(record: Record, block: KeptBlock) -> Record:
 
 
 def _fresh(tune: Tune, found: Tuned) -> Record:
-    instance = tune.instance
     return Record(
         host=tune.host.name,
-        instance=instance.name,
+        **instance_fields(tune.instance),
         began_at=found.began_at,
         seconds=0,
         cpu=found.cpu,
         gpus=found.gpus,
-        engine=instance.engine,
-        kind=instance.kind,
-        release=instance.release,
         commit=found.commit,
-        model=instance.model,
-        quant=instance.quant,
-        profile=instance.profile,
-        generation=instance.generation,
-        context_tokens_per_slot=instance.context_tokens_per_slot,
-        slots=instance.slots,
         repetitions=tune.requests.repeat,
         where=found.where,
         requests=tune.requests,
