@@ -28,6 +28,7 @@ from corral.cli.load import LoadOptions, load_options, run_load_tests
 from corral.cli.measured import to_measure, with_neighbours
 from corral.cli.reach import Target, planned, reach
 from corral.cli.select import inventory_option
+from corral.cli.short_group import ShortGroup
 from corral.cli.views.bench import comparison_table, listing_table, result_table
 from corral.cli.views.load import load_comparison_table
 from corral.engines.benchmark import Lengths
@@ -67,16 +68,7 @@ _COMPARED = Document(
 _REPETITIONS = 5
 
 
-class _RunIsMeant(click.Group):
-    """A group that runs `run` where its first argument is no command."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_RunIsMeant)
+@click.group(cls=ShortGroup, meant="run")
 def bench() -> None:
     """Benchmark instances on their hosts; list and compare results.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from corral.cli.select import inventories
+from corral.cli.short_group import ShortGroup
 from corral.errors import CorralError
 from corral.offline.manifest import Bundle
 from corral.offline.needs import needs_of
@@ -32,16 +33,7 @@ _key_option = click.option(
 )  # fmt: skip
 
 
-class _WriteIsMeant(click.Group):
-    """A group that runs `write` where its first argument is no command."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["write", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_WriteIsMeant)
+@click.group(cls=ShortGroup, meant="write")
 def bundle() -> None:
     """Write, prove and serve all that hosts without a network need.
 

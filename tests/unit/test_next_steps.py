@@ -13,6 +13,7 @@ import click
 import pytest
 
 from corral.cli import cli
+from corral.cli.short_group import ShortGroup
 from tests.samples import ROOT
 
 pytestmark = pytest.mark.slow
@@ -106,10 +107,8 @@ def parse(text: str) -> None:
         command: click.Command = cli
         context = click.Context(cli, info_name="corral")
         while isinstance(command, click.Group) and words:
-            if command.name == "bench" and words[0] not in command.commands:
-                words = ["run", *words]
-            if command.name == "bundle" and words[0] not in command.commands:
-                words = ["write", *words]
+            if isinstance(command, ShortGroup) and words[0] not in command.commands:
+                words = [command.meant, *words]
             name, found, words = command.resolve_command(context, words)
             assert found, line
             command, context = found, click.Context(found, info_name=name, parent=context)
