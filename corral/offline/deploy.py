@@ -121,17 +121,17 @@ def take_archives(bundle: HostBundle, plan: HostPlan, store: ArchiveStore) -> in
 
     Each is proved by its digest. Raises CorralError.
     """
-    count = 0
+    count, theirs = 0, ArchiveStore(bundle.opened.folder / "archives")
     for release in plan.releases:
         name = f"archives/{release.engine}/{release.key}"
         file = next((f for f in bundle.bundle.files if f.name == f"{name}.tar.zst"), None)
         if file is None or release.native or store.find(release.engine, release.key):
             continue
-        archive = ArchiveStore(bundle.opened.folder / "archives").find(release.engine, release.key)
+        archive = theirs.find(release.engine, release.key)
         if archive is None or archive.sha256 != file.sha256:
             what = f"its archive of {release.engine} {release.key} is damaged"
             step = f"`corral bundle verify {bundle.opened.folder}`"
             raise CorralError(str(bundle.opened.folder), what, step)
-        store.copy_from(ArchiveStore(bundle.opened.folder / "archives"), archive)
+        store.copy_from(theirs, archive)
         count += 1
     return count

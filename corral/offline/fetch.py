@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from corral_shared.text import printable_line
 
 from corral.errors import CorralError
 from corral.files import writing
-from corral.offline.folder import FREE_SPACE, BundleFolder, blocks
+from corral.offline.folder import FREE_SPACE, BundleFolder
 from corral.offline.manifest import BundleFile
 from corral.schema import Frozen
 from corral.sources.hub_requests import answer
@@ -138,11 +137,3 @@ def _append(
         raise CorralError(source.url, what, "`corral lock`, read the diff")
     if source.size_bytes is not None and arrived < source.size_bytes:
         raise _CutError(f"{arrived} of {source.size_bytes} bytes arrived")
-
-
-def sha256_matches(path: Path, sha256: str) -> bool:
-    """Whether a file has a digest. Raises CorralError where it cannot be read."""
-    digest = hashlib.sha256()
-    for block in blocks(path):
-        digest.update(block)
-    return digest.hexdigest() == sha256

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -198,20 +197,10 @@ class Digest(Frozen):
 
 def digest_of(path: Path) -> Digest:
     """Raises CorralError for a file that cannot be read."""
-    digest, size_bytes = hashlib.sha256(), 0
-    for block in blocks(path):
-        digest.update(block)
-        size_bytes += len(block)
-    return Digest(size_bytes=size_bytes, sha256=digest.hexdigest())
-
-
-def blocks(path: Path) -> Iterator[bytes]:
-    """The content of a file. Raises CorralError."""
-    with reading(path, next_step="copy the bundle again, from a disk that can be read"):
-        file: BinaryIO
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK_BYTES):
-                yield block
+    step = "copy the bundle again, from a disk that can be read"
+    with reading(path, next_step=step), path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return Digest(size_bytes=file.tell(), sha256=sha256)
 
 
 def _refuse_foreign(path: Path) -> None:

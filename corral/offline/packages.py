@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
+from platform import freedesktop_os_release
 from urllib.parse import unquote
 
 from corral.catalog.drivers import PREFERENCES_FILE, AptSource, DriverSource
@@ -51,13 +52,13 @@ class Deb:
         return f"{self.name}_{self.version.rpartition(':')[2]}_{self.architecture}.deb"
 
 
-def this_platform(os_release: Path = Path("/etc/os-release")) -> str:
-    """The distribution of this controller, as the catalog names platforms."""
-    if not os_release.is_file():
+def this_platform() -> str:
+    """The distribution of this controller, as the catalog names platforms; empty where unknown."""
+    try:
+        fields = freedesktop_os_release()
+    except OSError:
         return ""
-    pairs = (line.split("=", 1) for line in os_release.read_text().splitlines() if "=" in line)
-    fields = {name: value.strip('"') for name, value in pairs}
-    return f"{fields.get('ID', '')}-{fields.get('VERSION_ID', '')}"
+    return f"{fields['ID']}-{fields.get('VERSION_ID', '')}"
 
 
 class AptRoot:
