@@ -83,6 +83,9 @@ class FleetReader:
             self._drift.pop(host.name, None)
             return HostPage(name=host.name, problem=answer, unknown=tuple(unknown))
         records, drift = self._recorded(target), self._drifted(target)
+        unknown += records.unknown
+        if isinstance(drift, CorralError):
+            unknown.append(f"its drift is unknown: {drift.what}")
         gpus = tuple(GpuPage.model_validate(row) for row in gpu_rows(host, answer))
         standings = standings_of(target, answer, self.made)
         return HostPage(
@@ -92,15 +95,7 @@ class FleetReader:
             gpu_problem=answer.gpu_problem,
             history=records.history,
             drift=None if isinstance(drift, CorralError) else tuple(drift),
-            unknown=(
-                *unknown,
-                *records.unknown,
-                *(
-                    [f"its drift is unknown: {drift.what}"]
-                    if isinstance(drift, CorralError)
-                    else ()
-                ),
-            ),
+            unknown=tuple(unknown),
         )
 
     def _recorded(self, target: Target) -> _Records:

@@ -342,6 +342,15 @@ class GpuUse(HostAnswer):
     units: dict[str, int | None] = {}
 
 
+class GpuHolder(Frozen):
+    """Who holds memory of a GPU; + predicted_mib: by the plan of its instance."""
+
+    instance: str | None
+    unit: str
+    held_mib: int | None
+    predicted_mib: int | None
+
+
 class ObservedInstances(HostAnswer):
     """All instances of a host, by name, and the use of its GPUs.
 

@@ -10,7 +10,7 @@ import re
 from typing import Literal
 
 from corral.host.activation_report import Report
-from corral.host.answers import DriftRow
+from corral.host.answers import DriftRow, GpuHolder
 from corral.schema import Frozen
 
 # A figure of the gate, as the host writes it (files/corral_host/checks/speed.py).
@@ -18,15 +18,6 @@ _SPEED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) (.+)")
 _CHANGES_SHOWN = 8
 
 Severity = Literal["page", "ticket", ""]
-
-
-class Holder(Frozen):
-    """Who holds memory of a GPU; + predicted_mib: by the plan of its instance."""
-
-    instance: str | None
-    unit: str
-    held_mib: int | None
-    predicted_mib: int | None
 
 
 class GpuPage(Frozen):
@@ -39,7 +30,7 @@ class GpuPage(Frozen):
     memory_used_mib: int | None = None
     utilization_percent: int | None = None
     temperature_celsius: int | None = None
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[GpuHolder, ...] = ()
 
     @property
     def used_mib(self) -> int:

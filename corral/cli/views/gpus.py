@@ -6,21 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from corral.cli.documents import without
-from corral.host.answers import GpuUse, ObservedInstance, ObservedInstances
+from corral.host.answers import GpuHolder, GpuUse, ObservedInstance, ObservedInstances
 from corral.inventory.hosts import Host
 from corral.planning.stored_plans import stored_plan
 from corral.schema import Frozen
 from corral.terminal import Rows, coloured
-
-
-class GpuHolder(Frozen):
-    """Who holds memory of a GPU; + predicted_mib: by the plan of its instance."""
-
-    instance: str | None
-    unit: str
-    held_mib: int | None
-    predicted_mib: int | None
-
 
 if TYPE_CHECKING:
     from corral.host.answers import GpuUse as GpuRow
