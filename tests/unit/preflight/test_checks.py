@@ -248,17 +248,17 @@ def test_a_neighbour_that_takes_room_of_an_automatic_placement_is_told_before_it
     old = {**new, "placement": {"gpu_layers": "all", "cpu_moe_layers": 23}}
     here = settled(planned, {"chat": "k"})
 
-    def told(replaced: dict[str, Any]) -> list[Finding]:
+    def found_with(replaced: dict[str, Any]) -> list[Finding]:
         chat = here.instances["chat"].model_copy(update={"replaced": replaced})
         state = here.model_copy(update={"instances": {"chat": chat}})
         return preflight(planned, state, now_seconds=NOW_SECONDS)
 
-    (found,) = told({key: old[key] for key in ("settings", "shards", "placement")})
+    (found,) = found_with({key: old[key] for key in ("settings", "shards", "placement")})
     assert not found.stops
     assert found.what.startswith('chat: placement = "auto" beside other neighbours')
     assert found.what.endswith("experts of the first 39 layers")
     assert "'cpu_moe_layers': 23" in found.next_step
-    assert told({}) == []
+    assert found_with({}) == []
 
 
 def test_an_instance_that_left_the_inventory_is_told_and_stops_nothing() -> None:

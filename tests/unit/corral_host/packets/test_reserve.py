@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -89,17 +90,22 @@ print(server.recv(16).decode())
 """
 
 
+def printed_alone(program: str, *arguments: str) -> str:
+    """What a program of Python prints in a network of its own; it must end with 0."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes a network, and packet rules in it")
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def connected(*users: int, cookies: int = 1, laid: bool = True) -> tuple[set[tuple[int, int]], str]:
     """Users and addresses whose listeners got a connection, by IPv4 or IPv6; and reserved ports."""
     arguments = [str(ROOT / "files"), str(cookies), "laid" if laid else "none", *map(str, users)]
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", _TRIAL, *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if "Operation not permitted" in done.stderr or not shutil.which("nft"):
-        pytest.skip("no packet rules, or no network of its own, for this user")
-    assert done.returncode == 0, done.stderr
-    *pairs, last = done.stdout.splitlines()
+    *pairs, last = printed_alone(_TRIAL, *arguments).splitlines()
     return {(int(user), int(port)) for user, port in map(str.split, pairs)}, last
 
 
@@ -112,13 +118,7 @@ def test_a_served_port_answers_for_servers_alone_and_others_for_anybody() -> Non
 
 def test_other_protocols_than_tcp_are_left_alone() -> None:
     """Else apt's own user finds no mirror once a host serves."""
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", _UDP, str(ROOT / "files"), str(LOCAL)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if "Operation not permitted" in done.stderr or not shutil.which("nft"):
-        pytest.skip("no packet rules, or no network of its own, for this user")
-    assert done.stdout == "name\n", done.stderr
+    assert printed_alone(_UDP, str(ROOT / "files"), str(LOCAL)) == "name\n"
 
 
 def test_without_the_rules_anybody_answers() -> None:
@@ -412,10 +412,5 @@ def test_both_chains_are_laid_at_once(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); from corral_host.packets import reserve\n"
     )
     program += f"reserve.lay(reserve.rules({plan!r})); print(reserve.in_force())"
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", program, str(ROOT / "files")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if "Operation not permitted" in done.stderr or not shutil.which("nft"):
-        pytest.skip("no packet rules, or no network of its own, for this user")
-    assert done.stdout.strip() == "[8000, 8001, 8003, 8404, 18001]", done.stderr
+    printed = printed_alone(program, str(ROOT / "files"))
+    assert printed.strip() == "[8000, 8001, 8003, 8404, 18001]"
