@@ -85,7 +85,7 @@ def list_weights(names: tuple[str, ...], as_json: bool, inventory: Path | None) 
         if isinstance(one, CorralError):
             echo(one, err=True)
         elif one.problem:
-            echo(f"{name}: {one.problem}", err=True)
+            echo(f"{name}: {one.problem}. Next: {one.next_step}", err=True)
         if name not in plans:
             echo(f"{name}: its plan could not be had, so what it plans is unknown", err=True)
     bad = any(isinstance(one, CorralError) or one.problem for one in found.values())
@@ -109,7 +109,7 @@ def prune(name: str, dry_run: bool, yes: bool, inventory: Path | None) -> None:
     if isinstance(found, CorralError):
         raise found
     if found.problem:
-        raise CorralError(name, *_split(found.problem))
+        raise CorralError(name, found.problem, found.next_step)
     doomed = [one for one in found.files if not one.users]
     for one in doomed:
         echo(f"{one.path} ({gib(one.size_bytes)})")
@@ -187,11 +187,6 @@ def _adopt(host: Host, plan: HostPlan, spec: dict[str, Any]) -> AdoptedWeights:
     if not status.ok:
         raise status.wrong.error(host.name, "fix that, then run the same command again")
     return as_answer(ADOPTED_WEIGHTS, status.answer or {}, where=host.name)
-
-
-def _split(problem: str) -> tuple[str, str]:
-    what, _, step = problem.partition(". Next: ")
-    return what, step
 
 
 def _hosts(names: tuple[str, ...], inventory: Path | None) -> list[Target]:

@@ -326,11 +326,8 @@ class ObservedInstance(HostAnswer):
     plan: dict[str, Any] = {}
 
 
-class GpuUse(HostAnswer):
-    """Use of a GPU at this moment; None for values that it does not report.
-
-    + units: unit, or a program of none -> MiB that it holds, None where the driver does not say
-    """
+class GpuFigures(HostAnswer):
+    """Use of a GPU at this moment; None for values that it does not report."""
 
     index: int
     name: str | None = None
@@ -339,6 +336,14 @@ class GpuUse(HostAnswer):
     memory_used_mib: int | None = None
     utilization_percent: int | None = None
     temperature_celsius: int | None = None
+
+
+class GpuUse(GpuFigures):
+    """A GPU as its host tells of it.
+
+    + units: unit, or a program of none -> MiB that it holds, None where the driver does not say
+    """
+
     units: dict[str, int | None] = {}
 
 
@@ -401,12 +406,14 @@ class Disk(HostAnswer):
 class HostWeights(HostAnswer):
     """All weights of a host.
 
-    + problem: why they cannot be seen, or empty; + size_bytes: without second names of a file
+    + problem: why they cannot be seen, or empty; + next_step: what then helps
+    + size_bytes: without second names of a file
     + unneeded_bytes: what pruning frees; + partial_bytes: of downloads that have not ended
     """
 
     files: tuple[WeightsFile, ...] = ()
     problem: str = ""
+    next_step: str = ""
     size_bytes: int = 0
     unneeded_bytes: int = 0
     partial_bytes: int = 0

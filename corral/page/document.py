@@ -10,7 +10,7 @@ import re
 from typing import Literal
 
 from corral.host.activation_report import Report
-from corral.host.answers import DriftRow, GpuHolder
+from corral.host.answers import DriftRow, GpuFigures, GpuHolder
 from corral.schema import Frozen
 
 # A figure of the gate, as the host writes it (files/corral_host/checks/speed.py).
@@ -20,16 +20,9 @@ _CHANGES_SHOWN = 8
 Severity = Literal["page", "ticket", ""]
 
 
-class GpuPage(Frozen):
-    """A GPU; None for values that it does not report."""
+class GpuPage(GpuFigures):
+    """A GPU with whoever holds memory of it."""
 
-    index: int
-    name: str | None = None
-    uuid: str | None = None
-    memory_total_mib: int | None = None
-    memory_used_mib: int | None = None
-    utilization_percent: int | None = None
-    temperature_celsius: int | None = None
     holders: tuple[GpuHolder, ...] = ()
 
     @property

@@ -19,7 +19,7 @@ from pathlib import Path
 from corral_host import engines
 from corral_host.bench import load_child
 from corral_host.bench.measure import chosen, only_one, refuse_unready
-from corral_host.checks.program_unit import PROPERTIES, cpu_name, gpu_names, last, settings
+from corral_host.checks.program_unit import cpu_name, gpu_names, last, transient
 from corral_host.release.manifest import manifest_of
 from corral_host.server.http import call, loaded_key, local, url_at
 from corral_host.system.commands import FAULTS, HostError, as_fault, show
@@ -135,7 +135,7 @@ def run_program(instance, question, lines):
     unit = load_unit(instance["name"])
     stop(unit)
     with subprocess.Popen(
-        [*transient(instance, unit, question), *child(instance, question)],
+        [*program_unit(instance, unit, question), *child(instance, question)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as program:  # fmt: skip
         try:
@@ -204,21 +204,17 @@ def child(instance, question):
     return [question["python"], "-c", text, json.dumps({**document, "relay": relay})]
 
 
-def transient(instance, unit, question):
-    """Command line of a transient unit with the server's variables, and a time limit.
+def program_unit(instance, unit, question):
+    """Command line of the unit of a load generator, with a time limit.
 
     A server on a unix socket answers its own user alone; its unit has no network, nor has this one.
     """
-    own = [value for value in PROPERTIES if not value.startswith("PrivateNetwork=")]
+    own = ["PrivateNetwork=no"]
     if instance["endpoint"]["socket"]:
         user = show(instance["unit"], "User")["User"] or instance["unit"].rpartition(".")[0]
-        own += [f"User={user}", "PrivateNetwork=yes"]
-    own += [
+        own = [f"User={user}"]
+    limits = (
         "PrivateTmp=yes", "ProtectSystem=strict", "LimitNOFILE=65536", "TimeoutStopSec=10",
         f"RuntimeMaxSec={question['limit_seconds']}",
-    ]  # fmt: skip
-    options = [f"--property={value}" for value in own]
-    options += [*settings(instance), "--setenv=HOME=/tmp"]
-    return [
-        "systemd-run", "--pipe", "--wait", "--collect", "--quiet", f"--unit={unit}", *options, "--"
-    ]  # fmt: skip
+    )  # fmt: skip
+    return transient(instance, unit, properties=(*own, *limits), options=("--setenv=HOME=/tmp",))

@@ -24,7 +24,9 @@ from corral_host.bench.measure import (
     stopped,
 )
 from corral_host.checks.program_unit import (
+    BESIDE,
     InVainError,
+    bench_unit,
     last,
     listened,
     refuse_started,
@@ -124,10 +126,11 @@ def measured(spec, instance, server, words):
         **spec["requests"],
     }
     limit = server["ready_seconds"] + spec["limit_seconds"]
+    limits = ("LimitNOFILE=65535", "TimeoutStopSec=20", f"RuntimeMaxSec={limit}")
     command = transient(
-        {**instance, "environment": server["environment"]}, "tune", in_place,
-        properties=("LimitNOFILE=65535", "TimeoutStopSec=20", f"RuntimeMaxSec={limit}"),
-        options=("--setenv=HOME=/tmp", "--quiet"),
+        {**instance, "environment": server["environment"]}, bench_unit(instance["name"]),
+        job="tune", properties=(*limits, *(() if in_place else BESIDE)),
+        options=("--setenv=HOME=/tmp",),
     )  # fmt: skip
     code, printed, errors = listened([*command, *child()], json.dumps(document) + "\n")
     if in_place:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from corral_host import engines
-from corral_host.checks.program_unit import PROPERTIES, TRIES, last, settings
+from corral_host.checks.program_unit import TRIES, last, transient
 from corral_host.instance.gate_rows import gate_plan, row
 from corral_host.system.commands import HostError, say
 
@@ -44,8 +44,12 @@ def measured(instance, plan):
         if not os.access(path, os.R_OK):
             raise HostError(f"{path} is missing", "deploy the host again, which puts it there")
     seconds = instance["ready_timeout_seconds"] + READING_SECONDS
+    unit = transient(
+        instance, f"corral-perplexity-{instance['name']}.service", job="activate",
+        properties=(f"RuntimeMaxSec={seconds}",),
+    )  # fmt: skip
     done = subprocess.run(
-        [*transient(instance, seconds), *plan["argv"]],
+        [*unit, *plan["argv"]],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
     )  # fmt: skip
     if done.returncode != 0:
@@ -54,14 +58,3 @@ def measured(instance, plan):
             f"Its last lines:\n{last(done.stdout.splitlines())}"
         )
     return done.stdout
-
-
-def transient(instance, seconds):
-    """Command line of a transient unit with the server's variables; the unit ends with the job."""
-    name = instance["name"]
-    job = f"corral-job-activate-{name}.service"
-    properties = [*PROPERTIES, f"BindsTo={job}", f"After={job}", f"RuntimeMaxSec={seconds}"]
-    options = [f"--property={value}" for value in properties]
-    options += settings(instance)
-    unit = f"--unit=corral-perplexity-{name}.service"
-    return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", unit, *options, "--"]

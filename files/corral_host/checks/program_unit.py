@@ -62,7 +62,9 @@ def whole_run(instance, command, in_place):
 
 def run_program(instance, argv, in_place):
     """Lines of a program's output, standard error last."""
-    code, printed, errors = listened([*transient(instance, "bench", in_place), *argv])
+    properties = () if in_place else BESIDE
+    unit = transient(instance, bench_unit(instance["name"]), job="bench", properties=properties)
+    code, printed, errors = listened([*unit, *argv])
     lines = [*printed, *errors]
     if in_place:
         refuse_started(instance, "it was measured")
@@ -113,18 +115,18 @@ def last(lines):
     return "\n".join(found[-TAIL_LINES:])
 
 
-def transient(instance, kind, in_place, *, properties=(), options=()):
-    """Command line of a transient unit with the server's variables, which ends with its job.
+def transient(instance, unit, *, job="", properties=(), options=()):
+    """Command line of a transient unit with the server's variables.
 
-    ``kind``: of the job; ``properties``: more of the unit; ``options``: more of systemd-run.
+    ``job``: kind of the job with which the unit ends; ``properties``: more of the unit, of which
+    the last of a name counts; ``options``: more of systemd-run.
     """
-    job = f"corral-job-{kind}-{instance['name']}.service"
-    properties = [
-        *PROPERTIES, f"BindsTo={job}", f"After={job}", *properties, *(() if in_place else BESIDE)
-    ]  # fmt: skip
-    options = [*(f"--property={value}" for value in properties), *settings(instance), *options]
-    unit = f"--unit={bench_unit(instance['name'])}"
-    return ["systemd-run", "--pipe", "--wait", "--collect", unit, *options, "--"]
+    end = f"corral-job-{job}-{instance['name']}.service"
+    bound = (f"BindsTo={end}", f"After={end}") if job else ()
+    chosen = dict(value.split("=", 1) for value in (*PROPERTIES, *bound, *properties))
+    own = [f"--property={name}={value}" for name, value in chosen.items()]
+    fixed = ("--pipe", "--wait", "--collect", "--quiet", f"--unit={unit}")
+    return ["systemd-run", *fixed, *own, *settings(instance), *options, "--"]
 
 
 def settings(instance):

@@ -29,7 +29,8 @@ def weights(plan):
     doomed = [row for row in rows if not row["users"]]
     return {
         "files": rows,
-        "problem": ". Next: ".join(fault or ()),
+        "problem": fault[0] if fault else "",
+        "next_step": fault[1] if fault else "",
         "size_bytes": sum(size_of_all(rows).values()),
         "unneeded_bytes": freed_bytes(doomed),
         "partial_bytes": 0 if fault else partial_bytes(paths),

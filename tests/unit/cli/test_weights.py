@@ -110,7 +110,7 @@ def test_without_a_plan_weights_are_shown_and_none_is_removed(corral: Corral, no
 
 
 def test_a_disk_that_is_gone_is_told(corral: Corral, node: Node) -> None:
-    node.says({**FOUND, "files": [], "problem": "/m is not mounted. Next: mount /m"})
+    node.says({**FOUND, "files": [], "problem": "/m is not mounted", "next_step": "mount /m"})
     assert "/m is not mounted" in corral("weights", "node-1").err
     assert_one_message(corral("weights", "prune", "node-1", "-y"), "/m is not mounted", "mount /m")
 

@@ -152,7 +152,7 @@ def test_an_engines_program_gets_the_key_by_a_pipe_alone(
         "--unit=corral-load-chat.service", "DynamicUser=yes", "RuntimeMaxSec=60", "--setenv=A=1",
     ):  # fmt: skip
         assert option in command
-    assert "PrivateNetwork" not in command
+    assert "PrivateNetwork=yes" not in command
 
 
 @pytest.mark.usefixtures("server")
@@ -172,7 +172,8 @@ def test_a_server_on_a_socket_is_reached_by_a_relay_as_its_own_user(
         found = controller.answers(spec, 2)[1]
     assert '"id": "tiny"' in found["ran"]["answer"]
     command = (machine.root / "run.log").read_text()
-    assert "--property=User=corral-chat --property=PrivateNetwork=yes" in command
+    assert "--property=User=corral-chat" in command
+    assert "--property=PrivateNetwork=yes" in command
 
 
 def free_port() -> int:

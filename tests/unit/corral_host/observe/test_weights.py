@@ -188,6 +188,7 @@ def test_a_disk_that_is_gone_is_told_and_nothing_is_removed(host: Weights) -> No
     found = host.found()
     assert (found.files, found.size_bytes) == ((), 0)
     assert "is not where the weights were put" in found.problem
+    assert found.next_step
     with pytest.raises(HostError, match="Nothing was removed"):
         host.prune()
     assert states.prunable(host.plan(), ("gone", "mount it")) == 0
