@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from corral_host.observe.weights import freed_bytes, unneeded
+from corral_host.swarm.pieces import forget_others
 from corral_host.system.commands import HostError, show
 from corral_host.system.locks import activate_lock, held, refuse_other_rollout
+from corral_host.weights.adopt import by_digest
 from corral_host.weights.kept import discard
 from corral_host.weights.models_root import root_fault
 
@@ -30,4 +32,5 @@ def prune_weights(plan):
         freed = freed_bytes(doomed)
         for row in doomed:
             discard(Path(row["path"]), Path(row["root"]))
+        forget_others(paths, by_digest(paths))
     return {"removed": [row["path"] for row in doomed], "freed_bytes": freed}

@@ -94,7 +94,7 @@ class Member:
     def __init__(self, settings, spec, board, table, seeder):
         self.settings, self.board, self.table, self.seeder = settings, board, table, seeder
         self.paths = spec["paths"]
-        self.folder = Path(self.paths["state"]) / "swarm"
+        self.folder = pieces.pieces_folder(self.paths)
         self.shards = {
             one["sha256"]: one for one in (*spec["held"], *spec["shards"]) if is_carried(one)
         }

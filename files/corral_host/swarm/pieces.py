@@ -6,6 +6,7 @@ another host is read here. Whatever the pieces say, the locked sha256 decides in
 
 import hashlib
 import re
+from pathlib import Path
 
 from corral_host.system.commands import CHUNK_BYTES, PROGRESS_BYTES, read_json, write_atomic
 
@@ -52,8 +53,20 @@ def read(path, size_bytes, progress=None):
     return whole.hexdigest(), "".join(pieces)
 
 
+def pieces_folder(paths):
+    return Path(paths["state"]) / "swarm"
+
+
 def pieces_file(shard, folder):
     return folder / f"{shard['sha256']}.json"
+
+
+def forget_others(paths, kept):
+    """Remove digests of pieces of files that are not among ``kept``, sha256 of each."""
+    folder = pieces_folder(paths)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.stem not in kept:
+            path.unlink()
 
 
 def kept(shard, folder):

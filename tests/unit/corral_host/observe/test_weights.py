@@ -17,7 +17,7 @@ observing, pruning, roots = (
     helper_module(name)
     for name in ("observe.weights", "activation.prune_weights", "weights.models_root")
 )
-states = helper_module("observe.state")
+states, pieces = helper_module("observe.state"), helper_module("swarm.pieces")
 HostError = helper_module("system.commands").HostError
 
 
@@ -98,6 +98,15 @@ def test_pruning_removes_what_nobody_needs_and_nothing_else(host: Weights) -> No
     assert stranger.exists()
     assert not Path(f"{nobody}.receipt.json").exists()
     assert host.prune(planned) == {"removed": [], "freed_bytes": 0}
+
+
+def test_digests_of_pieces_go_with_their_file(host: Weights) -> None:
+    planned, _ = host.file("planned"), host.file("nobody")
+    for name in ("planned", "nobody", "gone-before"):
+        shard = {"sha256": name, "size_bytes": 100}
+        pieces.keep(shard, pieces.pieces_folder(host.paths), "00" * 20)
+    host.prune(planned)
+    assert [path.name for path in pieces.pieces_folder(host.paths).iterdir()] == ["planned.json"]
 
 
 def test_folders_that_are_empty_go_with_their_files(host: Weights) -> None:
