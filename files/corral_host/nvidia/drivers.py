@@ -1,20 +1,16 @@
 """Install a pinned NVIDIA driver and CUDA toolkit, hold their packages, load the modules."""
 
 import os
-import tempfile
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from corral_host.nvidia import gpu, nvidia_smi
-from corral_host.nvidia.openpgp import MOST_BYTES, checked_key
 from corral_host.system import kernel
-from corral_host.system.commands import HostError, loud, output, say, show, write_atomic
+from corral_host.system.apt import apt_get, fetch_key, refuse_another
+from corral_host.system.commands import loud, say, show, write_atomic
 from corral_host.system.kernel import run
 
-OPTIONS = (
-    "-o", "DPkg::Lock::Timeout=300",
-    "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
-)  # fmt: skip
+# Where versions and keys are pinned.
+CATALOG = "catalog/drivers/"
 
 
 def set_up(spec):
@@ -38,12 +34,12 @@ def install(spec):
     source = spec["source"]
     # A bundle's packages are signed by its own key, which came with these files.
     if source and source["key_url"] and not spec.get("apt_config"):
-        fetch_key(source["key_url"], source["key_fingerprint"], spec["keyring"])
+        fetch_key(source["key_url"], source["key_fingerprint"], spec["keyring"], CATALOG)
     apt_get("update")
     names = [name for one in spec["install"] for name in one["packages"]]
     for one in spec["install"]:
         for name in one["packages"]:
-            refuse_another(name, one["version"])
+            refuse_another(name, one["version"], CATALOG)
     # apt fails rather than change a held package that these depend on; `hold` holds them again.
     held = [name for name, found in driver_packages(spec).items() if found["held"]]
     if held:
@@ -52,70 +48,8 @@ def install(spec):
     apt_get("install", "--allow-downgrades", *names, *headers())
 
 
-def apt_get(command, *arguments):
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    loud("apt-get", command, "-y", *OPTIONS, *arguments, env=environment)
-
-
 def driver_packages(spec):
     return gpu.packages(spec["named"], gpu.library_version())
-
-
-def fetch_key(url, wanted, target):
-    """Fetch a repository's key with apt's helper, so that apt's proxy and certificates apply.
-
-    It is kept if it has the wanted fingerprint. apt trusts whatever is in ``target``, so that gets
-    the text made from the checked packets.
-    """
-    data = download(url)
-    try:
-        found, text = checked_key(data)
-    except HostError as error:
-        raise HostError(f"{url}: {error}") from error
-    if found != wanted:
-        raise HostError(
-            f"{url} holds the key {found}, not {wanted}",
-            "ask its publisher which is right; "
-            "the pinned one is key_fingerprint in catalog/drivers/",
-        )
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, text)
-
-
-def download(url):
-    """The bytes at an address, limited to more than any key has: an answer may be endless."""
-    limited = ("prlimit", f"--fsize={MOST_BYTES}", "/usr/lib/apt/apt-helper")
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = Path(folder) / "key"
-        try:
-            loud(*limited, "download-file", url, fetched)
-        except HostError as error:
-            raise HostError(
-                f"{url}: {error} (a key has {MOST_BYTES} bytes at most)",
-                "check that the host reaches it, then run the same deploy again",
-            ) from error
-        with open(fetched, "rb") as file:
-            return file.read(MOST_BYTES + 1)
-
-
-def refuse_another(name, pinned):
-    """Raises HostError if apt would not install the pinned version, as no source has it."""
-    lines = output("apt-cache", "policy", name).splitlines()
-    pairs = [line.split() for line in lines]
-    candidate = next((p[1] for p in pairs if len(p) == 2 and p[0] == "Candidate:"), "(none)")
-    if not fnmatchcase(candidate.split(":")[-1], pinned):
-        there = available(name)
-        listed = f"versions {', '.join(there)}" if there else f"{candidate}, no version of it"
-        raise HostError(
-            f"{name} {pinned} is pinned, the host's package sources have {listed}",
-            "pin a version that they have in catalog/drivers/, or correct the package sources",
-        )
-
-
-def available(name):
-    """Versions of a package in the host's package sources, newest first."""
-    rows = [line.split("|") for line in run("apt-cache", "madison", name).stdout.splitlines()]
-    return list(dict.fromkeys(row[1].strip() for row in rows if len(row) == 3))
 
 
 def headers():

@@ -153,7 +153,7 @@ def test_a_source_must_say_who_signs_it(keys: dict[str, Any]) -> None:
 
 
 def test_apt_reads_the_fetched_key_by_the_end_of_its_name() -> None:
-    """.asc is armored, as files/corral_host/nvidia/openpgp.py writes it; .gpg would be binary."""
+    """.asc is armored, as files/corral_host/system/openpgp.py writes it; .gpg would be binary."""
     assert KEYRING_FILE.endswith(".asc")
     assert f"Signed-By: {KEYRING_FILE}\n" in installing_files(SOURCE)[SOURCES_FILE]
 

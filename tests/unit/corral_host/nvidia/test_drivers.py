@@ -1,4 +1,4 @@
-"""A pinned driver that the package sources of a host do not have."""
+"""A driver of a bundle."""
 
 from __future__ import annotations
 
@@ -10,33 +10,7 @@ import pytest
 
 from tests.unit.helper_modules import helper_module
 
-drivers = helper_module("nvidia.drivers")
-commands = helper_module("system.commands")
-MADISON = """\
-nvidia-open | 590.44.01-1 | https://apt.example.com  Packages
-nvidia-open | 590.44.01-1 | https://mirror.example.com  Packages
-nvidia-open | 575.57.08-1 | https://apt.example.com  Packages
-"""
-
-
-@pytest.mark.parametrize(
-    ("candidate", "madison", "said"),
-    [
-        ("590.44.01-1", MADISON, "have versions 590.44.01-1, 575.57.08-1."),
-        ("(none)", "", "have (none), no version of it."),
-    ],
-)
-def test_a_pinned_version_that_is_gone_is_reported_with_those_that_are_there(
-    monkeypatch: pytest.MonkeyPatch, candidate: str, madison: str, said: str
-) -> None:
-    policy = f"nvidia-open:\n  Installed: (none)\n  Candidate: {candidate}\n"
-    monkeypatch.setattr(drivers, "output", lambda *_: policy)
-    monkeypatch.setattr(drivers, "run", lambda *_: SimpleNamespace(stdout=madison))
-    with pytest.raises(commands.HostError) as caught:
-        drivers.refuse_another("nvidia-open", "580.*")
-    assert f"nvidia-open 580.* is pinned, the host's package sources {said}" in str(caught.value)
-    assert "Next: pin a version that they have in catalog/drivers/" in str(caught.value)
-    drivers.refuse_another("nvidia-open", candidate)
+drivers, apt = helper_module("nvidia.drivers"), helper_module("system.apt")
 
 
 def test_a_driver_of_a_bundle_asks_nobody_for_a_key(
@@ -54,9 +28,10 @@ def test_a_driver_of_a_bundle_asks_nobody_for_a_key(
         return "nvidia-open:\n  Candidate: 580.1\n"
 
     monkeypatch.delenv("APT_CONFIG", raising=False)
-    monkeypatch.setattr(drivers, "loud", note)
-    monkeypatch.setattr(drivers, "run", note)
-    monkeypatch.setattr(drivers, "output", policy)
+    for module in (drivers, apt):
+        monkeypatch.setattr(module, "loud", note)
+        monkeypatch.setattr(module, "run", note)
+    monkeypatch.setattr(apt, "output", policy)
     monkeypatch.setattr(drivers, "driver_packages", lambda _: {})
     file = tmp_path / "apt" / "bundle.conf"
     spec = {

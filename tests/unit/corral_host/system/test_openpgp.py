@@ -16,8 +16,8 @@ from tests.unit.helper_modules import helper_module
 
 pytestmark = pytest.mark.slow
 
-openpgp = helper_module("nvidia.openpgp")
-drivers = helper_module("nvidia.drivers")
+openpgp = helper_module("system.openpgp")
+apt = helper_module("system.apt")
 HostError = helper_module("system.commands").HostError
 # gpg --quick-generate-key 'Corral test' ed25519 sign never
 FINGERPRINT = "A5D601544793736B9BC0D545C74BAF847F33B883"
@@ -268,7 +268,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             raise HostError("prlimit failed with exit code 100")
         Path(str(target)).write_text(texts[str(url)])
 
-    monkeypatch.setattr(drivers, "loud", fetch)
+    monkeypatch.setattr(apt, "loud", fetch)
     return texts
 
 
@@ -278,7 +278,7 @@ URL = "https://apt.example.com/key.pub"
 def test_what_apt_gets_is_what_was_checked(served: dict[str, str], tmp_path: Path) -> None:
     target = tmp_path / "keyrings" / "corral.asc"
     served[URL] = KEY.replace("BLOCK-----\n\n", "BLOCK-----\nComment: from outside\n\n", 1)
-    drivers.fetch_key(URL, FINGERPRINT, str(target))
+    apt.fetch_key(URL, FINGERPRINT, str(target), "catalog/drivers/")
     assert target.read_text() == KEY
     assert target.stat().st_mode & 0o777 == 0o644
     # However much is sent, not more than the size of a key is written.
@@ -302,5 +302,5 @@ def test_any_other_text_changes_nothing(
     if text is not None:
         served[URL] = text
     with pytest.raises(HostError, match=r"(?s)https://apt.*\. Next: "):
-        drivers.fetch_key(URL, FINGERPRINT, str(target))
+        apt.fetch_key(URL, FINGERPRINT, str(target), "catalog/drivers/")
     assert target.read_text() == "as before"

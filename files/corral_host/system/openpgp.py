@@ -47,7 +47,7 @@ def checked_key(data):
 def refused(why):
     return HostError(
         f"not an armored public key that Corral accepts: {why}",
-        "check what key_url in catalog/drivers/ serves; ask its publisher for the right address",
+        "check what key_url in the catalog serves; ask its publisher for the right address",
     )
 
 
