@@ -45,6 +45,10 @@ class Alert(Frozen):
         }
 
 
+# A deploy that fetches weights fills a disk for an hour as if it never ended; what it leaves free
+# counts.
+_NEARLY_FULL = 0.2
+_DISK = 'node_filesystem_{}_bytes{{fstype!~"tmpfs|ramfs|overlay|squashfs"}}'
 _BASELINE = 'min by (host, instance) (corral_baseline_tokens_per_second{measure=~"generation.*"})'
 
 _queues = [one.waiting for one in series() if one.waiting]
@@ -144,8 +148,10 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         name="CorralContextFull",
+        # Between two requests a slot holds nothing: one long conversation is seen by its peaks.
         expression=" or ".join(
-            f"{name} > 0.95" for name in ("corral_instance_kv_used_ratio", *_caches)
+            f"max_over_time({name}[5m]) > 0.95"
+            for name in ("corral_instance_kv_used_ratio", *_caches)
         ),
         minutes=5,
         severity="ticket",
@@ -156,8 +162,8 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         name="CorralDiskFull",
         expression=(
-            'predict_linear(node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|overlay|squashfs"}'
-            "[6h], 86400) < 0"
+            f"predict_linear({_DISK.format('avail')}[6h], 86400) < 0 and "
+            f"{_DISK.format('avail')} < {_NEARLY_FULL} * {_DISK.format('size')}"
         ),
         minutes=30,
         severity="ticket",

@@ -24,6 +24,8 @@ from corral_host.system.commands import FAULTS, digest_or_none, read_json, say, 
 from corral_host.weights.models_root import root_fault
 
 AGAIN = "deploy HOST again"
+# Drift is looked for so often while there is some.
+AGAIN_SECONDS = 600
 
 
 def drift(document):
@@ -177,6 +179,13 @@ def keep(paths, rows):
     path = record_path(paths)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_atomic(path, json.dumps({"at": time.time(), "rows": rows}, indent=1) + "\n")
+
+
+def look_again(paths):
+    """Compare again while there is drift: its alert ends soon after the repair, not a day later."""
+    kept = read_json(record_path(paths))
+    if kept and kept["rows"] and time.time() - kept["at"] >= AGAIN_SECONDS:
+        keep(paths, drift({"paths": paths}))
 
 
 def drifted(found, paths):

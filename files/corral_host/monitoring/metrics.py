@@ -4,7 +4,7 @@ What is unknown has no sample. A part that fails leaves out its own samples alon
 corral_unreadable.
 """
 
-from corral_host.monitoring.drift import drifted
+from corral_host.monitoring.drift import drifted, look_again
 from corral_host.monitoring.gpus import driver, gpus
 from corral_host.monitoring.hashed import weights
 from corral_host.monitoring.requests import requests
@@ -26,6 +26,7 @@ def metrics(document):
             failed.append(part.__name__)
     found.add("corral_unreadable", len(failed))
     found.write(document["textfile"])
+    look_again(document["paths"])
     return {"samples": sum(map(len, found.blocks.values())), "unreadable": failed}
 
 

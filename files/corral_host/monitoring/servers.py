@@ -26,11 +26,13 @@ SPEED = re.compile(r"^([0-9.]+) (.+)$")
 
 def servers(found, paths):
     folders, reports = Path(paths["state"]) / "instances", last_reports(paths)
-    for name, one in instances(paths)["instances"].items():
+    seen = instances(paths)
+    for name, one in seen["instances"].items():
         folder = folders / name
         served = kept_plan(folder, one["running_generation"]) or one["plan"]
         state(found, name, one, served)
-        memory(found, name, one, served)
+        if not seen["gpu_problem"]:
+            memory(found, name, one, served)
         watchdog(found, name, Record(records(paths), name))
         proof(found, name, reports.get(name), one["plan"])
         found.add("corral_instance_activation_unfinished",

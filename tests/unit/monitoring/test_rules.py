@@ -24,7 +24,10 @@ PREDICTED = f"corral_instance_vram_predicted_bytes{{{CHAT}}}"
 HELD = f"corral_instance_vram_held_bytes{{{CHAT}}}"
 ACTIVE = f"corral_instance_active{{{CHAT}}}"
 WAITS = f"corral_instance_waits_for_activation{{{CHAT}}}"
-DISK = 'node_filesystem_avail_bytes{host="gpu-1",mountpoint="/",fstype="ext4"}'
+FREE, SIZE = (
+    f'node_filesystem_{part}_bytes{{host="gpu-1",mountpoint="/",fstype="ext4"}}'
+    for part in ("avail", "size")
+)
 # Of llama-server: 60 tokens a minute, in so many seconds of generation.
 TOKENS, SECONDS = (f"llamacpp:tokens_predicted{part}_total{{{CHAT}}}" for part in ("", "_seconds"))
 AT_WORK = f"llamacpp:requests_processing{{{CHAT}}}"
@@ -111,10 +114,23 @@ CASES: Cases = {
         [
             {f"corral_instance_kv_used_ratio{{{CHAT}}}": "0.97x120"},
             {f"vllm:kv_cache_usage_perc{{{CHAT}}}": "0.97x120"},
+            # One long conversation, between whose requests the slot is idle.
+            {f"corral_instance_kv_used_ratio{{{CHAT}}}": "0 0.97 " * 60},
         ],
-        [{f"corral_instance_kv_used_ratio{{{CHAT}}}": "0.9x120"}],
+        [
+            {f"corral_instance_kv_used_ratio{{{CHAT}}}": "0.9x120"},
+            # One long request alone.
+            {f"corral_instance_kv_used_ratio{{{CHAT}}}": "0x115 0.97 0x4"},
+        ],
     ),
-    "CorralDiskFull": ([{DISK: "1000000000-1000000x120"}], [{DISK: "1000000000-100000x120"}]),
+    "CorralDiskFull": (
+        [{FREE: "1000000000-1000000x120", SIZE: "6000000000x120"}],
+        [
+            {FREE: "1000000000-100000x120", SIZE: "6000000000x120"},
+            # Weights that are fetched to a disk with room for them.
+            {FREE: "1000000000-1000000x120", SIZE: "2000000000x120"},
+        ],
+    ),
     "CorralDriverDiffers": (
         [{'corral_driver_differs{host="gpu-1",module="580.1",library="580.2"}': "1x120"}],
         [{'corral_driver_differs{host="gpu-1",module="580.1",library="580.1"}': "0x120"}],

@@ -176,3 +176,31 @@ def test_the_daily_check_is_kept_for_the_metrics_even_where_weights_cannot_be_re
     found = textfile.Textfile()
     drift.drifted(found, host.paths)
     assert "corral_drift_rows 1\n" in found.text()
+
+
+def test_drift_is_looked_for_again_until_there_is_none(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(drift.time, "time", lambda: now)
+
+    def rows() -> int:
+        drift.look_again(host.paths)
+        kept: dict[str, Any] = drift.read_json(drift.record_path(host.paths))
+        return len(kept["rows"])
+
+    host.units = ["corral-old.service"]
+    drift.keep(host.paths, host.rows())
+    host.units = []
+    assert rows() == 1
+    now += drift.AGAIN_SECONDS
+    assert rows() == 0
+    # Afterwards once a day is enough.
+    host.units = ["corral-old.service"]
+    now += drift.AGAIN_SECONDS
+    assert rows() == 0
+
+
+def test_the_first_check_is_the_daily_one(host: Host) -> None:
+    drift.look_again(host.paths)
+    assert drift.read_json(drift.record_path(host.paths)) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Watched:
 
     root: Path
     instance: dict[str, Any]
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def paths(self) -> dict[str, str]:
@@ -87,7 +88,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     }  # fmt: skip
     made = Watched(tmp_path, instance)
     made.stage("one", 1000.0, kept_at=1000.0)
-    monkeypatch.setattr(servers, "instances", lambda _: {"instances": {"chat": instance}})
+    seen = {"instances": {"chat": instance}, "gpu_problem": ""}
+    monkeypatch.setattr(servers, "instances", lambda _: {**seen, **made.more})
     monkeypatch.setattr(servers, "kv_used", lambda _: 0.25)
     monkeypatch.setattr(gpus, "figures", lambda: ([], ""))
     monkeypatch.setattr(gpus.kernel, "pci_gpus", list)
@@ -112,6 +114,14 @@ def test_an_instance_tells_what_it_runs_and_holds(host: Watched) -> None:
 def test_a_server_that_fell_back_to_the_cpu_holds_nothing(host: Watched) -> None:
     host.instance["vram_mib"] = None
     assert host.samples()["corral_instance_vram_held_bytes"] == 0
+
+
+def test_memory_is_unknown_while_nvidia_smi_does_not_answer(host: Watched) -> None:
+    host.instance["vram_mib"] = None
+    host.more["gpu_problem"] = "Driver/library version mismatch"
+    found = host.samples()
+    assert found["corral_instance_active"] == 1
+    assert not [name for name in found if "vram" in name]
 
 
 def test_what_the_watchdog_found_is_reported(host: Watched) -> None:
