@@ -43,7 +43,7 @@ _BUILT_BYTES = 512 * _MIB
 # A release for CUDA has up to 3 GB; more than this is none, whoever says so.
 # The C library with its programs, unpacked.
 _ROOT_BYTES = 128 * _MIB
-_ROOT_PACKAGES = ("base-files", "libc-bin", "libc6")
+ROOT_PACKAGES = ("base-files", "libc-bin", "libc6")
 # An image, its launchers and their list.
 _IMAGE_FILES = 32
 _BUILT_LIMITS = ReleaseLimits(unpacked_bytes=16 * _GIB, unpacked_files=10_000)
@@ -113,7 +113,7 @@ def _contents(host: Host, catalog: Catalog, engine: Engine) -> tuple[str, ...]:
     python = catalog.platform(host.spec.platform, where=host.name).python
     interpreter = (f"python{python}",) if engine.python else ()
     needed = engine_module(engine.kind).packages
-    return tuple(sorted({*_ROOT_PACKAGES, *interpreter, *needed}))
+    return tuple(sorted({*ROOT_PACKAGES, *interpreter, *needed}))
 
 
 def _planned(
