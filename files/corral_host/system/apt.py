@@ -23,8 +23,8 @@ def apt_get(command, *arguments):
 def fetch_key(url, wanted, target, catalog):
     """Fetch a repository's key with apt's helper, so that apt's proxy and certificates apply.
 
-    It is kept if it has the wanted fingerprint, which is pinned in ``catalog``. apt trusts whatever is in ``target``, so that gets
-    the text made from the checked packets.
+    It is kept if it has the wanted fingerprint, which is pinned in ``catalog``. apt trusts whatever
+    is in ``target``, so that gets the text made from the checked packets.
     """
     data = download(url)
     try:
