@@ -62,6 +62,7 @@ KINDS = {
     "install": later("release.archive", "install"),
     "fetch": later("weights.fetch", "fetch"),
     "swarm": later("swarm.member", "take_part"),
+    "share": later("swarm.member", "share"),
     "adopt": later("weights.adopt_folder", "adopt_folder"),
     "drivers": later("nvidia.drivers", "set_up"),
     "bench": later("bench.measure", "bench"),
@@ -76,6 +77,8 @@ SWITCHES = {
     "revert": later("activation.revert", "revert_generation"),
 }
 end_swarm = later("swarm.fence", "take_down")
+# Kind -> what a swarm brings, by the key of its spec.
+SWARMS = {"swarm": "shards", "share": "archives"}
 # Kinds that may stop a server meanwhile, which is started again whatever became of the job.
 settle_bench = later("bench.measure", "settle_bench")
 STOPPING = ("bench", "tune")
@@ -124,10 +127,10 @@ def join(name, job):
 def work_of(job):
     """What a job does: of those with the same work, one is enough.
 
-    A swarm brings the same shards, whichever hosts take part when it is asked for again.
+    A swarm brings the same files, whichever hosts take part when it is asked for again.
     """
-    spec = job.get("spec")
-    return ("swarm", spec["shards"]) if job.get("kind") == "swarm" else spec
+    kind, spec = job.get("kind"), job.get("spec")
+    return (kind, spec[SWARMS[kind]]) if kind in SWARMS else spec
 
 
 @contextlib.contextmanager
@@ -276,7 +279,7 @@ def settle(name):
             # This may have settled an earlier job's activation, which is not this job's result.
             if report.get("run") == job.get("run"):
                 write_result(name, job, fault, report)
-    elif job and job["kind"] == "swarm":
+    elif job and job["kind"] in SWARMS:
         end_swarm()
     elif job and job["kind"] in STOPPING:
         outcome = settle_bench(job["spec"])

@@ -30,6 +30,7 @@ MIB = 1024**2
 # What a host does, without its packet rules, and less patient.
 PROGRAM = """
 import json, sys
+from pathlib import Path
 from corral_host.swarm import board, fence, member
 from corral_host.weights import fetch
 fence.put_up = fence.take_down = lambda *_: None
@@ -37,7 +38,9 @@ board.POLL_SECONDS, board.SILENT_SECONDS = 0.3, 4
 member.PAUSE_SECONDS, member.FAREWELL_SECONDS = 0.2, 2
 fetch.PATIENCE_SECONDS = 12
 fetch.PAUSE_SECONDS = 0.2
-member.take_part(json.load(sys.stdin))
+spec = json.load(sys.stdin)
+answer = (member.share if "archives" in spec else member.take_part)(spec)
+Path(spec["paths"]["state"], "answer.json").write_text(json.dumps(answer))
 """
 receipts = helper_module("weights.receipts")
 fetching = helper_module("weights.fetch")
@@ -88,6 +91,13 @@ class Member:
     def path(self, commit: str) -> Path:
         return self.state / "models" / REPOSITORY / commit / "w.gguf"
 
+    @property
+    def archive(self) -> Path:
+        return self.state / "archives" / "a.tar.zst"
+
+    def answer(self) -> Any:
+        return json.loads((self.state / "answer.json").read_text())
+
     def ended(self) -> str:
         """What it printed; it must end with 0."""
         code = self.code()
@@ -133,17 +143,30 @@ class Group:
 
     def start(self, member: Member, *, expected: list[str] | None = None, **limits: int) -> None:
         """Start its job; a file with a receipt is held."""
-        shard, names = self.shard_of(member), [one.name for one in self.members]
+        shard = self.shard_of(member)
         held = [shard] if receipts.shard_is_proved(shard) else []
+        files = {"held": held, "shards": [] if held else [shard], "token": None}
+        self._start(member, files, expected, limits)
+
+    def start_share(
+        self, member: Member, *, held: bool, expected: list[str] | None = None, **limits: int
+    ) -> None:
+        """Start a job for the same file as an archive of a release."""
+        archive = [{**self.shard, "path": str(member.archive)}]
+        files = {"held": archive if held else [], "archives": [] if held else archive}
+        self._start(member, files, expected, limits)
+
+    def _start(
+        self, member: Member, files: dict[str, Any], expected: list[str] | None,
+        limits: dict[str, int],
+    ) -> None:  # fmt: skip
+        names = [one.name for one in self.members]
         swarm = {
             "name": member.name, "peers": self.peers(), "from_hub": 1, "upload_seconds": 240,
             "expected": names if expected is None else expected, "connections": 50,
             "upload_bytes_per_second": 0, **limits,
         }  # fmt: skip
-        spec = {
-            "paths": {"state": str(member.state)}, "swarm": swarm, "held": held,
-            "shards": [] if held else [shard], "token": None,
-        }  # fmt: skip
+        spec = {"paths": {"state": str(member.state)}, "swarm": swarm, **files}
         with member.log.open("a") as log:
             member.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=log, stderr=log,

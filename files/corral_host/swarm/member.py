@@ -1,16 +1,17 @@
-"""A job that brings the missing shards of this host, and serves those that other hosts miss.
+"""A job that brings the missing files of this host, and serves those that other hosts miss.
 
-One host fetches a shard from the hub and proves it; the others take it from there and from each
-other. A host that gets nothing by that way, for whatever reason, asks the hub by itself.
+One host fetches a file from the hub and proves it; the others take it from there and from each
+other. A host that gets nothing by that way, for whatever reason, asks the hub by itself. An archive
+is on one host from the start, and who gets nothing of it reports that to the controller.
 """
 
 import contextlib
 import threading
 import time
-from pathlib import Path
 
 from corral_host.swarm import fence, pieces
 from corral_host.swarm.board import Board
+from corral_host.swarm.carried import Archive, Weights
 from corral_host.swarm.seeder import Seeder, SeederError
 from corral_host.swarm.service import Service
 from corral_host.swarm.settings import settings_of
@@ -26,18 +27,13 @@ from corral_host.swarm.table import (
 )
 from corral_host.system.commands import HostError, say, sentence
 from corral_host.weights import fetch
-from corral_host.weights.adopt import forget
-from corral_host.weights.receipts import (
-    arrived_bytes,
-    receipt_path,
-    shard_is_proved,
-    staging_path,
-)
+from corral_host.weights.adopt import forget, is_same
+from corral_host.weights.receipts import arrived_bytes
 
 PAUSE_SECONDS = 1
 # How long a member that has all waits for others to read that, before it leaves.
 FAREWELL_SECONDS = 10
-# After so many hosts that fetched a shard and were lost, a host fetches it by itself.
+# After so many hosts that fetched a file and were lost, a host fetches it by itself.
 MOST_LOST = 2
 ARIA2_DISK_FULL = "9"
 MIB = 1024 * 1024
@@ -49,23 +45,53 @@ def take_part(spec):
     ``spec``: as of `fetch.fetch`, with swarm (settings.py) and held: proved shards that others of
     this run miss. Where no swarm is possible, the hub serves all.
     """
-    settings = settings_of(spec["swarm"])
+    settings, paths = settings_of(spec["swarm"]), spec["paths"]
+    files = [Weights(one, paths) for one in (*spec["held"], *spec["shards"]) if is_carried(one)]
     with contextlib.ExitStack() as stack:
-        member = None
-        try:
-            member = stack.enter_context(opened(settings, spec))
-        except (HostError, OSError) as fault:
-            say(f"no swarm on this host, the hub serves all: {fault}")
+        member = entered(stack, settings, files, "the hub serves all")
         missing = fetch.to_fetch(spec, forget=True)
         if member is None:
-            fetch.fetch_all(missing, spec["paths"])
+            fetch.fetch_all(missing, paths)
             return
-        member.bring(missing)
+        fetch.fetch_all([one for one in missing if not is_carried(one)], paths)
+        member.bring([Weights(one, paths) for one in missing if is_carried(one)])
         member.stay()
 
 
+def share(spec):
+    """Take ``archives`` from members of ``swarm``, and serve these and ``held`` to them.
+
+    Returns which arrived, by sha256: the controller sends the others. What is there under the name
+    of an archive and not among ``held`` was sent by nobody of this run.
+    """
+    settings = settings_of(spec["swarm"])
+    wanted, held = ([Archive(one) for one in spec[name]] for name in ("archives", "held"))
+    for one in wanted:
+        one.path.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        member = entered(stack, settings, [*held, *wanted], "the controller sends all")
+        if member:
+            member.bring(wanted)
+            member.stay()
+    return {"arrived": [one.sha256 for one in wanted if one.is_whole()]}
+
+
+def is_carried(shard):
+    """Whether a file goes through the swarm; small files beside the weights do not."""
+    return shard.get("kind", "weights") == "weights"
+
+
+def entered(stack, settings, files, otherwise):
+    """A member until the stack ends; None where no swarm is possible, which is said."""
+    try:
+        return stack.enter_context(opened(settings, files))
+    except (HostError, OSError) as fault:
+        say(f"no swarm on this host, {otherwise}: {fault}")
+        return None
+
+
 @contextlib.contextmanager
-def opened(settings, spec):
+def opened(settings, files):
     """A member that answers the others, until the block ends."""
     with contextlib.ExitStack() as stack:
         stack.callback(fence.take_down)
@@ -73,7 +99,7 @@ def opened(settings, spec):
         board, table = Board(settings), Table()
         seeder = Seeder(settings)
         stack.callback(seeder.stop)
-        member = Member(settings, spec, board, table, seeder)
+        member = Member(settings, files, board, table, seeder)
         service = Service(settings, table, board)
         stack.callback(service.stop)
         board.start()
@@ -83,35 +109,23 @@ def opened(settings, spec):
         yield member
 
 
-def is_carried(shard):
-    """Whether a file goes through the swarm; small files beside the weights do not."""
-    return shard.get("kind", "weights") == "weights"
-
-
 class Member:
-    """The main thread brings shards; ``keeper`` starts and ends what is served."""
+    """The main thread brings files; ``keeper`` starts and ends what is served."""
 
-    def __init__(self, settings, spec, board, table, seeder):
+    def __init__(self, settings, files, board, table, seeder):
         self.settings, self.board, self.table, self.seeder = settings, board, table, seeder
-        self.paths = spec["paths"]
-        self.folder = pieces.pieces_folder(self.paths)
-        self.shards = {
-            one["sha256"]: one for one in (*spec["held"], *spec["shards"]) if is_carried(one)
-        }
-        # Shards that only the hub gives this host; and for each, the hosts that fetched it.
+        self.files = {one.sha256: one for one in files}
+        # Files that no other host gives this one; and for each, the hosts that fetched it.
         self.alone, self.fetchers = set(), {}
         self.served = {}
         self.keeper = threading.Thread(target=self.keep, daemon=True)
         self._stopping = threading.Event()
-        for sha256, shard in self.shards.items():
-            state = HELD if shard_is_proved(shard) else WANTED
-            self.mark(sha256, state, pieces.kept(shard, self.folder) or "")
-            self.table.arrived[sha256] = lambda shard=shard: arrived_bytes(
-                staging_path(shard, self.paths)
-            )
+        for sha256, file in self.files.items():
+            self.mark(sha256, HELD if file.is_whole() else WANTED, file.pieces())
+            self.table.arrived[sha256] = lambda file=file: arrived_bytes(file.staged)
 
     def mark(self, sha256, state, digests=""):
-        self.table.set(sha256, Entry(state, self.shards[sha256]["size_bytes"], digests))
+        self.table.set(sha256, Entry(state, self.files[sha256].size_bytes, digests))
 
     def stop(self):
         self._stopping.set()
@@ -120,10 +134,9 @@ class Member:
     # Bringing
 
     def bring(self, missing):
-        """Bring shards, each by the way that is open. Raises HostError where none is."""
-        fetch.fetch_all([one for one in missing if not is_carried(one)], self.paths)
-        pending = {one["sha256"]: one for one in missing if is_carried(one)}
-        for sha256 in self.shards.keys() - pending.keys():
+        """Bring files, each by the way that is open. Raises HostError where none is."""
+        pending = {one.sha256: one for one in missing}
+        for sha256 in self.files.keys() - pending.keys():
             # Held, or linked from other files of this host meanwhile.
             self.mark_proved(sha256)
         self.board.ask_all()
@@ -137,15 +150,16 @@ class Member:
 
     def mark_proved(self, sha256):
         entry = self.table.get(sha256)
-        if entry and entry.state not in (HELD, WHOLE) and shard_is_proved(self.shards[sha256]):
+        if entry and entry.state not in (HELD, WHOLE) and self.files[sha256].is_whole():
             self.mark(sha256, HELD, entry.pieces)
 
     def next_of(self, pending):
-        """A digest and how to bring its shard; None to wait."""
+        """A digest and how to bring its file; None to wait."""
         ways = (
-            (lambda one: one in self.alone, self.fetch),
+            (lambda one: one in self.alone, self.by_itself),
             (lambda one: bool(self.board.having(one, WHOLE)), self.take),
             (self.is_fetcher, self.fetch),
+            (self.is_lost, self.give_up),
         )
         for is_open, bring in ways:
             found = next(filter(is_open, pending), None)
@@ -153,8 +167,25 @@ class Member:
                 return found, bring
         return None, None
 
+    def by_itself(self, file):
+        return self.fetch(file) if file.from_hub else self.give_up(file)
+
+    def is_lost(self, sha256):
+        """Whether nobody has a file that the hub does not have, and nobody is about to come."""
+        if self.files[sha256].from_hub or self.board.having(sha256, HELD):
+            return False
+        return all(name in self.board.seen() for name in self.board.awaited())
+
+    def give_up(self, file):
+        """Leave a file to the controller."""
+        say(f"{file.path.name}: no other host has it, the controller sends it")
+        self.table.drop(file.sha256)
+        return True
+
     def is_fetcher(self, sha256):
-        """Whether this host is the one that asks the hub for a shard that nobody has."""
+        """Whether this host is the one that asks the hub for a file that nobody has."""
+        if not self.files[sha256].from_hub:
+            return False
         fetching = self.board.having(sha256, FETCHING)
         before = self.fetchers.setdefault(sha256, set())
         before.update(fetching)
@@ -175,7 +206,7 @@ class Member:
         )  # fmt: skip
 
     def may_fetch(self, name, sha256, states):
-        """Whether a member before this one may be about to fetch a shard."""
+        """Whether a member before this one may be about to fetch a file."""
         if name not in states:
             # Its job may begin a moment later; one that was seen and is silent now is lost.
             unseen = name in self.settings.expected and name not in self.board.seen()
@@ -183,85 +214,85 @@ class Member:
         of = states[name]
         return of.get(sha256) == WANTED and not {FETCHING, TAKING} & set(of.values())
 
-    def fetch(self, shard):
-        """Fetch a shard from the hub; it is served from then on."""
-        sha256, digests = shard["sha256"], []
-        say(f"{Path(shard['path']).name}: from the hub. {self.group()}")
-        self.mark(sha256, FETCHING)
+    def fetch(self, file):
+        """Fetch a file from the hub; it is served from then on."""
+        digests = []
+        say(f"{file.path.name}: from the hub. {self.group()}")
+        self.mark(file.sha256, FETCHING)
 
         def digest_of(path, progress):
             found, text = pieces.read(path, path.stat().st_size, progress)
             digests.append(text)
             return found
 
-        fetch.refuse(fetch.root_fault(self.paths))
-        fetch.fetch_shard(shard, staging_path(shard, self.paths), digest_of)
-        self.proved(shard, digests[-1])
+        file.fetch(digest_of)
+        self.proved(file, digests[-1])
         return True
 
-    def take(self, shard):
-        """Take a shard from other members; False where that did not succeed."""
-        sha256, staged = shard["sha256"], staging_path(shard, self.paths)
-        digests = self.board.pieces(sha256, shard["size_bytes"])
+    def take(self, file):
+        """Take a file from other members; False where that did not succeed."""
+        digests = self.board.pieces(file.sha256, file.size_bytes)
         if digests is None:
             time.sleep(PAUSE_SECONDS)
             return False
-        fetch.refuse(fetch.root_fault(self.paths))
-        fetch.make_folders(shard, staged)
-        self.mark(sha256, TAKING, digests)
+        file.prepare()
+        self.mark(file.sha256, TAKING, digests)
         gid = None
         try:
-            gid = self.seeder.add(shard, digests, staged, whole=False)
-            arrived = self.follow(shard, gid)
+            gid = self.seeder.add(file, digests, file.staged, whole=False)
+            arrived = self.follow(file, gid)
         except SeederError as fault:
-            return self.leave(shard, gid, str(fault), alone=True)
+            return self.leave(file, gid, str(fault), alone=True)
         if not arrived:
-            someone = bool(self.board.having(sha256, WHOLE))
+            someone = bool(self.board.having(file.sha256, WHOLE))
             why = f"nothing arrived in {fetch.PATIENCE_SECONDS} s from other hosts"
-            return self.leave(shard, gid, why, alone=someone)
-        size, name = shard["size_bytes"], staged.name
-        found, own = pieces.read(
-            staged, size, lambda done: say(f"proving {fetch.percent(done, size)} of {name[:16]}")
+            return self.leave(file, gid, why, alone=someone)
+        return self.prove(file, gid)
+
+    def prove(self, file, gid):
+        """Put a file in place if it has its digest; False if it does not."""
+        size, name, about = file.size_bytes, file.path.name, file.staged.stat()
+        found, digests = pieces.read(
+            file.staged, size, lambda done: say(f"proving {fetch.percent(done, size)} of {name}")
         )
-        if found != sha256:
-            self.leave(shard, gid, f"other hosts gave bytes with sha256 {found[:16]}", alone=True)
-            forget(staged)
-            return False
         self.remove(gid)
-        fetch.put_in_place(shard, staged)
-        forget(staged)
-        self.proved(shard, own)
+        if found != file.sha256 or not is_same(file.staged.stat(), about):
+            self.leave(file, None, f"other hosts gave bytes with sha256 {found[:16]}", alone=True)
+            forget(file.staged)
+            return False
+        file.put_in_place(about)
+        forget(file.staged)
+        self.proved(file, digests)
         return True
 
-    def follow(self, shard, gid):
-        """Wait until a shard is whole; False when nothing has arrived for a while."""
-        had, since, sha256 = 0, time.monotonic(), shard["sha256"]
+    def follow(self, file, gid):
+        """Wait until a file is whole; False when nothing has arrived for a while."""
+        had, since = 0, time.monotonic()
         while True:
             time.sleep(PAUSE_SECONDS)
             now = self.seeder.status(gid)
             done = int(now["completedLength"])
             if now["status"] == "error":
                 if now["errorCode"] == ARIA2_DISK_FULL:
-                    folder = staging_path(shard, self.paths).parent
-                    what = f"{folder}: disk full"
+                    what = f"{file.staged.parent}: disk full"
                     raise HostError(what, "free space there, run the deploy again")
-                raise SeederError(f"aria2 gave up on {sha256[:16]} (code {now['errorCode']})")
+                raise SeederError(f"aria2 gave up on {file.path.name} (code {now['errorCode']})")
             if now.get("seeder") == "true" or now["status"] == "complete":
                 return True
             if done - had >= fetch.LEAST_BYTES:
                 had, since = done, time.monotonic()
             if time.monotonic() - since > fetch.PATIENCE_SECONDS:
                 return False
-            say(self.progress(shard, now, done))
+            say(self.progress(file, now, done))
 
-    def leave(self, shard, gid, why, *, alone):
-        """Stop to take a shard; what has arrived stays, for the next way. Returns False."""
+    def leave(self, file, gid, why, *, alone):
+        """Stop to take a file; what has arrived stays, for the next way. Returns False."""
         if alone:
-            self.alone.add(shard["sha256"])
-        then = "the hub serves the rest" if alone else "another host is asked"
-        say(f"{Path(shard['path']).name}: {why}; {then}")
+            self.alone.add(file.sha256)
+        rest = "the hub serves the rest" if file.from_hub else "the controller sends it"
+        say(f"{file.path.name}: {why}; {rest if alone else 'another host is asked'}")
         self.remove(gid)
-        self.mark(shard["sha256"], WANTED)
+        self.mark(file.sha256, WANTED)
         return False
 
     def remove(self, gid):
@@ -269,9 +300,9 @@ class Member:
             with contextlib.suppress(SeederError):
                 self.seeder.remove(gid)
 
-    def proved(self, shard, digests):
-        pieces.keep(shard, self.folder, digests)
-        self.mark(shard["sha256"], HELD, digests)
+    def proved(self, file, digests):
+        file.keep_pieces(digests)
+        self.mark(file.sha256, HELD, digests)
 
     # Serving
 
@@ -316,11 +347,11 @@ class Member:
     def drop_gone(self):
         """End what is served of files that were removed or changed, or lost their receipt."""
         for sha256, gid in list(self.served.items()):
-            if not shard_is_proved(self.shards[sha256]):
+            if not self.files[sha256].is_whole():
                 self.table.drop(sha256)
                 self.seeder.remove(gid)
                 del self.served[sha256]
-                say(f"{self.shards[sha256]['path']} is gone or changed, it is served no more")
+                say(f"{self.files[sha256].path} is gone or changed, it is served no more")
 
     def offer_wanted(self):
         wanted = {
@@ -329,46 +360,48 @@ class Member:
         }  # fmt: skip
         for sha256, entry in self.table.entries().items():
             if entry.state == HELD and sha256 in wanted:
-                self.offer(self.shards[sha256], entry.pieces)
+                self.offer(self.files[sha256], entry.pieces)
 
-    def offer(self, shard, digests):
-        """Serve a proved file. Without digests of its pieces it is read, which proves it again."""
-        sha256, path = shard["sha256"], Path(shard["path"])
+    def offer(self, file, digests):
+        """Serve a whole file. Without digests of its pieces it is read, which proves it again."""
         if not digests:
-            say(f"reads {path.name} for other hosts")
-            found, digests = pieces.read(path, shard["size_bytes"])
-            if found != sha256:
-                receipt_path(shard).unlink(missing_ok=True)
-                self.table.drop(sha256)
-                say(f"{path} has other bytes than when it was proved; the next deploy fetches it")
+            say(f"reads {file.path.name} for other hosts")
+            found, digests = pieces.read(file.path, file.size_bytes)
+            if found != file.sha256:
+                file.spoil()
+                self.table.drop(file.sha256)
+                say(
+                    f"{file.path} has other bytes than when it was proved; the next deploy "
+                    "fetches it"
+                )
                 return
-            pieces.keep(shard, self.folder, digests)
-        if not shard_is_proved(shard):
-            self.table.drop(sha256)
+            file.keep_pieces(digests)
+        if not file.is_whole():
+            self.table.drop(file.sha256)
             return
-        self.served[sha256] = self.seeder.add(shard, digests, path, whole=True)
-        self.mark(sha256, WHOLE, digests)
+        self.served[file.sha256] = self.seeder.add(file, digests, file.path, whole=True)
+        self.mark(file.sha256, WHOLE, digests)
 
     # Progress
 
-    def progress(self, shard, now, done):
+    def progress(self, file, now, done):
         rate = int(now["downloadSpeed"]) / MIB
-        share = fetch.percent(done, shard["size_bytes"])
+        share = fetch.percent(done, file.size_bytes)
         sent = self.seeder.sent_per_second() / MIB
         return (
-            f"{Path(shard['path']).name}: {share}, {rate:.1f} MiB/s from {now['connections']} "
+            f"{file.path.name}: {share}, {rate:.1f} MiB/s from {now['connections']} "
             f"hosts, {sent:.1f} MiB/s sent. {self.group()}"
         )
 
     def group(self):
-        """Progress of all members that answer, in the shards of this host."""
+        """Progress of all members that answer, in the files of this host."""
         tables = [self.table.document()["shards"]]
         tables += [one.shards for one in self.board.living().values()]
         done = total = whole = 0
         for table in tables:
-            mine = {sha: table[sha] for sha in self.shards if sha in table}
+            mine = {sha: table[sha] for sha in self.files if sha in table}
             done += sum(size for _, size in mine.values())
-            total += sum(self.shards[sha]["size_bytes"] for sha in mine)
+            total += sum(self.files[sha].size_bytes for sha in mine)
             whole += all(state in (HELD, WHOLE) for state, _ in mine.values())
         share = fetch.percent(done, total)
         return f"Group: {share} of {len(tables)} hosts, {whole} have all"

@@ -81,23 +81,24 @@ def keep(shard, folder, pieces):
     write_atomic(pieces_file(shard, folder), f'{{"pieces": "{pieces}"}}\n', mode=0o600)
 
 
-def info(shard, pieces):
+def info(sha256, size_bytes, pieces):
     """The part of a torrent that names the file: the same on every host."""
     return {
-        b"length": shard["size_bytes"],
-        b"name": shard["sha256"].encode(),
-        b"piece length": piece_bytes(shard["size_bytes"]),
+        b"length": size_bytes,
+        b"name": sha256.encode(),
+        b"piece length": piece_bytes(size_bytes),
         b"pieces": bytes.fromhex(pieces),
         b"private": 1,
     }
 
 
-def info_hash(shard, pieces):
-    return hashlib.sha1(bencoded(info(shard, pieces))).digest()  # noqa: S324
+def info_hash(sha256, size_bytes, pieces):
+    return hashlib.sha1(bencoded(info(sha256, size_bytes, pieces))).digest()  # noqa: S324
 
 
-def torrent(shard, pieces, announce):
-    return bencoded({b"announce": announce.encode(), b"info": info(shard, pieces)})
+def torrent(file, pieces, announce):
+    about = info(file.sha256, file.size_bytes, pieces)
+    return bencoded({b"announce": announce.encode(), b"info": about})
 
 
 def bencoded(value):

@@ -39,7 +39,7 @@ class SeederError(HostError):
 
 
 class Seeder:
-    """One aria2 for all shards of a member. Its methods raise SeederError."""
+    """One aria2 for all files of a member. Its methods raise SeederError."""
 
     def __init__(self, settings):
         self.settings = settings
@@ -98,11 +98,11 @@ class Seeder:
             raise SeederError(f"aria2 refused {method}: {found.get('error', {}).get('message')}")
         return found["result"]
 
-    def add(self, shard, pieces, place, *, whole):
-        """Take a shard to a file, or serve a file that is whole; returns its id."""
+    def add(self, file, pieces, place, *, whole):
+        """Take a file to a place, or serve one that is whole there; returns its id."""
         me = self.settings.me
         host = f"[{me.address}]" if ":" in me.address else me.address
-        document = torrent(shard, pieces, f"http://{host}:{me.port}/announce")
+        document = torrent(file, pieces, f"http://{host}:{me.port}/announce")
         options = {
             "dir": str(place.parent), "index-out": f"1={place.name}",
             "bt-seed-unverified": "true" if whole else "false",

@@ -74,8 +74,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def sha256_of(self, wanted):
         for sha256, entry in self.server.table.entries().items():
-            shard = {"sha256": sha256, "size_bytes": entry.size_bytes}
-            if entry.state in (TAKING, WHOLE) and info_hash(shard, entry.pieces) == wanted:
+            about = sha256, entry.size_bytes, entry.pieces
+            if entry.state in (TAKING, WHOLE) and info_hash(*about) == wanted:
                 return sha256
         return None
 

@@ -141,12 +141,15 @@ def make_folders(shard, staged):
     Path(shard["path"]).parent.mkdir(parents=True, exist_ok=True)
 
 
-def put_in_place(shard, staged):
-    """Rename a staged file that has the locked digest, and write its receipt."""
+def put_in_place(shard, staged, about=None):
+    """Rename a staged file that has the locked digest, and write its receipt.
+
+    ``about``: what stat said of it when it was proved, where something may still have it open.
+    """
     path = Path(shard["path"])
     sync(staged)
     rename(staged, path)
-    about = path.stat()
+    about = about or path.stat()
     found = {
         "sha256": shard["sha256"], "size_bytes": about.st_size, "mtime_ns": about.st_mtime_ns
     }  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,8 +59,8 @@ def test_a_file_is_read_once_for_both_kinds_of_digests(tmp_path: Path, size_byte
 
 
 def test_a_torrent_names_one_file_and_is_private() -> None:
-    shard = {"sha256": DIGEST, "size_bytes": 5}
-    text = pieces.torrent(shard, "00" * 20, "http://10.0.0.1:6880/announce")
+    file = SimpleNamespace(sha256=DIGEST, size_bytes=5)
+    text = pieces.torrent(file, "00" * 20, "http://10.0.0.1:6880/announce")
     assert text == (
         b"d8:announce29:http://10.0.0.1:6880/announce4:infod6:lengthi5e4:name64:"
         + DIGEST.encode()
