@@ -18,7 +18,7 @@ _MOST_PROBLEMS = 20
 class Frozen(BaseModel):
     """Immutable data; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 T = TypeVar("T", bound=Frozen)

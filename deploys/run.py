@@ -16,7 +16,8 @@ from pyinfra.context import ctx_state
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, read_host
 from corral.planning.fleet import FleetPlan, plan_fleet
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.rollout.activation import Traffic
 from corral.rollout.traffic import traffic
 from operations.messages import warn

@@ -6,7 +6,8 @@ import json
 import subprocess
 
 from corral.inventory.hosts import load_inventory
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.store.api_keys import key_path
 
 # The key goes from its file through a pipe into curl's headers, so it is in no argument list.

@@ -28,7 +28,8 @@ from corral.fit.gguf import parse_header
 from corral.fit.host import even_split
 from corral.fit.model import model_file
 from corral.plan.instance import Endpoint
-from corral.project import project_root, read_catalog
+from corral.planning.load import read_catalog
+from corral.project import project_root
 from lab.cut_headers import cut_header
 from lab.model_headers import (
     DEEPSEEK_V2_5,

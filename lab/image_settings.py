@@ -24,8 +24,9 @@ from corral.fit.estimate import MIB, estimate
 from corral.fit.gguf import Header, parse_header
 from corral.fit.model import model_file
 from corral.plan.instance import Endpoint
+from corral.planning.load import read_catalog
 from corral.planning.release import ROOT_PACKAGES
-from corral.project import project_root, read_catalog
+from corral.project import project_root
 from corral.runtimes import Start, runtime_of
 from lab.commands import run
 from lab.cut_headers import cut_header

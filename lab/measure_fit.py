@@ -26,7 +26,8 @@ from corral.fit.gguf import parse_header
 from corral.fit.model import ModelFile, model_file
 from corral.fit.place import place
 from corral.plan.placement import ResolvedPlacement
-from corral.project import project_root, read_catalog
+from corral.planning.load import read_catalog
+from corral.project import project_root
 from lab.gpu_server import ANSWER_TOKENS, PROMPT_TOKENS, ask, serving, vram_mib
 
 FILE_BYTES = {"GLM-4-32B-0414": 17_593_510_848, "GLM-4.5-Air": 82_572_049_696}

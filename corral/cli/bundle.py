@@ -19,7 +19,8 @@ from corral.offline.routes import Routes
 from corral.offline.serve import serving, take_headers
 from corral.offline.verify import Opened, prove, refuse_other_base, surplus
 from corral.offline.write import Options, write_bundle
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.terminal import echo
 
 _MIB = 1024**2

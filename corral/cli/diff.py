@@ -15,7 +15,8 @@ from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, plan_fleet
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.remote.run import on_all
 from corral.rollout.differences import FleetDiff, HostDiff, host_diff
 from corral.rollout.traffic import key_of

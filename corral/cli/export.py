@@ -16,7 +16,8 @@ from corral.inventory.hosts import Host, Inventory
 from corral.monitoring.files import Form
 from corral.plan.host import HostPlan
 from corral.planning.fleet import plan_fleet
-from corral.project import load_planner, project_root, templates
+from corral.planning.load import load_planner
+from corral.project import project_root, templates
 from corral.terminal import echo, echo_file
 
 _MONITORING: tuple[Form, ...] = ("prometheus", "vmagent")

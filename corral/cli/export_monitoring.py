@@ -12,7 +12,8 @@ from corral.inventory.hosts import Host, Inventory
 from corral.monitoring.files import Form, files, keyed
 from corral.monitoring.scrape import LeftOut, Target
 from corral.planning.fleet import plan_fleet
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.store.api_keys import keys_in, stored_keys
 from corral.terminal import echo
 

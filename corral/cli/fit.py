@@ -35,8 +35,9 @@ from corral.inventory.hosts import Host
 from corral.lock.lock_file import LockedModel, read_lock
 from corral.model_files.model import SafetensorsModel
 from corral.paths import default_headers_folder
+from corral.planning.load import read_catalog
 from corral.planning.resolved import refuse_long_context, refuse_unreadable
-from corral.project import LOCK_FILE, project_root, read_catalog
+from corral.project import LOCK_FILE, project_root
 from corral.remote.client import travelling_helper
 from corral.remote.ssh import typed_command
 from corral.schema import did_you_mean

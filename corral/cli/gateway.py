@@ -21,7 +21,8 @@ from corral.inventory.hosts import Host, Inventory
 from corral.plan.gateway import FULL_WEIGHT, GatewayPlan, server_name
 from corral.planning.fleet import plan_fleet
 from corral.planning.gateways import gateways_of
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.remote.run import on_all
 from corral.schema import did_you_mean
 from corral.terminal import Rows, coloured, echo, show

@@ -14,7 +14,8 @@ from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock, read_lock, stale, wanted_by, write_lock
 from corral.lock.moves import moves
 from corral.lock.requirements import FOLDER, RequirementsFiles, compile_all
-from corral.project import LOCK_FILE, project_root, read_catalog, requirements_files
+from corral.planning.load import read_catalog, requirements_files
+from corral.project import LOCK_FILE, project_root
 from corral.schema import did_you_mean
 from corral.terminal import echo
 

@@ -23,8 +23,9 @@ from corral.plan.instance import InstancePlan
 from corral.planning.builders import differences
 from corral.planning.fleet import FleetPlan
 from corral.planning.gpus import gpu_memory_mib
+from corral.planning.load import read_catalog
 from corral.planning.memory_use import HostMemory, memory_use
-from corral.project import project_root, read_catalog
+from corral.project import project_root
 from corral.store.engine_archives import ArchiveStore, archives_folder
 from corral.terminal import echo
 

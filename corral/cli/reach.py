@@ -27,8 +27,9 @@ from corral.keys.proof import check_document
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, plan_fleet
 from corral.planning.host_paths import host_paths
+from corral.planning.load import load_planner
 from corral.planning.stored_plans import named_plan, stored_plan
-from corral.project import load_planner, project_root
+from corral.project import project_root
 from corral.remote.client import travelling_helper
 from corral.remote.run import on_all
 from corral.rollout.activation import Traffic

@@ -13,7 +13,8 @@ from corral.catalog.entries import Catalog
 from corral.errors import CorralError
 from corral.inventory.hosts import INSTANCE_NAME, Host, Inventory, read_inventory
 from corral.planning.fleet import FleetPlan, plan_fleet
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.schema import did_you_mean
 from corral.terminal import echo, echo_error
 

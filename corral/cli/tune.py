@@ -36,7 +36,8 @@ from corral.inventory.overrides import with_overrides
 from corral.paths import default_tune_folder
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.remote.client import travelling_helper
 from corral.terminal import echo, echo_file, show
 

@@ -31,7 +31,8 @@ from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock
 from corral.plan.host import HostPlan
 from corral.planning.host_paths import host_paths
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 from corral.remote.client import installed_helper, travelling_helper
 from corral.remote.run import on_all
 from corral.terminal import console, echo, show

@@ -12,8 +12,9 @@ from corral.keys.proof import check_document
 from corral.plan.host import HostPlan
 from corral.planning.fleet import FleetPlan, fleet_of, plan_fleet
 from corral.planning.gateways import gateways_of
+from corral.planning.load import load_planner
 from corral.planning.stored_plans import named_plan
-from corral.project import load_planner, project_root, templates
+from corral.project import project_root, templates
 from corral.remote.client import current_operator
 from corral.rollout.activation import NoGateway, Traffic
 from corral.rollout.gateways import PlannedGateways, settled_hosts

@@ -22,7 +22,7 @@ _KEPT_SECONDS = 30 * _DAY_SECONDS
 _WANTED = (
     "import json, sys; from pathlib import Path;"
     "from corral.inventory.hosts import load_inventory;"
-    "from corral.project import load_planner, project_root;"
+    "from corral.planning.load import load_planner; from corral.project import project_root;"
     "planner, hosts = load_planner(project_root()), load_inventory(Path(sys.argv[1]));"
     "print(json.dumps([[r.engine, r.key] for host in hosts for r in planner.releases(host)]))"
 )

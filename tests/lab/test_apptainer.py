@@ -59,7 +59,7 @@ PROFILE = "catalog/profiles/tiny-chat.toml"
 PLANNED = (
     "import json, sys; from pathlib import Path;"
     "from corral.inventory.hosts import load_inventory;"
-    "from corral.project import load_planner, project_root;"
+    "from corral.planning.load import load_planner; from corral.project import project_root;"
     "planner, hosts = load_planner(project_root()), load_inventory(Path(sys.argv[1]));"
     "print(planner.releases(hosts[0])[0].model_dump_json())"
 )

@@ -188,7 +188,8 @@ from corral.bench.load.run import LoadTest
 from corral.bench.load.session import session
 from corral.engines.load import LoadCommand
 from corral.inventory.hosts import load_inventory
-from corral.project import load_planner, project_root
+from corral.planning.load import load_planner
+from corral.project import project_root
 host_name, _, name = sys.argv[1].partition("/")
 hosts = load_inventory(Path("inventories/lab.py"))
 (host,) = [one for one in hosts if one.name == host_name]

@@ -24,7 +24,8 @@ from corral.engines.flag_table import flags_of
 from corral.host.state import HostState
 from corral.inventory.hosts import parse_host
 from corral.plan.host import HostPlan
-from corral.project import helper_package, load_planner
+from corral.planning.load import load_planner
+from corral.project import helper_package
 from corral.remote.bounded import Ended
 from corral.remote.helper_archive import archive
 from corral.remote.transport import SshTransport

@@ -12,7 +12,7 @@ from corral.gateway.files import GatewayFiles, gateway_files
 from corral.host.state import GatewayState
 from corral.inventory.hosts import parse_host
 from corral.planning.gateways import needed_keys
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from corral.store.api_keys import make_missing
 from operations import gateway
 from tests.operations.fakes import commands, prepared, stdin, text

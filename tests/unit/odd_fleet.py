@@ -11,7 +11,7 @@ import pytest
 
 from corral.plan.host import HostPlan
 from corral.plan.instance import INSTANCE_FILES
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from corral.remote import client
 from lab.odd_host import Answer, OddHosts
 from tests.samples import CHAT, ROOT, bare, host

@@ -17,7 +17,8 @@ from corral.inventory.hosts import parse_host
 from corral.paths import HostPaths
 from corral.plan.host import HostPlan
 from corral.plan.placement import DeviceNeed, InstanceNeed
-from corral.project import helper_package, load_planner
+from corral.planning.load import load_planner
+from corral.project import helper_package
 from corral.remote.helper_archive import archive
 from tests.samples import EXAMPLES, ROOT
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.inventory.hosts import parse_host
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from tests.installed import Installed, build_wheel, install
 from tests.samples import EXAMPLES, ROOT
 

@@ -9,9 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
-from corral.cli import main
+from corral.cli import cli, main
 from corral.lock.lock_file import write_lock
 from corral.plan.host import HostPlan
 from tests.samples import EXAMPLES, ROOT, lock
@@ -201,3 +202,22 @@ def test_what_is_printed_to_a_full_disk_is_one_message(corral: Corral, words: li
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
+
+
+def test_the_help_says_of_each_command_what_it_says_of_itself() -> None:
+    context = click.Context(cli)
+    listed = {one.value: one.help for one in cli.shell_complete(context, "")}
+    loaded = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    said = {name: one.get_short_help_str(80) for name, one in loaded.items() if one}
+    assert listed == said
+    assert all(said.values())
+
+
+def test_the_help_imports_no_command_and_no_planning() -> None:
+    code = (
+        "import sys; from corral.cli import cli; cli(['--help'], standalone_mode=False);"
+        "sys.exit(str([one for one in sys.modules if one in ('pydantic', 'corral.cli.plan')]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+    assert "Operate" in done.stdout

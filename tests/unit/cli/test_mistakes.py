@@ -73,7 +73,7 @@ def hosts(corral: Corral, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Od
     found = odd_hosts(tmp_path / "hosts", monkeypatch)
     site = read_inventory(corral.root / "inventories/site.py")
     monkeypatch.chdir(corral.root)
-    from corral.project import load_planner
+    from corral.planning.load import load_planner
 
     for host in site.hosts:
         plan = load_planner(corral.root).plan_host(host)

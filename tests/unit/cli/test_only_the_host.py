@@ -11,7 +11,7 @@ import pytest
 from corral.fit.headers import HeaderStore
 from corral.fit.ranges import ShardSource, SilentHubError, Waiting
 from corral.inventory.hosts import read_inventory
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from lab.odd_host import OddHosts
 from tests.samples import ROOT
 from tests.unit.cli.test_cli import Corral, corral, edit

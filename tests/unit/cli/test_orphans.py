@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corral.inventory.hosts import read_inventory
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from lab.odd_host import Answer, OddHosts
 from tests.samples import ROOT
 from tests.unit.cli.test_cli import Corral, assert_one_message, corral

@@ -10,7 +10,7 @@ import pytest
 
 from corral.cli import weights
 from corral.inventory.hosts import read_inventory
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from lab.odd_host import Answer, OddHosts
 from tests.samples import GIB, ROOT
 from tests.unit.cli.test_cli import Corral, assert_one_message, corral, edit

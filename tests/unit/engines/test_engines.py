@@ -14,7 +14,7 @@ from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module, kinds
 from corral.errors import CorralError
-from corral.project import read_catalog
+from corral.planning.load import read_catalog
 from tests.samples import EXAMPLES, ROOT
 from tests.unit.helper_modules import helper_module
 

@@ -10,7 +10,7 @@ import pytest
 from corral.errors import CorralError
 from corral.inventory.hosts import load_inventory, parse_host
 from corral.lock.lock_file import Lock
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from tests.samples import CHAT, EXAMPLES, GPU, LONG, planner
 from tests.samples import host as sample_host
 

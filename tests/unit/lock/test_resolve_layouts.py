@@ -18,7 +18,7 @@ from corral.lock.lock_file import Lock, read_lock, stale, wanted_by
 from corral.lock.resolve import resolve
 from corral.lock.shards import shard_set_problem
 from corral.planning.fleet import plan_fleet
-from corral.project import load_planner
+from corral.planning.load import load_planner
 from lab import hub
 from tests.headers import MadeHeaders
 from tests.samples import EXAMPLES, ROOT
