@@ -7,12 +7,14 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
-from corral.cli.select import inventories
+from corral.cli.select import inventories, print_mistakes
 from corral.cli.short_group import ShortGroup
 from corral.errors import CorralError
+from corral.offline.by_ssh import Way, leading_here, ways
 from corral.offline.manifest import Bundle
 from corral.offline.needs import needs_of
 from corral.offline.routes import Routes
@@ -116,15 +118,36 @@ def verify(folder: Path, public_key: Path | None) -> None:
     "folders", nargs=-1, required=True, metavar="FOLDER...",
     type=click.Path(path_type=Path, file_okay=False),
 )  # fmt: skip
-@click.option("--address", required=True, help="Address of this controller that hosts reach.")
-@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
+@click.option("--address", help="Address of this controller that hosts reach.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"{DEFAULT_PORT}, or with --ssh that of the hosts.",
+)
+@click.option(
+    "--ssh", "inventory", type=click.Path(path_type=Path), metavar="INVENTORY",
+    help="Its hosts need not reach this controller: each has the bundle on its loopback, by ssh.",
+)  # fmt: skip
 @_key_option
-def serve(folders: tuple[Path, ...], address: str, port: int, public_key: Path | None) -> None:
+def serve(
+    folders: tuple[Path, ...],
+    address: str | None,
+    port: int | None,
+    inventory: Path | None,
+    public_key: Path | None,
+) -> None:
     """Serve a bundle to hosts until interrupted, read-only, once every file of it is proved.
 
     Of several bundles the last one that has a file counts: name a bundle, then those --since it.
-    Headers of models go to this controller's cache, so that plans need no hub.
+    Headers of models go to this controller's cache, so that plans need no hub. Hosts reach the
+    server at --address, or by an ssh connection from here with --ssh.
     """
+    if (address is None) == (inventory is None):
+        what = "hosts reach it at an address of this controller, or by ssh: name one of both"
+        step = "--address ADDRESS, or --ssh INVENTORY"
+        raise CorralError("corral bundle serve", what, step)
+    wanted = _ways(inventory)
+    at = (address or "127.0.0.1", port or (wanted[0].port if wanted else DEFAULT_PORT))
     opened = [Opened(folder, public_key=public_key) for folder in folders]
     refuse_other_base(opened)
     proved = [prove(one, echo, again=False) for one in opened]
@@ -136,11 +159,21 @@ def serve(folders: tuple[Path, ...], address: str, port: int, public_key: Path |
             before = signal.signal(name, lambda *_: ended.set())
             stack.callback(signal.signal, name, before)
         routes = Routes(list(zip(opened, proved, strict=True)))
-        url = stack.enter_context(serving(address, port, routes, echo))
+        url = stack.enter_context(serving(*at, routes, echo))
         where = f'"bundle": {{"folder": "{folders[-1].resolve()}", "url": "{url}"}}'
         echo(f"serving {', '.join(map(str, folders))} at {url}; ends with ^C")
         echo(f"  in the inventory: {where}")
+        stack.enter_context(leading_here(wanted, urlsplit(url).netloc, echo))
         ended.wait()
+
+
+def _ways(inventory: Path | None) -> list[Way]:
+    """Hosts of an inventory that are led here by ssh."""
+    if inventory is None:
+        return []
+    (found,) = inventories(inventory).read
+    print_mistakes(found.mistakes.values())
+    return ways(found.hosts, where=str(inventory))
 
 
 def _sources(pairs: tuple[str, ...]) -> dict[str, Path]:

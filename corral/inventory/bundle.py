@@ -15,7 +15,8 @@ class BundleSpec(Frozen):
         min_length=1, description="folder of the bundle on the controller, as `corral bundle` wrote"
     )
     url: HubUrl = Field(
-        description="where hosts reach `corral bundle serve`, such as http://10.20.0.1:8090"
+        description="where hosts reach `corral bundle serve`, such as http://10.20.0.1:8090; on "
+        "their own loopback, such as http://127.0.0.1:8090, with its --ssh"
     )
     public_key: str | None = Field(
         default=None,

@@ -38,19 +38,24 @@ class Lease:
     """A command of the helper that holds a lock while this connection lasts and sends heartbeats.
 
     + command: such as the installed helper's `hold`; + lines: its input, the last is its document
-    + forward: what ssh(1) forwards meanwhile, see ``ssh_command``
+    + forward, back: what ssh(1) forwards meanwhile, see ``ssh_command``
     + answer: the document that confirmed the lock
 
     The constructor takes the lock. Raises CorralError of the host when it cannot.
     """
 
     def __init__(
-        self, host: Host, command: list[str], *lines: str, forward: str | None = None
+        self,
+        host: Host,
+        command: list[str],
+        *lines: str,
+        forward: str | None = None,
+        back: str | None = None,
     ) -> None:
         self._host = host
         self._unread = b""
         self._process = subprocess.Popen(
-            ssh_command(host, command, forward=forward), bufsize=0,
+            ssh_command(host, command, forward=forward, back=back), bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

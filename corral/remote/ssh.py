@@ -24,14 +24,17 @@ _PLAIN = re.compile(r"[\w./:,@+-]+", re.ASCII)
 # forwarding is an informational message.
 _FORWARDING = (
     *("-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "LogLevel=INFO"),
-    *("-o", "ExitOnForwardFailure=yes", "-L"),
+    *("-o", "ExitOnForwardFailure=yes"),
 )
 
 
-def ssh_command(host: Host, command: list[str], *, forward: str | None = None) -> list[str]:
+def ssh_command(
+    host: Host, command: list[str], *, forward: str | None = None, back: str | None = None
+) -> list[str]:
     """The command line that runs a command on a host, as root where host data says how.
 
     + forward: ``HERE:THERE`` as of ssh's option -L, for as long as the command runs
+    + back: ``THERE:HERE`` as of its option -R, likewise
 
     @local is pyinfra's name for its own machine, which needs no ssh.
     """
@@ -49,7 +52,8 @@ def ssh_command(host: Host, command: list[str], *, forward: str | None = None) -
     config = ["-F", str(data["ssh_config_file"])] if data.get("ssh_config_file") else []
     flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
     # Of an option that is given twice ssh takes the first.
-    forwarding = [*_FORWARDING, forward] if forward else []
+    wanted = [part for flag, way in (("-L", forward), ("-R", back)) if way for part in (flag, way)]
+    forwarding = [*_FORWARDING, *wanted] if wanted else []
     return [
         "ssh",
         *forwarding,

@@ -23,7 +23,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, script: str) -> list[str]:
     """In place of ssh: what it was asked to forward."""
     asked: list[str] = []
 
-    def command(_: Host, __: list[str], *, forward: str) -> list[str]:
+    def command(_: Host, __: list[str], *, forward: str, **___: object) -> list[str]:
         asked.append(forward)
         return [sys.executable, "-c", script]
 
