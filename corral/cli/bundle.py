@@ -191,6 +191,7 @@ def _sources(pairs: tuple[str, ...]) -> dict[str, Path]:
 def _summary(found: Bundle) -> str:
     kinds = {
         "weights": "files of weights", "archives": "files of engine releases",
+        "sources": "commits of engines to build",
         "images": "images", "wheels": "wheels", "apt": "packages and indexes",
     }  # fmt: skip
     counts = [f"{len(files)} {what}" for kind, what in kinds.items() if (files := found.of(kind))]

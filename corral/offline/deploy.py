@@ -11,10 +11,10 @@ from corral.errors import CorralError
 from corral.findings import Finding
 from corral.inventory.hosts import Host
 from corral.offline.manifest import Bundle
-from corral.offline.needs import image_name, weights_name
+from corral.offline.needs import image_name, sources_name, weights_name
 from corral.offline.verify import Opened
 from corral.plan.host import HostPlan
-from corral.plan.release import MadeImage, OwnImage, PythonEnvironment, ReleasePlan
+from corral.plan.release import CmakeBuild, MadeImage, OwnImage, PythonEnvironment, ReleasePlan
 from corral.plan.weights import ShardPlan
 from corral.store.engine_archives import ArchiveStore
 
@@ -102,6 +102,8 @@ def _comes_from(bundle: Bundle, release: ReleasePlan) -> bool:
     """Whether a host can make a release of which there is no archive."""
     made = release.artifact.of.artifact if isinstance(release.artifact, MadeImage) else None
     artifact = made or release.artifact
+    if isinstance(artifact, CmakeBuild):
+        return sources_name(release.engine, release.commit) in bundle.needed
     if isinstance(artifact, OwnImage):
         return image_name(artifact.sha256, artifact.image) in bundle.needed
     return isinstance(artifact, PythonEnvironment) and bool(bundle.of("wheels"))

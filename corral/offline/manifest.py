@@ -6,6 +6,7 @@ The first part of a file's name says what it is, so that nothing else has to:
     headers/SHA256.SUFFIX                  as in the cache of headers
     archives/ENGINE/KEY.tar.zst            archives/ENGINE/KEY.json
     images/SHA256/FILE                     wheels/FILE
+    sources/ENGINE/COMMIT.pack             all objects of a commit, without its history
     apt/PLATFORM/FILE                      a package repository without suites
     product/FILE                           Corral and its Python environment
 """
@@ -29,7 +30,9 @@ DOCUMENT = "bundle.json"
 SIGNATURE = "bundle.json.minisig"
 # Files that are being written; no part of the bundle.
 WORK = ".work"
-KINDS = ("lock", "weights", "headers", "archives", "images", "wheels", "apt", "product")
+KINDS = (
+    "lock", "weights", "headers", "archives", "sources", "images", "wheels", "apt", "product",
+)  # fmt: skip
 # A hundred thousand files.
 MOST_DOCUMENT_BYTES = 64 * 1024**2
 _AGAIN = "copy the bundle again, or write it again with `corral bundle`"

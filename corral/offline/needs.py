@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from corral.catalog.drivers import DriverSource, PinnedPackages
-from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
 from corral.offline.fetch import Source
 from corral.plan.host import HostPlan
-from corral.plan.release import MadeImage, OwnImage, PythonEnvironment, ReleasePlan
+from corral.plan.release import CmakeBuild, MadeImage, OwnImage, PythonEnvironment, ReleasePlan
 from corral.planning.fleet import plan_fleet
 from corral.planning.planner import Planner
 from corral.store.engine_archives import Archive, ArchiveStore, archives_folder
@@ -37,10 +36,21 @@ class StoredArchive:
 
 
 @dataclass(frozen=True)
+class EngineSources:
+    """A commit of an engine; ``because``: which release of which host is built from it."""
+
+    engine: str
+    url: str
+    commit: str
+    because: str
+
+
+@dataclass(frozen=True)
 class Needs:
     """All that hosts need; names are those of files of a bundle.
 
     + digests: of weights and files beside them, whose headers plans are made from
+    + sources: of engines without an archive, which hosts build
     + environments: Python environments without an archive, which hosts install from wheels
     + packages: platform -> sets of packages, the first the hosts' own
     """
@@ -49,6 +59,7 @@ class Needs:
     weights: dict[str, Source] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
     archives: tuple[StoredArchive, ...] = ()
+    sources: dict[str, EngineSources] = field(default_factory=dict)
     environments: tuple[PythonEnvironment, ...] = ()
     images: tuple[ReleasePlan, ...] = ()
     packages: dict[str, tuple[PackageSet, ...]] = field(default_factory=dict)
@@ -68,14 +79,15 @@ def needs_of(inventory: Inventory, planner: Planner) -> Needs:
         for plan in plans
         for shard in plan.shards
     }
-    archives, environments, images = _releases(hosts, plans)
+    releases = _releases(hosts, plans)
     return Needs(
         hosts=tuple(host.name for host in hosts),
         weights=weights,
         digests=tuple(dict.fromkeys(source.sha256 for source in weights.values())),
-        archives=tuple(archives),
-        environments=tuple(environments),
-        images=tuple(images),
+        archives=tuple(releases.archives.values()),
+        sources=releases.sources,
+        environments=tuple(releases.environments.values()),
+        images=tuple(releases.images.values()),
         packages=_packages(plans),
     )
 
@@ -90,6 +102,11 @@ def image_name(sha256: str, file: str) -> str:
     return f"images/{sha256}/{file}"
 
 
+def sources_name(engine: str, commit: str) -> str:
+    """The name in a bundle of a commit of an engine."""
+    return f"sources/{engine}/{commit}.pack"
+
+
 def archive_names(archive: Archive) -> tuple[str, str]:
     """The names in a bundle of an archive and of its description."""
     base = f"archives/{archive.engine}/{archive.key}"
@@ -100,43 +117,41 @@ def _connected(host: Host) -> Host:
     return host.model_copy(update={"spec": host.spec.model_copy(update={"bundle": None})})
 
 
-def _releases(
-    hosts: Sequence[Host], plans: Sequence[HostPlan]
-) -> tuple[list[StoredArchive], list[PythonEnvironment], list[ReleasePlan]]:
-    """Archives, and what hosts make themselves where there is none. Raises CorralError."""
-    archives: dict[str, StoredArchive] = {}
-    environments: dict[str, PythonEnvironment] = {}
-    images: dict[str, ReleasePlan] = {}
+@dataclass
+class _Releases:
+    """Archives by key, and what hosts make themselves where there is none."""
+
+    archives: dict[str, StoredArchive] = field(default_factory=dict)
+    sources: dict[str, EngineSources] = field(default_factory=dict)
+    environments: dict[str, PythonEnvironment] = field(default_factory=dict)
+    images: dict[str, ReleasePlan] = field(default_factory=dict)
+
+    def add(self, host: Host, release: ReleasePlan) -> None:
+        """A release that this controller has no archive of."""
+        made = release.artifact
+        if isinstance(made, MadeImage):
+            made = made.of.artifact
+        if isinstance(made, OwnImage):
+            self.images[release.key] = release
+        elif isinstance(made, PythonEnvironment):
+            self.environments[release.key] = made
+        elif isinstance(made, CmakeBuild):
+            because = f"{host.name} builds {release.engine} {release.key}"
+            found = EngineSources(release.engine, made.source_url, release.commit, because)
+            self.sources.setdefault(sources_name(release.engine, release.commit), found)
+
+
+def _releases(hosts: Sequence[Host], plans: Sequence[HostPlan]) -> _Releases:
+    found = _Releases()
     for host, plan in zip(hosts, plans, strict=True):
         store = ArchiveStore(archives_folder(host))
         for release in (*plan.releases, *plan.builds):
-            found = None if release.native else store.find(release.engine, release.key)
-            if found:
-                archives[release.key] = StoredArchive(found, store)
-                continue
-            made = release.artifact
-            if isinstance(made, MadeImage):
-                made = made.of.artifact
-            if isinstance(made, OwnImage):
-                images[release.key] = release
-            elif isinstance(made, PythonEnvironment):
-                environments[release.key] = made
+            archive = None if release.native else store.find(release.engine, release.key)
+            if archive:
+                found.archives[release.key] = StoredArchive(archive, store)
             else:
-                raise _unbuilt(host, release)
-    return list(archives.values()), list(environments.values()), list(images.values())
-
-
-def _unbuilt(host: Host, release: ReleasePlan) -> CorralError:
-    where = f"{host.name}: {release.engine} {release.key}"
-    if release.native:
-        what = "it is built for this host's processor alone, from sources on the network"
-        return CorralError(where, what, 'remove "native_build" of the host')
-    what = "this controller has no archive of it, and hosts without a network cannot build it"
-    step = (
-        "deploy one connected host of the same platform and GPUs, which leaves an archive here; "
-        "or `corral engine import FILE.json` of another controller"
-    )
-    return CorralError(where, what, step)
+                found.add(host, release)
+    return found
 
 
 def _packages(plans: Sequence[HostPlan]) -> dict[str, tuple[PackageSet, ...]]:

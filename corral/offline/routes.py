@@ -21,7 +21,7 @@ from corral.offline.verify import Opened, Proved
 _REVISION = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/]+)")
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _SIMPLE = re.compile(r"/simple/(?P<name>[^/]+)/?")
-_PLAIN = ("apt/", "images/", "wheels/")
+_PLAIN = ("apt/", "images/", "sources/", "wheels/")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from corral.paths import default_headers_folder
 from corral.plan.release import OwnImage
 from corral.project import LOCK_FILE
 from corral.remote.client import current_operator
+from corral.sources.git import pack_commit
 
 Report = Callable[[str], None]
 _MIB = 1024**2
@@ -88,6 +89,7 @@ def write_bundle(
         writing.lock(root)
         writing.weights(needs)
         writing.archives(needs)
+        writing.sources(needs)
         writing.images(needs)
         writing.wheels(needs, catalog)
         apt_key = writing.packages(needs, options)
@@ -148,6 +150,20 @@ class _Writing:
                 self._note(self._folder.copy(name, source, one.archive.sha256))
             text = one.archive.model_dump_json(indent=2) + "\n"
             self._note(self._folder.write(described, text.encode()))
+
+    def sources(self, needs: Needs) -> None:
+        """Commits of engines that hosts build; their names say what they have."""
+        for name, wanted in needs.sources.items():
+            if earlier := self._earlier.files.get(name):
+                self._note(earlier)
+                continue
+            if (known := self._folder.known(name)) is None:
+                self._report(f"sources of {wanted.engine}: {wanted.because}")
+                pack, where = self._folder.partial(name), f"engine {wanted.engine}"
+                work = self._folder.work / "git"
+                pack_commit(wanted.url, wanted.commit, pack, work, where=where)
+                known = self._folder.finish(name)
+            self._note(known)
 
     def images(self, needs: Needs) -> None:
         """Images of a site's own, from their URL or a file of this controller."""

@@ -71,6 +71,8 @@ def built_by(host: Host, fleet: Mapping[str, Build]) -> tuple[ReleasePlan, ...]:
 def _fetched_by(host: Host, release: ReleasePlan) -> ReleasePlan:
     """A release with the source URL that ``host`` is configured to use."""
     artifact = release.artifact
-    own = {} if host.spec.bundle else host.spec.engine_sources
-    url = own.get(release.engine, artifact.source_url)
+    if host.spec.bundle:
+        # One bundle serves a fleet: the release has its address already.
+        return release
+    url = host.spec.engine_sources.get(release.engine, artifact.source_url)
     return release.model_copy(update={"artifact": artifact.fetched_from(url)})

@@ -85,7 +85,7 @@ def plan_release(
         scratch, installed = unpacked // 2, unpacked
         limits = ReleaseLimits(unpacked_bytes=unpacked, unpacked_files=engine.python.unpacked_files)
     else:
-        artifact = _build(resolved, neighbours, catalog)
+        artifact = _build(resolved, neighbours, catalog, entry.commit)
         scratch, installed, limits = _BUILD_BYTES[backend], _BUILT_BYTES, _BUILT_LIMITS
     whole: dict[str, Any] = {
         "scratch_bytes": scratch,
@@ -150,8 +150,18 @@ def _planned(
     )
 
 
+def sources_url(host: Host, engine: str, commit: str, repository: str) -> str:
+    """Where a host gets the sources of an engine: a pack of its bundle, a mirror, or upstream."""
+    if host.spec.bundle:
+        return f"{host.spec.weights_url}/sources/{engine}/{commit}.pack"
+    return host.spec.engine_sources.get(engine, repository)
+
+
 def _build(
-    resolved: ResolvedInstance, neighbours: Sequence[ResolvedInstance], catalog: Catalog
+    resolved: ResolvedInstance,
+    neighbours: Sequence[ResolvedInstance],
+    catalog: Catalog,
+    commit: str,
 ) -> CmakeBuild:
     host, name, engine = resolved.host, resolved.engine, catalog.engines[resolved.engine]
     patches = tuple(
@@ -159,7 +169,7 @@ def _build(
         for file in engine.patches
     )
     return CmakeBuild(
-        source_url=host.spec.engine_sources.get(name, engine.repository),
+        source_url=sources_url(host, name, commit, engine.repository),
         patches=patches,
         cmake_options=_cmake_options(resolved, neighbours, engine),
         targets=engine.targets,

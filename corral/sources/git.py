@@ -1,10 +1,12 @@
-"""Commits on a git server: resolve a tag or branch, or check that a pinned commit exists."""
+"""Commits on a git server: resolve a tag or branch, check that a pinned commit exists, pack it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
+from pathlib import Path
 
 from corral_shared.text import printable_line
 
@@ -43,11 +45,35 @@ def commit_at(url: str, reference: str, *, where: str) -> str:
 def _require_commit(url: str, commit: str, where: str) -> None:
     """Fetch a commit as a build does, without files where the server supports that."""
     with tempfile.TemporaryDirectory(prefix="corral-lock-") as folder:
-        _git(["init", "--quiet", "--bare", folder], where, seconds=_LIST_SECONDS)
-        # A named remote: a partial clone needs one to fetch missing files from.
-        remote = ["-C", folder, "-c", f"remote.origin.url={url}"]
-        fetch = ["fetch", "--quiet", "--depth=1", "--filter=tree:0", "--no-tags", "origin", commit]
-        done = _git([*remote, *fetch], where, seconds=_FETCH_SECONDS)
+        _fetch(folder, url, commit, where, "--filter=tree:0")
+
+
+def pack_commit(url: str, commit: str, pack: Path, work: Path, *, where: str) -> None:
+    """Fetch a commit without its history, and write all its objects to one pack.
+
+    + pack: the file; + work: a folder that is emptied, and removed afterwards. Raises CorralError
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    folder = str(work)
+    try:
+        _fetch(folder, url, commit, where)
+        objects = ["-C", folder, "pack-objects", "--quiet", "--revs", str(work / "whole")]
+        done = _git(objects, where, seconds=_FETCH_SECONDS, stdin=f"{commit}\n")
+        if done.returncode != 0:
+            what = f"cannot pack {commit} of {url}: {printable_line(done.stderr)}"
+            raise CorralError(where, what, "check that the disk has room, then run it again")
+        (work / f"whole-{done.stdout.strip()}.pack").replace(pack)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _fetch(folder: str, url: str, commit: str, where: str, *options: str) -> None:
+    """Fetch one commit into a new repository. Raises CorralError."""
+    _git(["init", "--quiet", "--bare", folder], where, seconds=_LIST_SECONDS)
+    # A named remote: a partial clone needs one to fetch missing files from.
+    remote = ["-C", folder, "-c", f"remote.origin.url={url}"]
+    fetch = ["fetch", "--quiet", "--depth=1", *options, "--no-tags", "origin", commit]
+    done = _git([*remote, *fetch], where, seconds=_FETCH_SECONDS)
     if done.returncode == 0:
         return
     errors = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
@@ -56,15 +82,17 @@ def _require_commit(url: str, commit: str, where: str) -> None:
         what = f"{url} has no commit {commit}, or does not serve it"
         raise CorralError(where, what, "name an existing commit, or a tag or branch")
     step = "check that it can be reached from here, or name another in engine_sources"
-    raise CorralError(where, f"cannot check that {url} has commit {commit}: {reason}", step)
+    raise CorralError(where, f"cannot fetch commit {commit} of {url}: {reason}", step)
 
 
-def _git(arguments: list[str], where: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
+def _git(
+    arguments: list[str], where: str, *, seconds: float, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             ["git", *arguments],
             capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             env={
                 **os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0",
                 "GIT_ALLOW_PROTOCOL": ":".join(GIT_PROTOCOLS),

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from functools import partial
+from pathlib import Path
 
 from corral_host.system.commands import PROGRAMS, HostError, say
 from corral_host.system.unprivileged import as_owner_of
@@ -22,6 +23,13 @@ PATIENCE = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
 UNREACHABLE_SECONDS = 60
 FETCHED = "fetched"
 OWN_HOME = os.environ.get("HOME", "/root")
+ARIA2 = (
+    "--no-conf=true", "--no-netrc=true", "--allow-overwrite=true", "--auto-file-renaming=false",
+    "--file-allocation=none", "--max-tries=5", "--retry-wait=2", "--connect-timeout=10",
+    "--timeout=30", "--console-log-level=warn", "--summary-interval=0", "--enable-color=false",
+    "--download-result=hide",
+)  # fmt: skip
+SHALLOW = 'grep -qsx "$2" "$1/shallow" || echo "$2" >> "$1/shallow"'
 # Removes git's locks of a killed build; the build lock ensures that no other build runs.
 UNLOCK = 'rm -f -- "$1"/.git/*.lock'
 
@@ -32,7 +40,7 @@ def check_out(source, release, home):
     done(run(home, "sh", "-c", UNLOCK, "sh", source))
     done(git("init", "--quiet"))
     if git("cat-file", "-e", f"{release['commit']}^{{tree}}").returncode != 0:
-        fetch_commit(git, release, source.with_name(FETCHED))
+        fetch_commit(git, release, source.with_name(FETCHED), home)
     done(git("reset", "--quiet", "--hard", release["commit"]))
     done(git("clean", "--quiet", "-ffdx"))
     for patch in release["artifact"]["patches"]:
@@ -40,17 +48,21 @@ def check_out(source, release, home):
 
 
 def done(process):
-    """Raises HostError with the standard error of a failed command."""
+    """A command that succeeded. Raises HostError with the standard error of a failed one."""
     if process.returncode != 0:
         said = " ".join(process.stderr.split())
         raise HostError(f"{' '.join(process.args)} failed ({process.returncode}): {said}")
+    return process
 
 
-def fetch_commit(git, release, fetched):
+def fetch_commit(git, release, fetched, home):
     """Fetch a commit. ``fetched``: a temporary repository for what only root can fetch."""
     url, commit = release["artifact"]["source_url"], release["commit"]
     engine = release["engine"]
     say(f"fetching {engine} {commit[:12]} from {url}")
+    if url.endswith(".pack"):
+        fetch_pack(git, home, url, release)
+        return
     if not is_by_ssh(url):
         fetch(git, url, release)
         return
@@ -65,6 +77,30 @@ def fetch_commit(git, release, fetched):
         fetch(git, fetched.as_uri(), release)
     finally:
         shutil.rmtree(fetched)
+
+
+def fetch_pack(git, home, url, release):
+    """Fetch a pack of a bundle: all objects of a commit, each named by its own digest."""
+    commit = release["commit"]
+    inner = Path(done(git("rev-parse", "--absolute-git-dir")).stdout.strip())
+    folder, name = inner / "objects" / "pack", f"pack-{commit}.pack"
+    # A pack of a killed build has no index yet, and may be cut.
+    fetched = run(home, "aria2c", *ARIA2, "--dir", folder, "--out", name, url)
+    if fetched.returncode != 0:
+        reason = " ".join(fetched.stdout.split()[-40:])
+        raise HostError(
+            f"{release['engine']}: {url} cannot be fetched: {reason}",
+            "check that `corral bundle serve` runs and that this host reaches it",
+        )
+    # Its parents are not in it.
+    done(run(home, "sh", "-c", SHALLOW, "sh", inner, commit))
+    indexed = git("index-pack", folder / name)
+    if indexed.returncode != 0 or git("cat-file", "-e", f"{commit}^{{tree}}").returncode != 0:
+        raise HostError(
+            f"{release['engine']}: {url} is not a pack with commit {commit}: "
+            f"{' '.join(indexed.stderr.split())}",
+            "`corral bundle verify` the bundle, serve it again",
+        )
 
 
 def is_by_ssh(url):

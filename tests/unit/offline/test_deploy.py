@@ -10,6 +10,7 @@ import pytest
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.offline.deploy import bundle_of, take_archives
+from corral.offline.needs import sources_name
 from corral.plan.host import HostPlan
 from corral.plan.release import ReleasePlan
 from corral.store.engine_archives import Archive, ArchiveStore
@@ -40,6 +41,9 @@ def test_hosts_fetch_weights_from_the_bundle_and_serve_the_same_generation(folde
     assert offline.shards[0].url == f"{URL}/{REPO}/resolve/{REVISION}/Q8_0/Small-Q8_0.gguf"
     assert offline.instances[0].generation == online.instances[0].generation
     assert offline.releases[0].key == online.releases[0].key
+    commit = online.releases[0].commit
+    address = f"{URL}/sources/llama.cpp/{commit}.pack"
+    assert offline.releases[0].artifact.source_url == address
 
 
 def test_package_sources_are_the_bundle_alone_signed_by_its_key(folder: Path) -> None:
@@ -72,6 +76,16 @@ def test_a_host_of_another_platform_and_without_its_weights_is_one_finding_each(
     assert whats[2].endswith(f"has no llama.cpp {plan.releases[0].key}")
     assert all("corral bundle -o FOLDER INVENTORY" in finding.next_step for finding in found)
     assert bundle.findings(plan, [], [], packages=False) == []
+
+
+def test_a_release_is_built_from_sources_of_the_bundle(folder: Path) -> None:
+    this = bundled(folder)
+    release = planned(this).releases[0]
+    for commit, count in ((release.commit, 0), ("f" * 40, 1)):
+        made.write(folder, {sources_name("llama.cpp", commit): b"a pack"})
+        bundle = bundle_of(this)
+        assert bundle
+        assert len(bundle.findings(planned(this), [], [release], packages=False)) == count
 
 
 def test_weights_of_another_lock_are_not_those_of_the_bundle(folder: Path) -> None:

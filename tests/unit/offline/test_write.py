@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,19 @@ from corral.errors import CorralError
 from corral.offline import write as module
 from corral.offline.fetch import Source
 from corral.offline.manifest import Bundle, Product, read_bundle
-from corral.offline.needs import Needs, PackageSet, StoredArchive
+from corral.offline.needs import (
+    EngineSources,
+    Needs,
+    PackageSet,
+    StoredArchive,
+    sources_name,
+)
 from corral.offline.verify import Opened, prove
 from corral.offline.write import Options, write_bundle
 from corral.store.engine_archives import Archive, ArchiveStore
 from lab.package_repository import DebPackage, Repository
 from tests.samples import EXAMPLES, catalog
+from tests.unit import helper_hosts
 from tests.unit.offline import made
 from tests.unit.ranged_server import RangedServer, Served, serving
 
@@ -180,6 +187,33 @@ def test_what_is_not_wanted_any_more_goes(site: Site) -> None:
     assert not list(folder.rglob("a.gguf"))
     assert names(bundle, "apt") >= {"demo_2.1_amd64.deb"}
     assert not list(folder.rglob("helper*"))
+
+
+def test_an_engine_without_an_archive_comes_as_its_sources_once(site: Site) -> None:
+    repository = site.folder / "engine"
+    spec: dict[str, Any] = {"artifact": {}}
+    helper_hosts.repository(repository, spec)
+    url, commit = spec["artifact"]["source_url"], spec["commit"]
+    name = sources_name("llama.cpp", commit)
+    sources = {name: EngineSources("llama.cpp", url, commit, "node-1 builds llama.cpp x")}
+    needs = replace(site.needs("a.gguf"), sources=sources)
+
+    def write(folder: str, since: Path | None = None) -> Bundle:
+        options = Options(sources=site.options, since=since)
+        return write_bundle(
+            site.folder / folder, EXAMPLES, needs, catalog(), options, site.reported.append
+        )
+
+    assert [file.name for file in write("first").of("sources")] == [name]
+    assert "sources of llama.cpp: node-1 builds llama.cpp x" in site.reported
+    repository.rename(site.folder / "away")
+    assert [file.name for file in write("first").of("sources")] == [name]
+    second = write("second", since=site.folder / "first")
+    assert second.of("sources") == []
+    assert name in second.needed
+    with pytest.raises(CorralError, match="engine llama.cpp: cannot fetch commit") as error:
+        write("third")
+    assert "engine_sources" in error.value.next_step
 
 
 def test_packages_of_another_platform_need_its_sources(site: Site) -> None:

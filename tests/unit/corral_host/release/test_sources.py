@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from corral.sources.git import pack_commit
 from tests.unit import helper_hosts as hosts
 from tests.unit import release_samples as samples
 from tests.unit.helper_hosts import git
 from tests.unit.helper_modules import helper_module
+from tests.unit.ranged_server import Served, serving
 
 sources, users = helper_module("release.sources"), helper_module("release.build_user")
 HostError = helper_module("system.commands").HostError
@@ -23,6 +26,9 @@ PATCH = """--- a/server.c
 +int two;
 """
 
+# Version 2, no object, and its digest.
+PACK_OF_NOTHING = b"PACK" + (2).to_bytes(4, "big") + bytes(4)
+PACK_OF_NOTHING += sha1(PACK_OF_NOTHING, usedforsecurity=False).digest()
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("public")]
 
@@ -103,6 +109,34 @@ def test_a_commit_that_does_not_exist_is_told(spec: dict[str, Any], repository: 
 def test_a_server_that_is_not_there_is_told(spec: dict[str, Any]) -> None:
     spec["artifact"]["source_url"] = "git://127.0.0.1:1/llama.cpp"
     with pytest.raises(HostError, match=f":1/llama.cpp cannot be reached for.*{spec['commit']}"):
+        check_out(spec)
+
+
+def test_a_pack_of_a_bundle_is_enough_and_a_cut_one_is_told(
+    spec: dict[str, Any], repository: Path, tmp_path: Path
+) -> None:
+    (repository / "server.c").write_text("int packed;\n")
+    git(repository, "commit", "--quiet", "-am", "two")
+    spec["commit"] = git(repository, "rev-parse", "HEAD")
+    pack = tmp_path / "whole.pack"
+    pack_commit(repository.as_uri(), spec["commit"], pack, tmp_path / "git", where="test")
+    whole = pack.read_bytes()
+    with serving() as server:
+        spec["artifact"]["source_url"] = f"{server.url}/x.pack"
+        for content in (whole[:-30], PACK_OF_NOTHING):
+            server.files["x.pack"] = Served(content, total_bytes=len(content))
+            with pytest.raises(HostError, match=r"is not a pack with commit .*bundle verify"):
+                check_out(spec)
+        server.files["x.pack"] = Served(whole, total_bytes=len(whole))
+        folder = check_out(spec)
+        assert (folder / "server.c").read_text() == "int packed;\n"
+        assert (folder / ".git/shallow").read_text().split() == [spec["commit"]]
+    assert check_out(spec) == folder
+
+
+def test_a_bundle_that_is_not_served_is_told(spec: dict[str, Any]) -> None:
+    spec["artifact"]["source_url"] = "http://127.0.0.1:1/x.pack"
+    with pytest.raises(HostError, match="cannot be fetched: .*bundle serve"):
         check_out(spec)
 
 
