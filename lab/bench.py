@@ -27,8 +27,8 @@ _MEMORY_BYTES_A_HOST = 1024**3
 # Removes all that a deploy made, except for packages, helper and engine.
 _FORGET = (
     "systemctl stop 'corral-tiny*.service'; rm -f /etc/systemd/system/corral-tiny*.service;"
-    " systemctl daemon-reload; rm -rf /etc/corral/keys /var/lib/corral/models /var/lib/corral/models-root"
-    " /var/lib/corral/instances /var/lib/corral/jobs"
+    " systemctl daemon-reload; rm -rf /etc/corral/keys /var/lib/corral/models"
+    " /var/lib/corral/models-root /var/lib/corral/instances /var/lib/corral/jobs"
 )
 
 
