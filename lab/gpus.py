@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,15 @@ class File:
     path: str
     text: str
     mode: int = 0o644
+
+
+def writing(files: Iterable[File]) -> str:
+    """A script that writes the files on a host that runs."""
+    return "\n".join(
+        f"mkdir -p $(dirname /{file.path}) && cat > /{file.path} <<'END'\n{file.text}END\n"
+        f"chmod {file.mode:o} /{file.path}"
+        for file in files
+    )
 
 
 def nvidia_smi(path: str = "usr/local/bin/nvidia-smi") -> File:

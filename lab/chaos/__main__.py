@@ -18,7 +18,9 @@ import click
 from rich.console import Console
 
 from corral.errors import CorralError
+from lab.alerts import pace
 from lab.chaos import controls, scenarios, second_day
+from lab.chaos.alerts import TIMES, monitored
 from lab.chaos.fleet import Fleet
 from lab.chaos.operators import By
 from lab.chaos.play import Player
@@ -35,6 +37,9 @@ Piece = tuple[Kind, str, Callable[[Player], Any]]
 @click.option("--only", multiple=True, help="Names of --list to play; * matches anything.")
 @click.option("--by", type=click.Choice(["rollout", "deploy"]), default="rollout")
 @click.option("--gateway/--no-gateway", default=True, help="A gateway in front of the servers.")
+@click.option(
+    "--alerts/--no-alerts", default=True, help="The gateway host watches the others (Prometheus)."
+)
 @click.option("--servers", type=click.IntRange(1, 3), default=3, show_default=True)
 @click.option("--list", "only_list", is_flag=True, help="Print the names of all that is played.")
 @click.option("--keep", is_flag=True, help="Leave the lab up, for inspection.")
@@ -51,6 +56,7 @@ def main(
     only: tuple[str, ...],
     by: By,
     gateway: bool,
+    alerts: bool,
     servers: int,
     only_list: bool,
     keep: bool,
@@ -62,14 +68,15 @@ def main(
     if only_list:
         click.echo("\n".join(name for _, name, _ in wanted))
         return
-    setting = Setting(commit_of(this_lab().checkout), by, servers, gateway)
+    alerts = alerts and gateway
+    setting = Setting(commit_of(this_lab().checkout), by, servers, gateway, alerts)
     try:
         record = (Record.resume if resume else Record.begin)(file, setting)
     except CorralError as error:
         raise SystemExit(str(error)) from error
     left = [one for one in wanted if not record.has(one[0], one[1])]
     if left:
-        _play(left, Fleet.make(servers=servers, gateway=gateway), by, record, keep=keep)
+        _play(left, setting, record, keep=keep)
     for lines in tables(record.document):
         Console(width=_WIDTH).print(for_terminal(lines))
     sys.exit(0 if record.held else 1)
@@ -92,14 +99,24 @@ def _is_named(name: str, only: Sequence[str]) -> bool:
     return not only or any(fnmatch(name, pattern) for pattern in only)
 
 
-def _play(pieces: Sequence[Piece], fleet: Fleet, by: By, record: Record, *, keep: bool) -> None:
-    player = Player(fleet, by, _folder())
+def _play(pieces: Sequence[Piece], setting: Setting, record: Record, *, keep: bool) -> None:
+    fleet = _fleet(setting)
+    player = Player(fleet, setting.by, _folder(), alerts=setting.alerts)
     for kind, _, play in pieces:
         row = play(player)
         click.echo(json.dumps(asdict(row)))
         record.add(kind, row)
     if not keep:
         fleet.remove()
+
+
+def _fleet(setting: Setting) -> Fleet:
+    servers, gateway = setting.servers, setting.gateway
+    if not setting.alerts:
+        return Fleet.make(servers=servers, gateway=gateway)
+    fleet = Fleet.make(servers=servers, gateway=gateway, hosts=monitored(servers))
+    pace.apply(fleet.checkout.path, TIMES)
+    return fleet
 
 
 def _folder() -> Path:

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,32 @@ FOLDER = f"/var/lib/corral/instances/{NAME}"
 
 @dataclass(frozen=True)
 class Fleet:
-    """Servers ``numbers`` of the lab in ``checkout``, with the gateway or without."""
+    """Servers ``numbers`` of the lab in ``checkout``, with the gateway or without.
+
+    ``hosts``: keys of hosts themselves that their inventory data has beside the usual ones
+    """
 
     checkout: ScratchCheckout
     numbers: tuple[int, ...]
     has_gateway: bool
+    hosts: Mapping[int, Keys] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, *, servers: int, gateway: bool) -> Fleet:
-        """Boot the hosts and add all engines, models and certificates that scenarios need."""
-        checkout = ScratchCheckout.make("chaos")
-        fleet = cls(checkout, tuple(range(1, servers + 1)), gateway)
+    def make(
+        cls,
+        *,
+        servers: int,
+        gateway: bool,
+        purpose: str = "chaos",
+        hosts: Callable[[Layout], Mapping[int, Keys]] = lambda _: {},
+    ) -> Fleet:
+        """Boot the hosts and add all engines, models and certificates that scenarios need.
+
+        + purpose: part of the path of its checkout; + hosts: from the layout, see the class
+        """
+        checkout = ScratchCheckout.make(purpose)
+        numbers = tuple(range(1, servers + 1))
+        fleet = cls(checkout, numbers, gateway, hosts(checkout.layout))
         checkout.run("corral", "lab", "down")
         options = ["--gateway"] if gateway else []
         checkout.run("corral", "lab", "up", "--hosts", str(servers), *options)
@@ -71,7 +86,8 @@ class Fleet:
         + own: keys of single servers, by number; + gateway: beside the keys that it always has
         """
         named = {self.layout.host_name(n): keys for n, keys in (own or {}).items()}
-        want(self.layout, Wanted(instance, named, gateway))
+        hosts = {self.layout.host_name(n): keys for n, keys in self.hosts.items()}
+        want(self.layout, Wanted(instance, named, gateway, hosts))
 
     def plan(self, n: int) -> dict[str, Any]:
         """Corral's plan of a server with the current inventory keys."""

@@ -30,14 +30,19 @@ def _server(n: int) -> tuple[str, dict[str, object]]:
     always = {"name": "tiny", "port": 8001, "address": str(_lab.address(n))}
     instance = {**always, **_wanted.instance, **_wanted.own.get(_lab.host_name(n), {})}
     gpus = {"gpus": _GPU, "backend": "cpu"} if n == 3 else {}
-    own = {"instances": [instance], "canary": n == 1, **gpus}
+    own = {"instances": [instance], "canary": n == 1, **gpus, **_of_host(n)}
     return _lab.host_name(n), {**connection_data(_lab, n), **_SHARED, **own}
 
 
 def _gateway(n: int) -> tuple[str, dict[str, object]]:
     always = {"address": str(_lab.address(n)), "trusted_networks": [str(_lab.subnet)]}
     gateway = {**always, "aliases": _ALIASES, **_wanted.gateway}
-    return _lab.host_name(n), {**connection_data(_lab, n), **_SHARED, "gateway": gateway}
+    own = {"gateway": gateway, **_of_host(n)}
+    return _lab.host_name(n), {**connection_data(_lab, n), **_SHARED, **own}
+
+
+def _of_host(n: int) -> dict[str, object]:
+    return _wanted.hosts.get(_lab.host_name(n), {})
 
 
 _numbers = [int(name.removeprefix("lab-")) for name in hosts_up(_lab)] or [1, 2, 3]

@@ -8,6 +8,8 @@ import pty
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,13 +54,22 @@ class Clone:
 
     def declined_rollout(self) -> Done:
         """Run a rollout at a terminal, and answer its question with no."""
+        with self.asking_rollout() as (operator, terminal):
+            os.write(terminal, b"n\n")
+            return ended(operator)
+
+    @contextmanager
+    def asking_rollout(self) -> Iterator[tuple[Operator, int]]:
+        """A rollout at a terminal that has staged everything and asks whether to go on.
+
+        Yields it with the descriptor on which it reads its answer.
+        """
         ours, theirs = pty.openpty()
         try:
             command = [_program("corral"), "rollout", INVENTORY]
             operator = Operator.start(command, self.path, stdin=theirs)
             operator.wait_for(_QUESTION)
-            os.write(ours, b"n\n")
-            return ended(operator)
+            yield operator, ours
         finally:
             os.close(ours)
             os.close(theirs)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from corral.rollout.traffic import LEASE_SECONDS
+from lab.alerts.timeline import Seen
 from lab.chaos import rules, tally
+from lab.chaos.alerts import Watch
 from lab.chaos.fleet import FOLDER, Fleet
 from lab.chaos.operators import By, Done, Operator, ended
 from lab.chaos.phases import NeverReachedError
@@ -94,13 +96,14 @@ class Row:
     command_seconds: float
     serving: dict[str, str | None]
     wrong: tuple[str, ...]
+    alerts: tuple[Seen, ...]
 
 
 class Player:
     """Plays scenarios on a fleet; remembers the replies of generations that it saw serve."""
 
-    def __init__(self, fleet: Fleet, by: By, folder: Path) -> None:
-        self.fleet, self._by, self.folder = fleet, by, folder
+    def __init__(self, fleet: Fleet, by: By, folder: Path, *, alerts: bool = False) -> None:
+        self.fleet, self._by, self.folder, self._alerts = fleet, by, folder, alerts
         self._known: dict[tuple[int, str], Generation] = {}
         # The state of the last successful deploy.
         self._at: tuple[Keys, Keys] | None = None
@@ -117,6 +120,7 @@ class Player:
         out = self.folder / f"{scenario.name}.jsonl"
         out.unlink(missing_ok=True)
         stage = Stage(self.fleet, self._by, self._known[1, _text(scenario.base)])
+        watch = self.watch()
         straight = scenario.direct or not self.fleet.has_gateway
         with self.fleet.load(out, server=1 if straight else None):
             done, wrong = self._act(scenario, stage)
@@ -127,7 +131,11 @@ class Player:
         patience = GATEWAY_SECONDS + (LEASE_SECONDS if done.code is None else 0)
         wrong += self._gateway(patience)
         wrong += [*self._heal(scenario.base), *self._gateway(GATEWAY_SECONDS)]
-        return _row(scenario, self._by, done, found, summed, wrong)
+        return _row(scenario, self._by, done, found, summed, wrong, seen(watch))
+
+    def watch(self) -> Watch | None:
+        """Watch the fleet's alerts from now on, if it has any."""
+        return Watch.begin(self.fleet) if self._alerts else None
 
     def _forget_baseline(self) -> None:
         """Remove the baseline: tokens/s of an hour ago mean little on a shared machine.
@@ -243,6 +251,7 @@ def _row(
     found: dict[int, Found],
     summed: tally.Summary,
     wrong: list[str],
+    alerts: tuple[Seen, ...],
 ) -> Row:
     return Row(
         name=scenario.name,
@@ -259,7 +268,13 @@ def _row(
         command_seconds=done.seconds,
         serving={f"lab-{n}": one.serves for n, one in found.items()},
         wrong=tuple(wrong),
+        alerts=alerts,
     )
+
+
+def seen(watch: Watch | None) -> tuple[Seen, ...]:
+    """The alerts since the watch began."""
+    return watch.seen() if watch else ()
 
 
 def outcome(found: dict[int, Found]) -> str:

@@ -22,12 +22,16 @@ _EDITED = " and edits"
 
 @dataclass(frozen=True)
 class Setting:
-    """What was tested; a record has rows of one setting only."""
+    """What was tested; a record has rows of one setting only.
+
+    ``alerts``: the gateway host watches the fleet
+    """
 
     commit: str
     by: By
     servers: int
     gateway: bool
+    alerts: bool
 
 
 class Record:

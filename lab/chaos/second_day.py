@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corral.errors import CorralError
+from lab.alerts.timeline import Seen
 from lab.chaos import tally
 from lab.chaos.chores import Chore
 from lab.chaos.desk import Desk
-from lab.chaos.play import Player
+from lab.chaos.play import Player, seen
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ChoreRow:
     longest_gap_seconds: float
     verified: tuple[str, ...]
     wrong: tuple[str, ...]
+    alerts: tuple[Seen, ...]
 
 
 def play(player: Player, chore: Chore) -> ChoreRow:
@@ -34,6 +36,7 @@ def play(player: Player, chore: Chore) -> ChoreRow:
     player.bring(chore.base, **chore.gateway)
     out = player.folder / f"{chore.name}.jsonl"
     out.unlink(missing_ok=True)
+    watch = player.watch()
     desk = Desk(fleet, chore.base, chore.gateway)
     with fleet.load(out, tls="tls_certificate" in chore.gateway):
         try:
@@ -53,4 +56,5 @@ def play(player: Player, chore: Chore) -> ChoreRow:
         longest_gap_seconds=summed.longest_gap_seconds,
         verified=tuple(desk.verified),
         wrong=(*desk.problems, *failed, *player.in_order(chore.base)),
+        alerts=seen(watch),
     )

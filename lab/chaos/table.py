@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.table import Table
 
 _Row = dict[str, Any]
+# Of a row in which the fleet was watched.
+_ALERTS = "alert: pending, fires"
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Lines:
 
 def tables(document: dict[str, Any]) -> list[Lines]:
     """Tables of chores, scenarios and controls, except for kinds without rows."""
+    has_alerts = bool(document["setting"].get("alerts"))
+    last = (_ALERTS,) if has_alerts else ()
     found = [
-        _lines(("change", "how", "typed: exit code", "failed", "verify, two clones", "rule"),
-               document["chores"], _chore),
-        _lines(("fault", "when", "outcome", "exit code", "failed", "recovery", "rule"),
-               document["scenarios"], _scenario),
+        _lines(("change", "how", "typed: exit code", "failed", "verify, two clones", "rule",
+                *last), document["chores"], partial(_chore, has_alerts=has_alerts)),
+        _lines(("fault", "when", "outcome", "exit code", "failed", "recovery", "rule", *last),
+               document["scenarios"], partial(_scenario, has_alerts=has_alerts)),
         _lines(("fault, with a plain restart", "what clients saw"),
                document["controls"], _control),
     ]  # fmt: skip
@@ -52,7 +57,7 @@ def _lines(
     return Lines(heads, tuple(cells(row) for row in rows))
 
 
-def _chore(row: _Row) -> tuple[str, ...]:
+def _chore(row: _Row, *, has_alerts: bool) -> tuple[str, ...]:
     return (
         row["change"],
         row["how"],
@@ -60,10 +65,11 @@ def _chore(row: _Row) -> tuple[str, ...]:
         f"{row['failed']} of {row['asked']}",
         _counted(row["verified"]),
         _rule(row),
+        *_alerts(row, has_alerts),
     )
 
 
-def _scenario(row: _Row) -> tuple[str, ...]:
+def _scenario(row: _Row, *, has_alerts: bool) -> tuple[str, ...]:
     return (
         row["fault"],
         row["phase"],
@@ -72,11 +78,22 @@ def _scenario(row: _Row) -> tuple[str, ...]:
         f"{row['failed']} of {row['asked']}",
         _seconds(row["recovery_seconds"]),
         _rule(row),
+        *_alerts(row, has_alerts),
     )
 
 
 def _control(row: _Row) -> tuple[str, ...]:
     return row["fault"], row["words"] or "NOTHING WAS SEEN"
+
+
+def _alerts(row: _Row, has_alerts: bool) -> tuple[str, ...]:
+    return (", ".join(map(_alert, row["alerts"])),) if has_alerts else ()
+
+
+def _alert(seen: dict[str, Any]) -> str:
+    """One alert, with the seconds until it was pending and until it fired, if it did."""
+    times = [seen["pending_seconds"], seen["firing_seconds"]]
+    return f"{seen['alert']} {', '.join(f'{one:.0f} s' for one in times if one is not None)}"
 
 
 def _rule(row: _Row) -> str:

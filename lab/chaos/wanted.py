@@ -19,11 +19,13 @@ class Wanted:
     """Keys in the inventory, beside the fixed ones.
 
     + instance: for every server's instance; + own: host -> for its instance; + gateway: for that
+    + hosts: host -> of the host itself
     """
 
     instance: Keys = field(default_factory=lambda: {"profile": "tiny-chaos"})
     own: dict[str, Keys] = field(default_factory=dict)
     gateway: Keys = field(default_factory=dict)
+    hosts: dict[str, Keys] = field(default_factory=dict)
 
 
 def wanted_file(layout: Layout) -> Path:

@@ -131,6 +131,4 @@ def _written(path: Path, text: str) -> Iterator[None]:
 
 
 def _insert_card(lab: Workspace, host: str) -> None:
-    for file in gpus.cards((A100_40GB,)):
-        write = f"mkdir -p $(dirname /{file.path}) && cat > /{file.path} <<'END'\n{file.text}END"
-        lab.on(host, f"{write}\nchmod {file.mode:o} /{file.path}")
+    lab.on(host, gpus.writing(gpus.cards((A100_40GB,))))

@@ -16,6 +16,7 @@ import pytest
 from corral.monitoring.dashboards import DASHBOARDS
 from corral.planning.prometheus import ALERTMANAGER, PROMETHEUS
 from lab import gpus
+from lab.alerts import pace
 from tests.lab.conftest import converge
 from tests.lab.untouched import said
 from tests.lab.waiting import wait_for, wait_on
@@ -51,6 +52,8 @@ for query in json.load(sys.stdin):
 print(json.dumps(found))
 """
 ANSWERS_SECONDS = 90
+# Rules, scrapes and figures are so much faster than in production.
+TIMES = 5
 # Panels without a figure here, by dashboard, title and query -> why.
 _CPU = "a build for the CPU is planned without GPU memory"
 EMPTY = {
@@ -129,7 +132,10 @@ def watched(deployed_once: Workspace) -> Iterator[Watched]:
     (store / "alerts_ops").write_text(f"{SENT}\n")
     lab.on(HOST, f"systemd-run --unit=hook --quiet python3 -c {shlex.quote(RECEIVER)}")
     try:
-        with lab.edited(INVENTORY, PLACE, f'{PLACE}, "monitoring": {WATCHED!r}'):
+        with (
+            pace.applied(lab.path, TIMES),
+            lab.edited(INVENTORY, PLACE, f'{PLACE}, "monitoring": {WATCHED!r}'),
+        ):
             converge(lab, "--limit", HOST)
             found = Watched(lab)
             found.put_to_work()
@@ -205,6 +211,17 @@ def test_every_query_of_the_dashboards_answers_under_load(watched: Watched) -> N
     wait_for(lambda: watched.has(working), "tokens are counted", limit_seconds=ANSWERS_SECONDS)
     found = dict(zip(QUERIES, watched.ask(*QUERIES.values()), strict=True))
     assert {name for name, series in found.items() if not series} == set(EMPTY)
+
+
+def test_a_server_that_is_stopped_is_an_alert_until_it_is_started(watched: Watched) -> None:
+    firing = f'ALERTS{{alertname="CorralDown",alertstate="firing",instance="{NAME}"}}'
+    assert not watched.has(firing)
+    watched.on(f"systemctl stop corral-{NAME}")
+    try:
+        wait_for(lambda: watched.has(firing), "it fires", limit_seconds=ANSWERS_SECONDS)
+    finally:
+        watched.on(f"systemctl start corral-{NAME}")
+    wait_for(lambda: not watched.has(firing), "it resolves", limit_seconds=ANSWERS_SECONDS)
 
 
 def test_what_leaves_the_inventory_is_removed(watched: Watched) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from corral.errors import CorralError
+from lab.alerts.timeline import Seen
 from lab.chaos.controls import Damage
 from lab.chaos.page import headline
 from lab.chaos.record import Record, Setting, commit_of
 from lab.chaos.second_day import ChoreRow
 from lab.chaos.table import Lines, markdown, tables
 
-SETTING = Setting("abc", "rollout", 3, gateway=True)
+SETTING = Setting("abc", "rollout", 3, gateway=True, alerts=False)
 ROW = ChoreRow(
     name="weights",
     change="weights",
@@ -30,6 +31,7 @@ ROW = ChoreRow(
     longest_gap_seconds=0.4,
     verified=("both green", "both green"),
     wrong=(),
+    alerts=(),
 )
 SEEN = Damage("control-dies", "unit exits", 9, 8, {"refused": 8}, "8 of 9 requests failed")
 
@@ -115,3 +117,13 @@ def test_a_page_says_what_is_missing_and_what_was_broken(file: Path) -> None:
     assert "Commit abc, 3 servers behind a gateway" in told
     assert re.search(r"^2 of \d+ played; not played: address-", told, re.MULTILINE)
     assert "Rule broken by: gate." in told
+
+
+def test_alerts_are_a_column_where_the_fleet_was_watched(tmp_path: Path) -> None:
+    path = tmp_path / "chaos.json"
+    alerts = (Seen("CorralDown", 4.0, 28.4, 60.0), Seen("CorralQueue", 7.0, None, 9.0))
+    Record.begin(path, replace(SETTING, alerts=True)).add("chores", replace(ROW, alerts=alerts))
+    (lines,) = tables(document(path))
+    assert lines.heads[-1] == "alert: pending, fires"
+    assert lines.cells[0][-1] == "CorralDown 4 s, 28 s, CorralQueue 7 s"
+    assert len(lines.heads) == len(lines.cells[0])

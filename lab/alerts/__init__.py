@@ -1,0 +1,1 @@
+"""The lab of the alerts: each rule fires by a real fault, and none in a healthy hour."""

@@ -1,0 +1,94 @@
+"""The Prometheus of a lab, asked on its own host over ssh: it listens on loopback alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from lab import ssh
+from lab.layout import Layout
+
+_API = "http://127.0.0.1:9090/api/v1"
+_PAUSE_SECONDS = 0.5
+_ANSWER_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Span:
+    """An alert of one series, from its first to its last evaluation in a state; Unix seconds."""
+
+    alert: str
+    state: str
+    labels: dict[str, str]
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """The Prometheus on host n; ``step_seconds``: how often it evaluates its rules."""
+
+    layout: Layout
+    n: int
+    step_seconds: float
+
+    def active(self) -> dict[str, str]:
+        """Alert -> "firing", or "pending" where none of its series fires."""
+        found: dict[str, str] = {}
+        for one in self._get("alerts")["alerts"]:
+            name = one["labels"]["alertname"]
+            found[name] = "firing" if "firing" in (found.get(name), one["state"]) else "pending"
+        return found
+
+    def values(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of a query, now."""
+        found = self._get("query", query=query)["result"]
+        return [(one["metric"], float(one["value"][1])) for one in found]
+
+    def spans(self, began: float, ended: float) -> list[Span]:
+        """When which alert was pending or fired, in order."""
+        document = self._get(
+            "query_range", query="ALERTS", start=f"{began:.3f}", end=f"{ended:.3f}",
+            step=f"{self.step_seconds:g}",
+        )  # fmt: skip
+        found = [span for series in document["result"] for span in self._spans_of(series)]
+        return sorted(found, key=lambda span: (span.began, span.alert, span.state))
+
+    def wait(self, holds: Callable[[dict[str, str]], bool], *, limit_seconds: float) -> bool:
+        """Wait until the active alerts are as wanted; whether they were in time."""
+        deadline = time.monotonic() + limit_seconds
+        while not holds(self.active()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE_SECONDS)
+        return True
+
+    def _spans_of(self, series: dict[str, Any]) -> list[Span]:
+        labels = dict(series["metric"])
+        alert, state = labels.pop("alertname"), labels.pop("alertstate")
+        labels.pop("__name__", None)
+        times = [at for at, _ in series["values"]]
+        gaps = [n for n, (one, next_) in enumerate(pairwise(times), 1)
+                if next_ - one > 1.5 * self.step_seconds]  # fmt: skip
+        return [
+            Span(alert, state, labels, times[first], times[last - 1])
+            for first, last in pairwise([0, *gaps, len(times)])
+        ]
+
+    def _get(self, path: str, **parameters: str) -> Any:
+        url = f"{_API}/{path}?{urllib.parse.urlencode(parameters)}"
+        command = f"curl --silent --show-error --fail-with-body {shlex.quote(url)}"
+        done = subprocess.run(
+            ssh.command(self.layout, self.n, command), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise SystemExit(f"Prometheus: {path}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout)["data"]

@@ -1,0 +1,52 @@
+"""The alerts of the hard day: its gateway host watches the fleet, and each row says what it saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lab.alerts import pace
+from lab.alerts.prometheus import Prometheus
+from lab.alerts.timeline import Seen, seen
+from lab.chaos.fleet import Fleet
+from lab.chaos.wanted import Keys
+from lab.layout import GATEWAY, Layout
+
+# A hard day's fault lasts a minute, and most rules wait for minutes. More would cost the servers
+# processor time, which the rows measure.
+TIMES = 5
+
+
+def monitored(servers: int) -> Callable[[Layout], Mapping[int, Keys]]:
+    """Keys of a fleet's hosts by which the gateway's Prometheus watches all of them."""
+
+    def hosts(layout: Layout) -> dict[int, Keys]:
+        numbers = range(1, servers + 1)
+        own: dict[int, Keys] = {
+            n: {"monitoring": {"address": str(layout.address(n))}} for n in numbers
+        }
+        return {**own, GATEWAY: {"monitoring": {"prometheus": {}}}}
+
+    return hosts
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The alerts of a fleet since a moment, in Unix seconds."""
+
+    prometheus: Prometheus
+    began: float
+
+    @classmethod
+    def begin(cls, fleet: Fleet) -> Watch:
+        """Watch from now on."""
+        step_seconds = pace.SCRAPE_SECONDS / TIMES
+        return cls(Prometheus(fleet.layout, GATEWAY, step_seconds), time.time())
+
+    def seen(self) -> tuple[Seen, ...]:
+        """What came since; an alert that was there already says nothing of this row."""
+        before = self.began - 2 * self.prometheus.step_seconds
+        spans = self.prometheus.spans(before, time.time())
+        old = {span.alert for span in spans if span.began < self.began}
+        return seen((span for span in spans if span.alert not in old), self.began)
