@@ -136,13 +136,14 @@ def _library(watched: Watched) -> Iterator[None]:
 
 @contextmanager
 def _edited_unit(watched: Watched) -> Iterator[None]:
-    """The daily check finds an edited unit; after the repair nobody starts it again."""
+    """The daily check finds an edited unit; after the repair nobody starts that check again."""
     before = watched.on(f"cat {_UNIT_FILE}")
     watched.on(f"echo '# by hand' >> {_UNIT_FILE}; {_DAILY}")
     try:
         yield
     finally:
-        watched.on(writing([File(_UNIT_FILE[1:], f"{before}\n")]))
+        repaired = writing([File(_UNIT_FILE[1:], f"{before}\n")])
+        watched.on(f"{repaired}\nsystemctl daemon-reload")
 
 
 @contextmanager
