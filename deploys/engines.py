@@ -7,7 +7,8 @@ from functools import partial
 from pyinfra import host
 
 from deploys import waves
-from deploys.fleet import is_wanted, provides
+from deploys.fleet import is_wanted, lacking, provides
+from deploys.run import this_run
 from deploys.target import Target
 from operations import engine
 
@@ -15,7 +16,8 @@ from operations import engine
 def engines(target: Target) -> None:
     """Build what this host builds for the fleet, bring it home, install what is missing here."""
     this = host.name
-    supply = engine.Supply(target.plan.paths, target.store)
+    made = this_run().made.setdefault(this, set())
+    supply = engine.Supply(target.plan.paths, target.store, made)
     engine.builds(
         missing=target.missing_builds(),
         supply=supply,
@@ -30,8 +32,21 @@ def engines(target: Target) -> None:
         name="Engine archives",
         _if=lambda: any(is_wanted(this, release.key) for release in packed),
     )
+    if target.plan.swarm:
+        share(target, supply, engine.Sharing(target.plan.swarm, lacking))
     engine.releases(missing=target.missing_releases(), supply=supply, name="Engine releases")
     engine.flags(plan=target.plan, waiting=target.waiting_instances(), name="Engine flags")
+
+
+def share(target: Target, supply: engine.Supply, sharing: engine.Sharing) -> None:
+    """Bring archives to one host of a swarm, and from there to the others."""
+    missing = target.missing_releases()
+    engine.first_archives(
+        missing=missing, supply=supply, sharing=sharing, name="Engine archives for other hosts"
+    )
+    engine.shared_archives(
+        missing=missing, supply=supply, sharing=sharing, name="Engine archives between hosts"
+    )
 
 
 def prune(target: Target) -> None:

@@ -30,3 +30,10 @@ def provides(host: str, key: str) -> bool:
 def is_wanted(host: str, key: str) -> bool:
     """Whether a host that has a release shall pack it, as others of this run lack it."""
     return bool(this_run().lacking.get(key, set()) - failed()) and provides(host, key)
+
+
+def lacking(key: str) -> frozenset[str]:
+    """Hosts of this run that lack a release and may still get it: not those that built it."""
+    run = this_run()
+    made = {name for name, keys in run.made.items() if key in keys}
+    return frozenset(run.lacking.get(key, set())) - made - failed()

@@ -28,6 +28,7 @@ class Run:
     """What is known of the hosts of one run.
 
     + having, lacking: release -> hosts that have it, and hosts that lack it
+    + made: host -> keys of the releases that it built in this run
     + lacking_weights: host -> digests of the weights that it lacks
     + checked: hosts whose state is known; + waiting: those with instances that do not serve their
       plan; + done: those of them that do now
@@ -38,6 +39,7 @@ class Run:
     traffic: Traffic
     having: dict[str, set[str]] = field(default_factory=dict)
     lacking: dict[str, set[str]] = field(default_factory=dict)
+    made: dict[str, set[str]] = field(default_factory=dict)
     lacking_weights: dict[str, frozenset[str]] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,11 +17,13 @@ from pyinfra.api.state import State
 from corral.engines import engine_module
 from corral.engines.flags import refuse_unknown_flags
 from corral.errors import CorralError
-from corral.host.answers import MANIFEST
+from corral.host.answers import MANIFEST, SHARED
+from corral.host.reading import as_answer
 from corral.paths import HostPaths
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.release import ReleasePlan
+from corral.plan.swarm import SwarmPlan
 from corral.smoke_model.fixture import SmokeModel
 from corral.store.engine_archives import SUFFIX, Archive, ArchiveStore
 from operations import Commands, job, put_bytes, transfer
@@ -34,11 +36,32 @@ class Supply:
 
     + store: archives on the controller
     + made: keys of what was built, and thereby installed, on the host in this run
+    + there: by key, what arrived on the host in this run, from here or from other hosts
     """
 
     paths: HostPaths
     store: ArchiveStore
     made: set[str] = field(default_factory=set)
+    there: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def find(self, release: ReleasePlan) -> Archive | None:
+        """The archive of a release in the store. Raises CorralError."""
+        return self.store.find(release.engine, release.key)
+
+    def path(self, release: ReleasePlan) -> str:
+        """Where the archive of a release is put on the host."""
+        return f"{self.paths.archives}/{release.key}{SUFFIX}"
+
+    def sent(self, release: ReleasePlan, archive: Archive) -> dict[str, Any]:
+        """An archive on the host, as its helper is told of it."""
+        return {
+            "path": self.path(release), "size_bytes": archive.size_bytes,
+            "sha256": archive.sha256, "unpacked_bytes": archive.unpacked_bytes,
+        }  # fmt: skip
+
+    def arrived(self, release: ReleasePlan, archive: Archive) -> None:
+        """Note that the archive is on the host."""
+        self.there[release.key] = self.sent(release, archive)
 
     def put_models(self, releases: Sequence[ReleasePlan]) -> Iterator[StringCommand]:
         """The commands that write the models on the host that new programs are tried on."""
@@ -93,6 +116,59 @@ def archives(
         return
     for release in installed:
         yield FunctionCommand(provide, (release, supply, is_due, "pack"), {})
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Archives between hosts of one run.
+
+    + lacking: key -> hosts of the run that lack a release and may still get it, asked when the
+      operation runs: only then it is known who failed
+    """
+
+    swarm: SwarmPlan
+    lacking: Callable[[str], Collection[str]]
+
+    def members(self, key: str) -> list[str]:
+        """Members that lack a release, in the order of the inventory; none for one alone."""
+        lacking = self.lacking(key)
+        found = [peer.name for peer in self.swarm.peers if peer.name in lacking]
+        return found if len(found) > 1 else []
+
+    def is_first(self, key: str) -> bool:
+        """Whether this host gets the archive from the controller, for all members."""
+        return self.members(key)[:1] == [self.swarm.name]
+
+    def spec(self, others: Collection[str]) -> dict[str, Any]:
+        """The swarm, and who takes part."""
+        expected = sorted(set(others) - {self.swarm.name})
+        return {**self.swarm.model_dump(mode="json"), "expected": expected}
+
+
+@operation()
+def first_archives(missing: Sequence[ReleasePlan], *, supply: Supply, sharing: Sharing) -> Commands:
+    """Send archives to the one host from which others of its swarm take them.
+
+    + missing: releases that the host lacks
+    """
+    if not missing:
+        host.noop("all releases are installed")
+        return
+    yield FunctionCommand(send_first, (tuple(missing), supply, sharing), {})
+
+
+@operation()
+def shared_archives(
+    missing: Sequence[ReleasePlan], *, supply: Supply, sharing: Sharing
+) -> Commands:
+    """Take archives from other hosts and serve them; what does not arrive, the controller sends.
+
+    + missing: releases that the host lacks
+    """
+    if not missing:
+        host.noop("all releases are installed")
+        return
+    yield FunctionCommand(exchange, (tuple(missing), supply, sharing), {})
 
 
 @operation()
@@ -151,6 +227,58 @@ def provide(
     return True
 
 
+def send_first(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: Host,
+    missing: Sequence[ReleasePlan],
+    supply: Supply,
+    sharing: Sharing,
+) -> bool:
+    """Send the archives that this host passes on."""
+    due = [one for one in missing if sharing.is_first(one.key) and supply.find(one)]
+    return all(send(host, release, supply) for release in due)
+
+
+def exchange(
+    state: State,  # noqa: ARG001 - pyinfra's
+    host: Host,
+    missing: Sequence[ReleasePlan],
+    supply: Supply,
+    sharing: Sharing,
+) -> bool:
+    """Take archives from the hosts that have them, and serve them."""
+    keys: dict[str, tuple[ReleasePlan, Archive]] = {}
+    held: list[dict[str, Any]] = []
+    wanted: list[dict[str, Any]] = []
+    others: set[str] = set()
+    for one in missing:
+        members, archive = sharing.members(one.key), supply.find(one)
+        if sharing.swarm.name in members and archive:
+            keys[archive.sha256] = one, archive
+            others |= set(members)
+            files = held if one.key in supply.there else wanted
+            files.append(supply.sent(one, archive))
+    if not keys:
+        return True
+    spec = {
+        "held": held, "archives": wanted, "paths": supply.paths.model_dump(mode="json"),
+        "swarm": sharing.spec(others),
+    }  # fmt: skip
+
+    def note(host: Host, answer: dict[str, Any]) -> bool:
+        try:
+            arrived = as_answer(SHARED, answer, where=host.name).arrived
+        except CorralError as error:
+            job.report(host, str(error).splitlines())
+            return False
+        for one in set(arrived) & keys.keys():
+            supply.arrived(*keys[one])
+        return True
+
+    # By the name of the job for weights: only one swarm at a time has its ports.
+    return job.perform(host, supply.paths.helper, "fetch", "share", spec, then=note)
+
+
 def ship(
     state: State,  # noqa: ARG001 - pyinfra's
     host: Host,
@@ -160,20 +288,23 @@ def ship(
     """Send an archive to a host that lacks the release, and install it there."""
     if release.key in supply.made:
         return True
+    if release.key not in supply.there and not send(host, release, supply):
+        return False
+    spec = {**supply.spec(release), "archive": supply.there[release.key]}
+    return job.perform(host, supply.paths.helper, f"build-{release.engine}", "install", spec)
+
+
+def send(host: Host, release: ReleasePlan, supply: Supply) -> bool:
+    """Send an archive to a host; False when it did not arrive, having said why."""
     try:
         archive = _sound(supply.store, release)
     except CorralError as error:
         job.report(host, str(error).splitlines())
         return False
-    path = f"{supply.paths.archives}/{release.key}{SUFFIX}"
-    if not transfer.send(supply.store, archive, host, path):
+    if not transfer.send(supply.store, archive, host, supply.path(release)):
         return False
-    sent = {
-        "path": path, "size_bytes": archive.size_bytes, "sha256": archive.sha256,
-        "unpacked_bytes": archive.unpacked_bytes,
-    }  # fmt: skip
-    spec = {**supply.spec(release), "archive": sent}
-    return job.perform(host, supply.paths.helper, f"build-{release.engine}", "install", spec)
+    supply.arrived(release, archive)
+    return True
 
 
 def _sound(store: ArchiveStore, release: ReleasePlan) -> Archive:

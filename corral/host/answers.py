@@ -278,6 +278,12 @@ class Built(HostAnswer):
     manifest: dict[str, Any]
 
 
+class Shared(HostAnswer):
+    """The answer of a job `share`: digests of the archives that came from other hosts."""
+
+    arrived: list[str]
+
+
 class StoredPlan(Frozen):
     """The plan that a generation was made from, of any version."""
 
@@ -473,6 +479,7 @@ JOB_STATUS = TypeAdapter(JobStatus)
 BENCHMARKED = TypeAdapter(Benchmarked)
 TUNED = TypeAdapter(Tuned)
 BUILT = TypeAdapter(Built)
+SHARED = TypeAdapter(Shared)
 STORED_GENERATION = TypeAdapter(StoredGeneration)
 FORECAST = TypeAdapter(ActivationForecast)
 OBSERVED = TypeAdapter(ObservedInstances)

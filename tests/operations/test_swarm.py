@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from pyinfra.api import State
 
-from tests.operations.fleet import Fleet, bare_host, failed, sent, settled_host
+from tests.operations.fleet import (
+    ARCHIVE,
+    ENDED,
+    Fleet,
+    asked,
+    bare_host,
+    failed,
+    jobs,
+    sent,
+    settled_host,
+)
 
 NAMES = ("one", "two", "three")
 
@@ -59,3 +71,55 @@ def test_a_host_that_failed_before_is_not_waited_for(fleet: Fleet) -> None:
     state = fleet.deploy()
     assert len(failed(state)) == 1
     assert exchanged(state, "one") == []
+
+
+def sharers(fleet: Fleet, *arrived: str, **answers: Any) -> None:
+    """Three bare members; what comes from other hosts has these digests."""
+    share = json.dumps({**ENDED, "answer": {"arrived": list(arrived)}, **answers})
+    for number, name in enumerate(NAMES):
+        member(fleet, number, bare_host(fleet, name))
+        responses = {" poll fetch": share, **fleet.hosts[name]["fake_responses"]}
+        fleet.hosts[name]["fake_responses"] = responses
+
+
+def shared(state: State, name: str) -> list[tuple[int, int, list[str]]]:
+    """Of each job that shares archives: how many are held, how many wanted, who takes part."""
+    specs = [job["spec"] for job in sent(state, name) if job["kind"] == "share"]
+    return [(len(spec["held"]), len(spec["archives"]), spec["swarm"]["expected"]) for spec in specs]
+
+
+def archives_sent(state: State, name: str) -> int:
+    """How many archives the controller sent to a host."""
+    return sum("mv -T" in line and ".tar.zst" in line for line in asked(state, name))
+
+
+def test_an_archive_is_sent_to_one_host_and_the_others_take_it_from_there(fleet: Fleet) -> None:
+    sharers(fleet, hashlib.sha256(ARCHIVE).hexdigest())
+    state = fleet.deploy()
+    assert failed(state) == set()
+    assert shared(state, "one") == []  # it built the release
+    assert shared(state, "two") == [(1, 0, ["@fake/three"])]
+    assert shared(state, "three") == [(0, 1, ["@fake/two"])]
+    assert [archives_sent(state, name) for name in NAMES] == [0, 1, 0]
+    assert jobs(state, "two") == jobs(state, "three") == ["install"]
+
+
+def test_an_archive_that_did_not_arrive_is_sent_by_the_controller(fleet: Fleet) -> None:
+    sharers(fleet)
+    state = fleet.deploy()
+    assert failed(state) == set()
+    assert [archives_sent(state, name) for name in NAMES] == [0, 1, 1]
+    assert jobs(state, "two") == jobs(state, "three") == ["install"]
+
+
+def test_an_answer_about_archives_of_another_shape_fails_its_host(fleet: Fleet) -> None:
+    sharers(fleet, answer={"arrived": 5})
+    assert failed(fleet.deploy()) == {"two", "three"}
+
+
+def test_one_host_that_lacks_a_release_gets_it_from_the_controller(fleet: Fleet) -> None:
+    for number in range(2):
+        member(fleet, number, bare_host(fleet, NAMES[number]))
+    state = fleet.deploy()
+    assert shared(state, "one") == shared(state, "two") == []
+    assert archives_sent(state, "two") == 1
