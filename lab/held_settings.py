@@ -175,7 +175,9 @@ def main(headers: Path, sources: Path, out: Path) -> None:
                     servers.append(_described(server, path.stat().st_size, start))
     order = [server.name for server in SERVERS]
     servers.sort(key=lambda server: order.index(server["name"]))
-    engines = [_engine(kind, sources, out) for kind in _ENGINES]
+    engines = [described_engine(kind) for kind in _ENGINES]
+    for engine in engines:
+        shutil.copy(sources / engine["archive"], out)
     text = json.dumps({"engines": engines, "servers": servers}, indent=1)
     (out / "settings.json").write_text(text)
 
@@ -214,14 +216,13 @@ def _described(server: Server, file_bytes: int, start: bytes) -> dict[str, Any]:
     }
 
 
-def _engine(kind: EngineKind, sources: Path, out: Path) -> dict[str, Any]:
-    archive = f"{kind}.tar.xz"
-    shutil.copy(sources / archive, out / archive)
+def described_engine(kind: EngineKind) -> dict[str, Any]:
+    """How lab/measure_held.py builds an engine from the archive of its sources."""
     entry = read_catalog(project_root()).engines[kind]
     options = engine_module(kind).cmake_options(
         entry, backend="cuda", cuda_architectures="90", kv_pairs={("f16", "f16"), ("q8_0", "q8_0")}
     )
-    return {"name": kind, "archive": archive, "cmake_options": options}
+    return {"name": kind, "archive": f"{kind}.tar.xz", "cmake_options": options}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,6 +91,20 @@ def _between(first: tuple[float, Gain], last: tuple[float, Gain], at: float) -> 
 
 def _against(values: Gain, own: Gain) -> Gain:
     return {key: value - own[key] for key, value in values.items()}
+
+
+def logarithms(
+    answers: Iterable[float], prompts: Iterable[float], first_token_seconds: float
+) -> Gain:
+    """The objectives of a run as logarithms; more is better, so times are negative.
+
+    + answers, prompts: tokens/s of each length
+    """
+    return {
+        "answer": statistics.fmean(map(math.log, answers)),
+        "prompt": statistics.fmean(map(math.log, prompts)),
+        "first_token": -math.log(first_token_seconds),
+    }
 
 
 def mean(gains: Sequence[Gain]) -> Gain:

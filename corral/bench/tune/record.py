@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from corral.bench.result import Moment, Subject
@@ -15,6 +14,7 @@ from corral.bench.tune.gains import (
     Objective,
     Setting,
     TimedRun,
+    logarithms,
     mean,
     paired_gains,
     spread_gains,
@@ -109,22 +109,16 @@ def _timed(run: KeptRun, space: Space) -> TimedRun | None:
     candidate = None if setting is None else space.at(setting)
     if setting is None or not isinstance(candidate, Candidate) or candidate.digest != run.digest:
         return None
-    return TimedRun(setting, run.at_seconds, logarithms(run.figures) if run.figures else None)
+    return TimedRun(setting, run.at_seconds, _logarithms(run.figures) if run.figures else None)
 
 
-def logarithms(figures: TuneFigures) -> Gain:
-    """The objectives of a run as logarithms; more is better, so times are negative."""
+def _logarithms(figures: TuneFigures) -> Gain:
     lengths = figures.lengths
-    found: dict[Objective, float] = {
-        "answer": _mean_log([one.answer_tokens_per_second for one in lengths]),
-        "prompt": _mean_log([one.prompt_tokens_per_second for one in lengths]),
-        "first_token": -math.log(figures.load.first_token_seconds),
-    }
-    return found
-
-
-def _mean_log(values: Sequence[float]) -> float:
-    return statistics.fmean(map(math.log, values))
+    return logarithms(
+        [one.answer_tokens_per_second for one in lengths],
+        [one.prompt_tokens_per_second for one in lengths],
+        figures.load.first_token_seconds,
+    )
 
 
 class Row(Frozen):

@@ -65,6 +65,16 @@ class Rules:
     pairs: int = 6
     least_gain: float = 0.01
 
+    def value(self, gain: Gain) -> float:
+        """The goal's gain, less what another objective loses beyond what it may."""
+        return gain[self.goal] - _PENALTY * self.excess(gain)
+
+    def excess(self, gain: Gain) -> float:
+        """What other objectives lose beyond what they may."""
+        limit = math.log(1 - self.may_lose)
+        others = (value for key, value in gain.items() if key != self.goal)
+        return sum(max(0.0, limit - value) for value in others)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -171,7 +181,7 @@ class Search:
         gain = mean(found)
         width = _TWO_LOOKS * margin([one[self.rules.goal] for one in found])
         goal = gain[self.rules.goal]
-        if goal - width > 0 and goal >= self.rules.least_gain and not self._excess(gain):
+        if goal - width > 0 and goal >= self.rules.least_gain and not self.rules.excess(gain):
             return Decided(best, "better", goal, width)
         return Decided(self._own, "none", goal, width)
 
@@ -212,7 +222,7 @@ class Search:
         return list(itertools.islice(fresh, self.rules.combined))
 
     def _best_choices(self, dimension: int, choices: Sequence[int]) -> list[int]:
-        alone = {n: self._value(self._alone.get((dimension, n), _NOTHING)) for n in choices}
+        alone = {n: self.rules.value(self._alone.get((dimension, n), _NOTHING)) for n in choices}
         best = sorted(choices, key=lambda n: alone[n], reverse=True)[:_BEST_CHOICES]
         return sorted({0, *best})
 
@@ -225,7 +235,7 @@ class Search:
     def _promise(self, setting: Setting) -> float:
         """The score of a setting if the gains of its values multiply."""
         parts = [self._alone[pair] for pair in enumerate(setting) if pair in self._alone]
-        return self._value({key: sum(part[key] for part in parts) for key in OBJECTIVES})
+        return self.rules.value({key: sum(part[key] for part in parts) for key in OBJECTIVES})
 
     def _near(self, top: Setting) -> list[Setting]:
         """Neighbours of a setting that no step above has measured, the most promising first."""
@@ -241,21 +251,12 @@ class Search:
 
     def _score(self, setting: Setting, runs: int = _MOST_RUNS) -> float:
         """The score by the first runs of a setting."""
-        return self._value(mean(self.known.looks[setting][:runs]))
+        return self.rules.value(mean(self.known.looks[setting][:runs]))
 
     def _settled(self, setting: Setting) -> float:
         """The score by all runs, less what so few can be off."""
         found = self.known.looks[setting]
-        return self._value(mean(found)) - _ONE_RUN / math.sqrt(len(found))
-
-    def _value(self, gain: Gain) -> float:
-        """The goal's gain, less what another objective loses beyond what it may."""
-        return gain[self.rules.goal] - _PENALTY * self._excess(gain)
-
-    def _excess(self, gain: Gain) -> float:
-        limit = math.log(1 - self.rules.may_lose)
-        others = (value for key, value in gain.items() if key != self.rules.goal)
-        return sum(max(0.0, limit - value) for value in others)
+        return self.rules.value(mean(found)) - _ONE_RUN / math.sqrt(len(found))
 
 
 _NOTHING: Gain = dict.fromkeys(OBJECTIVES, 0.0)
