@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import time
 import urllib.parse
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from lab.layout import Layout
 
 _API = "http://127.0.0.1:9090/api/v1"
 _PAUSE_SECONDS = 0.5
-_ANSWER_SECONDS = 30
+_ANSWER_SECONDS, _RETRIES = 20, 3
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,13 @@ class Prometheus:
         ]
 
     def _get(self, path: str, **parameters: str) -> Any:
+        """Data of an answer; a busy host gets some more attempts. Raises CorralError."""
         url = f"{_API}/{path}?{urllib.parse.urlencode(parameters)}"
-        command = f"curl --silent --show-error --fail-with-body {shlex.quote(url)}"
-        done = subprocess.run(
-            ssh.command(self.layout, self.n, command), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise SystemExit(f"Prometheus: {path}: {done.stdout}{done.stderr}")
-        return json.loads(done.stdout)["data"]
+        command = (
+            f"curl --silent --show-error --fail-with-body --max-time {_ANSWER_SECONDS} "
+            f"--retry {_RETRIES} --retry-connrefused {shlex.quote(url)}"
+        )
+        text = ssh.run_on(
+            self.layout, self.n, command, timeout_seconds=(_RETRIES + 2) * _ANSWER_SECONDS
+        )
+        return json.loads(text)["data"]
