@@ -93,6 +93,8 @@ def write(
     )
     done = write_bundle(output, root, needs, planner.catalog, options, echo)
     echo(f"{output}: {_summary(done)}")
+    for sentence in done.left_out:
+        echo(f"  not in it: {sentence}")
     signed = "signed" if key else "not signed: add --sign-with KEY"
     echo(f"  {signed}. Next: `corral bundle verify {output}`, also where it arrives")
 

@@ -53,7 +53,8 @@ def ways(hosts: Sequence[Host], *, where: str) -> list[Way]:
 
     + where: of the inventory. Raises CorralError where there is none, or for several ports
     """
-    found = [Way(host, *at) for host in hosts if (at := _on_loopback(host))]
+    urls = [(host, host.spec.bundle.url) for host in hosts if host.spec.bundle]
+    found = [Way(host, *at) for host, url in urls if (at := on_loopback(url))]
     if not found:
         what = 'no host has a "bundle" with a "url" on its own loopback'
         raise CorralError(
@@ -125,10 +126,9 @@ def _opened(way: Way, server: str) -> Lease:
         raise CorralError(way.host.name, what, step) from error
 
 
-def _on_loopback(host: Host) -> tuple[str, int] | None:
-    if host.spec.bundle is None:
-        return None
-    parts = urlsplit(host.spec.bundle.url)
+def on_loopback(url: str) -> tuple[str, int] | None:
+    """Address and port of a URL on the loopback of whoever asks it; None for another one."""
+    parts = urlsplit(url)
     address = parts.hostname or ""
     if address != "localhost" and not is_loopback(address):
         return None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from corral.errors import CorralError
 from corral.findings import Finding
 from corral.inventory.hosts import Host
+from corral.offline.by_ssh import on_loopback
 from corral.offline.manifest import Bundle
 from corral.offline.needs import image_name, sources_name, weights_name
 from corral.offline.verify import Opened
@@ -18,6 +21,8 @@ from corral.plan.release import CmakeBuild, MadeImage, OwnImage, PythonEnvironme
 from corral.plan.weights import ShardPlan
 from corral.store.engine_archives import ArchiveStore
 
+_CONNECT_SECONDS = 3
+_PORTS = {"http": 80, "https": 443}
 APT_FOLDER = "/etc/corral/apt"
 APT_CONFIG = f"{APT_FOLDER}/bundle.conf"
 APT_SOURCES = f"{APT_FOLDER}/bundle.sources"
@@ -95,7 +100,30 @@ class HostBundle:
             if not _comes_from(bundle, release):
                 what = f"the bundle of {bundle.at} has no {release.engine} {release.key}"
                 found.append(Finding(what=what, next_step=step))
-        return found
+        wanted = packages or shards or releases
+        return [*found, *(_unserved(self) if wanted else ())]
+
+
+def _unserved(bundle: HostBundle) -> list[Finding]:
+    """Advice where nothing answers here at the bundle's URL, which may be for hosts alone."""
+    if _answers(bundle.url):
+        return []
+    way = "--ssh INVENTORY" if on_loopback(bundle.url) else "--address ADDRESS"
+    what = f"nothing serves the bundle at {bundle.url}, as far as this controller sees"
+    step = f"`corral bundle serve {bundle.opened.folder} {way}`, and leave it running"
+    return [Finding(what=what, next_step=step, stops=False)]
+
+
+@cache
+def _answers(url: str) -> bool:
+    """Once a run: hosts share a bundle."""
+    parts = urlsplit(url)
+    try:
+        at = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        socket.create_connection(at, timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _comes_from(bundle: Bundle, release: ReleasePlan) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from corral.catalog.drivers import DriverSource, PinnedPackages
 from corral.inventory.hosts import Host, Inventory
 from corral.offline.fetch import Source
+from corral.offline.programs import this_platform
 from corral.plan.host import HostPlan
 from corral.plan.release import CmakeBuild, MadeImage, OwnImage, PythonEnvironment, ReleasePlan
 from corral.planning.fleet import plan_fleet
@@ -17,6 +18,8 @@ from corral.store.engine_archives import Archive, ArchiveStore, archives_folder
 
 # The newest kernel's: DKMS builds the module of a driver against those of the running one.
 _KERNEL_HEADERS = {"debian": "linux-headers-amd64", "ubuntu": "linux-headers-generic"}
+# To install Corral beside the hosts, to prove a bundle there, and to reach them.
+_OF_A_CONTROLLER = ("minisign", "openssh-client", "python3-venv")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Needs:
     + digests: of weights and files beside them, whose headers plans are made from
     + sources: of engines without an archive, which hosts build
     + environments: Python environments without an archive, which hosts install from wheels
-    + packages: platform -> sets of packages, the first the hosts' own
+    + packages: platform -> sets of packages, the first the hosts' own and a controller's
+    + left_out: what the bundle will not have, a sentence each
     """
 
     hosts: tuple[str, ...]
@@ -63,6 +67,7 @@ class Needs:
     environments: tuple[PythonEnvironment, ...] = ()
     images: tuple[ReleasePlan, ...] = ()
     packages: dict[str, tuple[PackageSet, ...]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def needs_of(inventory: Inventory, planner: Planner) -> Needs:
@@ -89,6 +94,7 @@ def needs_of(inventory: Inventory, planner: Planner) -> Needs:
         environments=tuple(releases.environments.values()),
         images=tuple(releases.images.values()),
         packages=_packages(plans),
+        left_out=_left_out(plans),
     )
 
 
@@ -162,10 +168,20 @@ def _packages(plans: Sequence[HostPlan]) -> dict[str, tuple[PackageSet, ...]]:
         base.setdefault(plan.platform, set()).update(plan.packages, monitoring)
         found = drivers.setdefault(plan.platform, {})
         found |= dict.fromkeys(_driver_sets(plan))
+    if here := base.get(this_platform()):
+        here.update(_OF_A_CONTROLLER)
     return {
         platform: (PackageSet(tuple(sorted(names))), *drivers[platform])
         for platform, names in sorted(base.items())
     }
+
+
+def _left_out(plans: Sequence[HostPlan]) -> tuple[str, ...]:
+    here = this_platform()
+    if here in {plan.platform for plan in plans}:
+        return ()
+    wanted = f"{', '.join(_OF_A_CONTROLLER[:-1])} and {_OF_A_CONTROLLER[-1]}"
+    return (f"no host is {here or 'as this controller'}: a controller there needs {wanted}",)
 
 
 def _driver_sets(plan: HostPlan) -> Iterator[PackageSet]:

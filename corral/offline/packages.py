@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from platform import freedesktop_os_release
 from urllib.parse import unquote
 
 from corral.catalog.drivers import PREFERENCES_FILE, AptSource, DriverSource
@@ -25,7 +24,7 @@ from corral.nvidia.apt import installing_files
 from corral.offline.folder import FREE_SPACE, BundleFolder
 from corral.offline.manifest import BundleFile
 from corral.offline.needs import PackageSet
-from corral.offline.programs import run
+from corral.offline.programs import run, this_platform
 
 INDEX, RELEASE = "Packages", "InRelease"
 # Of the host's own kernel, C library and service manager there is always one.
@@ -50,15 +49,6 @@ class Deb:
     def file(self) -> str:
         """An address with a colon would be quoted, by some versions of apt twice."""
         return f"{self.name}_{self.version.rpartition(':')[2]}_{self.architecture}.deb"
-
-
-def this_platform() -> str:
-    """The distribution of this controller, as the catalog names platforms; empty where unknown."""
-    try:
-        fields = freedesktop_os_release()
-    except OSError:
-        return ""
-    return f"{fields['ID']}-{fields.get('VERSION_ID', '')}"
 
 
 class AptRoot:

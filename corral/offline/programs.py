@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from platform import freedesktop_os_release
 
 from corral_shared.text import printable_line
 
@@ -14,6 +15,15 @@ from corral.errors import CorralError
 _REASON_LINES = 6
 # 1980-01-01, the first date of zip archives: a wheel that is made twice has the same bytes.
 _EPOCH = "315532800"
+
+
+def this_platform() -> str:
+    """The distribution of this controller, as the catalog names platforms; empty where unknown."""
+    try:
+        fields = freedesktop_os_release()
+    except OSError:
+        return ""
+    return f"{fields['ID']}-{fields.get('VERSION_ID', '')}"
 
 
 def run(

@@ -232,6 +232,7 @@ class _Writing:
             files=tuple(here[name] for name in sorted(here)),
             elsewhere=tuple(elsewhere[name] for name in sorted(elsewhere)),
             apt_key=apt_key,
+            left_out=needs.left_out,
         )
 
     def _index(self, platform: str, debs: Mapping[str, Deb], signer: Signer) -> None:

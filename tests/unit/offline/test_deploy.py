@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
 
 import pytest
 
 from corral.errors import CorralError
 from corral.inventory.hosts import Host
+from corral.offline import deploy
 from corral.offline.deploy import bundle_of, take_archives
 from corral.offline.needs import sources_name
 from corral.plan.host import HostPlan
@@ -24,6 +26,15 @@ PACKED = b"an archive"
 
 def bundled(folder: Path, **data: str) -> Host:
     return host(CHAT, bundle={"folder": str(folder), "url": f"{URL}/", **data})
+
+
+@pytest.fixture(autouse=True)
+def served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were served at its address, unless a test asks."""
+    monkeypatch.setattr(deploy, "_CONNECT_SECONDS", 1)
+    real = deploy._answers
+    real.cache_clear()
+    monkeypatch.setattr(deploy, "_answers", lambda url: url.startswith(URL) or real(url))
 
 
 def planned(this: Host) -> HostPlan:
@@ -86,6 +97,24 @@ def test_a_release_is_built_from_sources_of_the_bundle(folder: Path) -> None:
         bundle = bundle_of(this)
         assert bundle
         assert len(bundle.findings(planned(this), [], [release], packages=False)) == count
+
+
+def test_a_bundle_that_nothing_serves_is_advice_where_something_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        this = bundled(folder, url=url)
+        bundle = bundle_of(this)
+        assert bundle
+        assert bundle.findings(planned(this), [], [], packages=True) == []
+    monkeypatch.undo()
+    deploy._answers.cache_clear()
+    (found,) = bundle.findings(planned(this), [], [], packages=True)
+    assert found.what.startswith(f"nothing serves the bundle at {url}")
+    assert f"corral bundle serve {folder} --ssh INVENTORY" in found.next_step
+    assert not found.stops
+    assert bundle.findings(planned(this), [], [], packages=False) == []
 
 
 def test_weights_of_another_lock_are_not_those_of_the_bundle(folder: Path) -> None:
