@@ -13,6 +13,8 @@ import gguf
 from corral.fit.gguf import parse_header
 
 _BLOCKS, _ARCHITECTURE = "block_count", "general.architecture"
+# The number of MTP blocks, which come last.
+_MTP_BLOCKS = "nextn_predict_layers"
 
 
 def cut_header(packed: Path, path: Path, *, blocks: Sequence[int]) -> int:
@@ -28,7 +30,7 @@ def cut_header(packed: Path, path: Path, *, blocks: Sequence[int]) -> int:
         os.truncate(whole, parse_header(raw).file_bytes)
         reader = gguf.GGUFReader(whole)
         writer = gguf.GGUFWriter(path, str(reader.fields[_ARCHITECTURE].contents()))
-        _copy_keys(reader, writer, len(blocks))
+        _copy_keys(reader, writer, blocks)
         size_bytes = _copy_tensors(reader, writer, blocks)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -39,11 +41,18 @@ def cut_header(packed: Path, path: Path, *, blocks: Sequence[int]) -> int:
     return size_bytes
 
 
-def _copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, blocks: int) -> None:
+def _copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, blocks: Sequence[int]) -> None:
+    counts = {
+        name.rpartition(".")[2]: int(field.contents())
+        for name, field in reader.fields.items()
+        if name.endswith((f".{_BLOCKS}", f".{_MTP_BLOCKS}"))
+    }
+    first_mtp = counts[_BLOCKS] - counts.get(_MTP_BLOCKS, 0)
+    kept = {_BLOCKS: len(blocks), _MTP_BLOCKS: sum(block >= first_mtp for block in blocks)}
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name == _ARCHITECTURE:
             continue
-        value = blocks if name.endswith(f".{_BLOCKS}") else field.contents()
+        value = kept.get(name.rpartition(".")[2], field.contents())
         items = field.types[-1] if len(field.types) > 1 else None
         writer.add_key_value(name, value, field.types[0], items)
 

@@ -20,6 +20,7 @@ class Shape:
 
     + key_length_mla: 0 for a file as they were before that key, with attn_kv_b in one tensor
     + linear_head: of the blocks with linear attention, 0 for none; + streams: residual streams
+    + rope_sections: of the positions in time, height and width, in a model with images
     """
 
     arch: str
@@ -51,6 +52,7 @@ class Shape:
     linear_period: int = 4
     conv_kernel: int = 4
     streams: int = 1
+    rope_sections: tuple[int, ...] = ()
 
     def is_linear(self, block: int) -> bool:
         """Whether a block has linear attention: all but the last of each period."""
@@ -61,6 +63,12 @@ class Shape:
 GLM_4_32B = Shape(
     arch="glm4", blocks=61, mtp_blocks=0, embedding=6144, feed_forward=23040, heads=48,
     kv_heads=2, key_length=128, value_length=128, context_tokens=32768, vocabulary=151552,
+)  # fmt: skip
+# The text part of GLM-4.6V-Flash; dimensions are those of its config.json.
+GLM_4_6V_FLASH = Shape(
+    arch="glm4", blocks=40, mtp_blocks=0, embedding=4096, feed_forward=13696, heads=32,
+    kv_heads=2, key_length=128, value_length=128, context_tokens=131072, vocabulary=151552,
+    rope_sections=(8, 12, 12, 0),
 )  # fmt: skip
 GLM_4_5_AIR = Shape(
     arch="glm4moe", blocks=47, mtp_blocks=1, embedding=4096, feed_forward=10944, heads=96,
@@ -155,6 +163,8 @@ def _write_keys(writer: gguf.GGUFWriter, s: Shape) -> None:
     writer.add_value_length(s.value_length)
     writer.add_rope_dimension_count(s.rope)
     writer.add_rope_freq_base(1000000.0)
+    if s.rope_sections:
+        writer.add_rope_dimension_sections(s.rope_sections)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(s.vocabulary)
     if s.experts:
@@ -259,8 +269,7 @@ def _attention(s: Shape, mix: Mix) -> list[Tensor]:
             ("attn_q.bias", (q,), Type.F32),
             ("attn_k.bias", (kv,), Type.F32),
             ("attn_v.bias", (kv,), Type.F32),
-            ("attn_q_norm.weight", (s.key_length,), Type.F32),
-            ("attn_k_norm.weight", (s.key_length,), Type.F32),
+            *_more_norms(s),
             ("attn_output.weight", (q, e), dense),
         ]
     key, value = s.key_length_mla or s.key_length, s.value_length_mla or s.value_length
@@ -293,6 +302,18 @@ def _attention(s: Shape, mix: Mix) -> list[Tensor]:
         ("attn_kv_a_norm.weight", (s.kv_lora,), Type.F32),
         *kv_b,
         ("attn_output.weight", (s.heads * value, e), dense),
+    ]
+
+
+def _more_norms(s: Shape) -> list[Tensor]:
+    """Of each head, or in a dense model before and after the feed-forward part."""
+    if s.arch == "glm4":
+        return [
+            (f"{name}.weight", (s.embedding,), Type.F32) for name in ("ffn_norm", "post_ffw_norm")
+        ]
+    return [
+        ("attn_q_norm.weight", (s.key_length,), Type.F32),
+        ("attn_k_norm.weight", (s.key_length,), Type.F32),
     ]
 
 

@@ -1,0 +1,106 @@
+"""The tables of docs/measurements, from rows of measured servers.
+
+python3 -m lab.measure_held.table ROWS.jsonl > table.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Print the tables of a file of rows, or what tests read of it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--csv", action="store_true")
+    given = parser.parse_args()
+    rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
+    if given.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(for_tests(rows))
+    else:
+        print("\n".join(tables(rows)))
+
+
+def for_tests(rows: Sequence[Row]) -> list[list[str | int]]:
+    """MiB that servers held, as Corral builds them: without NCCL; the first of each setting."""
+    found: list[list[str | int]] = [["engine", "setting", "gpu0_mib", "gpu1_mib"]]
+    for row in rows:
+        if row["round"] == 1 and not row["nccl"] and "held_mib" in row:
+            found.append([row["engine"], row["name"], *row["held_mib"], *[0] * (2 - row["gpus"])])
+    return found
+
+
+def tables(rows: Sequence[Row]) -> list[str]:
+    """Memory of every setting, the largest error, and tokens/s where it was measured in turns."""
+    latest = {(row["engine"], row["name"], row["round"]): row for row in rows}
+    rows = list(latest.values())
+    memory = [line(row) for row in rows if row["round"] == 1]
+    head = [
+        "| engine | setting | placement | predicted MiB | held MiB | error |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    found = [(error, row) for row in rows if not row["nccl"] for error in errors(row)]
+    last = []
+    if found:
+        error, row = max(found, key=lambda pair: abs(pair[0]))
+        last = ["", f"Largest error {error:+.1f}%: {row['engine']}, {row['name']}."]
+    return [*head, *memory, *last, "", *_speeds(rows)]
+
+
+def errors(row: Row) -> list[float]:
+    """Percent by which the prediction is above what was held, of each GPU."""
+    pairs = zip(row["predicted_mib"], row.get("held_mib", ()), strict=False)
+    return [100 * (predicted / held - 1) for predicted, held in pairs if held]
+
+
+def line(row: Row) -> str:
+    """One row of Markdown."""
+    placement = row["placement"].replace("|", r"\|")
+    start = f"| {row['engine']} | {row['name']} | {placement} |"
+    predicted = _joined(row["predicted_mib"])
+    if "error" in row:
+        return f"{start} {predicted} | failed: {_short(row['error'])} | |"
+    listed = ", ".join(f"{error:+.1f}%" for error in errors(row))
+    return f"{start} {predicted} | {_joined(row['held_mib'])} | {listed} |"
+
+
+def _speeds(rows: Sequence[Row]) -> list[str]:
+    head = [
+        "| engine | setting | prompt | answer |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    names = dict.fromkeys((row["engine"], row["name"]) for row in rows if row["quiet"])
+    lines = []
+    for engine, name in names:
+        own = [row for row in rows if (row["engine"], row["name"]) == (engine, name)]
+        pairs = [pair for row in own for pair in row.get("speeds", ())]
+        if pairs:
+            prompt, answer = zip(*pairs, strict=True)
+            lines.append(f"| {engine} | {name} | {_speed(prompt)} | {_speed(answer)} |")
+    return [*head, *lines] if lines else []
+
+
+def _speed(speeds: Sequence[float]) -> str:
+    middle = statistics.median(speeds)
+    return f"{middle:.1f} ({min(speeds):.1f}-{max(speeds):.1f})"
+
+
+def _joined(numbers: Sequence[int]) -> str:
+    return " + ".join(str(number) for number in numbers)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[-160:].replace("|", "/")
+
+
+if __name__ == "__main__":
+    main()
