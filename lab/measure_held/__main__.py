@@ -33,8 +33,13 @@ _KEPT = ("name", "round", "engine", "nccl", "quiet", "gpus", "placement", "budge
 _TRIES = 2
 _STOP_SECONDS = 8
 _LOGGED = 6000
-# NVLink multicast stays off: on machines that share a host's GPUs it can take them out of service.
-_ENVIRONMENT = {"NCCL_NVLS_ENABLE": "0", "GGML_NO_BACKTRACE": "1"}
+_ENVIRONMENT = {
+    "GGML_NO_BACKTRACE": "1",
+    # The order of nvidia-smi.
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    # NVLink multicast stays off: where machines share a host's GPUs, it can put all out of service.
+    "NCCL_NVLS_ENABLE": "0",
+}
 
 _FAILURES = (
     OSError, RuntimeError, KeyError, ValueError, subprocess.SubprocessError,

@@ -151,11 +151,11 @@ def test_a_server_that_takes_longer_than_is_left_is_not_started(run: Any) -> Non
 def test_speeds_wait_for_builds_and_nccl_for_its_own_server(run: Any, tmp_path: Path) -> None:
     ended = tmp_path / "work" / "llama.cpp.ended"
     ended.unlink()
-    memory = {"name": "memory", "seconds": 1}
-    rows = run({"name": "speed", "quiet": True}, memory, seconds=12)
+    speed = {"name": "speed", "quiet": True, "seconds": 1}
+    rows = run(speed, {"name": "memory", "seconds": 1}, seconds=12)
     assert [row["name"] for row in rows] == ["memory"]
     ended.touch()
-    rows = run({"name": "speed", "quiet": True}, {"name": "nccl", "nccl": True})
+    rows = run(speed, {"name": "nccl", "nccl": True})
     assert [row["name"] for row in rows] == ["memory", "speed"]
 
 
