@@ -179,6 +179,8 @@ def main() -> None:
     for build in builds:
         if build.has_failed:
             print(f"{build.name} was not built:\n{build.end_of_log()}", flush=True)
+        elif build.program(nccl=False):
+            print(f"{build.name} was built in {build.seconds} s", flush=True)
 
 
 def _environment(libraries: list[str]) -> dict[str, str]:

@@ -63,6 +63,12 @@ class Build:
     def has_failed(self) -> bool:
         return self.has_ended and self.program(nccl=False) is None
 
+    @property
+    def seconds(self) -> int:
+        """From its start until its server could be started."""
+        started, built = (self._mark(mark).stat().st_mtime for mark in ("started", "built"))
+        return round(built - started)
+
     def program(self, *, nccl: bool) -> Path | None:
         """The server, as soon as it can be started; None before, and where it failed."""
         path = self.folder / "bin" / (NCCL_SERVER if nccl else SERVER)
@@ -78,7 +84,11 @@ class Build:
         with tarfile.open(archive) as packed:
             packed.extractall(source, filter="data")
         configure = ["cmake", "-S", str(source), "-B", str(self.folder), "-G", "Ninja", *options]
-        compile_ = ["ninja", "-C", str(self.folder), "-j", str(jobs), SERVER]
+        # Where memory was short, the rest is compiled by half as many.
+        compile_, again = (
+            shlex.join(["ninja", "-C", str(self.folder), "-j", str(count), SERVER])
+            for count in (jobs, max(jobs // 2, 1))
+        )
         objects, link = (
             shlex.join([sys.executable, "-m", _MODULE, str(self.work), self.name, step])
             for step in ("objects", "link")
@@ -89,7 +99,7 @@ class Build:
             f"date\n{shlex.join(configure)} || exit\n"
             # Beside the rest, as it would take a minute after it.
             f"{objects} & objects=$!\n"
-            f"{shlex.join(compile_)} && touch {self._mark('built')}\n"
+            f"{{ {compile_} || {again}; }} && touch {self._mark('built')}\n"
             f"date\nwait $objects && {link}\ndate\n"
         )
         with self.log.open("wb") as log:
