@@ -31,8 +31,9 @@ from corral.fit.headers import ShardSource, StoredSafetensors
 from corral.inventory.hosts import Host, parse_host
 from corral.lock.lock_file import Lock, LockedEngine, LockedFile, LockedModel
 from corral.paths import HOST_PATHS
+from corral.planning.load import read_catalog, requirements_files
 from corral.planning.planner import Planner
-from corral.project import project_root, read_catalog, requirements_files, templates
+from corral.project import project_root, templates
 from lab.held_settings import described_engine
 
 MODEL, QUANT, PROFILE = "glm-4.5-air", "UD-Q4_K_XL", "glm-4.5-air-realtime"
