@@ -1,6 +1,6 @@
 """Measure what vLLM says of its memory, setting by setting.
 
-    python -m lab.measure_vllm OUT --for-seconds 560 [--only air,air-mtp] [--tiny]
+    python -m lab.measure_vllm OUT --for-seconds 560 [--gpus 2] [--only air,air-mtp] [--tiny]
 
 OUT gets ``rows.jsonl``, one line for each server as soon as it has stopped, and ``logs.txt``.
 Settings that OUT has already are left out, so the command can be given again until it has all.
@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lab.measure_vllm import figures, server
+from lab.measure_vllm import figures, gpus, server
+from lab.measure_vllm.killed import kill_rank
 from lab.measure_vllm.models import MODELS, write_model
-from lab.measure_vllm.settings import SETTINGS, Setting
+from lab.measure_vllm.settings import SETTINGS, TWO_GPU_SETTINGS, Setting
 
 _EAGER_S = 150.0
 _COMPILED_S = 230.0
@@ -52,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--for-seconds", type=float, default=560)
+    parser.add_argument("--gpus", type=int, choices=(1, 2), default=1)
     parser.add_argument("--only", default="")
     parser.add_argument("--tiny", action="store_true", help="tiny models on a CPU")
     parser.add_argument("--writable-code", action="store_true", help="without PR_SET_MDWE")
@@ -69,15 +71,19 @@ def main() -> None:
             writable_code=options.writable_code or options.tiny,
             extra=("--dtype", "bfloat16", "--max-num-seqs", "8") if options.tiny else (),
         )
-        measure_all(run, _wanted(options.out, options.only, tiny=options.tiny))
+        settings = TWO_GPU_SETTINGS if options.gpus == 2 else SETTINGS
+        wanted = _wanted(options.out, settings, options.only, tiny=options.tiny)
+        measure_all(run, wanted)
 
 
-def _wanted(out: Path, only: str, *, tiny: bool) -> Iterator[Setting]:
+def _wanted(
+    out: Path, settings: tuple[Setting, ...], only: str, *, tiny: bool
+) -> Iterator[Setting]:
     rows = out / "rows.jsonl"
     lines = rows.read_text().splitlines() if rows.exists() else []
     there = {json.loads(line)["name"] for line in lines}
-    chosen = only.split(",") if only else [setting.name for setting in SETTINGS]
-    by_name = {setting.name: setting for setting in SETTINGS}
+    chosen = only.split(",") if only else [setting.name for setting in settings]
+    by_name = {setting.name: setting for setting in settings}
     for name in chosen:
         setting = by_name[name]
         if tiny:
@@ -113,8 +119,8 @@ def measure_all(run: Run, settings: Iterator[Setting]) -> None:
 def measure(run: Run, setting: Setting, current: server.Server, row: dict[str, Any]) -> None:
     """Let it start, ask it, stop it; the row gets each thing as soon as it is known."""
     if run.gpu:
-        used, whole = server.gpu_memory_mib()
-        row |= {"gpu_mib": whole, "used_before_mib": used}
+        memory = gpus.memory_mib()
+        row |= {"gpu_mib": memory[0][1], "used_before_mib": [used for used, _ in memory]}
     begun = current.go()
     limit_s = _EAGER_S if setting.eager else _COMPILED_S
     ready = current.wait_until_ready(min(begun + limit_s, run.deadline - 15))
@@ -124,7 +130,7 @@ def measure(run: Run, setting: Setting, current: server.Server, row: dict[str, A
         row |= _held(run, "ready")
         row |= _ask(setting)
         row |= _held(run, "after")
-        row |= _stop(setting, current)
+        row |= {"rank": kill_rank(current)} if setting.rank_killed else _stop(setting, current)
     row["exit_code"] = current.process.poll()
 
 
@@ -136,10 +142,14 @@ def _of_setting(setting: Setting) -> dict[str, Any]:
 def _held(run: Run, when: str) -> dict[str, Any]:
     if not run.gpu:
         return {}
-    used, _ = server.gpu_memory_mib()
-    processes = server.gpu_processes()
-    held = {f"held_{when}_mib": sum(process["mib"] for process in processes)}
-    return held | {f"used_{when}_mib": used, f"processes_{when}": processes}
+    processes = gpus.processes()
+    held = gpus.held_mib(processes)
+    return {
+        f"held_{when}_mib": max(held, default=0),
+        f"held_{when}_mib_by_gpu": held,
+        f"used_{when}_mib": [used for used, _ in gpus.memory_mib()],
+        f"processes_{when}": processes,
+    }
 
 
 def _ask(setting: Setting) -> dict[str, Any]:
@@ -163,6 +173,9 @@ def _ask(setting: Setting) -> dict[str, Any]:
     return {
         "statuses": statuses,
         "cache_config_info": figures.labels(metrics, "vllm:cache_config_info"),
+        "kv_blocks_by_engine": figures.label_of_each(
+            metrics, "vllm:cache_config_info", "num_gpu_blocks"
+        ),
         "metric_names": figures.names(metrics),
         "mtp_drafted": drafted,
         "mtp_accepted": accepted,
@@ -200,7 +213,9 @@ def _keep(run: Run, setting: Setting, current: server.Server, row: dict[str, Any
 def _wait_for_free_gpu(run: Run) -> None:
     """Until the memory of the server before has come back."""
     until = min(time.monotonic() + 20, run.deadline)
-    while run.gpu and time.monotonic() < until and server.gpu_memory_mib()[0] > 200:
+    while (
+        run.gpu and time.monotonic() < until and max(used for used, _ in gpus.memory_mib()) > 1000
+    ):
         time.sleep(0.3)
 
 

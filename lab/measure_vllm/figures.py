@@ -21,15 +21,26 @@ _LINES = {
     "init_s": rf"init engine \(.*?\) took {_NUMBER} s",
     "longest_that_fits": r"estimated maximum model length is (\d+)",
 }
+# One line of each rank, in the order in which they came.
+_RANKS = {
+    "rank_weights_gib": rf"weights memory: {_NUMBER}GiB",
+    "rank_activation_peak_gib": rf"torch peak memory increase: {_NUMBER}GiB",
+    "rank_other_gib": rf"non-torch forward increase memory: {_NUMBER}GiB",
+    "rank_beside_kv_gib": rf"Total non KV cache memory: {_NUMBER}GiB",
+    "rank_requested_gib": rf"Requested memory: [\d.]+ \(util\), {_NUMBER} GiB",
+}
 _WORDS = {
     "attention": r"Using (?:AttentionBackendEnum\.)?(\w+) (?:attention )?backend",
     "error": r"ValueError: (.*(?:memory|max_model_len).*)",
 }
 
 
-def read_log(log: str) -> dict[str, float | int | str]:
-    """What the log says, the last time it says it."""
-    found: dict[str, float | int | str] = {}
+def read_log(log: str) -> dict[str, float | int | str | list[float]]:
+    """What the log says, the last time it says it; and of several ranks what each of them says."""
+    found: dict[str, float | int | str | list[float]] = {}
+    for name, pattern in _RANKS.items():
+        if len(matches := re.findall(pattern, log)) > 1:
+            found[name] = [float(text.rstrip(".")) for text in matches]
     for name, pattern in _LINES.items():
         if matches := re.findall(pattern, log):
             text = matches[-1].replace(",", "").rstrip(".")
@@ -44,6 +55,12 @@ def labels(metrics: str, name: str) -> dict[str, str]:
     """The labels of a metric's first sample."""
     found = re.search(rf"^{re.escape(name)}\{{(.*)\}}", metrics, re.MULTILINE)
     return dict(re.findall(r'(\w+)="([^"]*)"', found.group(1))) if found else {}
+
+
+def label_of_each(metrics: str, name: str, label: str) -> list[str]:
+    """One label of all samples of a metric: each engine has one."""
+    samples = re.findall(rf"^{re.escape(name)}\{{(.*)\}}", metrics, re.MULTILINE)
+    return [value for sample in samples for value in re.findall(rf'{label}="([^"]*)"', sample)]
 
 
 def total(metrics: str, name: str) -> float | None:

@@ -1,6 +1,8 @@
 """Keep of raw rows what a prediction can be compared with.
 
 python -m lab.measure_vllm.rows OUT/rows.jsonl [MORE ...] > docs/measurements/vllm-h200.jsonl
+
+Rows of two GPUs go to a file of their own, docs/measurements/vllm-h200-x2.jsonl.
 """
 
 from __future__ import annotations
@@ -32,6 +34,13 @@ _SAID = (
     "stream",
     "exit_code",
     "error",
+    "rank",
+    "rank_weights_gib",
+    "rank_activation_peak_gib",
+    "rank_other_gib",
+    "rank_beside_kv_gib",
+    "rank_requested_gib",
+    "kv_blocks_by_engine",
 )
 
 
@@ -54,7 +63,8 @@ def kept(raw: dict[str, Any]) -> dict[str, Any]:
         "gpu": "H200",
         "name": raw["name"],
         "model": raw["model"],
-        "tp": 1,
+        "tp": raw.get("tp", 1),
+        **_ranks(raw),
         "max_model_len": raw["max_model_len"],
         "mtp_tokens": raw["mtp_tokens"],
         "utilization": raw["utilization"],
@@ -69,12 +79,22 @@ def kept(raw: dict[str, Any]) -> dict[str, Any]:
     if raw.get("ready_s"):
         row["ready_after_imports_s" if raw["imported_before"] else "ready_s"] = raw["ready_s"]
         row["held_mib"] = raw["held_ready_mib"]
+        if len(by_gpu := raw.get("held_ready_mib_by_gpu", [])) > 1:
+            row |= {"held_mib_by_gpu": by_gpu}
+            row |= {"held_after_requests_mib_by_gpu": raw["held_after_mib_by_gpu"]}
         row["held_after_requests_mib"] = raw["held_after_mib"]
         row["held_by"] = sorted({process["name"] for process in raw["processes_ready"]})
         row["kv_blocks"] = int(raw["cache_config_info"]["num_gpu_blocks"])
     if raw["mtp_tokens"] and raw.get("mtp_drafted") is not None:
         row["mtp_drafted"], row["mtp_accepted"] = raw["mtp_drafted"], raw["mtp_accepted"]
     return row
+
+
+def _ranks(raw: dict[str, Any]) -> dict[str, Any]:
+    """How several ranks share the model; nothing for one."""
+    if raw.get("tp", 1) * raw.get("dp", 1) == 1:
+        return {}
+    return {"dp": raw["dp"], "experts_whole": raw["experts_whole"]}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""One vLLM server: started, asked, and stopped, with the GPU memory of its processes."""
+"""One vLLM server: started, asked, and stopped."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -17,16 +18,25 @@ from typing import Any
 
 from lab.measure_vllm.settings import Setting
 
-KEYS = ("measure-key-one", "measure-key-two")
-_PORT = 18000
-_URL = f"http://127.0.0.1:{_PORT}"
+KEYS = ("measure-key-number-one", "measure-key-number-two")
+PORT = 18000
 
 
 class Server:
     """A server process, and its log."""
 
-    def __init__(self, setting: Setting, folder: Path, *, writable_code: bool, extra: list[str]):
+    def __init__(
+        self,
+        setting: Setting,
+        folder: Path,
+        *,
+        writable_code: bool,
+        extra: list[str],
+        port: int = PORT,
+        gpu: int | None = None,
+    ) -> None:
         self.setting = setting
+        self.port = port
         self.log = folder / "logs" / f"{setting.name}.log"
         self.log.parent.mkdir(exist_ok=True)
         home = folder / f"home-{setting.user_id or 0}"
@@ -38,7 +48,7 @@ class Server:
         options += ["--user", str(setting.user_id)] if setting.user_id else []
         serve = ["serve", str(folder / setting.model), *setting.arguments(), *extra]
         serve += ["--load-format", "dummy", "--served-model-name", "measured"]
-        serve += ["--host", "127.0.0.1", "--port", str(_PORT), "--shutdown-timeout", "30"]
+        serve += ["--host", "127.0.0.1", "--port", str(port), "--shutdown-timeout", "30"]
         serve += ["--config", str(_key_file(folder))]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lab.measure_vllm.start", *options, "--", *serve],
@@ -57,6 +67,7 @@ class Server:
                 "VLLM_LOGGING_LEVEL": "DEBUG",
                 "PYTHONDONTWRITEBYTECODE": "" if not setting.user_id else "1",
                 **setting.environment(),
+                **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}),
             },
         )
 
@@ -70,7 +81,7 @@ class Server:
     def wait_until_ready(self, deadline: float) -> bool:
         """Whether it answered a completion before the deadline."""
         while time.monotonic() < deadline and self.process.poll() is None:
-            if complete("Hello", 2) == 200:
+            if complete("Hello", 2, port=self.port) == 200:
                 return True
             time.sleep(0.2)
         return False
@@ -99,38 +110,51 @@ def _key_file(folder: Path) -> Path:
     return path
 
 
-def _request(path: str, body: dict[str, Any] | None, key: str | None) -> urllib.request.Request:
+def _request(
+    path: str, body: dict[str, Any] | None, key: str | None, port: int
+) -> urllib.request.Request:
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
     data = json.dumps(body).encode() if body else None
-    return urllib.request.Request(_URL + path, data=data, headers=headers)  # noqa: S310 - loopback
+    url = f"http://127.0.0.1:{port}{path}"
+    return urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 - loopback
 
 
-def status(path: str, body: dict[str, Any] | None = None, key: str | None = None) -> int:
+def status(
+    path: str, body: dict[str, Any] | None = None, key: str | None = None, *, port: int = PORT
+) -> int:
     """The HTTP status of an answer; 0 without one."""
+    return answer(path, body, key, port=port)[0]
+
+
+def answer(
+    path: str, body: dict[str, Any] | None = None, key: str | None = None, *, port: int = PORT
+) -> tuple[int, str]:
+    """The HTTP status and the text of an answer; 0 and the reason without one."""
     try:
-        with urllib.request.urlopen(_request(path, body, key), timeout=90) as answer:  # noqa: S310
-            answer.read()
-            return int(answer.status)
+        with urllib.request.urlopen(_request(path, body, key, port), timeout=90) as found:  # noqa: S310
+            return int(found.status), found.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
+        return error.code, error.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, repr(error)
 
 
 def text(path: str) -> str:
     """The body of an open route."""
-    with urllib.request.urlopen(_URL + path, timeout=30) as answer:  # noqa: S310 - loopback
-        return str(answer.read().decode())
+    return answer(path)[1]
 
 
-def complete(prompt: str | list[int], tokens: int, key: str | None = KEYS[0]) -> int:
+def complete(
+    prompt: str | list[int], tokens: int, key: str | None = KEYS[0], *, port: int = PORT
+) -> int:
     """The HTTP status of a completion of so many tokens."""
-    return status("/v1/completions", _body(prompt, tokens), key)
+    return status("/v1/completions", completion(prompt, tokens), key, port=port)
 
 
-def _body(prompt: str | list[int], tokens: int) -> dict[str, Any]:
+def completion(prompt: str | list[int], tokens: int) -> dict[str, Any]:
+    """The body of a request for exactly so many tokens."""
     return {
         "model": "measured",
         "prompt": prompt,
@@ -150,45 +174,21 @@ class Stream(threading.Thread):
         self.events = 0
         self.whole = False
         self.error = ""
+        self.last_line = ""
+        self.ended = 0.0
 
     def run(self) -> None:
         """Read events until [DONE] or the end of the connection."""
-        body = {**_body("Hello", self.tokens), "stream": True}
+        body = {**completion("Hello", self.tokens), "stream": True}
         try:
-            request = _request("/v1/completions", body, KEYS[0])
+            request = _request("/v1/completions", body, KEYS[0], PORT)
             with urllib.request.urlopen(request, timeout=90) as answer:  # noqa: S310 - loopback
                 for line in answer:
                     self.events += line.startswith(b"data: {")
                     self.whole = self.whole or line.strip() == b"data: [DONE]"
+                    self.last_line = line.decode(errors="replace").strip()[:300] or self.last_line
                     if self.events:
                         self.begun.set()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             self.error = repr(error)
-
-
-def gpu_memory_mib() -> tuple[int, int]:
-    """Used and total memory of GPU 0."""
-    line = _nvidia_smi("--query-gpu=memory.used,memory.total")[0]
-    used, whole = (int(part) for part in line.split(","))
-    return used, whole
-
-
-def gpu_processes() -> list[dict[str, Any]]:
-    """What nvidia-smi says of each process on the GPUs."""
-    found = []
-    for line in _nvidia_smi("--query-compute-apps=pid,used_memory"):
-        pid, used = (part.strip() for part in line.split(","))
-        found.append({"name": _process_name(pid), "mib": int(used)})
-    return found
-
-
-def _process_name(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "?"
-
-
-def _nvidia_smi(query: str) -> list[str]:
-    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        self.ended = time.monotonic()
