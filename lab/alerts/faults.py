@@ -21,8 +21,8 @@ _LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
 _UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 _DAILY = "systemctl start corral_daily.service"
 _XID = "9.0 lab kernel: NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus."
-# Runs a server for this share of its time.
-_SHARE = 0.2
+# A server runs for this share of its time; a short request of the tiny model takes several periods.
+_SHARE, _PERIOD_SECONDS = 0.1, 0.02
 _SLOW = f"""
 import os, signal, subprocess, time
 shown = subprocess.run(["systemctl", "show", "{UNIT}", "-P", "MainPID"], capture_output=True)
@@ -30,9 +30,9 @@ pid = int(shown.stdout)
 try:
     while True:
         os.kill(pid, signal.SIGSTOP)
-        time.sleep({0.05 * (1 - _SHARE):g})
+        time.sleep({_PERIOD_SECONDS * (1 - _SHARE):g})
         os.kill(pid, signal.SIGCONT)
-        time.sleep({0.05 * _SHARE:g})
+        time.sleep({_PERIOD_SECONDS * _SHARE:g})
 except ProcessLookupError:
     pass
 """
@@ -167,7 +167,7 @@ CAUSES = (
     Cause("long", "CorralContextFull", "a conversation fills its slot", _long),
     Cause("library", "CorralDriverDiffers", "the driver's library is upgraded", _library),
     Cause("edited", "CorralDrift", "a unit is edited by hand", _edited_unit),
-    Cause("slow", "CorralSlow", "the server gets 20% of its processor time", _slow),
+    Cause("slow", "CorralSlow", "the server gets a tenth of its processor time", _slow),
     Cause("filling", "CorralDiskFull", "a file grows", _filling, limit_seconds=7200),
     Cause("xid", "CorralGpuErrors", "an Xid in the kernel log", _xid, resolved_seconds=7200),
     Cause("ecc", "CorralGpuErrors", "an uncorrected ECC error", _ecc, resolved_seconds=7200),
