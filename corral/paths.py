@@ -45,6 +45,11 @@ class HostPaths(Frozen):
         return "/etc/corral/prometheus"
 
     @property
+    def grafana(self) -> str:
+        """Configuration and dashboards of Grafana, and its secrets."""
+        return "/etc/corral/grafana"
+
+    @property
     def archives(self) -> str:
         """Archives of releases in transfer, and the model of the smoke test."""
         return f"{self.state}/archives"

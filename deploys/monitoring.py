@@ -15,6 +15,7 @@ def monitoring(target: Target) -> None:
         plan=target.plan,
         differs=[*state.differs, *changed],
         missing=state.missing_packages,
+        programs=tuple(state.programs),
         secrets=secrets,
         apt_files=target.apt_files,
         name="Monitoring",

@@ -40,6 +40,7 @@ def _findings(target: Target) -> list[Finding]:
         has_token=has_token,
         prunes=target.prunes_weights,
         remove_orphans=target.host.options.remove_orphans,
+        has_bundle=target.bundle is not None,
     )
     return [*found, *_of_bundle(target)]
 

@@ -24,12 +24,14 @@ def monitoring(
     *,
     differs: Sequence[str],
     missing: Sequence[str],
+    programs: Sequence[str] = (),
     secrets: Mapping[str, str] = NO_SECRETS,
     apt_files: AptFiles | None = None,
 ) -> Commands:
     """Put the planned monitoring in place, or remove what the inventory no longer has.
 
     + differs: what the host lacks of it; + missing: packages of it that are not installed
+    + programs: pinned packages that are not installed in their version
     + secrets: path -> text; they travel on standard input only
     + apt_files: of a bundle as the only source of packages
     """
@@ -45,4 +47,11 @@ def monitoring(
     yield StringCommand("python3", "-I", helper, "monitor-write", _stdin=whole)
     if missing:
         yield from packages._inner(missing=list(missing), apt_files=apt_files)
+    if programs:
+        pinned = json.dumps({**json.loads(document), "apt_config": _config(apt_files)})
+        yield StringCommand("python3", "-I", helper, "monitor-programs", _stdin=pinned)
     yield StringCommand("python3", "-I", helper, "monitor-start", _stdin=document)
+
+
+def _config(apt_files: AptFiles | None) -> str | None:
+    return apt_files.config if apt_files else None

@@ -18,6 +18,7 @@ from corral.catalog.drivers import DriverSource
 from corral.catalog.entries import Engine, Gpu, Model, Platform
 from corral.catalog.inheritance import Inheritance
 from corral.catalog.profile import Profile
+from corral.catalog.programs import ProgramSource
 from corral.cli import cli
 from corral.cli.documents import documents
 from corral.engines import engine_module, kinds
@@ -40,6 +41,7 @@ CATALOG: dict[str, type[Frozen]] = {
     "gpus": Gpu,
     "platforms": Platform,
     "drivers": DriverSource,
+    "programs": ProgramSource,
 }
 
 

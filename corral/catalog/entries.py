@@ -19,6 +19,7 @@ from corral.catalog.image import Image
 from corral.catalog.inheritance import SourcedProfile, read_profiles
 from corral.catalog.layers import Found, Layer, found_files, read_toml, replaced, texts
 from corral.catalog.profile import Profile
+from corral.catalog.programs import ProgramSource
 from corral.catalog.python_environment import PythonEnvironment
 from corral.errors import CorralError
 from corral.names import GitReference, GitUrl, Repository
@@ -180,6 +181,7 @@ class Catalog(Frozen):
     chat_templates: dict[str, str] = Field(default_factory=dict, description="file -> text")
     drivers: dict[str, DriverSource] = Field(default_factory=dict, description="by distribution")
     platforms: dict[str, Platform] = Field(default_factory=dict, description="by distribution")
+    programs: dict[str, ProgramSource] = Field(default_factory=dict)
     patches: dict[str, str] = Field(default_factory=dict, description="file -> text")
     references: dict[str, str] = Field(default_factory=dict, description="file -> text")
     broken: dict[str, CorralError] = Field(default_factory=dict, exclude=True)
@@ -246,6 +248,7 @@ def load_catalog(folder: Path, *, under: Path | None = None, tolerant: bool = Fa
         gpus=_load(layers, "gpus", Gpu),
         drivers=_load(layers, "drivers", DriverSource),
         platforms=_load(layers, "platforms", Platform, broken),
+        programs=_load(layers, "programs", ProgramSource),
         chat_templates=texts(layers, "chat-templates", "*.jinja"),
         patches=texts(layers, "patches", "*.patch"),
         references=texts(layers, "references", "*"),

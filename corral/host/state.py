@@ -230,14 +230,26 @@ class GatewayState(Frozen):
     upstream: dict[str, str] = {}
 
 
+class ProgramState(Frozen):
+    """A package that is not installed in its pinned version.
+
+    + installed: another version, or None; + offered: versions of the host's package sources
+    """
+
+    installed: str | None = None
+    offered: tuple[str, ...] = ()
+
+
 class MonitoringState(Frozen):
     """What differs from the planned monitoring, for display; ``missing_packages`` of it.
 
+    + programs: pinned package -> what is there instead
     + secrets: path -> sha256 of a planned secret; None where it is missing or not private
     """
 
     differs: tuple[str, ...] = ()
     missing_packages: tuple[str, ...] = ()
+    programs: dict[str, ProgramState] = {}
     secrets: dict[str, str | None] = {}
 
 

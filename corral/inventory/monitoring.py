@@ -137,6 +137,16 @@ class PrometheusSpec(Frozen):
     )
 
 
+class GrafanaSpec(Frozen):
+    """Grafana with the dashboards, for the Prometheus of this host."""
+
+    address: Address = Field(
+        default="127.0.0.1",
+        description="address to listen on, never all of them; it answers without TLS",
+    )
+    port: int = Field(default=3000, gt=0, lt=65536, description="port to listen on")
+
+
 class MonitoringSpec(Frozen):
     """node_exporter with figures of GPUs and instances, for a Prometheus to read."""
 
@@ -153,6 +163,17 @@ class MonitoringSpec(Frozen):
     prometheus: PrometheusSpec | None = Field(
         default=None, description="Prometheus on this host, for the whole inventory; {} for it"
     )
+    grafana: GrafanaSpec | None = Field(
+        default=None,
+        description="Grafana on this host, which needs prometheus; {} for it. Its version is of "
+        "catalog/programs/grafana.toml, its password HOST/grafana_admin of the key store",
+    )
+
+    @model_validator(mode="after")
+    def _grafana_has_its_source(self) -> MonitoringSpec:
+        if self.grafana and self.prometheus is None:
+            raise ValueError("grafana shows the Prometheus of its host: add prometheus = {}")
+        return self
 
     @property
     def ports(self) -> dict[str, int]:
@@ -162,4 +183,6 @@ class MonitoringSpec(Frozen):
             found["Prometheus"] = self.prometheus.port
             if self.prometheus.alertmanager:
                 found["Alertmanager"] = self.prometheus.alertmanager.port
+        if self.grafana:
+            found["Grafana"] = self.grafana.port
         return found

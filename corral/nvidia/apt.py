@@ -31,7 +31,7 @@ _NOT_UPGRADED = (
 
 def installing_files(source: DriverSource, configured: Sequence[HostSource] = ()) -> dict[str, str]:
     """Path -> text of the files that set apt's source and versions; ``configured``: on the host."""
-    files = {PREFERENCES_FILE: "\n".join([_pin(source.driver), _pin(source.toolkit)])}
+    files = {PREFERENCES_FILE: "\n".join([pin_text(source.driver), pin_text(source.toolkit)])}
     text = _added(source.source, configured) if source.source else ""
     if text:
         files[SOURCES_FILE] = text
@@ -47,7 +47,7 @@ def own_source(source: AptSource, configured: Sequence[HostSource]) -> HostSourc
 def _added(source: AptSource, configured: Sequence[HostSource]) -> str:
     """The text of the sources file; empty where the host has all that it would add."""
     if source.uri is not None:
-        return _deb822(source)
+        return sources_text(source, KEYRING_FILE)
     own = own_source(source, configured)
     if own is None:
         return ""
@@ -74,13 +74,14 @@ def keeping_files() -> dict[str, str]:
     return {UPGRADES_FILE: upgrades, MODULES_FILE: "nvidia-uvm\n"}
 
 
-def _deb822(source: AptSource) -> str:
+def sources_text(source: AptSource, keyring: str) -> str:
+    """The file that adds a repository; ``keyring``: where its fetched key is."""
     fields = {
         "Types": "deb",
         "URIs": source.uri,
         "Suites": source.suite,
         "Components": " ".join(source.components),
-        "Signed-By": source.keyring or KEYRING_FILE,
+        "Signed-By": source.keyring or keyring,
     }
     return _stanza(fields)
 
@@ -89,6 +90,7 @@ def _stanza(fields: Mapping[str, str | None]) -> str:
     return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
 
 
-def _pin(pinned: PinnedPackages) -> str:
+def pin_text(pinned: PinnedPackages, priority: int = _PRIORITY) -> str:
+    """Preferences that keep packages in their versions."""
     names = " ".join([*pinned.packages, *pinned.pins])
-    return f"Package: {names}\nPin: version {pinned.version}\nPin-Priority: {_PRIORITY}\n"
+    return f"Package: {names}\nPin: version {pinned.version}\nPin-Priority: {priority}\n"

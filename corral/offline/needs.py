@@ -164,8 +164,7 @@ def _packages(plans: Sequence[HostPlan]) -> dict[str, tuple[PackageSet, ...]]:
     base: dict[str, set[str]] = {}
     drivers: dict[str, dict[PackageSet, None]] = {}
     for plan in plans:
-        monitoring = plan.monitoring.packages if plan.monitoring else ()
-        base.setdefault(plan.platform, set()).update(plan.packages, monitoring)
+        base.setdefault(plan.platform, set()).update(plan.packages, _of_monitoring(plan))
         found = drivers.setdefault(plan.platform, {})
         found |= dict.fromkeys(_driver_sets(plan))
     if here := base.get(this_platform()):
@@ -182,6 +181,11 @@ def _left_out(plans: Sequence[HostPlan]) -> tuple[str, ...]:
         return ()
     wanted = f"{', '.join(_OF_A_CONTROLLER[:-1])} and {_OF_A_CONTROLLER[-1]}"
     return (f"no host is {here or 'as this controller'}: a controller there needs {wanted}",)
+
+
+def _of_monitoring(plan: HostPlan) -> list[str]:
+    found = plan.monitoring
+    return [*found.packages, *(one.package for one in found.programs)] if found else []
 
 
 def _driver_sets(plan: HostPlan) -> Iterator[PackageSet]:

@@ -13,7 +13,7 @@ from corral.paths import HostPaths
 from corral.plan.gateway import GatewayPlan, Pool
 from corral.planning.gateway import Known, Served, gateway_plan
 from corral.store.api_keys import KeyFile, keys_in, stored_keys
-from corral.store.gateway_keys import METRICS, SCRAPE, names, upstream_keys, upstream_name
+from corral.store.gateway_keys import GRAFANA, METRICS, SCRAPE, names, upstream_keys, upstream_name
 
 
 def served(hosts: Sequence[Host], catalog: Catalog) -> dict[str, Served]:
@@ -77,6 +77,8 @@ def needed_keys(
     if host.spec.monitoring and host.spec.monitoring.prometheus:
         pairs += [(one, SCRAPE) for one in hosts if _is_scraped(one)]
         pairs += [(one, METRICS) for one in hosts if _has_metrics(plans.get(one.name))]
+    if host.spec.monitoring and host.spec.monitoring.grafana:
+        pairs.append((host, GRAFANA))
     return list({(one.name, name): (one, name) for one, name in pairs}.values())
 
 

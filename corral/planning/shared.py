@@ -20,6 +20,7 @@ from corral.planning.builders import builds
 from corral.planning.clients import InFront
 from corral.planning.gateway import Known, Served, gateway_plan
 from corral.planning.gateways import gateways_of, served
+from corral.planning.grafana import with_grafana
 from corral.planning.planner import Planner
 from corral.planning.prometheus import servers, with_prometheus
 
@@ -151,8 +152,13 @@ class Shared:
             raise CorralError(f"{host.name}: monitoring.prometheus", what, mistake.next_step)
         scraped = [one for one in self.scraped(by=host.name) if isinstance(one, Target)]
         planner = self._planner
-        return with_prometheus(
-            plan, host, spec, scraped, paths=planner.paths, templates=planner.templates
+        paths, folder = planner.paths, planner.templates
+        made = with_prometheus(plan, host, spec, scraped, paths=paths, templates=folder)
+        shown = host.spec.monitoring.grafana if host.spec.monitoring else None
+        if shown is None:
+            return made
+        return with_grafana(
+            made, host, shown, spec, catalog=planner.catalog, paths=paths, templates=folder
         )
 
     @property

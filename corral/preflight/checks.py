@@ -15,6 +15,7 @@ from corral.plan.weights import ShardPlan
 from corral.preflight.containers import container_findings
 from corral.preflight.gpus import bus_findings, gpu_findings
 from corral.preflight.memory import fit_findings
+from corral.preflight.monitoring import program_findings
 
 SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
 CLOCK_SKEW_SECONDS = 120
@@ -34,6 +35,7 @@ def preflight(
     has_token: bool = False,
     remove_orphans: bool = False,
     prunes: bool = False,
+    has_bundle: bool = False,
 ) -> list[Finding]:
     """All findings; the deploy may start when none of them stops.
 
@@ -42,6 +44,7 @@ def preflight(
     + has_token: whether the controller has a token for gated models
     + prunes: whether this run removes weights that nobody needs before it fetches others
     + remove_orphans: whether this run removes instances that left the inventory
+    + has_bundle: whether packages come from a bundle, and not from the host's own sources
     """
     commands = list(_commands(state))
     if not state.readable:
@@ -63,6 +66,7 @@ def preflight(
         *_engine_config(state),
         *_drivers(plan, state, allow_reboot),
         *container_findings(plan, state),
+        *([] if has_bundle else program_findings(plan, state)),
         *fit_findings(plan, state),
     ]
 

@@ -13,6 +13,8 @@ from corral.store.api_keys import KeyFile, stored_keys
 CLIENTS, UPSTREAM, METRICS = "gateway-", "upstream-", "gateway_metrics"
 # The key of a host's instances for a Prometheus; no instance can have this name.
 SCRAPE = "scrape_metrics"
+# The password of the administrator of a host's Grafana.
+GRAFANA = "grafana_admin"
 
 
 def client_name(pool: Pool) -> str:

@@ -52,6 +52,7 @@ metrics DOCUMENT     write figures for node_exporter; DOCUMENT: paths, textfile 
 drift DOCUMENT       where this host differs from what was deployed; DOCUMENT: paths
 daily DOCUMENT       read weights again, within a budget, and look for drift; as for metrics
 monitor-write PLAN   write the files of the monitoring of PLAN
+monitor-programs PLAN install the pinned programs of the monitoring of PLAN
 monitor-start PLAN   start its units, with its packages installed
 monitor-stop PLAN    remove what monitoring put here, except for packages
 run JOB, settle JOB  inside a job's transient unit
@@ -100,6 +101,7 @@ WITH_DOCUMENT = {
     "drift": ("monitoring.drift", "drift"),
     "daily": ("monitoring.daily", "daily"),
     "monitor-write": ("monitoring.install", "write"),
+    "monitor-programs": ("monitoring.programs", "install_programs"),
     "monitor-start": ("monitoring.install", "start"),
     "monitor-stop": ("monitoring.install", "stop"),
     "gateway": ("gateway.control", "gateway"),

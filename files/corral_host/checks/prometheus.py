@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import urllib.error
 import urllib.request
 
 ANSWER_SECONDS = 5
+UNAUTHORIZED = 401
 MOST_BYTES = 16 * 1024**2
 # A proxy of the environment is not for addresses of this host.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -30,8 +32,21 @@ def rows(plan):
     for unit, url in plan["answers"].items():
         problem = answer(url)
         yield row(unit, "answers", problem, "healthy")
+    for unit, url in plan.get("closed", {}).items():
+        yield row(unit, "login", open_to_all(url), "refuses who has none")
     if plan["targets"]:
         yield of_targets(plan["targets"])
+
+
+def open_to_all(url):
+    """Why it is not sure that a URL is refused without a login; "" if it is."""
+    try:
+        got(url)
+    except urllib.error.HTTPError as error:
+        return "" if error.code == UNAUTHORIZED else f"status {error.code}"
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{url} answers everybody"
 
 
 def of_targets(url):

@@ -17,7 +17,7 @@ from corral_host.instance.state import instance_state
 from corral_host.monitoring.hashed import corrupt, installed, read_record
 from corral_host.nvidia.gpu import library_version, packages
 from corral_host.observe.boot import changes
-from corral_host.observe.monitored import applied, private_digest, runs
+from corral_host.observe.monitored import applied, private_digest, runs, wrong_programs
 from corral_host.release.whole import release_is_whole
 from corral_host.system import kernel
 from corral_host.system.commands import FAULTS, digest_or_none, read_json, say, write_atomic
@@ -137,6 +137,10 @@ def of_monitoring(paths):
     for path in record["files"]:
         if path not in record.get("sha256", {path: ""}) and private_digest(path) is None:
             yield row("monitoring", f"{path}, for root alone", "it is missing or open", AGAIN)
+    for name, version in wrong_programs(record.get("programs", ())).items():
+        what = f"{version} is installed" if version else "it is not installed"
+        pinned = {one["package"]: one["version"] for one in record["programs"]}
+        yield row("monitoring", f"{name} {pinned[name]}", what, AGAIN)
     for unit in record["units"]:
         if not runs(unit):
             yield row("monitoring", f"{unit} runs, and starts at boot", "it does not", AGAIN)

@@ -18,7 +18,14 @@ from corral_host.observe.monitored import (
     private_digest,
     text_at,
 )
-from corral_host.system.commands import HostError, output, quiet, show, write_atomic
+from corral_host.system.commands import (
+    HostError,
+    digest_or_none,
+    output,
+    quiet,
+    show,
+    write_atomic,
+)
 
 # Prometheus answers before it has read its log of the last hours.
 ANSWER_SECONDS = 60
@@ -34,7 +41,7 @@ def write(document):
     secrets = document.get("secret_texts", {})
     before = applied(paths) or {}
     refuse_foreign(plan, before)
-    parts = {"files": [*plan["files"], *plan.get("secrets", ())], "units": plan["units"]}
+    parts = {"files": files_of(plan), "units": plan["units"]}
     both = {name: sorted({*before.get(name, ()), *part}) for name, part in parts.items()}
     note(paths, {"digest": "", **both})
     changed = [path for path, text in plan["files"].items() if text_at(path) != text]
@@ -48,6 +55,15 @@ def write(document):
             changed.append(path)
     output("systemctl", "daemon-reload")
     return {"changed": changed}
+
+
+def files_of(plan):
+    """All that goes with the monitoring: its files, secrets, and keyrings of its repositories."""
+    return [*plan["files"], *plan.get("secrets", ()), *keyrings(plan)]
+
+
+def keyrings(plan):
+    return [one["keyring"] for one in plan.get("programs", ()) if one["key_url"]]
 
 
 def make_folder(path, mode):
@@ -76,7 +92,7 @@ def refuse_foreign(plan, before):
 def start(document):
     """Enable and restart the units of ``monitoring``, remove what it no longer has, and note it."""
     paths, plan = document["paths"], document["monitoring"]
-    files = [*plan["files"], *plan.get("secrets", ())]
+    files = files_of(plan)
     remove(paths, files, plan["units"])
     for unit in plan["units"]:
         output("systemctl", "enable", "--quiet", unit)
@@ -86,7 +102,13 @@ def start(document):
     digest = monitoring_digest(plan)
     note(paths, {
         "digest": digest, "files": sorted(files), "units": list(plan["units"]),
-        "sha256": {path: sha256(text) for path, text in plan["files"].items()},
+        "sha256": {
+            **{path: sha256(text) for path, text in plan["files"].items()},
+            **{path: digest_or_none(path) for path in keyrings(plan)},
+        },
+        "programs": [
+            {name: one[name] for name in ("package", "version")} for one in plan.get("programs", ())
+        ],
     })  # fmt: skip
     return {"started": list(plan["units"])}
 

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from corral_host.system.apt import available, fits, installed_version
 from corral_host.system.commands import show
 
 # Written last; its content is the digest of the plan that was applied.
@@ -38,20 +39,39 @@ def applied(paths):
 def monitoring_state(plan, paths, missing_packages):
     """What is missing of the monitoring, and whether there is any that the plan does not have.
 
+    ``programs``: pinned package -> the version that is there instead, and those that apt has.
     ``secrets``: path -> sha256 of each planned secret; None where it is missing or not private.
     """
     found = applied(paths)
     if plan is None:
         differs = ["no longer in the inventory"] if found else []
-        return {"differs": differs, "missing_packages": [], "secrets": {}}
-    differs = [f"package {name}" for name in missing_packages]
+        return {"differs": differs, "missing_packages": [], "programs": {}, "secrets": {}}
+    wrong = wrong_programs(plan.get("programs", ()))
+    differs = [f"package {name}" for name in (*missing_packages, *wrong)]
     if (found or {}).get("digest") != monitoring_digest(plan):
         differs.append("its files and units are not applied")
     differs += [path for path, text in plan["files"].items() if text_at(path) != text]
     if not differs:
         differs += [unit for unit in plan["units"] if not runs(unit)]
     secrets = {path: private_digest(path) for path in plan.get("secrets", ())}
-    return {"differs": differs, "missing_packages": missing_packages, "secrets": secrets}
+    return {
+        "differs": differs, "missing_packages": missing_packages, "secrets": secrets,
+        "programs": {
+            name: {"installed": version, "offered": available(name)}
+            for name, version in wrong.items()
+        },
+    }  # fmt: skip
+
+
+def wrong_programs(programs):
+    """Package -> installed version, or None, of those that are not in their pinned version."""
+    there = {one["package"]: installed_version(one["package"]) for one in programs}
+    pinned = {one["package"]: one["version"] for one in programs}
+    return {
+        name: version
+        for name, version in there.items()
+        if version is None or not fits(version, pinned[name])
+    }
 
 
 def private_digest(path):

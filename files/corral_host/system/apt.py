@@ -61,7 +61,7 @@ def refuse_another(name, pinned, catalog):
     lines = output("apt-cache", "policy", name).splitlines()
     pairs = [line.split() for line in lines]
     candidate = next((p[1] for p in pairs if len(p) == 2 and p[0] == "Candidate:"), "(none)")
-    if not fnmatchcase(candidate.split(":")[-1], pinned):
+    if not fits(candidate, pinned):
         there = available(name)
         listed = f"versions {', '.join(there)}" if there else f"{candidate}, no version of it"
         raise HostError(
@@ -74,3 +74,15 @@ def available(name):
     """Versions of a package in the host's package sources, newest first."""
     rows = [line.split("|") for line in run("apt-cache", "madison", name).stdout.splitlines()]
     return list(dict.fromkeys(row[1].strip() for row in rows if len(row) == 3))
+
+
+def fits(version, pinned):
+    """Whether a version matches a pin as in apt; only the version has an epoch."""
+    return fnmatchcase(version.split(":")[-1], pinned)
+
+
+def installed_version(name):
+    """The version of a package that is installed whole; None if it is not."""
+    form = "--showformat=${db:Status-Status} ${Version}"
+    status, _, version = run("dpkg-query", "--show", form, name).stdout.partition(" ")
+    return version if status == "installed" else None
