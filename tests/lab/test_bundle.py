@@ -1,4 +1,7 @@
-"""A host without a network: everything comes from a bundle, and a change from a second one."""
+"""A host without a network: everything comes from a bundle, and a change from a second one.
+
+The first is deployed by ssh alone, the second from an address of the controller.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,19 @@ from pathlib import Path
 import pytest
 
 from lab import engine_source
+from lab.faults import Rule
 from lab.hosts import connection_data
 from lab.layout import GIT_PORT, HUB_PORT
 from tests.lab.extra_host import extra_host
 from tests.lab.untouched import said
 from tests.lab.waiting import wait_for
-from tests.lab.workspace import Done, Workspace
+from tests.lab.workspace import CHECKOUT, Done, Workspace
 
 N = 4
 HOST = f"lab-{N}"
 INVENTORY = "inventories/bundled.py"
 PORT = 8095
+DISK = "/srv/first"
 PASSPHRASE = "correct horse"  # noqa: S105
 BARE = "ls -d /opt/corral /etc/corral 2>/dev/null || command -v aria2c zstd g++ || echo bare"
 # Package mirrors by the controller's masquerading, its hub and its git daemon: nothing answers.
@@ -38,12 +43,17 @@ class Seen:
 
     first: Path
     second: Path
+    refused: Done
+    unfinished: Done
+    written: Done
     signed: Done
     bare: str
     reached: list[int]
+    cut_short: str
     deployed: Done
     verified: Done
     sources: str
+    installed: Done
     changed: Done
     verified_changed: Done
     served: str
@@ -63,14 +73,18 @@ def inventory(lab: Workspace, quant: str, **data: object) -> None:
 
 
 @contextmanager
-def cut(lab: Workspace) -> Iterator[None]:
-    """The host reaches nothing but this controller, and there neither hub nor sources."""
+def cut(
+    lab: Workspace, *, ports: str = f"{HUB_PORT}, {HUB_PORT + 1}, {GIT_PORT}"
+) -> Iterator[None]:
+    """The host reaches no other machine, and on this controller none of these TCP ports."""
     table, host = f"corral_cut_{lab.layout.lab_id}", lab.layout.address(N)
-    ports = f"{HUB_PORT}, {HUB_PORT + 1}, {GIT_PORT}"
+    # Answers of the host's sshd stay: only what begins a connection is dropped.
     rules = f"""table ip {table} {{
   chain forward {{ type filter hook forward priority -10; ip saddr {host} drop; }}
   chain input {{
-    type filter hook input priority -10; ip saddr {host} tcp dport {{ {ports} }} drop;
+    type filter hook input priority -10;
+    ip saddr {host} tcp dport {{ {ports} }} tcp flags & (syn | ack) == syn drop;
+    ip saddr {host} meta l4proto udp drop;
   }}
 }}
 """
@@ -82,17 +96,80 @@ def cut(lab: Workspace) -> Iterator[None]:
 
 
 @contextmanager
-def served(lab: Workspace, log: Path, *folders: Path) -> Iterator[None]:
-    address = str(lab.layout.controller_address)
-    words = ("bundle", "serve", *map(str, folders), "--address", address, "--port", str(PORT))
-    process = lab.start_corral(*words, log=log)
+def served(
+    lab: Workspace, log: Path, *folders: Path, ssh: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """+ ssh: by ssh connections of this controller, else at its address."""
+    at = ("--address", str(lab.layout.controller_address), "--port", str(PORT))
+    way = ("--ssh", INVENTORY) if ssh else at
+    process = lab.start_corral("bundle", "serve", *map(str, folders), *way, log=log)
+    ready = f"{HOST}: reaches the bundle" if ssh else "serving "
     try:
-        wait_for(lambda: "serving " in log.read_text(), "the bundle is served")
+        wait_for(lambda: ready in log.read_text() or process.poll() is not None, ready)
         assert process.poll() is None, log.read_text()
-        yield
+        yield process
     finally:
         process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[Path]:
+    """A disk without room for a bundle, at first."""
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def write(lab: Workspace, folder: Path, secret: Path, *more: str) -> Done:
+    words = ("bundle", "-o", str(folder), INVENTORY, "--sign-with", str(secret))
+    return lab.corral(*words, "--passphrase-stdin", *more, stdin=f"{PASSPHRASE}\n")
+
+
+def kill_a_writer(lab: Workspace, folder: Path, log: Path) -> Done:
+    """Kill `corral bundle` while weights arrive; returns what a proof says then."""
+    slow = Rule(match="/cdn/*Q8_0.gguf", kind="slow", bytes_per_second=20_000, times=1)
+    with lab.hub_faults(slow):
+        process = lab.start_corral("bundle", "-o", str(folder), INVENTORY, log=log)
+        arriving = f"find {folder}/.work -name '*.part' -size +30k"
+        wait_for(
+            lambda: bool(subprocess.check_output(["sh", "-c", arriving])), "a part of the weights"
+        )
+        process.kill()
         process.wait(10)
+    return lab.corral("bundle", "verify", str(folder))
+
+
+def kill_a_server(lab: Workspace, first: Path, log: Path) -> str:
+    """Kill `corral bundle serve` while packages arrive; returns what the deploy says."""
+    with served(lab, log, first, ssh=True) as server:
+        deploy = lab.start_deploy(inventory=INVENTORY)
+        wait_for(lambda: ".deb 20" in log.read_text(), "packages")
+        server.kill()
+        output, _ = deploy.communicate(timeout=180)
+    assert deploy.returncode == 1, output
+    return str(output)
+
+
+def install_product(lab: Workspace, first: Path, public: Path) -> Done:
+    """As the runbook has it: Corral from the bundle, on a machine that has nothing of it."""
+    copy = f"tar -C {first} --exclude .work -cf - . | ssh -F {lab.layout.ssh_config} {HOST} "
+    copy += f"'mkdir -p {DISK} && tar -C {DISK} -xf -'"
+    subprocess.run(["sh", "-c", copy], check=True)
+    lab.on(HOST, f"cat > /root/fleet.pub <<'END'\n{public.read_text()}END")
+    script = "\n".join(["set -eux", "cd /root", *runbook_commands()])
+    return lab.try_on(HOST, script)
+
+
+def runbook_commands() -> list[str]:
+    """The commands of the runbook to install and prove beside the hosts."""
+    text = (CHECKOUT / "docs/runbooks/without-a-network.md").read_text()
+    block = text.split("## Beside the hosts")[1].split("```")[1]
+    lines = block.replace("\\\n", "").strip().splitlines()
+    return [line.replace("/media/disk/first", DISK) for line in lines]
 
 
 def keys(folder: Path) -> tuple[Path, Path]:
@@ -113,50 +190,59 @@ def looked(lab: Workspace) -> list[int]:
 @pytest.fixture(scope="module")
 def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     lab, folder = deployed_once, tmp_path_factory.mktemp("bundles")
-    first, second, log = folder / "first", folder / "second", folder / "served.log"
+    second, log = folder / "second", folder / "served.log"
     public, secret = keys(folder)
-    url = f"http://{lab.layout.controller_address}:{PORT}"
-    with extra_host(lab, N), pytest.MonkeyPatch.context() as patch:
+    with (
+        extra_host(lab, N),
+        pytest.MonkeyPatch.context() as patch,
+        small_disk(folder / "disk") as disk,
+    ):
+        first = disk / "first"
         inventory(lab, "Q8_0")
         locked = (lab.path / "corral.lock").read_bytes()
         assert lab.corral("lock", INVENTORY).returncode == 0
-        signing = ("--sign-with", str(secret), "--passphrase-stdin")
-        written = lab.corral(
-            "bundle", "-o", str(first), INVENTORY, *signing, stdin=f"{PASSPHRASE}\n"
-        )
+        refused = write(lab, first, secret)
+        subprocess.run(["mount", "-o", "remount,size=2g", str(disk)], check=True)
+        unfinished = kill_a_writer(lab, first, folder / "killed.log")
+        since = len((lab.layout.log / "hub.log").read_text())
+        written = write(lab, first, secret)
         assert written.returncode == 0, said(written)
+        resumed = (lab.layout.log / "hub.log").read_text()[since:]
+        assert " 206 " in resumed, resumed
         bare = lab.on(HOST, BARE)
         # Another controller: without the archives and headers of this one.
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        bundle = {"url": url, "public_key": str(public), "folder": str(first)}
         elsewhere = {"archives_folder": str(folder / "archives")}
+        bundle = {"url": f"http://127.0.0.1:{PORT}", "public_key": str(public)}
         try:
-            with cut(lab):
+            with cut(lab, ports="1-65535"):
                 reached = looked(lab)
                 signed = lab.corral("bundle", "verify", str(first), "--public-key", str(public))
-                inventory(lab, "Q8_0", bundle=bundle, **elsewhere)
-                with served(lab, log, first):
+                inventory(lab, "Q8_0", bundle={**bundle, "folder": str(first)}, **elsewhere)
+                cut_short = kill_a_server(lab, first, folder / "cut.log")
+                with served(lab, log, first, ssh=True):
                     deployed = lab.deploy(inventory=INVENTORY)
                     assert deployed.returncode == 0, said(deployed)
                     verified = lab.corral("verify", HOST, "-i", INVENTORY)
                 sources = lab.on(HOST, "cat /etc/corral/apt/bundle.sources")
-                inventory(lab, "F16")
-                written = lab.corral(
-                    "bundle", "-o", str(second), INVENTORY, "--since", str(first), *signing,
-                    stdin=f"{PASSPHRASE}\n",
-                )  # fmt: skip
-                assert written.returncode == 0, said(written)
-                bundle["folder"] = str(second)
-                inventory(lab, "F16", bundle=bundle, **elsewhere)
+                installed = install_product(lab, first, public)
+            inventory(lab, "F16")
+            smaller = write(lab, second, secret, "--since", str(first))
+            assert smaller.returncode == 0, said(smaller)
+            with cut(lab):
+                bundle["url"] = f"http://{lab.layout.controller_address}:{PORT}"
+                inventory(lab, "F16", bundle={**bundle, "folder": str(second)}, **elsewhere)
                 with served(lab, folder / "second.log", second):
                     changed = lab.deploy(inventory=INVENTORY)
                     assert changed.returncode == 0, said(changed)
                     verified_changed = lab.corral("verify", HOST, "-i", INVENTORY)
                 models = lab.on(HOST, "find /var/lib/corral/models -name '*.gguf'")
             yield Seen(
-                first=first, second=second, signed=signed, bare=bare, reached=reached,
-                deployed=deployed, verified=verified, sources=sources, changed=changed,
-                verified_changed=verified_changed, served=log.read_text(), files=models,
+                first=first, second=second, refused=refused, unfinished=unfinished,
+                written=written, signed=signed, bare=bare, reached=reached, cut_short=cut_short,
+                deployed=deployed, verified=verified, sources=sources, installed=installed,
+                changed=changed, verified_changed=verified_changed, served=log.read_text(),
+                files=models,
             )  # fmt: skip
         finally:
             (lab.path / "corral.lock").write_bytes(locked)
@@ -166,6 +252,19 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
 def sizes(folder: Path) -> dict[str, int]:
     found = json.loads((folder / "bundle.json").read_text())
     return {file["name"]: file["size_bytes"] for file in found["files"]}
+
+
+def test_a_disk_without_room_is_one_message_before_anything_arrives(seen: Seen) -> None:
+    assert seen.refused.returncode == 1
+    assert "GiB free" in said(seen.refused)
+    assert "free disk space there, or name another folder" in said(seen.refused)
+
+
+def test_a_killed_writer_leaves_no_bundle_and_is_gone_on_with(seen: Seen) -> None:
+    assert seen.unfinished.returncode == 1
+    assert "is not complete: writing it was interrupted" in said(seen.unfinished)
+    assert "run the same `corral bundle -o FOLDER INVENTORY` again" in said(seen.unfinished)
+    assert "signed. Next: `corral bundle verify" in said(seen.written)
 
 
 def test_the_host_had_nothing_and_reaches_nothing(seen: Seen) -> None:
@@ -178,12 +277,22 @@ def test_a_bundle_is_proved_where_it_arrives(seen: Seen) -> None:
     assert "all as the manifest says" in seen.signed.stdout
 
 
-def test_a_bare_host_serves_from_the_bundle_alone(seen: Seen) -> None:
+def test_a_deploy_whose_bundle_is_not_served_any_more_says_so(seen: Seen) -> None:
+    assert f"127.0.0.1:{PORT}" in seen.cut_short
+    assert "Traceback" not in seen.cut_short
+
+
+def test_a_bare_host_serves_from_the_bundle_alone_by_ssh(seen: Seen) -> None:
     assert seen.deployed.returncode == 0, said(seen.deployed)
     assert seen.verified.returncode == 0, said(seen.verified)
     assert "Signed-By:" in seen.sources
-    assert "/apt/debian-12/./aria2_" in seen.served
+    assert "/apt/debian-12/./InRelease" in seen.served
     assert ".gguf 206" in seen.served or ".gguf 200" in seen.served
+
+
+def test_corral_itself_is_installed_from_the_bundle_as_the_runbook_has_it(seen: Seen) -> None:
+    assert seen.installed.returncode == 0, said(seen.installed)
+    assert "all as the manifest says" in seen.installed.stdout
 
 
 def test_a_second_smaller_bundle_brings_another_quant(seen: Seen) -> None:

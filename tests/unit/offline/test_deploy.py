@@ -15,6 +15,7 @@ from corral.offline.deploy import bundle_of, take_archives
 from corral.offline.needs import sources_name
 from corral.plan.host import HostPlan
 from corral.plan.release import ReleasePlan
+from corral.planning.fleet import plan_fleet
 from corral.store.engine_archives import Archive, ArchiveStore
 from tests.samples import CHAT, REPO, REVISION, host, planner
 from tests.unit.offline import made
@@ -115,6 +116,21 @@ def test_a_bundle_that_nothing_serves_is_advice_where_something_is_missing(
     assert f"corral bundle serve {folder} --ssh INVENTORY" in found.next_step
     assert not found.stops
     assert bundle.findings(planned(this), [], [], packages=False) == []
+
+
+def test_members_of_a_swarm_have_the_bundle_as_their_hub(folder: Path) -> None:
+    spec = {"folder": str(folder), "url": "http://127.0.0.1:8090"}
+    pair = [
+        host(CHAT, name=name, ssh_hostname=address, swarm=True, bundle=spec)
+        for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2"))
+    ]
+    fleet = plan_fleet(pair, planner())
+    for name in "ab":
+        plan = fleet.plan(name)
+        assert plan.swarm
+        # Whichever member fetches has it on its own loopback; the others have addresses of the LAN.
+        assert [peer.address for peer in plan.swarm.peers] == ["10.0.0.1", "10.0.0.2"]
+        assert plan.shards[0].url.startswith("http://127.0.0.1:8090/")
 
 
 def test_weights_of_another_lock_are_not_those_of_the_bundle(folder: Path) -> None:

@@ -21,14 +21,19 @@ from corral.offline.needs import (
     Needs,
     PackageSet,
     StoredArchive,
+    image_name,
     sources_name,
 )
+from corral.offline.routes import Routes
+from corral.offline.serve import serving as bundle_served
 from corral.offline.verify import Opened, prove
 from corral.offline.write import Options, write_bundle
+from corral.plan.release import OwnImage
 from corral.store.engine_archives import Archive, ArchiveStore
 from lab.package_repository import DebPackage, Repository
-from tests.samples import EXAMPLES, catalog
+from tests.samples import CHAT, EXAMPLES, catalog, host, planner
 from tests.unit import helper_hosts
+from tests.unit.helper_modules import helper_module
 from tests.unit.offline import made
 from tests.unit.ranged_server import RangedServer, Served, serving
 
@@ -214,6 +219,31 @@ def test_an_engine_without_an_archive_comes_as_its_sources_once(site: Site) -> N
     with pytest.raises(CorralError, match="engine llama.cpp: cannot fetch commit") as error:
         write("third")
     assert "engine_sources" in error.value.next_step
+
+
+@pytest.mark.parametrize("by_url", [False, True])
+def test_an_image_of_the_sites_own_gets_to_a_host_by_its_digest(site: Site, by_url: bool) -> None:
+    content = b"hsqs and so on"
+    digest, path = hashlib.sha256(content).hexdigest(), site.folder / "site.squashfs"
+    path.write_bytes(content)
+    source = site.source("site.squashfs", content).url if by_url else str(path)
+    own = OwnImage(
+        source=source, sha256=digest, image="site.squashfs", program="/app/llama-server",
+        platform="debian-12",
+    )  # fmt: skip
+    planned = planner().plan_host(host(CHAT)).releases[0]
+    needs = replace(site.needs("a.gguf"), images=(planned.model_copy(update={"artifact": own}),))
+    folder = site.folder / "disk"
+    write_bundle(folder, EXAMPLES, needs, catalog(), Options(sources=site.options), made.quiet)
+    path.unlink()
+    opened = Opened(folder)
+    routes = Routes([(opened, prove(opened, made.quiet))])
+    with bundle_served("127.0.0.1", 0, routes, made.quiet) as url:
+        address = f"{url}/{image_name(digest, 'site.squashfs')}"
+        helper_module("release.image").obtain(
+            {"artifact": {"source": address}, "limits": {"unpacked_bytes": 1000}}, path
+        )
+    assert path.read_bytes() == content
 
 
 def test_packages_of_another_platform_need_its_sources(site: Site) -> None:
