@@ -1,4 +1,4 @@
-"""The servers of lab/measure_held, in the order of their worth, and the models that they load."""
+"""The servers of lab/measure_servers, in the order of their worth, and their models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write what lab/measure_held needs on a machine with GPUs and without Corral.
+"""Write what lab/measure_servers needs on a machine with GPUs and without Corral.
 
     python -m lab.held_settings --headers DIR --out FOLDER
 
@@ -143,7 +143,7 @@ def _place(name: str) -> str:
 
 
 def described_engine(kind: EngineKind) -> dict[str, Any]:
-    """How lab/measure_held builds an engine from the archive of its sources."""
+    """How an engine is built from the archive of its sources."""
     entry = read_catalog(project_root()).engines[kind]
     options = engine_module(kind).cmake_options(
         entry, backend="cuda", cuda_architectures="90", kv_pairs={("f16", "f16"), ("q8_0", "q8_0")}

@@ -1,6 +1,6 @@
 """Build both engines with CUDA, and measure servers as soon as their engine is built.
 
-    python3 -m lab.measure_held FOLDER --out OUT --for-seconds 570
+    python3 -m lab.measure_servers FOLDER --out OUT --for-seconds 570
 
 FOLDER is written by ``python -m lab.held_settings``: the engines' sources, headers of models and
 settings.json with the arguments of each server and the memory that was predicted for it. Needs a
@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.measure_held.build import Build, start_all
-from lab.measure_held.server import gpu_count, measure
-from lab.measure_held.table import line, tables
+from lab.measure_servers.build import Build, start_all
+from lab.measure_servers.server import gpu_count, measure
+from lab.measure_servers.table import line, tables
 
 _WORK = Path("/tmp/held")  # noqa: S108 - a machine of one user
 _KEPT = ("name", "round", "engine", "nccl", "quiet", "gpus", "placement", "budgets_gib",

@@ -1,6 +1,6 @@
 """The tables of docs/measurements, from rows of measured servers.
 
-python3 -m lab.measure_held.table ROWS.jsonl > table.md
+python3 -m lab.measure_servers.table ROWS.jsonl > table.md
 """
 
 from __future__ import annotations

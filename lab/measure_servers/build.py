@@ -20,7 +20,7 @@ from typing import Any
 
 SERVER, NCCL_SERVER = "llama-server", "llama-server-nccl"
 _SHOWN = 3000
-_MODULE = "lab.measure_held.build"
+_MODULE = "lab.measure_servers.build"
 # The lower ones of an engine's builds wait for the first, which is smaller.
 _NICE = {"llama.cpp": 0, "ik_llama.cpp": 10}
 _GROW_GIB = 48

@@ -14,10 +14,10 @@ import pytest
 
 from lab.held_servers import CUT, MADE, PROJECTORS, SERVERS
 from lab.held_settings import described
-from lab.measure_held import __main__ as command
-from lab.measure_held.build import Build, with_nccl
-from lab.measure_held.server import png
-from lab.measure_held.table import tables
+from lab.measure_servers import __main__ as command
+from lab.measure_servers.build import Build, with_nccl
+from lab.measure_servers.server import png
+from lab.measure_servers.table import tables
 from tests.unit.fit_samples import AIR, header
 
 _SERVER = """
@@ -99,7 +99,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         }
         (folder / "settings.json").write_text(json.dumps(settings))
         options = ["--out", str(tmp_path / "out"), "--work", str(work)]
-        argv = ["measure_held", str(folder), *options, "--for-seconds", str(seconds)]
+        argv = ["measure_servers", str(folder), *options, "--for-seconds", str(seconds)]
         monkeypatch.setattr(sys, "argv", argv)
         command.main()
         text = (tmp_path / "out" / "rows.jsonl").read_text()
