@@ -90,16 +90,16 @@ def leading_here(ways: Sequence[Way], server: str, report: Report) -> Iterator[N
 
 
 def _keep(way: Way, server: str, ended: Event, report: Report) -> None:
-    told = ""
+    reported = ""
     while not ended.is_set():
         try:
             lease = _opened(way, server)
         except CorralError as error:
-            if told != str(error):
+            if reported != str(error):
                 report(f"{error}\n  (tried again every {_PAUSE_SECONDS} s)")
-            told = str(error)
+            reported = str(error)
         else:
-            told = ""
+            reported = ""
             report(f"{way.host.name}: reaches the bundle at {way.address}:{way.port}, by ssh")
             while lease.lasts() and not ended.wait(_WATCH_SECONDS):
                 pass

@@ -74,7 +74,9 @@ def test_only_questions_to_a_hub_and_load_tests_go_online() -> None:
     # alerts.py asks the Prometheus that the operator names; page_server.py answers browsers.
     page = {"alerts.py", "page_server.py"}
     # fetch.py and packages.py fill a bundle, serve.py answers hosts; the others read addresses.
+    # deploy.py looks whether it is served.
     bundle = {"fetch.py", "packages.py", "serve.py", "deploy.py", "routes.py", "wheels.py"}
+    bundle |= {"bundle.py", "by_ssh.py"}
     # release.py quotes a name for an address.
     others = {"images.py", "outside.py", "completions.py", "release.py"}
     assert users == {*hub, *page, *bundle, *others}

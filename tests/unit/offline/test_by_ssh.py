@@ -71,7 +71,7 @@ def test_a_connection_that_ends_is_opened_again(monkeypatch: pytest.MonkeyPatch)
     assert lines[1] == "lab-1: its ssh connection ended and is opened again"
 
 
-def test_a_port_that_is_taken_there_is_told_once_and_tried_again(
+def test_a_port_that_is_taken_there_is_reported_once_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, lines = stand_in(monkeypatch, REFUSED, REFUSED, FORWARDS), list[str]()
