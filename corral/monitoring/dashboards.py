@@ -23,11 +23,16 @@ class Panel(Frozen):
 
 
 class Dashboard(Frozen):
-    """One page. + variables: label -> metric that has its values, for a choice above the panels"""
+    """One page.
+
+    + variables: label -> metric that has its values, for a choice above the panels
+    + events: name -> query that has a figure while it happens, marked in all panels
+    """
 
     name: str
     title: str
     variables: dict[str, str] = {}
+    events: dict[str, str] = {}
     panels: tuple[Panel, ...]
 
 
@@ -63,6 +68,12 @@ def _quantiles(histogram: str) -> dict[str, str]:
     }
 
 
+def _new_generation(labels: str = "") -> str:
+    """Two minutes from when an instance has another generation."""
+    now = f"corral_instance_info{{{labels}}}"
+    return f"{now} unless on (host, instance, generation) ({now} offset 2m)"
+
+
 _ONE = 'host="$host",instance="$instance"'
 _HOST = 'host="$host"'
 _PANELS_OF_GPUS = {
@@ -80,6 +91,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     Dashboard(
         name="corral-fleet",
         title="Corral: fleet",
+        events={"New generation": _new_generation(), "Rollout": "corral_rollout_holds > 0"},
         panels=(
             Panel(title="Tokens/s by model", queries={"{{alias}}": _tokens("alias")}),
             Panel(
@@ -110,6 +122,10 @@ DASHBOARDS: tuple[Dashboard, ...] = (
         name="corral-instance",
         title="Corral: one instance",
         variables={"host": "corral_instance_info", "instance": "corral_instance_info"},
+        events={
+            "New generation": _new_generation(_ONE),
+            "Rollout": f"corral_rollout_holds{{{_HOST}}} > 0",
+        },
         panels=(
             Panel(
                 title="Tokens/s, and the baseline of one request",
@@ -209,9 +225,15 @@ def dashboard_json(dashboard: Dashboard) -> str:
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
         "templating": {"list": [source, *_choices(dashboard)]},
+        "annotations": {"list": [_event(name, q) for name, q in dashboard.events.items()]},
         "panels": [_panel(n, one) for n, one in enumerate(dashboard.panels)],
     }
     return json.dumps(document, indent=1) + "\n"
+
+
+def _event(name: str, query: str) -> dict[str, Any]:
+    shown = {"name": name, "datasource": _SOURCE, "enable": True, "iconColor": "blue"}
+    return {**shown, "expr": query}
 
 
 def _choices(dashboard: Dashboard) -> Sequence[dict[str, Any]]:

@@ -25,6 +25,7 @@ from lab.rude_client import METHODS, NOT_HTTP, SMUGGLED, RudeClient, odd_keys, o
 from tests.lab.observed import MODELS
 from tests.lab.streams import streams
 from tests.lab.test_endpoint import one_more_key
+from tests.lab.test_monitoring import Watched
 from tests.lab.test_rehash import ROT
 from tests.lab.test_rollout import journal, rollout
 from tests.lab.test_secrets import JOURNAL, watched
@@ -37,6 +38,7 @@ GW = f"lab-{GATEWAY}"
 LAB = ("-i", "inventories/lab.py")
 SERVERS = ("lab-1/tiny-chat", "lab-2/tiny-f16", "lab-3/tiny-gpu")
 INVENTORY, PORT = "inventories/lab.py", '{"port": 8000}'
+GATEWAY_PLACE = '"gateway": {"address"'
 CURRENT = "readlink /etc/corral/gateway/current"
 # Files that users other than root and HAProxy could read, or users other than root could write.
 OPEN_FILES = (
@@ -159,6 +161,34 @@ def test_requests_are_counted_by_status_and_time_for_monitoring(lab: Workspace) 
         for name in re.findall(r"haproxy_\w+", query)
     }
     assert asked - kinds == set()
+
+
+def test_every_query_of_its_dashboard_answers_under_load(lab: Workspace) -> None:
+    queries = {
+        f"{panel.title}: {legend}": query.replace("$__rate_interval", "1m").replace("$host", GW)
+        for dashboard in DASHBOARDS
+        if dashboard.name == "corral-gateway"
+        for panel in dashboard.panels
+        for legend, query in panel.queries.items()
+    }
+    watched_too = f'"monitoring": {{"prometheus": {{}}}}, {GATEWAY_PLACE}'
+    with lab.edited(INVENTORY, GATEWAY_PLACE, watched_too):
+        deploy(lab, "--limit", GW)
+        host = Watched(lab, GW)
+
+        def empty() -> set[str]:
+            complete(client(lab))
+            host.look_now()
+            found = dict(zip(queries, host.ask(*queries.values()), strict=True))
+            return {
+                name
+                for name, series in found.items()
+                if all(one["value"][1] == "NaN" for one in series)
+            }
+
+        wait_for(lambda: not empty(), "all panels have figures", limit_seconds=90)
+        assert empty() == set()
+    deploy(lab, "--limit", GW)
 
 
 def test_clients_reach_the_api_alone_and_metrics_have_a_key(lab: Workspace) -> None:

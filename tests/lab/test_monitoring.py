@@ -17,6 +17,8 @@ from corral.monitoring.dashboards import DASHBOARDS
 from corral.planning.prometheus import ALERTMANAGER, PROMETHEUS
 from lab import gpus
 from lab.alerts import pace
+from lab.grafana_package import grafana
+from lab.package_repository import KEY_FILE, Repository
 from tests.lab.conftest import converge
 from tests.lab.untouched import said
 from tests.lab.waiting import wait_for, wait_on
@@ -26,7 +28,15 @@ HOST, NAME = "lab-3", "tiny-gpu"
 INVENTORY = "inventories/lab.py"
 PLACE = '"gpus": _GPU, "backend": "cpu"'
 HOOK = {"webhook_url": "http://127.0.0.1:9099/", "with_token": True, "wants": "page"}
-WATCHED: dict[str, Any] = {"prometheus": {"alertmanager": {"receivers": {"ops": HOOK}}}}
+WATCHED: dict[str, Any] = {
+    "prometheus": {"alertmanager": {"receivers": {"ops": HOOK}}},
+    "grafana": {},
+}
+# A gate that measures makes a baseline.
+ON_GPU = '"name": "tiny-gpu"'
+MEASURED = '"overrides": {"speed": {"epsilon": 0.9, "prompt_tokens": [64], "generated_tokens": 16}}'
+PROGRAM, PACKAGES = "catalog/programs/grafana.toml", "[packages]"
+GRAFANA, PINNED, NOT_PINNED = "grafana-server.service", "12.4.1", "13.0.0"
 SENT = "a-t0ken-of-the-receiver"
 FOLDER = "/etc/corral/prometheus"
 # Writes what Alertmanager sends to a file, with the header that has the secret.
@@ -57,15 +67,12 @@ TIMES = 5
 # Panels without a figure here, by dashboard, title and query -> why.
 _CPU = "a build for the CPU is planned without GPU memory"
 EMPTY = {
-    "corral-fleet: Instances that do not answer: {{host}}/{{instance}}": "all answer",
-    "corral-fleet: Alerts: {{alertname}} {{host}}": "none fires; the fault asks it",
-    "corral-fleet: Drift: {{host}}": "its check is daily",
-    "corral-instance: Tokens/s, and the baseline of one request: baseline: {{measure}}": "no bench",
-    **{
-        f"{name}: GPU memory held and predicted: {{{{host}}}}/{{{{instance}}}} predicted": _CPU
-        for name in ("corral-fleet", "corral-instance")
-    },
+    f"{name}: GPU memory held and predicted: {{{{host}}}}/{{{{instance}}}} predicted": _CPU
+    for name in ("corral-fleet", "corral-instance")
 }
+# Panels that are empty until there is a fault, whose tests ask for them.
+DOWN = "corral-fleet: Instances that do not answer: {{host}}/{{instance}}"
+ALERTS = "corral-fleet: Alerts: {{alertname}} {{host}}"
 GATEWAY = "corral-gateway"
 QUERIES = {
     f"{dashboard.name}: {panel.title}: {legend}": query.replace("$__rate_interval", "1m")
@@ -80,12 +87,13 @@ QUERIES = {
 
 @dataclass(frozen=True)
 class Watched:
-    """The host with its Prometheus."""
+    """A host with its Prometheus."""
 
     lab: Workspace
+    host: str = HOST
 
     def on(self, script: str) -> str:
-        return self.lab.on(HOST, script)
+        return self.lab.on(self.host, script)
 
     def ask(self, *queries: str) -> list[list[dict[str, Any]]]:
         """The series of each query."""
@@ -120,13 +128,39 @@ class Watched:
         loop = shlex.quote(f"while {asked}; do sleep 0.2; done")
         self.on(f"systemd-run --unit=load --quiet sh -c {loop}")
 
+    def password(self) -> str:
+        """Of Grafana's administrator, by the store."""
+        return (self.lab.layout.keys / HOST / "grafana_admin").read_text().split()[-1]
+
+    def grafana(self, route: str, password: str) -> str:
+        """Status and body of an answer of Grafana."""
+        asked = (
+            f"curl --silent --user admin:{shlex.quote(password)} -o /run/shown -w '%{{http_code}} '"
+        )
+        return self.on(f"{asked} http://127.0.0.1:3000{route}; cat /run/shown")
+
     def token_of_instance(self) -> str:
         lines = (self.lab.layout.keys / HOST / NAME).read_text().splitlines()
         return next(line for line in lines if not line.startswith("#"))
 
 
 @pytest.fixture(scope="module")
-def watched(deployed_once: Workspace) -> Iterator[Watched]:
+def repository(
+    deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Repository]:
+    """A package repository that the lab's catalog has Grafana from."""
+    made = Repository.make(tmp_path_factory.mktemp("packages") / "grafana")
+    with made.served(str(deployed_once.layout.controller_address)) as url:
+        source = (
+            f'[source]\nuri = "{url}"\nkey_url = "{url}{KEY_FILE}"\n'
+            f'key_fingerprint = "{made.fingerprint}"\n\n{PACKAGES}'
+        )
+        with deployed_once.edited(PROGRAM, PACKAGES, source):
+            yield made
+
+
+@pytest.fixture(scope="module")
+def watched(deployed_once: Workspace, repository: Repository) -> Iterator[Watched]:
     lab = deployed_once
     store = lab.layout.keys / HOST
     (store / "alerts_ops").write_text(f"{SENT}\n")
@@ -135,7 +169,15 @@ def watched(deployed_once: Workspace) -> Iterator[Watched]:
         with (
             pace.applied(lab.path, TIMES),
             lab.edited(INVENTORY, PLACE, f'{PLACE}, "monitoring": {WATCHED!r}'),
+            lab.edited(INVENTORY, ON_GPU, f"{ON_GPU}, {MEASURED}"),
         ):
+            repository.publish(grafana(NOT_PINNED))
+            refused = lab.deploy("--limit", HOST)
+            assert refused.returncode != 0
+            assert f"12.4.* is pinned, the host's package sources have versions {NOT_PINNED}" in (
+                said(refused)
+            )
+            repository.publish(grafana(PINNED), grafana(NOT_PINNED))
             converge(lab, "--limit", HOST)
             found = Watched(lab)
             found.put_to_work()
@@ -153,22 +195,30 @@ def test_every_target_is_up(watched: Watched) -> None:
     assert done.returncode == 0, said(done)
     assert "prometheus.service" in said(done)
     assert "2 of 2 are not down" in said(done)
+    assert "refuses who has none" in said(done), "Grafana asks for a login"
 
 
 def test_all_of_it_listens_on_loopback_alone(watched: Watched) -> None:
     listening = watched.on("ss --tcp --udp --listening --numeric --processes --no-header")
-    own = [line.split() for line in listening.splitlines() if "prometheus" in line]
-    assert len(own) == 3
+    ports = {":9090", ":9093", ":9100", ":3000"}
+    own = [one for line in listening.splitlines() if (one := line.split())[4][-5:] in ports]
+    assert len(own) == len(ports)
+    assert len([line for line in listening.splitlines() if "prometheus" in line]) == 3
     assert {line[4].rpartition(":")[0] for line in own} == {"127.0.0.1"}
 
 
 def test_its_keys_are_for_root_and_prometheus_and_open_metrics(watched: Watched) -> None:
     kept = watched.on(f"find {FOLDER}/secrets -type f -printf '%m %u %f\\n' | sort")
     assert kept.splitlines() == [f"600 root corral-servers-{HOST}", "600 root ops"]
+    read = f"/run/credentials/prometheus.service/corral-servers-{HOST}"
     for user, readable in (("prometheus", True), ("nobody", False)):
-        read = f"/run/credentials/prometheus.service/corral-servers-{HOST}"
         done = watched.lab.try_on(HOST, f"runuser -u {user} -- cat {read}")
         assert (done.returncode == 0) == readable
+    for unit in ("prometheus-node-exporter", ALERTMANAGER):
+        user = f"$(stat -c %u /proc/$(systemctl show {unit} -P MainPID))"
+        as_it = f"setpriv --reuid={user} --clear-groups --no-new-privs"
+        watched.on(f"{as_it} cat /proc/self/status >/dev/null")
+        assert watched.lab.try_on(HOST, f"{as_it} cat {read}").returncode != 0, unit
     key = (watched.lab.layout.keys / HOST / "scrape_metrics").read_text().split()[-1]
     assert watched.on(f"cat {FOLDER}/secrets/prometheus/*") == key
     assert key != watched.token_of_instance()
@@ -186,6 +236,29 @@ def test_a_second_deploy_changes_nothing(watched: Watched) -> None:
     assert watched.on(look) == before
     drift = watched.lab.corral("drift", HOST, "-i", INVENTORY)
     assert drift.returncode == 0, said(drift)
+
+
+def test_grafana_shows_the_dashboards_to_who_has_the_password(watched: Watched) -> None:
+    assert watched.grafana("/api/search", "a-wrong-passw0rd").startswith("401")
+    code, text = watched.grafana("/api/search", watched.password()).split(" ", 1)
+    assert code == "200"
+    assert sorted(json.loads(text)) == sorted(one.name for one in DASHBOARDS)
+    _, text = watched.grafana("/api/datasources", watched.password()).split(" ", 1)
+    assert json.loads(text) == ["http://127.0.0.1:9090"]
+    shown = watched.on("dpkg-query --show --showformat='${Version}' grafana")
+    assert shown == PINNED, "another version is offered"
+    files = watched.on("cat $(find /etc/corral/grafana -type f -not -path '*/secrets/*')")
+    assert watched.password() not in files
+
+
+def test_a_replaced_password_counts_and_the_old_one_does_not(watched: Watched) -> None:
+    old = watched.password()
+    done = watched.lab.corral("keys", "new", f"{HOST}/grafana_admin", "--replace", "-i", INVENTORY)
+    assert done.returncode == 0, said(done)
+    converge(watched.lab, "--limit", HOST)
+    assert watched.password() != old
+    assert watched.grafana("/api/search", watched.password()).startswith("200")
+    assert watched.grafana("/api/search", old).startswith("401")
 
 
 def test_an_alert_fires_by_a_fault_reaches_its_receiver_and_resolves(watched: Watched) -> None:
@@ -209,8 +282,14 @@ def test_every_query_of_the_dashboards_answers_under_load(watched: Watched) -> N
     generated = QUERIES["corral-fleet: Tokens/s by model: {{alias}}"]
     working = f"({generated}) > 0"
     wait_for(lambda: watched.has(working), "tokens are counted", limit_seconds=ANSWERS_SECONDS)
+    # What its timer does each day.
+    watched.on("systemctl start corral_daily.service")
+    watched.look_now()
+    drift = "corral_drift_rows"
+    wait_for(lambda: watched.has(drift), "drift is counted", limit_seconds=ANSWERS_SECONDS)
     found = dict(zip(QUERIES, watched.ask(*QUERIES.values()), strict=True))
-    assert {name for name, series in found.items() if not series} == set(EMPTY)
+    empty = {name for name, series in found.items() if not series}
+    assert empty == {*EMPTY, DOWN, ALERTS}
 
 
 def test_a_server_that_is_stopped_is_an_alert_until_it_is_started(watched: Watched) -> None:
@@ -219,6 +298,8 @@ def test_a_server_that_is_stopped_is_an_alert_until_it_is_started(watched: Watch
     watched.on(f"systemctl stop corral-{NAME}")
     try:
         wait_for(lambda: watched.has(firing), "it fires", limit_seconds=ANSWERS_SECONDS)
+        assert watched.has(QUERIES[DOWN])
+        assert watched.has(QUERIES[ALERTS])
     finally:
         watched.on(f"systemctl start corral-{NAME}")
     wait_for(lambda: not watched.has(firing), "it resolves", limit_seconds=ANSWERS_SECONDS)
@@ -228,8 +309,9 @@ def test_what_leaves_the_inventory_is_removed(watched: Watched) -> None:
     watched.on("systemctl stop load")
     with watched.lab.edited(INVENTORY, f', "monitoring": {WATCHED!r}', ""):
         converge(watched.lab, "--limit", HOST)
-    units = f"{PROMETHEUS} {ALERTMANAGER} prometheus-node-exporter corral_metrics.timer"
+    units = f"{PROMETHEUS} {ALERTMANAGER} prometheus-node-exporter corral_metrics.timer {GRAFANA}"
     found = watched.lab.try_on(HOST, f"systemctl is-active {units}").stdout.split()
-    assert found == ["inactive"] * 4
-    assert watched.on(f"find {FOLDER} -type f | wc -l") == "0"
+    assert found == ["inactive"] * 5
+    left = "/etc/apt/*/corral-grafana* /etc/corral/grafana"
+    assert watched.on(f"find {FOLDER} {left} -type f 2>/dev/null | wc -l") == "0"
     assert watched.on("systemctl list-unit-files --state=enabled | grep prometheus | wc -l") == "0"

@@ -20,7 +20,11 @@ OTHERS = {
     "ALERTS",
 }  # fmt: skip
 METRIC = re.compile(r"\b(corral_\w+|(?:llamacpp|vllm):\w+|haproxy_\w+|ALERTS)\b")
-QUERIES = [query for one in DASHBOARDS for panel in one.panels for query in panel.queries.values()]
+EVENTS = [query for one in DASHBOARDS for query in one.events.values()]
+QUERIES = [
+    *(query for one in DASHBOARDS for panel in one.panels for query in panel.queries.values()),
+    *EVENTS,
+]
 
 
 def own() -> set[str]:
