@@ -7,21 +7,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 from pydantic import Field, TypeAdapter
 
 from corral.cli.documents import Document
+from corral.cli.key_names import has_keys, is_alert_secret, is_password, refuse_single
 from corral.cli.select import Inventories, inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.keys import changes
 from corral.keys.changes import Subject
 from corral.plan.gateway import server_name
 from corral.schema import Frozen, did_you_mean
+from corral.store.alert_secrets import alert_secret
 from corral.store.api_keys import entries_of
-from corral.store.entries import CLIENT_NAME
-from corral.store.gateway_keys import CLIENTS, METRICS, SCRAPE, UPSTREAM
+from corral.store.entries import CLIENT_NAME, KeyEntry
+from corral.store.gateway_keys import CLIENTS, UPSTREAM
 from corral.terminal import Rows, echo
 from corral.terminal import show as show_rows
 
@@ -56,7 +57,7 @@ class KeyRow(Frozen):
 
     keys: str = Field(description="HOST/INSTANCE, or GATEWAY/NAME")
     client: str = Field(description="name of the client; empty: none")
-    fingerprint: str = Field(description="beginning of the key's digest")
+    fingerprint: str = Field(description="beginning of the key's digest; empty: a secret of others")
     made: str = Field(description="when it was made; empty: not known")
     replaced: str = Field(description="when it was replaced; empty: it is current")
 
@@ -84,7 +85,7 @@ def show(
 ) -> None:
     """List stored keys by client, without the keys; with --client, print the key of that client."""
     subjects = [s for one in _selected(names, alias, inventory) for s in one.subjects]
-    rows = [(s, entry) for s in subjects for entry in entries_of(s.host, s.name)]
+    rows = [(s, entry) for s in subjects for entry in _entries(s)]
     if client:
         # Gateways of an alias share the key of a client.
         keys = list(dict.fromkeys(e.key for _, e in rows if e.client == client and not e.replaced))
@@ -97,18 +98,26 @@ def show(
         echo("\n".join(keys))
         return
     if as_json:
-        _SHOWN.show([{"keys": s.shown, **_row(entry)} for s, entry in rows])
+        _SHOWN.show([{"keys": s.shown, **_row(s, entry)} for s, entry in rows])
         return
     table = Rows("keys", "client", "fingerprint", "made", "replaced")
     for subject, entry in rows:
-        table.add(subject.shown, *_row(entry).values())
+        table.add(subject.shown, *_row(subject, entry).values())
     show_rows(table)
 
 
-def _row(entry: Any) -> dict[str, str]:
+def _entries(subject: Subject) -> Sequence[KeyEntry]:
+    if is_alert_secret(subject.host, subject.name):
+        return [KeyEntry(key=alert_secret(subject.host, subject.name))]
+    return entries_of(subject.host, subject.name)
+
+
+def _row(subject: Subject, entry: KeyEntry) -> dict[str, str]:
+    is_secret = is_alert_secret(subject.host, subject.name)
     return {
         "client": entry.client,
-        "fingerprint": entry.fingerprint,
+        # A short password could be guessed from the digest.
+        "fingerprint": "" if is_secret else entry.fingerprint,
         "made": entry.made,
         "replaced": entry.replaced,
     }
@@ -170,6 +179,8 @@ def rotate(
     selected = _selected(names, alias, inventory)
     _may_roll_out(yes=yes, store_only=store_only)
     subjects = [s for one in selected for s in one.subjects]
+    for subject in subjects:
+        refuse_single(subject.host, subject.name)
     if finish:
         if not changes.finish(subjects, client or ""):
             echo("no replaced key is in the store")
@@ -249,11 +260,7 @@ def _of_alias(alias: str, found: Inventories) -> list[Subject]:
 def _named(name: str, found: Inventories) -> Subject:
     host_name, _, key = name.rpartition("/")
     for host in found.hosts:
-        of_gateway = bool(host.data.get("gateway")) and (
-            key.startswith((CLIENTS, UPSTREAM)) or key == METRICS
-        )
-        of_monitoring = "monitoring" in host.data and key == SCRAPE
-        known_here = key in host.instance_names or of_gateway or of_monitoring
+        known_here = has_keys(host, key) or is_password(host, key) or is_alert_secret(host, key)
         if host.name == host_name and known_here:
             return Subject(host=host, name=key)
     known = [f"{host.name}/{one}" for host in found.hosts for one in host.instance_names]

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from corral.cli import key_changes
+from corral.cli.key_names import has_keys, is_alert_secret, is_password, refuse_unmade
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
 from corral.keys.adoption import Adopted, Wanted, adopt
 from corral.schema import did_you_mean
 from corral.store.api_keys import key_path, new_keys
-from corral.store.gateway_keys import CLIENTS, METRICS, SCRAPE, UPSTREAM
 from corral.terminal import echo
 
 names_argument = click.argument("names", nargs=-1, metavar="[HOST|HOST/INSTANCE]...")
@@ -29,7 +29,8 @@ def keys() -> None:
     """Manage API keys in the controller's store.
 
     Keys of a gateway are named GATEWAY/gateway-ALIAS (for clients), GATEWAY/upstream-ALIAS (its
-    own) and GATEWAY/gateway_metrics.
+    own) and GATEWAY/gateway_metrics; of monitoring HOST/scrape_metrics, HOST/grafana_admin (a
+    password) and HOST/alerts_RECEIVER (which the receiver gives out).
     """
 
 
@@ -70,7 +71,8 @@ def new(names: tuple[str, ...], replace: bool, inventory: Path | None) -> None:
     found = inventories(inventory)
     print_mistakes(found.mistakes)
     pairs = [_pair(name, found.hosts) for name in names]
-    for host, _ in pairs:
+    for host, key in pairs:
+        refuse_unmade(host, key)
         if mistake := found.of(host).mistakes.get(host.name):
             # The mistake may be in the folder of its keys.
             raise mistake
@@ -108,23 +110,17 @@ def _refuse_unknown(names: Sequence[str], hosts: Sequence[Host]) -> None:
         if not any(_wanted(host, (name,)) for host in hosts):
             raise _unknown(name, hosts)
         if "/" in name and name not in (host.name for host in hosts):
-            _pair(name, hosts)
+            refuse_unmade(*_pair(name, hosts))
 
 
 def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:
     """A host and the name of its keys. Raises CorralError."""
     host_name, _, key = name.rpartition("/")
     for host in hosts:
-        if host.name == host_name and _may_have(host, key):
+        known = has_keys(host, key) or is_password(host, key) or is_alert_secret(host, key)
+        if host.name == host_name and known:
             return host, key
     raise _unknown(name, hosts)
-
-
-def _may_have(host: Host, key: str) -> bool:
-    of_gateway = key.startswith((CLIENTS, UPSTREAM)) or key == METRICS
-    of_monitoring = "monitoring" in host.data and key == SCRAPE
-    own = key in host.instance_names or of_monitoring
-    return own or (bool(host.data.get("gateway")) and of_gateway)
 
 
 def _unknown(name: str, hosts: Sequence[Host]) -> CorralError:

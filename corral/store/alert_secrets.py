@@ -22,10 +22,16 @@ def secret_name(receiver: str) -> str:
     return f"{ALERTS}{receiver}"
 
 
+def alert_step(host: Host, name: str) -> str:
+    """How its secret comes into the store."""
+    return (
+        f"write it there: `install -D -m 600 /dev/stdin {key_path(host, name)}`, then deploy again"
+    )
+
+
 def alert_secret(host: Host, name: str) -> str:
     """The secret called ``name``, without a line end. Never print it. Raises CorralError."""
-    path = key_path(host, name)
-    step = f"write it there: `install -D -m 600 /dev/stdin {path}`, then deploy again"
+    path, step = key_path(host, name), alert_step(host, name)
     with reading(path, next_step=f"see {path}"):
         found = stored_at(path)
     where = f"{host.name}/{name}"

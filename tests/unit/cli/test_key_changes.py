@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from corral.cli import cli, key_changes
+from corral.cli import cli, key_changes, keys
 from corral.cli.select import Inventories
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
@@ -18,8 +18,9 @@ from corral.keys import changes
 from corral.keys.changes import Subject
 from corral.paths import HostPaths, default_keys_journal
 from corral.planning.gateways import gateways, instance_keys
-from corral.store.api_keys import entries_of, find_keys, key_path, keys_in
+from corral.store.api_keys import entries_of, find_keys, keep_keys, key_path, keys_in
 from corral.store.entries import KeyEntry, read_entries
+from corral.store.gateway_keys import GRAFANA
 from tests.samples import catalog
 from tests.unit.gateway_samples import fleet, make_keys, plan
 
@@ -257,3 +258,52 @@ def test_a_file_keeps_the_comments_of_its_operator(site: Site) -> None:
 
 def test_plans_of_samples_have_a_pool(site: Site) -> None:
     assert plan(site.hosts).pools[0].name == "small"
+
+
+@pytest.fixture
+def watcher(site: Site, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host with monitoring, a password and a secret of a receiver, which is short."""
+    found = site.host("one")
+    data = {**found.data, "monitoring": {"prometheus": {}, "grafana": {}}}
+    made = found.model_copy(update={"data": data})
+    hosts = [made if host is found else host for host in site.hosts]
+    read = Inventory(path=Path("inventories/i.py"), hosts=tuple(hosts))
+    for module in (key_changes, keys):
+        monkeypatch.setattr(module, "inventories", lambda _: Inventories((read,)))
+    keep_keys(made, GRAFANA, ["p" * 30])
+    key_path(made, "alerts_ops").write_text("short")
+    return made
+
+
+def test_secrets_of_monitoring_are_shown_by_name_and_a_short_one_by_no_digest(
+    site: Site, watcher: Host
+) -> None:
+    done = site("show", "one/grafana_admin", "one/alerts_ops", "--json")
+    password, secret = json.loads(done.output)
+    assert (password["keys"], len(password["fingerprint"])) == ("one/grafana_admin", 12)
+    assert (secret["keys"], secret["fingerprint"]) == ("one/alerts_ops", "")
+    assert "short" not in done.output
+    assert key_path(watcher, "alerts_ops").read_text() == "short"
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "step"),
+    [
+        (("new", "one/alerts_ops"), "its receiver of alerts gave out", "install -D -m 600"),
+        (("adopt", "one/alerts_ops"), "its receiver of alerts gave out", "install -D -m 600"),
+        (("rotate", "one/alerts_ops", "-y"), "its receiver of alerts gave out", "install -D"),
+        (("rotate", "one/grafana_admin", "-y"), "Grafana accepts one", "corral keys new one/graf"),
+    ],
+)
+@pytest.mark.usefixtures("watcher")
+def test_what_others_make_and_what_is_single_says_how_it_is_replaced(
+    site: Site, words: tuple[str, ...], what: str, step: str
+) -> None:
+    error = refusal(site(*words))
+    assert what in error.what
+    assert step in error.next_step
+
+
+def test_a_password_is_replaced_by_a_new_one(site: Site, watcher: Host) -> None:
+    assert site("new", "one/grafana_admin", "--replace").exit_code == 0
+    assert entries_of(watcher, GRAFANA)[0].key != "p" * 30

@@ -1,0 +1,41 @@
+"""Names of what the key store has of a host, as they are typed."""
+
+from __future__ import annotations
+
+from corral.errors import CorralError
+from corral.inventory.hosts import Host
+from corral.store.alert_secrets import ALERTS, alert_step
+from corral.store.gateway_keys import CLIENTS, GRAFANA, METRICS, SCRAPE, UPSTREAM
+
+
+def has_keys(host: Host, name: str) -> bool:
+    """Whether a host may have keys of this name; its data may have mistakes."""
+    of_gateway = name.startswith((CLIENTS, UPSTREAM)) or name == METRICS
+    own = name in host.instance_names or (name == SCRAPE and "monitoring" in host.data)
+    return own or (of_gateway and bool(host.data.get("gateway")))
+
+
+def is_password(host: Host, name: str) -> bool:
+    """Whether it is the password of the host's Grafana, which accepts one."""
+    return name == GRAFANA and "monitoring" in host.data
+
+
+def is_alert_secret(host: Host, name: str) -> bool:
+    """Whether it is a secret of a receiver of alerts, which others make."""
+    return name.startswith(ALERTS) and "monitoring" in host.data
+
+
+def refuse_unmade(host: Host, name: str) -> None:
+    """Raise CorralError for a secret that Corral cannot make."""
+    if is_alert_secret(host, name):
+        what = "is a secret that its receiver of alerts gave out"
+        raise CorralError(f"{host.name}/{name}", what, alert_step(host, name))
+
+
+def refuse_single(host: Host, name: str) -> None:
+    """Raise CorralError for a secret of which there are never two."""
+    refuse_unmade(host, name)
+    if is_password(host, name):
+        what = "is a password, of which Grafana accepts one"
+        step = f"`corral keys new {host.name}/{name} --replace`, then deploy {host.name}"
+        raise CorralError(f"{host.name}/{name}", what, step)
