@@ -76,7 +76,7 @@ SWITCHES = {
     "activate": later("activation.activate", "activate"),
     "revert": later("activation.revert", "revert_generation"),
 }
-end_swarm = later("swarm.fence", "take_down")
+settle_swarm = later("swarm.member", "settle")
 # Kind -> what a swarm brings, by the key of its spec.
 SWARMS = {"swarm": "shards", "share": "archives"}
 # Kinds that may stop a server meanwhile, which is started again whatever became of the job.
@@ -280,7 +280,7 @@ def settle(name):
             if report.get("run") == job.get("run"):
                 write_result(name, job, fault, report)
     elif job and job["kind"] in SWARMS:
-        end_swarm()
+        settle_swarm(job["spec"])
     elif job and job["kind"] in STOPPING:
         outcome = settle_bench(job["spec"])
         if outcome:

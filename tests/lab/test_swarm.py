@@ -23,6 +23,12 @@ SLOW = Rule(match=f"/cdn/*{FILE}", kind="slow", bytes_per_second=40_000, times=1
 ARRIVED = f"find {MODELS}/.staging -type f -size +50k -name '*[0-9a-f]' | grep -q ."
 RULES = "nft list table inet corral_swarm >/dev/null 2>&1"
 SERVICE = "curl --silent --show-error --max-time 3 http://{address}:{port}/table/x"
+# The user of aria2, and what there is for it of these.
+SANDBOX = (
+    "systemctl show --value --property=UID corral-swarm;"
+    " cd /proc/$(systemctl show --value --property=MainPID corral-swarm)/root && find"
+    " etc/shadow etc/corral var/lib/corral -maxdepth 1 -printf '/%p ' 2>/dev/null || test $? = 1"
+)
 
 
 def forget(fleet: Workspace) -> int:
@@ -54,10 +60,14 @@ def test_a_file_leaves_the_hub_once_and_strangers_get_no_answer(fleet: Workspace
         wait_on(fleet, "lab-1", ARRIVED, "bytes of the hub")
         answer = fleet.on("lab-3", SERVICE.format(address=address, port=6880))
         assert '"fetching"' in answer
+        user, seen = fleet.on("lab-1", SANDBOX).split("\n", 1)
         strangers = [connects_from_here(fleet, port) for port in (6880, 6881)]
         output, _ = running.communicate(timeout=120)
     assert running.returncode == 0, output
     assert strangers == [False, False]
+    assert int(user) > 0
+    assert "/var/lib/corral/models" in seen.split()
+    assert not {"/etc/shadow", "/etc/corral", "/var/lib/corral/jobs"} & set(seen.split())
     for host in HOSTS:
         assert digests(fleet, host, MODELS, "*.gguf") == locked_shards(fleet, "Q8_0")
         assert fleet.try_on(host, RULES).returncode != 0

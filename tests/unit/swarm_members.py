@@ -33,6 +33,8 @@ import json, sys
 from pathlib import Path
 from corral_host.swarm import board, fence, member
 from corral_host.weights import fetch
+from tests.unit.plain_unit import PlainUnit
+member.Unit = PlainUnit
 fence.put_up = fence.take_down = lambda *_: None
 board.POLL_SECONDS, board.SILENT_SECONDS = 0.3, 4
 member.PAUSE_SECONDS, member.FAREWELL_SECONDS = 0.2, 2
@@ -208,10 +210,10 @@ def group(folder: Path, origin: Origin, count: int) -> Group:
 
 
 def ports(count: int) -> list[int]:
-    """First of two free ports, several times."""
+    """First of two free ports, several times; below those that the kernel gives to connections."""
     with contextlib.ExitStack() as stack:
         found: list[int] = []
-        for port in range(20000 + os.getpid() % 20000 // 2 * 2, 60000, 2):
+        for port in range(20000 + os.getpid() % 11000 // 2 * 2, 32000, 2):
             pair = [stack.enter_context(socket.socket()) for _ in range(2)]
             try:
                 for one, number in zip(pair, (port, port + 1), strict=True):

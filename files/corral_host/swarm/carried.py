@@ -21,6 +21,8 @@ class Weights:
     """A file of weights: its receipt says whether it is whole."""
 
     from_hub = True
+    # By aria2's user, as by those of servers.
+    is_readable = True
 
     def __init__(self, shard, paths):
         self.shard, self.paths = shard, paths
@@ -59,6 +61,8 @@ class Archive:
     """An archive of a release, until it is installed: whole while nobody changes the file."""
 
     from_hub = False
+    # Its folder is root's alone.
+    is_readable = False
 
     def __init__(self, archive):
         self.sha256, self.size_bytes = archive["sha256"], archive["size_bytes"]

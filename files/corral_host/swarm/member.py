@@ -8,10 +8,14 @@ is on one host from the start, and who gets nothing of it reports that to the co
 import contextlib
 import threading
 import time
+from pathlib import Path
+
+from corral_shared.names import STAGING
 
 from corral_host.swarm import fence, pieces
 from corral_host.swarm.board import Board
 from corral_host.swarm.carried import Archive, Weights
+from corral_host.swarm.lent import Lent
 from corral_host.swarm.seeder import Seeder, SeederError
 from corral_host.swarm.service import Service
 from corral_host.swarm.settings import settings_of
@@ -25,9 +29,12 @@ from corral_host.swarm.table import (
     Entry,
     Table,
 )
+from corral_host.swarm.unit import Unit
+from corral_host.swarm.unit import stop as end_unit
 from corral_host.system.commands import HostError, say, sentence
 from corral_host.weights import fetch
 from corral_host.weights.adopt import forget, is_same
+from corral_host.weights.models_root import mark, models_root
 from corral_host.weights.receipts import arrived_bytes
 
 PAUSE_SECONDS = 1
@@ -47,8 +54,10 @@ def take_part(spec):
     """
     settings, paths = settings_of(spec["swarm"]), spec["paths"]
     files = [Weights(one, paths) for one in (*spec["held"], *spec["shards"]) if is_carried(one)]
+    mark(paths)
     with contextlib.ExitStack() as stack:
-        member = entered(stack, settings, files, "the hub serves all")
+        unit = Unit(settings, Lent(home_of(spec)), models_root(paths))
+        member = entered(stack, settings, files, unit, "the hub serves all")
         missing = fetch.to_fetch(spec, forget=True)
         if member is None:
             fetch.fetch_all(missing, paths)
@@ -69,11 +78,25 @@ def share(spec):
     for one in wanted:
         one.path.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
-        member = entered(stack, settings, [*held, *wanted], "the controller sends all")
+        unit = Unit(settings, Lent(home_of(spec)), None)
+        member = entered(stack, settings, [*held, *wanted], unit, "the controller sends all")
         if member:
             member.bring(wanted)
             member.stay()
     return {"arrived": [one.sha256 for one in wanted if one.is_whole()]}
+
+
+def settle(spec):
+    """After the job of a spec has ended for any reason: end what it left running."""
+    end_unit()
+    Lent(home_of(spec)).take_all_back()
+    fence.take_down()
+
+
+def home_of(spec):
+    """The folder of what arrives: archives of releases, or weights."""
+    paths = spec["paths"]
+    return Path(paths["state"]) / "archives" if "archives" in spec else models_root(paths) / STAGING
 
 
 def is_carried(shard):
@@ -81,24 +104,24 @@ def is_carried(shard):
     return shard.get("kind", "weights") == "weights"
 
 
-def entered(stack, settings, files, otherwise):
+def entered(stack, settings, files, unit, otherwise):
     """A member until the stack ends; None where no swarm is possible, which is said."""
     try:
-        return stack.enter_context(opened(settings, files))
+        return stack.enter_context(opened(settings, files, unit))
     except (HostError, OSError) as fault:
         say(f"no swarm on this host, {otherwise}: {fault}")
         return None
 
 
 @contextlib.contextmanager
-def opened(settings, files):
+def opened(settings, files, unit):
     """A member that answers the others, until the block ends."""
     with contextlib.ExitStack() as stack:
         stack.callback(fence.take_down)
         fence.put_up(settings)
         board, table = Board(settings), Table()
-        seeder = Seeder(settings)
-        stack.callback(seeder.stop)
+        stack.callback(unit.stop)
+        seeder = Seeder(settings, unit)
         member = Member(settings, files, board, table, seeder)
         service = Service(settings, table, board)
         stack.callback(service.stop)
@@ -114,6 +137,7 @@ class Member:
 
     def __init__(self, settings, files, board, table, seeder):
         self.settings, self.board, self.table, self.seeder = settings, board, table, seeder
+        self.lent = seeder.unit.lent
         self.files = {one.sha256: one for one in files}
         # Files that no other host gives this one; and for each, the hosts that fetched it.
         self.alone, self.fetchers = set(), {}
@@ -239,7 +263,7 @@ class Member:
         self.mark(file.sha256, TAKING, digests)
         gid = None
         try:
-            gid = self.seeder.add(file, digests, file.staged, whole=False)
+            gid = self.seeder.add(file, digests, self.lent.lend(file.staged), whole=False)
             arrived = self.follow(file, gid)
         except SeederError as fault:
             return self.leave(file, gid, str(fault), alone=True)
@@ -247,15 +271,15 @@ class Member:
             someone = bool(self.board.having(file.sha256, WHOLE))
             why = f"nothing arrived in {fetch.PATIENCE_SECONDS} s from other hosts"
             return self.leave(file, gid, why, alone=someone)
-        return self.prove(file, gid)
+        self.end(file, gid)
+        return self.prove(file)
 
-    def prove(self, file, gid):
+    def prove(self, file):
         """Put a file in place if it has its digest; False if it does not."""
         size, name, about = file.size_bytes, file.path.name, file.staged.stat()
         found, digests = pieces.read(
             file.staged, size, lambda done: say(f"proving {fetch.percent(done, size)} of {name}")
         )
-        self.remove(gid)
         if found != file.sha256 or not is_same(file.staged.stat(), about):
             self.leave(file, None, f"other hosts gave bytes with sha256 {found[:16]}", alone=True)
             forget(file.staged)
@@ -291,14 +315,16 @@ class Member:
             self.alone.add(file.sha256)
         rest = "the hub serves the rest" if file.from_hub else "the controller sends it"
         say(f"{file.path.name}: {why}; {rest if alone else 'another host is asked'}")
-        self.remove(gid)
+        self.end(file, gid)
         self.mark(file.sha256, WANTED)
         return False
 
-    def remove(self, gid):
+    def end(self, file, gid):
+        """Let aria2 close a file, and take it back from there."""
         if gid is not None:
             with contextlib.suppress(SeederError):
                 self.seeder.remove(gid)
+        self.lent.take_back(file.staged)
 
     def proved(self, file, digests):
         file.keep_pieces(digests)
@@ -350,6 +376,7 @@ class Member:
             if not self.files[sha256].is_whole():
                 self.table.drop(sha256)
                 self.seeder.remove(gid)
+                self.lent.hide(self.files[sha256].path)
                 del self.served[sha256]
                 say(f"{self.files[sha256].path} is gone or changed, it is served no more")
 
@@ -379,7 +406,8 @@ class Member:
         if not file.is_whole():
             self.table.drop(file.sha256)
             return
-        self.served[file.sha256] = self.seeder.add(file, digests, file.path, whole=True)
+        place = file.path if file.is_readable else self.lent.show(file.path)
+        self.served[file.sha256] = self.seeder.add(file, digests, place, whole=True)
         self.mark(file.sha256, WHOLE, digests)
 
     # Progress

@@ -7,12 +7,10 @@ import json
 import os
 import secrets
 import socket
-import subprocess
 import time
 
 from corral_host.swarm.pieces import torrent
 from corral_host.system.commands import HostError
-from corral_host.weights.fetch import end
 
 # Private torrents: members are found by this host's own tracker alone. aria2 would stop serving
 # once it had sent as much as it received.
@@ -28,8 +26,6 @@ ARIA2 = (
     # What came from the hub came in pieces of another size.
     "--allow-piece-length-change=true", "--continue=true",
 )  # fmt: skip
-# Reads and writes of servers go first; CPU and disk weights are those of the job's unit.
-GENTLE = ("ionice", "-c", "2", "-n", "7")
 START_SECONDS = 10
 ASK_SECONDS = 10
 
@@ -39,46 +35,35 @@ class SeederError(HostError):
 
 
 class Seeder:
-    """One aria2 for all files of a member. Its methods raise SeederError."""
+    """One aria2 for all files of a member. Its methods raise SeederError.
 
-    def __init__(self, settings):
-        self.settings = settings
+    ``unit``: where it runs (unit.py); whoever made that stops it.
+    """
+
+    def __init__(self, settings, unit):
+        self.settings, self.unit = settings, unit
         self._secret, self._port = secrets.token_hex(16), free_port()
-        self._process = self._start()
+        unit.start(self._arguments(), f"rpc-secret={self._secret}\n")
         until = time.monotonic() + START_SECONDS
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > until:
-                self.stop()
+            if unit.has_ended() or time.monotonic() > until:
                 raise SeederError(f"aria2 did not start to listen on port {settings.me.data_port}")
             time.sleep(0.05)
+        unit.started()
 
-    def _start(self):
+    def _arguments(self):
         me = self.settings.me
-        # Everybody may read arguments; this file is in memory and ends with aria2.
-        with os.fdopen(os.memfd_create("aria2"), "w") as memory:
-            memory.write(f"rpc-secret={self._secret}\n")
-            memory.flush()
-            place = f"/proc/self/fd/{memory.fileno()}"
-            return subprocess.Popen(
-                [
-                    *GENTLE, "aria2c", *ARIA2, f"--conf-path={place}", f"--interface={me.address}",
-                    f"--rpc-listen-port={self._port}", f"--listen-port={me.data_port}",
-                    f"--max-overall-upload-limit={self.settings.upload_bytes_per_second}",
-                    f"--bt-max-peers={self.settings.connections}",
-                    f"--disable-ipv6={'false' if ':' in me.address else 'true'}",
-                    f"--stop-with-process={os.getpid()}",
-                ],
-                stdin=subprocess.DEVNULL, pass_fds=(memory.fileno(),),
-            )  # fmt: skip
+        return (
+            *ARIA2, f"--interface={me.address}", f"--rpc-listen-port={self._port}",
+            f"--listen-port={me.data_port}", f"--bt-max-peers={self.settings.connections}",
+            f"--max-overall-upload-limit={self.settings.upload_bytes_per_second}",
+            f"--disable-ipv6={'false' if ':' in me.address else 'true'}",
+        )  # fmt: skip
 
     def _answers(self):
         with contextlib.suppress(SeederError):
             return bool(self.ask("getVersion"))
         return False
-
-    @property
-    def pid(self):
-        return self._process.pid
 
     def ask(self, method, *parameters):
         """Result of a method of aria2."""
@@ -102,9 +87,10 @@ class Seeder:
         """Take a file to a place, or serve one that is whole there; returns its id."""
         me = self.settings.me
         host = f"[{me.address}]" if ":" in me.address else me.address
+        inside = self.unit.inside(place)
         document = torrent(file, pieces, f"http://{host}:{me.port}/announce")
         options = {
-            "dir": str(place.parent), "index-out": f"1={place.name}",
+            "dir": os.path.dirname(inside), "index-out": f"1={os.path.basename(inside)}",
             "bt-seed-unverified": "true" if whole else "false",
         }  # fmt: skip
         return self.ask("addTorrent", base64.b64encode(document).decode(), [], options)
@@ -126,9 +112,6 @@ class Seeder:
                 time.sleep(0.05)
         with contextlib.suppress(SeederError):
             self.ask("removeDownloadResult", gid)
-
-    def stop(self):
-        end(self._process)
 
 
 def free_port():

@@ -7,6 +7,9 @@ from corral_shared.names import RECEIPT, STAGING
 from corral_host.system.commands import read_json
 from corral_host.weights.models_root import models_root, taken_bytes
 
+# Beside staged files: the folder of those that aria2 of a swarm writes to.
+LENT = "swarm"
+
 
 def receipt_path(shard):
     return Path(f"{shard['path']}{RECEIPT}")
@@ -18,7 +21,7 @@ def staging_path(shard, paths):
 
 def arrived_bytes(staged):
     """Bytes on the disk, not the file's length: aria2 writes to several places at once."""
-    return taken_bytes(staged)
+    return taken_bytes(staged) + taken_bytes(staged.parent / LENT / staged.name)
 
 
 def receipt_of(shard):
