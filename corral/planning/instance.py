@@ -27,7 +27,7 @@ from corral.planning.clients import InFront, clients, nobody
 from corral.planning.gate import plan_gate
 from corral.planning.limits import limited
 from corral.planning.resolved import ResolvedInstance
-from corral.planning.unit import UnitValues, render_unit
+from corral.planning.unit import UnitValues, memory_policy, render_unit
 from corral.runtimes import Start, runtime_of
 from corral.schema import Frozen
 
@@ -284,8 +284,7 @@ class InstancePlanner(Frozen):
             locks_memory="mlock" in resolved.profile.load_mode,
             clients=clients(resolved, endpoint, self.in_front),
             numa=resolved.profile.numa,
-            numa_memory=resolved.profile.numa_memory,
-            numa_nodes=resolved.profile.numa_nodes,
+            memory_policy=memory_policy(resolved.profile),
             engine_environment=module.variables(resolved.profile),
             needs=module.unit_needs,
             models_folder=self.paths.models_folder,

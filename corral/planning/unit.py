@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from corral.catalog.profile import Profile
 from corral.engines.base import UnitNeeds
 from corral.paths import mount_units
 from corral.plan.instance import Endpoint
@@ -20,6 +21,7 @@ class UnitValues(Frozen):
 
     + prepare: command before the server's, or none
     + models_folder: folder of the inventory for weights, None for Corral's own
+    + memory_policy: see ``memory_policy``
     + model: path that the server loads
     + clients: addresses that the server may talk to, None for all
     """
@@ -36,8 +38,7 @@ class UnitValues(Frozen):
     locks_memory: bool
     clients: tuple[str, ...] | None
     numa: str | None = None
-    numa_memory: str | None = None
-    numa_nodes: str = "all"
+    memory_policy: tuple[str, ...] = ()
     engine_environment: dict[str, str]
     needs: UnitNeeds
     sandbox: Sandbox = Sandbox()
@@ -113,6 +114,16 @@ def render_unit(
         "variables": {} if before else values.environment,
     }
     return environment.get_template(_TEMPLATE).render(v=values, generation=generation, **texts)
+
+
+def memory_policy(profile: Profile) -> tuple[str, ...]:
+    """Settings of a unit for memory of NUMA nodes, as numactl(8) in front of the server would."""
+    policy = profile.numa_memory
+    if policy is None:
+        return ()
+    mask = () if policy == "local" else (f"NUMAMask={profile.numa_nodes}",)
+    cores = ("CPUAffinity=numa",) if policy == "bind" else ()
+    return (f"NUMAPolicy={policy}", *mask, *cores)
 
 
 def _joined(argv: tuple[str, ...]) -> str:

@@ -219,6 +219,7 @@ def _server(candidate: Candidate) -> dict[str, Any]:
     return {
         "argv": list(candidate.argv),
         "environment": candidate.environment,
+        "properties": list(candidate.properties),
         "need": candidate.need.model_dump(mode="json"),
         "ready_seconds": candidate.ready_timeout_seconds,
     }

@@ -19,8 +19,11 @@ from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import Endpoint, InstancePlan
 from corral.plan.placement import InstanceNeed
+from corral.planning.gpus import gpu_memory_mib
+from corral.planning.memory_use import DeviceMemory, memory_use
 from corral.planning.overridden import with_overrides
 from corral.planning.planner import Planner
+from corral.planning.unit import memory_policy
 from corral.schema import Frozen, did_you_mean
 
 PORT = 8000
@@ -30,18 +33,22 @@ _ENDPOINT = Endpoint(address="127.0.0.1", port=PORT)
 
 
 class Candidate(Frozen):
-    """A setting as it would run; ``keys``: of the profile, beside those that the instance has."""
+    """A setting as it would run.
+
+    + keys: of the profile, beside those that the instance has; + properties: of its unit
+    """
 
     keys: dict[str, Any]
     argv: tuple[str, ...]
     environment: dict[str, str]
+    properties: tuple[str, ...] = ()
     need: InstanceNeed
     ready_timeout_seconds: int
 
     @property
     def digest(self) -> str:
         """What decides its speed: two settings with the same are one."""
-        text = json.dumps([self.argv, self.environment], sort_keys=True)
+        text = json.dumps([self.argv, self.environment, self.properties], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -135,7 +142,20 @@ class Space:
         planned = plan.instance(self._instance.name)
         if planned is None or planned.release != self._instance.release:
             return Impossible(why="it needs another release of the engine")
+        if lacking := self._lacking(plan):
+            return Impossible(why=lacking)
         return self._candidate(host, plan, keys)
+
+    def _lacking(self, plan: HostPlan) -> str:
+        """The device that would not hold all that is planned, less than it does now; else empty."""
+        now = {one.device: one.free_mib or 0 for one in self._memory(self._plan)}
+        for one in self._memory(plan):
+            if one.free_mib is not None and one.free_mib < min(0, now.get(one.device, 0)):
+                return f"{one.device} would lack {-one.free_mib} MiB"
+        return ""
+
+    def _memory(self, plan: HostPlan) -> tuple[DeviceMemory, ...]:
+        return memory_use(plan, gpu_memory_mib(self._host, self._planner.catalog)).devices
 
     def _placed(self, wanted: Placing, keys: Mapping[str, Any]) -> dict[str, Any] | None:
         """Keys of a placement that follows from the fit of the others."""
@@ -168,6 +188,7 @@ class Space:
             keys=keys,
             argv=argv,
             environment=planned.environment,
+            properties=memory_policy(planned.settings) if planned.settings else (),
             need=planned.need,
             ready_timeout_seconds=planned.ready_timeout_seconds,
         )

@@ -49,9 +49,9 @@ def tune(spec):
     """Make the runs of ``spec``; returns the figures of each, or why it has none.
 
     ``spec``: host, state, instance (a name), instances (of the whole host), release (engine, key
-    and folder), where (beside or stop), commands (none), servers (argv, environment, need and
-    ready_seconds of each setting, the current one first), order (their numbers), requests (see
-    tune_child) and limit_seconds of the requests of a run.
+    and folder), where (beside or stop), commands (none), servers (argv, environment, properties of
+    a unit, need and ready_seconds of each setting, the current one first), order (their numbers),
+    requests (see tune_child) and limit_seconds of the requests of a run.
     """
     instance = chosen(spec)
     with only_one(spec):
@@ -129,7 +129,8 @@ def measured(spec, instance, server, words):
     limits = ("LimitNOFILE=65535", "TimeoutStopSec=20", f"RuntimeMaxSec={limit}")
     command = transient(
         {**instance, "environment": server["environment"]}, bench_unit(instance["name"]),
-        job="tune", properties=(*limits, *(() if in_place else BESIDE)),
+        job="tune",
+        properties=(*limits, *server["properties"], *(() if in_place else BESIDE)),
         options=("--setenv=HOME=/tmp",),
     )  # fmt: skip
     code, printed, errors = listened([*command, *child()], json.dumps(document) + "\n")
