@@ -69,7 +69,7 @@ def main(counts: tuple[int, ...], runs: int) -> None:
 
 
 def _row(checkout: ScratchCheckout, ansible: Path, count: int, runs: int) -> tuple[str, ...]:
-    _use_cached_releases(checkout.layout)
+    checkout.use_cached_releases()
     checkout.run("corral", "lab", "up", "--hosts", str(count))
     times = _measure(checkout, ansible, count, runs)
     return str(count), _shown(times.corral), _shown(times.ansible), f"{times.ratio:.1f}"
@@ -84,13 +84,6 @@ def _installed(layout: Layout) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(folder / "bin" / "pip"), "install", "-q", _ANSIBLE], check=True)
     return program
-
-
-def _use_cached_releases(layout: Layout) -> None:
-    """Releases that the tests have built need not be built again."""
-    kept = layout.cache / "archives"
-    if kept.is_dir():
-        shutil.copytree(kept, layout.archives, dirs_exist_ok=True)
 
 
 def _measure(checkout: ScratchCheckout, ansible: Path, count: int, runs: int) -> Times:

@@ -50,6 +50,12 @@ class ScratchCheckout:
             raise SystemExit(done.stdout + done.stderr)
         return done.stdout + done.stderr
 
+    def use_cached_releases(self) -> None:
+        """Releases that the tests have built need not be built again."""
+        kept = self.layout.cache / "archives"
+        if kept.is_dir():
+            shutil.copytree(kept, self.layout.archives, dirs_exist_ok=True)
+
     def remove(self) -> None:
         """Remove its lab and its files."""
         self.run("corral", "lab", "down")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from lab.chaos.fleet import FOLDER, UNIT, Fleet
 from lab.chaos.wanted import Keys
 from lab.commands import run
 from lab.descriptions import A100_40GB
-from lab.layout import Layout, this_lab
+from lab.layout import Layout
 
 N = 1
 # Its gate measures tokens/s, which become the baseline.
@@ -55,7 +54,7 @@ class Watched:
             servers=1, gateway=False, purpose=f"alerts-{purpose}", hosts=lambda _: {N: _PROMETHEUS}
         )
         pace.apply(fleet.checkout.path, times)
-        shutil.copytree(this_lab().cache / "archives", fleet.layout.archives, dirs_exist_ok=True)
+        fleet.checkout.use_cached_releases()
         watched = cls(fleet, times)
         watched.on(gpus.writing([gpus.nvidia_smi(), *gpus.cards((A100_40GB,)), *_module()]))
         watched.deploy(BASE)
