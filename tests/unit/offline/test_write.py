@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from corral.catalog.drivers import AptSource, DriverSource, PinnedPackages
 from corral.errors import CorralError
 from corral.offline import write as module
 from corral.offline.fetch import Source
@@ -30,7 +31,8 @@ from corral.offline.verify import Opened, prove
 from corral.offline.write import Options, write_bundle
 from corral.plan.release import OwnImage
 from corral.store.engine_archives import Archive, ArchiveStore
-from lab.package_repository import DebPackage, Repository
+from lab.nvidia_packages import driver
+from lab.package_repository import KEY_FILE, DebPackage, Repository
 from tests.samples import CHAT, EXAMPLES, catalog, host, planner
 from tests.unit import helper_hosts
 from tests.unit.helper_modules import helper_module
@@ -244,6 +246,43 @@ def test_an_image_of_the_sites_own_gets_to_a_host_by_its_digest(site: Site, by_u
             {"artifact": {"source": address}, "limits": {"unpacked_bytes": 1000}}, path
         )
     assert path.read_bytes() == content
+
+
+def test_drivers_come_from_their_own_repository_pinned_and_by_their_own_key(
+    site: Site, tmp_path: Path
+) -> None:
+    theirs = Repository.make(tmp_path / "drivers")
+    theirs.publish(*driver("580.105.08"), *driver("590.48.01"))
+    with theirs.served("127.0.0.1") as url:
+        real = catalog().drivers["debian-12"]
+        source = AptSource(
+            uri=url, key_url=f"{url}{KEY_FILE}", key_fingerprint=theirs.fingerprint
+        )  # fmt: skip
+        pinned = PinnedPackages(
+            version="580.*", packages=("nvidia-open",), pins=("src:*nvidia*:any",)
+        )
+        ours = real.model_copy(update={"source": source, "driver": pinned})
+        first = PackageSet(("demo",))
+        needs = site.needs("a.gguf")
+
+        def write(name: str, wanted: DriverSource) -> Bundle:
+            packages: dict[str, tuple[PackageSet, ...]] = {
+                "debian-12": (first, PackageSet(wanted.driver.packages, wanted))
+            }
+            return write_bundle(
+                site.folder / name, EXAMPLES, replace(needs, packages=packages), catalog(),
+                Options(sources=site.options), made.quiet,
+            )  # fmt: skip
+
+        found = names(write("disk", ours), "apt")
+        assert {
+            "nvidia-open_580.105.08-1_amd64.deb",
+            "libnvidia-ml1_580.105.08-1_amd64.deb",
+        } < found
+        assert not [name for name in found if "590." in name]
+        other = source.model_copy(update={"key_fingerprint": "0" * 40})
+        with pytest.raises(CorralError, match=f"holds the key {theirs.fingerprint}, not 0000"):
+            write("other", ours.model_copy(update={"source": other}))
 
 
 def test_packages_of_another_platform_need_its_sources(site: Site) -> None:
