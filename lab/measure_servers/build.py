@@ -122,8 +122,8 @@ class Build:
 
     def _commands(self) -> list[str]:
         command = ["ninja", "-C", str(self.folder), "-t", "commands", SERVER]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return told.splitlines()
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return output.splitlines()
 
     def compile_with_nccl(self) -> None:
         """The objects of the second server. Raises OSError or CalledProcessError."""

@@ -169,8 +169,8 @@ def held(pid: int, gpus: int) -> list[int]:
 def _smi(query: str) -> list[str]:
     """Lines of nvidia-smi."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [line.strip() for line in told.splitlines() if line.strip()]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line.strip() for line in output.splitlines() if line.strip()]
 
 
 def _anonymous_mib(pid: int) -> int:
