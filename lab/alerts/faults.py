@@ -86,9 +86,12 @@ def _above(watched: Watched) -> AbstractContextManager[None]:
 
 @contextmanager
 def _xid(watched: Watched) -> Iterator[None]:
-    watched.on(f"echo '{_XID}' >> {_LOG}")
-    # It stays in the log until the next boot, and the alert ends an hour after it.
-    yield
+    watched.on(f"cp {_LOG} {_LOG}.before && echo '{_XID}' >> {_LOG}")
+    try:
+        yield
+    finally:
+        # The log of the next boot does not have it. The alert ends an hour after the error.
+        watched.on(f"mv {_LOG}.before {_LOG}")
 
 
 def _hot(watched: Watched) -> AbstractContextManager[None]:
@@ -152,6 +155,8 @@ def _killed_rollout(watched: Watched) -> Iterator[None]:
     changed = {**BASE, **NEW_QUANT}
     watched.fleet.want(changed)
     with watched.fleet.clone.asking_rollout() as (rollout, _):
+        if rollout.process.poll() is not None:
+            raise SystemExit(rollout.text[-4000:])
         os.killpg(rollout.process.pid, signal.SIGKILL)
         rollout.process.wait()
     yield
