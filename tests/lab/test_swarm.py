@@ -5,18 +5,22 @@ lab-1 and lab-3 share one file. Without the rules of packets the tests of strang
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import socket
+from typing import Any
 
 import pytest
 
 from lab.faults import Rule
 from tests.lab.observed import MODELS, digests, locked_shards
-from tests.lab.waiting import wait_for, wait_for_end, wait_on
+from tests.lab.waiting import job_log, wait_for, wait_for_end, wait_on
 from tests.lab.workspace import Workspace
 
 FILE = "Tiny-GLM-MoE-Q8_0.gguf"
 FILE_BYTES = 357_088
+HELPER = "/usr/local/lib/corral/corral_host.pyz"
 HOSTS = ("lab-1", "lab-3")
 SWARM = ("--data", "swarm=true")
 SLOW = Rule(match=f"/cdn/*{FILE}", kind="slow", bytes_per_second=40_000, times=1)
@@ -89,6 +93,43 @@ def test_a_killed_first_host_fails_alone_and_its_rules_are_removed(fleet: Worksp
     assert digests(fleet, "lab-3", MODELS, "*.gguf") == locked_shards(fleet, "Q8_0")
     wait_for_end(fleet, "lab-1", "fetch", "the job ends")
     wait_for(lambda: fleet.try_on("lab-1", RULES).returncode != 0, "its rules are removed")
+
+
+def test_an_archive_goes_from_host_to_host_and_leaves_nothing_else(fleet: Workspace) -> None:
+    """The jobs of a deploy for a release that both hosts lack, for any file."""
+    archives, name = "/var/lib/corral/archives", "swarm.tar.zst"
+    fleet.on("lab-1", f"head -c 3000000 /dev/urandom >{archives}/{name}")
+    digest = digests(fleet, "lab-1", archives, name)[name]
+    archive = {"path": f"{archives}/{name}", "size_bytes": 3_000_000, "sha256": digest}
+    for host, files in (("lab-1", ([archive], [])), ("lab-3", ([], [archive]))):
+        spec = {
+            "held": files[0], "archives": files[1], "paths": {"state": "/var/lib/corral"},
+            "swarm": swarm_of(fleet, host),
+        }  # fmt: skip
+        job = json.dumps({"kind": "share", "spec": spec, "by": "test", "at": ""})
+        fleet.on(host, f"echo {shlex.quote(job)} | python3 -I {HELPER} start fetch")
+    for host in HOSTS:
+        wait_for_end(fleet, host, "fetch", "its job ends")
+    result = json.loads(fleet.on("lab-3", "cat /var/lib/corral/jobs/fetch/result.json"))
+    assert result["answer"] == {"arrived": [digest]}, job_log(fleet, "lab-3", "fetch")
+    assert digests(fleet, "lab-3", archives, name) == {name: digest}
+    owner = fleet.on("lab-3", f"stat -c %U:%a {archives}/{name}; rm {archives}/{name}")
+    assert owner.strip() == "root:644"
+    for host in HOSTS:
+        fleet.on(host, f"! test -e {archives}/swarm; ! systemctl is-active -q corral-swarm")
+    fleet.on("lab-1", f"rm {archives}/{name}")
+
+
+def swarm_of(fleet: Workspace, host: str) -> dict[str, Any]:
+    """The swarm of a host, as a plan has it."""
+    peers = [
+        {"name": one, "address": str(fleet.layout.address(int(one[-1]))), "port": 6880}
+        for one in HOSTS
+    ]
+    return {
+        "name": host, "peers": peers, "expected": list(HOSTS), "from_hub": 1, "connections": 40,
+        "upload_bytes_per_second": 0, "upload_seconds": 60,
+    }  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,9 @@ GENTLE = (
 )  # fmt: skip
 SANDBOX = (
     "Type=exec", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077",
-    "TemporaryFileSystem=/:ro", "BindReadOnlyPaths=/usr -/lib -/lib64 -/etc/ld.so.cache",
+    "TemporaryFileSystem=/:ro",
+    # aria2 complains without certificates, though it connects to members alone.
+    "BindReadOnlyPaths=/usr -/lib -/lib64 -/etc/ld.so.cache -/etc/ssl/certs",
     "PrivateDevices=yes", "PrivateIPC=yes", "ProtectProc=invisible", "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
     "ProtectClock=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes",

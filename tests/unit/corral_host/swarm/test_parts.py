@@ -189,3 +189,5 @@ def test_the_same_shards_are_the_same_work_whoever_takes_part() -> None:
     assert jobs.work_of(one) == jobs.work_of(other)
     assert jobs.work_of(one) != jobs.work_of({**other, "spec": {"shards": [2]}})
     assert jobs.work_of({"kind": "fetch", "spec": {"shards": [1]}}) != jobs.work_of(one)
+    shares = [{"kind": "share", "spec": {"archives": [1], "held": held}} for held in ([], [2])]
+    assert jobs.work_of(shares[0]) == jobs.work_of(shares[1]) != jobs.work_of(one)
