@@ -2,12 +2,18 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 from corral_host.system.commands import HostError, quiet, show
 
 UNIT = "corral-swarm.service"
-# Where the unit sees the folder that it writes to.
-TAKEN = "/taken"
+# Where the unit sees the folder that it writes to: in an empty folder of its own.
+TAKEN = "/var/lib/corral-taken"
+# What stays of the root; of the others, and of /var, a unit sees what is bound there.
+KEPT = (
+    "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "tmp",
+    "usr",
+)  # fmt: skip
 CREDENTIAL = "aria2"
 # Reads and writes of servers go first, as for the job itself.
 GENTLE = (
@@ -16,10 +22,7 @@ GENTLE = (
 )  # fmt: skip
 SANDBOX = (
     "Type=exec", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077",
-    "TemporaryFileSystem=/:ro",
-    # aria2 complains without certificates, though it connects to members alone.
-    "BindReadOnlyPaths=/usr -/lib -/lib64 -/etc/ld.so.cache -/etc/ssl/certs",
-    "PrivateDevices=yes", "PrivateIPC=yes", "ProtectProc=invisible", "ProtectKernelTunables=yes",
+    "InaccessiblePaths=-/etc/corral -/run/corral -/run/corral-users", "PrivateDevices=yes", "PrivateIPC=yes", "ProtectProc=invisible", "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
     "ProtectClock=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes",
     "LockPersonality=yes", "MemoryDenyWriteExecute=yes", "SystemCallArchitectures=native",
@@ -49,7 +52,7 @@ class Unit:
         self._secret.write(secret)
         self._secret.flush()
         properties = [
-            *GENTLE, *SANDBOX,
+            *GENTLE, *SANDBOX, *(f"TemporaryFileSystem={one}:ro" for one in hidden(self.shown)),
             f"LoadCredential={CREDENTIAL}:/proc/{os.getpid()}/fd/{self._secret.fileno()}",
             f"BindPaths={self.lent.folder}:{TAKEN}",
             *([f"BindReadOnlyPaths={self.shown}"] if self.shown else ()),
@@ -85,6 +88,17 @@ class Unit:
             self._process.wait()
             self._secret.close()
         self.lent.take_all_back()
+
+
+def hidden(shown):
+    """Folders that the unit sees empty, without the one that it may read.
+
+    Not /var/tmp, which is private already.
+    """
+    found = [Path("/", name) for name in os.listdir("/") if name not in (*KEPT, "var")]
+    found += [Path("/var", name) for name in os.listdir("/var") if name != "tmp"]
+    folders = sorted(str(one) for one in found if one.is_dir() and not one.is_symlink())
+    return [one for one in folders if one != shown]
 
 
 def stop():
