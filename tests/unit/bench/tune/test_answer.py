@@ -10,13 +10,17 @@ from unittest.mock import Mock
 import pytest
 from click.testing import CliRunner, Result
 
-from corral.bench.tune.record import Row
+from corral.bench.tune.record import Requests, Row
 from corral.bench.tune.run import Outcome
+from corral.bench.tune.space import Space, dimensions_of
+from corral.bench.tune.store import TuneStore
 from corral.cli import cli
 from corral.cli import tune as tune_module
+from corral.engines.tuning import Machine
 from corral.errors import CorralError
+from corral.host.state import GpuHost
 from corral.inventory.hosts import load_inventory
-from tests.samples import CHAT, planner
+from tests.samples import CHAT, host, planner
 
 INVENTORY = f"servers = [('a', {{'instances': [{CHAT!r}]}})]\n"
 LOOPED = f"servers = [(name, {{'instances': [{CHAT!r}]}}) for name in ('a', 'b')]\n"
@@ -130,3 +134,39 @@ def test_lengths_that_cannot_be_are_refused(
     refused = tuned(monkeypatch, site, SAME, *words).exception
     assert isinstance(refused, CorralError)
     assert said in str(refused)
+
+
+CARD = {
+    "index": 0, "pci": "0000:3b:00.0", "uuid": "GPU-1", "name": "A100", "driver_version": "580.1",
+    "persistence": True, "memory_total_mib": 40960, "memory_free_mib": 40000,
+    "compute_capability": "8.0", "ecc_uncorrected": 0,
+}  # fmt: skip
+FACTS = GpuHost.model_validate({"processors": {"cores": 8, "threads": 16}, "gpus": [CARD]})
+
+
+def kept_in(
+    folder: Path, *, facts: GpuHost = FACTS, window: bool = False, changes: Any = None, **chat: Any
+) -> Path:
+    """The file of the runs of an instance; ``changes``: keys of the instance."""
+    there, made = host({**CHAT, **(changes or {})}), planner(**chat)
+    plan = made.plan_host(there)
+    (instance,) = plan.instances
+    found = dimensions_of(instance, Machine(cores=8, threads=16), only=(), where="lab-1/chat")
+    space = Space(made, there, plan, instance, found)
+    requests = Requests(prompt_tokens=(64,), answer_tokens=16, concurrency=2)
+    subject = tune_module._kept_by(instance, facts, requests, space, window=window)
+    return TuneStore(folder, subject).path("lab-1", "chat")
+
+
+def test_runs_are_kept_by_all_that_decides_them(tmp_path: Path) -> None:
+    driver = FACTS.gpus[0].model_copy(update={"driver_version": "590.1"})
+    others = [
+        kept_in(tmp_path, changes={"profile": "long"}),
+        kept_in(tmp_path, changes={"quant": "F16"}),
+        kept_in(tmp_path, changes={"overrides": {"threads": 2}}),
+        kept_in(tmp_path, kv_type_k="q8_0"),
+        kept_in(tmp_path, window=True),
+        kept_in(tmp_path, facts=FACTS.model_copy(update={"gpus": (driver,)})),
+    ]
+    assert kept_in(tmp_path) == kept_in(tmp_path)
+    assert len({kept_in(tmp_path), *others}) == 1 + len(others)

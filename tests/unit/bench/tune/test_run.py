@@ -66,7 +66,9 @@ class FakeHost:
             {"prompt_tokens": n, "first_token_seconds": n / 1000, "answer_tokens_per_second": speed}
             for n in (64, 512)
         ]
-        load = {"requests": 2, "first_token_seconds": 0.1, "tokens_per_second": 50.0}
+        # More threads disturb each other at a load.
+        first = {"3": 0.1, "4": 0.105}.get(threads, 0.12)
+        load = {"requests": 2, "first_token_seconds": first, "tokens_per_second": 50.0}
         figures = {"lengths": lengths, "load": load}
         return {"server": number, "at_seconds": at, "seconds": 1, "figures": figures}
 
@@ -94,6 +96,18 @@ def test_the_better_setting_is_found_and_nothing_is_measured_twice(
     assert len(there.specs) == measured
     now = next(row for row in found.rows if not row.choices)
     assert now.answer_tokens_per_second == pytest.approx(100, rel=0.02)
+
+
+def test_what_a_better_answer_costs_is_shown(there: FakeHost, tmp_path: Path) -> None:
+    """Prompts are equal; the first token comes later: neither of two settings is better in all."""
+    found = run(tuned(tmp_path, [], "threads"))
+    front = [row.choices.get("threads", "now") for row in found.rows if row.front]
+    assert front == ["4", "now"]
+    assert {"1", "2"} & {row.choices.get("threads") for row in found.rows if not row.front}
+    best, now = (row for row in found.rows if row.front)
+    assert best.answer_tokens_per_second > now.answer_tokens_per_second
+    assert best.first_token_seconds == pytest.approx(1.05 * now.first_token_seconds, rel=0.001)
+    assert there.specs
 
 
 def test_a_cut_link_loses_one_block_at_most(there: FakeHost, tmp_path: Path) -> None:
