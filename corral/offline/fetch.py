@@ -125,7 +125,8 @@ def _append(
     with writing(partial, next_step=FREE_SPACE), partial.open("ab") as out:
         out.truncate(start)
         arrived = start
-        for block in response.iter_raw(1024**2):
+        # As it arrives: what a killed run had is kept.
+        for block in response.iter_raw():
             arrived += len(block)
             if arrived > most:
                 break
