@@ -71,9 +71,10 @@ def _choices(rows: Sequence[Row]) -> Iterator[str]:
     found: dict[str, list[Gain]] = defaultdict(list)
     labels = {row.setting: row.choices for row in rows}
     for setting, gain in gains.items():
-        for (d, n), label in zip(_chosen(setting), labels[setting].items(), strict=True):
+        chosen = [d for d, n in enumerate(setting) if n]
+        for d, label in zip(chosen, labels[setting].items(), strict=True):
             without = (*setting[:d], 0, *setting[d + 1 :])
-            if n and without in gains:
+            if without in gains:
                 base = gains[without]
                 found[" ".join(label)].append({key: gain[key] - base[key] for key in OBJECTIVES})
     yield "each choice against the one of auto, with all else alike:"
@@ -84,10 +85,6 @@ def _choices(rows: Sequence[Row]) -> Iterator[str]:
             f"  {name}: answers {_percent(middle['answer'])}{width}, prompts "
             f"{_percent(middle['prompt'])}, {len(own)} times"
         )
-
-
-def _chosen(setting: Setting) -> list[tuple[int, int]]:
-    return [(d, n) for d, n in enumerate(setting) if n]
 
 
 def _best(rows: Sequence[Row]) -> Iterator[str]:
