@@ -10,12 +10,14 @@ from pyinfra.connectors.ssh import SSHConnector
 
 from corral.inventory.hosts import Host, HostSpec
 from corral.remote.unreached import check_ssh
+from operations.live import take_terminal
 from operations.messages import complain, guard_log
 
 
 def guard_terminal() -> None:
     """Whatever hosts say, nothing of it commands the terminal that this run is watched in."""
     guard_log()
+    take_terminal()
 
 
 @cache

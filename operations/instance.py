@@ -22,7 +22,6 @@ from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.remote.client import installed_helper
 from corral.remote.outside import outside_checks
-from corral.remote.progress import ProgressLines
 from corral.rollout.activation import Driver, Traffic
 from corral.rollout.pausing import Gateways
 from corral.rollout.removal import remove
@@ -30,6 +29,7 @@ from corral.store.api_keys import KeyFile, forget_keys
 from facts.instance import Checks
 from operations import Commands, job
 from operations.current_operator import CurrentOperator, operator_document
+from operations.live import LIVE
 
 
 @dataclass(frozen=True)
@@ -145,12 +145,15 @@ def _activate(
     """By ssh(1), a connection for each question: pyinfra's own is never opened again once cut."""
     if leaving and not _remove(state, host, leaving, of, plan.paths.helper):
         return False
-    driver = Driver(
-        job.reached(of, host),
-        plan,
-        traffic,
-        on_progress=ProgressLines(partial(job.print_line, host)),
-    )
+    with LIVE.shown(host.name, partial(job.print_line, host)) as on_progress:
+        driver = Driver(job.reached(of, host), plan, traffic, on_progress=on_progress)
+        if not _activate_each(driver, waiting, host):
+            return False
+    finish()
+    return True
+
+
+def _activate_each(driver: Driver, waiting: Sequence[InstancePlan], host: PyinfraHost) -> bool:
     for instance in waiting:
         try:
             report = driver.activate(instance)
@@ -161,7 +164,6 @@ def _activate(
             job.report(host, format_report(report))
             return False
         job.print_line(host, format_report(report)[0])
-    finish()
     return True
 
 

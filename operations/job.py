@@ -14,10 +14,10 @@ from corral.errors import CorralError
 from corral.host.answers import JobStatus
 from corral.inventory.hosts import Host as CorralHost
 from corral.remote.client import job_document
-from corral.remote.progress import ProgressLines
 from corral.remote.unreached import UnreachedError
 from operations import Commands
 from operations.connection import AGAIN, arguments, helper_on
+from operations.live import LIVE
 from operations.messages import complain, inform
 
 # Called with the host and the answer of a job; False when it failed and has printed why.
@@ -96,9 +96,11 @@ def follow(
 
     + run: its id, where it is known.
     """
-    on_progress = partial(ProgressLines(partial(print_line, host)), name)
     try:
-        status = helper_on(host, helper).follow(name, on_progress=on_progress, run=run)
+        with LIVE.shown(host.name, partial(print_line, host)) as on_progress:
+            status = helper_on(host, helper).follow(
+                name, on_progress=partial(on_progress, name), run=run
+            )
     except UnreachedError:
         print_line(host, f"connection lost; {name} goes on there. Next: {AGAIN}")
         return False

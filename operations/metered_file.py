@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,25 +12,37 @@ from pyinfra.api.host import Host
 
 from corral.remote.meter import Meter, Meters, format_meter
 from corral.remote.progress import SECONDS_BETWEEN_LINES
+from operations.live import LIVE
 from operations.messages import inform
+
+OnMeter = Callable[[Meter], None]
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @contextmanager
 def metered_file(path: Path, mode: str, what: str, total_bytes: int, host: Host) -> Iterator[Any]:
     """Open a file for one move; a move of a few seconds prints nothing."""
-    with path.open(mode) as file:
-        yield _Metered(file, f"{what} {path.name}", total_bytes, host)
+
+    def say(meter: Meter) -> None:
+        inform(format_meter(meter), host)
+
+    with path.open(mode) as file, LIVE.metered(host.name, say) as on_meter:
+        every = _SECONDS_BETWEEN_LOOKS if LIVE.are_drawn else SECONDS_BETWEEN_LINES
+        yield _Metered(file, f"{what} {path.name}", total_bytes, on_meter, every)
 
 
 class _Metered:
     """As the file is, for pyinfra and paramiko, which need more than an `IO` has in its type."""
 
-    def __init__(self, file: Any, what: str, total_bytes: int, host: Host) -> None:
+    def __init__(
+        self, file: Any, what: str, total_bytes: int, on_meter: OnMeter, every_seconds: float
+    ) -> None:
         self._file: BinaryIO = file
-        self._what, self._total_bytes, self._host = what, total_bytes, host
+        self._what, self._total_bytes, self._on_meter = what, total_bytes, on_meter
+        self._every_seconds = every_seconds
         self._done_bytes = 0
         self._meters = Meters(time.monotonic)
-        self._next_at = time.monotonic() + SECONDS_BETWEEN_LINES
+        self._next_at = time.monotonic() + self._every_seconds
         self._meters.timed("", self._meter())
 
     def read(self, size: int = -1) -> bytes:
@@ -62,5 +74,5 @@ class _Metered:
     def _count(self, size: int) -> None:
         self._done_bytes += size
         if time.monotonic() >= self._next_at:
-            self._next_at = time.monotonic() + SECONDS_BETWEEN_LINES
-            inform(format_meter(self._meters.timed("", self._meter())), self._host)
+            self._next_at = time.monotonic() + self._every_seconds
+            self._on_meter(self._meters.timed("", self._meter()))

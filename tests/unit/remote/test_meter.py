@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from corral.cli.views.progress import ProgressRows, progress_shown
+from corral.cli.views.progress import progress_shown
 from corral.remote.meter import Meter, Meters, format_meter, read_meter
-from corral.remote.progress import Progress, ProgressLines
+from corral.remote.progress import Progress, ProgressLines, ProgressRows
 from corral.terminal import console
 
 ARIA2 = "[#2089b0 12.0GiB/48.0GiB(25%) CN:4 DL:400MiB ETA:1m32s]"
