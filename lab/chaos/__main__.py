@@ -37,9 +37,7 @@ Piece = tuple[Kind, str, Callable[[Player], Any]]
 @click.option("--only", multiple=True, help="Names of --list to play; * matches anything.")
 @click.option("--by", type=click.Choice(["rollout", "deploy"]), default="rollout")
 @click.option("--gateway/--no-gateway", default=True, help="A gateway in front of the servers.")
-@click.option(
-    "--alerts/--no-alerts", default=True, help="The gateway host watches the others (Prometheus)."
-)
+@click.option("--alerts", is_flag=True, help="The gateway host watches the others, by Prometheus.")
 @click.option("--servers", type=click.IntRange(1, 3), default=3, show_default=True)
 @click.option("--list", "only_list", is_flag=True, help="Print the names of all that is played.")
 @click.option("--keep", is_flag=True, help="Leave the lab up, for inspection.")
