@@ -13,6 +13,7 @@ from lab.alerts.clients import clients
 from lab.alerts.host import BASE, DISK, DISK_MIB, PREDICTED_MIB, Watched
 from lab.chaos.chores import NEW_QUANT
 from lab.chaos.fleet import UNIT
+from lab.chaos.play import OLD
 from lab.gpus import File, writing
 
 Fault = Callable[[Watched], AbstractContextManager[None]]
@@ -152,7 +153,8 @@ def _edited_unit(watched: Watched) -> Iterator[None]:
 @contextmanager
 def _killed_rollout(watched: Watched) -> Iterator[None]:
     """The operator's rollout is killed when everything is staged; then a deploy goes on."""
-    changed = {**BASE, **NEW_QUANT}
+    # Its gate measures no tokens/s: by now this machine may be busier than the baseline knew it.
+    changed = {**BASE, **NEW_QUANT, "profile": OLD["profile"]}
     watched.fleet.want(changed)
     with watched.fleet.clone.asking_rollout() as (rollout, _):
         if rollout.process.poll() is not None:

@@ -19,7 +19,7 @@ from corral_host.system.commands import HostError, say
 
 PAUSE_SECONDS = 0.05
 # Non-blocking, since the path might be a pipe.
-FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 ROOT = 0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # holder_of() takes a lock for a moment to see whether it is free.
@@ -36,8 +36,9 @@ def lock_path(state, name):
 def lock_file(path, *, make=True):
     """A lock file, open for unbuffered reading and writing; closing it releases its lock.
 
-    Raises HostError if the file or its folder belongs to another user, FileNotFoundError if it
-    does not exist and ``make`` is False.
+    Without ``make`` it is open for reading alone: the unit that writes figures for monitoring sees
+    a file system that is read-only. Raises HostError if the file or its folder belongs to another
+    user, FileNotFoundError if it does not exist and ``make`` is False.
     """
     path = Path(path)
     folder = private_folder(path.parent, make)
@@ -45,10 +46,11 @@ def lock_file(path, *, make=True):
         handle = opened(path, folder, make)
     finally:
         os.close(folder)
-    with os.fdopen(handle, "r+b", buffering=0) as file:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise refused(path, "it is no plain file")
+    with os.fdopen(handle, "r+b" if make else "rb", buffering=0) as file:
         set_mode(handle, path, 0o600)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise refused(path, "it is no plain file")
         yield file
 
 
@@ -72,11 +74,12 @@ def opened(path, folder, make):
     with refused_kinds(path):
         try:
             # Opening one that exists needs no disk space.
-            return os.open(path.name, FLAGS, dir_fd=folder)
+            how = os.O_RDWR if make else os.O_RDONLY
+            return os.open(path.name, FLAGS | how, dir_fd=folder)
         except FileNotFoundError:
             if not make:
                 raise
-            return os.open(path.name, FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
+            return os.open(path.name, FLAGS | os.O_RDWR | os.O_CREAT, 0o600, dir_fd=folder)
 
 
 def set_mode(handle, path, mode):

@@ -134,14 +134,15 @@ if os.geteuid() == 0:
     OBSTACLES["file of somebody else"] = foreign
 
 
+@pytest.mark.parametrize("make", [True, False])
 @pytest.mark.parametrize("what", OBSTACLES)
-def test_what_is_no_lock_file_of_ours_is_refused(what: str, tmp_path: Path) -> None:
+def test_what_is_no_lock_file_of_ours_is_refused(what: str, make: bool, tmp_path: Path) -> None:
     path = locks.activate_lock(tmp_path)
     path.parent.mkdir()
     OBSTACLES[what](path)
     with (
         pytest.raises(HostError, match=r"activate.lock: not used for locks, .*Next: "),
-        locks.lock_file(path),
+        locks.lock_file(path, make=make),
     ):
         pytest.fail("it was used")
 
@@ -192,6 +193,21 @@ def test_who_only_looks_stands_in_nobodys_way(tmp_path: Path) -> None:
         threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with locks.held(path, "ben", "activating"):
             assert locks.holder_of(path)["by"] == "ben"
+
+
+def test_who_only_looks_opens_nothing_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, plain, seen = locks.activate_lock(tmp_path), os.open, []
+
+    def spied(name: Any, flags: int, *mode: int, **more: Any) -> int:
+        seen.append(flags & os.O_ACCMODE)
+        return plain(name, flags, *mode, **more)
+
+    with locks.held(path, "ben", "activating"):
+        monkeypatch.setattr(os, "open", spied)
+        assert locks.holder_of(path)["by"] == "ben"
+    assert set(seen) == {os.O_RDONLY}
 
 
 def test_a_lock_without_room_for_words_is_held(
