@@ -53,7 +53,7 @@ class Supply:
         return f"{self.paths.archives}/{release.key}{SUFFIX}"
 
     def sent(self, release: ReleasePlan, archive: Archive) -> dict[str, Any]:
-        """An archive on the host, as its helper is told of it."""
+        """An archive on the host, as a spec of a job has it."""
         return {
             "path": self.path(release), "size_bytes": archive.size_bytes,
             "sha256": archive.sha256, "unpacked_bytes": archive.unpacked_bytes,

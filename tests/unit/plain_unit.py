@@ -35,4 +35,4 @@ class PlainUnit(_Unit):  # type: ignore[misc]
         if self._process:
             self._process.terminate()
             self._process.wait()
-        self.lent.take_all_back()
+        self.lent.restore_all()

@@ -1,7 +1,7 @@
 """The folder that aria2 of a swarm writes to, and the only one.
 
 aria2 runs as a user of its own and reads bytes of other machines. A file that arrives is moved here
-for it, and taken back before its digest is proved: what is proved lies where that user cannot
+for it, and restored before its digest is proved: what is proved lies where that user cannot
 reach, belongs to root, and is compared with what stat said before it was read, as a program that
 is gone wrong may still have it open.
 """
@@ -24,9 +24,9 @@ class Lent:
         self.home, self.folder, self.user = Path(home), Path(home) / LENT, os.geteuid()
 
     def open(self):
-        """Make the folder; what a killed job left in it is taken back."""
+        """Make the folder; what a killed job left in it is restored."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.take_all_back()
+        self.restore_all()
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def give_to(self, user):
@@ -53,12 +53,12 @@ class Lent:
     def hide(self, path):
         (self.folder / path.name).unlink(missing_ok=True)
 
-    def take_back(self, staged):
+    def restore(self, staged):
         """Move a file to where it is staged, as root's."""
         for path in (staged, with_control(staged)):
-            self._take_back(self.folder / path.name, path)
+            self._restore(self.folder / path.name, path)
 
-    def take_all_back(self):
+    def restore_all(self):
         """At the end, when aria2 has ended: also what a killed job left."""
         if not self.folder.is_dir():
             return
@@ -68,10 +68,10 @@ class Lent:
             if staged.exists():
                 path.unlink()
             else:
-                self._take_back(path, staged)
+                self._restore(path, staged)
         self.folder.rmdir()
 
-    def _take_back(self, lent, staged):
+    def _restore(self, lent, staged):
         if is_odd(lent):
             return
         os.replace(lent, staged)

@@ -89,7 +89,7 @@ def share(spec):
 def settle(spec):
     """After the job of a spec has ended for any reason: end what it left running."""
     end_unit()
-    Lent(home_of(spec)).take_all_back()
+    Lent(home_of(spec)).restore_all()
     fence.take_down()
 
 
@@ -320,11 +320,11 @@ class Member:
         return False
 
     def end(self, file, gid):
-        """Let aria2 close a file, and take it back from there."""
+        """Let aria2 close a file, and restore it."""
         if gid is not None:
             with contextlib.suppress(SeederError):
                 self.seeder.remove(gid)
-        self.lent.take_back(file.staged)
+        self.lent.restore(file.staged)
 
     def proved(self, file, digests):
         file.keep_pieces(digests)

@@ -87,7 +87,7 @@ class Unit:
         if self._process:
             self._process.wait()
             self._secret.close()
-        self.lent.take_all_back()
+        self.lent.restore_all()
 
 
 def hidden(shown):

@@ -33,7 +33,7 @@ def test_what_arrived_is_lent_with_its_record_and_taken_back(lent: Any) -> None:
     assert lent.lend(staged) == lent.folder / "a"
     assert names(lent) == ["swarm", "swarm/a", "swarm/a.aria2"]
     assert receipts.arrived_bytes(staged) == 8192
-    lent.take_back(staged)
+    lent.restore(staged)
     assert names(lent) == ["a", "a.aria2", "swarm"]
     assert staged.stat().st_mode & 0o777 == 0o644
 
@@ -45,7 +45,7 @@ def test_its_user_owns_what_is_lent_and_nothing_that_came_back(lent: Any) -> Non
     lent.give_to(61234)
     place = lent.lend(staged)
     assert (place.stat().st_uid, lent.folder.stat().st_uid) == (61234, 61234)
-    lent.take_back(staged)
+    lent.restore(staged)
     assert staged.stat().st_uid == 0
 
 
@@ -54,7 +54,7 @@ def test_a_killed_job_leaves_what_has_arrived_where_the_hub_goes_on(lent: Any) -
     again = lending.Lent(lent.home)
     again.open()
     assert names(lent) == ["a", "swarm"]
-    again.take_all_back()
+    again.restore_all()
     assert names(lent) == ["a"]
 
 
@@ -70,7 +70,7 @@ def test_what_is_no_plain_file_does_not_come_back(lent: Any, odd: str) -> None:
         "pipe": lambda: os.mkfifo(place),
     }
     make[odd]()
-    lent.take_back(lent.home / "a")
+    lent.restore(lent.home / "a")
     assert names(lent) == ["outside", "swarm"]
     assert outside.read_text() == "of root"
 
@@ -79,7 +79,7 @@ def test_nothing_that_is_there_is_replaced_at_the_end(lent: Any) -> None:
     archive = lent.home / "a"
     archive.write_text("whole")
     (lent.folder / "a").write_text("other")
-    lent.take_all_back()
+    lent.restore_all()
     assert archive.read_text() == "whole"
     assert names(lent) == ["a"]
 
@@ -91,5 +91,5 @@ def test_a_file_that_is_shown_stays_when_it_is_hidden(lent: Any) -> None:
     lent.hide(archive)
     assert names(lent) == ["a", "swarm"]
     lent.show(archive)
-    lent.take_all_back()
+    lent.restore_all()
     assert names(lent) == ["a"]
