@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from corral.monitoring.rules import ALERTS, rules
 from corral.monitoring.yaml_text import yaml_text
 from lab.alerts import pace
 from lab.alerts.faults import CAUSES
+from lab.alerts.page import markdown_of
 from lab.alerts.prometheus import Prometheus, Span
 from lab.alerts.timeline import Seen, seen
 from lab.layout import Layout
@@ -111,3 +113,11 @@ def test_one_series_that_fires_is_enough(
     alerts = [{"labels": {"alertname": "Down"}, "state": one} for one in states]
     monkeypatch.setattr(Prometheus, "_get", lambda *_, **__: {"alerts": alerts})
     assert Prometheus(Layout.of(ROOT), 1, 1.0).active() == {"Down": state}
+
+
+def test_the_page_has_the_tables_of_its_records() -> None:
+    folder = ROOT / "docs" / "measurements"
+    page = (folder / "alerts.md").read_text()
+    for name in ("alerts.json", "alerts-healthy.json"):
+        document = json.loads((folder / name).read_text())
+        assert markdown_of(document) in page, name
