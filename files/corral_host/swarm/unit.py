@@ -22,7 +22,8 @@ GENTLE = (
 )  # fmt: skip
 SANDBOX = (
     "Type=exec", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077",
-    "InaccessiblePaths=-/etc/corral -/run/corral -/run/corral-users", "PrivateDevices=yes", "PrivateIPC=yes", "ProtectProc=invisible", "ProtectKernelTunables=yes",
+    "InaccessiblePaths=-/etc/corral -/run/corral -/run/corral-users",
+    "PrivateDevices=yes", "PrivateIPC=yes", "ProtectProc=invisible", "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
     "ProtectClock=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes",
     "LockPersonality=yes", "MemoryDenyWriteExecute=yes", "SystemCallArchitectures=native",
