@@ -27,7 +27,7 @@ from corral.plan.instance import Endpoint
 from corral.planning.load import read_catalog
 from corral.planning.release import ROOT_PACKAGES
 from corral.project import project_root
-from corral.runtimes import Start, runtime_of
+from corral.runtimes import COMPRESSIONS, Start, runtime_of
 from lab.commands import run
 from lab.cut_headers import cut_header
 
@@ -99,6 +99,7 @@ def settings_of(header: Header, file_bytes: int, context_tokens: int) -> dict[st
         "file_bytes": file_bytes,
         "predicted_mib": need.gpus[0].total_bytes // MIB,
         "contents": sorted({*ROOT_PACKAGES, *module.packages}),
+        "compression": COMPRESSIONS["apptainer"],
         "folders": {"native": NATIVE, "image": IMAGE},
         "variables": _VARIABLES,
         "native": argv(NATIVE, "{models}/model.gguf"),

@@ -60,7 +60,8 @@ libraries = wanted_libraries([program], toolkit_libraries(given["nvcc"]), inside
 for name, path in libraries:
     shutil.copy(path, inside / "lib" / name)
 prove_self_contained(inside, inside)
-artifact = {"contents": given["contents"], "of": {"folder": str(inside)}}
+made = {key: given[key] for key in ("contents", "compression")}
+artifact = {**made, "of": {"folder": str(inside)}}
 release = {"artifact": artifact, "folder": str(target)}
 file = target / "image.squashfs"
 try:

@@ -81,6 +81,8 @@ PLATFORMS = {
                 f'--setup-hook=echo "{_FUSE}" > "$1"/etc/tmpfiles.d/fuse.conf',
             ),
         ),
+        # There apt is not among the packages of its smallest variant.
+        Platform("ubuntu-22.04", "jammy", packages=("apt",)),
         Platform("ubuntu-24.04", "noble"),
     )
 }  # fmt: skip

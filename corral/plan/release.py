@@ -13,6 +13,7 @@ from corral.schema import Frozen
 
 # Raised when the helper makes other bytes of the same release (corral_host.release.image).
 IMAGE_RECIPE = 1
+ImageCompression = Literal["zstd", "gzip"]
 # For builds by cmake.
 BUILD_PACKAGES = ("ccache", "cmake", "g++", "gcc", "git", "libgomp1", "ninja-build")
 
@@ -172,12 +173,13 @@ class MadeImage(Frozen):
 
     + of: that release, which the image has in the folder of this one
     + contents: packages of the distribution whose files make the root, with what they depend on
-    + image: its name in the folder of the release
+    + compression: of its squashfs; + image: its name in the folder of the release
     """
 
     kind: Literal["made-image"] = "made-image"
     of: ReleasePlan
     contents: tuple[str, ...]
+    compression: ImageCompression = "zstd"
     image: Literal["image.squashfs"] = "image.squashfs"
 
     @property
@@ -211,12 +213,15 @@ class MadeImage(Frozen):
         """What the key covers beside commit and back end."""
         inside = self.of.artifact.decides_bytes
         root = {"platform": self.platform, "contents": self.contents, "recipe": IMAGE_RECIPE}
+        if self.compression != "zstd":
+            root["compression"] = self.compression
         return {"artifact": self.kind, "of": inside, "root": root}
 
     @property
     def described(self) -> dict[str, str]:
         """Name -> value of what decides its bytes, to compare two releases for people."""
-        return {**self.of.artifact.described, "contents of the image": " ".join(self.contents)}
+        own = {"contents of the image": " ".join(self.contents), "compression": self.compression}
+        return {**self.of.artifact.described, **own}
 
     @property
     def summary(self) -> str:
@@ -226,7 +231,7 @@ class MadeImage(Frozen):
     def fetched_from(self, url: str) -> MadeImage:
         """The same, with another URL of the sources of the release in it."""
         inside = {**dict(self.of), "artifact": self.of.artifact.fetched_from(url)}
-        return MadeImage(of=ReleasePlan(**inside), contents=self.contents)
+        return self.model_copy(update={"of": ReleasePlan(**inside)})
 
 
 class OwnImage(Frozen):

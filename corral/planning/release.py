@@ -33,6 +33,7 @@ from corral.plan.release import (
 )
 from corral.planning.gpus import capabilities
 from corral.planning.resolved import Backend, ResolvedInstance
+from corral.runtimes import COMPRESSIONS, program_kind
 
 _GIB = 1024**3
 _MIB = 1024**2
@@ -95,7 +96,11 @@ def plan_release(
     release = _planned(resolved, engine, entry, artifact, paths, whole)
     if resolved.runtime == "native" or engine.image:
         return release
-    inside = MadeImage(of=release, contents=_contents(host, catalog, engine))
+    inside = MadeImage(
+        of=release,
+        contents=_contents(host, catalog, engine),
+        compression=COMPRESSIONS[program_kind(host.spec.container_program)],
+    )
     # The release itself is installed beside its image, on the host that makes it.
     whole["installed_bytes"] = 2 * installed + _ROOT_BYTES
     return _planned(resolved, engine, entry, inside, paths, whole)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Literal
 
+from corral.plan.release import ImageCompression
 from corral.plan.runtime import RuntimePlan
 from corral.runtimes.base import Sandbox, Start
 
@@ -25,6 +26,9 @@ _SYSTEM_CALLS = (
 )
 # Unpack the image at the start, in place of mounting it.
 UNPACK: dict[ProgramKind, str] = {"apptainer": "--unsquash", "singularity": "--tmp-sandbox"}
+# Of images made by Corral. SingularityCE 4.1.1 refuses zstd ("unknown compression algorithm value
+# 6"); apptainer takes both, of which zstd is read faster.
+COMPRESSIONS: dict[ProgramKind, ImageCompression] = {"apptainer": "zstd", "singularity": "gzip"}
 # Nothing of the host but what is bound: no home, no /tmp, no variables, own processes.
 _CLOSED = ("--containall", "--cleanenv", "--no-home")
 

@@ -21,8 +21,8 @@ from corral_host.system.folders import staging_for
 
 # As mksquashfs 4.5 and later: no dates, no owners, no order of the disk, no attributes of files.
 SQUASH = (
-    "-reproducible", "-all-time", "0", "-mkfs-time", "0", "-comp", "zstd", "-all-root",
-    "-no-xattrs", "-noappend", "-no-progress", "-quiet",
+    "-reproducible", "-all-time", "0", "-mkfs-time", "0", "-all-root", "-no-xattrs",
+    "-noappend", "-no-progress", "-quiet",
 )  # fmt: skip
 FETCH_LIMIT_SECONDS = 4 * 3600
 
@@ -55,7 +55,8 @@ def squash(release, image):
     put_release(inside, root / Path(release["folder"]).relative_to("/"))
     root_files.normalize(root)
     say("packing the image")
-    output("mksquashfs", str(root), str(image), *SQUASH)
+    compression = ("-comp", release["artifact"]["compression"])
+    output("mksquashfs", str(root), str(image), *SQUASH, *compression)
     shutil.rmtree(root)
     return packages
 

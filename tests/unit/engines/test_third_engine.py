@@ -360,6 +360,7 @@ def test_its_environment_runs_in_the_root_of_an_image_alone(
             "of": spec,
             "contents": ["base-files", "libc-bin", "libc6", python],
             "image": "image.squashfs",
+            "compression": "zstd",
         },
     }
     monkeypatch.setattr(image, "output", pack)

@@ -152,7 +152,20 @@ def test_another_container_program_is_another_generation() -> None:
     other = boxed(container_program="singularity")
     assert other.runtime.command[0] == "singularity"
     assert other.generation != boxed().generation
-    assert other.release == boxed().release
+    same = boxed(container_program="/opt/apptainer/bin/apptainer")
+    assert same.release == boxed().release
+
+
+def test_singularity_gets_images_that_it_can_read() -> None:
+    (zstd,), (gzip,) = (
+        plan(BOXED, container_program=name).releases for name in ("apptainer", "singularity")
+    )
+    assert isinstance(zstd.artifact, MadeImage)
+    assert isinstance(gzip.artifact, MadeImage)
+    assert (zstd.artifact.compression, gzip.artifact.compression) == ("zstd", "gzip")
+    assert zstd.key != gzip.key
+    assert zstd.artifact.of == gzip.artifact.of
+    assert gzip.artifact.fetched_from("https://mirror.example.com/x").compression == "gzip"
 
 
 def test_singularity_has_options_of_its_own() -> None:
