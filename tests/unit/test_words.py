@@ -29,8 +29,11 @@ WORDS = {
     r"of[ _]before": "previous",
     r"is[ _]sick": "faulty",
 }
-# What is not ours to name: keys of documents that hosts of earlier versions read and write.
-WIRE = re.compile(r"""["'`]asker["'`]|\basker(?=,? \(?the current operator|, as for)""")
+# What is not ours to name: keys of documents that hosts of earlier versions read and write, and
+# of Grafana's configuration.
+WIRE = re.compile(
+    r"""["'`]asker["'`]|\basker(?=,? \(?the current operator|, as for)|"news"|news_feed_enabled"""
+)
 
 
 def ours() -> Iterator[Path]:
