@@ -151,8 +151,9 @@ def cli(context: click.Context) -> None:
 
     Deploy with: pyinfra inventories/prod.py deploy.py
     """
-    # Inventories import from the checkout; `init` makes what the others need.
-    if context.invoked_subcommand != "init":
+    # Inventories import from the checkout; `init` makes what the others need, and a bundle is
+    # proved where there is nothing but the bundle.
+    if context.invoked_subcommand not in ("init", "bundle"):
         import_from_the_checkout()
 
 

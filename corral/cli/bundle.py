@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from corral.cli import import_from_the_checkout
 from corral.cli.select import inventories, print_mistakes
 from corral.cli.short_group import ShortGroup
 from corral.errors import CorralError
@@ -85,6 +86,7 @@ def write(
         raise CorralError(
             "--passphrase-stdin", "there is no key to sign with", "add --sign-with FILE"
         )
+    import_from_the_checkout()
     root = project_root()
     planner = load_planner(root)
     needs = needs_of(inventories(inventory).read[0], planner)
@@ -173,6 +175,7 @@ def _ways(inventory: Path | None) -> list[Way]:
     """Hosts of an inventory that are led here by ssh."""
     if inventory is None:
         return []
+    import_from_the_checkout()
     (found,) = inventories(inventory).read
     print_mistakes(found.mistakes.values())
     return ways(found.hosts, where=str(inventory))
