@@ -22,7 +22,7 @@ GENTLE = (
 )  # fmt: skip
 SANDBOX = (
     "Type=exec", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077",
-    "InaccessiblePaths=-/etc/corral -/run/corral -/run/corral-users",
+    "ProtectHome=tmpfs", "InaccessiblePaths=-/etc/corral -/run/corral -/run/corral-users",
     "PrivateDevices=yes", "PrivateIPC=yes", "ProtectProc=invisible", "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
     "ProtectClock=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes",
@@ -33,6 +33,8 @@ SANDBOX = (
     # Its own control, and members.
     "IPAddressDeny=any", "IPAddressAllow=localhost",
 )  # fmt: skip
+
+OTHERWISE = ("home", "root", "var")
 
 
 class Unit:
@@ -94,9 +96,9 @@ class Unit:
 def hidden(shown):
     """Folders that the unit sees empty, without the one that it may read.
 
-    Not /var/tmp, which is private already.
+    Not those that other settings of the unit are for: /home and /root, /var/tmp.
     """
-    found = [Path("/", name) for name in os.listdir("/") if name not in (*KEPT, "var")]
+    found = [Path("/", name) for name in os.listdir("/") if name not in (*KEPT, *OTHERWISE)]
     found += [Path("/var", name) for name in os.listdir("/var") if name != "tmp"]
     folders = sorted(str(one) for one in found if one.is_dir() and not one.is_symlink())
     return [one for one in folders if one != shown]

@@ -38,8 +38,9 @@ def test_reads_of_servers_go_before_those_of_aria2() -> None:
 
 def test_aria2_sees_no_folder_of_the_host_but_those_of_the_system_and_the_models() -> None:
     found = units.hidden("/models")
-    assert {"/root", "/home", "/var/lib"} <= set(found)
-    assert not {"/usr", "/dev", "/proc", "/var", "/var/tmp", "/models"} & set(found)
+    assert {"/opt", "/srv", "/var/lib"} <= set(found)
+    assert "ProtectHome=tmpfs" in units.SANDBOX
+    assert not {"/root", "/usr", "/dev", "/proc", "/var", "/var/tmp", "/models"} & set(found)
 
 
 class Served:
