@@ -33,6 +33,8 @@ _NOBODY = 65534
 # As a unit: a user without privileges, who cannot get any.
 _AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs")
 _LOOP_CONTROL, _LOOP_CTL_GET_FREE = "/dev/loop-control", 0x4C82
+# With its number: a toolkit's stub, which the loader may know, has none.
+_LIBRARY = "libcuda.so.1"
 _DRIVER_FOLDERS = ("/usr/local/nvidia/lib64", "/usr/local/nvidia/lib")
 # Ways to start a container, the one of a unit first: name, whether as root, key of the settings.
 _WAYS = (
@@ -174,15 +176,15 @@ def links() -> list[str]:
 
 def find_driver() -> str:
     """See that the loader knows the driver's libraries, by which --nv looks for them."""
-    if "libcuda.so" in loader_cache():
-        return "libcuda.so is known to the loader"
+    if _LIBRARY in loader_cache():
+        return f"{_LIBRARY} is known to the loader"
     folders = [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), *_DRIVER_FOLDERS]
-    named = [one for one in folders if one and list(Path(one).glob("libcuda.so*"))]
+    named = [one for one in folders if one and (Path(one) / _LIBRARY).exists()]
     if not named:
-        return "there is no libcuda.so"
+        return f"there is no {_LIBRARY}"
     Path("/etc/ld.so.conf.d/measured-driver.conf").write_text("\n".join(named) + "\n")
     subprocess.run(["ldconfig"], check=True)
-    return f"named {', '.join(named)} to the loader: {'libcuda.so' in loader_cache()}"
+    return f"named {', '.join(named)} to the loader: {_LIBRARY in loader_cache()}"
 
 
 def loader_cache() -> str:
