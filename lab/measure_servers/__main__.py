@@ -109,7 +109,7 @@ class Run:
             places["{keys}"] = str(self.work / "keys")
             places["{program}"] = str(build.program(nccl=server["nccl"]))
             environment = _environment(build.library_folders(nccl=server["nccl"]))
-            row |= measure(server, places, environment, log, self.until - _STOP_SECONDS)
+            measure(server, places, environment, log, self.until - _STOP_SECONDS, row)
         except _FAILURES as error:
             row["error"] = f"{type(error).__name__}: {error}"
             self._keep_log(server, log)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_READY_SECONDS, _ANSWER_SECONDS, _END_SECONDS = 150, 300, 15
+_READY_SECONDS, _ANSWER_SECONDS, _END_SECONDS, _EXIT_SECONDS = 150, 300, 15, 2
 _SHOWN = 1500
 # What a server says of how its GPUs add their results.
 _REDUCES, _MOST_LINES = re.compile(r".*(?:NCCL|AllReduce).*"), 4
@@ -32,11 +32,13 @@ def measure(
     environment: dict[str, str],
     log: Path,
     until: float,
-) -> dict[str, Any]:
+    found: dict[str, Any],
+) -> None:
     """Start a server, send its prompts, and read what it holds after them.
 
     + places: of the programs and files that its arguments name
     + until: of time.monotonic(), when all must have ended
+    + found: gets each figure as soon as it is known, so that a server that dies leaves the others
     Raises OSError, RuntimeError, KeyError or ValueError.
     """
     # A port of its own: that of a server that has just ended cannot be bound for a minute.
@@ -44,10 +46,10 @@ def measure(
     url = f"http://127.0.0.1:{port}"
     argv = [_filled(word, {**places, "{port}": str(port)}) for word in server["argv"]]
     visible = ",".join(str(n) for n in range(server["gpus"]))
-    with _running([*argv, *server["more_flags"]], log, environment, visible) as process:
+    with _running([*argv, *server["more_flags"]], log, environment, visible, found) as process:
         started = time.monotonic()
         _wait(process, url, log, min(until, started + _READY_SECONDS))
-        found: dict[str, Any] = {"ready_seconds": round(time.monotonic() - started, 1)}
+        found["ready_seconds"] = round(time.monotonic() - started, 1)
         found["ready_mib"] = held(process.pid, server["gpus"])
         asked = (_ask(url, tokens, server["answer_tokens"], until) for tokens in server["prompts"])
         found["speeds"] = list(asked)
@@ -56,10 +58,6 @@ def measure(
         found["held_mib"] = held(process.pid, server["gpus"])
         found["anonymous_mib"] = _anonymous_mib(process.pid)
         found["seconds"] = round(time.monotonic() - started, 1)
-    text = log.read_text(errors="replace")
-    found["reduces"] = _REDUCES.findall(text)[:_MOST_LINES]
-    found["buffers"] = [match.group(0) for match in _BUFFER.finditer(text)]
-    return found
 
 
 def _free_port() -> int:
@@ -75,7 +73,7 @@ def _filled(word: str, places: dict[str, str]) -> str:
 
 @contextlib.contextmanager
 def _running(
-    argv: list[str], log: Path, environment: dict[str, str], visible: str
+    argv: list[str], log: Path, environment: dict[str, str], visible: str, found: dict[str, Any]
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -84,7 +82,15 @@ def _running(
         )  # fmt: skip
         try:
             yield process
+        except Exception:
+            # Of a server that ended by itself, such as -11; it may not have been waited for yet.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                found["exit_code"] = process.wait(_EXIT_SECONDS)
+            raise
         finally:
+            text = log.read_text(errors="replace")
+            found["reduces"] = _REDUCES.findall(text)[:_MOST_LINES]
+            found["buffers"] = [match.group(0) for match in _BUFFER.finditer(text)]
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)
