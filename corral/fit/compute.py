@@ -20,7 +20,9 @@ from corral.fit.shape import Shape
 _F32, _F16 = 4, 2
 # Batches whose inputs are kept where GPUs work in a pipeline (GGML_SCHED_MAX_COPIES).
 _PIPELINE_COPIES = 4
+_SORT_COPIES = 6
 MIB = 1024**2
+_SORT_CHUNK_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +77,22 @@ def pipelined_gpu_compute_bytes(
 ) -> int:
     """Upper bound for one GPU of a pipeline, which keeps the inputs of all batches in progress.
 
-    These are the mask and the embeddings and, after the first GPU, the output of the GPU before.
+    These are the masks and the embeddings and, after the first GPU, the output of the GPU before.
     """
-    mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
+    masks, row = _masks_bytes(shape, profile, engine), _row_bytes(shape, profile)
     logits = _logits_bytes(shape, profile, outputs_per_batch) if outputs_per_batch else 0
     attention = _attention_bytes(shape, profile, engine)
     feed_forward = _feed_forward_bytes(shape, profile)
-    inputs = mask + (row if is_first else 2 * row)
+    inputs = masks + (row if is_first else 2 * row)
     return max(logits, attention, feed_forward) + _PIPELINE_COPIES * inputs
 
 
 def host_compute_bytes(
     shape: Shape, profile: Profile, *, engine: MemoryRules, is_pipeline: bool = False
 ) -> int:
-    """Upper bound for the host beside GPUs: the mask and the embeddings of a batch."""
-    mask, row = _mask_bytes(profile, engine), _row_bytes(shape, profile)
-    return (_PIPELINE_COPIES * (mask + row) + row) if is_pipeline else mask + 2 * row
+    """Upper bound for the host beside GPUs: the masks and the embeddings of a batch."""
+    masks, row = _masks_bytes(shape, profile, engine), _row_bytes(shape, profile)
+    return (_PIPELINE_COPIES * (masks + row) + row) if is_pipeline else masks + 2 * row
 
 
 def cpu_compute_bytes(
@@ -153,6 +155,18 @@ def _indexer_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     return attended_cells(profile, engine) * profile.ubatch_tokens * (_F16 + _F32)
 
 
+def sort_pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """What CUDA's pool holds while an indexer's scores are sorted, as top-k before CCCL 3.2.
+
+    The result, keys and indices before and after, and two of those for the sort itself, for as many
+    tokens as have 64 MiB of scores (top-k.cu and argsort.cu of llama.cpp at 0c1e57098bba).
+    """
+    if not shape.indexer or engine.latent_by_mode:
+        return 0
+    row = attended_cells(profile, engine) // shape.indexer.pool * _F32
+    return _SORT_COPIES * max(min(profile.ubatch_tokens * row, _SORT_CHUNK_BYTES), row)
+
+
 def _row_bytes(shape: Shape, profile: Profile) -> int:
     """One vector of the residual stream for each token of a batch."""
     return profile.ubatch_tokens * shape.embedding * _F32
@@ -161,6 +175,14 @@ def _row_bytes(shape: Shape, profile: Profile) -> int:
 def _mask_bytes(profile: Profile, engine: MemoryRules) -> int:
     element = _F16 if profile.flash_attention else _F32
     return attended_cells(profile, engine) * profile.ubatch_tokens * element
+
+
+def _masks_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """That of attention and that of an indexer, which are inputs of a batch."""
+    mask = _mask_bytes(profile, engine)
+    if not shape.indexer or engine.latent_by_mode:
+        return mask
+    return mask + (mask if shape.indexer.pool == 1 else mask // shape.indexer.pool * 2)
 
 
 def _logits_bytes(shape: Shape, profile: Profile, outputs: int) -> int:

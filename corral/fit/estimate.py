@@ -15,6 +15,7 @@ from corral.fit.compute import (
     gpu_compute_bytes,
     host_compute_bytes,
     pipelined_gpu_compute_bytes,
+    sort_pool_bytes,
 )
 from corral.fit.devices import HOST, Devices
 from corral.fit.gguf import Tensor
@@ -33,6 +34,10 @@ DRIVER_MIB = 640
 # measured 592 MiB and up to 136 MiB on an H200 (docs/measurements/).
 CUDA_CONTEXT_BYTES = 600 * MIB
 CUDA_POOLS_BYTES = 136 * MIB
+# Held more by a server of glm-dsa as soon as it is ready, beside its buffers: measured 100 to 104
+# MiB on each of four GPUs (tests/data/held-h200.csv). The source does not say what for.
+SPARSE_ATTENTION_BYTES = 104 * MIB
+SPARSE_ARCHITECTURES = ("glm-dsa",)
 # The server's own heap and code, and pinned buffers.
 PROCESS_BYTES = 512 * MIB
 
@@ -97,7 +102,7 @@ def estimate(
         copied=_copied_parts(tensors, kv, rules),
         outputs=outputs_per_batch or _server_outputs(profile, engine),
     )
-    runtime = CUDA_CONTEXT_BYTES + CUDA_POOLS_BYTES + engine.runtime_bytes
+    runtime = _runtime_bytes(model.shape, profile, engine)
     found = Estimate(
         gpus=tuple(
             Need(
@@ -184,6 +189,14 @@ def with_projector(found: Estimate, model: ModelFile, profile: Profile) -> Estim
     if not found.gpus:
         return replace(found, host=more)
     return replace(found, gpus=(more, *found.gpus[1:]))
+
+
+def _runtime_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """What CUDA and the engine hold on each GPU beside weights, caches and compute buffers."""
+    own = CUDA_CONTEXT_BYTES + engine.runtime_bytes
+    sort = sort_pool_bytes(shape, profile, engine)
+    sparse = SPARSE_ATTENTION_BYTES if sort and shape.arch in SPARSE_ARCHITECTURES else 0
+    return own + max(CUDA_POOLS_BYTES, sort) + sparse
 
 
 def _made_at_load(

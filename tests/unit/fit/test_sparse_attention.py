@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from corral.catalog.entries import EngineKind
+from corral.fit.compute import sort_pool_bytes
 from corral.fit.estimate import Estimate, estimate
 from corral.fit.gguf import Header
 from corral.fit.model import ModelFile, model_file
 from tests.unit.fit_samples import (
+    AIR,
     H200_MIB,
+    IK,
+    LLAMA_CPP,
     MIB,
     SPARSE,
     SPARSE_LONG,
@@ -77,3 +81,24 @@ def test_ik_attends_to_all_tokens_and_keeps_no_keys_of_indexers() -> None:
     found = held(model(SPARSE), "ik_llama.cpp", context_tokens_per_slot=16384)
     assert kv_mib(found) == 18 * 78
     assert found.gpus[0].compute_bytes > 2804 * MIB
+
+
+@pytest.mark.parametrize(("context", "gpus", "mib"), [(65536, 1, 152), (65536, 2, 572)])
+def test_the_indexer_s_mask_is_an_input_of_each_batch(context: int, gpus: int, mib: int) -> None:
+    """The host's compute buffer, as the server's log said it on one and on two H200s."""
+    found = estimate(
+        model(SPARSE),
+        profile(context_tokens_per_slot=context),
+        placement(),
+        gpu_memory_mib=[H200_MIB] * gpus,
+    )
+    assert found.host.compute_bytes // MIB == mib
+
+
+@pytest.mark.parametrize(("context", "pool_mib"), [(30208, 354), (65536, 384), (131072, 384)])
+def test_scores_are_sorted_in_parts_of_64_mib(context: int, pool_mib: int) -> None:
+    """Measured after prompts of 30000 and 60000 tokens: 348 to 350, and 384."""
+    asked = profile(context_tokens_per_slot=context)
+    assert sort_pool_bytes(shape_of(SPARSE), asked, LLAMA_CPP) // MIB == pool_mib
+    assert sort_pool_bytes(shape_of(SPARSE), asked, IK) == 0
+    assert sort_pool_bytes(shape_of(AIR), asked, LLAMA_CPP) == 0
