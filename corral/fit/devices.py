@@ -17,6 +17,7 @@ from itertools import accumulate
 
 from corral.catalog.patterns import compiled
 from corral.catalog.profile import SplitMode
+from corral.fit.tensor_split import TensorSplit
 from corral.plan.placement import ResolvedPlacement
 
 HOST = -1
@@ -51,6 +52,7 @@ class Devices:
     + is_pipeline: GPUs work on several batches at a time, each on its own layers
     + host_expert_blocks: blocks whose experts --n-cpu-moe keeps in host memory
     + overrides_first: the overrides win over it
+    + parts: what each GPU has of a tensor in split mode tensor; None for its share of all matrices
     """
 
     placement: ResolvedPlacement
@@ -62,6 +64,7 @@ class Devices:
     overrides: tuple[tuple[re.Pattern[str], int], ...]
     host_expert_blocks: frozenset[int]
     overrides_first: bool = False
+    parts: TensorSplit | None = None
 
     @property
     def of_output(self) -> int:
@@ -100,9 +103,15 @@ class Devices:
         is_whole = block_of(name) is None and not self.cuts_output
         if device == HOST or is_whole or not self.cuts_matrices:
             return {device: 1.0}
+        if self.parts:
+            return dict(enumerate(self.parts.of_tensor(name)))
         if is_matrix and (self.cuts_output or _ROUTER not in name):
             return dict(enumerate(self.shares))
         return {device: 1.0} if self.cuts_output else dict.fromkeys(range(len(self.shares)), 1.0)
+
+    def cache_shares(self, block: int) -> Sequence[float]:
+        """Share of each GPU in the KV cache of a block, where matrices are divided."""
+        return self.parts.of_cache(block) if self.parts else self.shares
 
     def _keeps_experts(self, block: int) -> bool:
         """Whether the experts of a block are in host memory."""

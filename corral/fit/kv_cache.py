@@ -56,7 +56,7 @@ def kv_bytes(
         device = rules.of_blocks[block] if profile.kv_on_gpu else HOST
         size_bytes = layer_bytes(shape, profile, engine, block=block)
         if rules.cuts_matrices and device != HOST:
-            for gpu, share in enumerate(rules.shares):
+            for gpu, share in enumerate(rules.cache_shares(block)):
                 held[gpu] += round(size_bytes * share)
         else:
             held[device] += size_bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 
@@ -22,6 +22,7 @@ from corral.fit.kv_cache import all_cells, kv_rows
 from corral.fit.latent import mode_of
 from corral.fit.model import ModelFile
 from corral.fit.shape import Shape
+from corral.fit.tensor_split import tensor_split
 from corral.plan.placement import ResolvedPlacement
 
 _F32 = 4
@@ -74,7 +75,7 @@ def layout(
     """
     shape = model.shape
     sizes = layer_sizes(model, shape, profile, engine) if shape and engine.splits_by_size else None
-    return devices(
+    found = devices(
         placement,
         blocks=model.blocks,
         gpu_memory_mib=gpu_memory_mib,
@@ -84,6 +85,9 @@ def layout(
         overrides_first=engine.overrides_first,
         output_layer_last=engine.output_layer_last,
     )
+    if profile.split_mode != "tensor" or shape is None or not found.cuts_matrices:
+        return found
+    return replace(found, parts=tensor_split(model.tensors, shape, found.shares))
 
 
 def _divided(
