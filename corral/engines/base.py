@@ -28,8 +28,8 @@ class MemoryRules:
 
     + runtime_bytes: held on each GPU beside the CUDA context and its pools
     + pipelines: with split mode layer, GPUs work on several batches at once and keep inputs of each
-    + host_work_on_every_gpu: tensors in host memory are computed on the GPU of their layer, else
-      all on the first GPU
+    + fuses_experts: gate and up of experts are one operation, which needs both and keeps neither
+    + copies_in_pools: a quantized cache is copied to f16 in CUDA's pools, not the compute buffer
     + logits_of_whole_batch: space for the logits of each token of a batch, else of one per slot
     + output_layer_last: gpu_layers counts the output layer after all others, else before them
     + splits_by_size: with split mode layer, GPUs share the layers by their sizes, else their number
@@ -49,7 +49,8 @@ class MemoryRules:
 
     runtime_bytes: int = 0
     pipelines: bool = False
-    host_work_on_every_gpu: bool = False
+    fuses_experts: bool = False
+    copies_in_pools: bool = False
     logits_of_whole_batch: bool = False
     output_layer_last: bool = False
     splits_by_size: bool = False

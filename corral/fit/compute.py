@@ -23,6 +23,8 @@ _PIPELINE_COPIES = 4
 _SORT_COPIES = 6
 MIB = 1024**2
 _SORT_CHUNK_BYTES = 64 * MIB
+# What the libraries of an engine take at the first prompt.
+_LEAST_POOL_BYTES = 136 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,13 @@ def gpu_compute_bytes(
     """
     mask = _mask_bytes(profile, engine)
     copied = max(parts.expert_tensors, parts.largest_other_tensor)
-    logits = _logits_bytes(shape, profile, outputs_per_batch) + (mask if copied else 0)
+    logits = _logits_bytes(shape, profile, engine, outputs_per_batch) + (mask if copied else 0)
     attention = _attention_bytes(shape, profile, engine) + mask
-    feed_forward = _feed_forward_bytes(shape, profile) + mask
+    feed_forward = _feed_forward_bytes(shape, profile, engine) + mask
     widest = max(logits, attention, feed_forward) + (mask if parts.has_layers else 0)
     if parts.has_kv:
         copied += layer_bytes(shape, profile, engine, block=shape.attending_block)
-    offloaded = copied + _offloaded_bytes(shape, profile) + mask if copied else 0
+    offloaded = copied + _offloaded_bytes(shape, profile, engine) + mask if copied else 0
     # Smaller batches are not offloaded (ggml-cuda's offload_op).
     if parts.output_tensor and outputs_per_batch >= 32:
         offloaded = max(offloaded, parts.output_tensor + logits + 3 * mask)
@@ -80,9 +82,9 @@ def pipelined_gpu_compute_bytes(
     These are the masks and the embeddings and, after the first GPU, the output of the GPU before.
     """
     masks, row = _masks_bytes(shape, profile, engine), _row_bytes(shape, profile)
-    logits = _logits_bytes(shape, profile, outputs_per_batch) if outputs_per_batch else 0
+    logits = _logits_bytes(shape, profile, engine, outputs_per_batch) if outputs_per_batch else 0
     attention = _attention_bytes(shape, profile, engine)
-    feed_forward = _feed_forward_bytes(shape, profile)
+    feed_forward = _feed_forward_bytes(shape, profile, engine)
     inputs = masks + (row if is_first else 2 * row)
     return max(logits, attention, feed_forward) + _PIPELINE_COPIES * inputs
 
@@ -185,19 +187,29 @@ def _masks_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     return mask + (mask if shape.indexer.pool == 1 else mask // shape.indexer.pool * 2)
 
 
-def _logits_bytes(shape: Shape, profile: Profile, outputs: int) -> int:
+def _logits_bytes(shape: Shape, profile: Profile, engine: MemoryRules, outputs: int) -> int:
     row = _row_bytes(shape, profile)
+    if engine.logits_of_whole_batch:
+        # 304.00 MiB of GLM-4.5-Air and 306.50 of GLM-4.7-Flash, as the server says.
+        return outputs * shape.vocabulary * _F32 + row
     last_layer = 2 * shape.experts_used * row + 3 * row if shape.experts_used else row
     return outputs * shape.vocabulary * _F32 + last_layer
 
 
-def _feed_forward_bytes(shape: Shape, profile: Profile) -> int:
+def fuses_experts(profile: Profile, engine: MemoryRules) -> bool:
+    """Whether gate and up of experts are one operation."""
+    return engine.fuses_experts and profile.fused_moe is not False
+
+
+def _feed_forward_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     """Gate, up and their product, and the residual stream beside them."""
     row = _row_bytes(shape, profile)
     dense = 3 * profile.ubatch_tokens * shape.feed_forward * _F32 + 3 * row
     if not shape.experts_used:
         return dense
     product = profile.ubatch_tokens * shape.expert_feed_forward * _F32
+    if fuses_experts(profile, engine):
+        return max(dense, shape.experts_used * (row + product) + 3 * row)
     experts = 2 * shape.experts_used * (row + product) + 7 * row
     return max(dense, experts) + _more_streams_bytes(shape, profile)
 
@@ -207,9 +219,12 @@ def _more_streams_bytes(shape: Shape, profile: Profile) -> int:
     return 2 * (shape.streams - 1) * _row_bytes(shape, profile)
 
 
-def _offloaded_bytes(shape: Shape, profile: Profile) -> int:
+def _offloaded_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     """The feed-forward part beside a copied tensor: only one product of the experts is alive."""
-    return _feed_forward_bytes(shape, profile) - shape.experts_used * _row_bytes(shape, profile)
+    whole = _feed_forward_bytes(shape, profile, engine)
+    if fuses_experts(profile, engine):
+        return whole
+    return whole - shape.experts_used * _row_bytes(shape, profile)
 
 
 def _scratch(
@@ -239,9 +254,31 @@ def _hybrid(shape: Shape, profile: Profile, engine: MemoryRules) -> Hybrid | Non
 
 
 def _pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
-    """What CUDA's pools hold for a prompt beyond the usual."""
-    scratch = _scratch(shape, profile, engine, on_gpu=True)
-    return scratch.pool_bytes() if scratch else 0
+    """What CUDA's pools hold for a prompt, of an engine whose use of them grows with it.
+
+    Experts: measured 218 to 243 MiB of GLM-4.5-Air with 512 tokens in a batch, and twice that with
+    1024 (tests/data/held-h200.csv, ik-h200x2-servers.csv).
+    """
+    if not engine.copies_in_pools:
+        return 0
+    product = profile.ubatch_tokens * shape.expert_feed_forward * _F32
+    experts = shape.experts_used * (3 * _row_bytes(shape, profile) + 2 * product)
+    usual = max(experts, _LEAST_POOL_BYTES)
+    if scratch := _scratch(shape, profile, engine, on_gpu=True):
+        return usual + scratch.pool_bytes()
+    return usual + _copied_cache_bytes(shape, profile, engine)
+
+
+def _copied_cache_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """A quantized cache as f16, which flash attention reads for a prompt."""
+    if not profile.flash_attention:
+        return 0
+    types = (profile.kv_type_k, profile.kv_type_v)
+    return sum(
+        all_cells(profile, engine) * width * _F16
+        for kv_type, width in zip(types, shape.kv_widths(shape.attending_block), strict=True)
+        if kv_type != "f16"
+    )
 
 
 def _attention_bytes(
@@ -261,12 +298,6 @@ def _attention_bytes(
     if not profile.flash_attention:
         scores = shape.heads * cells * tokens * _F32
         return alive + scores + (_mask_bytes(profile, engine) if shape.latent else 0)
-    if not on_gpu:
+    if not on_gpu or engine.copies_in_pools:
         return alive
-    types = (profile.kv_type_k, profile.kv_type_v)
-    copied = sum(
-        all_cells(profile, engine) * width * _F16
-        for kv_type, width in zip(types, shape.kv_widths(shape.attending_block), strict=True)
-        if kv_type != "f16"
-    )
-    return alive + copied
+    return alive + _copied_cache_bytes(shape, profile, engine)

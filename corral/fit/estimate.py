@@ -9,9 +9,11 @@ from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.engines.base import MemoryRules
+from corral.fit.allocations import rounding_bytes
 from corral.fit.compute import (
     HostParts,
     cpu_compute_bytes,
+    fuses_experts,
     gpu_compute_bytes,
     host_compute_bytes,
     pipelined_gpu_compute_bytes,
@@ -99,17 +101,18 @@ def estimate(
         profile=profile,
         rules=rules,
         engine=engine,
-        copied=_copied_parts(tensors, kv, rules),
+        copied=_copied_parts(tensors, kv, rules, fused=fuses_experts(profile, engine)),
         outputs=outputs_per_batch or _server_outputs(profile, engine),
     )
     runtime = _runtime_bytes(model.shape, profile, engine)
+    rounding = rounding_bytes(tensors, model.shape, profile, rules, engine)
     found = Estimate(
         gpus=tuple(
             Need(
                 weights_bytes=weights.get(n, 0),
                 kv_bytes=kv.get(n, 0),
                 compute_bytes=compute.gpu_bytes(n) if n in used else 0,
-                runtime_bytes=runtime,
+                runtime_bytes=runtime + rounding.get(n, 0),
             )
             for n in range(len(rules.shares))
         ),
@@ -194,6 +197,8 @@ def with_projector(found: Estimate, model: ModelFile, profile: Profile) -> Estim
 def _runtime_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     """What CUDA and the engine hold on each GPU beside weights, caches and compute buffers."""
     own = CUDA_CONTEXT_BYTES + engine.runtime_bytes
+    if engine.copies_in_pools:
+        return own
     sort = sort_pool_bytes(shape, profile, engine)
     sparse = SPARSE_ATTENTION_BYTES if sort and shape.arch in SPARSE_ARCHITECTURES else 0
     return own + max(CUDA_POOLS_BYTES, sort) + sparse
@@ -241,8 +246,8 @@ class _Compute:
                 shape, profile, engine=engine, is_first=is_first, outputs_per_batch=outputs
             )
         else:
-            copies = n == 0 or engine.host_work_on_every_gpu
-            parts = self.copied if copies else HostParts()
+            # Both engines compute what is in host memory on the first GPU that can.
+            parts = self.copied if n == 0 else HostParts()
             compute = gpu_compute_bytes(
                 shape, profile, parts, engine=engine, outputs_per_batch=outputs
             )
@@ -281,8 +286,10 @@ def _server_outputs(profile: Profile, engine: MemoryRules) -> int:
     return profile.slots * (1 + (profile.mtp_draft_tokens or 0))
 
 
-def _copied_parts(tensors: Sequence[Tensor], kv: Mapping[int, int], rules: Devices) -> HostParts:
-    experts, others = largest_host_tensors_bytes(tensors, rules)
+def _copied_parts(
+    tensors: Sequence[Tensor], kv: Mapping[int, int], rules: Devices, *, fused: bool
+) -> HostParts:
+    experts, others = largest_host_tensors_bytes(tensors, rules, fused=fused)
     on_host = rules.of_output == HOST
     output = sum(t.size_bytes for t in tensors if t.name == "output.weight") if on_host else 0
     return HostParts(

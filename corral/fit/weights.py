@@ -30,26 +30,35 @@ def weights_bytes(tensors: Iterable[Tensor], rules: Devices) -> Mapping[int, int
     return held
 
 
-def largest_host_tensors_bytes(tensors: Iterable[Tensor], rules: Devices) -> tuple[int, int]:
+def largest_host_tensors_bytes(
+    tensors: Iterable[Tensor], rules: Devices, *, fused: bool = False
+) -> tuple[int, int]:
     """Sizes of the largest expert tensor and of the largest other one in host memory.
 
     To compute a prompt, the engine copies one such tensor at a time to the first GPU, or two
     experts of a block whose other layers are on another GPU.
+
+    + fused: it computes gate and up together: copies both, and then the other one
     """
     others = 0
     experts: dict[int, list[int]] = {}
+    together: Counter[int] = Counter()
     for tensor in tensors:
         if tensor.name in (_EMBEDDINGS, _OUTPUT) or rules.of_tensor(tensor.name) != HOST:
             continue
         block = block_of(tensor.name)
         if block is not None and is_expert(tensor.name):
             experts.setdefault(block, []).append(tensor.size_bytes)
+            together[block] += 0 if "_down" in tensor.name else tensor.size_bytes
         else:
             others = max(others, tensor.size_bytes)
-    copied = (
+    if fused:
+        copied = [max(*sizes, together[block]) for block, sizes in experts.items()]
+        return max(copied, default=0), others
+    copied = [
         sum(sorted(sizes)[-2:]) if rules.of_blocks[block] > 0 else max(sizes)
         for block, sizes in experts.items()
-    )
+    ]
     return max(copied, default=0), others
 
 

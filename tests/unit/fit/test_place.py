@@ -162,11 +162,11 @@ def test_a_dense_model_on_two_gpus_goes_by_layers_too() -> None:
 
 def test_a_mode_that_cuts_matrices_moves_experts_of_both_gpus_at_once() -> None:
     asked = REALTIME.model_copy(update={"split_mode": "graph"})
-    budgets = (24000, 24000)
+    budgets = (24200, 24200)
     placed = auto(AIR, *budgets, asked=asked, kind="ik_llama.cpp")
     assert over_budget(AIR, placed, budgets, asked, "ik_llama.cpp") == []
     assert len(placed.tensor_overrides) == 2
-    assert over_budget(AIR, one_step_back(placed), budgets, asked, "ik_llama.cpp") == [1]
+    assert over_budget(AIR, one_step_back(placed), budgets, asked, "ik_llama.cpp") == [0, 1]
 
 
 def test_one_gpu_of_several_is_filled_where_nothing_is_divided() -> None:

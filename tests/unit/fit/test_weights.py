@@ -75,6 +75,17 @@ def test_the_largest_tensors_on_the_host_are_told_apart() -> None:
     assert largest_host_tensors_bytes([EMBEDDINGS, OUTPUT], rules(gpu_layers=0)) == (0, 0)
 
 
+def test_gate_and_up_are_copied_together_where_they_are_one_operation() -> None:
+    names = ("up", "gate", "down")
+    experts = [
+        tensor(f"blk.0.ffn_{name}_exps.weight", 64, size)
+        for name, size in zip(names, (4, 4, 6), strict=True)
+    ]
+    found = rules(experts_on_cpu=True)
+    assert largest_host_tensors_bytes(experts, found) == (6 * 256, 0)
+    assert largest_host_tensors_bytes(experts, found, fused=True) == (8 * 256, 0)
+
+
 def shards(tensors: tuple[Tensor, ...], count: int) -> ModelFile:
     """The model cut into shards; only the first has the keys."""
     keys = header(AIR).metadata
