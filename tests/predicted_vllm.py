@@ -2,7 +2,8 @@
 
     python -m tests.predicted_vllm              docs/measurements/vllm-h200.jsonl, one GPU
     python -m tests.predicted_vllm --predict    one line for each setting of two GPUs
-    python -m tests.predicted_vllm ROWS.jsonl   rows of two GPUs beside their predictions
+    python -m tests.predicted_vllm ROWS.jsonl   rows of two GPUs: the errors of the predictions made
+                                                before, and of today's counting
 
 The lines of --predict were written before any server had run on two GPUs
 (docs/measurements/vllm-h200-x2-predicted.jsonl).
@@ -42,8 +43,8 @@ _HEAD = (
 
 
 _TWO_GPU_HEAD = (
-    "| setting | GiB of weights on a rank | predicted | error | tokens of KV on a rank | predicted "
-    "| error | MiB held on a GPU | predicted | error |\n"
+    "| setting | GiB of weights on a rank | predicted before | now | tokens of KV on a rank "
+    "| predicted before | now | MiB held on a GPU | predicted before | now |\n"
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
@@ -123,17 +124,19 @@ def _one_gpu() -> None:
 def _two_gpus(path: Path) -> None:
     """Of several ranks the one with most weights, the engine with the smallest cache."""
     before = {row["name"]: row for row in read_rows(PREDICTED)}
+    now = {row["name"]: row for row in predictions()}
     print(_TWO_GPU_HEAD)
     for row in read_rows(path):
-        said = before[row["name"]]
-        weights = max(row.get("rank_weights_gib", [row["weights_gib"]]))
-        held = max(row.get("held_after_requests_mib_by_gpu", [row.get("held_mib", 0)]))
-        _line(
-            row["name"],
-            *_beside(weights, said["weights_gib"], 2),
-            *_tokens(row, said["kv_tokens"]),
-            *(_beside(held, said["held_mib"], 0) if held else ("", "", "")),
-        )
+        name = row["name"]
+        cells = []
+        for key, said, digits in (
+            ("weights_gib", max(row["rank_weights_gib"]), 2),
+            ("kv_tokens", reported_tokens(row), 0),
+            ("held_mib", max(row["held_after_requests_mib_by_gpu"]), 0),
+        ):
+            cells.append(f"{said:,.{digits}f}")
+            cells += [_error(said, predicted[name][key]) for predicted in (before, now)]
+        _line(name, *cells)
 
 
 def _tokens(row: dict[str, Any], tokens: int) -> tuple[str, str, str]:
@@ -142,8 +145,11 @@ def _tokens(row: dict[str, Any], tokens: int) -> tuple[str, str, str]:
 
 def _beside(said: float, predicted: float, digits: int) -> tuple[str, str, str]:
     """What was said, what was predicted, and the error of the prediction."""
-    error = f"{100 * (predicted / said - 1):+.2f}%"
-    return f"{said:,.{digits}f}", f"{predicted:,.{digits}f}", error
+    return f"{said:,.{digits}f}", f"{predicted:,.{digits}f}", _error(said, predicted)
+
+
+def _error(said: float, predicted: float) -> str:
+    return f"{100 * (predicted / said - 1):+.2f}%"
 
 
 def _line(*cells: str) -> None:

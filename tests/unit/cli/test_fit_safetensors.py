@@ -150,7 +150,7 @@ def test_an_unknown_repository_is_named_with_the_closest(fit: Fit) -> None:
 def test_a_profile_has_rows_and_what_the_cache_holds(fit: Fit) -> None:
     said = fit(AIR, "--profile", "air-fp8", "--gpu", "2 x H200", "--ram", "512")
     assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[1].split()[:3] == ["GPU", "0", "50.5"]
+    assert said.out.splitlines()[1].split()[:3] == ["GPU", "0", "50.6"]
     assert "The KV cache of each copy holds 81" in said.out
     assert "requests of the profile's length at a time" in said.out
     document = json.loads(

@@ -37,10 +37,14 @@ pytestmark = pytest.mark.slow
 
 MIB, GIB = 1024**2, 1024**3
 H200_MIB = 143771
-# What servers reported; the first two were measured earlier.
+# What servers reported; the first two were measured earlier, the last ones on two GPUs.
 REPORTED = [
     json.loads(line)
-    for file in ("tests/data/vllm-h200.jsonl", "docs/measurements/vllm-h200.jsonl")
+    for file in (
+        "tests/data/vllm-h200.jsonl",
+        "docs/measurements/vllm-h200.jsonl",
+        "docs/measurements/vllm-h200-x2.jsonl",
+    )
     for line in (ROOT / file).read_text().splitlines()
 ]
 IDS = [row.get("name", f"earlier {row['model'][:13]}") for row in REPORTED]
@@ -83,28 +87,39 @@ def reported(row: dict[str, Any]) -> tuple[SafetensorsModel, Profile]:
         context_tokens_per_slot=row["max_model_len"],
         gpu_memory_utilization=row["utilization"],
         tensor_parallel=row["tp"],
+        data_parallel=row.get("dp", 1),
+        expert_parallel=row.get("experts_whole", False),
         eager=row["eager"],
         mtp_draft_tokens=row.get("mtp_tokens") or None,
     )
 
 
+def counted_for(row: dict[str, Any]) -> MemoryCount:
+    """The count of a row's server on its GPUs."""
+    model, served = reported(row)
+    gpus = served.tensor_parallel * served.data_parallel
+    return count(model, served, gpu_memory_mib=[row["gpu_mib"]] * gpus)
+
+
 @pytest.mark.parametrize("row", REPORTED, ids=IDS)
 def test_weights_are_those_that_the_server_reported(row: dict[str, Any]) -> None:
     model, served = reported(row)
+    ranks = Ranks(served.tensor_parallel, served.data_parallel, served.expert_parallel)
     mtp = bool(served.mtp_draft_tokens)
-    assert of_rank(model, tensor=row["tp"], mtp=mtp) / GIB == pytest.approx(
-        row["weights_gib"], rel=0.002
-    )
+    found = weights_bytes(model.tensors, dimensions(model), ranks, mtp=mtp) / GIB
+    for said in row.get("rank_weights_gib", [row["weights_gib"]]):
+        assert found == pytest.approx(said, rel=0.002)
 
 
 @pytest.mark.parametrize("row", SERVED, ids=SERVED_IDS)
 def test_the_cache_is_the_reported_one_and_never_larger(row: dict[str, Any]) -> None:
-    model, served = reported(row)
-    found = count(model, served, gpu_memory_mib=[row["gpu_mib"]] * row["tp"])
+    """Of data parallel copies vLLM tells each one's requests, Corral those of all."""
+    found = counted_for(row)
     assert found.cache
     assert not found.refusal
     assert 0.99 * row["kv_tokens"] <= found.cache.tokens <= row["kv_tokens"]
-    assert 0.99 * row["max_concurrency"] <= found.cache.requests <= row["max_concurrency"]
+    requests = found.cache.requests / row.get("dp", 1)
+    assert 0.99 * row["max_concurrency"] <= requests <= row["max_concurrency"]
 
 
 @pytest.mark.parametrize(
@@ -113,16 +128,16 @@ def test_the_cache_is_the_reported_one_and_never_larger(row: dict[str, Any]) -> 
 )  # fmt: skip
 def test_a_gpu_holds_no_more_than_is_planned_also_after_requests(row: dict[str, Any]) -> None:
     """nvidia-smi counts what the driver reserves as used."""
-    model, served = reported(row)
-    (need,) = count(model, served, gpu_memory_mib=[row["gpu_mib"]]).need.gpus
+    needs = counted_for(row).need.gpus
     most_mib = row.get("held_after_requests_mib", row["held_mib"])
-    assert most_mib <= need.total_mib + DRIVER_MIB <= most_mib + 2048
+    held_mib = row.get("held_after_requests_mib_by_gpu", [most_mib])
+    for need, held in zip(needs, held_mib, strict=True):
+        assert held <= need.total_mib + DRIVER_MIB <= held + 2048
 
 
 @pytest.mark.parametrize("row", [row for row in REPORTED if "longest_that_fits" in row])
 def test_the_longest_length_is_the_one_that_vllm_names(row: dict[str, Any]) -> None:
-    model, served = reported(row)
-    found = count(model, served, gpu_memory_mib=[row["gpu_mib"]])
+    found = counted_for(row)
     assert "max seq len (131072), 23.00 GiB KV cache is needed" in found.refusal
     assert "max seq len (131072), (23.000000 GiB KV cache is needed" in row["error"]
     longest = row["longest_that_fits"]

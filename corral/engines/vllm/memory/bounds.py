@@ -2,7 +2,8 @@
 
 It measures a run with the largest batch, and gives what is left of its share of the GPU to the
 cache. The parts follow the tensors that are alive together, and were fitted to the settings of
-docs/measurements/vllm-h200.jsonl: the cache is predicted within 1% and never larger than reported.
+docs/measurements/vllm-h200.jsonl and, on two GPUs, vllm-h200-x2.jsonl: the cache is predicted
+within 1% and never larger than reported.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from corral.model_files.config import ModelDimensions
 
 MIB = 1024**2
 _F32_BYTES, _COMPUTE_BYTES = 4, 2
-# Held from the load on, and counted by vLLM as weights. Measured 65 to 69 MiB.
-_LOADED_BYTES = 72 * MIB
+# Held from the load on beside what weights.py counts of it. Measured up to 36 MiB on one GPU.
+_LOADED_BYTES = 38 * MIB
 # Code and workspaces of CUDA's libraries. Measured 230 MiB eager and 256 MiB compiled.
 _LIBRARIES_BYTES = 264 * MIB
-# Buffers of NCCL and of the custom all-reduce on each rank of several: a guess.
-_COMMUNICATION_BYTES = 1024 * MIB
+# What NCCL takes for the first batch, within the share, and what a rank loads more. Measured 323
+# and up to 13 MiB on each of two tensor parallel ranks, nothing on two data parallel ones.
+_COMMUNICATION_BYTES = 352 * MIB
+# The same with more than two ranks: a guess.
+_MORE_COMMUNICATION_BYTES = 1024 * MIB
+# Communicators of NCCL: a rank makes them before it looks at what is free, so they come on top of
+# its share. Measured 1418 and 1461 MiB on each of two ranks; of more ranks nothing is known.
+_COMMUNICATORS_MIB = 1472
 # vLLM's estimate of its CUDA graphs. Measured 1.24 and 1.25 GiB for 46 layers.
 _GRAPH_BYTES_PER_LAYER = 28 * MIB
 # Copies of the logits of all requests that sampling has alive: sorted, their indices, their sums.
@@ -27,7 +34,7 @@ _SAMPLING_COPIES, _DRAFT_COPIES = 3.74, 4.02
 _HIDDEN_COPIES = 2.25
 # Held beside the share: the CUDA context, graphs beyond their estimate, and what the first requests
 # add. Measured up to 2120 MiB, without what the driver reserves, where FlashInfer is installed.
-CONTEXT_MIB = 2304
+_CONTEXT_MIB = 2304
 
 
 def activation_bytes(
@@ -78,5 +85,13 @@ def graph_bytes(model: ModelDimensions, *, eager: bool) -> int:
 
 
 def other_bytes(ranks: Ranks) -> int:
-    """What is held and belongs to no tensor of the model."""
-    return _LOADED_BYTES + _LIBRARIES_BYTES + (_COMMUNICATION_BYTES if ranks.count > 1 else 0)
+    """What is held within the share and belongs to no tensor of the model."""
+    found = _LOADED_BYTES + _LIBRARIES_BYTES
+    if ranks.count > 2:
+        return found + _MORE_COMMUNICATION_BYTES
+    return found + (_COMMUNICATION_BYTES if ranks.tensor > 1 else 0)
+
+
+def context_mib(ranks: Ranks) -> int:
+    """What a rank holds beside its share."""
+    return _CONTEXT_MIB + (_COMMUNICATORS_MIB if ranks.count > 1 else 0)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from corral.catalog.profile import Profile
 from corral.engines.memory_count import CacheSize, MemoryCount
 from corral.engines.vllm.memory.bounds import (
-    CONTEXT_MIB,
     MIB,
     activation_bytes,
+    context_mib,
     graph_bytes,
     other_bytes,
 )
@@ -151,13 +151,14 @@ def _refusal(rank: _Rank, length_tokens: int, *, gpus: bool) -> tuple[str, str]:
 def _gpu_need(rank: _Rank, ranks: Ranks) -> InstanceNeed:
     """Each GPU holds one rank; the context comes on top of the share that vLLM is given."""
     budget_mib = _mib(rank.budget or 0)
+    context = context_mib(ranks)
     weights_mib, compute_mib, others_mib = map(_mib, (rank.weights, rank.activations, rank.others))
     device = DeviceNeed(
         weights_mib=weights_mib,
         kv_mib=max(budget_mib - weights_mib - compute_mib - others_mib, 0),
         compute_mib=compute_mib,
-        runtime_mib=others_mib + CONTEXT_MIB,
-        reserved_mib=budget_mib + CONTEXT_MIB,
+        runtime_mib=others_mib + context,
+        reserved_mib=budget_mib + context,
     )
     host_mib = _SERVER_MIB + ranks.count * _GPU_RANK_MIB
     host = DeviceNeed(weights_mib=0, kv_mib=0, compute_mib=0, runtime_mib=host_mib)
