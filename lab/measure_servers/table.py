@@ -1,6 +1,9 @@
 """The tables of docs/measurements, from rows of measured servers.
 
-python3 -m lab.measure_servers.table ROWS.jsonl > table.md
+    python3 -m lab.measure_servers.table ROWS.jsonl > table.md
+    python3 -m lab.measure_servers.table ROWS.jsonl --settings FOLDER/settings.json
+
+The second prints what today's Corral predicts, by settings that lab.held_settings has just written.
 """
 
 from __future__ import annotations
@@ -22,12 +25,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", type=Path)
     parser.add_argument("--csv", action="store_true")
+    parser.add_argument("--settings", type=Path)
     given = parser.parse_args()
     rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
+    if given.settings:
+        rows = predicted_anew(rows, json.loads(given.settings.read_text())["servers"])
     if given.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows(for_tests(rows))
     else:
         print("\n".join(tables(rows)))
+
+
+def predicted_anew(rows: Sequence[Row], servers: Sequence[Row]) -> list[Row]:
+    """The rows with the predictions of other settings; those that these lack are left out."""
+    found = {(one["engine"], one["name"]): one["predicted_mib"] for one in servers}
+    named = [(row, (row["engine"], row["name"])) for row in rows]
+    return [{**row, "predicted_mib": found[name]} for row, name in named if name in found]
 
 
 def for_tests(rows: Sequence[Row]) -> list[list[str | int]]:

@@ -17,7 +17,7 @@ from lab.held_settings import described
 from lab.measure_servers import __main__ as command
 from lab.measure_servers.build import Build, with_nccl
 from lab.measure_servers.server import png
-from lab.measure_servers.table import tables
+from lab.measure_servers.table import predicted_anew, tables
 from tests.unit.fit_samples import AIR, header
 
 _SERVER = """
@@ -234,3 +234,12 @@ def test_an_image_is_a_png_of_its_size() -> None:
     image = png(28)
     assert image[:8] == b"\x89PNG\r\n\x1a\n"
     assert image[16:24] == (28).to_bytes(4, "big") * 2
+
+
+def test_rows_can_be_compared_with_what_is_predicted_today() -> None:
+    rows: list[dict[str, Any]] = [
+        {"engine": "a", "name": "x", "predicted_mib": [1]},
+        {"engine": "b", "name": "x"},
+    ]
+    servers = [{"engine": "a", "name": "x", "predicted_mib": [2]}]
+    assert predicted_anew(rows, servers) == [{"engine": "a", "name": "x", "predicted_mib": [2]}]
