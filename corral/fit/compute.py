@@ -23,8 +23,8 @@ _PIPELINE_COPIES = 4
 _SORT_COPIES = 6
 MIB = 1024**2
 _SORT_CHUNK_BYTES = 64 * MIB
-# What the libraries of an engine take at the first prompt.
-_LEAST_POOL_BYTES = 136 * MIB
+# Of CUDA's libraries at the first prompt: up to 136 MiB on an H200 (docs/measurements/).
+CUDA_POOLS_BYTES = 136 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ def _pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
         return 0
     product = profile.ubatch_tokens * shape.expert_feed_forward * _F32
     experts = shape.experts_used * (3 * _row_bytes(shape, profile) + 2 * product)
-    usual = max(experts, _LEAST_POOL_BYTES)
+    usual = max(experts, CUDA_POOLS_BYTES)
     if scratch := _scratch(shape, profile, engine, on_gpu=True):
         return usual + scratch.pool_bytes()
     return usual + _copied_cache_bytes(shape, profile, engine)

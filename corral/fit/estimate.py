@@ -11,6 +11,7 @@ from corral.engines import engine_module
 from corral.engines.base import MemoryRules
 from corral.fit.allocations import rounding_bytes
 from corral.fit.compute import (
+    CUDA_POOLS_BYTES,
     HostParts,
     cpu_compute_bytes,
     fuses_experts,
@@ -32,10 +33,8 @@ from corral.plan.placement import ResolvedPlacement
 MIB = 1024**2
 # The driver reserves GPU memory before any process: measured 615 MiB of an H200's 143771.
 DRIVER_MIB = 640
-# The CUDA context with the engine's code, and allocations of its libraries at the first prompt:
-# measured 592 MiB and up to 136 MiB on an H200 (docs/measurements/).
+# The CUDA context with the engine's code: measured 592 MiB on an H200 (docs/measurements/).
 CUDA_CONTEXT_BYTES = 600 * MIB
-CUDA_POOLS_BYTES = 136 * MIB
 # Held more by a server of glm-dsa as soon as it is ready, beside its buffers: measured 100 to 104
 # MiB on each of four GPUs (tests/data/held-h200.csv). The source does not say what for.
 SPARSE_ATTENTION_BYTES = 104 * MIB

@@ -9,10 +9,10 @@ import pytest
 
 from corral.catalog.entries import EngineKind
 from corral.engines.ik_llama_cpp.engine import RUNTIME_BYTES
+from corral.fit.compute import CUDA_POOLS_BYTES
 from corral.fit.devices import UnknownDeviceError
 from corral.fit.estimate import (
     CUDA_CONTEXT_BYTES,
-    CUDA_POOLS_BYTES,
     PROCESS_BYTES,
     Estimate,
     estimate,
