@@ -187,7 +187,6 @@ def test_every_query_of_its_dashboard_answers_under_load(lab: Workspace) -> None
             }
 
         wait_for(lambda: not empty(), "all panels have figures", limit_seconds=90)
-        assert empty() == set()
     deploy(lab, "--limit", GW)
 
 
