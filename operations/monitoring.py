@@ -45,11 +45,12 @@ def monitoring(
         return
     whole = json.dumps({**json.loads(document), "secret_texts": dict(secrets)})
     yield StringCommand("python3", "-I", helper, "monitor-write", _stdin=whole)
-    if missing:
-        yield from packages._inner(missing=list(missing), apt_files=apt_files)
+    # They come first, with the keys of their repositories: without these apt takes no list.
     if programs:
         pinned = json.dumps({**json.loads(document), "apt_config": _config(apt_files)})
         yield StringCommand("python3", "-I", helper, "monitor-programs", _stdin=pinned)
+    if missing:
+        yield from packages._inner(missing=list(missing), apt_files=apt_files)
     yield StringCommand("python3", "-I", helper, "monitor-start", _stdin=document)
 
 
