@@ -70,6 +70,8 @@ EMPTY = {
     f"{name}: GPU memory held and predicted: {{{{host}}}}/{{{{instance}}}} predicted": _CPU
     for name in ("corral-fleet", "corral-instance")
 }
+# There once a gate has measured, which an instance that runs already has no need to do again.
+BASELINE = "corral-instance: Tokens/s, and the baseline of one request: baseline: {{measure}}"
 # Panels that are empty until there is a fault, whose tests ask for them.
 DOWN = "corral-fleet: Instances that do not answer: {{host}}/{{instance}}"
 ALERTS = "corral-fleet: Alerts: {{alertname}} {{host}}"
@@ -291,7 +293,7 @@ def test_every_query_of_the_dashboards_answers_under_load(watched: Watched) -> N
     wait_for(lambda: watched.has(drift), "drift is counted", limit_seconds=ANSWERS_SECONDS)
     found = dict(zip(QUERIES, watched.ask(*QUERIES.values()), strict=True))
     empty = {name for name, series in found.items() if not series}
-    assert empty == {*EMPTY, DOWN, ALERTS}
+    assert empty - {BASELINE} == {*EMPTY, DOWN, ALERTS}
 
 
 def test_a_server_that_is_stopped_is_an_alert_until_it_is_started(watched: Watched) -> None:
@@ -308,7 +310,8 @@ def test_a_server_that_is_stopped_is_an_alert_until_it_is_started(watched: Watch
 
 
 def test_what_leaves_the_inventory_is_removed(watched: Watched) -> None:
-    watched.on("systemctl stop load")
+    # It ended by itself, if its server was stopped meanwhile.
+    watched.lab.try_on(HOST, "systemctl stop load")
     with watched.lab.edited(INVENTORY, f', "monitoring": {WATCHED!r}', ""):
         converge(watched.lab, "--limit", HOST)
     units = f"{PROMETHEUS} {ALERTMANAGER} prometheus-node-exporter corral_metrics.timer {GRAFANA}"
