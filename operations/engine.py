@@ -151,10 +151,7 @@ def first_archives(missing: Sequence[ReleasePlan], *, supply: Supply, sharing: S
 
     + missing: releases that the host lacks
     """
-    if not missing:
-        host.noop("all releases are installed")
-        return
-    yield FunctionCommand(send_first, (tuple(missing), supply, sharing), {})
+    yield from _through_the_swarm(send_first, missing, supply, sharing)
 
 
 @operation()
@@ -165,10 +162,16 @@ def shared_archives(
 
     + missing: releases that the host lacks
     """
+    yield from _through_the_swarm(exchange, missing, supply, sharing)
+
+
+def _through_the_swarm(
+    move: Callable[..., bool], missing: Sequence[ReleasePlan], supply: Supply, sharing: Sharing
+) -> Commands:
     if not missing:
         host.noop("all releases are installed")
         return
-    yield FunctionCommand(exchange, (tuple(missing), supply, sharing), {})
+    yield FunctionCommand(move, (tuple(missing), supply, sharing), {})
 
 
 @operation()
