@@ -15,7 +15,7 @@ from corral.engines.base import MemoryRules
 from corral.fit.hybrid import Hybrid
 from corral.fit.kv_cache import all_cells, attended_cells, layer_bytes
 from corral.fit.latent import Scratch
-from corral.fit.shape import Shape
+from corral.fit.shape import Indexer, Shape
 
 _F32, _F16 = 4, 2
 # Batches whose inputs are kept where GPUs work in a pipeline (GGML_SCHED_MAX_COPIES).
@@ -150,9 +150,14 @@ def _cpu_feed_forward_bytes(shape: Shape, profile: Profile) -> int:
     return max(dense, experts) + _more_streams_bytes(shape, profile)
 
 
+def _indexer(shape: Shape, engine: MemoryRules) -> Indexer | None:
+    """The indexer that runs; ik_llama.cpp attends to all cells instead."""
+    return None if engine.latent_by_mode else shape.indexer
+
+
 def _indexer_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
-    """A mask of its own and the scores of all cells; ik_llama.cpp attends to all instead."""
-    if not shape.indexer or engine.latent_by_mode:
+    """A mask of its own and the scores of all cells."""
+    if not _indexer(shape, engine):
         return 0
     return attended_cells(profile, engine) * profile.ubatch_tokens * (_F16 + _F32)
 
@@ -163,9 +168,10 @@ def sort_pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     The result, keys and indices before and after, and two of those for the sort itself, for as many
     tokens as have 64 MiB of scores (top-k.cu and argsort.cu of llama.cpp at 0c1e57098bba).
     """
-    if not shape.indexer or engine.latent_by_mode:
+    indexer = _indexer(shape, engine)
+    if not indexer:
         return 0
-    row = attended_cells(profile, engine) // shape.indexer.pool * _F32
+    row = attended_cells(profile, engine) // indexer.pool * _F32
     return _SORT_COPIES * max(min(profile.ubatch_tokens * row, _SORT_CHUNK_BYTES), row)
 
 
@@ -181,10 +187,10 @@ def _mask_bytes(profile: Profile, engine: MemoryRules) -> int:
 
 def _masks_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     """That of attention and that of an indexer, which are inputs of a batch."""
-    mask = _mask_bytes(profile, engine)
-    if not shape.indexer or engine.latent_by_mode:
+    mask, indexer = _mask_bytes(profile, engine), _indexer(shape, engine)
+    if not indexer:
         return mask
-    return mask + (mask if shape.indexer.pool == 1 else mask // shape.indexer.pool * 2)
+    return mask + (mask if indexer.pool == 1 else mask // indexer.pool * 2)
 
 
 def _logits_bytes(shape: Shape, profile: Profile, engine: MemoryRules, outputs: int) -> int:
