@@ -58,7 +58,7 @@ def _ask(client: OpenAI, model: str, seen: Streams, done: threading.Event) -> No
             if reason not in ("stop", "length"):
                 seen.failures.append(f"ended with {reason}")
         except (OpenAIError, httpx.HTTPError, ValueError, LookupError) as error:
-            seen.failures.append(f"{type(error).__name__}: {error}")
+            seen.failures.append(f"{type(error).__name__}: {error} ({error.__cause__!r})")
         seen.ended += 1
         done.wait(max(0, began + EVERY_SECONDS - time.monotonic()))
 

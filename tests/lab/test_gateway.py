@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -834,7 +835,7 @@ def test_other_confines_begin_with_a_restart_and_keep_who_is_drained(lab: Worksp
     assert lab.on(GW, pid) != changed
 
 
-def test_a_new_client_key_is_seen_by_nobody(lab: Workspace) -> None:
+def test_a_new_client_key_is_seen_by_nobody_and_a_revoked_one_opens_nothing(lab: Workspace) -> None:
     path, new = lab.layout.keys / GW / f"gateway-{ALIAS}", f"canary-{ssl.RAND_bytes(16).hex()}"
     before = path.read_text()
     path.write_text(f"{before}{new}\n")
@@ -857,9 +858,30 @@ def test_a_new_client_key_is_seen_by_nobody(lab: Workspace) -> None:
         assert lab.on(GW, OPEN_FILES) == ""
     finally:
         path.write_text(before)
+    known, revoked = Idle(lab, key(lab)), Idle(lab, new)
+    assert (known.status(), revoked.status()) == (200, 200)
     deploy(lab, "--limit", GW)
     with pytest.raises(openai.AuthenticationError):
         complete(client(lab, new))
+    # Connections from before the reload: none is closed while a request may be on its way.
+    assert (known.status(), revoked.status()) == (200, 401)
+
+
+class Idle:
+    """A client that keeps its connection open and never asks again by itself."""
+
+    def __init__(self, lab: Workspace, shown: str) -> None:
+        self.link = HTTPConnection(str(lab.layout.address(GATEWAY)), 8000, timeout=60)
+        self.headers = {"Authorization": f"Bearer {shown}"}
+        self.link.connect()
+        # It would open another connection.
+        self.link.auto_open = 0
+
+    def status(self) -> int:
+        self.link.request("GET", "/v1/models", headers=self.headers)
+        answer = self.link.getresponse()
+        answer.read()
+        return answer.status
 
 
 def test_with_a_certificate_it_speaks_tls(lab: Workspace, tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ The store is compared by digests with a salt of the request, so no key is sent.
 import hashlib
 import hmac
 import os
-import re
 
-from corral_host.gateway.socket import ask
+from corral_host.gateway.loaded_keys import in_haproxy
 from corral_host.server import staged_keys
 from corral_host.server.held_keys import CLIENTS, METRICS, UPSTREAM, gateway_keys, loaded, read
 from corral_host.system.commands import FAULTS
@@ -129,14 +128,3 @@ def gateway_runs_with(folder, pool):
         names = ", ".join(wrong)
         return f"HAProxy has other keys than its files: {names}. Next: systemctl reload haproxy"
     return ""
-
-
-def in_haproxy():
-    """Name of each key file -> the keys that HAProxy has loaded; for the map a dictionary."""
-    found = {}
-    for kind in ("acl", "map"):
-        for number, path in re.findall(r"^(\d+) \((\S+)\)", ask(f"show {kind}"), re.MULTILINE):
-            lines = [line.split()[1:] for line in ask(f"show {kind} #{number}").splitlines()]
-            entries = dict(lines) if kind == "map" else {one for line in lines for one in line}
-            found[os.path.basename(path)] = entries
-    return found

@@ -27,6 +27,7 @@ from corral_host.gateway.generations import (
     unnamed,
     write,
 )
+from corral_host.gateway.loaded_keys import tell_old_workers
 from corral_host.gateway.socket import running_generation, servers
 from corral_host.server.key_digest import key_digest
 from corral_host.system.commands import HostError, output, point, read_json, write_atomic
@@ -97,6 +98,7 @@ def switched(document, prove, *, keeps_old=False):
     try:
         switch(document, new)
         rows = prove(before)
+        tell_old_workers()
     except HostError as fault:
         summary = revert(document, old)
         settled(root, old)
