@@ -20,6 +20,7 @@ from tests.unit.gateway_samples import fleet, make_keys, plan
 from tests.unit.helper_modules import helper_module
 
 key_check, held_keys = helper_module("checks.keys"), helper_module("server.held_keys")
+loaded_keys = helper_module("gateway.loaded_keys")
 staged_keys = helper_module("server.staged_keys")
 OTHER = "another-0123456789-abcdefghij"
 
@@ -67,7 +68,7 @@ class Played:
         path.write_text(text)
         path.chmod(0o600)
 
-    def ask(self, command: str) -> str:
+    def ask(self, command: str, _: str) -> str:
         """As HAProxy's runtime socket answers."""
         _, kind, *number = command.split()
         files = list(self.haproxy[kind].items())
@@ -103,7 +104,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     make_keys(hosts)
     made = Played(tmp_path, hosts)
     monkeypatch.setattr(key_check, "loaded", lambda one: made.loaded.get(one["unit"]))
-    monkeypatch.setattr(key_check, "ask", made.ask)
+    monkeypatch.setattr(loaded_keys, "ask", made.ask)
     return made
 
 
@@ -215,11 +216,11 @@ def test_what_haproxy_was_loaded_with_is_compared_with_its_files(name: str, play
 def test_an_haproxy_that_does_not_answer_is_told(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silent(_: str) -> None:
+    def silent(*_: str) -> None:
         raise helper_module("system.commands").HostError("HAProxy does not answer")
 
     played.deploy()
-    monkeypatch.setattr(key_check, "ask", silent)
+    monkeypatch.setattr(loaded_keys, "ask", silent)
     assert "does not answer" in played.problems(3)[("gateway small", "keys-loaded")]
 
 
