@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from pyinfra import host
@@ -230,38 +230,44 @@ def provide(
     return True
 
 
+def _reported(move: Callable[..., bool]) -> Callable[..., bool]:
+    """A function as pyinfra calls it; a CorralError is printed, and fails the host."""
+
+    @wraps(move)
+    def command(state: State, host: Host, *arguments: object) -> bool:  # noqa: ARG001 - pyinfra's
+        try:
+            return move(host, *arguments)
+        except CorralError as error:
+            job.report(host, str(error).splitlines())
+            return False
+
+    return command
+
+
+@_reported
 def send_first(
-    state: State,  # noqa: ARG001 - pyinfra's
-    host: Host,
-    missing: Sequence[ReleasePlan],
-    supply: Supply,
-    sharing: Sharing,
+    host: Host, missing: Sequence[ReleasePlan], supply: Supply, sharing: Sharing
 ) -> bool:
     """Send the archives that this host passes on."""
     due = [one for one in missing if sharing.is_first(one.key) and supply.find(one)]
     return all(send(host, release, supply) for release in due)
 
 
-def exchange(
-    state: State,  # noqa: ARG001 - pyinfra's
-    host: Host,
-    missing: Sequence[ReleasePlan],
-    supply: Supply,
-    sharing: Sharing,
-) -> bool:
+@_reported
+def exchange(host: Host, missing: Sequence[ReleasePlan], supply: Supply, sharing: Sharing) -> bool:
     """Take archives from the hosts that have them, and serve them."""
-    keys: dict[str, tuple[ReleasePlan, Archive]] = {}
+    by_digest: dict[str, tuple[ReleasePlan, Archive]] = {}
     held: list[dict[str, Any]] = []
     wanted: list[dict[str, Any]] = []
     others: set[str] = set()
     for one in missing:
         members, archive = sharing.members(one.key), supply.find(one)
         if sharing.swarm.name in members and archive:
-            keys[archive.sha256] = one, archive
+            by_digest[archive.sha256] = one, archive
             others |= set(members)
             files = held if one.key in supply.there else wanted
             files.append(supply.sent(one, archive))
-    if not keys:
+    if not by_digest:
         return True
     spec = {
         "held": held, "archives": wanted, "paths": supply.paths.model_dump(mode="json"),
@@ -269,25 +275,17 @@ def exchange(
     }  # fmt: skip
 
     def note(host: Host, answer: dict[str, Any]) -> bool:
-        try:
-            arrived = as_answer(SHARED, answer, where=host.name).arrived
-        except CorralError as error:
-            job.report(host, str(error).splitlines())
-            return False
-        for one in set(arrived) & keys.keys():
-            supply.arrived(*keys[one])
+        arrived = as_answer(SHARED, answer, where=host.name).arrived
+        for one in set(arrived) & by_digest.keys():
+            supply.arrived(*by_digest[one])
         return True
 
     # By the name of the job for weights: only one swarm at a time has its ports.
     return job.perform(host, supply.paths.helper, "fetch", "share", spec, then=note)
 
 
-def ship(
-    state: State,  # noqa: ARG001 - pyinfra's
-    host: Host,
-    release: ReleasePlan,
-    supply: Supply,
-) -> bool:
+@_reported
+def ship(host: Host, release: ReleasePlan, supply: Supply) -> bool:
     """Send an archive to a host that lacks the release, and install it there."""
     if release.key in supply.made:
         return True
@@ -298,12 +296,11 @@ def ship(
 
 
 def send(host: Host, release: ReleasePlan, supply: Supply) -> bool:
-    """Send an archive to a host; False when it did not arrive, having said why."""
-    try:
-        archive = _sound(supply.store, release)
-    except CorralError as error:
-        job.report(host, str(error).splitlines())
-        return False
+    """Send an archive to a host; False when it did not arrive, having said why.
+
+    Raises CorralError for one that the store does not have, or not whole.
+    """
+    archive = _sound(supply.store, release)
     if not transfer.send(supply.store, archive, host, supply.path(release)):
         return False
     supply.arrived(release, archive)
@@ -324,21 +321,13 @@ def _sound(store: ArchiveStore, release: ReleasePlan) -> Archive:
     return archive
 
 
-def check_flags(
-    state: State,  # noqa: ARG001 - pyinfra's
-    host: Host,
-    plan: HostPlan,
-    waiting: Sequence[InstancePlan],
-) -> bool:
-    """Ask each release for what it knows; False for an instance with other flags."""
+@_reported
+def check_flags(host: Host, plan: HostPlan, waiting: Sequence[InstancePlan]) -> bool:
+    """Ask each release for what it knows; an instance with other flags fails the host."""
     wanted = {instance.release for instance in waiting}
     for release in (release for release in plan.releases if release.key in wanted):
         document = json.dumps({"folder": release.folder})
-        try:
-            known = helper_on(host, plan.paths.helper).ask(["manifest"], MANIFEST, document).flags
-            for instance in (one for one in waiting if one.release == release.key):
-                refuse_unknown_flags(instance, known, where=host.name)
-        except CorralError as error:
-            job.report(host, str(error).splitlines())
-            return False
+        known = helper_on(host, plan.paths.helper).ask(["manifest"], MANIFEST, document).flags
+        for instance in (one for one in waiting if one.release == release.key):
+            refuse_unknown_flags(instance, known, where=host.name)
     return True

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pyinfra.api import State
 
+from corral.paths import HOST_PATHS
+from corral.plan.swarm import SwarmPeer, SwarmPlan
+from corral.store.engine_archives import ArchiveStore
+from operations import engine
+from tests.operations.fakes import prepared
 from tests.operations.fleet import (
     ARCHIVE,
     ENDED,
@@ -19,6 +27,7 @@ from tests.operations.fleet import (
     sent,
     settled_host,
 )
+from tests.samples import CHAT, plan
 
 NAMES = ("one", "two", "three")
 
@@ -115,6 +124,27 @@ def test_an_archive_that_did_not_arrive_is_sent_by_the_controller(fleet: Fleet) 
 def test_an_answer_about_archives_of_another_shape_fails_its_host(fleet: Fleet) -> None:
     sharers(fleet, answer={"arrived": 5})
     assert failed(fleet.deploy()) == {"two", "three"}
+
+
+@pytest.mark.parametrize("move", [engine.send_first, engine.exchange])
+def test_an_archive_that_was_damaged_meanwhile_is_reported(
+    move: Callable[..., bool], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (release,) = plan(CHAT).releases
+    described = tmp_path / release.engine / f"{release.key}.json"
+    described.parent.mkdir()
+    described.write_text("{")
+    peers = tuple(SwarmPeer(name=name, address="10.0.0.1", port=1) for name in NAMES)
+    swarm = SwarmPlan(
+        name="one", peers=peers, from_hub=1, upload_bytes_per_second=0, upload_seconds=1,
+        connections=1,
+    )  # fmt: skip
+    sharing = engine.Sharing(swarm, lambda _: NAMES)
+    with prepared() as host:
+        supply = engine.Supply(HOST_PATHS, ArchiveStore(tmp_path))
+        assert not move(host.state, host, [release], supply, sharing)
+    assert f"{described}: " in caplog.text
+    assert "Next: " in caplog.text
 
 
 def test_one_host_that_lacks_a_release_gets_it_from_the_controller(fleet: Fleet) -> None:
