@@ -12,13 +12,15 @@ from corral_host.gateway.socket import CURRENT, ask, order, workers
 from corral_host.server.held_keys import UPSTREAM
 from corral_host.system.commands import HostError
 
+# Words of an entry: its reference, of a map the name, and the key.
+WORDS = {"acl": 2, "map": 3}
 LISTED = re.compile(r"^(\d+) \((\S+)\)", re.MULTILINE)
 
 
 def key_files(kind, worker=CURRENT):
-    """Name of each key file of a worker -> its number and its entries: (reference, key, ...).
+    """Name of each key file of a worker -> its number and its entries, as lists of WORDS.
 
-    ``kind``: "acl" or "map". An entry of a map has the name before the key.
+    ``kind``: "acl" or "map". Raises HostError.
     """
     return {
         os.path.basename(path): (number, entries(kind, number, worker))
@@ -27,7 +29,11 @@ def key_files(kind, worker=CURRENT):
 
 
 def entries(kind, number, worker):
-    return [line.split() for line in ask(f"show {kind} #{number}", worker).splitlines()]
+    found = [line.split() for line in ask(f"show {kind} #{number}", worker).splitlines()]
+    if any(len(words) != WORDS[kind] for words in found):
+        # No line of it is quoted: it may be a key.
+        raise HostError(f"HAProxy's answer to `show {kind} #{number}` is not whole")
+    return found
 
 
 def in_haproxy():

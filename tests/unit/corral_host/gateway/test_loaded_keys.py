@@ -76,3 +76,22 @@ def test_servers_get_their_new_key_from_an_old_worker(monkeypatch: pytest.Monkey
 
 def test_a_worker_that_ended_meanwhile_needs_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(monkeypatch, Worker("b", CLIENTS), None) == []
+
+
+@pytest.mark.parametrize(
+    "cut", [("acl", "clients-small", {"0xa1": ""}), ("map", "upstream", {"0xb1": "s"})]
+)
+def test_a_worker_that_ends_while_it_answers_needs_no_news(
+    monkeypatch: pytest.MonkeyPatch, cut: tuple[str, str, dict[str, str]]
+) -> None:
+    assert told(monkeypatch, Worker("b", CLIENTS, UPSTREAM), Worker("a", cut)) == []
+
+
+def test_a_cut_answer_of_the_current_worker_is_a_fault_without_its_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = ("map", "upstream", {"0xb1": "secret"})
+    with pytest.raises(helper_module("system.commands").HostError) as raised:
+        told(monkeypatch, Worker("b", cut), None)
+    assert "is not whole" in str(raised.value)
+    assert "secret" not in str(raised.value)
