@@ -64,8 +64,8 @@ class Lent:
             return
         for path in list(self.folder.iterdir()):
             staged = self.home / path.name
-            # Nothing lent has left a file there.
-            if staged.exists():
+            if staged.exists() and not is_odd(path):
+                # Of a lent file nothing stays there.
                 path.unlink()
             else:
                 self._restore(path, staged)

@@ -84,6 +84,13 @@ def test_nothing_that_is_there_is_replaced_at_the_end(lent: Any) -> None:
     assert names(lent) == ["a"]
 
 
+def test_a_folder_in_the_place_of_a_whole_file_stops_no_later_job(lent: Any) -> None:
+    (lent.home / "a").write_text("whole")
+    (lent.folder / "a" / "in").mkdir(parents=True)
+    lent.restore_all()
+    assert names(lent) == ["a"]
+
+
 def test_a_file_that_is_shown_stays_when_it_is_hidden(lent: Any) -> None:
     archive = lent.home / "a"
     archive.write_text("whole")
