@@ -24,7 +24,7 @@ from corral_host.system.commands import FAULTS, digest_or_none, read_json, say, 
 from corral_host.weights.models_root import root_fault
 
 AGAIN = "deploy HOST again"
-# Drift is looked for so often while there is some.
+# How often drift is looked for while there is some.
 AGAIN_SECONDS = 600
 
 
@@ -137,9 +137,10 @@ def of_monitoring(paths):
     for path in record["files"]:
         if path not in record.get("sha256", {path: ""}) and private_digest(path) is None:
             yield row("monitoring", f"{path}, for root alone", "it is missing or open", AGAIN)
-    for name, version in wrong_programs(record.get("programs", ())).items():
+    programs = record.get("programs", ())
+    pinned = {one["package"]: one["version"] for one in programs}
+    for name, version in wrong_programs(programs).items():
         what = f"{version} is installed" if version else "it is not installed"
-        pinned = {one["package"]: one["version"] for one in record["programs"]}
         yield row("monitoring", f"{name} {pinned[name]}", what, AGAIN)
     for unit in record["units"]:
         if not runs(unit):

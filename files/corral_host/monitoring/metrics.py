@@ -16,18 +16,23 @@ from corral_host.system.locks import rollout_here
 
 def metrics(document):
     """Write the textfile. ``document``: paths (of a HostPlan) and textfile (a path)."""
-    found, failed = Textfile(), []
-    for part in (gpus, driver, servers, requests, weights, drifted, rollout):
-        try:
-            part(found, document["paths"])
-        except (*FAULTS, TypeError, AttributeError) as fault:
-            # A file that somebody damaged must not hide a GPU that fails.
-            say(f"{part.__name__}: {type(fault).__name__}: {fault}")
-            failed.append(part.__name__)
+    found, paths = Textfile(), document["paths"]
+    parts = (gpus, driver, servers, requests, weights, drifted, rollout)
+    failed = [part.__name__ for part in parts if not works(part, found, paths)]
     found.add("corral_unreadable", len(failed))
     found.write(document["textfile"])
-    look_again(document["paths"])
+    works(look_again, paths)
     return {"samples": sum(map(len, found.blocks.values())), "unreadable": failed}
+
+
+def works(part, *arguments):
+    """Call a part; whether it succeeded. A damaged file must not hide a GPU that fails."""
+    try:
+        part(*arguments)
+    except (*FAULTS, TypeError, AttributeError) as fault:
+        say(f"{part.__name__}: {type(fault).__name__}: {fault}")
+        return False
+    return True
 
 
 def rollout(found, paths):

@@ -107,7 +107,7 @@ def read_json(path):
     """A JSON document; None if the file is missing or damaged."""
     try:
         return json.loads(Path(path).read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 

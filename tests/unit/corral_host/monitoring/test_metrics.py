@@ -185,6 +185,14 @@ def test_one_part_that_fails_leaves_the_others(
     assert "corral_weights_corrupt" in found
 
 
+@pytest.mark.parametrize("record", [b"[]", b'{"rows": []}', b'{"rows": [1], "at": "x"}', b"\xff"])
+def test_a_damaged_record_of_drift_leaves_all_other_figures(host: Watched, record: bytes) -> None:
+    path = host.root / "state/monitoring/drift.json"
+    path.parent.mkdir()
+    path.write_bytes(record)
+    assert host.samples()["corral_instance_active"] == 1
+
+
 def test_gpus_tell_their_errors_since_boot(host: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     row: dict[str, Any] = dict.fromkeys(helper_module("nvidia.figures").FIELDS.values())
     row |= {"index": "0", "uuid": "GPU-1", "name": "H200", "pci": "0000:3b:00.0"}
