@@ -76,7 +76,7 @@ class _Loaded(click.Group):
         limit = formatter.width - 6 - max(map(len, names))
         sections = {title: list(commands) for title, commands in _SECTIONS.items()}
         for title, members in {**sections, _OTHERS: others}.items():
-            rows = [(name, self._short_help(name, limit)) for name in members]
+            rows = [(name, self._short_help(ctx, name, limit)) for name in members]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -103,16 +103,19 @@ class _Loaded(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands that begin as typed, with their sentences; click's own would import each."""
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        commands = [CompletionItem(name, help=self._short_help(name)) for name in names]
+        commands = [CompletionItem(name, help=self._short_help(ctx, name)) for name in names]
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
-    def _short_help(self, name: str, limit: int = 80) -> str:
+    def _short_help(self, ctx: click.Context, name: str, limit: int = 80) -> str:
         if name in _MODULES:
-            said = _docstrings(_MODULES[name])[name]
+            module, function = _MODULES[name], name
         else:
-            (point,) = entry_points(group=_GROUP, name=name)
-            said = _docstrings(point.module)[point.attr]
-        return click.Command(name, help=said).get_short_help_str(limit)
+            point = next(iter(entry_points(group=_GROUP, name=name)))
+            module, function = point.module, point.attr
+        said = _docstrings(module).get(function)
+        # Another package may have its command from elsewhere than a function of this module.
+        command = self.get_command(ctx, name) if said is None else click.Command(name, help=said)
+        return command.get_short_help_str(limit) if command else ""
 
 
 @cache
@@ -120,7 +123,7 @@ def _docstrings(module: str) -> dict[str, str]:
     """What functions say of themselves, from their source: to import all takes half a second."""
     found = find_spec(module)
     if found is None or found.origin is None:
-        raise LookupError(f"there is no source of {module}")
+        return {}
     parts = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
     functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
     return {one.name: ast.get_docstring(one) or "" for one in functions}

@@ -12,7 +12,7 @@ import click
 from pydantic import Field, TypeAdapter
 
 from corral.cli.documents import Document
-from corral.cli.key_names import has_keys, is_alert_secret, is_password, refuse_single
+from corral.cli.key_names import is_alert_secret, is_known, refuse_single
 from corral.cli.select import Inventories, inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.keys import changes
@@ -260,8 +260,7 @@ def _of_alias(alias: str, found: Inventories) -> list[Subject]:
 def _named(name: str, found: Inventories) -> Subject:
     host_name, _, key = name.rpartition("/")
     for host in found.hosts:
-        known_here = has_keys(host, key) or is_password(host, key) or is_alert_secret(host, key)
-        if host.name == host_name and known_here:
+        if host.name == host_name and is_known(host, key):
             return Subject(host=host, name=key)
     known = [f"{host.name}/{one}" for host in found.hosts for one in host.instance_names]
     what = f"no such instance{did_you_mean(name, known)}"

@@ -8,14 +8,18 @@ from corral.store.alert_secrets import ALERTS, alert_step
 from corral.store.gateway_keys import CLIENTS, GRAFANA, METRICS, SCRAPE, UPSTREAM
 
 
-def has_keys(host: Host, name: str) -> bool:
-    """Whether a host may have keys of this name; its data may have mistakes."""
+def is_known(host: Host, name: str) -> bool:
+    """Whether a host may have a secret of this name; its data may have mistakes."""
+    return _has_keys(host, name) or _is_password(host, name) or is_alert_secret(host, name)
+
+
+def _has_keys(host: Host, name: str) -> bool:
     of_gateway = name.startswith((CLIENTS, UPSTREAM)) or name == METRICS
     own = name in host.instance_names or (name == SCRAPE and "monitoring" in host.data)
     return own or (of_gateway and bool(host.data.get("gateway")))
 
 
-def is_password(host: Host, name: str) -> bool:
+def _is_password(host: Host, name: str) -> bool:
     """Whether it is the password of the host's Grafana, which accepts one."""
     return name == GRAFANA and "monitoring" in host.data
 
@@ -35,7 +39,7 @@ def refuse_unmade(host: Host, name: str) -> None:
 def refuse_single(host: Host, name: str) -> None:
     """Raise CorralError for a secret of which there are never two."""
     refuse_unmade(host, name)
-    if is_password(host, name):
+    if _is_password(host, name):
         what = "is a password, of which Grafana accepts one"
         step = f"`corral keys new {host.name}/{name} --replace`, then deploy {host.name}"
         raise CorralError(f"{host.name}/{name}", what, step)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from corral.cli import key_changes
-from corral.cli.key_names import has_keys, is_alert_secret, is_password, refuse_unmade
+from corral.cli.key_names import is_known, refuse_unmade
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
@@ -117,8 +117,7 @@ def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:
     """A host and the name of its keys. Raises CorralError."""
     host_name, _, key = name.rpartition("/")
     for host in hosts:
-        known = has_keys(host, key) or is_password(host, key) or is_alert_secret(host, key)
-        if host.name == host_name and known:
+        if host.name == host_name and is_known(host, key):
             return host, key
     raise _unknown(name, hosts)
 

@@ -41,12 +41,12 @@ _MIB = 1024**2
 _BUILD_BYTES = {"cpu": 2 * _GIB, "cuda": 8 * _GIB}
 # Stripped programs of one release; a CUDA build measured 93 MB for one architecture.
 _BUILT_BYTES = 512 * _MIB
-# A release for CUDA has up to 3 GB; more than this is none, whoever says so.
 # The C library with its programs, unpacked.
 _ROOT_BYTES = 128 * _MIB
 ROOT_PACKAGES = ("base-files", "libc-bin", "libc6")
 # An image, its launchers and their list.
 _IMAGE_FILES = 32
+# A release for CUDA has up to 3 GB; more than this is none, whoever says so.
 _BUILT_LIMITS = ReleaseLimits(unpacked_bytes=16 * _GIB, unpacked_files=10_000)
 
 

@@ -15,7 +15,7 @@ from corral.errors import CorralError
 from corral.host.fault import read_fault
 from corral.inventory.hosts import Host
 from corral.remote.root import root_refused
-from corral.remote.ssh import ssh_command
+from corral.remote.ssh import not_runnable, ssh_command
 from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
 
@@ -54,10 +54,13 @@ class Lease:
     ) -> None:
         self._host = host
         self._unread = b""
-        self._process = subprocess.Popen(
-            ssh_command(host, command, forward=forward, back=back), bufsize=0,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                ssh_command(host, command, forward=forward, back=back), bufsize=0,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        except OSError as error:
+            raise not_runnable(host, error) from error
         try:
             for line in lines:
                 self.send(line)

@@ -10,7 +10,7 @@ from typing import IO, TypeVar
 
 from corral.inventory.hosts import Host
 from corral.remote.root import root_refused
-from corral.remote.ssh import ssh_command
+from corral.remote.ssh import not_runnable, ssh_command
 from corral.remote.transport import SSH_FAILED
 from corral.remote.unreached import unreached
 from corral.terminal import HeldOutput, copy_output, echo
@@ -36,7 +36,11 @@ def run_on(host: Host, command: list[str]) -> int:
     """
     argv = ssh_command(host, [*_BEGIN, *command])
     held = HeldOutput(_BEGUN)
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    try:
+        started = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise not_runnable(host, error) from error
+    with started as process:
         printers = [
             threading.Thread(target=_print, args=(process, pipe, held_output), daemon=True)
             for pipe, held_output in ((process.stdout, None), (process.stderr, held))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.remote.root import as_root
 
@@ -63,6 +64,12 @@ def ssh_command(
         address_of(host),
         " ".join(map(quoted, command)),
     ]
+
+
+def not_runnable(host: Host, error: OSError) -> CorralError:
+    """The error where the program that reaches a host, such as ssh(1), cannot be run here."""
+    step = f"check that `{ssh_command(host, [])[0]}` can be run here"
+    return CorralError(host.name, str(error), step)
 
 
 def typed_command(host: Host) -> str:

@@ -9,7 +9,7 @@ from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.remote.bounded import Ended, SilentError, TooMuchError, run_within
 from corral.remote.root import root_refused
-from corral.remote.ssh import ssh_command
+from corral.remote.ssh import not_runnable, ssh_command
 from corral.remote.unreached import unreached
 
 # ssh(1) has no other exit code for its own failures.
@@ -48,5 +48,4 @@ class SshTransport:
         except TooMuchError as error:
             raise CorralError(self.name, str(error), "check what answers there") from error
         except OSError as error:
-            step = f"check that `{ssh_command(self.host, [])[0]}` can be run here"
-            raise CorralError(self.name, str(error), step) from error
+            raise not_runnable(self.host, error) from error

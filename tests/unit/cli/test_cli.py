@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -211,6 +212,18 @@ def test_the_help_says_of_each_command_what_it_says_of_itself() -> None:
     said = {name: one.get_short_help_str(80) for name, one in loaded.items() if one}
     assert listed == said
     assert all(said.values())
+
+
+def test_the_help_lists_a_command_that_another_package_makes_without_a_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import click\nprobe = click.Command('probe', help='Look at racks.')\n"
+    (tmp_path / "racks_of_ours.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = EntryPoint("probe", "racks_of_ours:probe", "corral.commands")
+    monkeypatch.setattr("corral.cli.entry_points", lambda **_: [point])
+    listed = {one.value: one.help for one in cli.shell_complete(click.Context(cli), "p")}
+    assert listed["probe"] == "Look at racks."
 
 
 def test_the_help_imports_no_command_and_no_planning() -> None:

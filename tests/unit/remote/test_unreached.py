@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corral.errors import CorralError
+from corral.inventory.hosts import Host
+from corral.remote.lease import Lease
 from corral.remote.run import run_on
 from corral.remote.ssh import typed_command
 from corral.remote.unreached import UnreachedError, unreached
@@ -256,3 +259,16 @@ def test_no_message_is_a_document_or_a_traceback(hosts: OddHosts) -> None:
     with pytest.raises(CorralError, match="^lab-1: its helper failed: PermissionError") as caught:
         installed_helper(host(CHAT), "/h.pyz").ask(["poll"], ANYTHING)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "reach", [partial(run_on, command=["true"]), partial(Lease, command=["true"])]
+)
+def test_a_controller_without_ssh_is_told_so(
+    reach: Callable[[Host], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CorralError) as raised:
+        reach(host(CHAT))
+    assert "No such file or directory: 'ssh'" in raised.value.what
+    assert raised.value.next_step == "check that `ssh` can be run here"
