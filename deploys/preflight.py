@@ -48,7 +48,8 @@ def _findings(target: Target) -> list[Finding]:
 def _of_bundle(target: Target) -> list[Finding]:
     if target.bundle is None:
         return []
+    monitoring = target.state.monitoring
+    packages = (target.state.missing_packages, monitoring.missing_packages, monitoring.programs)
     return target.bundle.findings(
-        target.plan, target.missing_shards(), target.missing_builds(),
-        packages=bool(target.state.missing_packages),
-    )  # fmt: skip
+        target.plan, target.missing_shards(), target.missing_builds(), packages=any(packages)
+    )

@@ -180,12 +180,16 @@ def _left_out(plans: Sequence[HostPlan]) -> tuple[str, ...]:
     if here in {plan.platform for plan in plans}:
         return ()
     wanted = f"{', '.join(_OF_A_CONTROLLER[:-1])} and {_OF_A_CONTROLLER[-1]}"
-    return (f"no host is {here or 'as this controller'}: a controller there needs {wanted}",)
+    of = here or "an unknown distribution"
+    return (f"{wanted} for a controller of {of}: no host is of this distribution",)
 
 
 def _of_monitoring(plan: HostPlan) -> list[str]:
     found = plan.monitoring
-    return [*found.packages, *(one.package for one in found.programs)] if found else []
+    if found is None:
+        return []
+    # apt-get(8): the version may end with a star, as in the catalog.
+    return [*found.packages, *(f"{one.package}={one.version}" for one in found.programs)]
 
 
 def _driver_sets(plan: HostPlan) -> Iterator[PackageSet]:

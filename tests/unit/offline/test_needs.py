@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from corral.catalog.entries import load_catalog
 from corral.inventory.hosts import Inventory
 from corral.offline import needs as module
 from corral.offline.needs import Needs, needs_of, sources_name
-from tests.samples import CHAT, host, planner
+from tests.samples import CHAT, ROOT, host, planner
 
 PLATFORM = "debian-12"
+GRAFANA = load_catalog(ROOT / "catalog").programs["grafana"]
 
 
 @pytest.fixture
@@ -43,4 +45,13 @@ def test_a_controller_of_the_hosts_distribution_is_installed_from_it_as_well(
     other = of_one_host(str(tmp_path))
     assert "minisign" not in other.packages[PLATFORM][0].packages
     (sentence,) = other.left_out
-    assert sentence.startswith("no host is ubuntu-24.04: a controller there needs minisign, ")
+    wanted = "minisign, openssh-client and python3-venv for a controller of ubuntu-24.04: "
+    assert sentence.startswith(wanted)
+
+
+def test_a_pinned_program_of_the_monitoring_comes_in_its_version() -> None:
+    this = host(CHAT, monitoring={"prometheus": {}, "grafana": {}})
+    catalog = planner().catalog.model_copy(update={"programs": {"grafana": GRAFANA}})
+    made = planner().model_copy(update={"catalog": catalog})
+    found = needs_of(Inventory(path=Path("prod.py"), hosts=(this,)), made)
+    assert "grafana=12.4.*" in found.packages[PLATFORM][0].packages
