@@ -36,7 +36,7 @@ from corral_host.weights import fetch
 from tests.unit.plain_unit import PlainUnit
 member.Unit = PlainUnit
 fence.put_up = fence.take_down = lambda *_: None
-board.POLL_SECONDS, board.SILENT_SECONDS = 0.3, 4
+board.POLL_SECONDS, board.SILENT_SECONDS = 0.3, 8
 member.PAUSE_SECONDS, member.FAREWELL_SECONDS = 0.2, 2
 fetch.PATIENCE_SECONDS = 12
 fetch.PAUSE_SECONDS = 0.2
@@ -143,11 +143,24 @@ class Group:
     def peers(self) -> list[dict[str, Any]]:
         return [{"name": m.name, "address": m.address, "port": m.port} for m in self.members]
 
-    def start(self, member: Member, *, expected: list[str] | None = None, **limits: int) -> None:
-        """Start its job; a file with a receipt is held."""
+    def twin_of(self, member: Member) -> dict[str, Any]:
+        """The same bytes in another repository."""
+        place = member.state / "models" / "corral-lab/Twin-GGUF" / self.shard["revision"]
+        return {**self.shard, "path": str(place / "twin.gguf")}
+
+    def start(
+        self,
+        member: Member,
+        *,
+        expected: list[str] | None = None,
+        twin: bool = False,
+        **limits: int,
+    ) -> None:
+        """Start its job; a file with a receipt is held. ``twin``: it is wanted under two names."""
         shard = self.shard_of(member)
         held = [shard] if receipts.shard_is_proved(shard) else []
-        files = {"held": held, "shards": [] if held else [shard], "token": None}
+        wanted = [*([] if held else [shard]), *([self.twin_of(member)] if twin else [])]
+        files = {"held": held, "shards": wanted, "token": None}
         self._start(member, files, expected, limits)
 
     def start_share(

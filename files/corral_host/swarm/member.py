@@ -58,13 +58,14 @@ def take_part(spec):
     with contextlib.ExitStack() as stack:
         unit = Unit(settings, Lent(home_of(spec)), models_root(paths))
         member = entered(stack, settings, files, unit, "the hub serves all")
-        missing = fetch.to_fetch(spec, forget=True)
-        if member is None:
-            fetch.fetch_all(missing, paths)
-            return
-        fetch.fetch_all([one for one in missing if not is_carried(one)], paths)
-        member.bring([Weights(one, paths) for one in missing if is_carried(one)])
-        member.stay()
+        missing, twins = fetch.apart(fetch.to_fetch(spec, forget=True))
+        carried = [one for one in missing if member and is_carried(one)]
+        fetch.fetch_all([one for one in missing if one not in carried], paths)
+        if member:
+            member.bring([Weights(one, paths) for one in carried])
+        fetch.link_twins(twins, paths)
+        if member:
+            member.stay()
 
 
 def share(spec):
@@ -160,6 +161,8 @@ class Member:
     def bring(self, missing):
         """Bring files, each by the way that is open. Raises HostError where none is."""
         pending = {one.sha256: one for one in missing}
+        # A file may be wanted under two names: the one that is brought is the one to serve.
+        self.files.update(pending)
         for sha256 in self.files.keys() - pending.keys():
             # Held, or linked from other files of this host meanwhile.
             self.mark_proved(sha256)

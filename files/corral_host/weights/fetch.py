@@ -59,7 +59,9 @@ def fetch(spec):
 
 def fetch_missing(spec, *, forget=False):
     """Fetch what is missing of ``shards``; ``forget``: these are all, others are removed."""
-    fetch_all(to_fetch(spec, forget=forget), spec["paths"])
+    missing, twins = apart(to_fetch(spec, forget=forget))
+    fetch_all(missing, spec["paths"])
+    link_twins(twins, spec["paths"])
 
 
 def to_fetch(spec, *, forget=False):
@@ -75,6 +77,20 @@ def to_fetch(spec, *, forget=False):
     if forget:
         forget_unwanted(missing, paths)
     return adopt(missing, paths)
+
+
+def apart(missing):
+    """The first shard of each digest, and the others: as in two revisions, or two repositories."""
+    first = {}
+    for shard in missing:
+        first.setdefault(shard["sha256"], shard)
+    return list(first.values()), [one for one in missing if one is not first[one["sha256"]]]
+
+
+def link_twins(twins, paths):
+    """Put shards in place whose bytes have arrived under another name."""
+    if twins:
+        fetch_all(adopt(twins, paths), paths)
 
 
 def fetch_all(missing, paths):

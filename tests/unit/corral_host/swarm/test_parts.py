@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from tests.unit.swarm_members import ports
 pieces, settings = helper_module("swarm.pieces"), helper_module("swarm.settings")
 board, service = helper_module("swarm.board"), helper_module("swarm.service")
 table, fence = helper_module("swarm.table"), helper_module("swarm.fence")
-jobs = helper_module("jobs")
+jobs, member = helper_module("jobs"), helper_module("swarm.member")
 HostError = helper_module("system.commands").HostError
 
 MIB = 1024**2
@@ -77,6 +78,52 @@ def test_kept_digests_of_another_size_do_not_count(tmp_path: Path) -> None:
     assert pieces.kept({**shard, "size_bytes": 10**6}, tmp_path) is None
     pieces.pieces_file(shard, tmp_path).write_text("[]")
     assert pieces.kept(shard, tmp_path) is None
+
+
+@dataclass
+class File:
+    """A file of weights whose hub is this host's own disk."""
+
+    path: Path
+    sha256: str = DIGEST
+    size_bytes: int = 5
+    from_hub: bool = True
+    is_readable: bool = True
+    arrived: bool = False
+
+    @property
+    def staged(self) -> Path:
+        return self.path
+
+    def is_whole(self) -> bool:
+        return self.arrived
+
+    def pieces(self) -> str:
+        return ""
+
+    def keep_pieces(self, _: str) -> None:
+        pass
+
+    def fetch(self, digest_of: Callable[[Path, object], str]) -> None:
+        digest_of(self.path, None)
+        self.arrived = True
+
+
+def test_of_two_names_the_one_that_has_arrived_is_served(tmp_path: Path) -> None:
+    names = [File(tmp_path / "first"), File(tmp_path / "twin")]
+    names[0].path.write_bytes(b"bytes")
+    added: list[File] = []
+    others = SimpleNamespace(
+        ask_all=lambda: None, living=lambda: {"b": SimpleNamespace(shards={DIGEST: ("wanted", 5)})}
+    )
+    seeder = SimpleNamespace(
+        unit=SimpleNamespace(lent=None), add=lambda file, *_, **__: added.append(file)
+    )
+    one = member.Member(settings.settings_of(SWARM), names, others, table.Table(), seeder)
+    one.alone.add(DIGEST)
+    one.bring(names[:1])
+    one.offer_wanted()
+    assert added == names[:1]
 
 
 def test_settings_name_the_members_of_this_run() -> None:

@@ -57,6 +57,19 @@ def test_the_file_leaves_the_hub_once_and_all_hosts_end_whole(fleet: Group) -> N
     assert fleet.origin.sent_bytes == SIZE_BYTES
 
 
+def test_a_file_that_is_wanted_under_two_names_is_brought_once_and_served(fleet: Group) -> None:
+    first, second, _ = fleet.members
+    for member in (first, second):
+        fleet.start(member, twin=True, expected=["h0", "h1"])
+    for member in (first, second):
+        member.ended()
+        fleet.assert_whole(member)
+        twin = fleet.twin_of(member)
+        assert Path(twin["path"]).samefile(member.path(fleet.shard["revision"]))
+        assert receipts.shard_is_proved(twin)
+    assert fleet.origin.sent_bytes == SIZE_BYTES
+
+
 def test_a_killed_first_host_leaves_the_others_to_end_whole(fleet: Group) -> None:
     first, *others = fleet.members
     fleet.give(first)

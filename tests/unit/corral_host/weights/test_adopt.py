@@ -64,6 +64,13 @@ def test_the_bytes_of_another_revision_are_linked(host: Weights) -> None:
     assert Path(new["path"]).samefile(old["path"])
 
 
+def test_the_same_bytes_under_two_names_are_fetched_once(host: Weights) -> None:
+    one, other = host.shard("old"), host.shard("new", "renamed.gguf")
+    host.fetch(one, other)
+    assert host.asked == [one["path"]]
+    assert Path(other["path"]).samefile(one["path"])
+
+
 def test_a_folder_that_the_inventory_changed_is_filled_from_the_one_before(
     host: Weights, tmp_path: Path
 ) -> None:
