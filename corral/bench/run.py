@@ -18,6 +18,7 @@ from corral.host.reading import as_answer
 from corral.inventory.hosts import Host
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.planning.unit import memory_policy
 
 Where = Literal["beside", "stop"]
 
@@ -75,6 +76,7 @@ class Benchmark:
         return {
             **measured(self.host, self.plan, self.instance),
             "where": self.where,
+            "properties": memory_policy(self.profile),
             "commands": [words._asdict() for words in self.commands],
         }
 

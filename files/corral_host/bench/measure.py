@@ -31,7 +31,8 @@ def bench(spec):
     """Run the commands of ``spec``; returns their lines of JSON and what they ran on.
 
     ``spec``: host, state, instance (a name), instances (of the whole host), release (engine, key
-    and folder), where (beside or stop), commands (of argv and repeat each).
+    and folder), where (beside or stop), properties (of their units, as the server's has them),
+    commands (of argv and repeat each).
     """
     instance = chosen(spec)
     with only_one(spec):
@@ -42,7 +43,7 @@ def bench(spec):
         commit = manifest_of(spec["release"])["commit"]
         began = time.time()
         with stopped(instance) if in_place else contextlib.nullcontext():
-            outputs = [measure(instance, command, in_place) for command in spec["commands"]]
+            outputs = [measure(spec, instance, command) for command in spec["commands"]]
         return {**facts(instance, in_place, began, commit), "outputs": outputs}
 
 

@@ -35,21 +35,21 @@ def bench_unit(name):
     return f"corral-bench-{name}.service"
 
 
-def measure(instance, command, in_place):
-    """Run a command; returns its lines of JSON, one list for each repetition."""
+def measure(spec, instance, command):
+    """Run a command of a spec; returns its lines of JSON, one list for each repetition."""
     program = Path(command["argv"][0]).name
     runs = []
     for number in range(1, command["repeat"] + 1):
         say(f"{program}, run {number} of {command['repeat']}")
-        runs.append(whole_run(instance, command, in_place))
+        runs.append(whole_run(spec, instance, command))
     return runs
 
 
-def whole_run(instance, command, in_place):
+def whole_run(spec, instance, command):
     """Lines of JSON of one run; repeated if the program prints fewer than expected."""
     program, awaited = Path(command["argv"][0]).name, command["lines"]
     for _ in range(TRIES):
-        lines = run_program(instance, command["argv"], in_place)
+        lines = run_program(spec, instance, command["argv"])
         found = [line for line in lines if line.startswith("{")]
         if len(found) >= awaited:
             return found
@@ -60,9 +60,10 @@ def whole_run(instance, command, in_place):
     )
 
 
-def run_program(instance, argv, in_place):
+def run_program(spec, instance, argv):
     """Lines of a program's output, standard error last."""
-    properties = () if in_place else BESIDE
+    in_place = spec["where"] == "stop"
+    properties = (*spec["properties"], *(() if in_place else BESIDE))
     unit = transient(instance, bench_unit(instance["name"]), job="bench", properties=properties)
     code, printed, errors = listened([*unit, *argv])
     lines = [*printed, *errors]

@@ -22,7 +22,7 @@ from corral.host.state import HostState
 from corral.remote import transport
 from corral.remote.bounded import Ended
 from corral.remote.client import HelperClient
-from tests.samples import CHAT, host, plan
+from tests.samples import CHAT, host, plan, planner
 from tests.unit.bench_samples import measure, result
 from tests.unit.fake_client import travelling
 
@@ -75,8 +75,14 @@ def there(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     return made
 
 
-def benchmark() -> Benchmark:
-    planned = plan(CHAT)
+def test_it_is_measured_in_the_memory_of_the_nodes_that_the_server_has() -> None:
+    assert benchmark().spec()["properties"] == ()
+    bound = benchmark(numa_memory="bind", numa_nodes="0").spec()["properties"]
+    assert bound == ("NUMAPolicy=bind", "NUMAMask=0", "CPUAffinity=numa")
+
+
+def benchmark(**profile: Any) -> Benchmark:
+    planned = planner(**profile).plan_host(host(CHAT))
     return Benchmark(host(CHAT), planned, planned.instances[0], "beside", 5)
 
 

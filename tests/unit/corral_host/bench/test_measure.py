@@ -54,7 +54,7 @@ class Machine:
         release = {"engine": "llama.cpp", "key": "k", "folder": str(self.root / "release")}
         return {
             "host": "node-1", "state": str(self.root), "instance": "chat", "instances": [instance],
-            "release": release, "where": where,
+            "release": release, "where": where, "properties": ["NUMAPolicy=interleave"],
             "commands": [{"argv": argv, "repeat": 2, "lines": lines}],
         }  # fmt: skip
 
@@ -109,6 +109,7 @@ def test_the_program_gets_its_words_and_the_units_variables(machine: Machine) ->
     assert "CUDA_CACHE_PATH" not in ran
     assert "HOME=" not in ran
     assert "--property=BindsTo=corral-job-bench-chat.service" in ran
+    assert "--property=NUMAPolicy=interleave" in ran
 
 
 def test_a_server_comes_first_beside_its_benchmark(machine: Machine) -> None:
