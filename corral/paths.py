@@ -50,6 +50,11 @@ class HostPaths(Frozen):
         return "/etc/corral/grafana"
 
     @property
+    def grafana_secrets(self) -> str:
+        """Folder of what systemd hands to Grafana alone."""
+        return f"{self.grafana}/secrets"
+
+    @property
     def archives(self) -> str:
         """Archives of releases in transfer, and the model of the smoke test."""
         return f"{self.state}/archives"
@@ -62,6 +67,10 @@ class HostPaths(Frozen):
     def key_file(self, instance: str) -> str:
         """The API keys of an instance, readable by root alone."""
         return f"{self.keys}/{instance}"
+
+    def prometheus_secrets(self, unit: str) -> str:
+        """Folder of what systemd hands to one unit of the monitoring alone."""
+        return f"{self.prometheus}/secrets/{unit}"
 
     def unit_file(self, instance: str) -> str:
         """The systemd unit file of an instance."""

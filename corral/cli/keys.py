@@ -45,7 +45,8 @@ for command in (key_changes.show, key_changes.add, key_changes.revoke, key_chang
 def adopt_(names: tuple[str, ...], replace: bool, inventory: Path | None) -> None:
     """Copy keys from hosts to the store, over ssh.
 
-    Without names: all keys that the store lacks. Exit code 1: some keys were not copied.
+    Without names: all that the store lacks, with secrets of receivers of alerts and Grafana's
+    password. Exit code 1: some keys were not copied.
     """
     if not names and inventory is None:
         step = "run `corral keys adopt HOST/INSTANCE`, or add -i INVENTORY"
@@ -110,7 +111,7 @@ def _refuse_unknown(names: Sequence[str], hosts: Sequence[Host]) -> None:
         if not any(_wanted(host, (name,)) for host in hosts):
             raise _unknown(name, hosts)
         if "/" in name and name not in (host.name for host in hosts):
-            refuse_unmade(*_pair(name, hosts))
+            _pair(name, hosts)
 
 
 def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:

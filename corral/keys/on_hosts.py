@@ -13,20 +13,49 @@ from corral.host.answers import HostAnswer
 from corral.host.state import HostState
 from corral.inventory.hosts import Host
 from corral.paths import HOST_PATHS, unit_name
+from corral.planning.grafana import PASSWORD
+from corral.planning.prometheus import ALERTMANAGER, PROMETHEUS
 from corral.remote.client import travelling_helper
+from corral.store.alert_secrets import secret_name
 from corral.store.api_keys import keys_in
+from corral.store.gateway_keys import GRAFANA
 
 
-class HeldKeys(HostAnswer):
+class _Secret(HostAnswer):
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    __str__ = __repr__
+
+
+class HeldSecrets(_Secret):
+    """Secrets of a host's monitoring, by the names of their files. Never print it.
+
+    + alerts: receiver -> its secret; + scrape: job of its Prometheus -> key
+    """
+
+    alerts: dict[str, str] = Field(default={}, repr=False)
+    scrape: dict[str, str] = Field(default={}, repr=False)
+    grafana: dict[str, str] = Field(default={}, repr=False)
+
+
+class HeldKeys(_Secret):
     """Name -> text of the key files of a host. Never print it."""
 
     instances: dict[str, str] = Field(default={}, repr=False)
     gateway: dict[str, str] = Field(default={}, repr=False)
+    monitoring: HeldSecrets = Field(default=HeldSecrets(), repr=False)
 
-    def __repr__(self) -> str:
-        return "HeldKeys()"
+    @property
+    def alert_secrets(self) -> dict[str, str]:
+        """Name in the store -> secret of a receiver of alerts."""
+        return {secret_name(name): text for name, text in self.monitoring.alerts.items()}
 
-    __str__ = __repr__
+    @property
+    def passwords(self) -> dict[str, str]:
+        """Name in the store -> password of Grafana's administrator, if there is one."""
+        password = self.monitoring.grafana.get(PASSWORD)
+        return {GRAFANA: password} if password else {}
 
 
 class _Names(HostAnswer):
@@ -40,6 +69,8 @@ _KEYS = TypeAdapter(HeldKeys)
 def names_in(state: HostState) -> frozenset[str]:
     """Names of the keys of a host, from its state."""
     own = {name for name, found in state.instances.items() if found.has_keys}
+    password = state.monitoring.secrets.get(f"{HOST_PATHS.grafana_secrets}/{PASSWORD}")
+    own |= {GRAFANA} if password else set()
     return frozenset(own | set(state.gateway.keys if state.gateway else ()))
 
 
@@ -53,9 +84,9 @@ def held_keys(host: Host) -> HeldKeys:
     return travelling_helper(host).ask(["keys"], _KEYS, _document(host), secret=True)
 
 
-def own_keys(text: str, of_gateways: list[str]) -> list[str]:
-    """The keys of an instance without those of gateways."""
-    return [key for key in keys_in(text) if key not in of_gateways]
+def own_keys(text: str, of_others: list[str]) -> list[str]:
+    """The keys of an instance without those of gateways and of the monitoring."""
+    return [key for key in keys_in(text) if key not in of_others]
 
 
 def _document(host: Host) -> str:
@@ -67,4 +98,11 @@ def _document(host: Host) -> str:
         }
         for name in host.instance_names
     ]  # fmt: skip
-    return json.dumps({"instances": instances, "gateway": HOST_PATHS.gateway})
+    folders = {
+        "alerts": HOST_PATHS.prometheus_secrets(ALERTMANAGER),
+        "scrape": HOST_PATHS.prometheus_secrets(PROMETHEUS),
+        "grafana": HOST_PATHS.grafana_secrets,
+    }
+    return json.dumps(
+        {"instances": instances, "gateway": HOST_PATHS.gateway, "monitoring": folders}
+    )

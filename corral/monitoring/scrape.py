@@ -83,6 +83,11 @@ def targets(host: Host, scraped: Scraped, *, by: str = "") -> Iterator[Target | 
         yield _gateway(host, gateway, gateway.metrics_port, reach)
 
 
+def servers_job(host: str) -> str:
+    """Name of the job that scrapes the servers of a host, and of the file with their key."""
+    return f"corral-servers-{host}"
+
+
 def _exporter(host: Host, spec: MonitoringSpec, reach: Reach) -> Target | LeftOut:
     reached = reach(spec.address)
     if reached is None:
@@ -114,7 +119,7 @@ def _server(host: Host, server: Server, reach: Reach, *, is_shut: bool) -> Targe
             next_step="scrape it on its host or a gateway; its host reports its state anyhow",
         )
     return Target(
-        job=f"corral-servers-{host.name}",
+        job=servers_job(host.name),
         host=host.name,
         address=at(reached, end.port),
         labels={**_labels(host.name, server.name, server.kind), "alias": server.alias},

@@ -21,7 +21,7 @@ from corral.templating import text_environment
 _PROGRAM = "grafana"
 _UNIT = "grafana-server.service"
 _HOME = "/usr/share/grafana"
-_SECRET = "admin_password"  # noqa: S105 - its name
+PASSWORD = "admin_password"  # noqa: S105 - the name of its file
 _SOURCES = "/etc/apt/sources.list.d/corral-grafana.sources"
 _KEYRING = "/etc/apt/keyrings/corral-grafana.asc"
 _PREFERENCES = "/etc/apt/preferences.d/corral-grafana"
@@ -41,8 +41,8 @@ def with_grafana(
 ) -> MonitoringPlan:
     """``plan`` with a Grafana that shows ``watched``. Raises CorralError without its version."""
     pinned = _pinned(catalog, host)
-    folder, secret = paths.grafana, f"{paths.grafana}/secrets/{_SECRET}"
-    password_file = f"/run/credentials/{_UNIT}/{_SECRET}"
+    folder, secret = paths.grafana, f"{paths.grafana_secrets}/{PASSWORD}"
+    password_file = f"/run/credentials/{_UNIT}/{PASSWORD}"
     texts = grafana_files(
         folder,
         address=spec.address,

@@ -65,9 +65,9 @@ def with_prometheus(
     templates: Path,
 ) -> MonitoringPlan:
     """``plan`` with a Prometheus that scrapes ``targets``, and its Alertmanager."""
-    manager, folder = spec.alertmanager, paths.prometheus
+    manager, folder, kept = spec.alertmanager, paths.prometheus, paths.prometheus_secrets
     secrets = {
-        _kept(folder, PROMETHEUS, one.job): f"{one.host}/{one.key}" for one in targets if one.key
+        f"{kept(PROMETHEUS)}/{one.job}": f"{one.host}/{one.key}" for one in targets if one.key
     }
     texts = {
         f"{folder}/prometheus.yml": configuration(
@@ -84,7 +84,7 @@ def with_prometheus(
         units.append(ALERTMANAGER)
         answers[_UNITS[ALERTMANAGER]] = _healthy(manager.address, manager.port)
         secrets |= {
-            _kept(folder, ALERTMANAGER, name): f"{host.name}/{secret_name(name)}"
+            f"{kept(ALERTMANAGER)}/{name}": f"{host.name}/{secret_name(name)}"
             for name, one in manager.receivers.items()
             if one.has_secret
         }
@@ -101,7 +101,7 @@ def with_prometheus(
             "credentials": {
                 PurePosixPath(path).name: path
                 for path in sorted(secrets)
-                if path.startswith(f"{folder}/secrets/{name}/")
+                if path.startswith(f"{kept(name)}/")
             },
         }
         text = render.get_template(f"{name}.conf.j2").render(**values)
@@ -134,11 +134,6 @@ def _listen(spec: PrometheusSpec | AlertmanagerSpec | None) -> str:
 
 def _healthy(address: str, port: int) -> str:
     return f"http://{at(address, port)}{_HEALTHY}"
-
-
-def _kept(folder: str, unit: str, name: str) -> str:
-    """Where root keeps a secret of a unit."""
-    return f"{folder}/secrets/{unit}/{name}"
 
 
 def _read_at(unit: str, name: str) -> str:

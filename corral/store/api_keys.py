@@ -156,14 +156,31 @@ def keep_keys(host: Host, name: str, keys: Sequence[str], *, replace: bool = Fal
 
     + replace: replace other keys, which are kept as a backup; without it they raise CorralError
     """
-    path, text = key_path(host, name), _text(host, name, keys)
+    text = _text(host, name, keys)
     problem = "is larger than any" if len(text) > _MOST_BYTES else _problem(text.encode())
     if problem:
         step = f"check the keys on {host.name}, or run `corral keys new {host.name}/{name}`"
         raise CorralError(f"{host.name}/{name}", f"its key file {problem}", step)
+    return keep_text(
+        host,
+        name,
+        text,
+        is_there=lambda: keys_in(stored_keys(host, name).text) == list(keys),
+        replace=replace,
+    )
+
+
+def keep_text(
+    host: Host, name: str, text: str, *, is_there: Callable[[], bool], replace: bool
+) -> bool:
+    """Like keep_keys(), for a text that was checked.
+
+    + is_there: whether the file that the store has already means the same
+    """
+    path = key_path(host, name)
     if _create(path, text, key_store(host)):
         return True
-    if keys_in(stored_keys(host, name).text) == list(keys):
+    if is_there():
         return False
     if not replace:
         what = f"the store has other keys for it ({path})"

@@ -1,4 +1,4 @@
-"""Keys on this host: of its instances, and of its gateway for clients and servers.
+"""Keys on this host: of its instances, of its gateway for clients and servers, of its monitoring.
 
 They have the names of the controller's store: corral/store/api_keys.py and gateway_keys.py.
 """
@@ -23,10 +23,17 @@ def held(asked):
 
 
 def texts(asked):
-    """Name -> text of the keys, for a controller that lost them; secret, to standard output."""
+    """Name -> text of the keys, for a controller that lost them; secret, to standard output.
+
+    ``asked``: also monitoring, a name -> a folder.
+    """
     own = {one["name"]: text_of(one) for one in asked["instances"]}
     found = {name: text for name, text in own.items() if text is not None}
-    return {"instances": found, "gateway": gateway_keys(asked["gateway"])}
+    return {
+        "instances": found,
+        "gateway": gateway_keys(asked["gateway"]),
+        "monitoring": {name: files_in(folder) for name, folder in asked["monitoring"].items()},
+    }
 
 
 def has_keys(instance):
@@ -66,6 +73,12 @@ def upstream_keys(text):
     """Name -> key, from lines of an alias and its key."""
     pairs = [line.split() for line in text.splitlines()]
     return {f"{UPSTREAM_KEYS}{pool}": f"{key}\n" for pool, key in pairs}
+
+
+def files_in(folder):
+    """Name of each file -> its text; none where there is no folder."""
+    found = sorted(Path(folder).iterdir()) if os.path.isdir(folder) else ()
+    return {path.name: read(path) for path in found if path.is_file()}
 
 
 def read(path):

@@ -290,7 +290,6 @@ def test_secrets_of_monitoring_are_shown_by_name_and_a_short_one_by_no_digest(
     ("words", "what", "step"),
     [
         (("new", "one/alerts_ops"), "its receiver of alerts gave out", "install -D -m 600"),
-        (("adopt", "one/alerts_ops"), "its receiver of alerts gave out", "install -D -m 600"),
         (("rotate", "one/alerts_ops", "-y"), "its receiver of alerts gave out", "install -D"),
         (("rotate", "one/grafana_admin", "-y"), "Grafana accepts one", "corral keys new one/graf"),
     ],

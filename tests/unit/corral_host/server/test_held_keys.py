@@ -23,12 +23,25 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }  # fmt: skip
     for folder in ("keys", "units"):
         (tmp_path / folder).mkdir()
-    return {"instances": [instance], "gateway": str(tmp_path / "gateway")}
+    monitoring = {"alerts": str(tmp_path / "alerts"), "grafana": str(tmp_path / "grafana")}
+    return {
+        "instances": [instance], "gateway": str(tmp_path / "gateway"), "monitoring": monitoring,
+    }  # fmt: skip
 
 
 def test_a_bare_host_has_none(asked: dict[str, Any]) -> None:
     assert held_keys.held(asked) == {"names": []}
-    assert held_keys.texts(asked) == {"instances": {}, "gateway": {}}
+    none: dict[str, dict[str, str]] = {"alerts": {}, "grafana": {}}
+    assert held_keys.texts(asked) == {"instances": {}, "gateway": {}, "monitoring": none}
+
+
+def test_secrets_of_the_monitoring_are_called_as_their_files(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "alerts/folder").mkdir(parents=True)
+    (tmp_path / "alerts/ops").write_text("t0ken")
+    assert held_keys.texts(asked)["monitoring"] == {"alerts": {"ops": "t0ken"}, "grafana": {}}
+    assert held_keys.held(asked) == {"names": []}
 
 
 def test_a_key_file_is_told_as_it_is(asked: dict[str, Any], tmp_path: Path) -> None:
@@ -71,5 +84,6 @@ def test_a_gateways_keys_are_called_as_the_store_calls_them(
         "gateway-small": f"{KEY}\n", "gateway-large": f"{OTHER}\n", "gateway_metrics": f"{KEY}m\n",
         "upstream-small": f"{KEY}x\n", "upstream-large": f"{OTHER}x\n",
     }  # fmt: skip
-    assert held_keys.texts(asked) == {"instances": {}, "gateway": texts}
+    found = held_keys.texts(asked)
+    assert (found["instances"], found["gateway"]) == ({}, texts)
     assert sorted(held_keys.held(asked)["names"]) == sorted(texts)
