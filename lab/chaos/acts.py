@@ -27,7 +27,11 @@ def at_phase(n: int, phase: str, act: Callable[[Stage], None]) -> Fault:
 
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
-        with phases.at(stage.fleet, n, phase, lambda: act(stage)):
+        def strike() -> None:
+            stage.strike()
+            act(stage)
+
+        with phases.at(stage.fleet, n, phase, strike):
             yield
 
     return make
@@ -54,6 +58,7 @@ def kill_controller_at(line: str) -> Fault:
             while not over.wait(0.02):
                 begun = stage.operators[-1:]
                 if begun and line in begun[0].text:
+                    stage.strike()
                     _kill(stage)
                     return ""
             return f"never printed {line!r}"
@@ -98,6 +103,7 @@ def _for_a_while(n: int, phase: str, switch: Callable[[Layout, bool], None]) -> 
         fixed = threading.Timer(CUT_SECONDS, lambda: switch(layout, True))
 
         def cut() -> None:
+            stage.strike()
             switch(layout, False)
             fixed.start()
 
@@ -118,6 +124,7 @@ def power_loss(n: int) -> Fault:
         def cut() -> None:
             renamed = f"until grep -q /F16/ /etc/systemd/system/{UNIT}; do sleep 0.001; done"
             fleet.try_on(n, renamed, seconds=60)
+            stage.strike()
             hosts.power_cut(fleet.layout, n)
             hosts.boot(fleet.layout, n)
 
@@ -134,7 +141,12 @@ def host_down(n: int, watched: int, phase: str) -> Fault:
     @contextmanager
     def make(stage: Stage) -> Iterator[None]:
         fleet = stage.fleet
-        with phases.at(fleet, watched, phase, lambda: hosts.power_cut(fleet.layout, n)):
+
+        def cut() -> None:
+            stage.strike()
+            hosts.power_cut(fleet.layout, n)
+
+        with phases.at(fleet, watched, phase, cut):
             yield
         hosts.boot(fleet.layout, n)
         ssh.wait_until_booted(fleet.layout, n)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from corral.monitoring.rules import ALERTS
 from lab.alerts import pace
 from lab.alerts.prometheus import Prometheus
 from lab.alerts.timeline import Seen, seen
@@ -16,6 +17,8 @@ from lab.layout import GATEWAY, Layout
 # A hard day's fault lasts a minute, and most rules wait for minutes. More would cost the servers
 # processor time, which the rows measure.
 TIMES = 5
+# The longest that an alert may take to end after a row, and its figures to come.
+_QUIET_SECONDS = 60
 
 
 def monitored(servers: int) -> Callable[[Layout], Mapping[int, Keys]]:
@@ -40,13 +43,26 @@ class Watch:
 
     @classmethod
     def begin(cls, fleet: Fleet) -> Watch:
-        """Watch from now on."""
-        step_seconds = pace.SCRAPE_SECONDS / TIMES
-        return cls(Prometheus(fleet.layout, GATEWAY, step_seconds), time.time())
+        """Watch from now on, if possible when the alerts of the row before have ended."""
+        prometheus = Prometheus(fleet.layout, GATEWAY, pace.SCRAPE_SECONDS / TIMES)
+        prometheus.wait(lambda active: not active, limit_seconds=_QUIET_SECONDS)
+        return cls(prometheus, time.time())
 
-    def seen(self) -> tuple[Seen, ...]:
-        """What came since; an alert that was there already says nothing of this row."""
+    def missed(self, alert: str) -> list[str]:
+        """Wait until an alert fires; what is wrong if it does not."""
+        (minutes,) = (one.minutes for one in ALERTS if one.name == alert)
+        fired = self.prometheus.wait(
+            lambda active: active.get(alert) == "firing",
+            limit_seconds=60 * minutes / TIMES + _QUIET_SECONDS,
+        )
+        return [] if fired else [f"{alert} did not fire"]
+
+    def seen(self, since: float) -> tuple[Seen, ...]:
+        """What came since the watch began, counted from ``since``.
+
+        An alert that was there already says nothing of this row.
+        """
         before = self.began - 2 * self.prometheus.step_seconds
         spans = self.prometheus.spans(before, time.time())
         old = {span.alert for span in spans if span.began < self.began}
-        return seen((span for span in spans if span.alert not in old), self.began)
+        return seen((span for span in spans if span.alert not in old), since)

@@ -29,16 +29,27 @@ OLD: Keys = {"profile": "tiny-chaos", "confirm_seconds": 15, "drain_seconds": 10
 
 @dataclass
 class Stage:
-    """What a fault can act on during its scenario; ``old``: the generation of server 1."""
+    """What a fault can act on during its scenario; ``old``: the generation of server 1.
+
+    ``fault_at``: when the fault came, in Unix seconds; of one that waits for the new server's start
+    it is when the operator began
+    """
 
     fleet: Fleet
     by: By
     old: Generation
     operators: list[Operator] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    fault_at: float = 0.0
+
+    def strike(self) -> None:
+        """Note that the fault comes now."""
+        self.fault_at = time.time()
 
     def begin(self, *arguments: str) -> Operator:
         """Start the operator's command that makes the change."""
+        if not self.operators:
+            self.strike()
         operator = self.fleet.clone.start(self.by, *arguments)
         self.operators.append(operator)
         return operator
@@ -62,6 +73,7 @@ class Scenario:
     + spared: no request may fail
     + gap_beyond_load_seconds: limit of the gap, beyond the time to load; None without a limit
     + loads: first see the new state serve; False if it could only on a quiet machine
+    + alert: fires before somebody deploys again, where the fleet is watched
     """
 
     name: str
@@ -76,11 +88,12 @@ class Scenario:
     spared: bool = False
     gap_beyond_load_seconds: float | None = None
     loads: bool = True
+    alert: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Result of a scenario; ``wrong`` is empty if the rule held."""
+    """Result of a scenario; ``wrong`` is empty if the rule held. Alerts count from the fault."""
 
     name: str
     fault: str
@@ -130,8 +143,11 @@ class Player:
         # A killed controller leaves a drain, which ends with its lease.
         patience = GATEWAY_SECONDS + (LEASE_SECONDS if done.code is None else 0)
         wrong += self._gateway(patience)
+        if watch and scenario.alert:
+            wrong += watch.missed(scenario.alert)
         wrong += [*self._heal(scenario.base), *self._gateway(GATEWAY_SECONDS)]
-        return _row(scenario, self._by, done, found, summed, wrong, seen(watch))
+        alerts = watch.seen(stage.fault_at) if watch else ()
+        return _row(scenario, self._by, done, found, summed, wrong, alerts)
 
     def watch(self) -> Watch | None:
         """Watch the fleet's alerts from now on, if it has any."""
@@ -270,11 +286,6 @@ def _row(
         wrong=tuple(wrong),
         alerts=alerts,
     )
-
-
-def seen(watch: Watch | None) -> tuple[Seen, ...]:
-    """The alerts since the watch began."""
-    return watch.seen() if watch else ()
 
 
 def outcome(found: dict[int, Found]) -> str:

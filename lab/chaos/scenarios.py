@@ -100,10 +100,11 @@ def bad_servers() -> Iterator[Scenario]:
 
 def interrupted() -> Iterator[Scenario]:
     """Kill, cut or reboot in each phase of a switch, and between the switches of hosts."""
-    for name, line in (("staging", "staging"), ("soaking", "soaks for")):
+    lines = (("staging", "staging", ""), ("soaking", "soaks for", "CorralRolloutStopped"))
+    for name, line, alert in lines:
         yield Scenario(
             f"killed-{name}", "SIGKILL of the controller", name, acts.kill_controller_at(line),
-            NEW_QUANT, "either", base=IN_PLACE,
+            NEW_QUANT, "either", base=IN_PLACE, alert=alert,
         )  # fmt: skip
     table = (
         ("killed", "SIGKILL of the controller", acts.kill_controller),

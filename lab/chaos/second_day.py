@@ -9,7 +9,7 @@ from lab.alerts.timeline import Seen
 from lab.chaos import tally
 from lab.chaos.chores import Chore
 from lab.chaos.desk import Desk
-from lab.chaos.play import Player, seen
+from lab.chaos.play import Player
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,5 @@ def play(player: Player, chore: Chore) -> ChoreRow:
         longest_gap_seconds=summed.longest_gap_seconds,
         verified=tuple(desk.verified),
         wrong=(*desk.problems, *failed, *player.in_order(chore.base)),
-        alerts=seen(watch),
+        alerts=watch.seen(watch.began) if watch else (),
     )
