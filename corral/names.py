@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from corral_shared.names import file_name_problem, hub_path_problem, weights_path_problem
 from corral_shared.text import printable
@@ -78,9 +79,16 @@ def _refuse_option(text: str) -> None:
 
 
 def _hub_url(url: str) -> str:
-    if not url.isprintable() or not _HUB_URL.fullmatch(url):
+    if not url.isprintable() or not _HUB_URL.fullmatch(url) or not _has_port_or_none(url):
         raise ValueError(f"{printable(url)!r} is not http(s)://host[:port][/path]")
     return url
+
+
+def _has_port_or_none(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _models_folder(folder: str) -> str:

@@ -71,7 +71,9 @@ def _sentence(schema: type[Frozen], detail: Any) -> str:
         return f'key "{path}" is missing'
     if detail["type"] == "json_invalid":
         return f"damaged: {detail['msg']}"
-    return f"{path}: {detail['msg']}"
+    if detail["type"] == "tuple_type":
+        return f"{path}: Input should be a list"
+    return f"{path}: {detail['msg'].removeprefix('Value error, ')}"
 
 
 def _known(schema: type[Frozen], loc: tuple[Any, ...]) -> list[str]:

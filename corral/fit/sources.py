@@ -200,7 +200,7 @@ class LockedModels:
         try:
             found = unlocked(model, quant)
         except CorralError as error:
-            what = f"{missing.what}, and the hub has none: {error.where}: {error.what}"
+            what = f"{missing.what}; the hub was asked instead: {error.where}: {error.what}"
             step = f"{error.next_step}; or {missing.next_step}"
             raise CorralError(missing.where, what, step) from error
         return found, found.quants[quant]

@@ -32,8 +32,8 @@ def _one_address(address: str) -> str:
     found = ipaddress.ip_address(address)
     if found.is_unspecified:
         raise ValueError(
-            f"{address} is every address of the host; name one: who reaches it reads all figures "
-            "and can silence alerts, without a key"
+            f"{address} is every address of the host; name one: answers go out unencrypted, to "
+            "whoever reaches it"
         )
     return str(found)
 
@@ -172,7 +172,7 @@ class MonitoringSpec(Frozen):
     @model_validator(mode="after")
     def _grafana_has_its_source(self) -> MonitoringSpec:
         if self.grafana and self.prometheus is None:
-            raise ValueError("grafana shows the Prometheus of its host: add prometheus = {}")
+            raise ValueError('grafana shows the Prometheus of its host: add "prometheus": {}')
         return self
 
     @property

@@ -32,7 +32,10 @@ def entries(kind, number, worker):
     found = [line.split() for line in ask(f"show {kind} #{number}", worker).splitlines()]
     if any(len(words) != WORDS[kind] for words in found):
         # No line of it is quoted: it may be a key.
-        raise HostError(f"HAProxy's answer to `show {kind} #{number}` is not whole")
+        raise HostError(
+            f"HAProxy's answer about its {kind} {number} is not whole",
+            "on the gateway: systemctl status haproxy",
+        )
     return found
 
 

@@ -90,6 +90,17 @@ def test_an_instance_cannot_name_gpus_of_a_host_without() -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["h:99999", "h:0", "h:port", "[::1"])
+def test_a_url_with_a_port_that_is_none_is_refused(place: str) -> None:
+    assert "is not http(s)://host[:port]" in refusal({"hub_url": f"http://{place}"}).what
+
+
+def test_a_mistake_is_told_in_plain_words() -> None:
+    assert refusal({"instances": CHAT}).what == "instances: Input should be a list"
+    said = 'monitoring: grafana shows the Prometheus of its host: add "prometheus": {}'
+    assert refusal({"monitoring": {"grafana": {}}}).what == said
+
+
 def test_an_address_must_be_numeric() -> None:
     assert "address" in refusal({"instances": [{**CHAT, "address": "localhost"}]}).what
 

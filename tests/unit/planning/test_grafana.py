@@ -154,7 +154,7 @@ def test_preflight_says_what_no_source_of_the_host_has(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"grafana": {}}, "add prometheus"),
+        ({"grafana": {}}, 'add "prometheus"'),
         ({"prometheus": {}, "grafana": {"address": "0.0.0.0"}}, "every address"),  # noqa: S104
         ({"prometheus": {}, "grafana": {"port": 9090}}, "share port 9090"),
     ],
