@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lab.chaos import controls, scenarios
+from lab.chaos.alerts import TIMES
 from lab.chaos.record import KINDS
 from lab.chaos.table import markdown, tables
 
@@ -36,6 +37,8 @@ def headline(document: dict[str, Any]) -> str:
         f"{played} of {len(names)} played; {rest}.",
         f"Rule broken by: {', '.join(broken) or 'none'}.",
     ]
+    if setting.get("alerts"):
+        lines.append(f"Watched: every duration of rules and scrapes 1/{TIMES}.")
     return "\n".join(lines)
 
 

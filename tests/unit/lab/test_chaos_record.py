@@ -127,3 +127,4 @@ def test_alerts_are_a_column_where_the_fleet_was_watched(tmp_path: Path) -> None
     assert lines.heads[-1] == "alert: pending, fires"
     assert lines.cells[0][-1] == "CorralDown 4 s, 28 s, CorralQueue 7 s"
     assert len(lines.heads) == len(lines.cells[0])
+    assert "Watched: every duration of rules and scrapes 1/5." in headline(document(path))
