@@ -140,15 +140,15 @@ def serve(
     inventory: Path | None,
     public_key: Path | None,
 ) -> None:
-    """Serve a bundle to hosts until interrupted, read-only, once every file of it is proved.
+    """Prove every file of a bundle, then serve them to hosts, read-only, until interrupted.
 
     Of several bundles the last one that has a file counts: name a bundle, then those --since it.
     Headers of models go to this controller's cache, so that plans need no hub. Hosts reach the
     server at --address, or by an ssh connection from here with --ssh.
     """
     if (address is None) == (inventory is None):
-        what = "hosts reach it at an address of this controller, or by ssh: name one of both"
-        step = "--address ADDRESS, or --ssh INVENTORY"
+        what = "hosts reach it at an address of this controller, or by ssh"
+        step = "add either --address ADDRESS or --ssh INVENTORY"
         raise CorralError("corral bundle serve", what, step)
     wanted = _ways(inventory)
     at = (address or "127.0.0.1", port or (wanted[0].port if wanted else DEFAULT_PORT))

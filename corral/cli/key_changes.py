@@ -12,7 +12,7 @@ import click
 from pydantic import Field, TypeAdapter
 
 from corral.cli.documents import Document
-from corral.cli.key_names import is_alert_secret, is_known, refuse_single
+from corral.cli.key_names import is_alert_secret, is_known, known_names, refuse_single
 from corral.cli.select import Inventories, inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.keys import changes
@@ -262,7 +262,7 @@ def _named(name: str, found: Inventories) -> Subject:
     for host in found.hosts:
         if host.name == host_name and is_known(host, key):
             return Subject(host=host, name=key)
-    known = [f"{host.name}/{one}" for host in found.hosts for one in host.instance_names]
+    known = [one for host in found.hosts for one in known_names(host)]
     what = f"no such instance{did_you_mean(name, known)}"
     raise CorralError(name, what, "use HOST/INSTANCE, as in the inventory")
 

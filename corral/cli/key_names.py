@@ -13,6 +13,13 @@ def is_known(host: Host, name: str) -> bool:
     return _has_keys(host, name) or _is_password(host, name) or is_alert_secret(host, name)
 
 
+def known_names(host: Host) -> list[str]:
+    """Names of secrets that a host may have, as they are typed; none of an alias or a receiver."""
+    of_monitoring = [SCRAPE, GRAFANA] if "monitoring" in host.data else []
+    of_gateway = [METRICS] if host.data.get("gateway") else []
+    return [f"{host.name}/{n}" for n in (*host.instance_names, *of_monitoring, *of_gateway)]
+
+
 def _has_keys(host: Host, name: str) -> bool:
     of_gateway = name.startswith((CLIENTS, UPSTREAM)) or name == METRICS
     own = name in host.instance_names or (name == SCRAPE and "monitoring" in host.data)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from corral.cli import key_changes
-from corral.cli.key_names import is_known, refuse_unmade
+from corral.cli.key_names import is_known, known_names, refuse_unmade
 from corral.cli.select import inventories, inventory_option, print_mistakes
 from corral.errors import CorralError
 from corral.inventory.hosts import Host, Inventory
@@ -124,7 +124,6 @@ def _pair(name: str, hosts: Sequence[Host]) -> tuple[Host, str]:
 
 
 def _unknown(name: str, hosts: Sequence[Host]) -> CorralError:
-    known = [host.name for host in hosts]
-    known += [f"{host.name}/{name}" for host in hosts for name in host.instance_names]
+    known = [one for host in hosts for one in (host.name, *known_names(host))]
     what = f"no such host or instance{did_you_mean(name, known)}"
     return CorralError(name, what, "use HOST/INSTANCE, as in the inventory")

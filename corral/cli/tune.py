@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -190,8 +191,9 @@ def _subject(name: str, inventory: Path | None) -> tuple[Target, Host, HostPlan,
         raise CorralError(name, f"is {named or 'a host without instances'}", step)
     ((whole, _),) = with_neighbours([target])
     made = planned([whole])
-    if mistake := made.mistakes.get(target.host.name):
-        raise mistake
+    if target.host.name in made.mistakes:
+        # Printed by planned().
+        sys.exit(1)
     plan = made.plans[target.host.name]
     instance = plan.instance(target.names[0])
     if instance is None:

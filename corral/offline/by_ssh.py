@@ -27,8 +27,8 @@ _END_SECONDS = 15
 _HOLD = r"""
 exposed=$(printf '^ *[0-9]+: (0{8}|0{32}):%04X 0+:0000 0A' "$1")
 if grep -qsE "$exposed" /proc/net/tcp /proc/net/tcp6; then
-  echo 'its sshd forwards port '"$1"' to all addresses. Next: "GatewayPorts clientspecified" or' \
-    '"no" in its sshd_config, systemctl reload ssh'
+  echo 'its sshd forwards port '"$1"' to all addresses. Next: set "GatewayPorts clientspecified"' \
+    'or "no" in its sshd_config, then `systemctl reload ssh` there'
   exit 1
 fi
 echo
@@ -57,13 +57,12 @@ def ways(hosts: Sequence[Host], *, where: str) -> list[Way]:
     found = [Way(host, *at) for host, url in urls if (at := on_loopback(url))]
     if not found:
         what = 'no host has a "bundle" with a "url" on its own loopback'
-        raise CorralError(
-            where, what, '"url": "http://127.0.0.1:8090" in the "bundle" of its hosts'
-        )
+        step = 'add "url": "http://127.0.0.1:8090" to the "bundle" of its hosts'
+        raise CorralError(where, what, step)
     if len({way.port for way in found}) > 1:
         listed = ", ".join(sorted({str(way.port) for way in found}))
         what = f"the bundles of its hosts are at several ports: {listed}"
-        raise CorralError(where, what, 'one port in the "url" of all of them')
+        raise CorralError(where, what, 'name one port in the "url" of all of them')
     return found
 
 
@@ -120,16 +119,19 @@ def _opened(way: Way, server: str) -> Lease:
             raise
         what = f"its sshd does not forward port {way.port}: it is taken there, or forbidden"
         step = (
-            f"there, `ss -ltnp sport = :{way.port}`; AllowTcpForwarding and PermitListen in its "
+            f"`ss -ltnp sport = :{way.port}` there; see AllowTcpForwarding and PermitListen in its "
             "sshd_config"
         )
         raise CorralError(way.host.name, what, step) from error
 
 
 def on_loopback(url: str) -> tuple[str, int] | None:
-    """Address and port of a URL on the loopback of whoever asks it; None for another one."""
+    """Address and port of a URL on the loopback of whoever asks it; None for another one.
+
+    A bundle is served without TLS.
+    """
     parts = urlsplit(url)
     address = parts.hostname or ""
-    if address != "localhost" and not is_loopback(address):
+    if parts.scheme != "http" or (address != "localhost" and not is_loopback(address)):
         return None
     return address, parts.port or 80

@@ -127,7 +127,14 @@ def test_lock_check_fails_on_a_stale_lock_and_changes_nothing(corral: Corral) ->
 
 def test_lock_check_fails_on_a_lock_without_the_entry(corral: Corral) -> None:
     write_lock(corral.root / "corral.lock", lock())
-    assert_one_message(corral("lock", "--check"), "no entry for model tiny-glm-moe")
+    said = corral("lock", "--check")
+    assert_one_message(said, "no entry for model tiny-glm-moe")
+    assert said.err.count("corral.lock has no entry") == 0
+
+
+def test_tune_tells_a_mistake_of_its_host_once(corral: Corral) -> None:
+    write_lock(corral.root / "corral.lock", lock())
+    assert_one_message(corral("tune", "node-1/chat", "--list"), "node-1/chat: ", "no entry for")
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,12 @@ def test_what_others_make_and_what_is_single_says_how_it_is_replaced(
     assert step in error.next_step
 
 
+@pytest.mark.parametrize("word", ["new", "show"])
+@pytest.mark.usefixtures("watcher")
+def test_a_typo_in_the_name_of_a_secret_is_told_with_the_near_miss(site: Site, word: str) -> None:
+    assert 'did you mean "one/grafana_admin"' in refusal(site(word, "one/graphana_admin")).what
+
+
 def test_a_password_is_replaced_by_a_new_one(site: Site, watcher: Host) -> None:
     assert site("new", "one/grafana_admin", "--replace").exit_code == 0
     assert entries_of(watcher, GRAFANA)[0].key != "p" * 30

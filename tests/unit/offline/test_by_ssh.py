@@ -46,8 +46,9 @@ def test_hosts_with_their_bundle_on_their_own_loopback_are_led_here() -> None:
     found = ways([host(CHAT), on_loopback(), other], where="x.py")
     assert found == [Way(on_loopback(), "127.0.0.1", 8090)]
     assert ways([on_loopback(url="http://localhost")], where="x.py")[0].port == 80
+    with_tls = on_loopback("lab-2", "https://127.0.0.1:8090")
     with pytest.raises(CorralError, match="no host has") as error:
-        ways([host(CHAT), other], where="x.py")
+        ways([host(CHAT), other, with_tls], where="x.py")
     assert "http://127.0.0.1:8090" in error.value.next_step
     third = on_loopback("lab-3", "http://127.0.0.1:8091")
     with pytest.raises(CorralError, match="several ports: 8090, 8091"):
