@@ -275,6 +275,9 @@ class Member:
             why = f"nothing arrived in {fetch.PATIENCE_SECONDS} s from other hosts"
             return self.leave(file, gid, why, alone=someone)
         self.end(file, gid)
+        if not file.staged.is_file():
+            # Only a plain file is restored; aria2 is not trusted to leave one.
+            return self.leave(file, None, "what arrived is no plain file", alone=True)
         return self.prove(file)
 
     def prove(self, file):

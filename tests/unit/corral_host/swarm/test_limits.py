@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,26 @@ class Served:
 
     def hears(self, state: str, *, settled: bool) -> None:
         self.board._seen["b"] = board.Seen(float("inf"), settled, {DIGEST: (state, 0)})
+
+
+def test_what_is_no_plain_file_when_it_is_restored_is_left_to_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(members, "PAUSE_SECONDS", 0.05)
+    member = Served().member
+    member.lent = SimpleNamespace(lend=lambda path: path, restore=lambda _: None)
+    ended = {"status": "complete", "completedLength": "5"}
+    member.seeder = SimpleNamespace(
+        add=lambda *_, **__: "1", status=lambda _: ended, remove=lambda _: None
+    )
+    monkeypatch.setattr(member.board, "pieces", lambda *_: "00")
+    file = SimpleNamespace(
+        sha256=DIGEST, size_bytes=5, path=tmp_path / "w", staged=tmp_path / "gone",
+        from_hub=True, prepare=lambda: None,
+    )  # fmt: skip
+    assert not member.take(file)
+    assert member.alone == {DIGEST}
+    assert "what arrived is no plain file; the hub serves the rest" in capsys.readouterr().out
 
 
 def test_a_host_that_others_want_something_of_stops_at_the_limit(
