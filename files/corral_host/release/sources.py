@@ -10,7 +10,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from corral_host.system.commands import PROGRAMS, HostError, say
+from corral_host.system.commands import ARIA2_DISK_FULL, PROGRAMS, HostError, disk_full, say
 from corral_host.system.unprivileged import as_owner_of
 
 # git never asks for a password, and gives up on a server that sends nothing for a minute.
@@ -86,6 +86,8 @@ def fetch_pack(git, home, url, release):
     folder, name = inner / "objects" / "pack", f"pack-{commit}.pack"
     # A pack of a killed build has no index yet, and may be cut.
     fetched = run(home, "aria2c", *ARIA2, "--dir", folder, "--out", name, url)
+    if fetched.returncode == ARIA2_DISK_FULL:
+        raise disk_full(release["state"])
     if fetched.returncode != 0:
         reason = " ".join(fetched.stdout.split()[-40:])
         raise HostError(
@@ -95,6 +97,7 @@ def fetch_pack(git, home, url, release):
     # Its parents are not in it.
     done(run(home, "sh", "-c", SHALLOW, "sh", inner, commit))
     indexed = git("index-pack", folder / name)
+    refuse_full(indexed.stderr, release)
     if indexed.returncode != 0 or git("cat-file", "-e", f"{commit}^{{tree}}").returncode != 0:
         raise HostError(
             f"{release['engine']}: {url} is not a pack with commit {commit}: "
@@ -114,9 +117,7 @@ def fetch(git, url, release):
     if fetched.returncode == 0:
         return
     reason = " ".join(fetched.stderr.split())
-    if "No space left on device" in reason:
-        folder = release["state"]
-        raise HostError(f"{folder}: disk full", "free space there, run the deploy again")
+    refuse_full(reason, release)
     if is_reachable(git, url):
         raise HostError(
             f"{engine}: {url} has no commit {commit}, or refuses it: {reason}",
@@ -127,6 +128,12 @@ def fetch(git, url, release):
         "check that this host reaches that server, or name another in engine_sources of the "
         "inventory",
     )
+
+
+def refuse_full(said, release):
+    """Raises HostError where git says that the disk is full."""
+    if "No space left on device" in said:
+        raise disk_full(release["state"])
 
 
 def is_reachable(git, url):

@@ -31,7 +31,7 @@ from corral_host.swarm.table import (
 )
 from corral_host.swarm.unit import Unit
 from corral_host.swarm.unit import stop as end_unit
-from corral_host.system.commands import HostError, say, sentence
+from corral_host.system.commands import ARIA2_DISK_FULL, HostError, disk_full, say, sentence
 from corral_host.weights import fetch
 from corral_host.weights.adopt import forget, is_same
 from corral_host.weights.models_root import mark, models_root
@@ -42,7 +42,6 @@ PAUSE_SECONDS = 1
 FAREWELL_SECONDS = 10
 # After so many hosts that fetched a file and were lost, a host fetches it by itself.
 MOST_LOST = 2
-ARIA2_DISK_FULL = "9"
 MIB = 1024 * 1024
 
 
@@ -303,9 +302,8 @@ class Member:
             now = self.seeder.status(gid)
             done = int(now["completedLength"])
             if now["status"] == "error":
-                if now["errorCode"] == ARIA2_DISK_FULL:
-                    what = f"{file.staged.parent}: disk full"
-                    raise HostError(what, "free space there, run the deploy again")
+                if now["errorCode"] == str(ARIA2_DISK_FULL):
+                    raise disk_full(file.staged.parent)
                 raise SeederError(f"aria2 gave up on {file.path.name} (code {now['errorCode']})")
             if now.get("seeder") == "true" or now["status"] == "complete":
                 return True

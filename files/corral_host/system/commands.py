@@ -15,6 +15,8 @@ PROGRAMS = f"/usr/local/cuda/bin:{os.environ.get('PATH', os.defpath)}"
 TAIL_LINES = 30
 CHUNK_BYTES = 8 * 1024 * 1024
 PROGRESS_BYTES = 64 * CHUNK_BYTES
+# Exit code of aria2c, and errorCode of its RPC.
+ARIA2_DISK_FULL = 9
 
 
 class HostError(Exception):
@@ -55,6 +57,11 @@ def as_fault(error):
 def what_is_wrong(error):
     """A fault without its next step, to quote in the message of another fault."""
     return error.what if isinstance(error, HostError) else str(error)
+
+
+def disk_full(folder):
+    """The fault of a full disk, where another program found it."""
+    return HostError(f"{folder}: disk full", "free space there, run the deploy again")
 
 
 # What reading a server's answer, a file or a command's output can raise; anything else is a bug.

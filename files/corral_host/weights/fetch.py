@@ -12,7 +12,16 @@ from pathlib import Path
 from corral_shared.names import weights_path_problem
 from corral_shared.text import printable_line
 
-from corral_host.system.commands import HostError, rename, say, sha256_of, sync, write_atomic
+from corral_host.system.commands import (
+    ARIA2_DISK_FULL,
+    HostError,
+    disk_full,
+    rename,
+    say,
+    sha256_of,
+    sync,
+    write_atomic,
+)
 from corral_host.weights import hub
 from corral_host.weights.adopt import adopt, forget
 from corral_host.weights.models_root import (
@@ -38,7 +47,6 @@ ARIA2 = (
     # What other hosts gave came in pieces of another size.
     "--allow-piece-length-change=true",
 )  # fmt: skip
-ARIA2_DISK_FULL = 9
 NO_ANSWER = -1
 REFUSALS = (401, 403, 404)
 PATIENCE_SECONDS = 30
@@ -241,7 +249,7 @@ def download(shard, staged):
         if code == 0:
             return
         if code == ARIA2_DISK_FULL:
-            raise HostError(f"{staged.parent}: disk full", "free space there, run the deploy again")
+            raise disk_full(staged.parent)
         arrived = arrived_bytes(staged)
         if arrived - had >= LEAST_BYTES:
             had, since = arrived, time.monotonic()

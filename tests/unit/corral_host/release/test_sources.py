@@ -140,6 +140,16 @@ def test_a_bundle_that_is_not_served_is_told(spec: dict[str, Any]) -> None:
         check_out(spec)
 
 
+def test_a_pack_that_fills_the_disk_is_no_fault_of_the_bundle(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.on_path(monkeypatch, tmp_path / "path", "aria2c", "exit 9")
+    monkeypatch.setattr(sources, "ENVIRONMENT", {**sources.ENVIRONMENT, "PATH": sources.PROGRAMS})
+    spec["artifact"]["source_url"] = "http://127.0.0.1:1/x.pack"
+    with pytest.raises(HostError, match="disk full"):
+        check_out(spec)
+
+
 def test_root_s_git_never_works_in_the_user_s_tree(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
