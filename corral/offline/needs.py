@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from corral.catalog.drivers import DriverSource, PinnedPackages
+from corral.catalog.drivers import AptSource, PinnedPackages
+from corral.catalog.entries import Catalog
 from corral.inventory.hosts import Host, Inventory
 from corral.offline.fetch import Source
 from corral.offline.programs import this_platform
@@ -24,10 +25,16 @@ _OF_A_CONTROLLER = ("minisign", "openssh-client", "python3-venv")
 
 @dataclass(frozen=True)
 class PackageSet:
-    """Packages that are installed together, with the repository and the pins for them."""
+    """Packages that are installed together.
+
+    + pins: of some of them; + source: a repository that has them, beside the distribution's
+    + catalog: the file that says so
+    """
 
     packages: tuple[str, ...]
-    driver: DriverSource | None = None
+    pins: tuple[PinnedPackages, ...] = ()
+    source: AptSource | None = None
+    catalog: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def needs_of(inventory: Inventory, planner: Planner) -> Needs:
         sources=releases.sources,
         environments=tuple(releases.environments.values()),
         images=tuple(releases.images.values()),
-        packages=_packages(plans),
+        packages=_packages(plans, planner.catalog),
         left_out=_left_out(plans),
     )
 
@@ -160,17 +167,18 @@ def _releases(hosts: Sequence[Host], plans: Sequence[HostPlan]) -> _Releases:
     return found
 
 
-def _packages(plans: Sequence[HostPlan]) -> dict[str, tuple[PackageSet, ...]]:
+def _packages(plans: Sequence[HostPlan], catalog: Catalog) -> dict[str, tuple[PackageSet, ...]]:
     base: dict[str, set[str]] = {}
-    drivers: dict[str, dict[PackageSet, None]] = {}
+    pinned: dict[str, dict[PackageSet, None]] = {}
     for plan in plans:
-        base.setdefault(plan.platform, set()).update(plan.packages, _of_monitoring(plan))
-        found = drivers.setdefault(plan.platform, {})
-        found |= dict.fromkeys(_driver_sets(plan))
+        monitoring = plan.monitoring.packages if plan.monitoring else ()
+        base.setdefault(plan.platform, set()).update(plan.packages, monitoring)
+        found = pinned.setdefault(plan.platform, {})
+        found |= dict.fromkeys((*_driver_sets(plan), *_program_sets(plan, catalog)))
     if here := base.get(this_platform()):
         here.update(_OF_A_CONTROLLER)
     return {
-        platform: (PackageSet(tuple(sorted(names))), *drivers[platform])
+        platform: (PackageSet(tuple(sorted(names))), *pinned[platform])
         for platform, names in sorted(base.items())
     }
 
@@ -184,12 +192,13 @@ def _left_out(plans: Sequence[HostPlan]) -> tuple[str, ...]:
     return (f"{wanted} for a controller of {of}: no host is of this distribution",)
 
 
-def _of_monitoring(plan: HostPlan) -> list[str]:
-    found = plan.monitoring
-    if found is None:
-        return []
-    # apt-get(8): the version may end with a star, as in the catalog.
-    return [*found.packages, *(f"{one.package}={one.version}" for one in found.programs)]
+def _program_sets(plan: HostPlan, catalog: Catalog) -> Iterator[PackageSet]:
+    """Programs of the monitoring that no distribution has."""
+    wanted = {one.package for one in plan.monitoring.programs} if plan.monitoring else set()
+    for name, program in catalog.programs.items():
+        if wanted & set(program.packages.packages):
+            file = f"catalog/programs/{name}.toml"
+            yield PackageSet(program.packages.packages, (program.packages,), program.source, file)
 
 
 def _driver_sets(plan: HostPlan) -> Iterator[PackageSet]:
@@ -197,13 +206,11 @@ def _driver_sets(plan: HostPlan) -> Iterator[PackageSet]:
     if source is None:
         return
     headers = _KERNEL_HEADERS.get(plan.platform.partition("-")[0])
-    yield _set(source, source.driver, *([headers] if headers else []))
-    if any(release.artifact.cuda_toolkit for release in plan.builds):
-        yield _set(source, source.toolkit)
-
-
-def _set(source: DriverSource, pinned: PinnedPackages, *more: str) -> PackageSet:
-    return PackageSet((*pinned.packages, *more), source)
+    driver = (*source.driver.packages, *([headers] if headers else []))
+    toolkits = any(release.artifact.cuda_toolkit for release in plan.builds)
+    for packages in (driver, *([source.toolkit.packages] if toolkits else [])):
+        file = f"catalog/drivers/{plan.platform}.toml"
+        yield PackageSet(packages, (source.driver, source.toolkit), source.source, file)
 
 
 def header_files(folder: Path, digests: Sequence[str]) -> list[Path]:

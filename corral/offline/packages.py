@@ -14,13 +14,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
-from corral.catalog.drivers import PREFERENCES_FILE, AptSource, DriverSource
+from corral.catalog.drivers import AptSource
 from corral.errors import CorralError
 from corral.files import make_folder, writing
-from corral.nvidia.apt import installing_files
+from corral.nvidia.apt import pin_text, sources_text
 from corral.offline.folder import FREE_SPACE, BundleFolder
 from corral.offline.manifest import BundleFile
 from corral.offline.needs import PackageSet
@@ -72,23 +73,37 @@ class AptRoot:
 
     def resolve(self, wanted: PackageSet) -> list[Deb]:
         """What has to be downloaded for some packages. Raises CorralError with apt's reason."""
-        driver = wanted.driver
-        root = self.folder / _digest(driver)
-        options = self._options(root, driver)
+        root = self.folder / _digest(wanted)
+        options = self._options(root, wanted)
         if not (root / "updated").is_file():
             self._apt(root, ["apt-get", *options, "--error-on=any", "update"])
             (root / "updated").touch()
         install = ["install", "--print-uris", "--yes", "--no-install-recommends"]
         text = self._apt(root, ["apt-get", *options, *install, *wanted.packages, _ESSENTIAL])
-        return [_deb(found["file"], int(found["size"])) for found in _URI.finditer(text)]
+        debs = [_deb(found["file"], int(found["size"])) for found in _URI.finditer(text)]
+        self._refuse_other_versions(debs, wanted)
+        return debs
 
-    def download(self, debs: Sequence[Deb], driver: DriverSource | None, folder: Path) -> None:
+    def _refuse_other_versions(self, debs: Sequence[Deb], wanted: PackageSet) -> None:
+        """apt takes another version where the pinned one is not offered."""
+        versions = {name: one.version for one in wanted.pins for name in one.packages}
+        for deb in debs:
+            pinned = versions.get(deb.name, "*")
+            if not fnmatchcase(deb.version.rpartition(":")[2], pinned):
+                what = (
+                    f"{deb.name} {pinned} is pinned in {wanted.catalog}, and the package sources "
+                    f"have {deb.version}"
+                )
+                step = "add a repository that has it to them, or name it in [source] of that file"
+                raise CorralError(f"packages of {self.platform}", what, step)
+
+    def download(self, debs: Sequence[Deb], wanted: PackageSet, folder: Path) -> None:
         """Download packages into a folder, proved by apt against its signed indexes."""
         make_folder(folder, next_step=FREE_SPACE)
-        root = self.folder / _digest(driver)
+        root = self.folder / _digest(wanted)
         named = [f"{deb.name}:{deb.architecture}={deb.version}" if deb.architecture != "all"
                  else f"{deb.name}={deb.version}" for deb in debs]  # fmt: skip
-        self._apt(root, ["apt-get", *self._options(root, driver), "download", *named], folder)
+        self._apt(root, ["apt-get", *self._options(root, wanted), "download", *named], folder)
 
     def _apt(self, root: Path, command: list[str], folder: Path | None = None) -> str:
         step = f"check the package sources (`apt-get update`), and that the disk has room; {_KEPT}"
@@ -96,18 +111,19 @@ class AptRoot:
             command, where=f"packages of {self.platform}", next_step=step, folder=folder or root
         )
 
-    def _options(self, root: Path, driver: DriverSource | None) -> list[str]:
+    def _options(self, root: Path, wanted: PackageSet) -> list[str]:
         """A root with nothing installed, made on first use."""
         for name in ("lists/partial", "cache/archives/partial", "sources.d", "preferences.d"):
             make_folder(root / name, next_step=FREE_SPACE)
         with writing(root, next_step=FREE_SPACE):
             (root / "status").touch()
-            if driver:
-                self._add(driver, root)
+            (root / "preferences").write_text("\n".join(map(pin_text, wanted.pins)))
+            if wanted.source:
+                _add(wanted.source, root)
             if self._sources:
                 suffix = ".sources" if _is_deb822(self._sources) else ".list"
                 shutil.copyfile(self._sources, root / "sources.d" / f"platform{suffix}")
-        # Its own sources beside those of the driver: each of this controller's files.
+        # Its own sources beside the added one: each of this controller's files.
         own = [] if self._sources else _own_sources()
         for path in own:
             shutil.copyfile(path, root / "sources.d" / path.name)
@@ -123,21 +139,6 @@ class AptRoot:
             "Acquire::Languages": "none", "Acquire::Retries": "3",
         }  # fmt: skip
         return [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-
-    def _add(self, driver: DriverSource, root: Path) -> None:
-        (root / "preferences").write_text(installing_files(driver)[PREFERENCES_FILE])
-        source = driver.source
-        if source is None or source.uri is None:
-            # Components of the distribution's own: the package sources must have them.
-            return
-        key = source.keyring or str(_fetched_key(source, root / "driver.asc"))
-        lines = [
-            "Types: deb", f"URIs: {source.uri}", f"Suites: {source.suite}",
-            f"Components: {' '.join(source.components)}" if source.components else "",
-            f"Signed-By: {key}",
-        ]  # fmt: skip
-        text = "".join(f"{line}\n" for line in lines if line)
-        (root / "sources.d" / "driver.sources").write_text(text)
 
 
 def add_packages(
@@ -158,7 +159,7 @@ def add_packages(
         folder.refuse_small(sum(deb.size_bytes for deb in missing.values()))
         if missing:
             incoming = folder.work / "debs"
-            root.download(list(missing.values()), wanted.driver, incoming)
+            root.download(list(missing.values()), wanted, incoming)
             _take(folder, missing, incoming)
         found |= debs
     return found
@@ -221,8 +222,17 @@ class Signer:
         return run(command, where="gpg", next_step="apt-get install gnupg", stdin=stdin)
 
 
+def _add(source: AptSource, root: Path) -> None:
+    """Add a repository of the catalog's to a root."""
+    if source.uri is None:
+        # Components of the distribution's own: the package sources must have them.
+        return
+    key = source.keyring or str(_fetched_key(source, root / "added.asc"))
+    (root / "sources.d" / "added.sources").write_text(sources_text(source, key))
+
+
 def _fetched_key(source: AptSource, path: Path) -> Path:
-    """The key of a driver's repository, if it is the one that the catalog names."""
+    """The key of such a repository, if it is the one that the catalog names."""
     from httpx2 import Client, HTTPError, InvalidURL
 
     from corral.sources.hub_requests import answer, read_body
@@ -265,6 +275,7 @@ def _deb(file: str, size_bytes: int) -> Deb:
     return Deb(name, version, rest.removesuffix(".deb"), size_bytes)
 
 
-def _digest(driver: DriverSource | None) -> str:
-    text = driver.model_dump_json() if driver else ""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _digest(wanted: PackageSet) -> str:
+    """Of what sets have in common that share a root."""
+    parts = (one.model_dump_json() for one in (*wanted.pins, wanted.source) if one)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -296,7 +296,7 @@ class _Steps:
 
 
 def _with(first: PackageSet, more: Sequence[str]) -> PackageSet:
-    return PackageSet(tuple(dict.fromkeys((*first.packages, *more))), first.driver)
+    return replace(first, packages=tuple(dict.fromkeys((*first.packages, *more))))
 
 
 def _image_here(made: OwnImage) -> Path:

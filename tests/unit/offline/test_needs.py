@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog.entries import load_catalog
 from corral.inventory.hosts import Inventory
 from corral.offline import needs as module
 from corral.offline.needs import Needs, needs_of, sources_name
-from tests.samples import CHAT, ROOT, host, planner
+from tests.samples import CHAT, host, planner
+from tests.unit.planning.test_grafana import OWN as GRAFANA
 
 PLATFORM = "debian-12"
-GRAFANA = load_catalog(ROOT / "catalog").programs["grafana"]
 
 
 @pytest.fixture
@@ -36,6 +35,25 @@ def test_a_release_without_an_archive_is_built_from_upstreams_sources(needed: Ne
     assert {"cmake", "g++", "git"} <= set(needed.packages[PLATFORM][0].packages)
 
 
+def test_grafana_comes_with_its_pin_and_repository_and_not_among_the_distributions_packages() -> (
+    None
+):
+    base = planner()
+    catalog = base.catalog.model_copy(update={"programs": {"grafana": GRAFANA}})
+    this = host(CHAT, monitoring={"prometheus": {}, "grafana": {}})
+    needed = needs_of(
+        Inventory(path=Path("prod.py"), hosts=(this,)),
+        base.model_copy(update={"catalog": catalog}),
+    )
+    distribution, grafana = needed.packages[PLATFORM]
+    assert "prometheus" in distribution.packages
+    assert "grafana" not in distribution.packages
+    assert grafana.packages == ("grafana",)
+    assert grafana.pins == (GRAFANA.packages,)
+    assert grafana.source == GRAFANA.source
+    assert grafana.catalog == "catalog/programs/grafana.toml"
+
+
 def test_a_controller_of_the_hosts_distribution_is_installed_from_it_as_well(
     needed: Needs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -47,11 +65,3 @@ def test_a_controller_of_the_hosts_distribution_is_installed_from_it_as_well(
     (sentence,) = other.left_out
     wanted = "minisign, openssh-client and python3-venv for a controller of ubuntu-24.04: "
     assert sentence.startswith(wanted)
-
-
-def test_a_pinned_program_of_the_monitoring_comes_in_its_version() -> None:
-    this = host(CHAT, monitoring={"prometheus": {}, "grafana": {}})
-    catalog = planner().catalog.model_copy(update={"programs": {"grafana": GRAFANA}})
-    made = planner().model_copy(update={"catalog": catalog})
-    found = needs_of(Inventory(path=Path("prod.py"), hosts=(this,)), made)
-    assert "grafana=12.4.*" in found.packages[PLATFORM][0].packages

@@ -267,7 +267,10 @@ def test_drivers_come_from_their_own_repository_pinned_and_by_their_own_key(
 
         def write(name: str, wanted: DriverSource) -> Bundle:
             packages: dict[str, tuple[PackageSet, ...]] = {
-                "debian-12": (first, PackageSet(wanted.driver.packages, wanted))
+                "debian-12": (
+                    first,
+                    PackageSet(wanted.driver.packages, (wanted.driver,), wanted.source, "f.toml"),
+                )
             }
             return write_bundle(
                 site.folder / name, EXAMPLES, replace(needs, packages=packages), catalog(),
@@ -283,6 +286,27 @@ def test_drivers_come_from_their_own_repository_pinned_and_by_their_own_key(
         other = source.model_copy(update={"key_fingerprint": "0" * 40})
         with pytest.raises(CorralError, match=f"holds the key {theirs.fingerprint}, not 0000"):
             write("other", ours.model_copy(update={"source": other}))
+
+
+def test_a_pinned_program_comes_in_its_version_or_not_at_all(site: Site) -> None:
+    versions = [DebPackage("grafana", version) for version in ("12.4.1", "13.0.0")]
+    needs, file = site.needs("a.gguf"), "catalog/programs/grafana.toml"
+
+    def write(version: str) -> Bundle:
+        pinned = PinnedPackages(version=version, packages=("grafana",))
+        sets = (PackageSet(("demo",)), PackageSet(("grafana",), (pinned,), catalog=file))
+        return write_bundle(
+            site.folder / version.strip("*."), EXAMPLES,
+            replace(needs, packages={"debian-12": sets}), catalog(),
+            Options(sources=site.options), made.quiet,
+        )  # fmt: skip
+
+    site.repository.publish(ESSENTIAL, DEMO, HELPER, *versions)
+    found = names(write("12.4.*"), "apt")
+    assert {name for name in found if "grafana" in name} == {"grafana_12.4.1_amd64.deb"}
+    with pytest.raises(CorralError, match=rf"grafana 11\.\* is pinned in {file}, and the") as error:
+        write("11.*")
+    assert "have 13.0.0" in error.value.what
 
 
 def test_packages_of_another_platform_need_its_sources(site: Site) -> None:
