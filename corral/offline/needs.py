@@ -101,7 +101,7 @@ def needs_of(inventory: Inventory, planner: Planner) -> Needs:
         environments=tuple(releases.environments.values()),
         images=tuple(releases.images.values()),
         packages=_packages(plans, planner.catalog),
-        left_out=_left_out(plans),
+        left_out=tuple(_left_out(plans)),
     )
 
 
@@ -183,13 +183,19 @@ def _packages(plans: Sequence[HostPlan], catalog: Catalog) -> dict[str, tuple[Pa
     }
 
 
-def _left_out(plans: Sequence[HostPlan]) -> tuple[str, ...]:
+def _left_out(plans: Sequence[HostPlan]) -> Iterator[str]:
     here = this_platform()
-    if here in {plan.platform for plan in plans}:
-        return ()
-    wanted = f"{', '.join(_OF_A_CONTROLLER[:-1])} and {_OF_A_CONTROLLER[-1]}"
-    of = here or "an unknown distribution"
-    return (f"{wanted} for a controller of {of}: no host is of this distribution",)
+    if here not in {plan.platform for plan in plans}:
+        wanted = f"{', '.join(_OF_A_CONTROLLER[:-1])} and {_OF_A_CONTROLLER[-1]}"
+        of = here or "an unknown distribution"
+        yield f"{wanted} for a controller of {of}: no host is of this distribution"
+    in_images = [
+        plan.host
+        for plan in plans
+        if any(instance.runtime.kind != "native" for instance in plan.instances)
+    ]
+    if in_images:
+        yield f"a program to run images on {', '.join(in_images)}: install it there before"
 
 
 def _program_sets(plan: HostPlan, catalog: Catalog) -> Iterator[PackageSet]:

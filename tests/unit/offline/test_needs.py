@@ -21,6 +21,13 @@ def needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Needs:
     return of_one_host(str(tmp_path))
 
 
+def test_what_runs_images_is_left_to_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "this_platform", lambda: PLATFORM)
+    this = host(CHAT, runtime="apptainer")
+    needed = needs_of(Inventory(path=Path("prod.py"), hosts=(this,)), planner())
+    assert needed.left_out == ("a program to run images on lab-1: install it there before",)
+
+
 def of_one_host(archives: str) -> Needs:
     this = host(CHAT, archives_folder=archives, bundle={"folder": "/x", "url": "http://10.20.0.1"})
     return needs_of(Inventory(path=Path("prod.py"), hosts=(this,)), planner())
