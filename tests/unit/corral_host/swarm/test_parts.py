@@ -126,6 +126,22 @@ def test_of_two_names_the_one_that_has_arrived_is_served(tmp_path: Path) -> None
     assert added == names[:1]
 
 
+@pytest.mark.parametrize(("from_hub", "fetches"), [(1, False), (2, True)])
+def test_as_many_hosts_ask_the_hub_at_once_as_the_uplink_bears(
+    tmp_path: Path, from_hub: int, fetches: bool
+) -> None:
+    of_b = settings.settings_of(changed(name="b", from_hub=from_hub))
+    others = board.Board(of_b)
+    others._seen["a"] = board.seen_in(
+        json.dumps(
+            {"settled": False, "shards": {"cd" * 32: ["fetching", 1], DIGEST: ["wanted", 0]}}
+        )
+    )
+    seeder = SimpleNamespace(unit=SimpleNamespace(lent=None))
+    one = member.Member(of_b, [File(tmp_path / "w")], others, table.Table(), seeder)
+    assert one.is_fetcher(DIGEST) is fetches
+
+
 def test_settings_name_the_members_of_this_run() -> None:
     found = settings.settings_of(SWARM)
     assert (found.me.name, found.me.data_port) == ("a", 6881)
