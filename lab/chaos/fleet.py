@@ -55,6 +55,7 @@ class Fleet:
         checkout.run("corral", "lab", "down")
         options = ["--gateway"] if gateway else []
         checkout.run("corral", "lab", "up", "--hosts", str(servers), *options)
+        checkout.use_cached_releases()
         material.provide(checkout, INVENTORY)
         return fleet
 
