@@ -16,6 +16,7 @@ from corral.names import GIT_PROTOCOLS, is_commit
 _LIST_SECONDS = 60
 # A server without partial clone sends all files of the commit: tens of megabytes.
 _FETCH_SECONDS = 600
+_ROOM = "check that the disk has room, then run the same command again"
 # Errors for a commit that a server does not have, or does not serve (git 2.20 to 2.51).
 _ABSENT = ("not our ref", "couldn't find remote ref", "unadvertised object", "upload-pack: not ")
 
@@ -57,11 +58,11 @@ def pack_commit(url: str, commit: str, pack: Path, work: Path, *, where: str) ->
     folder = str(work)
     try:
         _fetch(folder, url, commit, where)
-        objects = ["-C", folder, "pack-objects", "--quiet", "--revs", str(work / "whole")]
+        objects = [f"--git-dir={folder}", "pack-objects", "--quiet", "--revs", str(work / "whole")]
         done = _git(objects, where, seconds=_FETCH_SECONDS, stdin=f"{commit}\n")
         if done.returncode != 0:
             what = f"cannot pack {commit} of {url}: {printable_line(done.stderr)}"
-            raise CorralError(where, what, "check that the disk has room, then run it again")
+            raise CorralError(where, what, _ROOM)
         (work / f"whole-{done.stdout.strip()}.pack").replace(pack)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -69,9 +70,12 @@ def pack_commit(url: str, commit: str, pack: Path, work: Path, *, where: str) ->
 
 def _fetch(folder: str, url: str, commit: str, where: str, *options: str) -> None:
     """Fetch one commit into a new repository. Raises CorralError."""
-    _git(["init", "--quiet", "--bare", folder], where, seconds=_LIST_SECONDS)
+    made = _git(["init", "--quiet", "--bare", folder], where, seconds=_LIST_SECONDS)
+    if made.returncode != 0:
+        what = f"cannot make a repository in {folder}: {printable_line(made.stderr)}"
+        raise CorralError(where, what, _ROOM)
     # A named remote: a partial clone needs one to fetch missing files from.
-    remote = ["-C", folder, "-c", f"remote.origin.url={url}"]
+    remote = [f"--git-dir={folder}", "-c", f"remote.origin.url={url}"]
     fetch = ["fetch", "--quiet", "--depth=1", *options, "--no-tags", "origin", commit]
     done = _git([*remote, *fetch], where, seconds=_FETCH_SECONDS)
     if done.returncode == 0:
@@ -82,6 +86,7 @@ def _fetch(folder: str, url: str, commit: str, where: str, *options: str) -> Non
         what = f"{url} has no commit {commit}, or does not serve it"
         raise CorralError(where, what, "name an existing commit, or a tag or branch")
     step = "check that it can be reached from here, or name another in engine_sources"
+    step = _ROOM if "No space left on device" in reason else step
     raise CorralError(where, f"cannot fetch commit {commit} of {url}: {reason}", step)
 
 

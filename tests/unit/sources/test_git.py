@@ -13,9 +13,11 @@ from corral.errors import CorralError
 from corral.inventory.hosts import Host
 from corral.lock.lock_file import Lock
 from corral.lock.resolve import resolve
+from corral.sources.git import pack_commit
 from lab import hub
 from tests.samples import CHAT, LONG, REPO, catalog, host
 from tests.unit.helper_hosts import git
+from tests.unit.small_disks import small_disk
 
 ABSENT = "c0" * 20
 
@@ -93,6 +95,21 @@ def test_a_server_that_does_not_answer_is_none_without_the_commit(
     with pytest.raises(CorralError, match="cannot fetch commit") as caught:
         locked(tmp_path / "nowhere", ABSENT, host(CHAT, hub_url=hub_url))
     assert "engine_sources" in caught.value.next_step
+
+
+def test_a_commit_is_packed_in_a_repository_of_its_own_or_not_at_all(
+    public: Path, tmp_path: Path
+) -> None:
+    around = repository(tmp_path / "around", "ours")
+    before = git(around, "count-objects", "-v")
+    head = git(public, "rev-parse", "HEAD")
+    with small_disk(around / "bundle") as folder:
+        with pytest.raises(CorralError, match="cannot make a repository in .*git") as caught:
+            pack_commit(public.as_uri(), head, folder / "p", folder / "git", where="engine x")
+        assert list(folder.iterdir()) == []
+    assert "has room" in caught.value.next_step
+    assert git(around, "count-objects", "-v") == before
+    assert not (around / ".git/shallow").exists()
 
 
 def test_a_named_mirror_is_asked_and_the_public_repository_is_not(
