@@ -20,6 +20,7 @@ from corral.plan.fleet import Build
 from corral.plan.gateway import GatewayPlan
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
+from corral.plan.monitoring import MonitoringPlan
 from corral.planning.builders import differences
 from corral.planning.fleet import FleetPlan
 from corral.planning.gpus import gpu_memory_mib
@@ -80,6 +81,12 @@ def _print_unread(fleet: FleetPlan) -> None:
         print_mistakes(fleet.unread.values())
 
 
+def _describe_monitoring(plan: MonitoringPlan) -> list[str]:
+    pinned = [f"  {one.package} {one.version}, pinned in {one.catalog}" for one in plan.programs]
+    units, packages = ", ".join(plan.units), ", ".join(plan.packages)
+    return ["monitoring", f"  units {units}", f"  packages {packages}", *pinned]
+
+
 def _check_flags(host: Host, plan: HostPlan) -> None:
     """Check command lines against the flags of built releases. Raises CorralError."""
     store = ArchiveStore(archives_folder(host))
@@ -94,13 +101,16 @@ def describe(
 ) -> str:
     """The plan as text; ``fleet``: release key -> build."""
     overrides = {one.name: one.overrides for one in spec.instances}
-    lines = [f"host {host_plan.host}", "", "engine releases"]
+    lines = [f"host {host_plan.host}"]
+    if host_plan.releases:
+        lines += ["", "engine releases"]
     for release in host_plan.releases:
         lines += [f"  {release.engine} {release.key}", f"    from {release.artifact.source_url}"]
         lines += [f"    into {release.folder}", f"    {release.artifact.summary}"]
         lines += [f"    {line}" for line in _describe_build(fleet[release.key], fleet)]
-    total_bytes = sum(shard.size_bytes for shard in host_plan.shards)
-    lines += ["", f"shards, {total_bytes:,} bytes together"]
+    if host_plan.shards:
+        total_bytes = sum(shard.size_bytes for shard in host_plan.shards)
+        lines += ["", f"shards, {total_bytes:,} bytes together"]
     for shard in host_plan.shards:
         lines += [f"  {shard.path}", f"    {shard.size_bytes:,} bytes, sha256 {shard.sha256}"]
     if host_plan.instances:
@@ -109,6 +119,8 @@ def describe(
         lines += ["", *_describe_instance(instance, overrides.get(instance.name, {}))]
     if host_plan.gateway:
         lines += ["", *_describe_gateway(host_plan.gateway)]
+    if host_plan.monitoring:
+        lines += ["", *_describe_monitoring(host_plan.monitoring)]
     return "\n".join(lines)
 
 

@@ -104,6 +104,16 @@ def test_plan_of_a_lab_host_is_json_that_reads_back(
     assert at_home("plan", "lab-1").code == 0
 
 
+def test_plan_of_a_host_that_only_watches_shows_its_monitoring_alone(corral: Corral) -> None:
+    watching = '("watch-1", {"monitoring": {"prometheus": {}, "grafana": {}}})'
+    edit(corral.root / "inventories/site.py", "servers = [", f"servers = [{watching}, ")
+    said = corral("plan", "watch-1")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[:3] == ["host watch-1", "", "monitoring"]
+    assert "prometheus.service, grafana-server.service" in said.out
+    assert "grafana 12.4.*, pinned in catalog/programs/grafana.toml" in said.out
+
+
 def test_plan_of_an_unknown_host_tells_the_near_miss(corral: Corral) -> None:
     assert_one_message(corral("plan", "node1"), "node1", 'did you mean "node-1"')
 
