@@ -14,18 +14,16 @@ from corral_host.system.locks import lock_file, lock_path, read, take, write
 def one_build(release):
     """One build at a time on each host, and among hosts that share a compiler cache.
 
-    Says which build it waits for. An image compiles nothing: what is in it may (see ``compiling``).
+    Says which build it waits for. An image compiles nothing: what is in it may.
     """
-    is_image = bool(release["artifact"].get("image"))
-    shared = () if is_image else (build_lock(release),)
-    with contextlib.ExitStack() as stack:
-        for path in (*shared, lock_path(release["state"], "build")):
-            stack.enter_context(held_by_build(path, release))
+    with held_by_build(lock_path(release["state"], "build"), release), compiling(release):
         yield
 
 
 def compiling(release):
-    """One build at a time among hosts that share a compiler cache."""
+    """One build at a time among hosts that share a compiler cache, if it compiles anything."""
+    if release["artifact"]["kind"] != "cmake-build":
+        return contextlib.nullcontext()
     return held_by_build(build_lock(release), release)
 
 

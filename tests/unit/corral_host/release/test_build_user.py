@@ -193,6 +193,15 @@ def test_one_build_at_a_time_on_a_host_whatever_its_cache(spec: dict[str, Any]) 
             assert spec["key"] in path.read_text()
 
 
+def test_what_compiles_nothing_waits_for_no_compiler_of_another_host(spec: dict[str, Any]) -> None:
+    """A Python environment, or an image of one."""
+    system = helper_module("system.locks")
+    for kind in ("python-environment", "made-image"):
+        release = {**spec, "artifact": {**spec["artifact"], "kind": kind}}
+        with locks.one_build(release), system.lock_file(locks.build_lock(spec)) as lock:
+            assert system.take(lock, 2, 0)
+
+
 def odd_part(made: Path) -> None:
     (made / "lib").rmdir()
     (made / "lib").symlink_to("/usr/lib")

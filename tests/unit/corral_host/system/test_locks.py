@@ -64,7 +64,7 @@ def take_all(state: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         "engine": "e",
         "key": "k",
         "state": state,
-        "artifact": {},
+        "artifact": {"kind": "cmake-build"},
     }
     before = os.umask(0)
     try:
