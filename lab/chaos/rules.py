@@ -24,6 +24,8 @@ _FILES = Path(__file__).parent / "files"
 _LOOK, _LOOK_GATEWAY = _FILES / "look.py", _FILES / "look_gateway.py"
 # The reservation of served ports, which stays between changes.
 _RESERVES, _RESERVED = "served-by-corral.service", "served_by_corral"
+# What writes figures on the hosts of a watched fleet.
+_MONITORING = ("corral_metrics.", "corral_daily.")
 _PROMPT = "Say hello."
 _REPLY_TOKENS, _LONG_REPLY_TOKENS = 24, 1000
 _ANSWER_SECONDS = 15
@@ -88,6 +90,7 @@ def _left(seen: dict[str, Any]) -> list[str]:
     """Leftovers that must not exist once a change has ended."""
     wrong = [f"unit {unit} is left" for unit in seen["units"] if unit != UNIT]
     files = [name for name in seen["files"] if name not in (UNIT, _RESERVES)]
+    files = [name for name in files if not name.startswith(_MONITORING)]
     wrong += [f"file {name} is left among the units" for name in files]
     wrong += [f"{table} is left" for table in seen["tables"] if _RESERVED not in table]
     if seen["unfinished"]:

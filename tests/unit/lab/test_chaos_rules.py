@@ -47,6 +47,10 @@ def test_a_host_in_order_serves_its_old_generation(monkeypatch: pytest.MonkeyPat
     assert looked(monkeypatch) == Found("old", ())
 
 
+def test_units_of_the_monitoring_are_no_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked(monkeypatch, files=[UNIT, "corral_metrics.timer"]) == Found("old", ())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
