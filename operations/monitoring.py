@@ -43,16 +43,12 @@ def monitoring(
     if plan.monitoring is None:
         yield StringCommand("python3", "-I", helper, "monitor-stop", _stdin=document)
         return
-    whole = json.dumps({**json.loads(document), "secret_texts": dict(secrets)})
+    config = {"apt_config": apt_files.config if apt_files else None}
+    whole = json.dumps({**json.loads(document), **config, "secret_texts": dict(secrets)})
     yield StringCommand("python3", "-I", helper, "monitor-write", _stdin=whole)
-    # They come first, with the keys of their repositories: without these apt takes no list.
     if programs:
-        pinned = json.dumps({**json.loads(document), "apt_config": _config(apt_files)})
+        pinned = json.dumps({**json.loads(document), **config})
         yield StringCommand("python3", "-I", helper, "monitor-programs", _stdin=pinned)
     if missing:
         yield from packages._inner(missing=list(missing), apt_files=apt_files)
     yield StringCommand("python3", "-I", helper, "monitor-start", _stdin=document)
-
-
-def _config(apt_files: AptFiles | None) -> str | None:
-    return apt_files.config if apt_files else None

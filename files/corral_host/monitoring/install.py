@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 from corral_host.checks.prometheus import answer
+from corral_host.monitoring.programs import fetch_keys
 from corral_host.observe.monitored import (
     applied,
     applied_path,
+    keyrings,
     monitoring_digest,
     private_digest,
     text_at,
@@ -35,7 +37,8 @@ PAUSE_SECONDS = 0.5
 def write(document):
     """Write the files of ``monitoring``, and forget that it was applied.
 
-    ``document``: a plan, with ``secret_texts``: path -> text of each of its secrets.
+    ``document``: a plan, with ``secret_texts``: path -> text of each of its secrets; and
+    ``apt_config``, see programs.py.
     """
     paths, plan = document["paths"], document["monitoring"]
     secrets = document.get("secret_texts", {})
@@ -44,6 +47,7 @@ def write(document):
     parts = {"files": files_of(plan), "units": plan["units"]}
     both = {name: sorted({*before.get(name, ()), *part}) for name, part in parts.items()}
     note(paths, {"digest": "", **both})
+    fetch_keys(document, before.get("sha256", {}))
     changed = [path for path, text in plan["files"].items() if text_at(path) != text]
     for path in changed:
         make_folder(path, 0o755)
@@ -60,10 +64,6 @@ def write(document):
 def files_of(plan):
     """All that goes with the monitoring: its files, secrets, and keyrings of its repositories."""
     return [*plan["files"], *plan.get("secrets", ()), *keyrings(plan)]
-
-
-def keyrings(plan):
-    return [one["keyring"] for one in plan.get("programs", ()) if one["key_url"]]
 
 
 def make_folder(path, mode):

@@ -4,8 +4,25 @@ import os
 
 from corral_host.observe.monitored import wrong_programs
 from corral_host.system.apt import apt_get, fetch_key, refuse_another
-from corral_host.system.commands import HostError
+from corral_host.system.commands import HostError, digest_or_none
 from corral_host.system.kernel import run
+
+
+def fetch_keys(document, known):
+    """Fetch keys of repositories, before the files that add these: else apt takes no list.
+
+    ``document``: see `install_programs`; ``known``: path -> sha256 of keyrings that were proved.
+    A bundle's packages are signed by its own key.
+    """
+    if document.get("apt_config"):
+        return
+    programs = document["monitoring"].get("programs", ())
+    wrong = wrong_programs(programs)
+    for one in programs:
+        path = one["keyring"]
+        is_proved = known.get(path) and known[path] == digest_or_none(path)
+        if one["key_url"] and (one["package"] in wrong or not is_proved):
+            fetch_key(one["key_url"], one["key_fingerprint"], path, one["catalog"])
 
 
 def install_programs(document):
@@ -18,10 +35,6 @@ def install_programs(document):
     wrong = wrong_programs(programs)
     if document.get("apt_config"):
         os.environ["APT_CONFIG"] = document["apt_config"]
-    else:
-        for one in programs:
-            if one["key_url"]:
-                fetch_key(one["key_url"], one["key_fingerprint"], one["keyring"], one["catalog"])
     apt_get("update")
     for one in programs:
         refuse_newer(one, wrong.get(one["package"]))

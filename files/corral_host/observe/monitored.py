@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from corral_host.system.apt import available, fits, installed_version
-from corral_host.system.commands import show
+from corral_host.system.commands import digest_or_none, show
 
 # Written last; its content is the digest of the plan that was applied.
 APPLIED = "monitoring.applied"
@@ -51,6 +51,8 @@ def monitoring_state(plan, paths, missing_packages):
     if (found or {}).get("digest") != monitoring_digest(plan):
         differs.append("its files and units are not applied")
     differs += [path for path, text in plan["files"].items() if text_at(path) != text]
+    known = (found or {}).get("sha256", {})
+    differs += [path for path in keyrings(plan) if digest_or_none(path) != known.get(path)]
     if not differs:
         differs += [unit for unit in plan["units"] if not runs(unit)]
     secrets = {path: private_digest(path) for path in plan.get("secrets", ())}
@@ -61,6 +63,11 @@ def monitoring_state(plan, paths, missing_packages):
             for name, version in wrong.items()
         },
     }  # fmt: skip
+
+
+def keyrings(plan):
+    """Files with the keys of the repositories that are added for pinned programs."""
+    return [one["keyring"] for one in plan.get("programs", ()) if one["key_url"]]
 
 
 def wrong_programs(programs):

@@ -74,22 +74,76 @@ def test_a_newer_one_stays_as_its_database_is_newer(machine: Path) -> None:
     assert log(machine) == ["update"]
 
 
-def test_a_bundle_is_the_only_source_and_no_key_is_fetched(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_is_the_only_source(machine: Path) -> None:
     has(machine, "")
-    asked = {**PINNED, "key_url": "https://apt.example.com/k", "key_fingerprint": "A" * 40}
-    fetched: list[str] = []
-    monkeypatch.setattr(programs, "fetch_key", lambda *words: fetched.append(words[0]))
-    document = {"monitoring": {"programs": [asked]}}
     try:
-        programs.install_programs({**document, "apt_config": "/b.conf"})
-        assert (log(machine), fetched) == (["update /b.conf", "install /b.conf"], [])
-        os.environ.pop("APT_CONFIG")
-        programs.install_programs(document)
-        assert fetched == ["https://apt.example.com/k"]
+        programs.install_programs({**PLAN, "apt_config": "/b.conf"})
+        assert log(machine) == ["update /b.conf", "install /b.conf"]
     finally:
         os.environ.pop("APT_CONFIG", None)
+
+
+@pytest.fixture
+def signed(machine: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A plan whose program comes from a repository with a key; what is fetched is in ``keys``."""
+    monkeypatch.setattr(install, "output", lambda *_: "")
+    monkeypatch.setattr(install, "show", lambda *_: {})
+    (machine / "keys").mkdir()
+
+    def fetch_key(_: str, fingerprint: str, target: str, __: str) -> None:
+        if fingerprint != "A" * 40:
+            raise commands.HostError("holds another key")
+        Path(target).write_text(fingerprint)
+
+    monkeypatch.setattr(programs, "fetch_key", fetch_key)
+    pinned = {
+        **PINNED, "key_url": "https://apt.example.com/k", "key_fingerprint": "A" * 40,
+        "keyring": str(machine / "keys/k.asc"),
+    }  # fmt: skip
+    plan = {"files": {str(machine / "g.sources"): "x"}, "units": [], "programs": [pinned]}
+    has(machine, "12.4.2")
+    return {"paths": {"state": str(machine / "state")}, "monitoring": plan}
+
+
+def test_a_repository_is_added_once_its_key_is_there(machine: Path, signed: dict[str, Any]) -> None:
+    (pinned,) = signed["monitoring"]["programs"]
+    wrong = {**signed["monitoring"], "programs": [{**pinned, "key_fingerprint": "B" * 40}]}
+    with pytest.raises(commands.HostError, match="holds another key"):
+        install.write({**signed, "monitoring": wrong})
+    # Otherwise apt would take no list of any repository until somebody repairs it.
+    assert not (machine / "g.sources").exists()
+    install.write(signed)
+    assert (machine / "keys/k.asc").exists()
+
+
+def test_a_bundle_needs_no_key(machine: Path, signed: dict[str, Any]) -> None:
+    install.write({**signed, "apt_config": "/b.conf"})
+    install.start(signed)
+    assert not (machine / "keys/k.asc").exists()
+    assert differs(signed) == list(drift.of_monitoring(signed["paths"])) == []
+
+
+@pytest.mark.parametrize("harm", ["removed", "changed"])
+def test_a_key_that_is_gone_is_fetched_again(
+    machine: Path, signed: dict[str, Any], harm: str
+) -> None:
+    key = machine / "keys/k.asc"
+    install.write(signed)
+    install.start(signed)
+    assert differs(signed) == []
+    key.unlink() if harm == "removed" else key.write_text("other")
+    assert differs(signed) == [str(key)]
+    assert len(list(drift.of_monitoring(signed["paths"]))) == 1
+    install.write(signed)
+    install.start(signed)
+    assert key.read_text() == "A" * 40
+    assert differs(signed) == []
+
+
+def differs(document: dict[str, Any]) -> list[str]:
+    state = monitored.monitoring_state(document["monitoring"], document["paths"], [])
+    found: list[str] = state["differs"]
+    return found
 
 
 def test_the_state_and_drift_tell_of_another_version(
