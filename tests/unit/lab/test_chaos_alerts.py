@@ -28,6 +28,7 @@ def test_an_alert_of_the_row_before_says_nothing_of_this_one(
     spans = [
         Span("CorralDown", "pending", {}, 94, 120),
         Span("CorralDown", "firing", {}, 120, 130),
+        Span("CorralDiskFull", "pending", {}, 130, 140),
         Span("CorralQueue", "pending", {}, 130, 140),
         Span("CorralQueue", "firing", {}, 145, 150),
     ]
