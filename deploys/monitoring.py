@@ -19,6 +19,8 @@ def monitoring(target: Target) -> None:
         secrets=secrets,
         apt_files=target.apt_files,
         name="Monitoring",
-        _retries=3,
+        # For lists of packages that a mirror is writing. What a pinned program lacks does not come
+        # by itself: a version that no source has, a key with another fingerprint.
+        _retries=0 if state.programs else 3,
         _retry_delay=10,
     )
