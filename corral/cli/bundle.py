@@ -148,7 +148,7 @@ def serve(
     """
     if (address is None) == (inventory is None):
         what = "hosts reach it at an address of this controller, or by ssh"
-        step = "add either --address ADDRESS or --ssh INVENTORY"
+        step = "add --address ADDRESS, or --ssh INVENTORY"
         raise CorralError("corral bundle serve", what, step)
     wanted = _ways(inventory)
     at = (address or "127.0.0.1", port or (wanted[0].port if wanted else DEFAULT_PORT))
