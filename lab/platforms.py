@@ -81,9 +81,9 @@ PLATFORMS = {
                 f'--setup-hook=echo "{_FUSE}" > "$1"/etc/tmpfiles.d/fuse.conf',
             ),
         ),
-        # There apt is not among the packages of its smallest variant.
+        # Their smallest variant has no apt.
         Platform("ubuntu-22.04", "jammy", packages=("apt",)),
-        Platform("ubuntu-24.04", "noble"),
+        Platform("ubuntu-24.04", "noble", packages=("apt",)),
     )
 }  # fmt: skip
 

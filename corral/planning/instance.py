@@ -28,7 +28,7 @@ from corral.planning.gate import plan_gate
 from corral.planning.limits import limited
 from corral.planning.resolved import ResolvedInstance
 from corral.planning.unit import UnitValues, memory_policy, render_unit
-from corral.runtimes import Start, runtime_of
+from corral.runtimes import Start, runtime_of, unpacks
 from corral.schema import Frozen
 
 GIB = 1024**3
@@ -254,7 +254,7 @@ class InstancePlanner(Frozen):
             name, endpoint = f"{name}{_SPARE}", Endpoint(address=endpoint.address, port=spare_port)
         module = engine_module(resolved.kind)
         config = self._key_config(resolved, release, name)
-        runtime, spec = runtime_of(resolved.runtime), resolved.host.spec
+        runtime = runtime_of(resolved.runtime)
         argv = module.argv(
             release.program(module.program),
             Settings(
@@ -289,7 +289,7 @@ class InstancePlanner(Frozen):
             needs=module.unit_needs,
             models_folder=self.paths.models_folder,
             model=files.model,
-            sandbox=runtime.sandbox(unpacks=spec.unpack_images),
+            sandbox=runtime.sandbox(unpacks=_unpacks(resolved, release)),
         )
 
     def _runtime(
@@ -308,7 +308,7 @@ class InstancePlanner(Frozen):
             image=release.image_path,
             models=self.paths.models,
             program=resolved.host.spec.container_program,
-            unpacks=resolved.host.spec.unpack_images,
+            unpacks=_unpacks(resolved, release),
             gpus=bool(resolved.gpus),
             variables=values.environment,
             reads=tuple(filter(None, (str(PurePosixPath(credential_path(unit)).parent), template))),
@@ -386,6 +386,11 @@ def _keyless_routes(resolved: ResolvedInstance) -> tuple[str, ...]:
 
 def _program(resolved: ResolvedInstance, release: ReleasePlan) -> str:
     return f"{release.folder}/bin/{engine_module(resolved.kind).program}"
+
+
+def _unpacks(resolved: ResolvedInstance, release: ReleasePlan) -> bool:
+    spec = resolved.host.spec
+    return unpacks(spec.container_program, release.image_path, asked=spec.unpack_images)
 
 
 def _files(resolved: ResolvedInstance, shards: Sequence[ShardPlan]) -> _Files:

@@ -41,9 +41,7 @@ def container_findings(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         )
     if found.user_namespaces:
         yield _namespaces(found, program, setuid=here.setuid)
-    unpacks = images[0].runtime.unpacks
-    lacks = [name for name, there in (("/dev/fuse", found.fuse),) if not there and not unpacks]
-    if lacks:
+    if not found.fuse and not all(one.runtime.unpacks for one in images):
         yield Finding(
             what="/dev/fuse is missing, so images cannot be mounted",
             next_step="`modprobe fuse` on the host, or set "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.runtimes.apptainer import COMPRESSIONS, UNPACK, Apptainer, program_kind
+from corral.runtimes.apptainer import COMPRESSIONS, UNPACK, Apptainer, program_kind, unpacks
 from corral.runtimes.base import Runtime, Start
 from corral.runtimes.native import Native
 
@@ -15,4 +15,4 @@ def runtime_of(kind: str) -> Runtime:
     return _RUNTIMES[kind]
 
 
-__all__ = ["COMPRESSIONS", "UNPACK", "Runtime", "Start", "program_kind", "runtime_of"]
+__all__ = ["COMPRESSIONS", "UNPACK", "Runtime", "Start", "program_kind", "runtime_of", "unpacks"]

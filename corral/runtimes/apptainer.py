@@ -41,6 +41,12 @@ def program_kind(program: str) -> ProgramKind:
     return "singularity" if PurePosixPath(program).name == "singularity" else "apptainer"
 
 
+def unpacks(program: str, image: str | None, *, asked: bool) -> bool:
+    """Whether each start unpacks the image; SingularityCE mounts no image but a .sif file."""
+    mounts = program_kind(program) == "apptainer" or PurePosixPath(image or "").suffix == ".sif"
+    return asked or not mounts
+
+
 class Apptainer:
     """See corral.runtimes.base.Runtime."""
 

@@ -168,10 +168,21 @@ def test_singularity_gets_images_that_it_can_read() -> None:
     assert gzip.artifact.fetched_from("https://mirror.example.com/x").compression == "gzip"
 
 
+def test_singularity_mounts_no_image_but_a_sif_file() -> None:
+    """By squashfuse, whose end would else be looked for where none runs."""
+    by_singularity: dict[str, Any] = {"container_program": "singularity"}
+    found = boxed(**by_singularity)
+    assert found.runtime.unpacks
+    assert "/dev/fuse" not in found.unit_text
+    (own,) = site_plan(**by_singularity).instances
+    assert not own.runtime.unpacks
+    assert "DeviceAllow=/dev/fuse rw" in own.unit_text
+    assert not boxed().runtime.unpacks
+
+
 def test_singularity_has_options_of_its_own() -> None:
     """A unit has no new privileges, so that a setuid starter would end at once."""
-    data: dict[str, Any] = {"container_program": "/opt/ce/bin/singularity", "unpack_images": True}
-    command = boxed(**data).runtime.command
+    command = boxed(container_program="/opt/ce/bin/singularity").runtime.command
     assert {"--userns", "--tmp-sandbox"} <= set(command)
     assert "--unsquash" not in command
     assert "--userns" not in boxed().runtime.command
