@@ -77,8 +77,8 @@ def test_only_questions_to_a_hub_and_load_tests_go_online() -> None:
     # deploy.py looks whether it is served.
     bundle = {"fetch.py", "packages.py", "serve.py", "deploy.py", "routes.py", "wheels.py"}
     bundle |= {"bundle.py", "by_ssh.py"}
-    # release.py quotes a name for an address.
-    others = {"images.py", "outside.py", "completions.py", "release.py"}
+    # release.py quotes a name for an address; names.py reads the port of one.
+    others = {"images.py", "outside.py", "completions.py", "release.py", "names.py"}
     assert users == {*hub, *page, *bundle, *others}
 
 
