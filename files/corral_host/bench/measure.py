@@ -37,6 +37,7 @@ def bench(spec):
     instance = chosen(spec)
     with only_one(spec):
         refuse_unready(spec, instance)
+        forget_power_loss(instance)
         in_place = spec["where"] == "stop"
         if not in_place:
             refuse_beside(spec, instance)
@@ -194,6 +195,14 @@ def settle_bench(spec):
     return HostError(
         f"the benchmark was interrupted; {instance['name']} was started again", "ask again"
     )
+
+
+def forget_power_loss(instance):
+    """A host that lost power while a server was stopped has started it again, and nobody settled.
+
+    Else the next benchmark would be reported as the one that was interrupted.
+    """
+    marker(instance).unlink(missing_ok=True)
 
 
 def marker(instance):

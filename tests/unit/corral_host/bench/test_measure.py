@@ -101,6 +101,12 @@ def test_beside_the_server_nothing_is_stopped(machine: Machine) -> None:
     assert machine.commands == []
 
 
+def test_what_a_power_loss_left_is_no_fault_of_the_next_benchmark(machine: Machine) -> None:
+    (machine.root / "benching.json").write_text("{}")
+    bench.bench(machine.spec("beside"))
+    assert bench.settle_bench(machine.spec("beside")) is None
+
+
 def test_the_program_gets_its_words_and_the_units_variables(machine: Machine) -> None:
     answer = bench.bench(machine.spec(script="""printf '{"words": "%s"}\\n' "$*" """))
     assert json.loads(answer["outputs"][0][0][0]) == {"words": "--model a b"}
