@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from lab.chaos.page import headline
 from lab.chaos.table import markdown, tables
 from tests.samples import ROOT
@@ -11,8 +13,9 @@ from tests.samples import ROOT
 MEASUREMENTS = ROOT / "docs" / "measurements"
 
 
-def test_the_page_has_the_tables_of_its_record() -> None:
+@pytest.mark.parametrize("record", ["chaos.json", "chaos-alerts.json"])
+def test_the_page_has_the_tables_of_its_records(record: str) -> None:
     page = (MEASUREMENTS / "chaos.md").read_text()
-    document = json.loads((MEASUREMENTS / "chaos.json").read_text())
+    document = json.loads((MEASUREMENTS / record).read_text())
     wanted = [headline(document).splitlines()[0], *map(markdown, tables(document))]
     assert [text for text in wanted if text not in page] == []
