@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from corral.bench.tune.record import Record
+from lab import hosts, ssh
 from tests.lab.untouched import said
 from tests.lab.waiting import job_log, wait_for, wait_for_end
 from tests.lab.workspace import Done, Workspace
@@ -98,3 +99,19 @@ def test_in_a_window_it_is_killed_and_goes_on_where_it_was(
     assert len(kept(results).blocks) > 1
     assert fleet.on(HOST, f"readlink /var/lib/corral/instances/{NAME}/current") == generation
     assert fleet.on(HOST, f"ls /var/lib/corral/instances/{NAME}/benching.json || echo no") == "no"
+
+
+def test_a_host_that_loses_power_serves_again_and_its_block_does_not_count(
+    fleet: Workspace, results: Path, tmp_path: Path
+) -> None:
+    fleet.on(HOST, f"rm -f /var/lib/corral/jobs/{JOB}/log")
+    process = fleet.start_corral(*words(results, "--window"), log=tmp_path / "log")
+    wait_for(lambda: "run 2 of" in job_log(fleet, HOST, JOB), "it measures")
+    assert fleet.pid(HOST, NAME) == 0
+    hosts.power_cut(fleet.layout, 1)
+    hosts.boot(fleet.layout, 1)
+    ssh.wait_until_booted(fleet.layout, 1)
+    assert process.wait(120) == 1
+    assert "run the same command again" in (tmp_path / "log").read_text()
+    wait_for(lambda: fleet.corral("verify", INSTANCE, *INVENTORY).returncode == 0, "it answers")
+    assert not [*results.rglob("[0-9a-f]*.json")]

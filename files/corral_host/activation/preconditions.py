@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from corral_host.activation.journal import RECEIPT
-from corral_host.bench.measure import marker
+from corral_host.bench.measure import is_stopped
 from corral_host.fit.prove import verdict
 from corral_host.instance import unit_changes
 from corral_host.instance.history import plan_of
@@ -127,7 +127,7 @@ def holder_of(endpoint):
 
 
 def refuse_benchmark(spec):
-    if marker(spec["instance"]).exists():
+    if is_stopped(spec["instance"]):
         raise HostError(
             f"{spec['instance']['name']} is being measured", "wait for the benchmark's end"
         )

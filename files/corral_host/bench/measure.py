@@ -20,11 +20,12 @@ from corral_host.system.commands import (
     HostError,
     as_fault,
     output,
+    read_json,
     say,
     what_is_wrong,
     write_atomic,
 )
-from corral_host.system.locks import lock_file, lock_path, read, take, write
+from corral_host.system.locks import boot_id, lock_file, lock_path, read, take, write
 
 
 def bench(spec):
@@ -37,7 +38,6 @@ def bench(spec):
     instance = chosen(spec)
     with only_one(spec):
         refuse_unready(spec, instance)
-        forget_power_loss(instance)
         in_place = spec["where"] == "stop"
         if not in_place:
             refuse_beside(spec, instance)
@@ -136,7 +136,7 @@ def shortages(spec, instance):
 def stopped(instance):
     """Stop the server inside; afterwards start it and prove it healthy, whatever happened."""
     # The marker comes first: with a full disk nothing is stopped.
-    write_atomic(marker(instance), json.dumps({"at": time.time()}))
+    write_atomic(marker(instance), json.dumps({"at": time.time(), "boot_id": boot_id()}))
     say(f"stopping {instance['name']}")
     failure = None
     try:
@@ -182,7 +182,7 @@ def start_again(instance):
 def settle_bench(spec):
     """Start a server that an interrupted benchmark left stopped; returns a fault, or None."""
     instance = chosen(spec)
-    if not marker(instance).exists():
+    if not is_stopped(instance):
         return None
     try:
         start_again(instance)
@@ -197,12 +197,10 @@ def settle_bench(spec):
     )
 
 
-def forget_power_loss(instance):
-    """A host that lost power while a server was stopped has started it again, and nobody settled.
-
-    Else the next benchmark would be reported as the one that was interrupted.
-    """
-    marker(instance).unlink(missing_ok=True)
+def is_stopped(instance):
+    """Whether a benchmark has stopped the server; after a power loss its unit is started again."""
+    found = read_json(marker(instance))
+    return isinstance(found, dict) and found.get("boot_id") == boot_id()
 
 
 def marker(instance):

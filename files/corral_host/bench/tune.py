@@ -18,7 +18,6 @@ from corral_host.bench.load import tokens
 from corral_host.bench.measure import (
     chosen,
     facts,
-    forget_power_loss,
     only_one,
     refuse_unready,
     shortages,
@@ -57,7 +56,6 @@ def tune(spec):
     instance = chosen(spec)
     with only_one(spec):
         refuse_unready(spec, instance)
-        forget_power_loss(instance)
         in_place = spec["where"] == "stop"
         if not in_place:
             refuse_beside(spec, instance)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 bench = helper_module("bench.measure")
 bench_run = helper_module("checks.program_unit")
 HostError = helper_module("system.commands").HostError
+boot_id = helper_module("system.locks").boot_id
 
 NEED = {"weights_mib": 600, "kv_mib": 200, "compute_mib": 150, "runtime_mib": 50}
 
@@ -102,9 +103,11 @@ def test_beside_the_server_nothing_is_stopped(machine: Machine) -> None:
 
 
 def test_what_a_power_loss_left_is_no_fault_of_the_next_benchmark(machine: Machine) -> None:
-    (machine.root / "benching.json").write_text("{}")
-    bench.bench(machine.spec("beside"))
-    assert bench.settle_bench(machine.spec("beside")) is None
+    spec = machine.spec("beside")
+    (machine.root / "benching.json").write_text('{"at": 1, "boot_id": "of before"}')
+    assert not bench.is_stopped(spec["instances"][0])
+    bench.bench(spec)
+    assert bench.settle_bench(spec) is None
 
 
 def test_the_program_gets_its_words_and_the_units_variables(machine: Machine) -> None:
@@ -268,7 +271,7 @@ def test_a_killed_benchmark_is_settled_by_starting_its_server(machine: Machine) 
     spec = machine.spec()
     assert bench.settle_bench(spec) is None
     assert machine.commands == []
-    (machine.root / "benching.json").write_text("{}")
+    (machine.root / "benching.json").write_text(json.dumps({"boot_id": boot_id()}))
     reported = "the benchmark was interrupted; chat was started again"
     assert str(bench.settle_bench(spec)).startswith(reported)
     assert machine.commands[0] == "stop corral-bench-chat.service"
@@ -278,7 +281,7 @@ def test_a_killed_benchmark_is_settled_by_starting_its_server(machine: Machine) 
 
 def test_a_server_that_cannot_be_started_again_is_told(machine: Machine) -> None:
     program(machine.root / "bin", "systemctl", 'case "$1" in start) echo no >&2; exit 1;; esac')
-    (machine.root / "benching.json").write_text("{}")
+    (machine.root / "benching.json").write_text(json.dumps({"boot_id": boot_id()}))
     assert "chat IS DOWN: systemctl start" in str(bench.settle_bench(machine.spec()))
     assert (machine.root / "benching.json").exists()
 

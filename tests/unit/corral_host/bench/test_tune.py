@@ -89,14 +89,6 @@ def test_each_run_has_its_figures_or_its_fault(machine: Machine, spec: dict[str,
     ]
 
 
-def test_what_a_power_loss_left_is_no_fault_of_the_next_runs(
-    machine: Machine, spec: dict[str, Any]
-) -> None:
-    (machine.root / "benching.json").write_text("{}")
-    tune.tune({**spec, "where": "beside"})
-    assert not (machine.root / "benching.json").exists()
-
-
 def test_a_run_is_in_a_unit_as_a_deploy_writes_it(machine: Machine, spec: dict[str, Any]) -> None:
     tune.tune(spec)
     lines = (machine.root / "run.log").read_text().splitlines()
