@@ -27,11 +27,11 @@ CARD = "/etc/corral-lab/gpus.json"
 HELD_MIB, PREDICTED_MIB = 518, 600
 _GPU = {"name": A100_40GB.name, "count": 1, "compute_capability": A100_40GB.compute_capability}
 _PROMETHEUS: Keys = {"gpus": _GPU, "backend": "cpu", "monitoring": {"prometheus": {}}}
-_PLAN_FOR_A_GPU = f"""
+_PLAN_FOR_A_GPU = """
 import json, pathlib
-path = pathlib.Path("{FOLDER}/current/plan.json")
+path = pathlib.Path("{path}")
 plan = json.loads(path.read_text())
-need = dict(weights_mib={PREDICTED_MIB}, kv_mib=0, compute_mib=0, runtime_mib=0)
+need = dict(weights_mib={mib}, kv_mib=0, compute_mib=0, runtime_mib=0)
 plan.update(uses_gpu=True, need=dict(plan["need"], gpus=[need], unknown=""))
 path.write_text(json.dumps(plan, indent=2, sort_keys=True))
 """
@@ -54,7 +54,6 @@ class Watched:
             servers=1, gateway=False, purpose=f"alerts-{purpose}", hosts=lambda _: {N: _PROMETHEUS}
         )
         pace.apply(fleet.checkout.path, times)
-        fleet.checkout.use_cached_releases()
         watched = cls(fleet, times)
         watched.on(gpus.writing([gpus.nvidia_smi(), *gpus.cards((A100_40GB,)), *_module()]))
         watched.deploy(BASE)
@@ -80,7 +79,7 @@ class Watched:
         done = self.fleet.clone.deploy()
         if done.code != 0:
             raise SystemExit(done.text[-4000:])
-        self.on(f"python3 - <<'END'\n{_PLAN_FOR_A_GPU}\nEND")
+        self.on(planning_for_a_gpu(f"{FOLDER}/current/plan.json"))
         self.first()
 
     def first(self) -> None:
@@ -100,6 +99,12 @@ class Watched:
             yield
         finally:
             self.on(gpus.writing([gpus.File(CARD[1:], f"{before}\n")]))
+
+
+def planning_for_a_gpu(path: str) -> str:
+    """A script that gives a stored plan figures of a GPU: the lab's engines are for the CPU."""
+    program = _PLAN_FOR_A_GPU.format(path=path, mib=PREDICTED_MIB)
+    return f"python3 - <<'END'\n{program}\nEND"
 
 
 def _module() -> list[gpus.File]:

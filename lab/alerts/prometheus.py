@@ -48,8 +48,25 @@ class Prometheus:
 
     def values(self, query: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of a query, now."""
-        found = self._get("query", query=query)["result"]
+        (found,) = self.answers(query)
         return [(one["metric"], float(one["value"][1])) for one in found]
+
+    def answers(self, *queries: str) -> list[list[dict[str, Any]]]:
+        """The series of each query, now, as Prometheus has them; all over one connection."""
+        asked = [_url("query", query=query) for query in queries]
+        return [data["result"] for data in self._all(*asked)]
+
+    def has(self, query: str) -> bool:
+        """Whether a query has a series now."""
+        return bool(self.values(query))
+
+    def targets(self) -> dict[str, str]:
+        """Job -> "up" if all of its targets are, or how one of them is else."""
+        found: dict[str, str] = {}
+        for one in self._get("targets", state="active")["activeTargets"]:
+            job = one["labels"]["job"]
+            found[job] = one["health"] if found.get(job, "up") == "up" else found[job]
+        return found
 
     def spans(self, began: float, ended: float) -> list[Span]:
         """When which alert was pending or fired, in order."""
@@ -82,13 +99,23 @@ class Prometheus:
         ]
 
     def _get(self, path: str, **parameters: str) -> Any:
-        """Data of an answer; a busy host gets some more attempts. Raises CorralError."""
-        url = f"{_API}/{path}?{urllib.parse.urlencode(parameters)}"
+        """Data of an answer. Raises CorralError."""
+        (data,) = self._all(_url(path, **parameters))
+        return data
+
+    def _all(self, *urls: str) -> list[Any]:
+        """Data of each answer; a busy host gets some more attempts. Raises CorralError."""
+        # curl puts a line end behind each answer, which has none itself.
         command = (
-            f"curl --silent --show-error --fail-with-body --max-time {_ANSWER_SECONDS} "
-            f"--retry {_RETRIES} --retry-connrefused {shlex.quote(url)}"
+            "curl --silent --show-error --fail --fail-early --write-out '\\n' "
+            f"--max-time {_ANSWER_SECONDS} --retry {_RETRIES} --retry-connrefused "
+            f"{shlex.join(urls)}"
         )
         text = ssh.run_on(
             self.layout, self.n, command, timeout_seconds=(_RETRIES + 2) * _ANSWER_SECONDS
         )
-        return json.loads(text)["data"]
+        return [json.loads(line)["data"] for line in text.splitlines()]
+
+
+def _url(path: str, **parameters: str) -> str:
+    return f"{_API}/{path}?{urllib.parse.urlencode(parameters)}"

@@ -175,12 +175,12 @@ def test_every_query_of_its_dashboard_answers_under_load(lab: Workspace) -> None
     watched_too = f'"monitoring": {{"prometheus": {{}}}}, {GATEWAY_PLACE}'
     with lab.edited(INVENTORY, GATEWAY_PLACE, watched_too):
         deploy(lab, "--limit", GW)
-        host = Watched(lab, GW)
+        host = Watched(lab, GATEWAY)
 
         def empty() -> set[str]:
             complete(client(lab))
             host.look_now()
-            found = dict(zip(queries, host.ask(*queries.values()), strict=True))
+            found = dict(zip(queries, host.prometheus.answers(*queries.values()), strict=True))
             return {
                 name
                 for name, series in found.items()

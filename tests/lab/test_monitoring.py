@@ -15,8 +15,11 @@ import pytest
 
 from corral.monitoring.dashboards import DASHBOARDS
 from corral.planning.prometheus import ALERTMANAGER, PROMETHEUS
+from corral.store.api_keys import keys_in
 from lab import gpus
 from lab.alerts import pace
+from lab.alerts.host import planning_for_a_gpu
+from lab.alerts.prometheus import Prometheus
 from lab.grafana_package import grafana
 from lab.package_repository import KEY_FILE, Repository
 from tests.lab.conftest import converge
@@ -24,7 +27,8 @@ from tests.lab.untouched import said
 from tests.lab.waiting import wait_for, wait_on
 from tests.lab.workspace import Workspace
 
-HOST, NAME = "lab-3", "tiny-gpu"
+N, NAME = 3, "tiny-gpu"
+HOST = f"lab-{N}"
 INVENTORY = "inventories/lab.py"
 PLACE = '"gpus": _GPU, "backend": "cpu"'
 HOOK = {"webhook_url": "http://127.0.0.1:9099/", "with_token": True, "wants": "page"}
@@ -51,25 +55,10 @@ class Hook(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 http.server.HTTPServer(("127.0.0.1", 9099), Hook).serve_forever()
 """
-# Queries of Prometheus, on its host: one JSON list of expressions, one of results.
-ASK = """
-import json, sys, urllib.parse, urllib.request
-found = []
-for query in json.load(sys.stdin):
-    url = "http://127.0.0.1:9090/api/v1/query?" + urllib.parse.urlencode({"query": query})
-    with urllib.request.urlopen(url) as answered:
-        found.append(json.load(answered)["data"]["result"])
-print(json.dumps(found))
-"""
 ANSWERS_SECONDS = 90
 # Rules, scrapes and figures are so much faster than in production.
 TIMES = 5
-# Panels without a figure here, by dashboard, title and query -> why.
-_CPU = "a build for the CPU is planned without GPU memory"
-EMPTY = {
-    f"{name}: GPU memory held and predicted: {{{{host}}}}/{{{{instance}}}} predicted": _CPU
-    for name in ("corral-fleet", "corral-instance")
-}
+PLAN = f"/var/lib/corral/instances/{NAME}/current/plan.json"
 # There once a gate has measured, which an instance that runs already has no need to do again.
 BASELINE = "corral-instance: Tokens/s, and the baseline of one request: baseline: {{measure}}"
 # Panels that are empty until there is a fault, whose tests ask for them.
@@ -92,28 +81,14 @@ class Watched:
     """A host with its Prometheus."""
 
     lab: Workspace
-    host: str = HOST
+    n: int = N
 
     def on(self, script: str) -> str:
-        return self.lab.on(self.host, script)
+        return self.lab.on(self.lab.layout.host_name(self.n), script)
 
-    def ask(self, *queries: str) -> list[list[dict[str, Any]]]:
-        """The series of each query."""
-        sent = shlex.quote(json.dumps(queries))
-        text = self.on(f"printf %s {sent} | python3 -c {shlex.quote(ASK)}")
-        found: list[list[dict[str, Any]]] = json.loads(text)
-        return found
-
-    def has(self, query: str) -> bool:
-        (found,) = self.ask(query)
-        return bool(found)
-
-    def targets(self) -> dict[str, str]:
-        """Address of each target -> health."""
-        text = self.on("curl --fail --silent 'http://127.0.0.1:9090/api/v1/targets?state=active'")
-        return {
-            one["labels"]["job"]: one["health"] for one in json.loads(text)["data"]["activeTargets"]
-        }
+    @property
+    def prometheus(self) -> Prometheus:
+        return Prometheus(self.lab.layout, self.n, pace.SCRAPE_SECONDS / TIMES)
 
     def look_now(self) -> None:
         """Write the textfile now; its timer would within 30 s."""
@@ -178,6 +153,7 @@ def watched(deployed_once: Workspace, repository: Repository) -> Iterator[Watche
             repository.publish(grafana(NOT_PINNED))
             refused = lab.deploy("--limit", HOST)
             assert refused.returncode != 0
+            assert "Retrying" not in said(refused), "no source will have it in ten seconds"
             assert f"12.4.* is pinned, the host's package sources have versions {NOT_PINNED}" in (
                 said(refused)
             )
@@ -193,8 +169,9 @@ def watched(deployed_once: Workspace, repository: Repository) -> Iterator[Watche
 
 
 def test_every_target_is_up(watched: Watched) -> None:
-    wait_for(lambda: set(watched.targets().values()) == {"up"}, "targets are up", limit_seconds=60)
-    assert set(watched.targets()) == {"corral-hosts", f"corral-servers-{HOST}"}
+    targets = watched.prometheus.targets
+    wait_for(lambda: set(targets().values()) == {"up"}, "targets are up", limit_seconds=60)
+    assert set(targets()) == {"corral-hosts", f"corral-servers-{HOST}"}
     done = watched.lab.corral("verify", HOST, "-i", INVENTORY)
     assert done.returncode == 0, said(done)
     assert "prometheus.service" in said(done)
@@ -231,6 +208,20 @@ def test_its_keys_are_for_root_and_prometheus_and_open_metrics(watched: Watched)
     assert SENT not in open_files
 
 
+def test_a_lost_store_is_adopted_without_the_key_for_scraping_among_clients_keys(
+    watched: Watched,
+) -> None:
+    names = (NAME, "scrape_metrics", "alerts_ops", "grafana_admin")
+    files = [watched.lab.layout.keys / HOST / name for name in names]
+    before = [keys_in(file.read_text()) for file in files]
+    for file in files:
+        file.unlink()
+    done = watched.lab.corral("keys", "adopt", HOST, "-i", INVENTORY)
+    assert done.returncode == 0, said(done)
+    assert [keys_in(file.read_text()) for file in files] == before
+    assert SENT not in said(done)
+
+
 def test_a_second_deploy_changes_nothing(watched: Watched) -> None:
     look = f"systemctl show {PROMETHEUS} {ALERTMANAGER} corral-{NAME} --property=InvocationID"
     before = watched.on(look)
@@ -265,48 +256,45 @@ def test_a_replaced_password_counts_and_the_old_one_does_not(watched: Watched) -
     assert watched.grafana("/api/search", old).startswith("401")
 
 
-def test_an_alert_fires_by_a_fault_reaches_its_receiver_and_resolves(watched: Watched) -> None:
-    firing = 'ALERTS{alertname="CorralGpuErrors",alertstate="firing"}'
-    assert not watched.has(firing)
-    module = f"/{gpus.MODULE_FILE}"
-    watched.on(f"mv {module} {module}.gone")
-    try:
-        watched.look_now()
-        wait_for(lambda: watched.has(firing), "it fires", limit_seconds=ANSWERS_SECONDS)
-        assert watched.has('ALERTS{alertstate="firing"}')
-        wait_on(watched.lab, HOST, "grep -q CorralGpuErrors /run/hook", "it is sent")
-    finally:
-        watched.on(f"mv {module}.gone {module}")
-    assert watched.on("head -1 /run/hook").startswith(f"Bearer {SENT} ")
-    watched.look_now()
-    wait_for(lambda: not watched.has(firing), "it resolves", limit_seconds=ANSWERS_SECONDS)
-
-
 def test_every_query_of_the_dashboards_answers_under_load(watched: Watched) -> None:
     generated = QUERIES["corral-fleet: Tokens/s by model: {{alias}}"]
     working = f"({generated}) > 0"
-    wait_for(lambda: watched.has(working), "tokens are counted", limit_seconds=ANSWERS_SECONDS)
+    has = watched.prometheus.has
+    wait_for(lambda: has(working), "tokens are counted", limit_seconds=ANSWERS_SECONDS)
     # What its timer does each day.
     watched.on("systemctl start corral_daily.service")
-    watched.look_now()
-    drift = "corral_drift_rows"
-    wait_for(lambda: watched.has(drift), "drift is counted", limit_seconds=ANSWERS_SECONDS)
-    found = dict(zip(QUERIES, watched.ask(*QUERIES.values()), strict=True))
-    empty = {name for name, series in found.items() if not series}
-    assert empty - {BASELINE} == {*EMPTY, DOWN, ALERTS}
-
-
-def test_a_server_that_is_stopped_is_an_alert_until_it_is_started(watched: Watched) -> None:
-    firing = f'ALERTS{{alertname="CorralDown",alertstate="firing",instance="{NAME}"}}'
-    assert not watched.has(firing)
-    watched.on(f"systemctl stop corral-{NAME}")
+    watched.on(f"cp {PLAN} /run/plan.json && {planning_for_a_gpu(PLAN)}")
     try:
-        wait_for(lambda: watched.has(firing), "it fires", limit_seconds=ANSWERS_SECONDS)
-        assert watched.has(QUERIES[DOWN])
-        assert watched.has(QUERIES[ALERTS])
+        watched.look_now()
+        figures = ("corral_drift_rows", "corral_instance_vram_predicted_bytes")
+        wait_for(lambda: all(map(has, figures)), "they are told", limit_seconds=ANSWERS_SECONDS)
+        found = dict(zip(QUERIES, watched.prometheus.answers(*QUERIES.values()), strict=True))
     finally:
-        watched.on(f"systemctl start corral-{NAME}")
-    wait_for(lambda: not watched.has(firing), "it resolves", limit_seconds=ANSWERS_SECONDS)
+        watched.on(f"cat /run/plan.json > {PLAN}")
+    empty = {name for name, series in found.items() if not series}
+    assert empty - {BASELINE} == {DOWN, ALERTS}
+
+
+def test_alerts_fire_by_faults_reach_their_receiver_and_resolve(watched: Watched) -> None:
+    """A server is stopped, and the driver is gone: both at once, as a rule waits for a while."""
+    has, module = watched.prometheus.has, f"/{gpus.MODULE_FILE}"
+    firing = (
+        'ALERTS{alertname="CorralGpuErrors",alertstate="firing"}',
+        f'ALERTS{{alertname="CorralDown",alertstate="firing",instance="{NAME}"}}',
+    )
+    assert not any(map(has, firing))
+    watched.on(f"mv {module} {module}.gone && systemctl stop corral-{NAME}")
+    try:
+        watched.look_now()
+        wait_for(lambda: all(map(has, firing)), "both fire", limit_seconds=ANSWERS_SECONDS)
+        assert has(QUERIES[DOWN])
+        assert has(QUERIES[ALERTS])
+        wait_on(watched.lab, HOST, "grep -q CorralGpuErrors /run/hook", "it is sent")
+    finally:
+        watched.on(f"mv {module}.gone {module} && systemctl start corral-{NAME}")
+    assert watched.on("head -1 /run/hook").startswith(f"Bearer {SENT} ")
+    watched.look_now()
+    wait_for(lambda: not any(map(has, firing)), "both resolve", limit_seconds=ANSWERS_SECONDS)
 
 
 def test_what_leaves_the_inventory_is_removed(watched: Watched) -> None:
