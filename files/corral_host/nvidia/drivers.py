@@ -15,6 +15,7 @@ CATALOG = "catalog/drivers/"
 
 def set_up(spec):
     """All steps before a reboot; safe to repeat after an interruption at any point."""
+    fetch_source_key(spec)
     for path, text in spec["files"].items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
@@ -30,11 +31,20 @@ def set_up(spec):
         persist()
 
 
-def install(spec):
+def fetch_source_key(spec):
+    """Fetch the repository's key, before the file that adds the repository.
+
+    Without the key apt takes no list of any repository, and each later deploy would end there. A
+    bundle's packages are signed by its own key, which comes with its files.
+    """
     source = spec["source"]
-    # A bundle's packages are signed by its own key, which came with these files.
-    if source and source["key_url"] and not spec.get("apt_config"):
+    if not source or not source["key_url"] or spec.get("apt_config"):
+        return
+    if spec["install"] or not Path(spec["keyring"]).exists():
         fetch_key(source["key_url"], source["key_fingerprint"], spec["keyring"], CATALOG)
+
+
+def install(spec):
     apt_get("update")
     names = [name for one in spec["install"] for name in one["packages"]]
     for one in spec["install"]:
