@@ -117,7 +117,7 @@ def exchange(link, method, path, headers, body=None, *, seconds, judge=None, rea
         if late.is_set():
             raise LateError(f"no whole answer within {seconds:g} s") from fault
         if isinstance(fault, socket.timeout):  # noqa: UP041 - two classes in Python 3.9
-            raise TimeoutError("timed out") from fault
+            raise TimeoutError(f"no answer for {link.timeout:g} s") from fault
         if isinstance(fault, OSError):
             raise
         raise OSError(f"{type(fault).__name__} from {path}") from fault
