@@ -76,6 +76,8 @@ def lab(bare_lab: Workspace, index: wheel_index.Index) -> Iterator[Workspace]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         stack.callback(shutil.rmtree, locked_files, ignore_errors=True)
+        # Another file's hosts would get this release from the controller, instead of installing it.
+        stack.callback(shutil.rmtree, bare_lab.layout.archives / "echo", ignore_errors=True)
         stack.callback((bare_lab.path / "corral.lock").write_text, before)
         for name, text in {
             "files/corral_host/engines/echo.py": (SOURCES / "helper.py").read_text(),
