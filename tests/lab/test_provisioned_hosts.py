@@ -43,6 +43,9 @@ def test_two_instances_map_one_and_the_same_file(deployed_once: Workspace) -> No
     listing = deployed_once.on("lab-1", find)
     assert len(listing.splitlines()) == 1
     inode, path = listing.split()
+    # The test of another file may have had it fetched again, under running servers.
+    restarted = deployed_once.corral("restart", "lab-1", "-i", "inventories/lab.py")
+    assert restarted.returncode == 0, restarted.stdout + restarted.stderr
     for instance in ("tiny-chat", "tiny-long"):
         maps = deployed_once.on(
             "lab-1", f"grep gguf /proc/{deployed_once.pid('lab-1', instance)}/maps"
