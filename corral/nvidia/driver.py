@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+
+from corral_shared.pins import fits
 
 from corral.catalog.drivers import DriverSource, GpuSetup
 from corral.findings import Finding
@@ -158,7 +159,7 @@ def _off_pin(case: Case) -> str:
     pinned = case.source.driver if case.source else None
     for name in pinned.packages if pinned else ():
         found = case.host.driver.packages.get(name)
-        if pinned and found and not _fits(found.version, pinned.version):
+        if pinned and found and not fits(found.version, pinned.version):
             return f"{name} {found.version} is installed, {pinned.version} is pinned"
     return ""
 
@@ -176,11 +177,6 @@ def _wrong_modules(case: Case) -> str:
         f"{found} has the open kernel modules, which drive no GPU of compute capability "
         f"{capability} (before Turing)"
     )
-
-
-def _fits(version: str, pin: str) -> bool:
-    """Whether a version matches a pin as in apt; only the installed version has an epoch."""
-    return fnmatchcase(version.rpartition(":")[2], pin)
 
 
 def _differs(host: GpuHost) -> bool:

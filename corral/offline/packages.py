@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
-from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
+
+from corral_shared.pins import fits
 
 from corral.catalog.drivers import AptSource
 from corral.errors import CorralError
@@ -89,7 +90,7 @@ class AptRoot:
         versions = {name: one.version for one in wanted.pins for name in one.packages}
         for deb in debs:
             pinned = versions.get(deb.name, "*")
-            if not fnmatchcase(deb.version.rpartition(":")[2], pinned):
+            if not fits(deb.version, pinned):
                 what = (
                     f"{deb.name} {pinned} is pinned in {wanted.catalog}, and the package sources "
                     f"have {deb.version}"

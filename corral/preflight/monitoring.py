@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+
+from corral_shared.pins import fits
 
 from corral.findings import Finding
 from corral.host.state import HostState
@@ -16,8 +17,7 @@ def program_findings(plan: HostPlan, state: HostState) -> Iterator[Finding]:
         found = state.monitoring.programs.get(program.package)
         if found is None or program.has_source:
             continue
-        # Only the version of a package has an epoch.
-        if any(fnmatchcase(one.rpartition(":")[2], program.version) for one in found.offered):
+        if any(fits(one, program.version) for one in found.offered):
             continue
         there = ", ".join(found.offered) or "no version of it"
         yield Finding(

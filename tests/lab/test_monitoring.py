@@ -267,7 +267,7 @@ def test_every_query_of_the_dashboards_answers_under_load(watched: Watched) -> N
     try:
         watched.look_now()
         figures = ("corral_drift_rows", "corral_instance_vram_predicted_bytes")
-        wait_for(lambda: all(map(has, figures)), "they are told", limit_seconds=ANSWERS_SECONDS)
+        wait_for(lambda: all(map(has, figures)), "they have figures", limit_seconds=ANSWERS_SECONDS)
         found = dict(zip(QUERIES, watched.prometheus.answers(*QUERIES.values()), strict=True))
     finally:
         watched.on(f"cat /run/plan.json > {PLAN}")

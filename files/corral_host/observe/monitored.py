@@ -5,7 +5,9 @@ import json
 import os
 from pathlib import Path
 
-from corral_host.system.apt import available, fits, installed_version
+from corral_shared.pins import fits
+
+from corral_host.system.apt import available, installed_version
 from corral_host.system.commands import digest_or_none, show
 
 # Written last; its content is the digest of the plan that was applied.

@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from fnmatch import fnmatchcase
 from pathlib import Path
+
+from corral_shared.pins import fits
 
 from corral_host.system.commands import HostError, loud, output, write_atomic
 from corral_host.system.kernel import run
@@ -74,11 +75,6 @@ def available(name):
     """Versions of a package in the host's package sources, newest first."""
     rows = [line.split("|") for line in run("apt-cache", "madison", name).stdout.splitlines()]
     return list(dict.fromkeys(row[1].strip() for row in rows if len(row) == 3))
-
-
-def fits(version, pinned):
-    """Whether a version matches a pin as in apt; only the version has an epoch."""
-    return fnmatchcase(version.split(":")[-1], pinned)
 
 
 def installed_version(name):

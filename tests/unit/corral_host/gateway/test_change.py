@@ -36,7 +36,7 @@ class Gateway:
             monkeypatch.setattr(module, "output", self.output)
         monkeypatch.setattr(self.module, "switch", self.switch)
         monkeypatch.setattr(self.module, "revert", self.revert)
-        monkeypatch.setattr(self.module, "tell_old_workers", lambda: self.log.append("told"))
+        monkeypatch.setattr(self.module, "tell_old_workers", lambda: self.log.append("old workers"))
         monkeypatch.setattr(self.module, "serving_pools", lambda: self.serving)
         monkeypatch.setattr(self.module.probes, "attempt", self.attempt)
 
@@ -118,7 +118,7 @@ def test_a_switch_is_watched_before_it_begins_and_proved_before_it_ends(gateway:
     rows = gateway.install("two")["rows"]
     assert [row["check"] for row in rows] == ["members", "models", "keys"]
     assert gateway.log == [
-        "valid?", "systemd-run --quiet --collect", "switch to two", "told",
+        "valid?", "systemd-run --quiet --collect", "switch to two", "old workers",
         "systemctl stop corral-gateway-proof:*.timer",
     ]  # fmt: skip
     assert (gateway.current(), gateway.folders()) == ("two", ["one", "two"])

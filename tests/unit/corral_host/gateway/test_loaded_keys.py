@@ -1,4 +1,4 @@
-"""What old workers are told after a reload: which keys are revoked, and which servers take now."""
+"""What old workers learn after a reload: which keys are revoked, and which servers take now."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class Worker:
         return "\n".join(["# id (file) description", *lines])
 
 
-def told(monkeypatch: pytest.MonkeyPatch, current: Worker, old: Worker | None) -> list[str]:
+def orders_to_old(
+    monkeypatch: pytest.MonkeyPatch, current: Worker, old: Worker | None
+) -> list[str]:
     """Orders to an old worker; ``old`` None: one that has ended."""
     module, fault = helper_module("gateway.loaded_keys"), helper_module("system.commands").HostError
 
@@ -55,27 +57,27 @@ def told(monkeypatch: pytest.MonkeyPatch, current: Worker, old: Worker | None) -
 
 def test_the_same_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     old = Worker("a", CLIENTS, UPSTREAM)
-    assert told(monkeypatch, Worker("b", CLIENTS, UPSTREAM), old) == []
+    assert orders_to_old(monkeypatch, Worker("b", CLIENTS, UPSTREAM), old) == []
 
 
 def test_a_revoked_key_is_taken_from_an_old_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     now = Worker("b", ("acl", "clients-small", {"0xc1": "bob", "0xc2": "carol"}), UPSTREAM)
-    assert told(monkeypatch, now, Worker("a", CLIENTS, UPSTREAM)) == ["del acl #0 #0xa1"]
+    assert orders_to_old(monkeypatch, now, Worker("a", CLIENTS, UPSTREAM)) == ["del acl #0 #0xa1"]
 
 
 def test_an_alias_that_is_gone_opens_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = told(monkeypatch, Worker("b", UPSTREAM), Worker("a", CLIENTS, UPSTREAM))
+    orders = orders_to_old(monkeypatch, Worker("b", UPSTREAM), Worker("a", CLIENTS, UPSTREAM))
     assert orders == ["del acl #0 #0xa1", "del acl #0 #0xa2"]
 
 
 def test_servers_get_their_new_key_from_an_old_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     now = Worker("b", CLIENTS, ("map", "upstream", {"0xd1": "small new-key"}))
-    orders = told(monkeypatch, now, Worker("a", CLIENTS, UPSTREAM))
+    orders = orders_to_old(monkeypatch, now, Worker("a", CLIENTS, UPSTREAM))
     assert orders == ["set map #0 #0xb1 new-key"]
 
 
 def test_a_worker_that_ended_meanwhile_needs_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(monkeypatch, Worker("b", CLIENTS), None) == []
+    assert orders_to_old(monkeypatch, Worker("b", CLIENTS), None) == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_worker_that_ended_meanwhile_needs_no_news(monkeypatch: pytest.MonkeyP
 def test_a_worker_that_ends_while_it_answers_needs_no_news(
     monkeypatch: pytest.MonkeyPatch, cut: tuple[str, str, dict[str, str]]
 ) -> None:
-    assert told(monkeypatch, Worker("b", CLIENTS, UPSTREAM), Worker("a", cut)) == []
+    assert orders_to_old(monkeypatch, Worker("b", CLIENTS, UPSTREAM), Worker("a", cut)) == []
 
 
 def test_a_cut_answer_of_the_current_worker_is_a_fault_without_its_keys(
@@ -92,6 +94,6 @@ def test_a_cut_answer_of_the_current_worker_is_a_fault_without_its_keys(
 ) -> None:
     cut = ("map", "upstream", {"0xb1": "secret"})
     with pytest.raises(helper_module("system.commands").HostError) as raised:
-        told(monkeypatch, Worker("b", cut), None)
+        orders_to_old(monkeypatch, Worker("b", cut), None)
     assert "is not whole" in str(raised.value)
     assert "secret" not in str(raised.value)

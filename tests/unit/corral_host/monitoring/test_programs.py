@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corral_shared import pins
 
 from tests.unit.helper_modules import helper_module, program
 
-programs, apt = helper_module("monitoring.programs"), helper_module("system.apt")
+programs = helper_module("monitoring.programs")
 monitored, drift = helper_module("observe.monitored"), helper_module("monitoring.drift")
 install, commands = helper_module("monitoring.install"), helper_module("system.commands")
 PINNED = {
@@ -172,7 +173,7 @@ def test_the_state_and_drift_tell_of_another_version(
     [("1:12.4.1", "12.4.*", True), ("12.40.1", "12.4.*", False), ("12.4.1", "12.4.1", True)],
 )
 def test_a_pin_is_read_as_apt_reads_it(version: str, pinned: str, fits: bool) -> None:
-    assert apt.fits(version, pinned) is fits
+    assert pins.fits(version, pinned) is fits
 
 
 def test_an_answer_without_a_login_is_no_closed_door(monkeypatch: pytest.MonkeyPatch) -> None:
