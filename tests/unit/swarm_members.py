@@ -10,7 +10,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from lab import hub
 from lab.hub_store import Store
+from tests.ports import free_ports
 from tests.samples import ROOT
 from tests.unit.helper_modules import helper_module
 
@@ -217,26 +217,9 @@ def group(folder: Path, origin: Origin, count: int) -> Group:
     members = [
         # aria2 refuses an address whose pieces were bad: each host has one of its own.
         Member(f"h{n}", folder / f"h{n}", f"127.0.0.{n + 11}", port)
-        for n, port in enumerate(ports(count))
+        for n, port in enumerate(free_ports(count, in_a_row=2))
     ]
     return Group(origin, members)
-
-
-def ports(count: int) -> list[int]:
-    """First of two free ports, several times; below those that the kernel gives to connections."""
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        for port in range(20000 + os.getpid() % 11000 // 2 * 2, 32000, 2):
-            pair = [stack.enter_context(socket.socket()) for _ in range(2)]
-            try:
-                for one, number in zip(pair, (port, port + 1), strict=True):
-                    one.bind(("0.0.0.0", number))
-            except OSError:
-                continue
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise AssertionError("no free ports")
 
 
 def wait_for(is_so: Callable[[], bool], what: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import tomllib
@@ -33,6 +32,7 @@ from corral.plan.release import PythonEnvironment
 from corral.planning.planner import Planner
 from lab.wheel_index import Index, serving
 from tests.lab.waiting import wait_for
+from tests.ports import free_port
 from tests.requirements import MadeRequirements
 from tests.samples import CHAT, REPO, REVISION, ROOT, catalog, host, lock
 from tests.samples import planner as sample_planner
@@ -232,9 +232,7 @@ def running(
 ) -> Iterator[dict[str, Any]]:
     """The planned instance, answered by the server itself, with a key of its own."""
     monkeypatch.setattr(helper_module("server.listener"), "refuse_stranger", lambda *_: None)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     key = tmp_path / "key"
     key.write_text("secret\n")
     (planned,) = planner(made).plan_host(host({**ASKED, "port": port})).instances

@@ -16,6 +16,7 @@ import pytest
 from corral.errors import CorralError
 from corral.export import FORMS
 from corral.export.subject import Subject
+from tests.ports import free_port
 from tests.samples import CHAT, GPU, ROOT
 from tests.unit.exports import exported, subject
 
@@ -71,11 +72,6 @@ class Site:
 
     def pid(self) -> int:
         return int((self.folder / ".local/state/corral/chat/pid").read_text().split()[0])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import pytest
 
 from lab.chaos import load
 from lab.chaos.tally import Outcome, Reply, read
+from tests.ports import free_port
 from tests.samples import ROOT
 
 pytestmark = pytest.mark.slow
@@ -162,9 +163,7 @@ def test_a_whole_reply_is_good_and_its_times_are_in_order() -> None:
 
 
 def test_a_port_on_which_nobody_listens_refuses() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    assert asked(f"http://127.0.0.1:{port}").outcome is Outcome.REFUSED
+    assert asked(f"http://127.0.0.1:{free_port()}").outcome is Outcome.REFUSED
 
 
 def test_requests_begin_while_others_hang(monkeypatch: pytest.MonkeyPatch) -> None:

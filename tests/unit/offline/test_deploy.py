@@ -17,6 +17,7 @@ from corral.plan.host import HostPlan
 from corral.plan.release import ReleasePlan
 from corral.planning.fleet import plan_fleet
 from corral.store.engine_archives import Archive, ArchiveStore
+from tests.ports import free_port
 from tests.samples import CHAT, REPO, REVISION, host, planner
 from tests.unit.offline import made
 
@@ -103,7 +104,7 @@ def test_a_release_is_built_from_sources_of_the_bundle(folder: Path) -> None:
 def test_a_bundle_that_nothing_serves_is_advice_where_something_is_missing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         this = bundled(folder, url=url)
         bundle = bundle_of(this)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.corral_host.bench.test_measure import Machine, machine
 from tests.unit.helper_modules import helper_module
 from tests.unit.streaming_server import streaming
@@ -174,11 +175,6 @@ def test_a_server_on_a_socket_is_reached_by_a_relay_as_its_own_user(
     command = (machine.root / "run.log").read_text()
     assert "--property=User=corral-chat" in command
     assert "--property=PrivateNetwork=yes" in command
-
-
-def free_port() -> int:
-    with streaming() as server:
-        return int(server.url.rpartition(":")[2])
 
 
 @pytest.mark.usefixtures("server")

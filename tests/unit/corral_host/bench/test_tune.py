@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.corral_host.bench.test_measure import HostError, Machine, machine
 from tests.unit.helper_modules import helper_module
 
@@ -48,10 +48,8 @@ def spec(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(tune, "tokens", lambda _: [7, 8, 9])
     monkeypatch.setattr(tune, "refuse_started", lambda *_: None)
     (server := machine.root / "server.py").write_text(SERVER)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
     key_file = str(machine.root / "tune-keys")
+    port = free_port()
     serves = [sys.executable, str(server), str(port), key_file]
     fails = [sys.executable, "-c", "raise SystemExit('no room for a cache')"]
     need = machine.spec()["instances"][0]["need"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
 from tests.unit.helper_modules import helper_module
-from tests.unit.swarm_members import ports
 
 pieces, settings = helper_module("swarm.pieces"), helper_module("swarm.settings")
 board, service = helper_module("swarm.board"), helper_module("swarm.service")
@@ -190,7 +190,7 @@ def test_what_an_answer_says_is_checked_entry_by_entry() -> None:
 
 @pytest.fixture
 def running() -> Iterator[Any]:
-    (port,) = ports(1)
+    (port,) = free_ports(1, in_a_row=2)
     mine = {"name": "a", "address": "127.0.0.1", "port": port}
     found = settings.settings_of(changed(peers=[mine, SWARM["peers"][1]]))
     one = service.Service(found, table.Table(), board.Board(found))
