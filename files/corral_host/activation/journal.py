@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from corral_host.activation.activation import from_document
-from corral_host.instance.stored_plan import as_kept, plan_path
+from corral_host.instance.stored_plan import as_kept, forget_staged, plan_path
 from corral_host.system.commands import read_json, rename, sync, write_atomic
 
 JOURNAL = "activating.json"
@@ -78,8 +78,9 @@ def kept_plan(activation):
 
 
 def forget(activation):
-    """Remove the journal; the last step of each activation."""
+    """Remove the journal, the last step of each activation: no generation waits for one now."""
     folder = Path(activation.folder)
+    forget_staged(folder)
     for name in ("current", "previous", RECEIPT):
         (folder / f"{name}{NEW}").unlink(missing_ok=True)
     Path(f"{kept_plan(activation)}{NEW}").unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from corral_host.instance.stored_plan import stage_plan
+from corral_host.instance.stored_plan import mark_staged, stage_plan
 from corral_host.server import staged_keys
 from corral_host.server.key_digest import key_digest, private_digest
 from corral_host.system.commands import HostError, write_atomic
@@ -54,7 +54,7 @@ def refuse_unseen(instance, keys):
 
 
 def stage(instance):
-    """Write a generation: its plan first; the unit comes last and makes the generation whole.
+    """Write a generation: its plan first; the unit makes it whole; last, the link that it waits.
 
     ``instance``: an InstancePlan, and asker (the current operator, see locks.py). Raises HostError
     while another rollout holds this host.
@@ -69,6 +69,7 @@ def stage(instance):
         write_readable(instance["gate"]["perplexity"]["text_path"], reference)
     stage_plan(instance)
     write_atomic(folder / "unit", instance["unit_text"])
+    mark_staged(instance)
 
 
 def write_readable(path, text):

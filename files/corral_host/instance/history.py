@@ -5,10 +5,11 @@ import json
 import os
 from pathlib import Path
 
-from corral_host.instance.stored_plan import KEPT_LINKS, plan_path
+from corral_host.instance.stored_plan import KEPT_LINKS, STAGED, plan_path
 from corral_host.system.commands import HostError, point, read_json, write_atomic
 
 KEPT_REPORTS = 50
+NO_PINS = (*KEPT_LINKS, STAGED)
 
 
 def record(folder, report):
@@ -84,7 +85,7 @@ def pin(document):
     """Pin a generation under a name: nothing that it needs is pruned."""
     folder, name = instance_folder(document), document["name"]
     plan_of(folder, document["generation"])
-    if name in KEPT_LINKS or not name.replace("-", "").isalnum():
+    if name in NO_PINS or not name.replace("-", "").isalnum():
         raise HostError(f"{name!r} is no name for a pin", "use letters, digits and dashes")
     if (folder / name).exists() and not (folder / name).is_symlink():
         raise HostError(f"{name!r} is a folder of the instance", "choose another name")
@@ -95,7 +96,7 @@ def pin(document):
 def unpin(document):
     """Remove a pin. Raises HostError if there is none."""
     path = instance_folder(document) / document["name"]
-    if document["name"] in KEPT_LINKS or not path.is_symlink():
+    if document["name"] in NO_PINS or not path.is_symlink():
         raise HostError(f"{path.parent.name} has no pin {path.name}", "`corral show` lists them")
     pinned = Path(os.readlink(path)).name
     with contextlib.suppress(FileNotFoundError):

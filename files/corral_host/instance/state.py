@@ -6,7 +6,7 @@ from pathlib import Path
 from corral_host import runtimes
 from corral_host.instance import unit_changes
 from corral_host.instance.gate_rows import gate_plan
-from corral_host.instance.stored_plan import changed_parts, is_staged, plan_path
+from corral_host.instance.stored_plan import changed_parts, is_next, is_staged, plan_path
 from corral_host.instance.unit_file import (
     ENABLED,
     edited_files,
@@ -58,7 +58,8 @@ def instance_state(instance, *, rekeyed=True, digest_key=None):
         "key_digest": private_digest(staged_keys.due_path(instance["key_path"]), digest_key),
         "has_keys": has_keys(instance),
         "staged": generation_is_whole(folder / "generations" / instance["generation"], instance)
-        and is_staged(instance),
+        and is_staged(instance)
+        and is_next(instance),
         "replaced": replaced_plan(instance),
         "differs": differs,
         "serves": not differs,

@@ -4,17 +4,20 @@ The gate is not part of a generation's identity: the same generation may fail on
 under another. A revert is proved against this plan, so only a kept plan may replace a kept one.
 """
 
+import contextlib
 import json
 import time
 from pathlib import Path
 
 from corral_host.instance.gate_rows import gate_plan
-from corral_host.system.commands import read_json, write_atomic
+from corral_host.system.commands import point, read_json, write_atomic
 
 NAME = "plan.json"
 KEPT_AT = "kept_at"
 # Links that activations move; plans of earlier versions do not say that they were kept.
 KEPT_LINKS = ("current", "previous")
+# A link to the generation that was staged last, until an activation ends; see is_next.
+STAGED = "staged"
 # Fields whose content is stored beside the plan, as a file.
 FILES = ("reference_text",)
 
@@ -39,16 +42,40 @@ def is_staged(instance):
     return gate_plan(stored) == gate_plan(instance) or was_kept(instance)
 
 
+def mark_staged(instance):
+    """Note that a generation waits for its activation; the current one waits for none."""
+    folder, generation = Path(instance["folder"]), instance["generation"]
+    if linked(folder, "current") == generation:
+        forget_staged(folder)
+    else:
+        point(folder / STAGED, f"generations/{generation}")
+
+
+def forget_staged(folder):
+    with contextlib.suppress(FileNotFoundError):
+        (folder / STAGED).unlink()
+
+
+def is_next(instance):
+    """Whether the generation waits for its activation, or is current and no other one waits."""
+    folder = Path(instance["folder"])
+    waits = linked(folder, STAGED)
+    return instance["generation"] == (waits or linked(folder, "current"))
+
+
+def linked(folder, name):
+    """The generation that a link of an instance names, or None."""
+    link = folder / name
+    return link.readlink().name if link.is_symlink() else None
+
+
 def was_kept(instance):
     """Whether the generation passed a gate on this host."""
     folder, generation = Path(instance["folder"]), instance["generation"]
     stored = read_json(plan_path(folder, generation))
     if stored is None:
         return False
-    links = (folder / name for name in KEPT_LINKS)
-    return KEPT_AT in stored or any(
-        link.is_symlink() and link.readlink().name == generation for link in links
-    )
+    return KEPT_AT in stored or any(linked(folder, name) == generation for name in KEPT_LINKS)
 
 
 def changed_parts(instance):

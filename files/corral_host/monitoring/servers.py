@@ -9,11 +9,11 @@ from pathlib import Path
 from corral_host import engines
 from corral_host.checks import baseline
 from corral_host.instance.history import history
-from corral_host.instance.stored_plan import KEPT_AT, plan_path
+from corral_host.instance.stored_plan import STAGED, linked
 from corral_host.observe.kept import instances, kept_plan
 from corral_host.server.http import first_key
 from corral_host.server.probe_client import ask, refuse_other
-from corral_host.system.commands import FAULTS, HostError, read_json, say
+from corral_host.system.commands import FAULTS, HostError, say
 from corral_host.watch.measures import Record
 from corral_host.watch.service import records
 
@@ -38,7 +38,7 @@ def servers(found, paths):
         found.add("corral_instance_activation_unfinished",
                   (folder / "activating.json").exists(), instance=name)  # fmt: skip
         found.add("corral_instance_waits_for_activation",
-                  bool(waiting(folder, reports.get(name))), instance=name)  # fmt: skip
+                  linked(folder, STAGED) is not None, instance=name)  # fmt: skip
         if one["health"] == "ok":
             found.add("corral_instance_kv_used_ratio", kv_used(served), instance=name)
 
@@ -118,29 +118,6 @@ def last_reports(paths):
     """Instance -> report of its last activation that changed or tried something."""
     reports = [one for one in history(paths) if one["outcome"] != "refused"]
     return {one["instance"]: one for one in reversed(reports)}
-
-
-def waiting(folder, report):
-    """Generations that were staged after the last activation and never tried, as when a rollout
-    ended before the wave of this host."""
-    kept = {path.name for path in folder.glob("generations/*") if KEPT_AT in stored(folder, path)}
-    since = (read_json(folder / "receipt.json") or {}).get("at", 0)
-    if report:
-        since = max(since, moment(report["at"]))
-    return [
-        path.name
-        for path in sorted(folder.glob("generations/*"))
-        if path.name not in kept and staged_at(folder, path.name) > since
-    ]
-
-
-def stored(folder, path):
-    return read_json(plan_path(folder, path.name)) or {}
-
-
-def staged_at(folder, generation):
-    path = plan_path(folder, generation)
-    return path.stat().st_mtime if path.exists() else 0
 
 
 def moment(text):

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from corral_host.instance.stored_plan import KEPT_AT, KEPT_LINKS
+from corral_host.instance.stored_plan import KEPT_LINKS
 from corral_host.release.releases import named_generations
 from corral_host.system.commands import HostError, read_json
-
-STAGED = "staged"
 
 
 def users_of_generations(paths):
@@ -29,14 +27,8 @@ def users_of_generations(paths):
 
 
 def needed_generations(instance):
-    """Name and folder of generations that may be started again, and of the one staged last."""
+    """Name and folder of generations that may be started again, or wait for their activation."""
     named = named_generations(instance)
-    folders = [path for path in instance.glob("generations/*") if path.is_dir()]
-    newest = max(folders, key=lambda path: path.stat().st_mtime_ns, default=None)
-    # It waits for its activation, which another operator may be about to start.
-    waits = newest is not None and newest not in [path for _, path in named]
-    if waits and KEPT_AT not in (read_json(newest / "plan.json") or {}):
-        named = [*named, (STAGED, newest)]
     # Both links of one generation say the same.
     order = {name: number for number, name in enumerate(KEPT_LINKS)}
     return sorted(named, key=lambda one: order.get(one[0], len(order)))

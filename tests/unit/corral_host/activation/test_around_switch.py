@@ -116,13 +116,13 @@ def named(tmp_path: Path) -> dict[str, Any]:
 def test_a_pin_names_a_generation_until_it_is_forgotten(named: dict[str, Any]) -> None:
     history.pin({**named, "name": "summer-26"})
     assert history.generation(named)["links"] == ["summer-26"]
-    for name in ("current", "a/b", "generations"):
+    for name in ("current", "staged", "a/b", "generations"):
         with pytest.raises(HostError, match="Next: "):
             history.pin({**named, "name": name})
     with pytest.raises(HostError, match="choose one of g1"):
         history.pin({**named, "name": "x", "generation": "g2"})
     assert history.unpin({**named, "name": "summer-26"})["unpinned"] == "g1"
-    for name in ("summer-26", "current"):
+    for name in ("summer-26", "current", "staged"):
         with pytest.raises(HostError, match=f"no pin {name}"):
             history.unpin({**named, "name": name})
 

@@ -127,6 +127,40 @@ def test_what_was_kept_stays_as_it_is_under_another_gate(host: Host) -> None:
     assert stored_plan.is_staged(planned(host, "b", WRONG))
 
 
+def waits(host: Host) -> str | None:
+    """The generation that waits for its activation."""
+    found: str | None = stored_plan.linked(host.folder, "staged")
+    return found
+
+
+def test_what_is_staged_waits_until_an_activation_ends(host: Host) -> None:
+    stage(host, "b", WRONG)
+    assert waits(host) == "b"
+    assert switched(host, "b", WRONG) == "reverted"
+    assert waits(host) is None
+    assert not stored_plan.is_next(planned(host, "b", WRONG))
+    assert stored_plan.is_next(planned(host, "a", RIGHT))
+
+
+def test_what_served_before_waits_as_well_once_it_is_staged_again(host: Host) -> None:
+    assert switched(host, "b", RIGHT) == "kept"
+    assert back(host) == "kept"
+    assert not stored_plan.is_next(planned(host, "b", RIGHT))
+    stage(host, "b", RIGHT)
+    assert waits(host) == "b"
+    assert stored_plan.is_next(planned(host, "b", RIGHT))
+    assert not stored_plan.is_next(planned(host, "a", RIGHT))
+    assert switched(host, "b", RIGHT) == "kept"
+    assert waits(host) is None
+
+
+def test_nothing_waits_once_the_current_generation_is_planned_again(host: Host) -> None:
+    stage(host, "b", RIGHT)
+    stage(host, "a", RIGHT)
+    assert waits(host) is None
+    assert stored_plan.is_next(planned(host, "a", RIGHT))
+
+
 def test_a_damaged_plan_is_none(host: Host) -> None:
     plan = planned(host, "a", [])
     assert stored_plan.is_staged(plan)

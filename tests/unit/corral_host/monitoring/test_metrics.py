@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,11 +52,10 @@ class Watched:
     def folder(self) -> Path:
         return self.root / "state/instances/chat"
 
-    def stage(self, generation: str, at: float, **more: Any) -> None:
+    def stage(self, generation: str) -> None:
         path = self.folder / "generations" / generation / "plan.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({**self.instance["plan"], **more}))
-        os.utime(path, (at, at))
+        path.write_text(json.dumps(self.instance["plan"]))
 
     def report(self, at: str, to: str, outcome: str, *gate: dict[str, Any]) -> None:
         (self.folder / "history").mkdir(exist_ok=True)
@@ -87,7 +85,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
         "running_generation": "one", "installed_generation": "one", "vram_mib": 1200, "plan": plan,
     }  # fmt: skip
     made = Watched(tmp_path, instance)
-    made.stage("one", 1000.0, kept_at=1000.0)
+    made.stage("one")
     seen = {"instances": {"chat": instance}, "gpu_problem": ""}
     monkeypatch.setattr(servers, "instances", lambda _: {**seen, **made.more})
     monkeypatch.setattr(servers, "kv_used", lambda _: 0.25)
@@ -164,13 +162,10 @@ def test_the_last_activation_tells_its_gate_and_the_baseline_is_beside_it(host: 
     assert 'corral_gate_passed{part="soak"}' not in found
 
 
-def test_a_generation_that_was_staged_and_never_tried_waits(host: Watched) -> None:
-    host.report("2026-11-29T10:00:00.000Z", "one", "kept")
+def test_a_generation_that_is_staged_and_not_tried_waits(host: Watched) -> None:
     assert host.samples()["corral_instance_waits_for_activation"] == 0
-    host.stage("two", 1796000000.0)
+    (host.folder / "staged").symlink_to("generations/one")
     assert host.samples()["corral_instance_waits_for_activation"] == 1
-    host.report("2026-11-30T10:00:00.000Z", "two", "reverted")
-    assert host.samples()["corral_instance_waits_for_activation"] == 0
 
 
 def test_one_part_that_fails_leaves_the_others(

@@ -115,13 +115,14 @@ def test_folders_that_are_empty_go_with_their_files(host: Weights) -> None:
     assert list(host.models.iterdir()) == []
 
 
-def test_what_was_staged_last_waits_for_its_activation(host: Weights) -> None:
-    old, staged = host.file("old"), host.file("staged")
-    host.keep("old", old, link="current", kept_at=1)
-    os.utime(host.keep("staged", staged), (2e9, 2e9))
-    assert host.users()["staged"] == ("chat (staged)",)
-    # A newer one that was kept and has no name any more is not needed.
-    os.utime(host.keep("newest", host.file("newest"), kept_at=2), (3e9, 3e9))
+@pytest.mark.parametrize("served_before", [{}, {"kept_at": 1}])
+def test_what_waits_for_its_activation_is_needed(
+    host: Weights, served_before: dict[str, int]
+) -> None:
+    host.keep("old", host.file("old"), link="current", kept_at=1)
+    host.keep("next", host.file("next"), link="staged", **served_before)
+    assert host.users()["next"] == ("chat (staged)",)
+    host.keep("newest", host.file("newest"), kept_at=2)
     assert host.users()["newest"] == ()
 
 
