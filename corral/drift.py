@@ -11,6 +11,7 @@ from corral.host.state import HostState
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
 from corral.plan.placement import ResolvedPlacement
+from corral.plan.weights import ShardPlan
 from corral.schema import Frozen
 
 
@@ -68,6 +69,26 @@ def waiting(
     + key_digest: instance -> digest of its key file; an instance without one is waiting
     """
     return tuple(i for i in plan.instances if not serves(i, state, key_digest.get(i.name)))
+
+
+def to_fetch(plan: HostPlan, state: HostState) -> list[ShardPlan]:
+    """Missing weights whose bytes are nowhere on the host, each once: other names become links."""
+    first: dict[str, ShardPlan] = {}
+    for shard in plan.shards:
+        found = state.shards.get(shard.path)
+        if found is None or not (found.proved or found.here):
+            first.setdefault(shard.sha256, shard)
+    return list(first.values())
+
+
+def fetch_bytes(plan: HostPlan, state: HostState) -> int:
+    """Bytes of them that have not arrived yet."""
+    return sum(max(0, s.size_bytes - _arrived_bytes(state, s)) for s in to_fetch(plan, state))
+
+
+def _arrived_bytes(state: HostState, shard: ShardPlan) -> int:
+    found = state.shards.get(shard.path)
+    return found.staged_bytes if found else 0
 
 
 def unstaged(plan: HostPlan, state: HostState, key_digest: Mapping[str, str]) -> list[str]:

@@ -61,7 +61,10 @@ def history(names: tuple[str, ...], as_json: bool, inventory: Path | None) -> No
     if as_json:
         _HISTORY.show(reports)
     else:
-        show_rows(_history_table(reports))
+        if reports:
+            show_rows(_history_table(reports))
+        elif not errors:
+            echo("nothing was activated here yet")
         known = {t.host.name: t.host.instance_names for t in targets}
         for name in dict.fromkeys(r.name for r in reports if r.instance not in known[r.host]):
             echo(f"{name} is not in the inventory", err=True)

@@ -97,16 +97,11 @@ def _check(
     wanted = wanted_by(hosts, catalog)
     problems = [*stale(lock, catalog, wanted), *files.stale(lock, wanted)]
     if problems:
-        raise CorralError(LOCK_FILE, _listed(problems), f"run `{command}`, read the diff")
+        raise CorralError(
+            "corral lock --check", "\n  ".join(["differences:", *problems]),
+            f"run `{command}`, read the diff",
+        )  # fmt: skip
     echo(f"{LOCK_FILE} has all entries that {len(hosts)} hosts need")
-
-
-def _listed(problems: Sequence[str]) -> str:
-    """Sentences about the lock file as one, which names it once."""
-    missing = f"{LOCK_FILE} has no entry for "
-    absent = [one.removeprefix(missing) for one in problems if one.startswith(missing)]
-    others = [one.removeprefix(f"{LOCK_FILE} ") for one in problems if not one.startswith(missing)]
-    return "; ".join([*([f"has no entry for {'; '.join(absent)}"] if absent else []), *others])
 
 
 def _refuse_unused(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from corral.drift import moved_placement
+from corral.drift import fetch_bytes, moved_placement, to_fetch
 from corral.findings import Finding
 from corral.host.state import HostState, Listener
 from corral.nvidia.decision import decide
 from corral.paths import unit_name
 from corral.plan.host import HostPlan
 from corral.plan.instance import InstancePlan
-from corral.plan.weights import ShardPlan
 from corral.preflight.containers import container_findings
 from corral.preflight.gpus import bus_findings, gpu_findings
 from corral.preflight.memory import fit_findings
@@ -126,7 +125,7 @@ def _models_root(plan: HostPlan, state: HostState) -> Iterator[Finding]:
 
 def wants_token(plan: HostPlan, state: HostState) -> bool:
     """Whether a host lacks weights of a gated model."""
-    return any(shard.gated for shard in _to_fetch(plan, state))
+    return any(shard.gated for shard in to_fetch(plan, state))
 
 
 def _token(plan: HostPlan, state: HostState) -> Iterator[Finding]:
@@ -180,14 +179,7 @@ def _missing_weights_bytes(plan: HostPlan, state: HostState) -> int:
     """Weights to fetch; 0 where their disk is missing, as they may be there."""
     if state.models_root.problem:
         return 0
-    missing = _to_fetch(plan, state)
-    return sum(max(0, s.size_bytes - state.shards[s.path].staged_bytes) for s in missing)
-
-
-def _to_fetch(plan: HostPlan, state: HostState) -> list[ShardPlan]:
-    """Missing weights whose bytes are nowhere on the host."""
-    known = {path for path, found in state.shards.items() if not found.proved and not found.here}
-    return [shard for shard in plan.shards if shard.path in known]
+    return fetch_bytes(plan, state)
 
 
 def _orphans(plan: HostPlan, state: HostState) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from corral.drift import waiting
+from corral.drift import fetch_bytes, waiting
 from corral.errors import CorralError
 from corral.gateway.change import change
 from corral.host.answers import OBSERVED, STATE, ObservedInstance
@@ -200,7 +200,6 @@ def compared(
     + gateway: changes of its gateway
     """
     missing = [one for one in plan.shards if not _is_proved(state, one.path)]
-    staged_bytes = sum(state.shards[s.path].staged_bytes for s in missing if s.path in state.shards)
     digests = {name: digest for name, digest in keys.items() if digest is not None}
     due = waiting(plan, state, digests)
     return HostDiff(
@@ -212,7 +211,7 @@ def compared(
             if not state.releases.get(release.key)
         ),
         files=len(missing),
-        fetch_bytes=max(sum(shard.size_bytes for shard in missing) - staged_bytes, 0),
+        fetch_bytes=fetch_bytes(plan, state),
         keys=tuple(i.name for i in plan.instances if _key_changes(i, state, keys)),
         others=tuple(_others(plan, state)),
         instances=tuple(_instance(one, state, kept.get(one.name, {})) for one in due),

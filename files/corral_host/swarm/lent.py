@@ -38,8 +38,11 @@ class Lent:
         place = self.folder / staged.name
         for path in (staged, with_control(staged)):
             if path.exists():
-                os.chown(path, self.user, self.user)
-                os.replace(path, self.folder / path.name)
+                # Its user may put another file there meanwhile: the owner follows this one.
+                # After a kill in between `restore_all` finds root's file.
+                with path.open("rb") as file:
+                    os.replace(path, self.folder / path.name)
+                    os.fchown(file.fileno(), self.user, self.user)
         return place
 
     def show(self, path):

@@ -1,4 +1,4 @@
-"""`corral show`: as text for people, and as a document for programs."""
+"""`corral show` and `history`: as text for people, and as a document for programs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.odd_host import Answer
 from tests.unit.cli.test_cli import Corral, corral
-from tests.unit.odd_fleet import OddFleet, odd_fleet, odd_hosts
+from tests.unit.odd_fleet import OddFleet, good, odd_fleet, odd_hosts
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +36,13 @@ def test_a_program_gets_the_report_with_its_changes(
 def test_a_person_gets_its_gate(fleet: OddFleet) -> None:
     said = fleet("show", "well/chat")
     assert (said.code, "gate" in said.out, "phases: well 1.0 s" in said.out) == (0, True, True)
+
+
+def test_a_history_without_rows_is_no_table(fleet: OddFleet) -> None:
+    fleet.hosts.says("odd", {**good(fleet.plan("odd")), " history": Answer(b"[]")})
+    said = fleet("history", "odd")
+    assert (said.code, said.out, said.err) == (0, "nothing was activated here yet\n", "")
+    fleet.hosts.says("odd", {" history": Answer(err=b"gone", code=255)})
+    said = fleet("history", "odd")
+    assert (said.code, said.out) == (1, "")
+    assert "odd" in said.err

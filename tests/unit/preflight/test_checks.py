@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from corral.drift import fetch_bytes
 from corral.findings import Finding
 from corral.host.state import HostState
 from corral.plan.host import HostPlan
@@ -233,6 +234,14 @@ def test_a_host_that_has_everything_needs_no_space() -> None:
 
 def test_a_shard_of_two_instances_is_counted_once() -> None:
     assert needs(plan(CHAT, LONG)) == needs(plan(CHAT))
+
+
+def test_the_same_bytes_under_two_names_are_counted_once() -> None:
+    planned = plan(CHAT)
+    (shard,) = planned.shards
+    twin = shard.model_copy(update={"path": f"{shard.path}.twin"})
+    twice = planned.model_copy(update={"shards": (shard, twin)})
+    assert fetch_bytes(twice, bare(twice)) == fetch_bytes(planned, bare(planned)) > 0
 
 
 def test_a_neighbour_that_takes_room_of_an_automatic_placement_is_told_before_it_happens() -> None:

@@ -49,6 +49,26 @@ def test_its_user_owns_what_is_lent_and_nothing_that_came_back(lent: Any) -> Non
     assert staged.stat().st_uid == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_kill_while_it_is_lent_leaves_no_file_of_its_user_where_root_proves_it(
+    lent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    lent.give_to(61234)
+    for step in ("replace", "fchown"):
+        (lent.home / "a").write_bytes(b"half")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                lent.lend(lent.home / "a")
+        again = lending.Lent(lent.home)
+        again.open()
+        assert (lent.home / "a").stat().st_uid == 0
+        assert names(lent) == ["a", "swarm"]
+
+
 def test_a_killed_job_leaves_what_has_arrived_where_the_hub_goes_on(lent: Any) -> None:
     lent.lend(lent.home / "a").write_bytes(b"half")
     again = lending.Lent(lent.home)
