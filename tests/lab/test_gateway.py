@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ from tests.lab.test_rehash import ROT
 from tests.lab.test_rollout import journal, rollout
 from tests.lab.test_secrets import JOURNAL, watched
 from tests.lab.untouched import said
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import job_log, wait_for, wait_for_end
 from tests.lab.workspace import Workspace
 
 ALIAS = "tiny-glm-moe"
@@ -46,6 +47,9 @@ OPEN_FILES = (
     "find /etc/corral/gateway -not -type l"
     r" \( -perm /027 -o -not -user root -o -not -group haproxy \)"
 )
+# The end of a lease is waited for.
+TRAFFIC = "corral/rollout/traffic.py"
+LEASES = ("LEASE_SECONDS = 60\n_RENEW_SECONDS = 15", "LEASE_SECONDS = 20\n_RENEW_SECONDS = 5")
 RELOADS = "journalctl --unit=haproxy --output=cat --no-pager | grep -c 'Loading success'"
 
 
@@ -746,6 +750,47 @@ def test_a_lease_brings_a_server_back_when_nobody_does(lab: Workspace) -> None:
     assert lab.on(GW, "systemctl list-timers --all | grep -c corral-gateway-lease") == "1"
     assert lab.on(GW, "sleep 5; systemctl is-active 'corral-gateway-lease-lab-1_tiny-chat:*.timer'")
     assert SERVERS[0] not in serving(lab), "the shorter lease from before is gone"
+
+
+def test_a_member_that_is_tuned_is_drained_and_comes_back_whoever_is_killed(
+    lab: Workspace, tmp_path: Path
+) -> None:
+    host, _, name = SERVERS[0].partition("/")
+    job, log = f"tune-{name}", tmp_path / "log"
+    subject = ("--only", "micro-batch", "--prompt-tokens", "64", "--answer-tokens", "8")
+    words = ("tune", SERVERS[0], *subject, "--window", "--results", str(tmp_path / "results"), *LAB)
+
+    def send(signal: str) -> None:
+        unit = f"corral-job-{job}.service"
+        lab.on(host, f"systemctl kill --kill-whom=main --signal={signal} {unit}")
+
+    def measuring() -> subprocess.Popen[bytes]:
+        """The job waits, with the server stopped and drained."""
+        # Lines of an earlier one would be mistaken for its own.
+        lab.on(host, f"rm -f /var/lib/corral/jobs/{job}/log")
+        process = lab.start_corral(*words, log=log)
+        wait_for(lambda: "run 1 of" in job_log(lab, host, job), "it measures")
+        send("STOP")
+        assert lab.pid(host, name) == 0
+        assert servers(lab)[SERVERS[0]]["admin"] == "drain"
+        return process
+
+    with lab.edited(TRAFFIC, *LEASES), streams(client(lab), ALIAS) as seen:
+        seen.wait_for_more()
+        of_killed_job = measuring()
+        send("KILL")
+        assert of_killed_job.wait(120) == 1
+        assert f"{GW} sends {SERVERS[0]} requests again within" in log.read_text()
+        assert corral(lab, "ready", SERVERS[0]) == 0
+        killed = measuring()
+        killed.kill()
+        killed.wait()
+        send("CONT")
+        wait_for_end(lab, host, job, "the host goes on alone", limit_seconds=120)
+        assert lab.pid(host, name) != 0
+        wait_until_serving(lab, set(SERVERS), "its lease ends")
+        seen.wait_for_more()
+    assert seen.failures == []
 
 
 @contextmanager
