@@ -86,7 +86,10 @@ class Planner(Frozen):
             weights = weights_of[resolved.spec.name].shards
             release = self._plan_release(resolved, resolved_instances)
             releases[release.key] = release
-            shards |= {shard.path: shard for shard in weights}
+            for shard in weights:
+                # An engine that reads no header plans the same file without one.
+                if shard.header or shard.path not in shards:
+                    shards[shard.path] = shard
             instances.append(planner.plan(resolved, release, weights, placed[resolved.spec.name]))
         refuse_full_memory(host, instances)
         return HostPlan(

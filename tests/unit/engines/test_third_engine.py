@@ -115,6 +115,15 @@ def test_its_command_line_is_of_its_own_flags(made: Path) -> None:
     assert instance.need.unknown == "echo does not read GGUF"
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_file_of_an_engine_that_reads_its_header_too_is_planned_with_it(
+    made: Path, order: tuple[int, int]
+) -> None:
+    both = (ASKED, {**CHAT, "port": 8002})
+    (shard,) = planner(made).plan_host(host(*(both[n] for n in order))).shards
+    assert shard.header
+
+
 def test_its_unit_has_what_it_needs_and_the_others_have_it_not(made: Path) -> None:
     lines = plan(made).instances[0].unit_text.splitlines()
     for line in (
