@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from corral_shared.text import printable_line
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from corral.errors import CorralError
 
@@ -73,18 +74,34 @@ def _sentence(schema: type[Frozen], detail: Any) -> str:
         return f"damaged: {detail['msg']}"
     if detail["type"] == "tuple_type":
         return f"{path}: Input should be a list"
-    return f"{path}: {detail['msg'].removeprefix('Value error, ')}"
+    said = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "model_type":
+        said = f"should be a table of {', '.join(_known(schema, (*detail['loc'], '')))}"
+    if detail["type"] in ("model_type", "string_pattern_mismatch"):
+        said += _described(schema, detail["loc"])
+    return f"{path}: {said}"
+
+
+def _described(schema: type[Frozen], loc: tuple[Any, ...]) -> str:
+    """`` (what the key means)``, as pydantic names a class or an expression alone; or ""."""
+    field = _fields(schema, loc).get(str(loc[-1])) if loc else None
+    return f" ({field.description})" if field and field.description else ""
 
 
 def _known(schema: type[Frozen], loc: tuple[Any, ...]) -> list[str]:
-    """Keys that are allowed at ``loc``: follow the path through nested schemas."""
+    """Keys that are allowed at ``loc``."""
+    return list(_fields(schema, loc))
+
+
+def _fields(schema: type[Frozen], loc: tuple[Any, ...]) -> dict[str, FieldInfo]:
+    """Fields of the schema that the last part of ``loc`` is a key of."""
     model: type[BaseModel] = schema
     for part in loc[:-1]:
         field = model.model_fields.get(str(part))
         nested = _nested(field.annotation) if field else None
         if nested:
             model = nested
-    return list(model.model_fields)
+    return model.model_fields
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:

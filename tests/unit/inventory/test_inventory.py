@@ -57,6 +57,24 @@ def test_a_typo_in_a_key_names_the_nearest_key(data: dict[str, Any], said: str) 
     assert said in refusal(data).what
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"swarm": "yes"}, "swarm: should be a table of name, port, from_hub, "),
+        ({"swarm": "yes"}, "(hosts take weights from each other over the LAN; True for it"),
+        ({"instances": [4]}, "instances.0: should be a table of name, profile, port, "),
+        ({"container_program": "podman"}, '("apptainer", "singularity", or the path of one'),
+        ({"instances": [{**CHAT, "name": "A"}]}, "(lower-case letters, digits, dots and dashes;"),
+    ],
+)
+def test_what_is_no_table_or_has_another_form_tells_what_the_key_means(
+    data: dict[str, Any], said: str
+) -> None:
+    found = refusal(data).what
+    assert said in found
+    assert "Spec" not in found
+
+
 @pytest.mark.parametrize("name", ["Chat", "chat room", "-chat", "a/b", "x" * 49, ""])
 def test_an_instance_name_that_cannot_be_a_unit_name_is_refused(name: str) -> None:
     assert "instances.0.name" in refusal({"instances": [{**CHAT, "name": name}]}).what
