@@ -100,12 +100,17 @@ def _is_named(name: str, only: Sequence[str]) -> bool:
 def _play(pieces: Sequence[Piece], setting: Setting, record: Record, *, keep: bool) -> None:
     fleet = _fleet(setting)
     player = Player(fleet, setting.by, _folder(), alerts=setting.alerts)
-    for kind, _, play in pieces:
-        row = play(player)
-        click.echo(json.dumps(asdict(row)))
-        record.add(kind, row)
-    if not keep:
-        fleet.remove()
+    try:
+        for kind, _, play in pieces:
+            row = play(player)
+            click.echo(json.dumps(asdict(row)))
+            record.add(kind, row)
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command with --resume goes on", err=True)
+        raise
+    finally:
+        if not keep:
+            fleet.remove()
 
 
 def _fleet(setting: Setting) -> Fleet:
