@@ -9,6 +9,7 @@ Settings that OUT has already are left out, so the command can be given again un
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import tempfile
 import time
@@ -105,7 +106,7 @@ def measure_all(run: Run, settings: Iterator[Setting]) -> None:
             if waiting and waiting[0].imported_before:
                 upcoming = run.start(waiting[0])
             measure(run, setting, current, row)
-        except Exception as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
             row["failed"] = repr(error)
         current.kill()
         row |= figures.read_log(current.log.read_text(errors="replace"))

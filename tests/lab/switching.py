@@ -47,7 +47,7 @@ def ask():
             text = answer.read()
             assert answer.status == 200 and text.strip().endswith(b"[DONE]"), text[-80:]
             good += 1
-        except Exception as fault:
+        except (OSError, http.client.HTTPException, AssertionError) as fault:
             bad.append(repr(fault))
         finally:
             link.close()
