@@ -10,9 +10,12 @@ from tests.lab.workspace import Workspace
 
 
 @contextmanager
-def extra_host(lab: Workspace, n: int) -> Iterator[str]:
-    """Host n, bare and booted; afterwards its disk, keys and place in the inventory are removed."""
-    up = lab.corral("lab", "up", "--hosts", str(n))
+def extra_host(lab: Workspace, n: int, *options: str) -> Iterator[str]:
+    """Host n, booted; afterwards its disk, keys and place in the inventory are removed.
+
+    + options: more of `corral lab up`; without any it is bare
+    """
+    up = lab.corral("lab", "up", "--hosts", str(n), *options)
     assert up.returncode == 0, up.stdout + up.stderr
     try:
         yield lab.layout.host_name(n)

@@ -1,13 +1,14 @@
-"""A host without a network: everything comes from a bundle, and a change from a second one.
+"""Hosts without a network: everything comes from a bundle, and a change from a second one.
 
-The first is deployed by ssh alone, the second from an address of the controller.
+The first is deployed by ssh alone to a swarm of two, the second from an address of the controller.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ from tests.lab.untouched import said
 from tests.lab.waiting import wait_for
 from tests.lab.workspace import CHECKOUT, Done, Workspace
 
-N = 4
-HOST = f"lab-{N}"
+# The second has the packages already.
+N, SECOND = 4, 5
+HOST, HOSTS = f"lab-{N}", (f"lab-{N}", f"lab-{SECOND}")
 INVENTORY = "inventories/bundled.py"
 PORT = 8095
 DISK = "/srv/first"
@@ -59,27 +61,38 @@ class Seen:
     files: str
 
 
-def inventory(lab: Workspace, quant: str, **data: object) -> None:
-    """One host with one instance; ``data``: more of the host."""
+def inventory(
+    lab: Workspace,
+    quant: str,
+    data: dict[str, object] | None = None,
+    *,
+    members: Sequence[int] = (N,),
+) -> None:
+    """Hosts with one instance each; ``data``: more of each host."""
     chat = {"name": "chat", "profile": "tiny-chat", "port": 8001, "quant": quant}
-    own = {
-        **connection_data(lab.layout, N), "disposable": True, "hub_url": lab.layout.hub_url,
+    shared = {
+        "disposable": True, "hub_url": lab.layout.hub_url,
         "engine_sources": engine_source.urls(lab.layout),
-        "keys_folder": str(lab.layout.keys), "archives_folder": str(lab.layout.archives), **data,
-        "instances": [chat],
+        "keys_folder": str(lab.layout.keys), "archives_folder": str(lab.layout.archives),
+        "instances": [chat], "swarm": True, **(data or {}),
     }  # fmt: skip
-    (lab.path / INVENTORY).write_text(f"servers = [({HOST!r}, {own!r})]\n")
+    servers = [(f"lab-{n}", {**connection_data(lab.layout, n), **shared}) for n in members]
+    (lab.path / INVENTORY).write_text(f"servers = {servers!r}\n")
 
 
 @contextmanager
 def cut(
     lab: Workspace, *, ports: str = f"{HUB_PORT}, {HUB_PORT + 1}, {GIT_PORT}"
 ) -> Iterator[None]:
-    """The host reaches no other machine, and on this controller none of these TCP ports."""
-    table, host = f"corral_cut_{lab.layout.lab_id}", lab.layout.address(N)
-    # Answers of the host's sshd stay: only what begins a connection is dropped.
+    """Hosts reach each other alone, and on this controller none of these TCP ports."""
+    table = f"corral_cut_{lab.layout.lab_id}"
+    host = f"{{ {lab.layout.address(N)}, {lab.layout.address(SECOND)} }}"
+    # Answers of the hosts' sshd stay: only what begins a connection is dropped.
     rules = f"""table ip {table} {{
-  chain forward {{ type filter hook forward priority -10; ip saddr {host} drop; }}
+  chain forward {{
+    type filter hook forward priority -10;
+    ip saddr {host} ip daddr != {host} drop;
+  }}
   chain input {{
     type filter hook input priority -10;
     ip saddr {host} tcp dport {{ {ports} }} tcp flags & (syn | ack) == syn drop;
@@ -96,15 +109,20 @@ def cut(
 
 @contextmanager
 def served(
-    lab: Workspace, log: Path, *folders: Path, ssh: bool = False
+    lab: Workspace, log: Path, *folders: Path, ssh: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """+ ssh: by ssh connections of this controller, else at its address."""
+    """+ ssh: hosts that reach it by ssh connections of this controller, else at its address."""
     at = ("--address", str(lab.layout.controller_address), "--port", str(PORT))
     way = ("--ssh", INVENTORY) if ssh else at
     process = lab.start_corral("bundle", "serve", *map(str, folders), *way, log=log)
-    ready = f"{HOST}: reaches the bundle" if ssh else "serving "
+    ready = [f"{host}: reaches the bundle" for host in ssh] or ["serving "]
+
+    def is_ready() -> bool:
+        text = log.read_text()
+        return all(line in text for line in ready)
+
     try:
-        wait_for(lambda: ready in log.read_text() or process.poll() is not None, ready)
+        wait_for(lambda: is_ready() or process.poll() is not None, "the bundle is served")
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -134,7 +152,7 @@ def kill_a_writer(lab: Workspace, folder: Path, log: Path) -> Done:
 
 def kill_a_server(lab: Workspace, first: Path, log: Path) -> str:
     """Kill `corral bundle serve` while packages arrive; returns what the deploy says."""
-    with served(lab, log, first, ssh=True) as server:
+    with served(lab, log, first, ssh=[HOST]) as server:
         deploy = lab.start_deploy(inventory=INVENTORY)
         wait_for(lambda: ".deb 20" in log.read_text(), "packages")
         server.kill()
@@ -181,8 +199,11 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
     lab, folder = deployed_once, tmp_path_factory.mktemp("bundles")
     first, second, log = folder / "first", folder / "second", folder / "served.log"
     public, secret = keys(folder)
-    with extra_host(lab, N), pytest.MonkeyPatch.context() as patch:
-        inventory(lab, "Q8_0")
+    with (
+        extra_host(lab, N), extra_host(lab, SECOND, "--provisioned"),
+        pytest.MonkeyPatch.context() as patch,
+    ):  # fmt: skip
+        inventory(lab, "Q8_0", members=(N, SECOND))
         locked = (lab.path / "corral.lock").read_bytes()
         assert lab.corral("lock", INVENTORY).returncode == 0
         unfinished = kill_a_writer(lab, first, folder / "killed.log")
@@ -194,18 +215,20 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
         bare = lab.on(HOST, BARE)
         # Another controller: without the archives and headers of this one.
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        elsewhere = {"archives_folder": str(folder / "archives")}
+        elsewhere: dict[str, object] = {"archives_folder": str(folder / "archives")}
         bundle = {"url": f"http://127.0.0.1:{PORT}", "public_key": str(public)}
         try:
             with cut(lab, ports="1-65535"):
                 reached = looked(lab)
                 signed = lab.corral("bundle", "verify", str(first), "--public-key", str(public))
-                inventory(lab, "Q8_0", bundle={**bundle, "folder": str(first)}, **elsewhere)
+                own = {"bundle": {**bundle, "folder": str(first)}, **elsewhere}
+                inventory(lab, "Q8_0", own)
                 cut_short = kill_a_server(lab, first, folder / "cut.log")
-                with served(lab, log, first, ssh=True):
+                inventory(lab, "Q8_0", own, members=(N, SECOND))
+                with served(lab, log, first, ssh=HOSTS):
                     deployed = lab.deploy(inventory=INVENTORY)
                     assert deployed.returncode == 0, said(deployed)
-                    verified = lab.corral("verify", HOST, "-i", INVENTORY)
+                    verified = lab.corral("verify", *HOSTS, "-i", INVENTORY)
                 sources = lab.on(HOST, "cat /etc/corral/apt/bundle.sources")
                 installed = install_product(lab, first, public)
             inventory(lab, "F16")
@@ -213,7 +236,7 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
             assert smaller.returncode == 0, said(smaller)
             with cut(lab):
                 bundle["url"] = f"http://{lab.layout.controller_address}:{PORT}"
-                inventory(lab, "F16", bundle={**bundle, "folder": str(second)}, **elsewhere)
+                inventory(lab, "F16", {"bundle": {**bundle, "folder": str(second)}, **elsewhere})
                 with served(lab, folder / "second.log", second):
                     changed = lab.deploy(inventory=INVENTORY)
                     assert changed.returncode == 0, said(changed)
@@ -263,7 +286,12 @@ def test_a_bare_host_serves_from_the_bundle_alone_by_ssh(seen: Seen) -> None:
     assert seen.verified.returncode == 0, said(seen.verified)
     assert "Signed-By:" in seen.sources
     assert "/apt/debian-12/./InRelease" in seen.served
-    assert ".gguf 206" in seen.served or ".gguf 200" in seen.served
+
+
+def test_of_two_hosts_one_takes_the_weights_from_the_bundle(seen: Seen) -> None:
+    # Each of them reads its header, which is a part.
+    assert len(re.findall(r"GET \S+\.gguf 200$", seen.served, re.MULTILINE)) == 1, seen.served
+    assert "Group: " in said(seen.deployed)
 
 
 def test_corral_itself_is_installed_from_the_bundle_as_the_runbook_has_it(seen: Seen) -> None:
