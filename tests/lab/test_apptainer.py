@@ -248,7 +248,9 @@ def test_a_killed_squashfuse_is_noticed(serving: Workspace) -> None:
     before = restarts(serving, MAKER)
     serving.on(MAKER, f"kill -9 {processes(serving, MAKER)['squashfuse_ll']}")
     done = verify(serving, MAKER)
-    assert done.returncode != 0 or restarts(serving, MAKER) > before, said(done)
+    # A server that needed a page of the image meanwhile has ended, and verify says that instead.
+    if "squashfuse, which" not in said(done):
+        wait_for(lambda: restarts(serving, MAKER) > before, "systemd starts the server again")
     serving.on(MAKER, f"systemctl restart {UNIT}")
     answers_again(serving, MAKER)
 
