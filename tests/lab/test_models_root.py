@@ -139,8 +139,9 @@ def site(disk: Disk) -> Iterator[Disk]:
     """lab-2 with the site's own folder for weights, a mount of /etc/fstab."""
     disk.on(f"mkdir -p {SITE} && echo '{FSTAB}' >> /etc/fstab && systemctl daemon-reload")
     disk.on(f"mount {SITE}")
-    # Only the bytes are there, as another program left them.
-    disk.on(f"find {SITE} -name '*.receipt.json' -delete")
+    # Only the bytes are there, side by side, as another program left them.
+    disk.on(f"mv $(find {SITE} -mindepth 2 -name '*.gguf') {SITE}")
+    disk.on(f"find {SITE} -mindepth 1 -maxdepth 1 -type d -exec rm -r {{}} +")
     key = 'return {"instances": [{**sharded'
     there = f'return {{"models_folder": "{SITE}", "instances": [{{**sharded'
     with disk.lab.edited("inventories/lab.py", key, there):
@@ -157,8 +158,12 @@ def health(disk: Disk) -> str:
 
 
 def test_a_server_waits_for_the_mount_of_the_folder_that_the_inventory_names(site: Disk) -> None:
+    flat = site.on(f"stat -c %i {SITE}/*.gguf").split()
     deployed = site.deploy()
     assert deployed.returncode == 0, said(deployed)
+    # Names of the same files: none was fetched or copied.
+    placed = site.on(f"find {SITE} -mindepth 2 -name '*.gguf' -printf '%i\\n'").split()
+    assert sorted(placed) == sorted(flat)
     assert SITE in site.on("systemctl show corral-tiny-f16 -P RequiresMountsFor").split()
     maps = f"grep -c {SITE} /proc/{site.lab.pid(HOST, 'tiny-f16')}/maps"
     assert int(site.on(maps)) > 0
