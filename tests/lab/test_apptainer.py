@@ -18,7 +18,7 @@ import pytest
 
 from corral.store.engine_archives import ArchiveStore
 from tests.lab.extra_host import remove_host
-from tests.lab.test_third_engine import added
+from tests.lab.test_third_engine import added, engine_added, wheels_served
 from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
 from tests.lab.workspace import Done, Workspace
@@ -48,6 +48,7 @@ def _host(n, how):
 servers = [_host(4, "in-place"), _host(5, "side-by-side")]
 """
 OWN = '_own = [{"name": "own", "profile": "tiny-chat", "port": 8003, "engine": "site"}]'
+ECHO = '_own = [{"name": "echo", "profile": "echo", "port": 8004}]'
 SITE = """kind = "llama.cpp"
 
 [image]
@@ -319,6 +320,30 @@ def test_an_image_of_the_site_serves_without_fuse(serving: Workspace) -> None:
     finally:
         serving.on(MAKER, "mv /dev/fuse.away /dev/fuse")
         (serving.path / "corral.lock").write_text(before)
+
+
+def test_a_release_that_this_distribution_made_serves_in_an_image(
+    serving: Workspace, tmp_path: Path
+) -> None:
+    """A Python environment: its interpreter, with what that loads, is in the image as well."""
+    with (
+        wheels_served(serving, tmp_path) as index,
+        engine_added(serving, index),
+        serving.edited(INVENTORY, "_own = []", ECHO),
+    ):
+        locked = serving.corral("lock", INVENTORY)
+        assert locked.returncode == 0, said(locked)
+        done = deploy(serving)
+        assert done.returncode == 0, said(done)
+        assert health(serving, MAKER, 8004)
+        # The release that the image was made of may still be beside it.
+        beside = "$(dirname /opt/corral/engines/echo/*/image.squashfs)"
+        made = json.loads(serving.on(MAKER, f"cat {beside}/manifest.json"))
+        assert made["artifact"] == "made-image"
+        assert "python3.13" in made["found"]["packages"]
+        done = serving.corral("verify", f"{MAKER}/echo", *LAB)
+        assert done.returncode == 0, said(done)
+        serving.on(MAKER, "systemctl disable --now corral-echo")
 
 
 def test_a_user_without_root_runs_the_exported_script(serving: Workspace) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from openai import OpenAI
@@ -53,41 +54,54 @@ def added(lab: Workspace, name: str, text: str) -> Iterator[None]:
         path.unlink()
 
 
-@pytest.fixture(scope="module")
-def index(
-    bare_lab: Workspace, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[wheel_index.Index]:
-    """One more host, and a simple index on its network."""
-    wheels = tmp_path_factory.mktemp("wheels")
-    wheel.make(wheels)
-    shutil.copy2(uv_wheel(), wheels)
-    address = str(bare_lab.layout.controller_address)
-    with extra_host(bare_lab, NUMBER), wheel_index.serving(wheels, address) as server:
+@contextmanager
+def wheels_served(lab: Workspace, folder: Path) -> Iterator[wheel_index.Index]:
+    """A simple index on the lab's network; ``folder``: an empty one, for the wheels."""
+    wheel.make(folder)
+    shutil.copy2(uv_wheel(), folder)
+    address = str(lab.layout.controller_address)
+    with wheel_index.serving(folder, address) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def lab(bare_lab: Workspace, index: wheel_index.Index) -> Iterator[Workspace]:
-    """A checkout with the engine: its folder, module and catalog files."""
-    folder = bare_lab.path / "corral" / "engines" / "echo"
-    before = (bare_lab.path / "corral.lock").read_text()
-    locked_files = bare_lab.path / "corral.lock.d"
+@contextmanager
+def engine_added(lab: Workspace, index: wheel_index.Index) -> Iterator[None]:
+    """The engine in a workspace: its folder, module and catalog files. The lock is put back."""
+    folder = lab.path / "corral" / "engines" / "echo"
+    before = (lab.path / "corral.lock").read_text()
+    locked_files = lab.path / "corral.lock.d"
     shutil.copytree(SOURCES / "echo", folder, dirs_exist_ok=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         stack.callback(shutil.rmtree, locked_files, ignore_errors=True)
         # Another file's hosts would get this release from the controller, instead of installing it.
-        stack.callback(shutil.rmtree, bare_lab.layout.archives / "echo", ignore_errors=True)
-        stack.callback((bare_lab.path / "corral.lock").write_text, before)
+        stack.callback(shutil.rmtree, lab.layout.archives / "echo", ignore_errors=True)
+        stack.callback((lab.path / "corral.lock").write_text, before)
         for name, text in {
             "files/corral_host/engines/echo.py": (SOURCES / "helper.py").read_text(),
             "catalog/engines/echo.toml": wheel.catalog_entry(index.url),
             PROFILE: wheel.PROFILE,
-            INVENTORY: HOSTS,
         }.items():
-            stack.enter_context(added(bare_lab, name, text))
+            stack.enter_context(added(lab, name, text))
         for (name, line), lines in ((CONTROLLER, CONTROLLER_LINES), (HELPER, HELPER_LINES)):
-            stack.enter_context(bare_lab.edited(name, line, line + lines))
+            stack.enter_context(lab.edited(name, line, line + lines))
+        yield
+
+
+@pytest.fixture(scope="module")
+def index(
+    bare_lab: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[wheel_index.Index]:
+    """One more host, and the engine's wheel."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    with extra_host(bare_lab, NUMBER), wheels_served(bare_lab, wheels) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lab(bare_lab: Workspace, index: wheel_index.Index) -> Iterator[Workspace]:
+    """A checkout with the engine."""
+    with engine_added(bare_lab, index), added(bare_lab, INVENTORY, HOSTS):
         locked = bare_lab.corral("lock", INVENTORY)
         assert locked.returncode == 0, said(locked)
         yield bare_lab
