@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -346,14 +346,35 @@ def test_a_release_that_this_distribution_made_serves_in_an_image(
         serving.on(MAKER, "systemctl disable --now corral-echo")
 
 
+def user_with_script(lab: Workspace, user: str) -> None:
+    """A user with run.sh of the second host's server, on a port of its own, and with a key."""
+    done = lab.corral("export", f"{RECEIVER}/chat", "--as", "script", *LAB)
+    assert done.returncode == 0, said(done)
+    script = done.stdout.replace("port=8001", "port=8011").replace("--port 8001", "--port 8011")
+    lab.on(RECEIVER, f"useradd --create-home --shell /bin/bash {user}")
+    lab.on(RECEIVER, f"cat > /home/{user}/run.sh <<'SCRIPT'\n{script}\nSCRIPT")
+    lab.on(RECEIVER, f"echo a-key-of-twenty-characters-or-more > /home/{user}/keys")
+
+
+def assert_starts(lab: Workspace, run: Callable[[str], Done]) -> None:
+    started = run("start")
+    assert started.returncode == 0, said(started)
+    wait_for(lambda: health(lab, RECEIVER, 8011), "it answers", limit_seconds=120)
+    status = run("status")
+    assert status.returncode == 0
+    assert "listens on 127.0.0.1:8011" in status.stdout
+
+
+def assert_stops(lab: Workspace, run: Callable[[str], Done]) -> None:
+    stopped = run("stop")
+    assert stopped.returncode == 0, said(stopped)
+    assert run("status").returncode == 3
+    assert not health(lab, RECEIVER, 8011)
+
+
 def test_a_user_without_root_runs_the_exported_script(serving: Workspace) -> None:
     """It needs apptainer alone, and goes on when the session that started it has ended."""
-    text = serving.corral("export", f"{RECEIVER}/chat", "--as", "script", *LAB)
-    assert text.returncode == 0, said(text)
-    script = text.stdout.replace("port=8001", "port=8011").replace("--port 8001", "--port 8011")
-    serving.on(RECEIVER, "useradd --create-home --shell /bin/bash ada")
-    serving.on(RECEIVER, f"cat > /home/ada/run.sh <<'SCRIPT'\n{script}\nSCRIPT")
-    serving.on(RECEIVER, "echo a-key-of-twenty-characters-or-more > /home/ada/keys")
+    user_with_script(serving, "ada")
 
     def run(command: str) -> Done:
         return serving.try_on(
@@ -361,13 +382,26 @@ def test_a_user_without_root_runs_the_exported_script(serving: Workspace) -> Non
             f"su - ada -c 'CORRAL_KEYS=/home/ada/keys bash run.sh {command}'",
         )
 
-    started = run("start")
-    assert started.returncode == 0, said(started)
-    wait_for(lambda: health(serving, RECEIVER, 8011), "it answers", limit_seconds=120)
-    status = run("status")
-    assert status.returncode == 0
-    assert "listens on 127.0.0.1:8011" in status.stdout
-    stopped = run("stop")
-    assert stopped.returncode == 0, said(stopped)
-    assert run("status").returncode == 3
-    assert not health(serving, RECEIVER, 8011)
+    assert_starts(serving, run)
+    assert_stops(serving, run)
+
+
+def test_a_users_systemd_keeps_it_after_the_last_logout(serving: Workspace) -> None:
+    """Each command has a session of logind, which libpam-systemd makes; minimal hosts lack it."""
+    install = "apt-get update --quiet=2 && apt-get install --yes --quiet=2 libpam-systemd"
+    serving.on(RECEIVER, f"export DEBIAN_FRONTEND=noninteractive; {install}")
+    user_with_script(serving, "grace")
+    serving.on(RECEIVER, "loginctl enable-linger grace")
+
+    def run(command: str) -> Done:
+        session = "systemd-run --quiet --pipe --wait --uid=grace --property=PAMName=login"
+        keys = "--setenv=CORRAL_KEYS=/home/grace/keys"
+        return serving.try_on(RECEIVER, f"{session} {keys} bash /home/grace/run.sh {command}")
+
+    assert_starts(serving, run)
+    state = "loginctl show-user grace --property State --value"
+    wait_for(lambda: serving.on(RECEIVER, state) == "lingering", "the last session has ended")
+    server = serving.on(RECEIVER, "pgrep --uid grace llama-server")
+    assert "/corral-chat.service" in serving.on(RECEIVER, f"cat /proc/{server}/cgroup")
+    assert health(serving, RECEIVER, 8011)
+    assert_stops(serving, run)
