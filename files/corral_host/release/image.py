@@ -6,8 +6,11 @@ inside and outside: outside it is a launcher, which runs the program of that nam
 """
 
 import shutil
+import subprocess
 import time
 from pathlib import Path
+
+from corral_shared.text import printable_line
 
 from corral_host import engines
 from corral_host.release import root_files
@@ -16,7 +19,14 @@ from corral_host.release.locks import compiling
 from corral_host.release.programs import ask, bare_environment
 from corral_host.release.releases import MANIFEST, RECEIPT
 from corral_host.release.whole import cpu, release_is_whole
-from corral_host.system.commands import HostError, output, read_json, say, sha256_of
+from corral_host.system.commands import (
+    HostError,
+    disk_full,
+    output,
+    read_json,
+    say,
+    sha256_of,
+)
 from corral_host.system.folders import staging_for
 
 # As mksquashfs 4.5 and later: no dates, no owners, no order of the disk, no attributes of files.
@@ -25,6 +35,8 @@ SQUASH = (
     "-noappend", "-no-progress", "-quiet",
 )  # fmt: skip
 FETCH_LIMIT_SECONDS = 4 * 3600
+# Exit codes of curl. By --max-filesize it ends before the file arrives, or while it does.
+CURL_TOO_LARGE, CURL_NOT_WRITTEN = 63, 23
 
 
 def make_image(release, build_release, install_proved):
@@ -98,13 +110,30 @@ def obtain(release, image):
         say(f"copying {source}")
         output("cp", "--reflink=auto", "--sparse=auto", "--", source, str(image))
     else:
-        say(f"fetching {source}")
-        command = ("curl", "--fail", "--silent", "--show-error", "--location", "--retry", "3")
-        limits = ("--max-filesize", str(most), "--max-time", str(FETCH_LIMIT_SECONDS))
-        output(*command, *limits, "--output", str(image), source)
+        fetch(source, image, most)
     if image.stat().st_size > most:
         raise too_large(source, most)
     image.chmod(0o644)
+
+
+def fetch(source, image, most):
+    say(f"fetching {source}")
+    command = ("curl", "--fail", "--silent", "--show-error", "--location", "--retry", "3")
+    limits = ("--max-filesize", str(most), "--max-time", str(FETCH_LIMIT_SECONDS))
+    done = subprocess.run(
+        [*command, *limits, "--output", str(image), "--", source],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    if done.returncode == CURL_TOO_LARGE:
+        raise too_large(source, most)
+    if done.returncode == CURL_NOT_WRITTEN:
+        raise disk_full(image.parent)
+    if done.returncode != 0:
+        reason = printable_line(done.stderr.strip().rpartition("\n")[2])
+        raise HostError(
+            f"{source} cannot be fetched: {reason}. Nothing was installed",
+            "check that this host reaches it, run the deploy again",
+        )
 
 
 def refuse_absent(path, most):

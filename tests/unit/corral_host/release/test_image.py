@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab import wheel_index
 from tests.unit.helper_modules import helper_module, program
 
 image = helper_module("release.image")
@@ -137,6 +138,22 @@ def test_a_missing_or_large_file_is_refused(site: Path, tmp_path: Path) -> None:
         installed(own(tmp_path / "none.sif"), tmp_path)
     with pytest.raises(HostError, match="is larger than"):
         installed(own(site, most=2), tmp_path)
+
+
+def test_a_file_that_does_not_arrive_or_is_too_large_is_named(site: Path, tmp_path: Path) -> None:
+    with wheel_index.serving(site.parent) as server:
+        url = f"http://{server.bind}:{server.server_port}"
+        image.obtain(own(f"{url}/{site.name}"), tmp_path / "arrived")
+        assert (tmp_path / "arrived").read_bytes() == b"sif"
+        with pytest.raises(HostError, match=f"{url}/{site.name} is larger than"):
+            image.obtain(own(f"{url}/{site.name}", most=2), tmp_path / "large")
+        with pytest.raises(HostError, match="/dev: disk full"):
+            image.obtain(own(f"{url}/{site.name}"), Path("/dev/full"))
+        with pytest.raises(HostError, match=f"{url}/none.sif cannot be fetched: curl: .*404"):
+            image.obtain(own(f"{url}/none.sif", most=10_000), tmp_path / "none")
+    with pytest.raises(HostError, match="Nothing was installed") as refused:
+        image.obtain(own(f"{url}/{site.name}"), tmp_path / "none")
+    assert "reaches it" in refused.value.next_step
 
 
 def test_the_site_may_replace_its_file_later(site: Path, tmp_path: Path) -> None:
