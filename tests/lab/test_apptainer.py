@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from corral.store.engine_archives import ArchiveStore
+from lab import wheel_index
 from tests.lab.extra_host import remove_host
+from tests.lab.test_bundle import PORT, cut, served
 from tests.lab.test_third_engine import added, engine_added, wheels_served
 from tests.lab.untouched import assert_refused, said
 from tests.lab.waiting import wait_for
@@ -52,7 +54,7 @@ ECHO = '_own = [{"name": "echo", "profile": "echo", "port": 8004}]'
 SITE = """kind = "llama.cpp"
 
 [image]
-source = "/srv/site.squashfs"
+source = "{source}"
 program = "{program}"
 sha256 = "{sha256}"
 """
@@ -294,22 +296,35 @@ def test_preflight_names_what_the_host_does_not_allow(serving: Workspace) -> Non
         serving.on(MAKER, "mv /dev/fuse.away /dev/fuse")
 
 
-def test_an_image_of_the_site_serves_without_fuse(serving: Workspace) -> None:
-    release = planned(serving)
-    path = image(serving)
-    serving.on(MAKER, f"cp {path} /srv/site.squashfs && mv /dev/fuse /dev/fuse.away")
-    entry = SITE.format(
-        program=f"{release['folder']}/bin/llama-server", sha256=digest(serving, MAKER, path)
-    )
-    before = (serving.path / "corral.lock").read_text()
+@pytest.fixture
+def site_engine(serving: Workspace) -> Iterator[Callable[[str], None]]:
+    """Add and lock an engine that is a copy of the image, from a source; both are undone."""
+    entry, lock = serving.path / "catalog/engines/site.toml", serving.path / "corral.lock"
+    before = lock.read_text()
+    program = f"{planned(serving)['folder']}/bin/llama-server"
+    sha256 = digest(serving, MAKER, image(serving))
+
+    def add(source: str) -> None:
+        entry.write_text(SITE.format(source=source, program=program, sha256=sha256))
+        locked = serving.corral("lock", INVENTORY)
+        assert locked.returncode == 0, said(locked)
+
+    yield add
+    entry.unlink(missing_ok=True)
+    lock.write_text(before)
+
+
+def test_an_image_of_the_site_serves_without_fuse(
+    serving: Workspace, site_engine: Callable[[str], None]
+) -> None:
+    source = "/srv/site.squashfs"
+    serving.on(MAKER, f"cp {image(serving)} {source} && mv /dev/fuse /dev/fuse.away")
     try:
         with (
-            added(serving, "catalog/engines/site.toml", entry),
             serving.edited(INVENTORY, "_own = []", OWN),
             serving.edited(INVENTORY, '"runtime":', '"unpack_images": n == 4, "runtime":'),
         ):
-            locked = serving.corral("lock", INVENTORY)
-            assert locked.returncode == 0, said(locked)
+            site_engine(source)
             done = deploy(serving)
             assert done.returncode == 0, said(done)
             assert health(serving, MAKER, 8003)
@@ -319,7 +334,46 @@ def test_an_image_of_the_site_serves_without_fuse(serving: Workspace) -> None:
             serving.on(MAKER, "systemctl disable --now corral-own")
     finally:
         serving.on(MAKER, "mv /dev/fuse.away /dev/fuse")
-        (serving.path / "corral.lock").write_text(before)
+
+
+def test_an_image_of_the_site_comes_from_a_bundle(
+    serving: Workspace, site_engine: Callable[[str], None], tmp_path: Path
+) -> None:
+    """The site's server has ended, and the host reaches no mirror."""
+    files, bundle = tmp_path / "files", tmp_path / "bundle"
+    address = str(serving.layout.controller_address)
+    files.mkdir()
+    copy = ["ssh", "-F", str(serving.layout.ssh_config), MAKER, f"cat {image(serving)}"]
+    with (files / "site.squashfs").open("wb") as file:
+        subprocess.run(copy, stdout=file, check=True)
+    with (
+        serving.edited(INVENTORY, "_own = []", OWN),
+        wheel_index.serving(files, address) as site,
+    ):
+        site_engine(f"http://{address}:{site.server_port}/site.squashfs")
+        sources = f"debian-13={package_sources(serving, tmp_path)}"
+        written = serving.corral("bundle", "-o", str(bundle), INVENTORY, "--sources", sources)
+        assert written.returncode == 0, said(written)
+    # What another test installed.
+    serving.on(MAKER, "rm -rf /srv/site.squashfs /opt/corral/engines/site")
+    named = {"folder": str(bundle), "url": f"http://{address}:{PORT}"}
+    with (
+        serving.edited(INVENTORY, "_own = []", f"{OWN}\n_shared['bundle'] = {named!r}"),
+        cut(serving),
+        served(serving, tmp_path / "log", bundle),
+    ):
+        done = deploy(serving)
+        assert done.returncode == 0, said(done)
+        assert health(serving, MAKER, 8003)
+    serving.on(MAKER, "systemctl disable --now corral-own")
+
+
+def package_sources(lab: Workspace, folder: Path) -> Path:
+    """Those of the host without sid: its pins hold that back, and a bundle has none of them."""
+    stanzas = lab.on(MAKER, "cat /etc/apt/sources.list.d/*.sources").split("\n\n")
+    path = folder / "debian-13.sources"
+    path.write_text("\n\n".join(one for one in stanzas if "Suites: sid" not in one))
+    return path
 
 
 def test_a_release_that_this_distribution_made_serves_in_an_image(
