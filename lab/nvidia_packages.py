@@ -13,7 +13,7 @@ set -e
 mkdir -p $(dirname /{MODULE_FILE}) $(dirname /{UVM_FILE})
 [ -e /{MODULE_FILE} ] || cp /{_SHIPPED} /{MODULE_FILE}
 touch /{UVM_FILE}
-systemctl enable corral-lab-module.service
+systemctl enable lab-nvidia-module.service
 """
 _AT_BOOT = f"""[Unit]
 Description=Load the installed NVIDIA module
@@ -59,7 +59,7 @@ def driver(version: str) -> list[DebPackage]:
             "nvidia-open", full, {**source, "Depends": wants},
             files=(
                 File(_SHIPPED, module(version)[0].text),
-                File("usr/lib/systemd/system/corral-lab-module.service", _AT_BOOT),
+                File("usr/lib/systemd/system/lab-nvidia-module.service", _AT_BOOT),
             ),
             scripts={"postinst": _LOAD},
         ),

@@ -97,13 +97,13 @@ def gpu_fleet(lab: Workspace, folder: Path) -> Iterator[GpuFleet]:
         bare = stack.enter_context(extra_host(lab, 4))
         stack.enter_context(_written(lab.path / STAGES, _STAGES))
         stack.enter_context(_written(lab.path / INVENTORY, _INVENTORY))
-        catalog = _offered_by(url, repository, (lab.path / CATALOG).read_text())
+        catalog = offered_by(url, repository, (lab.path / CATALOG).read_text())
         stack.enter_context(_written(lab.path / CATALOG, catalog))
-        _insert_card(lab, bare)
+        insert_card(lab, bare)
         yield GpuFleet(lab, repository, bare)
 
 
-def _offered_by(url: str, repository: Repository, catalog: str) -> str:
+def offered_by(url: str, repository: Repository, catalog: str) -> str:
     """The real entry, with the lab's repository in place of NVIDIA's."""
     ours = {
         "uri": url,
@@ -130,5 +130,6 @@ def _written(path: Path, text: str) -> Iterator[None]:
             path.write_text(before)
 
 
-def _insert_card(lab: Workspace, host: str) -> None:
+def insert_card(lab: Workspace, host: str) -> None:
+    """Give a host a card, without a driver."""
     lab.on(host, gpus.writing(gpus.cards((A100_40GB,))))

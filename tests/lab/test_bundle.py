@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from lab import engine_source
+from lab import engine_source, nvidia_packages, wheel_index
+from lab.edits import written
 from lab.faults import Rule
 from lab.hosts import connection_data
 from lab.layout import GIT_PORT, HUB_PORT
+from lab.package_repository import Repository
 from tests.lab.extra_host import extra_host
+from tests.lab.gpu_fleet import CATALOG, NEW, insert_card, offered_by
+from tests.lab.test_third_engine import engine_added, wheels_served
 from tests.lab.untouched import said
 from tests.lab.waiting import wait_for
 from tests.lab.workspace import CHECKOUT, Done, Workspace
@@ -54,6 +58,7 @@ class Seen:
     deployed: Done
     verified: Done
     sources: str
+    driver: str
     installed: Done
     changed: Done
     verified_changed: Done
@@ -68,15 +73,21 @@ def inventory(
     *,
     members: Sequence[int] = (N,),
 ) -> None:
-    """Hosts with one instance each; ``data``: more of each host."""
+    """Hosts with one instance each, the first with a card and two; ``data``: more of each host."""
     chat = {"name": "chat", "profile": "tiny-chat", "port": 8001, "quant": quant}
+    echo = {"name": "echo", "profile": "echo", "port": 8003, "activation": "in-place"}
+    card = {"name": "NVIDIA A100-PCIE-40GB", "count": 1, "compute_capability": "8.0"}
+    own = {N: {"instances": [chat, echo], "gpus": card, "backend": "cpu"}}
     shared = {
         "disposable": True, "hub_url": lab.layout.hub_url,
         "engine_sources": engine_source.urls(lab.layout),
         "keys_folder": str(lab.layout.keys), "archives_folder": str(lab.layout.archives),
         "instances": [chat], "swarm": True, **(data or {}),
     }  # fmt: skip
-    servers = [(f"lab-{n}", {**connection_data(lab.layout, n), **shared}) for n in members]
+    servers = [
+        (f"lab-{n}", {**connection_data(lab.layout, n), **shared, **own.get(n, {})})
+        for n in members
+    ]
     (lab.path / INVENTORY).write_text(f"servers = {servers!r}\n")
 
 
@@ -128,6 +139,22 @@ def served(
     finally:
         process.terminate()
         process.wait(20)
+
+
+@contextmanager
+def more_kinds(lab: Workspace, folder: Path) -> Iterator[wheel_index.Index]:
+    """An engine of wheels, and a driver in a repository of its own, both on this controller."""
+    (folder / "wheels").mkdir()
+    repository = Repository.make(folder / "drivers")
+    repository.publish(*nvidia_packages.driver(NEW))
+    catalog = lab.path / CATALOG
+    with (
+        wheels_served(lab, folder / "wheels") as index,
+        engine_added(lab, index),
+        repository.served(str(lab.layout.controller_address)) as url,
+        written(catalog, offered_by(url, repository, catalog.read_text())),
+    ):
+        yield index
 
 
 def write(lab: Workspace, folder: Path, secret: Path, *more: str) -> Done:
@@ -201,8 +228,9 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
     public, secret = keys(folder)
     with (
         extra_host(lab, N), extra_host(lab, SECOND, "--provisioned"),
-        pytest.MonkeyPatch.context() as patch,
+        more_kinds(lab, folder) as index, pytest.MonkeyPatch.context() as patch,
     ):  # fmt: skip
+        insert_card(lab, HOST)
         inventory(lab, "Q8_0", members=(N, SECOND))
         locked = (lab.path / "corral.lock").read_bytes()
         assert lab.corral("lock", INVENTORY).returncode == 0
@@ -219,7 +247,7 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
         bundle = {"url": f"http://127.0.0.1:{PORT}", "public_key": str(public)}
         try:
             with cut(lab, ports="1-65535"):
-                reached = looked(lab)
+                reached, asked = looked(lab), len(index.asked)
                 signed = lab.corral("bundle", "verify", str(first), "--public-key", str(public))
                 own = {"bundle": {**bundle, "folder": str(first)}, **elsewhere}
                 inventory(lab, "Q8_0", own)
@@ -229,6 +257,8 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
                     deployed = lab.deploy(inventory=INVENTORY)
                     assert deployed.returncode == 0, said(deployed)
                     verified = lab.corral("verify", *HOSTS, "-i", INVENTORY)
+                assert index.asked[asked:] == []
+                driver = lab.on(HOST, "dpkg-query --show --showformat='${Version}' nvidia-open")
                 sources = lab.on(HOST, "cat /etc/corral/apt/bundle.sources")
                 installed = install_product(lab, first, public)
             inventory(lab, "F16")
@@ -245,9 +275,9 @@ def seen(deployed_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
             yield Seen(
                 first=first, second=second, unfinished=unfinished,
                 written=written, signed=signed, bare=bare, reached=reached, cut_short=cut_short,
-                deployed=deployed, verified=verified, sources=sources, installed=installed,
-                changed=changed, verified_changed=verified_changed, served=log.read_text(),
-                files=models,
+                deployed=deployed, verified=verified, sources=sources, driver=driver,
+                installed=installed, changed=changed, verified_changed=verified_changed,
+                served=log.read_text(), files=models,
             )  # fmt: skip
         finally:
             (lab.path / "corral.lock").write_bytes(locked)
@@ -286,6 +316,11 @@ def test_a_bare_host_serves_from_the_bundle_alone_by_ssh(seen: Seen) -> None:
     assert seen.verified.returncode == 0, said(seen.verified)
     assert "Signed-By:" in seen.sources
     assert "/apt/debian-12/./InRelease" in seen.served
+
+
+def test_an_engine_of_wheels_and_a_driver_come_from_the_bundle(seen: Seen) -> None:
+    assert "/wheels/echo_engine-1.0-py3-none-any.whl 200" in seen.served
+    assert seen.driver == f"{NEW}-1"
 
 
 def test_of_two_hosts_one_takes_the_weights_from_the_bundle(seen: Seen) -> None:
