@@ -181,7 +181,11 @@ def kill_a_server(lab: Workspace, first: Path, log: Path) -> str:
     """Kill `corral bundle serve` while packages arrive; returns what the deploy says."""
     with served(lab, log, first, ssh=[HOST]) as server:
         deploy = lab.start_deploy(inventory=INVENTORY)
-        wait_for(lambda: ".deb 20" in log.read_text(), "packages")
+        wait_for(
+            lambda: ".deb 20" in log.read_text() or deploy.poll() is not None,
+            "packages",
+            limit_seconds=180,
+        )
         server.kill()
         output, _ = deploy.communicate(timeout=180)
     assert deploy.returncode == 1, output
