@@ -27,6 +27,7 @@ class ServerState(HostAnswer):
     + server: its name in HAProxy, see ``server_name``; + pool: its alias, likewise
     + up: its checks pass; + admin: ready, drain or maint; + sessions: requests in flight
     + check: result of the last check; + until: end of a drain's lease, for display
+    + lease_seconds: until then
     + place: ADDRESS:PORT, empty from a helper of an earlier version
     """
 
@@ -38,6 +39,7 @@ class ServerState(HostAnswer):
     sessions: int
     check: str
     until: str | None
+    lease_seconds: float | None = None
     place: str = ""
 
     @property

@@ -17,7 +17,7 @@ from corral.gateway import control
 from corral.gateway.control import ServerState
 from corral.inventory.hosts import Host
 from corral.plan.gateway import server_name
-from corral.rollout.traffic import LEASE_SECONDS, PrintLine, renewed
+from corral.rollout.traffic import LEASE_SECONDS, PrintLine, renewed, returns_soon
 
 # Two checks of a gateway, two seconds apart, notice whether a server is up.
 _SEEN_SECONDS = 20
@@ -60,13 +60,15 @@ class Gateways:
         other member serves its alias; then it was not touched.
         """
         drained = DrainedServer(server, self.print_line)
+        has_ended = False
         try:
             with renewed(server, lambda: tuple(drained.taken), self.print_line):
                 for gateway in self.hosts:
                     self._drain(gateway, drained, limit_seconds)
                 yield drained
+            has_ended = True
         finally:
-            drained.release()
+            drained.release(also_found=has_ended)
 
     def after(self, server: str, *, limit_seconds: int | None = None) -> bool:
         """Report whether each gateway accepts a started server; returns whether all do.
@@ -101,9 +103,12 @@ class Gateways:
         try:
             own = control.of_server(self._states(gateway, [drained.server]), drained.server)
             # Includes a server whose checks fail: they may pass again just before it stops.
-            if not any(row.open for row in own):
+            is_open = any(row.open for row in own)
+            if not is_open and not any(map(returns_soon, own)):
                 return
             drained.taken.append(gateway)
+            if not is_open:
+                drained.found.append(gateway)
             if any(row.serves for row in own):
                 drained.served.append(gateway)
             found = control.drain(
@@ -147,12 +152,14 @@ class DrainedServer:
     """A drained server.
 
     + taken: gateways that drain it, in order; + served: those of them at which it got requests
+    + found: those at which it was drained already, by a lease that ends soon
     """
 
     server: str
     print_line: PrintLine
     taken: list[Host] = field(default_factory=list)
     served: list[Host] = field(default_factory=list)
+    found: list[Host] = field(default_factory=list)
 
     def stays_down(self) -> None:
         """Wait until its gateways notice that it is down; others keep their drain's lease."""
@@ -170,9 +177,13 @@ class DrainedServer:
             )
         self.taken.clear()
 
-    def release(self) -> None:
-        """End the drain at its gateways. One that is cut off ends it by its lease."""
-        for gateway in self.taken:
+    def release(self, *, also_found: bool) -> None:
+        """End the drain at its gateways. One that is cut off ends it by its lease.
+
+        + also_found: those of ``found``, too. After a failure they keep their lease: the drain may
+        be of somebody who changes this server now, which is why a host refuses another change.
+        """
+        for gateway in self.taken if also_found else [g for g in self.taken if g not in self.found]:
             try:
                 control.release(gateway, self.server)
             except CorralError as error:

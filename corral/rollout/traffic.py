@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from corral.errors import CorralError
 from corral.gateway import control, moves
 from corral.gateway.change import refuse_lost_keys
-from corral.gateway.control import Installed
+from corral.gateway.control import Installed, ServerState
 from corral.gateway.moves import Place
 from corral.inventory.hosts import Host
 from corral.plan.gateway import GatewayPlan, server_name
@@ -27,6 +27,15 @@ LEASE_SECONDS = 60
 _RENEW_SECONDS = 15
 
 PrintLine = Callable[[str], None]
+
+
+def returns_soon(row: ServerState) -> bool:
+    """Whether its drain ends within a lease, as that of a command that was killed a moment ago.
+
+    In the middle of a change it would get requests again. A longer drain is an operator's own.
+    """
+    left = row.lease_seconds
+    return row.admin == "drain" and left is not None and left <= LEASE_SECONDS
 
 
 def traffic(fleet: FleetPlan, print_line: PrintLine) -> Traffic:
@@ -54,7 +63,7 @@ def key_of(fleet: FleetPlan) -> Callable[[Host, str], KeyFile]:
 class Standing:
     """The standing of a server at a gateway.
 
-    + open: it gets requests while its checks pass; + serves: it gets requests now
+    + open: it gets requests while its checks pass, now or soon; + serves: it gets requests now
     + others: another server of its alias serves
     """
 
@@ -257,7 +266,7 @@ def _standing(gateway: Host, server: str) -> Standing:
     own = control.of_server(states, server)
     pools = {one.pool for one in own}
     return Standing(
-        open=any(one.open for one in own),
+        open=any(one.open or returns_soon(one) for one in own),
         serves=any(one.serves for one in own),
         others=any(one.serves and one.pool in pools and one not in own for one in states),
     )

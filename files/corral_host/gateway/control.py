@@ -1,5 +1,6 @@
 """Control which servers a running gateway sends requests to, by its runtime socket."""
 
+import calendar
 import contextlib
 import fcntl
 import json
@@ -17,6 +18,7 @@ from corral_host.system.locks import lock_file
 LOCK = "/run/corral/locks/gateway.lock"
 READY_SECONDS = 20
 PAUSE_SECONDS = 0.2
+UNTIL = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def gateway(question):
@@ -33,7 +35,7 @@ def state(question):
     found = servers()
     return {
         "generation": running_generation(),
-        "servers": [{**row, "until": lease_end(base(row["server"]))} for row in found.values()],
+        "servers": [{**row, **lease_of(base(row["server"]))} for row in found.values()],
     }
 
 
@@ -160,7 +162,7 @@ def lease(question):
     name, seconds = question["server"], question["lease_seconds"]
     before = leases(name)
     again = {**question, "do": "ready", "by_lease": True}
-    until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() + seconds))
+    until = time.strftime(UNTIL, time.gmtime(time.time() + seconds))
     later(lease_unit(name), seconds, question["helper"], "gateway", again, f"--description={until}")
     stop(before)
 
@@ -188,8 +190,13 @@ def stop(units):
         subprocess.run(["systemctl", "--quiet", "stop", *units], stderr=subprocess.DEVNULL)
 
 
-def lease_end(name):
-    """When a drained server becomes ready again, for people; None if it has no lease."""
+def lease_of(name):
+    """When a drained server becomes ready again, for people, and in how many seconds.
+
+    Both are None if it has no lease.
+    """
     timers = [unit for unit in leases(name) if unit.endswith(".timer")]
     found = [show(unit, "ActiveState", "Description") for unit in timers]
-    return next((one["Description"] for one in found if one["ActiveState"] == "active"), None)
+    until = next((one["Description"] for one in found if one["ActiveState"] == "active"), None)
+    left = calendar.timegm(time.strptime(until, UNTIL)) - time.time() if until else None
+    return {"until": until, "lease_seconds": left}

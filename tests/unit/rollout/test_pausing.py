@@ -188,6 +188,33 @@ def test_a_silent_gateway_in_front_of_others_keeps_nobody_up(
     assert not one_of_two.after("b/chat")
 
 
+ENDS_SOON, ENDS_LATER = (
+    [server("a/chat", admin="drain", until="noon", lease_seconds=left), server("b/chat")]
+    for left in (LEASE_SECONDS - 20, LEASE_SECONDS + 20)
+)
+
+
+def test_a_drain_that_a_killed_command_left_does_not_end_in_the_middle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fronts = Fronts(monkeypatch, one=ENDS_SOON, two=ENDS_LATER)
+    with fronts.gateways().drained("a/chat", 7):
+        fronts.log.append("restarted")
+    assert fronts.log == [
+        "drain a/chat at one for 7 s", "restarted", "release a/chat at one",
+    ]  # fmt: skip
+
+
+def test_a_drain_that_somebody_may_still_need_is_not_ended_by_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fronts = Fronts(monkeypatch, one=ENDS_SOON, two=BOTH)
+    refused = CorralError("a/chat", "a rollout holds this host", "wait")
+    with pytest.raises(CorralError, match="holds"), fronts.gateways().drained("a/chat", 7):
+        raise refused
+    assert [line for line in fronts.log if "release" in line] == ["release a/chat at two"]
+
+
 def test_what_a_gateway_still_takes_for_up_stays_away_until_its_lease_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

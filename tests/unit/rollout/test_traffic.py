@@ -125,6 +125,17 @@ def test_a_changed_server_that_a_gateway_does_not_take_back_is_an_error(
         raise ZeroDivisionError
 
 
+@pytest.mark.parametrize(("left", "taken"), [(40, True), (80, False), (None, False)])
+def test_a_drain_that_a_killed_controller_left_is_renewed(
+    monkeypatch: pytest.MonkeyPatch, left: float | None, taken: bool
+) -> None:
+    drained = {"admin": "drain", "until": "noon", "lease_seconds": left}
+    gates = Gates(monkeypatch, gw=[BOTH[0].model_copy(update=drained), BOTH[1]])
+    assert gates.drained() is True
+    asked = ["drain a/chat at gw", "changed", "release a/chat at gw"]
+    assert gates.log == (asked if taken else ["changed"])
+
+
 @pytest.mark.parametrize(
     "other",
     [

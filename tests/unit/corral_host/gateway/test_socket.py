@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,22 @@ def test_a_drain_has_its_lease_before_it_begins_and_reaches_all_workers(
     assert master.orders == [
         ("", "systemd-run"), ("stop", before), ("@!701", order), ("@1", order),
     ]  # fmt: skip
+
+
+def test_a_lease_says_when_it_ends_and_in_how_many_seconds(
+    modules: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _ = modules
+    units = ["corral-gateway-lease-one_chat:1.service", "corral-gateway-lease-one_chat:1.timer"]
+    monkeypatch.setattr(gateway, "leases", lambda _: units)
+    described = {"ActiveState": "active", "Description": "2026-11-30 12:00:00 UTC"}
+    monkeypatch.setattr(gateway, "show", lambda *_: described)
+    # 30 s before that.
+    monkeypatch.setattr(time, "time", lambda: 1796039970.0)
+    found = gateway.lease_of("one_chat")
+    assert found == {"until": described["Description"], "lease_seconds": 30.0}
+    described["ActiveState"] = "inactive"
+    assert gateway.lease_of("one_chat") == {"until": None, "lease_seconds": None}
 
 
 def test_without_a_lease_nothing_is_drained(
