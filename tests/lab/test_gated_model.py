@@ -14,7 +14,7 @@ import pytest
 from corral.paths import default_headers_folder
 from lab import hub
 from lab.faults import Rule
-from tests.lab.observed import MODELS, digests, locked_shards
+from tests.lab.observed import has_quant
 from tests.lab.test_downloads import ARRIVED, SHARD, forget_the_shard
 from tests.lab.test_secrets import FILES, watched
 from tests.lab.untouched import assert_refused, said
@@ -81,7 +81,7 @@ def test_a_token_is_lent_to_the_download_and_lost_after_it(gated: Gated) -> None
     assert running.returncode == 0, output
     assert gated.token not in output
     assert seen == set()
-    assert digests(lab, HOST, MODELS, "*.gguf") == locked_shards(lab, "F16")
+    assert has_quant(lab, HOST, "F16")
     wait_for(lambda: not lab.try_on(HOST, f"ls {LENT}").stdout, "the credential is gone")
     assert lab.on(HOST, FILES) == ""
     assert lab.try_on(HOST, f"{JOURNAL}; rm /root/.wanted").stdout.strip() == "0"

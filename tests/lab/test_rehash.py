@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.lab.observed import MODELS, digests, locked_shards
+from tests.lab.observed import MODELS, has_quant
 from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
@@ -29,12 +29,12 @@ def test_a_flipped_bit_is_found_and_the_next_deploy_fetches_the_shard_anew(
 ) -> None:
     assert rows(fleet) == (0, [True, True])
     fleet.on("lab-2", f'python3 -c "{ROT.format(models=MODELS)}"')
-    assert digests(fleet, "lab-2", MODELS, "*.gguf") != locked_shards(fleet, "F16")
+    assert not has_quant(fleet, "lab-2", "F16")
     assert fleet.corral("verify", "lab-2", *LAB).returncode == 0
     assert rows(fleet) == (1, [False, True])
     table = fleet.corral("verify", "lab-2", "--rehash", *LAB)
     assert [line.split()[0] for line in table.stdout.splitlines() if "FAILED" in line] == ["lab-2"]
     deployed = fleet.deploy()
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    assert digests(fleet, "lab-2", MODELS, "*.gguf") == locked_shards(fleet, "F16")
+    assert has_quant(fleet, "lab-2", "F16")
     assert rows(fleet) == (0, [True, True])
