@@ -30,9 +30,8 @@ def locked_shards(lab: Workspace, quant: str) -> dict[str, str]:
 
 
 def has_quant(lab: Workspace, host: str, quant: str) -> bool:
-    """Whether a host has each shard of a quant whole; others may be left of an earlier test."""
-    found = digests(lab, host, MODELS, "*.gguf")
-    return found.items() >= locked_shards(lab, quant).items()
+    """Whether the folder of a quant on a host has its locked shards and no others."""
+    return digests(lab, host, f"{MODELS}/*/*/*/{quant}", "*.gguf") == locked_shards(lab, quant)
 
 
 def digests(lab: Workspace, host: str, folder: str, pattern: str = "*") -> dict[str, str]:

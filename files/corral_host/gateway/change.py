@@ -19,7 +19,6 @@ from corral_host.gateway.generations import (
     current,
     digest,
     gateway_state,
-    linked,
     listens,
     refuse_taken,
     revert,
@@ -30,7 +29,14 @@ from corral_host.gateway.generations import (
 from corral_host.gateway.loaded_keys import tell_old_workers
 from corral_host.gateway.socket import running_generation, servers
 from corral_host.server.key_digest import key_digest
-from corral_host.system.commands import HostError, output, point, read_json, write_atomic
+from corral_host.system.commands import (
+    HostError,
+    linked,
+    output,
+    point,
+    read_json,
+    write_atomic,
+)
 from corral_host.system.locks import refuse_other_operator
 
 # Longer than a switch, its proof and a revert take.

@@ -15,7 +15,7 @@ from corral_host.gateway.socket import current_worker, running_generation, save
 from corral_host.instance.unit_file import ENABLED, unit_file_state
 from corral_host.server.held_keys import UPSTREAM_KEYS, gateway_keys
 from corral_host.server.key_digest import key_digest
-from corral_host.system.commands import HostError, output, point, show, write_atomic
+from corral_host.system.commands import HostError, linked, output, point, show, write_atomic
 
 UNIT = "haproxy.service"
 HAPROXY = "/usr/sbin/haproxy"
@@ -141,12 +141,6 @@ def drop_in_path(units):
 def current(root):
     """The generation that HAProxy starts with, or None."""
     return linked(root, "current")
-
-
-def linked(root, name):
-    """The generation that a link names, or None."""
-    link = root / name
-    return os.readlink(link) if link.is_symlink() else None
 
 
 def gateway_state(gateway, units, digest_key=None):

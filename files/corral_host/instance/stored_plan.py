@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from corral_host.instance.gate_rows import gate_plan
-from corral_host.system.commands import point, read_json, write_atomic
+from corral_host.system.commands import linked, point, read_json, write_atomic
 
 NAME = "plan.json"
 KEPT_AT = "kept_at"
@@ -61,12 +61,6 @@ def is_next(instance):
     folder = Path(instance["folder"])
     waits = linked(folder, STAGED)
     return instance["generation"] == (waits or linked(folder, "current"))
-
-
-def linked(folder, name):
-    """The generation that a link of an instance names, or None."""
-    link = folder / name
-    return link.readlink().name if link.is_symlink() else None
 
 
 def was_kept(instance):

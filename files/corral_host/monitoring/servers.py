@@ -9,11 +9,11 @@ from pathlib import Path
 from corral_host import engines
 from corral_host.checks import baseline
 from corral_host.instance.history import history
-from corral_host.instance.stored_plan import STAGED, linked
+from corral_host.instance.stored_plan import STAGED
 from corral_host.observe.kept import instances, kept_plan
 from corral_host.server.http import first_key
 from corral_host.server.probe_client import ask, refuse_other
-from corral_host.system.commands import FAULTS, HostError, say
+from corral_host.system.commands import FAULTS, HostError, linked, say
 from corral_host.watch.measures import Record
 from corral_host.watch.service import records
 

@@ -164,6 +164,12 @@ def point(link, target):
     rename(temporary, link)
 
 
+def linked(folder, name):
+    """The generation that a link in a folder names, or None."""
+    link = Path(folder) / name
+    return os.path.basename(os.readlink(link)) if link.is_symlink() else None
+
+
 def show(unit, *properties):
     """Properties of a unit, as strings."""
     names = ",".join(properties)

@@ -15,6 +15,7 @@ from tests.unit.switch_host import MODULES, UNIT, Host, HostError, choose, playe
 __all__ = ["played"]
 activate, revert_generation = MODULES["activate"].activate, MODULES["revert"].revert_generation
 staging, stored_plan = helper_module("activation.staging"), helper_module("instance.stored_plan")
+commands = helper_module("system.commands")
 WRONG, RIGHT = [{"exact": "QX"}], [{"exact": "QY"}]
 
 
@@ -129,7 +130,7 @@ def test_what_was_kept_stays_as_it_is_under_another_gate(host: Host) -> None:
 
 def waits(host: Host) -> str | None:
     """The generation that waits for its activation."""
-    found: str | None = stored_plan.linked(host.folder, "staged")
+    found: str | None = commands.linked(host.folder, "staged")
     return found
 
 
