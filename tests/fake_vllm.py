@@ -38,7 +38,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        # A client of an empty answer may be gone by now, which a write of nothing reports too.
+        if text:
+            self.wfile.write(text.encode())
 
     def address_string(self) -> str:
         """The client of a unix socket has no address."""

@@ -152,7 +152,8 @@ def tried(spec):
         try:
             wait_answered(spec, program, key)
         except FAULTS as fault:
-            raise failed(instance, fault, "\n".join(lines)) from fault
+            ended = program.poll() is not None
+            raise failed(instance, fault, ended, "\n".join(lines)) from fault
     log = "\n".join(lines)
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -255,15 +256,20 @@ def wait_answered(spec, program, key):
     )
 
 
-def failed(instance, fault, log):
-    """The message of a failed trial: with the reason that the log gives, else with its end."""
+def failed(instance, fault, ended, log):
+    """The message of a failed trial: with the reason that the log gives, else with its end.
+
+    An error in the log of a server that still runs may have nothing to do with the failure, so it
+    stands behind what failed.
+    """
     reason = engines.of(instance).why_it_ended(log)
-    what = f"{instance['name']}: with dummy weights it does not serve"
+    what = f"{instance['name']}: with dummy weights it does not serve: "
     if reason:
-        return HostError(f"{what}: {reason[0]}", f"{reason[1]}; then run the same deploy again")
+        what += reason[0] if ended else f"{what_is_wrong(fault)}; its log says: {reason[0]}"
+        return HostError(what, f"{reason[1]}; then run the same deploy again")
     tail = "\n".join(log.splitlines()[-TAIL_LINES:])
     step = fault.next_step if isinstance(fault, HostError) else ""
-    return HostError(f"{what}: {what_is_wrong(fault)}. Its last lines:\n{tail}", step or STEP)
+    return HostError(f"{what}{what_is_wrong(fault)}. Its last lines:\n{tail}", step or STEP)
 
 
 def forget_oldest(folder):

@@ -151,6 +151,12 @@ def test_one_that_is_healthy_and_answers_nothing_has_failed(here: Path) -> None:
         trial.trial(spec(here, "unwell"))
 
 
+def test_an_error_in_its_log_does_not_hide_what_failed_while_it_runs(here: Path) -> None:
+    wanted = r"answered 500\b.*; its log says: one request of 4000000 tokens needs 1\.91 GiB"
+    with pytest.raises(HostError, match=wanted):
+        trial.trial(spec(here, "unwell", "length-beyond-cache"))
+
+
 def test_one_that_loads_without_end_is_ended_at_its_limit(here: Path) -> None:
     with pytest.raises(HostError, match=r"not ready within 1 s(.|\n)*raise ready_timeout_seconds"):
         trial.trial(spec(here, "loads", ready_timeout_seconds=1))
