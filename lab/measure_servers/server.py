@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import urllib.request
 import zlib
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 _READY_SECONDS, _ANSWER_SECONDS, _END_SECONDS, _EXIT_SECONDS = 150, 300, 15, 2
+_LOOK_SECONDS = 0.5
 _SHOWN = 1500
 # What a server says of how its GPUs add their results.
 _REDUCES, _MOST_LINES = re.compile(r".*(?:NCCL|AllReduce).*"), 4
@@ -51,13 +53,35 @@ def measure(
         _wait(process, url, log, min(until, started + _READY_SECONDS))
         found["ready_seconds"] = round(time.monotonic() - started, 1)
         found["ready_mib"] = held(process.pid, server["gpus"])
-        asked = (_ask(url, tokens, server["answer_tokens"], until) for tokens in server["prompts"])
-        found["speeds"] = list(asked)
+        with _watched(process.pid, server["gpus"], found):
+            found["speeds"] = [
+                _ask(url, tokens, server["answer_tokens"], until) for tokens in server["prompts"]
+            ]
         if server["image_pixels"]:
             found["image_tokens"] = _show(url, server["image_pixels"], until)
         found["held_mib"] = held(process.pid, server["gpus"])
         found["anonymous_mib"] = _anonymous_mib(process.pid)
         found["seconds"] = round(time.monotonic() - started, 1)
+
+
+@contextlib.contextmanager
+def _watched(pid: int, gpus: int, found: dict[str, Any]) -> Iterator[None]:
+    """Keep the most that it holds meanwhile, which a server that dies of its answer leaves too."""
+    found["most_mib"] = [0] * gpus
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            now = held(pid, gpus)
+            found["most_mib"] = [max(pair) for pair in zip(found["most_mib"], now, strict=True)]
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _free_port() -> int:

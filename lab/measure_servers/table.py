@@ -81,7 +81,8 @@ def line(row: Row) -> str:
     start = f"| {row['engine']} | {row['name']} | {placement} |"
     predicted = _joined(row["predicted_mib"])
     if "error" in row:
-        return f"{start} {predicted} | failed: {_short(row['error'])} | |"
+        most = f"{_joined(row['most_mib'])}, then " if any(row.get("most_mib", ())) else ""
+        return f"{start} {predicted} | {most}failed: {_short(row['error'])} | |"
     listed = ", ".join(f"{error:+.1f}%" for error in errors(row))
     return f"{start} {predicted} | {_joined(row['held_mib'])} | {listed} |"
 
