@@ -184,8 +184,6 @@ def _last() -> list[Server]:
     return [
         Server("Flash, 32768, q8_0", _IK, "flash", {"context_tokens_per_slot": 32768, **_Q8_0},
                prompts=(32000,)),
-        Server("Flash, 4 slots of 16384", _IK, "flash",
-               {"context_tokens_per_slot": 16384, "slots": 4}, prompts=(16000,)),
         Server("Air of 12 blocks, cpu_moe_layers 6", _IK, "air-12",
                {"cpu_moe_layers": 6, **_MOE}, prompts=(8000,)),
         Server("Air of 8 blocks, MTP, 2 slots of 32768", _IK, "air-8-mtp",

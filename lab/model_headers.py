@@ -208,6 +208,9 @@ def _write_vocabulary(writer: gguf.GGUFWriter, count: int) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("glm4")
     letters = [chr(i) for i in range(33, 127)] + [chr(i) for i in range(161, 173)]
+    # A newline, as byte-level BPE writes it: ik_llama.cpp reads its logit before each sampling,
+    # and without this token that of token -1.
+    letters.append("\u010a")
     tokens = letters + [f"w{i}" for i in range(count - len(letters))]
     writer.add_token_list(tokens)
     writer.add_token_types([1] * count)

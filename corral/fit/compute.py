@@ -175,6 +175,20 @@ def sort_pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
     return _SORT_COPIES * max(min(profile.ubatch_tokens * row, _SORT_CHUNK_BYTES), row)
 
 
+def scores_pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
+    """What CUDA's pool holds of attention without flash attention: cuBLAS gets the scores in f16.
+
+    Both engines' ggml_cuda_mul_mat, of V and the scores. 320 MiB of GLM-4.7-Flash at 16384 by
+    ik_llama.cpp, counted and measured on an H200.
+    """
+    if scratch := _scratch(shape, profile, engine, on_gpu=True):
+        return scratch.scores_pool_bytes()
+    if profile.flash_attention:
+        return 0
+    cells, queries = attended_cells(profile, engine), profile.ubatch_tokens * shape.heads
+    return queries * (cells + shape.key_length) * _F16
+
+
 def _row_bytes(shape: Shape, profile: Profile) -> int:
     """One vector of the residual stream for each token of a batch."""
     return profile.ubatch_tokens * shape.embedding * _F32
@@ -269,7 +283,7 @@ def _pool_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
         return 0
     product = profile.ubatch_tokens * shape.expert_feed_forward * _F32
     experts = shape.experts_used * (3 * _row_bytes(shape, profile) + 2 * product)
-    usual = max(experts, CUDA_POOLS_BYTES)
+    usual = max(experts, CUDA_POOLS_BYTES, scores_pool_bytes(shape, profile, engine))
     if scratch := _scratch(shape, profile, engine, on_gpu=True):
         return usual + scratch.pool_bytes()
     return usual + _copied_cache_bytes(shape, profile, engine)

@@ -9,7 +9,7 @@ from corral.catalog.entries import EngineKind
 from corral.catalog.profile import Profile
 from corral.engines import engine_module
 from corral.engines.base import MemoryRules
-from corral.fit.allocations import rounding_bytes
+from corral.fit.allocations import made_rounding_bytes, rounding_bytes
 from corral.fit.compute import (
     CUDA_POOLS_BYTES,
     HostParts,
@@ -18,6 +18,7 @@ from corral.fit.compute import (
     gpu_compute_bytes,
     host_compute_bytes,
     pipelined_gpu_compute_bytes,
+    scores_pool_bytes,
     sort_pool_bytes,
 )
 from corral.fit.devices import HOST, Devices
@@ -89,7 +90,8 @@ def estimate(
     engine = engine_module(kind).memory
     rules = layout(model, profile, placement, engine=engine, gpu_memory_mib=gpu_memory_mib)
     tensors = loaded(model.tensors, layers=model.layers, mtp=bool(profile.mtp_draft_tokens))
-    tensors += _made_at_load(tensors, model.shape, profile, engine)
+    made = _made_at_load(tensors, model.shape, profile, engine)
+    own, tensors = tensors, tensors + made
     weights = weights_bytes(tensors, rules)
     if model.shape is None:
         return with_companions(_weights_only(weights, rules, model.unknown), model, profile, kind)
@@ -104,7 +106,8 @@ def estimate(
         outputs=outputs_per_batch or _server_outputs(profile, engine),
     )
     runtime = _runtime_bytes(model.shape, profile, engine)
-    rounding = rounding_bytes(tensors, model.shape, profile, rules, engine)
+    rounding = rounding_bytes(own, model.shape, profile, rules, engine)
+    rounding += made_rounding_bytes(made, rules)
     found = Estimate(
         gpus=tuple(
             Need(
@@ -200,7 +203,8 @@ def _runtime_bytes(shape: Shape, profile: Profile, engine: MemoryRules) -> int:
         return own
     sort = sort_pool_bytes(shape, profile, engine)
     sparse = SPARSE_ATTENTION_BYTES if sort and shape.arch in SPARSE_ARCHITECTURES else 0
-    return own + max(CUDA_POOLS_BYTES, sort) + sparse
+    scores = scores_pool_bytes(shape, profile, engine)
+    return own + max(CUDA_POOLS_BYTES, sort, scores) + sparse
 
 
 def _made_at_load(

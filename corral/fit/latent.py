@@ -80,20 +80,26 @@ class Scratch:
             mode_of(self.profile) > 1 and self.profile.flash_attention and tokens >= _PROMPT_TOKENS
         )
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether K times Q is stored; mode 2 has no flash attention on the compressed cache."""
+        if not self.profile.flash_attention:
+            return True
+        return mode_of(self.profile) == _SCORES_MODE and not self.expands_prompts
+
     def graph_bytes(self) -> int:
         """Upper bound in the compute buffer."""
         query = self._tokens(self.mla.key)
         if mode_of(self.profile) == 0:
             plain = 4 * query + self._tokens(self.mla.value)
-            return plain + (0 if self.profile.flash_attention else self._scores())
+            return plain + (self._scores() if self.has_scores else 0)
         if self.expands_prompts:
             # Results of some heads are joined with those before them.
             parts = 0 if self._at_once() == self.heads else 4 * self._tokens(self.mla.value)
             return 3 * query + self._expanded() + parts
         compressed = self._tokens(self.mla.rank + self.mla.rope) + self._tokens(self.mla.rank)
         alive = 2 * query + compressed
-        # Mode 2 has no flash attention on the compressed cache.
-        if self.profile.flash_attention and mode_of(self.profile) != _SCORES_MODE:
+        if not self.has_scores:
             return alive
         transposed = 0 if mode_of(self.profile) == 1 else self._cache(self.mla.rank)
         return alive + self._scores() + transposed
@@ -107,6 +113,11 @@ class Scratch:
         weights = self.heads * self._width() * self.mla.rank * _F16
         converted = 0 if self.profile.kv_type_k == "f16" else operand * _F16
         return operand * _F32 + converted + weights + product
+
+    def scores_pool_bytes(self) -> int:
+        """Scores in f16 and what V makes of them, in CUDA's pools."""
+        result = self.mla.value if mode_of(self.profile) == 0 else self.mla.rank
+        return (self._scores() + self._tokens(result)) // 2 if self.has_scores else 0
 
     def _expanded(self) -> int:
         """K and V of some heads in f32, and then in the type that flash attention reads."""

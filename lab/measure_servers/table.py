@@ -47,9 +47,15 @@ def for_tests(rows: Sequence[Row]) -> list[list[str | int]]:
     """MiB that servers held, as Corral builds them: without NCCL; the first of each setting."""
     found: list[list[str | int]] = [["engine", "setting", "gpu0_mib", "gpu1_mib"]]
     for row in rows:
-        if row["round"] == 1 and not row["nccl"] and "held_mib" in row:
-            found.append([row["engine"], row["name"], *row["held_mib"], *[0] * (2 - row["gpus"])])
+        if row["round"] == 1 and not row["nccl"] and held(row):
+            found.append([row["engine"], row["name"], *held(row), *[0] * (2 - row["gpus"])])
     return found
+
+
+def held(row: Row) -> list[int]:
+    """After its prompts; of a server that ended at its answer, the most that it held before."""
+    found: list[int] = row.get("held_mib") or row.get("most_mib") or []
+    return found if any(found) else []
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
@@ -71,8 +77,8 @@ def tables(rows: Sequence[Row]) -> list[str]:
 
 def errors(row: Row) -> list[float]:
     """Percent by which the prediction is above what was held, of each GPU."""
-    pairs = zip(row["predicted_mib"], row.get("held_mib", ()), strict=False)
-    return [100 * (predicted / held - 1) for predicted, held in pairs if held]
+    pairs = zip(row["predicted_mib"], held(row), strict=False)
+    return [100 * (predicted / mib - 1) for predicted, mib in pairs if mib]
 
 
 def line(row: Row) -> str:
@@ -80,11 +86,12 @@ def line(row: Row) -> str:
     placement = row["placement"].replace("|", r"\|")
     start = f"| {row['engine']} | {row['name']} | {placement} |"
     predicted = _joined(row["predicted_mib"])
-    if "error" in row:
-        most = f"{_joined(row['most_mib'])}, then " if any(row.get("most_mib", ())) else ""
-        return f"{start} {predicted} | {most}failed: {_short(row['error'])} | |"
+    why = f"failed: {_short(row['error'])}" if "error" in row else ""
+    if not held(row):
+        return f"{start} {predicted} | {why} | |"
     listed = ", ".join(f"{error:+.1f}%" for error in errors(row))
-    return f"{start} {predicted} | {_joined(row['held_mib'])} | {listed} |"
+    shown = ", then ".join(filter(None, [_joined(held(row)), why]))
+    return f"{start} {predicted} | {shown} | {listed} |"
 
 
 def _speeds(rows: Sequence[Row]) -> list[str]:

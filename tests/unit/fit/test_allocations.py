@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from corral.catalog.profile import SplitMode
-from corral.fit.allocations import rounding_bytes
+from corral.fit.allocations import made_rounding_bytes, rounding_bytes
 from corral.fit.layer_split import layout
 from tests.unit.fit_samples import AIR, H200_MIB, IK, MIB, model, placement, profile, tensor
 
@@ -40,3 +40,10 @@ def test_what_is_smaller_than_a_mib_shares_its_page() -> None:
 @pytest.mark.parametrize("mode", ["layer", "tensor"])
 def test_other_modes_allocate_all_at_once(mode: SplitMode) -> None:
     assert rounding(mode, "blk.1.attn_q.weight") == {}
+
+
+def test_what_is_made_at_load_ends_in_pages_of_its_own_on_its_gpu() -> None:
+    rules = layout(MODEL, profile(), placement(), engine=IK, gpu_memory_mib=[H200_MIB] * 2)
+    small = tensor("blk.1.attn_k_b.weight", 1024, 255)
+    large = tensor("blk.40.attn_k_b.weight", 1024, 51 * 256)
+    assert made_rounding_bytes([small, large], rules) == {0: 0, 1: MIB}

@@ -72,6 +72,23 @@ def test_cuda_takes_its_part_of_each_gpu_and_ik_llama_cpp_a_little_more() -> Non
     assert found.runtime_bytes == CUDA_CONTEXT_BYTES + RUNTIME_BYTES
 
 
+@pytest.mark.parametrize("kind", ["llama.cpp", "ik_llama.cpp"])
+def test_without_flash_attention_pools_have_the_scores_in_f16(kind: EngineKind) -> None:
+    """Of 96 heads of 128, 512 tokens at 32768: 3 GiB, and their queries."""
+    asked: dict[str, Any] = {"kind": kind, "ubatch_tokens": 512, "flash_attention": False}
+    without = need(AIR, **asked).gpus[0]
+    with_flash = need(AIR, **{**asked, "flash_attention": True}).gpus[0]
+    scores = 512 * 96 * (32768 + 128) * 2
+    more = without.runtime_bytes - with_flash.runtime_bytes
+    if kind == "llama.cpp":
+        assert more == scores - CUDA_POOLS_BYTES
+    else:
+        assert more == 0
+        row, product = 512 * 4096 * 4, 512 * 1408 * 4
+        experts = 8 * (3 * row + 2 * product)
+        assert without.compute_bytes - with_flash.compute_bytes > scores - experts
+
+
 def test_pools_of_ik_llama_cpp_grow_with_the_batch_and_with_a_quantized_cache() -> None:
     """GLM-4.5-Air: measured 218 to 243 MiB with 512 tokens, 453 with 1024, and the cache in f16."""
     half: dict[str, Any] = {"kind": "ik_llama.cpp", "ubatch_tokens": 512}

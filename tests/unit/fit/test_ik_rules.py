@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from corral.fit.compute import scores_pool_bytes
 from corral.fit.devices import HOST
 from corral.fit.estimate import Estimate, estimate
 from corral.fit.latent import made_at_load
@@ -88,6 +90,24 @@ def test_the_whole_of_kv_b_is_made_at_load_and_stays() -> None:
     (own,) = on_one_gpu(file).gpus
     (mode_1,) = on_one_gpu(file, mla_mode=1).gpus
     assert (own.weights_bytes - mode_1.weights_bytes) / MIB == pytest.approx(218.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pools_mib"),
+    [
+        ({"mla_mode": 1, "flash_attention": False}, 320 + 10),
+        ({"mla_mode": 0, "flash_attention": False}, 320 + 5),
+        ({"mla_mode": 2, "ubatch_tokens": 64}, 2 * 40 + 1.25),
+        ({"mla_mode": 1}, 0),
+        ({}, 0),
+    ],
+)
+def test_scores_are_in_pools_too_where_attention_stores_them(
+    asked: dict[str, Any], pools_mib: float
+) -> None:
+    """Of 20 heads, 512 tokens and 16384 cells: 320 MiB, as measured with mla_mode 1."""
+    wanted = profile(**{"context_tokens_per_slot": 16384, "ubatch_tokens": 512, **asked})
+    assert scores_pool_bytes(shape_of(FLASH), wanted, IK) == pools_mib * MIB
 
 
 def test_a_file_from_before_the_mla_keys_is_made_latent() -> None:

@@ -221,13 +221,13 @@ def test_tables_name_the_largest_error_and_the_speeds_of_all_rounds() -> None:
     again = {**row, "round": 2, "predicted_mib": [900], "speeds": [[30.0, 3.0]]}
     with_nccl_row = {**row, "name": "nccl", "nccl": True, "held_mib": [2000], "speeds": []}
     failed = {**_setting(), "name": "bad", "error": "RuntimeError: exit 1: no | memory\n"}
-    died = {**failed, "name": "dies", "most_mib": [1005, 7]}
+    died = {**failed, "name": "dies", "most_mib": [1005]}
     lines = tables([{**row, "error": "", "held_mib": []}, failed, died, row, again, with_nccl_row])
     assert "| llama.cpp | small | all layers on GPUs | 1010 | 1000 | +1.0% |" in lines
     placed = "| llama.cpp | bad | all layers on GPUs | 1010"
     assert f"{placed} | failed: RuntimeError: exit 1: no / memory | |" in lines
     placed = "| llama.cpp | dies | all layers on GPUs | 1010"
-    assert f"{placed} | 1005 + 7, then failed: RuntimeError: exit 1: no / memory | |" in lines
+    assert f"{placed} | 1005, then failed: RuntimeError: exit 1: no / memory | +0.5% |" in lines
     assert "Largest error -10.0%: llama.cpp, small." in lines
     assert len([line for line in lines if "| small | all" in line]) == 1, "the latest of each"
     assert lines[-1] == "| llama.cpp | small | 20.0 (10.0-30.0) | 2.0 (1.0-3.0) |"
