@@ -12,7 +12,7 @@ from corral.catalog.entries import EngineKind
 from corral.schema import Frozen
 
 # Raised when the helper makes other bytes of the same release (corral_host.release.image).
-IMAGE_RECIPE = 1
+IMAGE_RECIPE = 2
 ImageCompression = Literal["zstd", "gzip"]
 # For builds by cmake.
 BUILD_PACKAGES = ("ccache", "cmake", "g++", "gcc", "git", "libgomp1", "ninja-build")

@@ -185,6 +185,23 @@ def test_the_same_release_gives_the_same_bytes_on_the_other_host(serving: Worksp
     serving.on(RECEIVER, f"rm -r /var/tmp/again {planned(serving)['artifact']['of']['folder']}")
 
 
+def test_programs_in_it_find_the_drivers_libraries(serving: Workspace) -> None:
+    """A stand-in of the driver's: --nv takes what the loader of the host knows by that name."""
+    library = "/usr/local/lib/libcuda.so.1"
+    made = f"echo 'int stand_in;' | gcc -shared -x c - -Wl,-soname,libcuda.so.1 -o {library}"
+    asked = "apptainer --quiet exec --no-privs --containall --cleanenv --no-home {nv} --env"
+    script = f"{asked} LD_PRELOAD=libcuda.so.1 {image(serving)} /usr/bin/getconf PATH 2>&1"
+    serving.on(MAKER, f"{made} && ldconfig")
+    try:
+        found = serving.on(MAKER, script.format(nv="--nv"))
+        missing = serving.on(MAKER, script.format(nv=""))
+    finally:
+        serving.on(MAKER, f"rm {library} && ldconfig")
+    assert "cannot be preloaded" in missing
+    assert "cannot be preloaded" not in found, found
+    assert verify(serving, MAKER).returncode == 0
+
+
 def test_a_deploy_without_a_change_restarts_nothing(serving: Workspace) -> None:
     pids = [serving.pid(host, "chat") for host in HOSTS]
     again = deploy(serving)

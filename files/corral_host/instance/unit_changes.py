@@ -70,18 +70,21 @@ def is_same(path, other):
 
 def watched_prefixes(instance):
     """Prefixes of the names of variables that would change what the server does."""
-    return (*engines.of(instance).variables, *WATCHED)
+    return (*engines.of(instance).variables, *runtimes.of(instance).variables, *WATCHED)
 
 
 def strange_variables(instance, pid):
-    """Names of variables of a running server that differ from its plan, sorted."""
+    """Names of variables of a running server that differ from its plan, sorted.
+
+    An image has variables of its own (CUDA_VERSION, LD_LIBRARY_PATH), which its digest proves, and
+    of the host's its server gets those alone that are named to it.
+    """
     found, planned = environment_of(pid), planned_environment(instance)
     if planned is None:
         return []
-    own = runtimes.of(instance).own_variables()
-    found = {name: value for name, value in found.items() if own.get(name) != value}
-    names = {name for name in found if name.startswith(watched_prefixes(instance))}
-    names |= planned.keys()
+    names = set(planned)
+    if not runtimes.of(instance).images:
+        names |= {name for name in found if name.startswith(watched_prefixes(instance))}
     return sorted(name for name in names if found.get(name) != planned.get(name))
 
 

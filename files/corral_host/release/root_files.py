@@ -16,8 +16,9 @@ FIELDS = "${Package}\\t${Version}\\t${Pre-Depends}, ${Depends}\\t${db:Status-Sta
 # Links of a merged /usr (Debian 12 and later, Ubuntu 22.04 and later).
 MERGED = ("bin", "sbin", "lib", "lib64")
 # Where a container program mounts something; without them it needs an overlay.
-FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/tmp", "etc", "home", "root", "models")
-# Files of accounts and names, which the container program fills in.
+FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/tmp", "etc", "home", "root", "models",
+           ".singularity.d/env", ".singularity.d/libs")  # fmt: skip
+# Files of accounts and names, which the container program fills in, and one that it reads.
 TEXTS = {
     "etc/passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n",
     "etc/group": "root:x:0:\n",
@@ -25,6 +26,12 @@ TEXTS = {
     "etc/hosts": "",
     "etc/resolv.conf": "",
     "etc/localtime": "",
+    # What `apptainer build` writes to each image: the container program reads this file at each
+    # start, and --nv puts the driver's libraries into that folder.
+    ".singularity.d/env/99-base.sh": (
+        'LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/.singularity.d/libs"\n'
+        "export LD_LIBRARY_PATH\n"
+    ),
 }
 
 

@@ -15,7 +15,6 @@ from corral_host.server.listener import processes_of
 from corral_host.system.commands import read_json, sha256_of
 
 MOUNTERS = ("squashfuse", "squashfuse_ll")
-LIBRARIES = "/.singularity.d/libs"
 
 
 class Apptainer(Runtime):
@@ -23,6 +22,9 @@ class Apptainer(Runtime):
 
     kind = "apptainer"
     images = True
+    # Those that --cleanenv lets through (APPTAINERENV_LD_PRELOAD), and those of options
+    # (APPTAINER_BIND); apptainer reads the names of SingularityCE, too.
+    variables = ("APPTAINER", "SINGULARITY")
 
     def server_pid(self, instance, main):
         """The process of the unit with the server's command line; the starter's while none has."""
@@ -42,10 +44,6 @@ class Apptainer(Runtime):
             return True
         held = open_files(main, os.path.basename(image))
         return bool(held) and identity(image) not in held
-
-    def own_variables(self):
-        """Where --nv puts the driver's libraries."""
-        return {"LD_LIBRARY_PATH": LIBRARIES}
 
     def image_problem(self, instance, main):
         """By its bytes, by the file that is open, and by who serves its files."""

@@ -4,10 +4,14 @@ import os
 
 
 class Runtime:
-    """``kind``: as plans name it; ``images``: whether a release is an image."""
+    """``kind``: as plans name it; ``images``: whether a release is an image.
+
+    ``variables``: prefixes of variables of its own program that change what a server sees.
+    """
 
     kind = "native"
     images = False
+    variables = ()
 
     def server_pid(self, instance, main):  # noqa: ARG002
         """The server's process, from the main process of its unit."""
@@ -20,10 +24,6 @@ class Runtime:
     def is_replaced(self, instance, main):  # noqa: ARG002
         """Whether the program was replaced since its server started."""
         return os.readlink(f"/proc/{main}/exe").endswith(" (deleted)")
-
-    def own_variables(self):
-        """Variables that it gives each server, which no plan names."""
-        return {}
 
     def image_problem(self, instance, main):  # noqa: ARG002
         """What is wrong with the image of a running server; "" if nothing is, or it has none."""

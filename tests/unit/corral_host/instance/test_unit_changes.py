@@ -170,6 +170,24 @@ def test_a_planned_variable_with_another_value_or_none_is_named(
     assert changes.strange_variables(system.instance, server(**other)) == ["GGML_NO_BACKTRACE"]
 
 
+def test_an_image_may_have_variables_of_its_own(system: System, server: Any) -> None:
+    inside = {**system.instance, "runtime": {"kind": "apptainer"}}
+    own = {
+        "CUDA_VERSION": "12.8.1",
+        "LD_LIBRARY_PATH": "/usr/local/cuda/lib64:/.singularity.d/libs",
+    }
+    assert changes.strange_variables(inside, server(**RUNS, **own)) == []
+    other = {**RUNS, **own, "GGML_NO_BACKTRACE": "0"}
+    assert changes.strange_variables(inside, server(**other)) == ["GGML_NO_BACKTRACE"]
+
+
+@pytest.mark.parametrize("name", ["APPTAINERENV_LD_PRELOAD", "SINGULARITY_BIND", "LD_PRELOAD"])
+def test_a_variable_of_the_container_program_is_named(system: System, name: str) -> None:
+    inside = {**system.instance, "runtime": {"kind": "apptainer"}}
+    system.variables += f"{name}=secret\n"
+    assert changes.manager_variables(inside) == [name]
+
+
 def test_a_variable_that_the_unit_sets_itself_may_be_the_manager_s(system: System) -> None:
     system.variables += "GGML_NO_BACKTRACE=0\n"
     checks.refuse_changed_unit({"instance": system.instance})

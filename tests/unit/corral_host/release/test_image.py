@@ -199,6 +199,23 @@ def test_a_file_that_differs_from_its_package_is_no_part_of_an_image(
     root_files.refuse_changed("libc-bin")
 
 
+@pytest.mark.parametrize(("before", "after"), [("", ""), ("/opt/lib", "/opt/lib:")])
+def test_programs_in_an_image_look_for_the_drivers_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    """Where --nv puts them, which the container program itself leaves to the image to say."""
+    monkeypatch.setattr(root_files, "installed", dict)
+    assert root_files.make(tmp_path / "root", []) == {}
+    root = tmp_path / "root/.singularity.d"
+    assert (root / "libs").is_dir()
+    script = f". {root}/env/99-base.sh; env"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], check=True, capture_output=True, text=True,
+        env={"LD_LIBRARY_PATH": before} if before else {},
+    )  # fmt: skip
+    assert f"LD_LIBRARY_PATH={after}/.singularity.d/libs" in done.stdout.splitlines()
+
+
 def test_files_of_a_merged_usr_are_in_usr(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "usr/lib").mkdir(parents=True)

@@ -112,9 +112,3 @@ def test_a_removed_image_is_noticed(unit: Unit) -> None:
 def test_a_mounted_image_needs_the_process_that_serves_its_files(unit: Unit) -> None:
     unit.instance["runtime"]["unpacks"] = False
     assert unit.problem() == "squashfuse, which serves the image's files, has ended"
-
-
-def test_its_own_variable_is_no_strange_one() -> None:
-    assert runtimes.of({"runtime": {"kind": "apptainer"}}).own_variables() == {
-        "LD_LIBRARY_PATH": "/.singularity.d/libs"
-    }
