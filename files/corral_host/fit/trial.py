@@ -263,13 +263,13 @@ def failed(instance, fault, ended, log):
     stands behind what failed.
     """
     reason = engines.of(instance).why_it_ended(log)
-    what = f"{instance['name']}: with dummy weights it does not serve: "
-    if reason:
-        what += reason[0] if ended else f"{what_is_wrong(fault)}; its log says: {reason[0]}"
-        return HostError(what, f"{reason[1]}; then run the same deploy again")
+    what = f"{instance['name']}: with dummy weights it does not serve"
+    if reason and ended:
+        return HostError(f"{what}: {reason[0]}", f"{reason[1]}; then run the same deploy again")
     tail = "\n".join(log.splitlines()[-TAIL_LINES:])
+    more = f"; its log says: {reason[0]}" if reason else f". Its last lines:\n{tail}"
     step = fault.next_step if isinstance(fault, HostError) else ""
-    return HostError(f"{what}{what_is_wrong(fault)}. Its last lines:\n{tail}", step or STEP)
+    return HostError(f"{what}: {what_is_wrong(fault)}{more}", step or STEP)
 
 
 def forget_oldest(folder):

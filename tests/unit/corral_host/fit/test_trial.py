@@ -155,6 +155,10 @@ def test_an_error_in_its_log_does_not_hide_what_failed_while_it_runs(here: Path)
     wanted = r"answered 500\b.*; its log says: one request of 4000000 tokens needs 1\.91 GiB"
     with pytest.raises(HostError, match=wanted):
         trial.trial(spec(here, "unwell", "length-beyond-cache"))
+    late = spec(here, "loads", "length-beyond-cache", ready_timeout_seconds=1)
+    with pytest.raises(HostError, match="not ready within 1 s; its log says: ") as caught:
+        trial.trial(late)
+    assert caught.value.next_step.startswith("raise ready_timeout_seconds")
 
 
 def test_one_that_loads_without_end_is_ended_at_its_limit(here: Path) -> None:
