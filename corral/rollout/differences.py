@@ -52,8 +52,11 @@ class HostDiff(Frozen):
     problem: str = Field(default="", description="why the host is not compared; empty: it is")
     packages: tuple[str, ...] = Field(default=(), description="packages to install")
     releases: tuple[str, ...] = Field(default=(), description="engine releases to install")
-    files: int = Field(default=0, description="files of models to fetch")
-    fetch_bytes: int = Field(default=0, description="bytes to fetch for them")
+    files: int = Field(default=0, description="files of models to put in place")
+    fetch_bytes: int = Field(
+        default=0,
+        description="bytes to fetch for them: none for what is on the host under another name",
+    )
     keys: tuple[str, ...] = Field(default=(), description="instances whose key file changes")
     others: tuple[str, ...] = Field(default=(), description="other changes, one sentence each")
     instances: tuple[InstanceDiff, ...] = Field(default=(), description="instances that change")

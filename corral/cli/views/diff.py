@@ -52,7 +52,7 @@ def _lines(host: HostDiff) -> Iterator[str]:
         yield f"packages to install: {', '.join(host.packages)}"
     yield from (f"engine release to install: {one}" for one in host.releases)
     if host.files:
-        yield f"{host.files} files of models to fetch, {host.fetch_bytes / _GIB:.1f} GiB"
+        yield f"files of models: {host.files}, {host.fetch_bytes / _GIB:.1f} GiB to fetch"
     if host.keys:
         yield f"key files to write: {', '.join(host.keys)}"
     yield from host.others

@@ -137,7 +137,7 @@ def test_a_person_reads_every_part() -> None:
     for part in (
         "lab-1\n  packages to install: aria2",
         f"  engine release to install: llama.cpp {PLAN.releases[0].key}",
-        "  1 files of models to fetch, 3.0 GiB",
+        "  files of models: 1, 3.0 GiB to fetch",
         "  key files to write: chat, long",
         f"  chat: none -> {PLAN.instances[0].generation}, first",
         "  gateway: new",
