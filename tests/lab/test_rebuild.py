@@ -73,6 +73,8 @@ def identity(lab: Workspace) -> Identity:
 def rebuild(deployed_once: Workspace) -> Rebuild:
     lab = deployed_once
     before = identity(lab)
+    # As after a boot.
+    lab.on(HOST, "systemctl start served-by-corral")
     removed = lab.corral("remove", HOST, "--all", "--weights", "-y", *VERIFY[2:])
     left = lab.try_on(HOST, LEFT).stdout
     remove_host(lab, N)

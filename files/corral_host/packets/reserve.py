@@ -194,7 +194,8 @@ def reserve(plan):
 
 def remove_rules(files):
     """Remove the rules of a host that serves on no port any more."""
-    quiet("disable", "--quiet", UNIT)
+    # After a boot it is active, and would stay in systemd's list without its file.
+    quiet("disable", "--now", "--quiet", UNIT)
     for path in files:
         path.unlink(missing_ok=True)
     output("systemctl", "daemon-reload")

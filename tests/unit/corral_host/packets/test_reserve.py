@@ -342,6 +342,7 @@ def test_a_host_without_ports_has_no_rules(played: Host) -> None:
     assert reserve.reserve(played.plan(None)) == {"ports": []}
     assert reserve.is_reserved(played.plan(None))
     assert not list(played.root.glob("*.service"))
+    assert ("disable", "--now", "--quiet", reserve.UNIT) in played.said, "also of an active unit"
 
 
 def test_a_host_that_takes_no_rules_is_left_alone_once_nft_is_there(
