@@ -9,6 +9,9 @@ from pathlib import Path
 from corral_host.system.commands import HostError, say
 from corral_host.system.locks import lock_file, lock_path, read, take, write
 
+# Another deploy of this host prunes at the same moment, which takes less.
+PRUNE_WAIT_SECONDS = 10
+
 
 @contextlib.contextmanager
 def one_build(release):
@@ -63,7 +66,7 @@ def changing_releases(release):
 def pruning(state):
     """Hold the lock for pruning. Raises HostError while a job changes releases."""
     with lock_file(lock_path(state, "releases")) as lock:
-        if not take(lock, fcntl.LOCK_EX, 0):
+        if not take(lock, fcntl.LOCK_EX, PRUNE_WAIT_SECONDS):
             raise HostError(
                 "nothing was pruned: a release is being built or installed here",
                 "run this again when that is done",

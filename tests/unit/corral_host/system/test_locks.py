@@ -265,3 +265,31 @@ def test_a_guard_that_failed_comes_again() -> None:
     text = helper_module("activation.watchdog").SERVICE
     for line in ("Restart=on-failure", "StartLimitIntervalSec=0", "RestartSec={retry_seconds}"):
         assert line in text.splitlines()
+
+
+def test_two_who_prune_at_the_same_moment_wait_for_each_other(tmp_path: Path) -> None:
+    state = str(tmp_path)
+    done = []
+
+    def second() -> None:
+        with release_locks.pruning(state):
+            done.append("second")
+
+    thread = threading.Thread(target=second)
+    with release_locks.pruning(state):
+        thread.start()
+        assert not done
+    thread.join()
+    assert done == ["second"]
+
+
+def test_who_prunes_does_not_wait_for_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_locks, "PRUNE_WAIT_SECONDS", 0)
+    with (
+        release_locks.changing_releases({"state": str(tmp_path)}),
+        pytest.raises(HostError, match="nothing was pruned"),
+        release_locks.pruning(str(tmp_path)),
+    ):
+        pass
