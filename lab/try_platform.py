@@ -31,13 +31,12 @@ apt-get update --quiet=2 && apt-get install --yes --quiet=2 singularity-containe
 sed -i 's/^allow setuid = yes/allow setuid = no/' /etc/singularity/singularity.conf"""
 _VERSIONS = """. /etc/os-release && echo "$PRETTY_NAME"
 dpkg-query --show systemd python3 gcc libc6 singularity-container 2>/dev/null
-cat /opt/corral/engines/*/*/manifest.json | python3 -c '
+python3 -c '
 import json, sys
-text = sys.stdin.read()
-while text:
-    made, end = json.JSONDecoder().raw_decode(text)
-    text = text[end:].lstrip()
-    print(made["engine"], "made on", made["toolchain"], "in", made["build_seconds"], "s")'"""
+for path in sys.argv[1:]:
+    made = json.load(open(path))
+    print(made["engine"], "made on", made["toolchain"], "in", made["build_seconds"], "s")
+' /opt/corral/engines/*/*/manifest.json"""
 _BOOT = "cat /proc/sys/kernel/random/boot_id"
 _BOOT_SECONDS = 120
 _STEP_SECONDS = 600

@@ -89,9 +89,9 @@ def estimate(
     """
     engine = engine_module(kind).memory
     rules = layout(model, profile, placement, engine=engine, gpu_memory_mib=gpu_memory_mib)
-    tensors = loaded(model.tensors, layers=model.layers, mtp=bool(profile.mtp_draft_tokens))
-    made = _made_at_load(tensors, model.shape, profile, engine)
-    own, tensors = tensors, tensors + made
+    own = loaded(model.tensors, layers=model.layers, mtp=bool(profile.mtp_draft_tokens))
+    made = _made_at_load(own, model.shape, profile, engine)
+    tensors = [*own, *made]
     weights = weights_bytes(tensors, rules)
     if model.shape is None:
         return with_companions(_weights_only(weights, rules, model.unknown), model, profile, kind)

@@ -12,13 +12,14 @@ import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from corral.remote.repeating import repeated
 
 _READY_SECONDS, _ANSWER_SECONDS, _END_SECONDS, _EXIT_SECONDS = 150, 300, 15, 2
 _LOOK_SECONDS = 0.5
@@ -68,20 +69,13 @@ def measure(
 def _watched(pid: int, gpus: int, found: dict[str, Any]) -> Iterator[None]:
     """Keep the most that it holds meanwhile, which a server that dies of its answer leaves too."""
     found["most_mib"] = [0] * gpus
-    ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            now = held(pid, gpus)
-            found["most_mib"] = [max(pair) for pair in zip(found["most_mib"], now, strict=True)]
+        now = held(pid, gpus)
+        found["most_mib"] = [max(pair) for pair in zip(found["most_mib"], now, strict=True)]
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with repeated(look, seconds=_LOOK_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _free_port() -> int:

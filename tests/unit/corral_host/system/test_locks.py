@@ -267,9 +267,11 @@ def test_a_guard_that_failed_comes_again() -> None:
         assert line in text.splitlines()
 
 
-def test_two_who_prune_at_the_same_moment_wait_for_each_other(tmp_path: Path) -> None:
-    state = str(tmp_path)
-    done = []
+def test_two_who_prune_at_the_same_moment_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, done, waits = str(tmp_path), [], threading.Event()
+    monkeypatch.setattr(locks.time, "sleep", lambda _: waits.set())
 
     def second() -> None:
         with release_locks.pruning(state):
@@ -278,6 +280,7 @@ def test_two_who_prune_at_the_same_moment_wait_for_each_other(tmp_path: Path) ->
     thread = threading.Thread(target=second)
     with release_locks.pruning(state):
         thread.start()
+        assert waits.wait(5), "it did not give up at once"
         assert not done
     thread.join()
     assert done == ["second"]
