@@ -20,7 +20,7 @@ from corral.errors import CorralError
 from corral.files import write_atomic
 from lab.layout import ROOM
 
-_START_TIMEOUT_SECONDS = 10
+_START_TIMEOUT_SECONDS = 60
 _STOP_TIMEOUT_SECONDS = 3
 
 

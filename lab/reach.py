@@ -8,7 +8,7 @@ from corral.errors import CorralError
 from lab import apt, ssh
 from lab.layout import Layout
 
-_TIMEOUT_SECONDS = 10
+_TIMEOUT_SECONDS = 30
 
 
 def check(layout: Layout, n: int, report: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from corral.errors import CorralError
 from lab import processes
 from lab.layout import GIT_PORT, HUB_PORT, Layout
 
-_ANSWER_TIMEOUT_SECONDS = 15
+_ANSWER_TIMEOUT_SECONDS = 60
 
 
 def prepare(layout: Layout) -> None:

@@ -12,7 +12,7 @@ from corral.files import write_atomic
 from lab.commands import run
 from lab.layout import ROOM, Layout
 
-_BOOT_TIMEOUT_SECONDS = 90
+_BOOT_TIMEOUT_SECONDS = 240
 _PAUSE_SECONDS = 0.2
 _SSH_FAILED = 255
 _BOOTED = frozenset({"running", "degraded"})

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
-_ANSWER_SECONDS = 60
+_ANSWER_SECONDS = 120
 _SWITCHES = (
     "--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -196,6 +196,6 @@ def browser(folder: Path) -> Iterator[Browser]:
 
 def _end(running: subprocess.Popen[bytes]) -> None:
     try:
-        running.wait(timeout=20)
+        running.wait(timeout=120)
     except subprocess.TimeoutExpired:
         running.kill()

@@ -9,9 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.lab.waiting import PATIENCE_SECONDS
 from tests.lab.workspace import Workspace
-
-READY_SECONDS = 60
 
 _PROGRAM = '''
 import http.client, json, socket, subprocess, sys, tempfile, time
@@ -75,7 +74,7 @@ def start_each(lab: Workspace, host: str, cases: Mapping[str, Case]) -> dict[str
     document = json.dumps(
         {
             name: {"argv": case.argv, "port": case.port, "socket": case.socket,
-                   "seconds": READY_SECONDS}
+                   "seconds": PATIENCE_SECONDS}
             for name, case in cases.items()
         }
     )  # fmt: skip

@@ -159,7 +159,7 @@ def restarts(lab: Workspace, host: str) -> int:
 
 
 def answers_again(lab: Workspace, host: str) -> None:
-    wait_for(lambda: health(lab, host), f"{host} answers", limit_seconds=120)
+    wait_for(lambda: health(lab, host), f"{host} answers")
 
 
 def test_both_hosts_serve_from_the_same_image(serving: Workspace) -> None:
@@ -430,7 +430,7 @@ def user_with_script(lab: Workspace, user: str) -> None:
 def assert_starts(lab: Workspace, run: Callable[[str], Done]) -> None:
     started = run("start")
     assert started.returncode == 0, said(started)
-    wait_for(lambda: health(lab, RECEIVER, 8011), "it answers", limit_seconds=120)
+    wait_for(lambda: health(lab, RECEIVER, 8011), "it answers")
     status = run("status")
     assert status.returncode == 0
     assert "listens on 127.0.0.1:8011" in status.stdout

@@ -124,7 +124,7 @@ def test_a_result_is_fetched_after_the_controller_was_killed(
     fleet: Workspace, results: Path, tmp_path: Path
 ) -> None:
     begin(fleet, results, "--stop", log=tmp_path / "log")
-    wait_for_end(fleet, HOST, JOB, "it ends by itself", limit_seconds=300)
+    wait_for_end(fleet, HOST, JOB, "it ends by itself")
     assert served(fleet)
     fetched = bench(fleet, results, INSTANCE, "--stop", *SLOW)
     assert fetched.returncode == 0, said(fetched)

@@ -25,7 +25,7 @@ from tests.lab.extra_host import extra_host
 from tests.lab.gpu_fleet import CATALOG, NEW, insert_card, offered_by
 from tests.lab.test_third_engine import engine_added, wheels_served
 from tests.lab.untouched import said
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import PATIENCE_SECONDS, wait_for
 from tests.lab.workspace import CHECKOUT, Done, Workspace
 
 # The second has the packages already.
@@ -184,10 +184,9 @@ def kill_a_server(lab: Workspace, first: Path, log: Path) -> str:
         wait_for(
             lambda: ".deb 20" in log.read_text() or deploy.poll() is not None,
             "packages",
-            limit_seconds=180,
         )
         server.kill()
-        output, _ = deploy.communicate(timeout=180)
+        output, _ = deploy.communicate(timeout=PATIENCE_SECONDS)
     assert deploy.returncode == 1, output
     return str(output)
 

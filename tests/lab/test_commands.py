@@ -15,13 +15,12 @@ from corral_shared.names import RECEIPT
 from tests.lab.observed import pids
 from tests.lab.test_downloads import SHARD
 from tests.lab.untouched import assert_refused, said
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import PATIENCE_SECONDS, wait_for
 from tests.lab.workspace import Workspace
 
 LAB = ("-i", "inventories/lab.py")
 CHAT, LONG = ("lab-1", "tiny-chat"), ("lab-1", "tiny-long")
 REQUEST = "curl --silent --output /dev/null http://127.0.0.1:8002/v1/models"
-PATIENCE_SECONDS = 30
 INSTANCES = "/var/lib/corral/instances"
 
 
@@ -194,7 +193,7 @@ def test_logs_are_followed(deployed_once: Workspace, tmp_path: Path) -> None:
         # With its ssh, which would go on for a minute. No SIGINT: who started the tests in the
         # background of a shell made them ignore it.
         os.killpg(following.pid, signal.SIGTERM)
-        following.wait(timeout=10)
+        following.wait(timeout=PATIENCE_SECONDS)
     wait_for(lambda: is_over(following.pid), "its ssh has ended")
 
 

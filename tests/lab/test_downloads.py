@@ -10,7 +10,7 @@ import pytest
 
 from lab.faults import Rule
 from tests.lab.observed import MODELS, digests, has_quant
-from tests.lab.waiting import kill, wait_for
+from tests.lab.waiting import PATIENCE_SECONDS, kill, wait_for
 from tests.lab.workspace import Workspace
 
 SHARD = "Tiny-GLM-MoE-F16-00001-of-00002.gguf"
@@ -18,7 +18,6 @@ SHARD_BYTES = 326_848
 SLOW = Rule(match=f"/cdn/*{SHARD}", kind="slow", bytes_per_second=40_000, times=1)
 ARRIVED = f"find {MODELS}/.staging -type f -size +100k -name '*[0-9a-f]'"
 FETCHING = "systemctl is-active --quiet corral-job-fetch"
-PATIENCE_SECONDS = 60
 _SENT = re.compile(rf"GET /cdn/\S*{SHARD} \d+ range=(\S+) bytes=(\d+)")
 
 

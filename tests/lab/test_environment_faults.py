@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up_while_uv_unpacks_is_named(lab: Workspace, index: I
     try:
         with lab.edited("catalog/engines/echo.toml", 'python = ">=3.9"\n', small):
             deploying = lab.start_deploy(inventory=INVENTORY)
-            wait_for(index.held.is_set, "the wheel is on its way", limit_seconds=600)
+            wait_for(index.held.is_set, "the wheel is on its way")
             used = lab.on(HOST, f"df --output=used {RELEASES} | tail -1").strip()
             lab.on(HOST, f"mount -o remount,size={used}k {RELEASES}")
             index.release()
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_while_uv_unpacks_is_named(lab: Workspace, index: I
 def test_a_killed_deploy_does_not_stop_the_installation(lab: Workspace, index: Index) -> None:
     index.hold(wheel.NAME)
     killed = lab.start_deploy(inventory=INVENTORY)
-    wait_for(index.held.is_set, "the wheel is on its way", limit_seconds=600)
+    wait_for(index.held.is_set, "the wheel is on its way")
     killed.kill()
     killed.wait()
     index.release()

@@ -13,7 +13,7 @@ import pytest
 from lab.faults import Rule
 from tests.lab.observed import MODELS, digests, locked_shards
 from tests.lab.untouched import assert_refused, said
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import PATIENCE_SECONDS, wait_for
 from tests.lab.workspace import Workspace
 
 FILE = "Tiny-GLM-MoE-Q8_0.gguf"
@@ -116,7 +116,7 @@ def test_what_a_killed_proof_leaves_goes_with_the_next(changing: Workspace) -> N
         running = changing.start_deploy("--limit", "lab-2")
         wait_for(lambda: bool(changing.try_on("lab-2", LEFT).stdout), "the proof has its folder")
         changing.on("lab-2", f"kill -KILL $({PROVING})")
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 1
     assert "the proof was killed" in output
     assert "Traceback" not in output

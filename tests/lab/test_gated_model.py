@@ -18,7 +18,7 @@ from tests.lab.observed import has_quant
 from tests.lab.test_downloads import ARRIVED, SHARD, forget_the_shard
 from tests.lab.test_secrets import FILES, watched
 from tests.lab.untouched import assert_refused, said
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import PATIENCE_SECONDS, wait_for
 from tests.lab.workspace import Workspace
 from tests.unit.gated_hub import asked, certificate, server_context
 from tests.unit.running_hub import RunningHub
@@ -30,7 +30,6 @@ LENT = "/run/credentials/corral-job-fetch.service/hub-token"
 TRUSTED = "/usr/local/share/ca-certificates/corral-lab-hub.crt"
 JOURNAL = "journalctl --no-pager --output=export | grep --text --fixed-strings -c -f /root/.wanted"
 # Time for an end that comes by itself.
-PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def test_every_query_of_its_dashboard_answers_under_load(lab: Workspace) -> None
                 if all(one["value"][1] == "NaN" for one in series)
             }
 
-        wait_for(lambda: not empty(), "all panels have figures", limit_seconds=90)
+        wait_for(lambda: not empty(), "all panels have figures")
     deploy(lab, "--limit", GW)
 
 
@@ -787,7 +787,7 @@ def test_a_member_that_is_tuned_is_drained_and_comes_back_whoever_is_killed(
             killed.kill()
             killed.wait()
             send("CONT")
-            wait_for_end(lab, host, job, "the host goes on alone", limit_seconds=120)
+            wait_for_end(lab, host, job, "the host goes on alone")
         finally:
             # A job that waits would be in the way of the next test.
             send("KILL")

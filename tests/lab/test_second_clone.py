@@ -41,7 +41,7 @@ def test_while_a_rollout_is_at_work_a_second_clone_stages_nothing(
     inventory.write_text(text)
     assert "'port': 8010" in text
     with lab.edited(PROFILE, OLD, NEW), begun(lab, state, "--soak", "45") as (first, log):
-        wait_for(lambda: "soaks for" in log.read_text(), "a wave is done", limit_seconds=300)
+        wait_for(lambda: "soaks for" in log.read_text(), "a wave is done")
         before = put_there(lab)
         by = ("is rolling out", journal(state)["id"])
         assert_refused(other.deploy("--limit", "lab-3"), *by)

@@ -15,7 +15,7 @@ import pytest
 
 from lab.faults import Rule
 from tests.lab.observed import MODELS, digests, has_quant
-from tests.lab.waiting import job_log, wait_for, wait_for_end, wait_on
+from tests.lab.waiting import PATIENCE_SECONDS, job_log, wait_for, wait_for_end, wait_on
 from tests.lab.workspace import Workspace
 
 FILE = "Tiny-GLM-MoE-Q8_0.gguf"
@@ -66,7 +66,7 @@ def test_a_file_leaves_the_hub_once_and_strangers_get_no_answer(fleet: Workspace
         assert '"fetching"' in answer
         user, seen = fleet.on("lab-1", SANDBOX).split("\n", 1)
         strangers = [connects_from_here(fleet, port) for port in (6880, 6881)]
-        output, _ = running.communicate(timeout=120)
+        output, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 0, output
     assert strangers == [False, False]
     assert int(user) > 0
@@ -86,7 +86,7 @@ def test_a_killed_first_host_fails_alone_and_its_rules_are_removed(fleet: Worksp
         running = fleet.start_deploy(*SWARM)
         wait_on(fleet, "lab-1", ARRIVED, "bytes of the hub")
         fleet.on("lab-1", "systemctl kill --signal=KILL corral-job-fetch")
-        output, _ = running.communicate(timeout=180)
+        output, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 1
     assert "[lab-1] " in output
     assert "Traceback" not in output

@@ -131,7 +131,7 @@ def test_in_a_window_it_is_killed_and_goes_on_where_it_was(
     process.kill()
     process.wait()
     # The host goes on alone, with the server back at its end.
-    wait_for_end(fleet, HOST, JOB, "it ends by itself", limit_seconds=300)
+    wait_for_end(fleet, HOST, JOB, "it ends by itself")
     assert fleet.pid(HOST, NAME) != 0
     # Its lines would be mistaken for those of the next one.
     fleet.on(HOST, f"rm -f /var/lib/corral/jobs/{JOB}/log")

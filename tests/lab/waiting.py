@@ -9,35 +9,33 @@ from collections.abc import Callable
 
 from tests.lab.workspace import Workspace
 
+# Longer than any machine needs for what is waited for: only what never comes fails.
+PATIENCE_SECONDS = 600
 _PAUSE_SECONDS = 0.2
 
 
-def wait_for(condition: Callable[[], bool], what: str, *, limit_seconds: float = 60) -> None:
-    """Wait until the condition holds; fails with ``what`` if it does not in time."""
-    deadline = time.monotonic() + limit_seconds
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds; fails with ``what`` if it never does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
         time.sleep(_PAUSE_SECONDS)
 
 
-def wait_on(
-    lab: Workspace, host: str, condition: str, what: str, *, limit_seconds: float = 60
-) -> None:
+def wait_on(lab: Workspace, host: str, condition: str, what: str) -> None:
     """Wait for a shell's condition on a host: the host looks, over one connection.
 
     A host that goes down meanwhile is connected to again.
     """
     looks = f"until {condition}; do sleep {_PAUSE_SECONDS}; done"
     asked = f"timeout 10 sh -c {shlex.quote(looks)}"
-    wait_for(lambda: lab.try_on(host, asked).returncode == 0, what, limit_seconds=limit_seconds)
+    wait_for(lambda: lab.try_on(host, asked).returncode == 0, what)
 
 
-def wait_for_end(
-    lab: Workspace, host: str, job: str, what: str, *, limit_seconds: float = 60
-) -> None:
+def wait_for_end(lab: Workspace, host: str, job: str, what: str) -> None:
     """Wait until the job's unit is gone, by systemd."""
     runs = f"systemctl is-active corral-job-{job}.service | grep -Eqx '(de)?activ(e|ating)'"
-    wait_on(lab, host, f"! {runs}", what, limit_seconds=limit_seconds)
+    wait_on(lab, host, f"! {runs}", what)
 
 
 def job_runs(lab: Workspace, host: str, job: str) -> bool:

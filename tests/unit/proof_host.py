@@ -123,7 +123,7 @@ class ProofHost:
     def prove(self, plan: HostPlan, waiting: Sequence[str] = ("chat",)) -> list[Verdict]:
         """The verdicts; nothing may be left behind."""
         running = self.start(plan, waiting)
-        told, log = running.communicate(timeout=60)
+        told, log = running.communicate(timeout=120)
         assert running.returncode == 0, log
         assert list((self.root / "state" / "proofs").iterdir()) == []
         return [Verdict.model_validate(row) for row in json.loads(told)]

@@ -41,7 +41,7 @@ class RunningHub:
     def get(self, address: str, method: str = "GET", **headers: str) -> Reply:
         """One request to an address or a path of the hub; redirects are not followed."""
         parts = urlsplit(address if address.startswith("http") else self.url + address)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=120)
         try:
             connection.request(method, f"{parts.path}?{parts.query}", headers=headers)
             response = connection.getresponse()
@@ -54,7 +54,7 @@ class RunningHub:
 
     def logged(self, lines: int) -> list[str]:
         """The log once it has so many lines: a line is written after its body was sent."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 120
         while self.log.getvalue().count("\n") < lines:
             assert time.monotonic() < deadline, self.log.getvalue()
             time.sleep(0.01)

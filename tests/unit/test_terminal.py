@@ -124,7 +124,7 @@ def test_logs_whose_reader_has_enough_end(fleet: OddFleet) -> None:
         assert shown.stderr
         assert shown.stdout.readline() == "line\n"
         shown.stdout.close()
-        shown.wait(timeout=30)
+        shown.wait(timeout=120)
         assert "Traceback" not in shown.stderr.read()
 
 

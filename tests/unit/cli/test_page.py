@@ -145,12 +145,12 @@ def test_a_served_page_is_of_the_hosts_and_ends_when_it_is_interrupted(fleet: Od
             assert 'data-refresh="1"' in body
         finally:
             serving.send_signal(2)
-        _, errors = serving.communicate(timeout=60)
+        _, errors = serving.communicate(timeout=120)
     assert "Traceback" not in errors
 
 
 def answered(port: int) -> str:
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     link.request("GET", "/")
     body = link.getresponse().read().decode()
     link.close()

@@ -64,7 +64,7 @@ class Site:
         }  # fmt: skip
         return subprocess.run(
             ["bash", str(self.folder / "run.sh"), *words], env=environment, text=True,
-            capture_output=True, check=False, timeout=60,
+            capture_output=True, check=False, timeout=120,
         )  # fmt: skip
 
     def log(self) -> str:

@@ -216,7 +216,7 @@ def test_a_load_ends_with_whoever_began_it(tmp_path: Path) -> None:
                 assert parent.poll() is None
                 time.sleep(0.05)
             parent.kill()
-            assert parent.communicate(timeout=30)[0] == b""
+            assert parent.communicate(timeout=120)[0] == b""
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(parent.pid, signal.SIGKILL)

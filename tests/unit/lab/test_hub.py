@@ -129,7 +129,7 @@ def test_a_range_after_the_end_is_refused_with_the_size(running: RunningHub) -> 
 
 
 def test_several_requests_share_a_connection(running: RunningHub) -> None:
-    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=120)
     for method in ("GET", "HEAD", "GET"):
         connection.request(method, f"{RESOLVE}/README.md")
         response = connection.getresponse()

@@ -48,7 +48,7 @@ def test_the_index_names_digests_of_its_wheels(tmp_path: Path) -> None:
     made = make_wheel(tmp_path, "made_engine", {})
     with wheel_index.serving(tmp_path) as server:
         address = f"{server.url}/made-engine/"
-        page = urlopen(address, timeout=10).read().decode()  # noqa: S310
+        page = urlopen(address, timeout=120).read().decode()  # noqa: S310
         assert f'href="/{made.name}#sha256={wheel_index.sha256_of(made)}"' in page
 
 

@@ -41,7 +41,7 @@ class Server:
     def ask(
         self, target: str, method: str = "GET", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=120)
         try:
             connection.request(method, target, headers=headers)
             response = connection.getresponse()
@@ -52,7 +52,7 @@ class Server:
     def raw(self, target: str) -> bytes:
         """The answer to a target that no client would send."""
         parts = urlsplit(self.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=120) as connection:
             connection.sendall(f"GET {target} HTTP/1.0\r\n\r\n".encode())
             return b"".join(iter(lambda: connection.recv(65536), b""))
 

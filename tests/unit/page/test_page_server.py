@@ -25,7 +25,7 @@ def server() -> Iterator[PageServer]:
 def asked(
     server: PageServer, method: str = "GET", path: str = "/", **headers: str
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
-    link = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=20)
+    link = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=120)
     link.request(method, path, headers=headers)
     answer = link.getresponse()
     found = answer.status, answer.read(), answer.headers
@@ -97,7 +97,7 @@ def test_a_name_of_another_site_that_leads_here_gets_nothing(server: PageServer)
 
 
 def test_what_is_no_request_ends_with_an_answer(server: PageServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.address.port), timeout=20) as link:
+    with socket.create_connection(("127.0.0.1", server.address.port), timeout=120) as link:
         link.sendall(b"\x16\x03\x01\x02<script>\r\n\r\n")
         answer = link.makefile("rb").read()
     assert b"<script>" not in answer

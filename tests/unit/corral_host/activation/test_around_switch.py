@@ -62,7 +62,7 @@ def test_a_rollout_holds_the_host_until_its_controller_is_gone(tmp_path: Path) -
                 holding.refuse_other_rollout(tmp_path, other)
         controller.stdin.write("still here\n")
         controller.stdin.close()
-        assert controller.wait(timeout=10) == 0
+        assert controller.wait(timeout=120) == 0
     holding.refuse_other_rollout(tmp_path, "r2")
 
 

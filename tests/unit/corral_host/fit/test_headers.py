@@ -146,5 +146,5 @@ def test_two_runs_at_a_time_do_not_touch_each_other(host: ProofHost) -> None:
     plan = host.plan(SHARDED)
     host.tool(plan, seconds=0.3)
     both = [host.start(plan, ["chat"]) for _ in range(2)]
-    reported = [running.communicate(timeout=60)[0] for running in both]
+    reported = [running.communicate(timeout=120)[0] for running in both]
     assert [json.loads(text)[0]["message"] for text in reported] == ["", ""]

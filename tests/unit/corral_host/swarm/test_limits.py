@@ -104,6 +104,6 @@ def test_a_host_stops_when_the_group_is_done(
     assert staying.is_alive()
     served.hears("held", settled=True)
     served.table.asked("b")
-    staying.join(20)
+    staying.join(120)
     assert not staying.is_alive()
     assert "stops to serve" not in capsys.readouterr().out

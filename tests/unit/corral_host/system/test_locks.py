@@ -280,7 +280,7 @@ def test_two_who_prune_at_the_same_moment_wait_for_each_other(
     thread = threading.Thread(target=second)
     with release_locks.pruning(state):
         thread.start()
-        assert waits.wait(5), "it did not give up at once"
+        assert waits.wait(120), "it did not give up at once"
         assert not done
     thread.join()
     assert done == ["second"]
