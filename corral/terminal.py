@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import IO, Any
 
 import click
@@ -104,6 +105,11 @@ class Rows(Table):
 def console(**options: Any) -> Console:
     """A rich console without markup, emoji codes and guessed colours."""
     return Console(markup=False, emoji=False, highlight=False, **options)
+
+
+def messages_to_stderr(*, when: bool) -> AbstractContextManager[object]:
+    """Send what a block prints to stderr, so that stdout has its document alone."""
+    return redirect_stdout(sys.stderr) if when else nullcontext()
 
 
 def show(table: Table) -> None:

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import shlex
 import sys
+from typing import Literal
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from corral.cli.documents import Document, rows_of
 from corral.errors import CorralError
+from corral.schema import Frozen
 from lab import hosts, lifecycle, requirements, ssh
 from lab.descriptions import host_spec
 from lab.layout import MAX_HOSTS, Layout, this_lab
 from lab.platforms import DEFAULT, PLATFORMS
 
 _ANY_WIDTH = 1000
+
+
+class LabHost(Frozen):
+    """A host of the lab; ``ssh``: the command that reaches it."""
+
+    host: str
+    address: str
+    state: Literal["running", "off"]
+    platform: str
+    gpus: tuple[str, ...]
+    ssh: str
+
+
+_LISTED = Document(
+    "lab-list", rows_of(LabHost), "corral lab list", about="The hosts of this checkout's lab."
+)
 
 
 @click.group()
@@ -59,28 +78,32 @@ def check() -> None:
 
 
 @lab.command("list")
-def list_hosts() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_hosts(as_json: bool) -> None:
     """Show the lab's hosts."""
     layout = this_lab()
-    numbers = hosts.recorded(layout)
-    if not numbers:
+    rows = [_row(layout, n) for n in hosts.recorded(layout)]
+    if as_json:
+        _LISTED.show(rows)
+        return
+    if not rows:
         click.echo("no lab is up: `corral lab up`")
         return
-    table = _table(layout, numbers)
+    table = Table("host", "address", "state", "platform", "gpus", "ssh")
+    for row in rows:
+        gpus = ", ".join(row.gpus) or "-"
+        table.add_row(row.host, row.address, row.state, row.platform, gpus, row.ssh)
     # As wide as the table needs, so that a narrow terminal does not break the ssh commands.
     width = Console(width=_ANY_WIDTH).measure(table).maximum
     Console(width=width).print(table)
 
 
-def _table(layout: Layout, numbers: list[int]) -> Table:
-    table = Table("host", "address", "state", "platform", "gpus", "ssh")
-    for n in numbers:
-        table.add_row(
-            layout.host_name(n),
-            str(layout.address(n)),
-            "running" if hosts.running(layout, n) else "off",
-            hosts.platform(layout, n),
-            ", ".join(gpu.name for gpu in host_spec(n).gpus) or "-",
-            shlex.join(ssh.command(layout, n)),
-        )
-    return table
+def _row(layout: Layout, n: int) -> LabHost:
+    return LabHost(
+        host=layout.host_name(n),
+        address=str(layout.address(n)),
+        state="running" if hosts.running(layout, n) else "off",
+        platform=hosts.platform(layout, n),
+        gpus=tuple(gpu.name for gpu in host_spec(n).gpus),
+        ssh=shlex.join(ssh.command(layout, n)),
+    )

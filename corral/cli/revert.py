@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter
 
-from corral.cli.documents import Document
+from corral.cli.documents import Document, rows_of
 from corral.cli.reach import Target, observed_on, reach, stored_plans, traffic_of
-from corral.cli.rollout import state_option
+from corral.cli.rollout import OUTCOME, state_option
 from corral.cli.run_rollout import holding, run_course
 from corral.cli.select import inventory_option, print_mistakes
 from corral.cli.views.diff import revert_lines
 from corral.errors import CorralError
+from corral.host.activation_report import Report
 from corral.host.answers import ObservedInstance
 from corral.inventory.hosts import Host, Inventory, read_inventory
 from corral.plan.host import HostPlan
@@ -30,13 +31,19 @@ from corral.rollout.differences import RevertForecast, RevertStep, revert_step
 from corral.rollout.journal import REVERTED, Journals, Rollout, now
 from corral.rollout.locks import fleet_lock
 from corral.rollout.view import LineView
-from corral.terminal import console, echo
+from corral.terminal import console, echo, messages_to_stderr
 
 _FORECAST = Document(
     "revert-dry-run",
     TypeAdapter(RevertForecast),
     "corral revert",
     about="What a revert would do now; with --dry-run.",
+)
+_REPORTS = Document(
+    "revert",
+    rows_of(Report),
+    "corral revert",
+    about="What hosts reported of the instances that were reverted by name.",
 )
 
 
@@ -45,7 +52,7 @@ _FORECAST = Document(
 @click.option("--rollout", "rollout_id", metavar="ID", help="Revert all changes of a rollout.")
 @click.option("--to", metavar="GENERATION", help="Generation, instead of the previous one.")
 @click.option("--dry-run", is_flag=True, help="Show what it would do; change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and messages to stderr.")
 @state_option
 @inventory_option
 def revert(
@@ -66,8 +73,6 @@ def revert(
     if bool(names) == bool(rollout_id) or (rollout_id and to):
         step = "run `corral revert HOST/INSTANCE [--to GENERATION]` or `corral revert --rollout ID`"
         raise CorralError("corral revert", "needs either names or --rollout", step)
-    if as_json and not dry_run:
-        raise CorralError("--json", "is for --dry-run", "add --dry-run, or leave it out")
     if dry_run:
         found = (
             _forecast_rollout(Journals(folder), rollout_id)
@@ -80,9 +85,16 @@ def revert(
             echo("\n".join(revert_lines(found)))
         sys.exit(found.exit_code)
     if rollout_id:
-        sys.exit(_rollout(Journals(folder), rollout_id))
-    done = [_host(target, to) for target in reach(names, inventory)]
-    sys.exit(0 if all(done) else 20)
+        with messages_to_stderr(when=as_json):
+            ended, exit_code = _rollout(Journals(folder), rollout_id)
+        if as_json:
+            OUTCOME.show(ended)
+        sys.exit(exit_code)
+    with messages_to_stderr(when=as_json):
+        reports = [one for target in reach(names, inventory) for one in _host(target, to)]
+    if as_json:
+        _REPORTS.show(reports)
+    sys.exit(0 if all(one.ok for one in reports) else 20)
 
 
 def _forecast(targets: list[Target], to: str | None) -> RevertForecast:
@@ -132,8 +144,8 @@ def _host_of(targets: Sequence[Target], name: str) -> Host:
     return next(target.host for target in targets if target.host.name == name)
 
 
-def _host(target: Target, to: str | None) -> bool:
-    """Revert the instances of a host and print the reports; returns whether all succeeded."""
+def _host(target: Target, to: str | None) -> list[Report]:
+    """Revert the instances of a host and print the reports."""
     view, host = LineView(console(soft_wrap=True)), target.host
 
     def on_progress(instance: str, progress: Progress) -> None:
@@ -141,19 +153,20 @@ def _host(target: Target, to: str | None) -> bool:
 
     plan = stored_plans(target, plans_needed=False)
     driver = Driver(host, plan, traffic_of(target), on_progress=on_progress)
-    succeeded = True
+    reports = []
     for instance in plan.instances:
         report = driver.revert(instance, to)
         view.ended(report)
-        succeeded = succeeded and report.ok
-    return succeeded
+        reports.append(report)
+    return reports
 
 
-def _rollout(journals: Journals, rollout_id: str) -> int:
+def _rollout(journals: Journals, rollout_id: str) -> tuple[Rollout, int]:
+    """Revert a rollout; returns it with what was reverted, and the exit code."""
     rollout = journals.load(rollout_id)
     if not rollout.to_revert() and not rollout.gateways_to_revert():
         echo(f"rollout {rollout_id} has nothing to revert")
-        return 0
+        return rollout, 0
     inventory = Path(rollout.inventory)
     read = read_inventory(inventory)
     targets = _touched(rollout, read)
@@ -176,7 +189,7 @@ def _rollout(journals: Journals, rollout_id: str) -> int:
         reverted = {"failure": f"reverted by {current_operator()}", "on_failure": "revert"}
         with holding(fleet, rollout.id) as holds:
             ended = run_course(rollout.model_copy(update=reverted), fleet, journals, holds, leave)
-    return 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)
+    return ended, 0 if ended.exit_code == REVERTED else int(ended.exit_code or 1)
 
 
 def _touched(rollout: Rollout, inventory: Inventory) -> list[Target]:

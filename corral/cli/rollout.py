@@ -29,7 +29,7 @@ from corral.rollout.journal import (
 )
 from corral.rollout.locks import fleet_lock
 from corral.rollout.pruning import prune
-from corral.terminal import echo, show
+from corral.terminal import echo, messages_to_stderr, show
 
 state_option = click.option(
     "--state", "folder", type=click.Path(path_type=Path), default=default_rollouts_folder,
@@ -42,6 +42,13 @@ _FORECAST = Document(
     TypeAdapter(RolloutForecast),
     "corral rollout",
     about="What a rollout would do now; with --dry-run.",
+)
+OUTCOME = Document(
+    "rollout",
+    TypeAdapter(Rollout),
+    "corral rollout",
+    "corral revert",
+    about="What a rollout did, once it ended; `corral revert` prints it with --rollout.",
 )
 
 
@@ -59,7 +66,7 @@ _FORECAST = Document(
 )
 @click.option("--without-failed", is_flag=True, help="Skip hosts that are not staged.")
 @click.option("--dry-run", is_flag=True, help="Show what it would do; change and stage nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and messages to stderr.")
 @click.option("--resume", is_flag=True, help="Continue the last rollout, which did not end.")
 @state_option
 def rollout(
@@ -86,26 +93,43 @@ def rollout(
             what = "a rollout that is resumed was shown already: its journal has its steps"
             raise CorralError("--dry-run --resume", what, "leave one of them out")
         sys.exit(_dry_run(wanted, as_json=as_json))
-    if as_json:
-        raise CorralError("--json", "is for --dry-run", "add --dry-run, or leave it out")
     if not yes and not _has_terminal():
         raise CorralError("corral rollout", "there is no terminal to ask on", "add -y")
     journals = Journals(folder)
-    with fleet_lock(folder, inventory, by=current_operator(), since=now()):
-        if resume:
-            begun = unfinished(journals, inventory, soak_seconds=soak)
-            found = fleet(Wanted(inventory, begun.only), echo)
-            with holding(found, begun.id) as holds:
-                ended = run_course(begun, found, journals, holds)
-        else:
-            found, name = fleet(wanted, echo), new_id()
-            # Hold the locks before staging, so that the shown plan is what will be activated.
-            with holding(found, name) as holds:
-                begun = _begin(wanted, found, journals, name, ask=not yes)
-                ended = run_course(begun, found, journals, holds)
-        if ended.exit_code == CONVERGED:
-            _prune(found, ended)
+    with (
+        messages_to_stderr(when=as_json),
+        fleet_lock(folder, inventory, by=current_operator(), since=now()),
+    ):
+        ended = _resume(wanted, journals) if resume else _run(wanted, journals, ask=not yes)
+    if as_json:
+        OUTCOME.show(ended)
     sys.exit(ended.exit_code)
+
+
+def _resume(wanted: Wanted, journals: Journals) -> Rollout:
+    begun = unfinished(journals, wanted.inventory, soak_seconds=wanted.soak_seconds)
+    found = fleet(Wanted(wanted.inventory, begun.only), echo)
+    with holding(found, begun.id) as holds:
+        ended = run_course(begun, found, journals, holds)
+    return _pruned(found, ended)
+
+
+def _run(wanted: Wanted, journals: Journals, *, ask: bool) -> Rollout:
+    found, name = fleet(wanted, echo), new_id()
+    # Hold the locks before staging, so that the shown plan is what will be activated.
+    with holding(found, name) as holds:
+        planned = _begin(wanted, found, journals, name, ask=ask)
+        if planned.exit_code is not None:
+            return planned
+        ended = run_course(planned, found, journals, holds)
+    return _pruned(found, ended)
+
+
+def _pruned(found: Fleet, ended: Rollout) -> Rollout:
+    """Remove what a rollout that converged left unused; returns the rollout."""
+    if ended.exit_code == CONVERGED:
+        _prune(found, ended)
+    return ended
 
 
 def _prune(found: Fleet, ended: Rollout) -> None:
@@ -129,7 +153,10 @@ def _has_terminal() -> bool:
 
 
 def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: bool) -> Rollout:
-    """Stage, show the plan, ask. Exits where there is nothing to do, or the answer is no."""
+    """Stage, show the plan, ask. Exits if the answer is no.
+
+    Where there is nothing to do, the rollout has its exit code already.
+    """
     log = journals.path(name, "pyinfra.log")
     echo(f"rollout {name}: staging, log in {log}")
     staged = stage(wanted, found, log, echo, name)
@@ -137,7 +164,8 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
         echo(f"note: {line}", colour="yellow")
     planned = plan(wanted, found, staged, name)
     if not planned.steps and not planned.gateways:
-        _nothing_to_do(found, [member.host.name for member in staged])
+        _refuse_problems(found, [member.host.name for member in staged])
+        return planned.model_copy(update={"ended_at": now(), "exit_code": CONVERGED})
     if planned.steps:
         show(plan_table(planned))
     if planned.gateways:
@@ -154,7 +182,8 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
     return planned
 
 
-def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
+def _refuse_problems(found: Fleet, staged: list[str]) -> None:
+    """Raise CorralError if what serves the plan already is not green."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     names = [f"{name}/{i.name}" for name in staged for i in hosts[name][1].instances]
     left_out = hosts.keys() - set(staged)
@@ -162,4 +191,3 @@ def _nothing_to_do(found: Fleet, staged: list[str]) -> None:
     if problems := health.problems(names, gateways=gateways):
         raise CorralError("verification", "; ".join(problems), "run `corral logs HOST/INSTANCE`")
     echo(f"nothing to do: {len(names)} instances serve their plan, verified")
-    sys.exit(CONVERGED)

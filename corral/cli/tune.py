@@ -18,10 +18,10 @@ from corral.bench.tune.plot import plot_front
 from corral.bench.tune.record import Requests
 from corral.bench.tune.run import Outcome, Tune, decided, run
 from corral.bench.tune.search import Rules
-from corral.bench.tune.space import Space, dimensions_of, machine_of
+from corral.bench.tune.space import Space, Subject, dimensions_of, machine_of
 from corral.bench.tune.store import TuneStore
 from corral.catalog.profile import Profile
-from corral.cli.documents import Document
+from corral.cli.documents import Document, rows_of
 from corral.cli.fronts import force_option, fronts, limit_seconds, refuse_last
 from corral.cli.measured import with_neighbours
 from corral.cli.reach import Target, planned, reach_one
@@ -44,6 +44,12 @@ from corral.terminal import echo, echo_file, show
 
 _TUNED = Document(
     "tune", TypeAdapter(Outcome), "corral tune", about="The best settings of an instance."
+)
+_SUBJECTS = Document(
+    "tune-list",
+    rows_of(Subject),
+    "corral tune",
+    about="What would be tried; with --list. ``impossible``: why a value cannot run.",
 )
 _GOALS: dict[str, Literal["answer", "prompt", "first_token"]] = {
     "answer": "answer", "prompt": "prompt", "first-token": "first_token",
@@ -153,7 +159,10 @@ def tune(
     facts = travelling_helper(host).ask(["gpus"], GPUS, "{}")
     space = _space(host, plan, instance, facts, only)
     if only_list:
-        show(space_table(space))
+        if as_json:
+            _SUBJECTS.show(space.alone())
+        else:
+            show(space_table(space))
         return
     requests = _requests(
         _profile(instance, where), prompt_tokens, answer_tokens, concurrency, repeat

@@ -89,6 +89,8 @@ def found_beside_once(lab: Workspace, results: Path) -> None:
     listed = lab.corral(*quick(results, "--list"))
     assert listed.returncode == 0, said(listed)
     assert "micro-batch" in listed.stdout
+    (subject,) = json.loads(lab.corral(*quick(results, "--list", "--json")).stdout)
+    assert subject["subject"] == "micro-batch"
     done = lab.corral(*quick(results, "--json"))
     assert done.returncode == 0, said(done)
     found = json.loads(done.stdout)

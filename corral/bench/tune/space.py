@@ -58,6 +58,21 @@ class Impossible(Frozen):
     why: str
 
 
+class Value(Frozen):
+    """One value of a subject, with all else as it is now; ``impossible``: why it cannot run."""
+
+    value: str
+    impossible: str | None = None
+
+
+class Subject(Frozen):
+    """What can be tuned: its value now, and the others."""
+
+    subject: str
+    now: str
+    values: tuple[Value, ...]
+
+
 class Space:
     """All settings of an instance, each planned when it is asked for.
 
@@ -97,6 +112,24 @@ class Space:
         if setting not in self._known:
             self._known[setting] = self._at(setting) if any(setting) else self.current
         return self._known[setting]
+
+    def alone(self) -> list[Subject]:
+        """Each subject with each of its values, everything else as it is now."""
+        return [
+            Subject(
+                subject=one.name,
+                now=one.current,
+                values=tuple(
+                    Value(value=choice.label, impossible=self._why_not(d, n))
+                    for n, choice in enumerate(one.choices, 1)
+                ),
+            )
+            for d, one in enumerate(self.dimensions)
+        ]
+
+    def _why_not(self, dimension: int, choice: int) -> str | None:
+        found = self.at(tuple(choice if d == dimension else 0 for d in range(len(self.sizes))))
+        return found.why if isinstance(found, Impossible) else None
 
     def choices(self, setting: Setting) -> dict[str, str]:
         """Dimension -> choice, where it is not the current one."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from corral.bench.tune.record import Row
 from corral.bench.tune.run import Outcome
-from corral.bench.tune.space import Impossible, Space
+from corral.bench.tune.space import Space
 from corral.terminal import Rows, coloured
 
 # Rows of the table that are not on the front.
@@ -64,11 +64,9 @@ def format_choices(choices: dict[str, str]) -> str:
 def space_table(space: Space) -> Rows:
     """Each value alone: whether it can run."""
     table = Rows("subject", "value", "")
-    for d, one in enumerate(space.dimensions):
-        table.add(one.name, one.current, coloured("now", "green"))
-        for n, choice in enumerate(one.choices, 1):
-            setting = tuple(n if other == d else 0 for other in range(len(space.dimensions)))
-            found = space.at(setting)
-            why = coloured(f"no: {found.why}", "yellow") if isinstance(found, Impossible) else ""
-            table.add("", choice.label, why)
+    for subject in space.alone():
+        table.add(subject.subject, subject.now, coloured("now", "green"))
+        for value in subject.values:
+            why = coloured(f"no: {value.impossible}", "yellow") if value.impossible else ""
+            table.add("", value.value, why)
     return table

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +21,12 @@ from tests.samples import CHAT, ROOT, host
 from tests.unit.rollout_samples import found_instance
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_commands() -> None:
+    """Each command's module is imported, so that its documents are known."""
+    printing_json()
 
 
 def test_every_command_with_json_has_a_document_and_no_other_is_described() -> None:
@@ -39,6 +47,37 @@ def test_every_command_that_prints_a_table_prints_json_too() -> None:
     assert len(found) > 10
     # Two change a name of what `history` prints, and what `status` shows is read by line.
     assert set(found) - printing == {"pin", "unpin", "logs"}
+
+
+def test_no_table_is_printed_where_json_was_asked_for() -> None:
+    """In each function that knows of --json, a table is printed only where it is not."""
+    seen = 0
+    for module in set(_MODULES.values()):
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        for function in (one for one in tree.body if isinstance(one, ast.FunctionDef)):
+            if "as_json" in {one.arg for one in function.args.args + function.args.kwonlyargs}:
+                seen += 1
+                wrong = tables_in_json(function.body)
+                assert not wrong, f"{module}.{function.name} prints a table in line {wrong}"
+    assert seen > 15
+
+
+def tables_in_json(body: Sequence[ast.stmt]) -> list[int]:
+    """Lines of a block that print a table with --json: those that no check of it excludes."""
+    found: list[int] = []
+    for statement in body:
+        if isinstance(statement, ast.If):
+            asks = any(
+                isinstance(n, ast.Name) and n.id == "as_json" for n in ast.walk(statement.test)
+            )
+            found += tables_in_json(statement.body)
+            found += [] if asks else tables_in_json(statement.orelse)
+            if asks and isinstance(statement.body[-1], ast.Return | ast.Raise):
+                break
+            continue
+        calls = [one.func for one in ast.walk(statement) if isinstance(one, ast.Call)]
+        found += [one.lineno for one in calls if isinstance(one, ast.Name) and one.id == "show"]
+    return found
 
 
 def test_the_schemas_are_current() -> None:

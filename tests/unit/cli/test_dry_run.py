@@ -107,9 +107,9 @@ def test_the_waves_of_a_forecast_are_those_of_the_hosts_that_change(
 
 @pytest.mark.usefixtures("found")
 def test_options_that_contradict_a_dry_run_are_refused() -> None:
-    for words in (("rollout", "i.py", "--dry-run", "--resume"), ("rollout", "i.py", "--json")):
-        assert isinstance(corral(*words).exception, CorralError)
-    assert isinstance(corral("revert", "a", "--json").exception, CorralError)
+    refused = corral("rollout", "i.py", "--dry-run", "--resume").exception
+    assert isinstance(refused, CorralError)
+    assert refused.where == "--dry-run --resume"
 
 
 @pytest.fixture

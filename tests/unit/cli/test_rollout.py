@@ -115,6 +115,14 @@ def test_the_plan_is_shown_and_asked_about(
     assert "at most about 23 s" in result.output
 
 
+def test_with_json_stdout_has_the_outcome_alone(begin: Begin) -> None:
+    result = begin("-y", "--json")
+    assert result.exit_code == 10
+    outcome = Rollout.model_validate_json(result.stdout)
+    assert (outcome.exit_code, outcome.steps) == (10, begin.planned.steps)
+    assert "2 instances in 2 waves" in result.stderr
+
+
 def test_hosts_are_held_from_before_they_are_staged_until_the_end(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +148,8 @@ def test_nothing_to_do_is_verified_and_ends_well(
     result = begin("-y")
     assert (result.exit_code, begin.ran) == (0, [])
     assert "nothing to do: 1 instances" in result.output
+    outcome = Rollout.model_validate_json(begin("-y", "--json").stdout)
+    assert (outcome.exit_code, outcome.steps) == (0, ())
     problems.append("a/chat: health: 503")
     assert refusal(begin("-y")).what == "a/chat: health: 503"
 
@@ -263,6 +273,10 @@ def test_revert_says_whether_the_host_is_back(
     result = corral("revert", "a/chat", "--to", "g1")
     assert result.exit_code == code
     assert f"a/chat: g1 {outcome}" in result.output
+    result = corral("revert", "a/chat", "--to", "g1", "--json")
+    assert result.exit_code == code
+    assert [one["outcome"] for one in json.loads(result.stdout)] == [outcome]
+    assert f"a/chat: g1 {outcome}" in result.stderr
 
 
 @pytest.mark.parametrize("words", [(), ("a", "--rollout", "r"), ("--rollout", "r", "--to", "g")])
@@ -293,6 +307,8 @@ def test_a_rollout_is_taken_back_but_for_what_changed_again(
     assert left == [frozenset({"b/chat"})]
     assert "b/chat has changed since that rollout" in result.output
     assert begin.ran[0].failure.startswith("reverted by")
+    result = corral("revert", "--rollout", "r", "--state", str(begin.folder), "--json")
+    assert Rollout.model_validate_json(result.stdout).id == "r"
 
 
 def test_a_rollout_over_a_host_that_the_inventory_lost_says_what_is_needed(
@@ -310,3 +326,6 @@ def test_a_rollout_that_changed_nothing_has_nothing_to_take_back(tmp_path: Path)
     result = corral("revert", "--rollout", "r", "--state", str(tmp_path))
     assert result.exit_code == 0
     assert "nothing to revert" in result.output
+    result = corral("revert", "--rollout", "r", "--state", str(tmp_path), "--json")
+    assert Rollout.model_validate_json(result.stdout).exit_code == 10
+    assert result.exit_code == 0
