@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+from corral_shared.text import counted
 
 from corral.backup.document import Backup
 from corral.backup.restore import Restored, left_out, restore_backup
@@ -40,7 +41,7 @@ def backup(file: Path, recipients: tuple[str, ...], archives: bool, inventory: P
     echo(f"{file}: {_contents(done)}")
     if done.archives and not archives:
         size = sum(one.size_bytes for one in done.archives)
-        echo(f"  without {len(done.archives)} archives of engine releases, "
+        echo(f"  without {counted(len(done.archives), 'archive')} of engine releases, "
              f"{size / _MIB:,.0f} MiB: add --archives, or build them again")  # fmt: skip
     if not recipients:
         echo("  not encrypted, and it holds API keys: add --recipient KEY (age)", err=True)
@@ -81,16 +82,15 @@ def _hosts(found: Inventories) -> list[Host]:
 def _contents(backup: Backup) -> str:
     size = sum(file.size_bytes for file in backup.files)
     keys = sum(file.name.startswith("keys") for file in backup.files)
-    return (
-        f"{len(backup.files)} files ({keys} of keys), {size / _MIB:,.1f} MiB, and the ssh keys of "
-        f"{len(backup.known_hosts)} hosts"
-    )
+    files, hosts = counted(len(backup.files), "file"), counted(len(backup.known_hosts), "host")
+    return f"{files} ({keys} of keys), {size / _MIB:,.1f} MiB, and the ssh keys of {hosts}"
 
 
 def _print(file: Path, found: Restored, hosts: list[Host], *, replace: bool) -> None:
     echo(
-        f"{file} of {found.backup.at}, by {found.backup.by}: {len(found.written)} files restored, "
-        f"{len(found.same)} are there already, {found.known_hosts} lines of known hosts added"
+        f"{file} of {found.backup.at}, by {found.backup.by}: "
+        f"{counted(len(found.written), 'file')} restored, {len(found.same)} are there already, "
+        f"{found.known_hosts} lines of known hosts added"
     )
     for name, path in found.differ.items():
         echo(f"  {name}: {path} is another file, and stays", err=True)
@@ -98,7 +98,8 @@ def _print(file: Path, found: Restored, hosts: list[Host], *, replace: bool) -> 
         echo("  Next: add --replace, which keeps these as NAME.before-restore", err=True)
     if found.homeless:
         absent = ", ".join(left_out(found, {host.name: host for host in hosts}))
-        what = f"{len(found.homeless)} files have no place here ({absent or found.homeless[0]})"
+        files = counted(len(found.homeless), "file")
+        what = f"no place here for {files} ({absent or found.homeless[0]})"
         error = CorralError(
             str(file), what, f"`corral restore {file} -i INVENTORY` that names them"
         )

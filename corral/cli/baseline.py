@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from corral_shared.text import counted
 from pydantic import TypeAdapter
 from rich.text import Text
 
@@ -112,4 +113,6 @@ def _cells(row: StoredBaseline) -> tuple[str | Text, ...]:
 
 def _figure(name: str, samples: Sequence[float]) -> str:
     spread = f"{statistics.stdev(samples) / statistics.fmean(samples):.1%}"
-    return f"{statistics.fmean(samples):.1f} {name} ({len(samples)} runs, spread {spread})"
+    return (
+        f"{statistics.fmean(samples):.1f} {name} ({counted(len(samples), 'run')}, spread {spread})"
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from corral_shared.text import counted
 
 from corral.cli import import_from_the_checkout
 from corral.cli.select import inventories, print_mistakes
@@ -112,7 +113,7 @@ def verify(folder: Path, public_key: Path | None) -> None:
     others = surplus(opened)
     if others:
         shown = ", ".join(others[:_MOST_SHOWN])
-        echo(f"  {len(others)} files are not of it, and are never served: {shown}", err=True)
+        echo(f"  {counted(len(others), 'file')} not of it, never served: {shown}", err=True)
     if public_key is None:
         echo("  whose bundle it is was not proved: add --public-key FILE", err=True)
 
@@ -201,8 +202,9 @@ def _summary(found: Bundle) -> str:
     }  # fmt: skip
     counts = [f"{len(files)} {what}" for kind, what in kinds.items() if (files := found.of(kind))]
     added = f", on top of the bundle of {found.since.at}" if found.since else ""
+    hosts = counted(len(found.hosts), "host")
     return (
-        f"bundle of {found.at} for {len(found.hosts)} hosts ({', '.join(found.platforms)})"
-        f"{added}: {len(found.files)} files, {found.size_bytes / _MIB:,.0f} MiB"
+        f"bundle of {found.at} for {hosts} ({', '.join(found.platforms)})"
+        f"{added}: {counted(len(found.files), 'file')}, {found.size_bytes / _MIB:,.0f} MiB"
         f"{', ' if counts else ''}{', '.join(counts)}"
     )

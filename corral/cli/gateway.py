@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from corral_shared.text import counted
 from pydantic import TypeAdapter
 from rich.text import Text
 
@@ -128,7 +129,7 @@ def drain(
     for host in _behind(server, inventory):
         drained = control.drain(host, server, lease_seconds, limit_seconds=limit_seconds, last=last)
         echo(
-            f"{host.name}: {server} drained, {drained.sessions_left} requests in flight "
+            f"{host.name}: {server} drained, {counted(drained.sessions_left, 'request')} in flight "
             f"after {drained.seconds:.1f} s; serves again in {lease_seconds} s"
         )
         in_flight += drained.sessions_left

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import click
+from corral_shared.text import counted
 
 from corral.catalog.entries import Catalog
 from corral.cli.select import Inventories, inventories, print_replaced
@@ -101,7 +102,7 @@ def _check(
             "corral lock --check", "\n  ".join(["differences:", *problems]),
             f"run `{command}`, read the diff",
         )  # fmt: skip
-    echo(f"{LOCK_FILE} has all entries that {len(hosts)} hosts need")
+    echo(f"{LOCK_FILE} has all entries of {counted(len(hosts), 'host')}")
 
 
 def _refuse_unused(

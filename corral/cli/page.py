@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from corral_shared.text import counted
 from pydantic import TypeAdapter
 from rich.live import Live
 
@@ -139,4 +140,6 @@ def _reader(
 
 def _summary(page: FleetPage) -> str:
     well = sum(one.is_good for one in page.hosts)
-    return f"{well} of {len(page.hosts)} hosts well, {len(page.alerts)} alerts"
+    return (
+        f"{well} of {counted(len(page.hosts), 'host')} well, {counted(len(page.alerts), 'alert')}"
+    )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+from corral_shared.text import counted
 from pydantic import TypeAdapter
 
 from corral.cli.documents import Document
@@ -172,10 +173,11 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
         show(gateway_table(planned))
     for note in planned.notes:
         echo(f"note: {note}", colour="yellow")
-    waves = len(planned.waves)
+    instances = counted(len(planned.steps), "instance")
+    waves = counted(len(planned.waves), "wave")
     about = duration(total_seconds(planned))
-    gateways = f", then {len(planned.gateways)} gateways" if planned.gateways else ""
-    echo(f"{len(planned.steps)} instances in {waves} waves{gateways}, at most about {about}")
+    gateways = f", then {counted(len(planned.gateways), 'gateway')}" if planned.gateways else ""
+    echo(f"{instances} in {waves}{gateways}, at most about {about}")
     if ask and not click.confirm("Change them?"):
         echo("nothing was changed; staged generations stay")
         sys.exit(1)
@@ -190,4 +192,4 @@ def _refuse_problems(found: Fleet, staged: list[str]) -> None:
     health, gateways = Health(found.checked, found.document), found.verified_gateways(left_out)
     if problems := health.problems(names, gateways=gateways):
         raise CorralError("verification", "; ".join(problems), "run `corral logs HOST/INSTANCE`")
-    echo(f"nothing to do: {len(names)} instances serve their plan, verified")
+    echo(f"nothing to do: {counted(len(names), 'instance')} verified against the plan")

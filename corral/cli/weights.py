@@ -11,6 +11,7 @@ from typing import Any
 import click
 from corral_shared.hub import HUGGING_FACE
 from corral_shared.names import quoted_path
+from corral_shared.text import counted
 
 from corral.bench.job import refuse_other_helper
 from corral.cli.documents import Document, by_host, without
@@ -117,7 +118,8 @@ def prune(name: str, dry_run: bool, yes: bool, inventory: Path | None) -> None:
     if not doomed:
         echo(f"{name}: all weights are needed")
         return
-    echo(f"{name}: nobody needs these {len(doomed)} files; {gib(found.unneeded_bytes)} are freed")
+    files = counted(len(doomed), "file")
+    echo(f"{name}: {files} that nobody needs; {gib(found.unneeded_bytes)} are freed")
     if dry_run:
         return
     if not yes and not sys.stdin.isatty():
@@ -128,7 +130,8 @@ def prune(name: str, dry_run: bool, yes: bool, inventory: Path | None) -> None:
         sys.exit(1)
     helper = travelling_helper(target.host)
     answer = helper.ask(["prune-weights"], PRUNED_WEIGHTS, plan.to_helper())
-    echo(f"{name}: removed {len(answer.removed)} files, {gib(answer.freed_bytes)} are free again")
+    files = counted(len(answer.removed), "file")
+    echo(f"{name}: removed {files}, {gib(answer.freed_bytes)} are free again")
 
 
 @weights.command()
@@ -153,7 +156,7 @@ def adopt(name: str, folder: str, move: bool, inventory: Path | None) -> None:
     answer = _adopt(target.host, plan, spec)
     for one in answer.adopted:
         echo(f"{one.source} is now {one.path}")
-    echo(f"{name}: {len(answer.adopted)} files adopted of {answer.files} of their sizes")
+    echo(f"{name}: {counted(len(answer.adopted), 'file')} adopted of {answer.files} of their sizes")
     for path in answer.missing:
         echo(f"{path} is planned and still missing; a deploy fetches it")
 

@@ -35,3 +35,8 @@ def _cut(line: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, which takes an s for more than one: "1 host", "3 hosts"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -89,7 +89,7 @@ def test_another_quant_goes_through_the_fleet_and_a_second_run_changes_nothing(
         assert fleet.corral("verify", "-i", INVENTORY).returncode == 0
         again = rollout(fleet, tmp_path)
         assert again.returncode == 0, said(again)
-        assert "nothing to do: 6 instances serve their plan" in said(again)
+        assert "nothing to do: 6 instances verified against the plan" in said(again)
         assert pids(fleet) == after
         back = fleet.corral("revert", "--rollout", found["id"], "--state", str(tmp_path))
         assert back.returncode == 0, said(back)

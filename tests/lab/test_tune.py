@@ -152,7 +152,7 @@ def test_in_a_window_it_is_killed_and_goes_on_where_it_was(
     assert kept(results).blocks == (first,)
     third = tune(fleet, results, "--window")
     assert third.returncode == 0, said(third)
-    assert f"{len(first.runs)} runs are kept from before" in said(third)
+    assert f"kept from before: {len(first.runs)} runs" in said(third)
     assert kept(results).blocks[0] == first
     assert len(kept(results).blocks) > 1
     assert fleet.on(HOST, f"readlink /var/lib/corral/instances/{NAME}/current") == generation

@@ -107,7 +107,7 @@ def test_hosts_of_the_products_examples_are_not_the_fleets(
     checked = installed.run("corral", "lock", "--check", folder=fleet)
     assert (checked.returncode, checked.stdout) == (
         0,
-        "corral.lock has all entries that 1 hosts need\n",
+        "corral.lock has all entries of 1 host\n",
     )
 
 

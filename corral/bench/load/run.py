@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from corral_shared.text import counted
+
 from corral.bench.document import measured
 from corral.bench.load import completions
 from corral.bench.load.completions import Target
@@ -170,8 +172,8 @@ def run(test: LoadTest, print_line: PrintLine) -> LoadResult:
 def _warn(opened: Session, print_line: PrintLine) -> None:
     if opened.facts.in_flight:
         print_line(
-            f"it serves {opened.facts.in_flight} requests of others now: the figures are not its "
-            "own, and they will feel the test"
+            f"it serves {counted(opened.facts.in_flight, 'request')} of others now: the "
+            "figures are not its own, and they will feel the test"
         )
 
 

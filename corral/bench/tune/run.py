@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from corral_shared.text import counted
+
 from corral.bench import job
 from corral.bench.document import measured
 from corral.bench.result import instance_fields
@@ -134,13 +136,13 @@ def run(tune: Tune) -> Outcome:
     record = tune.store.record(tune.host.name, tune.instance.name)
     if record:
         runs = sum(len(block.runs) for block in record.blocks)
-        tune.print_line(f"{runs} runs are kept from before")
+        tune.print_line(f"kept from before: {counted(runs, 'run')}")
     began, checked = tune.clock(), False
     while isinstance(step := tune.next_step(record, began), Measure):
         if not checked:
             job.refuse_other_helper(tune.host, tune.plan)
             checked = True
-        tune.print_line(f"{step.why}: {len(step.order)} runs")
+        tune.print_line(f"{step.why}: {counted(len(step.order), 'run')}")
         record = measure(tune, step, record)
     return outcome(tune, step, record)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral_shared.text import counted
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -20,7 +21,7 @@ def fleet_view(page: FleetPage) -> Group:
         alert = coloured(f"{one.name}: ", "red" if one.severity == "page" else "yellow")
         parts.append(alert + plain(f"{one.where} {one.what}. Next: `{one.command}`"))
     for rollout in page.rollouts:
-        done = f"{rollout.done} of {rollout.instances} instances"
+        done = f"{rollout.done} of {counted(rollout.instances, 'instance')}"
         parts.append(coloured(f"rollout {rollout.id} has not ended: {done}", "yellow"))
     parts += [plain(""), _instances(page)]
     if page.gpus:
@@ -41,8 +42,10 @@ def memory_bar(gpu: GpuPage) -> Text:
 
 def _head(page: FleetPage) -> Text:
     hosts, instances = page.hosts, page.instances
-    well = f"{sum(one.is_good for one in hosts)} of {len(hosts)} hosts well"
-    served = f"{sum(one.is_good for one in instances)} of {len(instances)} instances well"
+    well = f"{sum(one.is_good for one in hosts)} of {counted(len(hosts), 'host')} well"
+    served = (
+        f"{sum(one.is_good for one in instances)} of {counted(len(instances), 'instance')} well"
+    )
     state = coloured("well", "green") if page.is_good else coloured("needs a look", "red")
     return plain(f"{page.made_at}  {well}, {served}  ") + state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from corral_shared.text import counted
 from rich.text import Text
 
 from corral.bench.load.compare import LoadComparison, LoadRow
@@ -41,7 +42,7 @@ def load_lines(result: LoadResult) -> Iterator[str]:
             "work; measure with fewer requests at a time"
         )
     if result.in_flight:
-        yield f"  the server had {result.in_flight} requests of others when it began"
+        yield f"  the server had {counted(result.in_flight, 'request')} of others when it began"
     for reason, number in _reasons(result).items():
         yield f"  {number} failed: {reason}"
     if cached := sum(run.cached_input_tokens for run in result.runs):

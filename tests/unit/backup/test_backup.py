@@ -172,7 +172,7 @@ def test_files_of_hosts_that_no_inventory_names_are_told(
     site.write_text(site.read_text().replace('("node-1"', '("node-7"'))
     said = second.corral("restore", str(file))
     assert said.code == 1
-    assert "2 files have no place here (node-1)" in said.err
+    assert "no place here for 2 files (node-1)" in said.err
     assert not list(second.home.rglob("node-1"))
 
 
@@ -201,7 +201,7 @@ def test_a_backup_writes_nowhere_but_where_the_inventory_says(
     assert "backup.json" in second("restore", str(file)).err
     hostile(file, "bin/evil")
     said = second("restore", str(file))
-    assert "1 files have no place here" in said.err
+    assert "no place here for 1 file " in said.err
     assert second.files() == {}
 
 

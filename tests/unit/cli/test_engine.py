@@ -34,7 +34,9 @@ ROW = {
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples, with three hosts in the lab, also where this checkout has another one up."""
     monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr("lab.hosts.recorded", lambda _: [1, 2, 3])
 
 
 @pytest.fixture

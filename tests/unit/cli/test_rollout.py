@@ -147,7 +147,7 @@ def test_nothing_to_do_is_verified_and_ends_well(
     monkeypatch.setattr("corral.rollout.health.Health.problems", lambda *_, **__: problems)
     result = begin("-y")
     assert (result.exit_code, begin.ran) == (0, [])
-    assert "nothing to do: 1 instances" in result.output
+    assert "nothing to do: 1 instance verified" in result.output
     outcome = Rollout.model_validate_json(begin("-y", "--json").stdout)
     assert (outcome.exit_code, outcome.steps) == (0, ())
     problems.append("a/chat: health: 503")

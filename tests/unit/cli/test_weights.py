@@ -93,7 +93,7 @@ def test_pruning_asks_and_a_dry_run_changes_nothing(corral: Corral, node: Node) 
     assert not node.pruned
     said = corral("weights", "prune", "node-1", "-y")
     assert said.code == 0
-    assert said.out.endswith("node-1: removed 1 files, 1.0 GiB are free again\n")
+    assert said.out.endswith("node-1: removed 1 file, 1.0 GiB are free again\n")
     assert node.pruned
 
 
