@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from corral.errors import CorralError
 
 # An untrusted list may have a million entries of a wrong type.
 _MOST_PROBLEMS = 20
+_MOST_NEAR = 3
 
 
 class Frozen(BaseModel):
@@ -47,11 +49,17 @@ def parse_json(schema: type[T], text: bytes, *, where: str, next_step: str) -> T
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean "x"?)`` for a near miss, else the known names."""
+    """`` (did you mean "x"?)`` for a near miss, else the known names; case does not matter.
+
+    A name is near if it goes on where this one ends ("A100" of "A100 40GB"), or has its letters.
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f' (did you mean "{close[0]}"?)'
+    typed, spelled = name.lower(), {one.lower(): one for one in names}
+    longer = [one for one in names if re.match(rf"{re.escape(typed)}[ /.-]", one.lower())]
+    near = longer or [spelled[one] for one in difflib.get_close_matches(typed, spelled, n=1)]
+    if near and typed:
+        quoted = [f'"{one}"' for one in near[:_MOST_NEAR]]
+        return f" (did you mean {' or '.join(quoted)}?)"
     return f" (known: {', '.join(names)})" if names else " (none are known)"
 
 

@@ -6,6 +6,7 @@ catalog/patches/, catalog/references/.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +25,9 @@ from corral.catalog.python_environment import PythonEnvironment
 from corral.errors import CorralError
 from corral.names import GitReference, GitUrl, Repository
 from corral.schema import Frozen, did_you_mean, parse
+
+# nvidia-smi puts them in front of a name that people leave them out of.
+_MAKERS = re.compile(r"^((nvidia|geforce|tesla|quadro)\s+)+", re.IGNORECASE)
 
 EngineKind = str
 """The name that an engine registers in corral/engines/."""
@@ -210,8 +214,9 @@ class Catalog(Frozen):
         for gpu in self.gpus.values():
             if gpu.is_called(name):
                 return gpu
-        known = {short for gpu in self.gpus.values() for short in gpu.short_names}
-        what = f'unknown GPU "{name}"{did_you_mean(name, known)}'
+        shorts = {short for gpu in self.gpus.values() for short in gpu.short_names}
+        known = {short for short in shorts if short.replace("-", " ") not in shorts - {short}}
+        what = f'unknown GPU "{name}"{did_you_mean(_MAKERS.sub("", name), known)}'
         raise CorralError(where, what, "name one of catalog/gpus/, or add a file there")
 
     def platform(self, name: str, *, where: str) -> Platform:

@@ -137,6 +137,8 @@ def unknown(name: str, found: Inventories) -> CorralError:
         # It may be in a file that cannot be read.
         print_mistakes(found.mistakes[:-1])
         return found.mistakes[-1]
+    if name.endswith(".py") and Path(name).is_file():
+        return CorralError(name, "is an inventory, not a host", f"name a host, and add -i {name}")
     for example in found.examples:
         if any(matching(host, (name,)) for host in example.hosts):
             what = f"is only in {example.path}, an example, which is read only when named"

@@ -185,6 +185,22 @@ def test_an_unknown_gpu_tells_who_asked_and_the_near_miss() -> None:
     assert "catalog/gpus/" in caught.value.next_step
 
 
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("A100", '"A100 40GB" or "A100 80GB"'),
+        ("nvidia a100", '"A100 40GB" or "A100 80GB"'),
+        ("Tesla V100 16 GiB", '"V100 16GB"'),
+        ("GeForce RTX 3O90", '"RTX 3090"'),
+        ("h10O", '"H100"'),
+    ],
+)
+def test_the_near_gpu_is_one_of_the_same_family(typed: str, near: str) -> None:
+    with pytest.raises(CorralError) as caught:
+        load_catalog(SHIPPED).gpu(typed, where="--gpu")
+    assert caught.value.what == f'unknown GPU "{typed}" (did you mean {near}?)'
+
+
 def test_chat_templates_are_read_as_they_are(folder: Path) -> None:
     (folder / "chat-templates").mkdir()
     (folder / "chat-templates" / "own.jinja").write_text("{{ messages }}\n")

@@ -118,6 +118,13 @@ def test_plan_of_an_unknown_host_tells_the_near_miss(corral: Corral) -> None:
     assert_one_message(corral("plan", "node1"), "node1", 'did you mean "node-1"')
 
 
+def test_an_inventory_in_place_of_a_host_is_told_where_it_belongs(corral: Corral) -> None:
+    step = "name a host, and add -i inventories/site.py"
+    for command in ("plan", "status"):
+        said = corral(command, "inventories/site.py")
+        assert_one_message(said, "inventories/site.py: is an inventory, not a host", step)
+
+
 def test_plan_of_an_instance_says_that_a_host_is_wanted(corral: Corral) -> None:
     assert_one_message(corral("plan", "long"), "long")
 
