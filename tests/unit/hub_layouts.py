@@ -68,6 +68,18 @@ LAYOUTS: dict[str, dict[str, int]] = {
         **_shards("UD-Q4_K_XL/GLM-4.7-UD-Q4_K_XL", 50 * GB, 50 * GB, 50 * GB, 50 * GB, 5 * GB),
         "GLM-4.7-UD-TQ1_0.gguf": 84 * GB,
     },
+    "unsloth/GLM-5.2-GGUF": {
+        **_shards("UD-IQ2_M/GLM-5.2-UD-IQ2_M", *[50 * GB] * 4, 38_500_000_000, 100_000_000),
+        **_shards("UD-IQ4_NL/GLM-5.2-UD-IQ4_NL", *[46 * GB] * 8, 4 * GB),
+        **_shards("UD-IQ2_XXS/GLM-5.2-UD-IQ2_XXS", *[50 * GB] * 4, 38 * GB, 100_000_000),
+    },
+    "ggml-org/GLM-5.3-Flash-GGUF": {
+        "GLM-5.3-Flash-Q2_K.gguf": 117 * GB,
+        "GLM-5.3-Flash-Q4_K.gguf": 188 * GB,
+        "mmproj-GLM-5.3-Flash-Q8_0.gguf": 1_130_000_000,
+        "mtp-GLM-5.3-Flash-Q8_0.gguf": 9 * GB,
+        "mtp-GLM-5.3-Flash-Q4_0.gguf": 5 * GB,
+    },
     "ggml-org/GLM-4.6V-Flash-GGUF": {
         "GLM-4.6V-Flash-Q4_K_M.gguf": 6_166_577_888,
         "GLM-4.6V-Flash-Q8_0.gguf": 10 * GB,

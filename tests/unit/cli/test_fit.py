@@ -143,7 +143,7 @@ def test_several_gpus_are_named_in_one_word_or_several(
         ((f"{AIR}/Q9",), "model glm-4.5-air has no quant Q9 (known: UD-Q4_K_XL)"),
         ((AIR, "--profile", "glm-4.5-air-realtme"), 'did you mean "glm-4.5-air-realtime"'),
         ((AIR, *REALTIME, "--engine", "lama.cpp"), 'unknown engine "lama.cpp"'),
-        ((AIR, "--gpu", "H20"), '--gpu: unknown GPU "H20" (did you mean "H200"?)'),
+        ((AIR, "--gpu", "H2200"), '--gpu: unknown GPU "H2200" (did you mean "H200"?)'),
         ((AIR, "--gpu", "0 x H200"), '--gpu: unknown GPU "0 x H200"'),
         (("glm-4.7",), "glm-4.7/UD-Q2_K_XL: corral.lock has no entry for model glm-4.7"),
         (("glm-4.7/Q4_K_M", *REALTIME), "corral.lock has no entry for model glm-4.7, quant Q4_K_M"),
