@@ -64,8 +64,8 @@ class Host:
 
     ``die_at``: the step at which the process is killed; ``full_from``: the write from which on the
     disk is full; ``in_flight``: what draining finds; ``obstacles``: what each look at the port
-    finds; ``hung``: servers hear no signal but SIGKILL; ``ports``: of generations that are not on
-    8001; ``watch``: called at each step.
+    finds; ``away``: so many looks find no address; ``hung``: servers hear no signal but SIGKILL;
+    ``ports``: of generations that are not on 8001; ``watch``: called at each step.
     """
 
     root: Path
@@ -80,6 +80,7 @@ class Host:
     writes: int = 0
     starts: itertools.count[int] = field(default_factory=itertools.count)
     obstacles: list[str] = field(default_factory=list)
+    away: int = 0
     hung: bool = False
     ports: dict[str, int] = field(default_factory=dict)
     rules: str = ""
@@ -126,7 +127,11 @@ class Host:
     def gate(self, instance: dict[str, Any], *_: object) -> list[dict[str, Any]]:
         self.step(f"gate {instance['unit']}")
         runs = self.running.get(instance["unit"])
-        if runs is None or any(word in f"{runs.text}{instance['unit']}" for word in self.bad):
+        if (
+            self.away
+            or runs is None
+            or any(word in f"{runs.text}{instance['unit']}" for word in self.bad)
+        ):
             raise HostError("the gate failed")
         return [{"part": "ready", "ok": True, "figure": "", "limit": "", "detail": ""}]
 
@@ -165,6 +170,11 @@ class Host:
     def next_obstacle(self) -> str | None:
         """What holds the port, as long as something does."""
         return self.obstacles.pop(0) if self.obstacles else None
+
+    def next_look(self) -> str | None:
+        """Why the host has no address, as long as its cable is pulled."""
+        self.away = max(0, self.away - 1)
+        return "Cannot assign requested address" if self.away else None
 
     def keys(self) -> str:
         """What a start of the server reads."""
@@ -294,6 +304,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **ports: int) -> Host:
     doubles = {
         "output": host.output, "quiet": host.systemctl, "show": host.show, "gate": host.gate,
         "wait_ready": host.wait_ready, "obstacle": lambda _: host.next_obstacle(),
+        "missing_address": lambda _: host.next_look(),
         "before_start": lambda _: [], "keep_baseline": lambda *_: None,
         "drain": host.drain, "journal_tail": lambda _: "its last words",
         "refuse_going_down": lambda: None, "loaded": host.loaded, "RUN": tmp_path / "run",

@@ -4,7 +4,11 @@ from pathlib import Path
 
 from corral_host.activation import confirm, journal, record, switch
 from corral_host.activation.drain import drain
-from corral_host.activation.start_again import refuse_going_down, start_again
+from corral_host.activation.start_again import (
+    refuse_going_down,
+    start_again,
+    wait_for_address,
+)
 from corral_host.activation.watchdog import remove as remove_guard
 from corral_host.checks import baseline
 from corral_host.checks.gate import PROOF, gate
@@ -144,6 +148,7 @@ def restore(activation):
     alone = is_untouched(activation)
     switch.restore_unit(activation)
     if alone:
+        wait_for_address(activation.previous)
         return
     if activation.how != "in place":
         start_again(activation.previous)

@@ -1,4 +1,4 @@
-"""Restart the previous server, waiting for its port."""
+"""Restart the previous server, waiting for its port and its address."""
 
 import contextlib
 import socket
@@ -36,11 +36,22 @@ def start_again(instance):
 
 def wait_until_free(instance, deadline):
     """Wait until a server could listen; at the deadline the start is tried anyway."""
+    wait_for_end(obstacle, instance, "cannot be started yet", deadline)
+
+
+def wait_for_address(instance):
+    """Wait until a host has the address of a server that runs, such as after a pulled cable."""
+    deadline = time.monotonic() + OBSTACLE_SECONDS
+    wait_for_end(missing_address, instance, "cannot be reached yet", deadline)
+
+
+def wait_for_end(question, instance, state, deadline):
+    """Wait until ``question`` has no answer about the endpoint any more, or the deadline."""
     reported = None
-    while (what := obstacle(instance["endpoint"])) and time.monotonic() < deadline:
+    while (what := question(instance["endpoint"])) and time.monotonic() < deadline:
         refuse_going_down()
         if what != reported:
-            say(f"{instance['name']} cannot be started yet: {what}")
+            say(f"{instance['name']} {state}: {what}")
             reported = what
         time.sleep(PAUSE_SECONDS)
 
@@ -52,6 +63,16 @@ def obstacle(endpoint):
     address, port = endpoint["address"], endpoint["port"]
     if holder := listeners([port]).get(str(port)):
         return f"port {port} is taken by {holder['program']} (pid {holder['pid']})"
+    return unbound(address, port)
+
+
+def missing_address(endpoint):
+    """Why nobody could listen at the address of an endpoint now, whatever its port; or None."""
+    return None if endpoint["socket"] else unbound(endpoint["address"], 0)
+
+
+def unbound(address, port):
+    """Why a socket cannot be bound there, or None; port 0 is any that is free."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         # As servers do: connections in TIME_WAIT are no obstacle.
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
@@ -59,7 +80,7 @@ def obstacle(endpoint):
         try:
             probe.bind((address, port))
         except OSError as fault:
-            return f"{address} port {port}: {fault.strerror}"
+            return f"{address}{f' port {port}' if port else ''}: {fault.strerror}"
     return None
 
 

@@ -264,6 +264,7 @@ def test_a_port_that_another_program_holds_is_an_obstacle(address: str, shared: 
         squatter.listen()
         end = {"address": address, "port": squatter.getsockname()[1], "socket": None}
         assert f"port {end['port']} is taken by " in start_again.obstacle(end)
+        assert start_again.missing_address(end) is None
     assert start_again.obstacle(end) is None
 
 
@@ -271,7 +272,9 @@ def test_an_address_that_is_not_there_is_an_obstacle_and_a_unix_socket_has_none(
     # An address for documentation (RFC 5737), which no machine has.
     away = {"address": "192.0.2.1", "port": 8001, "socket": None}
     assert "Cannot assign requested address" in start_again.obstacle(away)
-    assert start_again.obstacle({"address": "", "port": None, "socket": "/run/x"}) is None
+    assert "Cannot assign requested address" in start_again.missing_address(away)
+    for question in (start_again.obstacle, start_again.missing_address):
+        assert question({"address": "", "port": None, "socket": "/run/x"}) is None
 
 
 def test_connections_that_ended_a_moment_ago_are_no_obstacle() -> None:

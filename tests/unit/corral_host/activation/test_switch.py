@@ -233,6 +233,27 @@ def test_what_holds_the_port_is_waited_for_on_the_way_back(
     assert played.steps.count(f"restart {UNIT}") == 3
 
 
+def test_a_server_that_never_stopped_is_proved_once_the_host_has_its_address_again(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cable is pulled in the gate of the new one, beside which the old one goes on."""
+    choose(monkeypatch, "side by side")
+    before, played.away = played.running[UNIT], 4
+    report = refused(played)
+    assert (report["outcome"], report["serving"], whole(played)) == ("reverted", "a", "a")
+    assert played.running[UNIT] is before
+    assert played.away == 0
+
+
+def test_an_address_that_does_not_come_back_ends_the_wait(
+    played: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, "side by side")
+    monkeypatch.setattr(MODULES["start_again"], "OBSTACLE_SECONDS", 0.05)
+    played.away = 10**9
+    assert refused(played)["outcome"] == "revert failed"
+
+
 @pytest.mark.parametrize(
     ("obstacle", "limit_seconds", "starts"),
     [("taken by nc", 0.05, 1), ("", 300, 3)],
