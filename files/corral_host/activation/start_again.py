@@ -1,13 +1,13 @@
 """Restart the previous server, waiting for its port and its address."""
 
 import contextlib
-import socket
 import subprocess
 import time
 
 from corral_host.activation import switch
 from corral_host.activation.watchdog import OBSTACLE_SECONDS, GoingDownError
 from corral_host.checks.ready import DiedError, wait_ready
+from corral_host.system.addresses import missing_address, unbound
 from corral_host.system.commands import say
 from corral_host.system.processes import listeners
 
@@ -64,24 +64,6 @@ def obstacle(endpoint):
     if holder := listeners([port]).get(str(port)):
         return f"port {port} is taken by {holder['program']} (pid {holder['pid']})"
     return unbound(address, port)
-
-
-def missing_address(endpoint):
-    """Why nobody could listen at the address of an endpoint now, whatever its port; or None."""
-    return None if endpoint["socket"] else unbound(endpoint["address"], 0)
-
-
-def unbound(address, port):
-    """Why a socket cannot be bound there, or None; port 0 is any that is free."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        # As servers do: connections in TIME_WAIT are no obstacle.
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            probe.setsockopt(socket.SOL_SOCKET, option, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as fault:
-            return f"{address}{f' port {port}' if port else ''}: {fault.strerror}"
-    return None
 
 
 def refuse_going_down():

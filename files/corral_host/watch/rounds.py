@@ -15,6 +15,7 @@ from corral_host import engines
 from corral_host.nvidia import nvidia_smi
 from corral_host.server.http import chat, loaded_key
 from corral_host.server.probe_client import ask
+from corral_host.system.addresses import missing_address
 from corral_host.system.commands import FAULTS, HostError, read_json, say
 from corral_host.watch.look import current, is_loaded, run_of, without_gpu
 from corral_host.watch.measures import Record, act, is_fine
@@ -123,6 +124,10 @@ def answer_round(settings, name, asked):
         asked.begin(run["id"])
     asked.loaded = asked.loaded or is_loaded(instance) or is_late(instance, run)
     if not asked.loaded:
+        return
+    if away := missing_address(instance["endpoint"]):
+        # No restart would bring the address back, and the last one would be a stop.
+        say(f"{name} is not asked: {away}")
         return
     why = unanswered(instance, asked, watchdog["answer_seconds"])
     if why and run_of(instance, settings["state"]) != run:

@@ -314,3 +314,20 @@ def test_a_server_that_froze_before_the_first_look_is_restarted(
     watched.frozen, watched.code, watched.began = True, 0, time.monotonic() - 301
     answer_rounds(watched, 2)
     assert watched.commands == ["restart"]
+
+
+def test_a_host_without_its_address_restarts_no_server(watched: Watched) -> None:
+    """The cable is pulled: no restart would help, and after the last one the server is stopped."""
+    asked = rounds.Asked()
+    rounds.answer_round(watched.settings, "chat", asked)
+    assert watched.asked == 1
+    # An address for documentation (RFC 5737), which no machine has.
+    watched.keep(endpoint={"address": "192.0.2.1", "port": watched.port, "socket": None})
+    for _ in range(5):
+        rounds.answer_round(watched.settings, "chat", asked)
+    assert watched.commands == []
+    watched.keep()
+    watched.code = 500
+    for _ in range(2):
+        rounds.answer_round(watched.settings, "chat", asked)
+    assert watched.commands == ["restart"]
