@@ -2,7 +2,7 @@
 # make test   linters, types and every test, lab included
 # make bench  times and remote commands on 1, 3 and more lab hosts
 # make bench-ansible  a deploy without changes beside the same checks by Ansible
-# make chaos  three servers and a gateway under load, and everything goes wrong
+# make chaos  three servers and a gateway under load, everything goes wrong, and what alerts tell of it
 # make setup  what the others need: system packages (apt, as root) and .venv
 
 SHELL := /bin/bash
@@ -101,7 +101,7 @@ bench-ansible: setup lab-possible
 	$(BIN)/python -m lab.bench_ansible
 
 chaos: setup lab-possible
-	$(BIN)/python -m lab.chaos
+	$(BIN)/python -m lab.chaos --alerts
 
 # After a change in pyproject.toml; needs uv.
 lock:

@@ -1,4 +1,4 @@
-"""`make chaos`: play chores, scenarios and controls on lab hosts, and print their tables.
+"""`make chaos` (with --alerts): play chores, faults and controls on lab hosts, and print tables.
 
 The exit code is 1 if the rule was broken.
 """
