@@ -165,7 +165,7 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
         echo(f"note: {line}", colour="yellow")
     planned = plan(wanted, found, staged, name)
     if not planned.steps and not planned.gateways:
-        _refuse_problems(found, [member.host.name for member in staged])
+        _verify(found, [member.host.name for member in staged])
         return planned.model_copy(update={"ended_at": now(), "exit_code": CONVERGED})
     if planned.steps:
         show(plan_table(planned))
@@ -184,8 +184,8 @@ def _begin(wanted: Wanted, found: Fleet, journals: Journals, name: str, *, ask: 
     return planned
 
 
-def _refuse_problems(found: Fleet, staged: list[str]) -> None:
-    """Raise CorralError if what serves the plan already is not green."""
+def _verify(found: Fleet, staged: list[str]) -> None:
+    """Verify what serves its plan already, and say so. Raises CorralError if it is not green."""
     hosts = {host.name: (host, plan) for host, plan in found.pairs}
     names = [f"{name}/{i.name}" for name in staged for i in hosts[name][1].instances]
     left_out = hosts.keys() - set(staged)
