@@ -148,13 +148,18 @@ def tried(spec):
     instance, lines, began = spec["instance"], [], time.monotonic()
     name = instance["name"]
     say(f"{name}: starting it with dummy weights")
+    fault, ended, seen = None, False, None
     with running(spec, lines) as (program, key):
         try:
             wait_answered(spec, program, key)
-        except FAULTS as fault:
-            ended = program.poll() is not None
-            raise failed(instance, fault, ended, "\n".join(lines)) from fault
-    log = "\n".join(lines)
+        except FAULTS as wrong:
+            fault, ended = wrong, program.poll() is not None
+            # The last lines of one that ended are still to come; one that runs is stopped now, and
+            # what it says of that is no reason.
+            seen = None if ended else len(lines)
+    log = "\n".join(lines[:seen])
+    if fault:
+        raise failed(instance, fault, ended, log) from fault
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.monotonic() - began, 1),

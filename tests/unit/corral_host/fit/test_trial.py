@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,18 @@ def test_an_end_is_a_fault_with_vllms_own_estimate(here: Path) -> None:
     assert list((here / "state" / "trials").glob("*.json")) == []
 
 
-def test_an_end_without_a_reason_shows_the_end_of_the_log(here: Path) -> None:
+@pytest.mark.parametrize("late_seconds", [0, 1.5])
+def test_an_end_without_a_reason_shows_the_end_of_the_log(
+    here: Path, monkeypatch: pytest.MonkeyPatch, late_seconds: float
+) -> None:
+    """Also where it ends before its last lines are read."""
+    listen = trial.listen
+
+    def late(*words: Any) -> None:
+        time.sleep(late_seconds)
+        listen(*words)
+
+    monkeypatch.setattr(trial, "listen", late)
     with pytest.raises(HostError, match=r"the server ended\. Its last lines:\n(.|\n)*HOME=/tmp"):
         trial.trial(spec(here, "dies"))
 
