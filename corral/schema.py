@@ -57,7 +57,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     typed, spelled = name.lower(), {one.lower(): one for one in names}
     longer = [one for one in names if re.match(rf"{re.escape(typed)}[ /.-]", one.lower())]
     near = longer or [spelled[one] for one in difflib.get_close_matches(typed, spelled, n=1)]
-    if near and typed:
+    if near:
         quoted = [f'"{one}"' for one in near[:_MOST_NEAR]]
         return f" (did you mean {' or '.join(quoted)}?)"
     return f" (known: {', '.join(names)})" if names else " (none are known)"

@@ -123,10 +123,10 @@ class ProofHost:
     def prove(self, plan: HostPlan, waiting: Sequence[str] = ("chat",)) -> list[Verdict]:
         """The verdicts; nothing may be left behind."""
         running = self.start(plan, waiting)
-        told, log = running.communicate(timeout=120)
+        output, log = running.communicate(timeout=120)
         assert running.returncode == 0, log
         assert list((self.root / "state" / "proofs").iterdir()) == []
-        return [Verdict.model_validate(row) for row in json.loads(told)]
+        return [Verdict.model_validate(row) for row in json.loads(output)]
 
     def _program(self, name: str, text: str) -> None:
         path = self.root / "bin" / name

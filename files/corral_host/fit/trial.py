@@ -148,18 +148,18 @@ def tried(spec):
     instance, lines, began = spec["instance"], [], time.monotonic()
     name = instance["name"]
     say(f"{name}: starting it with dummy weights")
-    fault, ended, seen = None, False, None
+    fault, seen = None, None
     with running(spec, lines) as (program, key):
         try:
             wait_answered(spec, program, key)
         except FAULTS as wrong:
-            fault, ended = wrong, program.poll() is not None
+            fault = wrong
             # The last lines of one that ended are still to come; one that runs is stopped now, and
             # what it says of that is no reason.
-            seen = None if ended else len(lines)
+            seen = len(lines) if program.poll() is None else None
     log = "\n".join(lines[:seen])
     if fault:
-        raise failed(instance, fault, ended, log) from fault
+        raise failed(instance, fault, seen is None, log) from fault
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.monotonic() - began, 1),

@@ -118,7 +118,7 @@ def test_plan_of_an_unknown_host_tells_the_near_miss(corral: Corral) -> None:
     assert_one_message(corral("plan", "node1"), "node1", 'did you mean "node-1"')
 
 
-def test_an_inventory_in_place_of_a_host_is_told_where_it_belongs(corral: Corral) -> None:
+def test_an_inventory_in_place_of_a_host_is_refused_with_where_it_belongs(corral: Corral) -> None:
     step = "name a host, and add -i inventories/site.py"
     for command in ("plan", "status"):
         said = corral(command, "inventories/site.py")
