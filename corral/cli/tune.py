@@ -27,7 +27,7 @@ from corral.cli.measured import with_neighbours
 from corral.cli.reach import Target, planned, reach_one
 from corral.cli.select import inventory_option
 from corral.cli.times import Duration
-from corral.cli.views.tune import outcome_table, space_table, verdict_line
+from corral.cli.views.tune import outcome_table, space_table, trade_lines, verdict_line
 from corral.errors import CorralError
 from corral.files import write_atomic
 from corral.host.answers import GPUS
@@ -184,7 +184,8 @@ def tune(
         _TUNED.show(found)
     else:
         show(outcome_table(found.rows))
-        echo(verdict_line(found))
+        for line in (verdict_line(found), *trade_lines(found)):
+            echo(line)
     if picture and found.rows:
         plot_front(found.rows, where, picture)
     if found.verdict == "better":

@@ -12,7 +12,7 @@ from corral_shared.text import counted
 from corral.bench import job
 from corral.bench.document import measured
 from corral.bench.result import instance_fields
-from corral.bench.tune.gains import Setting, ratio
+from corral.bench.tune.gains import Objective, Setting, ratio
 from corral.bench.tune.record import KeptBlock, Record, Requests, Row, kept_run, rows
 from corral.bench.tune.search import Decided, Known, Measure, Rules, Search, Verdict
 from corral.bench.tune.space import KEY_FILE, PORT, Candidate, Space
@@ -42,7 +42,7 @@ class Outcome(Frozen):
     """
 
     name: str
-    goal: str
+    goal: Objective
     verdict: Verdict
     choices: dict[str, str] = {}
     keys: dict[str, Any] = {}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
+from corral_shared.text import counted
+
+from corral.bench.tune.gains import OBJECTIVES, Objective
 from corral.bench.tune.record import Row
 from corral.bench.tune.run import Outcome
 from corral.bench.tune.space import Space
@@ -11,6 +15,8 @@ from corral.terminal import Rows, coloured
 
 # Rows of the table that are not on the front.
 _MOST_OTHERS = 5
+# A gain in another objective that is worth a line, and what a few runs of the goal may be off.
+_WORTH_PERCENT, _OFF_PERCENT = 10.0, 3.0
 
 
 def outcome_table(rows: Sequence[Row]) -> Rows:
@@ -49,7 +55,37 @@ def verdict_line(outcome: Outcome) -> str:
     )
 
 
-_GOALS = {
+def trade_lines(outcome: Outcome) -> Iterator[str]:
+    """What is much better in something else than the goal and costs none of it, by few runs."""
+    kept = next((row for row in outcome.rows if row.choices == outcome.choices), None)
+    if kept is None:
+        return
+    goal, named = outcome.goal, []
+    free = [row for row in outcome.rows if _percent(kept, row, goal) >= -_OFF_PERCENT]
+    for other in OBJECTIVES:
+        best = max(free, key=partial(_percent, kept, goal=other))
+        gain = _percent(kept, best, other)
+        if other == goal or best in named or gain < _WORTH_PERCENT:
+            continue
+        named.append(best)
+        yield (
+            f"{format_choices(best.choices)}: {_GOALS[other]} {gain:+.0f}%, {_GOALS[goal]} "
+            f"{_percent(kept, best, goal):+.1f}%, by {counted(best.runs, 'run')}; the same command "
+            f"with --goal {other.replace('_', '-')} confirms it in pairs"
+        )
+
+
+def _percent(kept: Row, row: Row, goal: Objective) -> float:
+    """By how much a row is better in an objective."""
+    ratio = {
+        "answer": row.answer_tokens_per_second / kept.answer_tokens_per_second,
+        "prompt": row.prompt_tokens_per_second / kept.prompt_tokens_per_second,
+        "first_token": kept.first_token_seconds / row.first_token_seconds,
+    }[goal]
+    return 100 * (ratio - 1)
+
+
+_GOALS: dict[Objective, str] = {
     "answer": "answer tokens/s",
     "prompt": "prompt tokens/s",
     "first_token": "time to the first token",

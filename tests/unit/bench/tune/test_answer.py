@@ -26,10 +26,10 @@ INVENTORY = f"servers = [('a', {{'instances': [{CHAT!r}]}})]\n"
 LOOPED = f"servers = [(name, {{'instances': [{CHAT!r}]}}) for name in ('a', 'b')]\n"
 
 
-def row(answer: float, *, front: bool = False, **choices: str) -> Row:
+def row(answer: float, prompt: float = 400, *, front: bool = False, **choices: str) -> Row:
     return Row(
-        choices=choices, runs=3, answer_tokens_per_second=answer, prompt_tokens_per_second=400,
-        first_token_seconds=0.5, front=front,
+        choices=choices, runs=3, answer_tokens_per_second=answer, prompt_tokens_per_second=prompt,
+        first_token_seconds=200 / prompt, front=front,
     )  # fmt: skip
 
 
@@ -102,6 +102,27 @@ def test_without_a_difference_nothing_is_offered(
     done = tuned(monkeypatch, site, SAME, "--apply")
     assert "no difference in answer tokens/s" in done.output
     assert site.read_text() == INVENTORY
+
+
+@pytest.mark.parametrize(
+    ("others", "line"),
+    [
+        pytest.param(
+            [row(19.8, 500, ubatch="2048"), row(17, 900, ubatch="4096")],
+            "ubatch 2048: prompt tokens/s +25%, answer tokens/s -1.0%, by 3 runs; the same command "
+            "with --goal prompt confirms it in pairs",
+            id="as fast in the goal",
+        ),
+        pytest.param([row(19, 500, ubatch="2048")], "", id="costs more than a run is off"),
+        pytest.param([row(20, 430, ubatch="2048")], "", id="gains little"),
+    ],
+)
+def test_what_is_better_in_something_else_alone_is_named_once(
+    site: Path, monkeypatch: pytest.MonkeyPatch, others: list[Row], line: str
+) -> None:
+    done = tuned(monkeypatch, site, SAME.model_copy(update={"rows": (*others, NOW)}))
+    said = [one for one in done.output.splitlines() if "--goal" in one]
+    assert said == [line] * bool(line)
 
 
 def test_json_is_alone_on_standard_output(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
