@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from lab.layout import Layout, this_lab
 
 HOSTS = 8
 MIB = 1024**2
-SIZE_BYTES = 256 * MIB
-LINK_MBIT = 100
+# Between measurements the file is given to the first host.
+_FAST_MBIT = 10_000
 REPOSITORY = "corral-lab/Swarm-GGUF"
 HELPER = "/usr/local/lib/corral/corral_host.pyz"
 STATE = "/var/lib/corral"
@@ -53,21 +54,35 @@ _FORGET = f"rm -rf {STATE}; mkdir -p {STATE}"
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A file of some size, and the rate of each link; ``all_ways``: also those without a swarm."""
+
+    mbit: int
+    size_bytes: int
+    all_ways: bool
+
+
+# A copy of seconds, in which each second counts; and one of minutes, as of real weights.
+TRIALS = (Trial(100, 256 * MIB, all_ways=True), Trial(20, 512 * MIB, all_ways=False))
+
+
+@dataclass(frozen=True)
 class Measured:
-    """One way to bring the file to all hosts; ``origin_bytes``: what the hub sent."""
+    """One way to bring the file to hosts; ``origin_bytes``: what the hub sent."""
 
     way: str
     seconds: float
     origin_bytes: int
     cpu_seconds: float
+    receivers: int
 
-    def row(self) -> tuple[str, ...]:
-        """Cells of the table; a copy is the file over one link, at the link's full rate."""
-        copy_seconds = SIZE_BYTES * 8 / (LINK_MBIT * 1e6)
-        received_gb = SIZE_BYTES * (HOSTS - (self.origin_bytes == 0)) / 1e9
+    def row(self, trial: Trial, copy_seconds: float) -> tuple[str, ...]:
+        """Cells of the table; ``copy_seconds``: of one copy over the first host's link."""
+        received_gb = trial.size_bytes * self.receivers / 1e9
         return (
-            self.way, f"{self.seconds:.0f}", f"{self.seconds / copy_seconds:.2f}",
-            f"{self.origin_bytes / SIZE_BYTES:.2f}", f"{self.cpu_seconds / received_gb:.1f}",
+            f"{trial.mbit} Mbit/s", f"{trial.size_bytes // MIB} MiB", self.way,
+            f"{self.seconds:.0f}", f"{self.seconds / copy_seconds:.2f}",
+            f"{self.origin_bytes / trial.size_bytes:.2f}", f"{self.cpu_seconds / received_gb:.1f}",
         )  # fmt: skip
 
 
@@ -75,56 +90,77 @@ def table(report: Callable[[str], None]) -> Table:
     """Measure all ways on the same hosts; a lab that is up is removed first and afterwards."""
     layout = this_lab()
     lifecycle.down(layout, report)
-    found = Table("way", "wall (s)", "of one copy", "origin / size", "CPU s a GB received")
+    found = Table(
+        "links", "file", "way", "wall (s)", "of one copy", "origin / size", "CPU s a GB received"
+    )
     try:
         lifecycle.up(layout, HOSTS, report, provisioned=True)
-        for measured in _Bench(layout, report).all():
-            report(" ".join(measured.row()))
-            found.add_row(*measured.row())
+        for trial in TRIALS:
+            one, *others = _Bench(layout, report, trial).all()
+            for measured in (one, *others):
+                row = measured.row(trial, one.seconds)
+                report(" ".join(row))
+                found.add_row(*row)
     finally:
         lifecycle.down(layout, report)
     return found
 
 
 class _Bench:
-    def __init__(self, layout: Layout, report: Callable[[str], None]) -> None:
-        self.layout, self.report = layout, report
+    def __init__(self, layout: Layout, report: Callable[[str], None], trial: Trial) -> None:
+        self.layout, self.report, self.trial = layout, report, trial
         self.file = layout.hub / "repos" / REPOSITORY / "main" / "w.gguf"
-        self.file.parent.mkdir(parents=True)
-        self.sha256 = _write(self.file)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.sha256 = _write(self.file, trial.size_bytes)
         self.commit = Store(layout.hub).snapshot(REPOSITORY, "main").commit
         self.path = f"{STATE}/models/{REPOSITORY}/{self.commit}/w.gguf"
+        self._shape(_FAST_MBIT)
         program = archive(helper_package(project_root()))
         for n in self.numbers:
             self._on(n, f"mkdir -p {Path(HELPER).parent}; base64 -d >{HELPER}", program)
         self._on_all("apt-get -qq update && apt-get -qq install -y rsync >/dev/null")
-        network.shape(layout, self.numbers, mbit=LINK_MBIT)
+
+    def _shape(self, mbit: int) -> None:
+        network.shape(self.layout, self.numbers, mbit=mbit)
 
     @property
     def numbers(self) -> range:
         return range(1, HOSTS + 1)
 
     def all(self) -> Sequence[Measured]:
-        """All ways, one after the other."""
-        return [
-            self._measure("swarm, nobody has the file", self._jobs, None),
-            self._measure("swarm, the first host has it", self._jobs, 1),
-            self._measure("rsync from the first host", self._rsync, 1),
-            self._measure("without swarm, all from the hub", self._fetches, None),
+        """One copy over one link, and all ways, one after the other."""
+        first = "swarm, the first host has it"
+        found = [
+            self._measure("rsync from the first host to one", partial(self._rsync, [2]), 1, [2]),
+            self._measure(first, self._jobs, 1, self.numbers[1:]),
         ]
+        if self.trial.all_ways:
+            others = self.numbers[1:]
+            found += [
+                self._measure("swarm, nobody has the file", self._jobs, None, self.numbers),
+                self._measure(
+                    "rsync from the first host to all", partial(self._rsync, others), 1, others
+                ),
+                self._measure("without swarm, all from the hub", self._fetches, None, self.numbers),
+            ]
+        return found
 
-    def _measure(self, way: str, work: Callable[[], None], owner: int | None) -> Measured:
+    def _measure(
+        self, way: str, work: Callable[[], None], owner: int | None, receivers: Sequence[int]
+    ) -> Measured:
         self._on_all(_FORGET)
+        self._shape(_FAST_MBIT)
         if owner:
             self._give(owner)
+        self._shape(self.trial.mbit)
         log = self.layout.log / "hub.log"
         before, cpu, began = len(log.read_text()), self._cpu_seconds(), time.monotonic()
         self.report(f"--- {way}")
         work()
         seconds, cpu = time.monotonic() - began, self._cpu_seconds() - cpu
-        self._assert_whole()
+        self._assert_whole(receivers)
         sent = sum(int(found[1]) for found in _SENT.finditer(log.read_text()[before:]))
-        return Measured(way, seconds, sent, cpu)
+        return Measured(way, seconds, sent, cpu, len(receivers))
 
     def _jobs(self) -> None:
         """Until the last host has the file; members leave a moment later."""
@@ -143,7 +179,7 @@ class _Bench:
     def _run(self, kind: str, more: Callable[[int], dict[str, Any]]) -> None:
         shard = {
             "url": f"{self.layout.hub_url}/{REPOSITORY}/resolve/{self.commit}/w.gguf",
-            "revision": self.commit, "path": self.path, "size_bytes": SIZE_BYTES,
+            "revision": self.commit, "path": self.path, "size_bytes": self.trial.size_bytes,
             "sha256": self.sha256, "kind": "weights", "gated": False,
         }  # fmt: skip
 
@@ -161,14 +197,14 @@ class _Bench:
         self._wait()
         self._on_all("while systemctl is-active -q corral-job-fetch; do sleep 1; done")
 
-    def _rsync(self) -> None:
-        """As many at once as there are hosts, from a daemon: no encryption."""
+    def _rsync(self, receivers: Sequence[int]) -> None:
+        """To all of them at once, from a daemon: no encryption."""
         start = "cat >/run/rsync.conf; rsync --daemon --config=/run/rsync.conf"
         self._on(1, start, _RSYNC.encode())
         source = f"rsync://{self.layout.address(1)}/m/"
         work = f"rsync -a --exclude .staging {source} {STATE}/models/"
         with ThreadPoolExecutor(HOSTS) as pool:
-            list(pool.map(lambda n: self._on(n, work), self.numbers[1:]))
+            list(pool.map(lambda n: self._on(n, work), receivers))
         self._on(1, "kill $(cat /run/rsyncd.pid)")
 
     def _wait(self) -> None:
@@ -192,8 +228,8 @@ class _Bench:
         written = ["python3", "-c", _WRITE_RECEIPT, self.path, self.sha256, RECEIPT]
         self._on(n, shlex.join(written))
 
-    def _assert_whole(self) -> None:
-        for n in self.numbers:
+    def _assert_whole(self, receivers: Sequence[int]) -> None:
+        for n in receivers:
             digest = self._on(n, f"sha256sum {self.path}").split()[0]
             if digest != self.sha256:
                 raise SystemExit(f"{self.layout.host_name(n)} has other bytes")
@@ -215,11 +251,11 @@ class _Bench:
         return done.stdout.decode()
 
 
-def _write(path: Path) -> str:
+def _write(path: Path, size_bytes: int) -> str:
     """Write the file, of bytes that do not compress; returns its sha256."""
     block, digest = bytearray(os.urandom(MIB)), hashlib.sha256()
     with path.open("wb") as file:
-        for number in range(SIZE_BYTES // MIB):
+        for number in range(size_bytes // MIB):
             block[:8] = number.to_bytes(8, "big")
             digest.update(block)
             file.write(block)

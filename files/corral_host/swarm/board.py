@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from corral_host.swarm.pieces import is_pieces
 from corral_host.swarm.table import STATES, TAKING, WHOLE
 
-POLL_SECONDS = 2
+POLL_SECONDS = 1
 # A large fleet is asked more slowly, so that each host answers some ten questions a second.
 PEERS_PER_SECOND = 10
 TIMEOUT_SECONDS = 3

@@ -52,11 +52,12 @@ def take_part(spec):
     this run miss. Where no swarm is possible, the hub serves all.
     """
     settings, paths = settings_of(spec["swarm"]), spec["paths"]
-    files = [Weights(one, paths) for one in (*spec["held"], *spec["shards"]) if is_carried(one)]
+    held, wanted = ([Weights(one, paths) for one in spec[name] if is_carried(one)]
+                    for name in ("held", "shards"))  # fmt: skip
     mark(paths)
     with contextlib.ExitStack() as stack:
         unit = Unit(settings, Lent(home_of(spec)), models_root(paths))
-        member = entered(stack, settings, files, unit, "the hub serves all")
+        member = entered(stack, settings, held, wanted, unit, "the hub serves all")
         missing, twins = fetch.apart(fetch.to_fetch(spec, forget=True))
         carried = [one for one in missing if member and is_carried(one)]
         fetch.fetch_all([one for one in missing if one not in carried], paths)
@@ -79,7 +80,7 @@ def share(spec):
         one.path.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         unit = Unit(settings, Lent(home_of(spec)), None)
-        member = entered(stack, settings, [*held, *wanted], unit, "the controller sends all")
+        member = entered(stack, settings, held, wanted, unit, "the controller sends all")
         if member:
             member.bring(wanted)
             member.stay()
@@ -104,17 +105,17 @@ def is_carried(shard):
     return shard.get("kind", "weights") == "weights"
 
 
-def entered(stack, settings, files, unit, otherwise):
+def entered(stack, settings, held, wanted, unit, otherwise):
     """A member until the stack ends; None where no swarm is possible, which is said."""
     try:
-        return stack.enter_context(opened(settings, files, unit))
+        return stack.enter_context(opened(settings, held, wanted, unit))
     except (HostError, OSError) as fault:
         say(f"no swarm on this host, {otherwise}: {fault}")
         return None
 
 
 @contextlib.contextmanager
-def opened(settings, files, unit):
+def opened(settings, held, wanted, unit):
     """A member that answers the others, until the block ends."""
     with contextlib.ExitStack() as stack:
         stack.callback(fence.take_down)
@@ -122,7 +123,7 @@ def opened(settings, files, unit):
         board, table = Board(settings), Table()
         stack.callback(unit.stop)
         seeder = Seeder(settings, unit)
-        member = Member(settings, files, board, table, seeder)
+        member = Member(settings, held, wanted, board, table, seeder)
         service = Service(settings, table, board)
         stack.callback(service.stop)
         board.start()
@@ -133,12 +134,17 @@ def opened(settings, files, unit):
 
 
 class Member:
-    """The main thread brings files; ``keeper`` starts and ends what is served."""
+    """The main thread brings files; ``keeper`` starts and ends what is served.
 
-    def __init__(self, settings, files, board, table, seeder):
+    ``held``: files that others of this run miss, by its plan; ``wanted``: by this host.
+    """
+
+    def __init__(self, settings, held, wanted, board, table, seeder):
         self.settings, self.board, self.table, self.seeder = settings, board, table, seeder
         self.lent = seeder.unit.lent
-        self.files = {one.sha256: one for one in files}
+        self.files = {one.sha256: one for one in (*held, *wanted)}
+        # Served at once, whoever has said already that it misses them.
+        self.missed = {one.sha256 for one in held}
         # Files that no other host gives this one; and for each, the hosts that fetched it.
         self.alone, self.fetchers = set(), {}
         self.served = {}
@@ -385,7 +391,7 @@ class Member:
                 say(f"{self.files[sha256].path} is gone or changed, it is served no more")
 
     def offer_wanted(self):
-        wanted = {
+        wanted = self.missed | {
             sha256 for one in self.board.living().values()
             for sha256, (state, _) in one.shards.items() if state in LACKING
         }  # fmt: skip

@@ -10,6 +10,7 @@ import socket
 import time
 
 from corral_host.swarm.pieces import torrent
+from corral_host.swarm.service import ANNOUNCE_SECONDS
 from corral_host.system.commands import HostError
 
 # Private torrents: members are found by this host's own tracker alone. aria2 would stop serving
@@ -17,7 +18,7 @@ from corral_host.system.commands import HostError
 ARIA2 = (
     "--enable-rpc=true", "--rpc-listen-all=false", "--enable-dht=false",
     "--enable-dht6=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false",
-    "--bt-tracker-interval=5", "--seed-ratio=0.0", "--file-allocation=none",
+    f"--bt-tracker-interval={ANNOUNCE_SECONDS}", "--seed-ratio=0.0", "--file-allocation=none",
     "--auto-save-interval=5", "--console-log-level=error", "--show-console-readout=false",
     "--summary-interval=0", "--download-result=hide", "--allow-overwrite=true",
     "--auto-file-renaming=false", "--max-concurrent-downloads=1000", "--no-netrc=true",

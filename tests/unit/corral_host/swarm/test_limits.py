@@ -54,7 +54,7 @@ class Served:
             sha256=DIGEST, size_bytes=5, staged=None, is_whole=lambda: True, pieces=lambda: "00"
         )
         seeder = SimpleNamespace(unit=SimpleNamespace(lent=None))
-        self.member: Any = members.Member(self.settings, [file], self.board, self.table, seeder)
+        self.member: Any = members.Member(self.settings, [], [file], self.board, self.table, seeder)
 
     def hears(self, state: str, *, settled: bool) -> None:
         self.board._seen["b"] = board.Seen(float("inf"), settled, {DIGEST: (state, 0)})

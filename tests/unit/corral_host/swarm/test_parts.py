@@ -119,7 +119,7 @@ def test_of_two_names_the_one_that_has_arrived_is_served(tmp_path: Path) -> None
     seeder = SimpleNamespace(
         unit=SimpleNamespace(lent=None), add=lambda file, *_, **__: added.append(file)
     )
-    one = member.Member(settings.settings_of(SWARM), names, others, table.Table(), seeder)
+    one = member.Member(settings.settings_of(SWARM), [], names, others, table.Table(), seeder)
     one.alone.add(DIGEST)
     one.bring(names[:1])
     one.offer_wanted()
@@ -138,7 +138,7 @@ def test_as_many_hosts_ask_the_hub_at_once_as_the_uplink_bears(
         )
     )
     seeder = SimpleNamespace(unit=SimpleNamespace(lent=None))
-    one = member.Member(of_b, [File(tmp_path / "w")], others, table.Table(), seeder)
+    one = member.Member(of_b, [], [File(tmp_path / "w")], others, table.Table(), seeder)
     assert one.is_fetcher(DIGEST) is fetches
 
 
