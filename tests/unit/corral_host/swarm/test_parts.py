@@ -126,6 +126,24 @@ def test_of_two_names_the_one_that_has_arrived_is_served(tmp_path: Path) -> None
     assert added == names[:1]
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+def test_what_others_miss_by_the_plan_is_served_before_one_of_them_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_held: bool
+) -> None:
+    file = File(tmp_path / "w")
+    file.arrived = True
+    monkeypatch.setattr(file, "pieces", lambda: "00")
+    added: list[File] = []
+    seeder = SimpleNamespace(
+        unit=SimpleNamespace(lent=None), add=lambda file, *_, **__: added.append(file)
+    )
+    silent = SimpleNamespace(living=dict)
+    held, wanted = ([file], []) if is_held else ([], [file])
+    of_a = settings.settings_of(SWARM)
+    member.Member(of_a, held, wanted, silent, table.Table(), seeder).offer_wanted()
+    assert added == held
+
+
 @pytest.mark.parametrize(("from_hub", "fetches"), [(1, False), (2, True)])
 def test_as_many_hosts_ask_the_hub_at_once_as_the_uplink_bears(
     tmp_path: Path, from_hub: int, fetches: bool
