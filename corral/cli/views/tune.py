@@ -15,8 +15,8 @@ from corral.terminal import Rows, coloured
 
 # Rows of the table that are not on the front.
 _MOST_OTHERS = 5
-# A gain in another objective that is worth a line, and what a few runs of the goal may be off.
-_WORTH_PERCENT, _OFF_PERCENT = 10.0, 3.0
+# A gain in another objective that is worth a line, by how many runs, and what these may be off.
+_WORTH_PERCENT, _WORTH_RUNS, _OFF_PERCENT = 10.0, 2, 3.0
 
 
 def outcome_table(rows: Sequence[Row]) -> Rows:
@@ -56,14 +56,18 @@ def verdict_line(outcome: Outcome) -> str:
 
 
 def trade_lines(outcome: Outcome) -> Iterator[str]:
-    """What is much better in something else than the goal and costs none of it, by few runs."""
+    """What is much better in something else than the goal and costs none of it, by its few runs."""
     kept = next((row for row in outcome.rows if row.choices == outcome.choices), None)
     if kept is None:
         return
     goal, named = outcome.goal, []
-    free = [row for row in outcome.rows if _percent(kept, row, goal) >= -_OFF_PERCENT]
+    free = [
+        row
+        for row in outcome.rows
+        if row.runs >= _WORTH_RUNS and _percent(kept, row, goal) >= -_OFF_PERCENT
+    ]
     for other in OBJECTIVES:
-        best = max(free, key=partial(_percent, kept, goal=other))
+        best = max(free, key=partial(_percent, kept, goal=other), default=kept)
         gain = _percent(kept, best, other)
         if other == goal or best in named or gain < _WORTH_PERCENT:
             continue
@@ -71,7 +75,7 @@ def trade_lines(outcome: Outcome) -> Iterator[str]:
         yield (
             f"{format_choices(best.choices)}: {_GOALS[other]} {gain:+.0f}%, {_GOALS[goal]} "
             f"{_percent(kept, best, goal):+.1f}%, by {counted(best.runs, 'run')}; the same command "
-            f"with --goal {other.replace('_', '-')} confirms it in pairs"
+            f"with --goal {other.replace('_', '-')} searches for that"
         )
 
 

@@ -110,11 +110,14 @@ def test_without_a_difference_nothing_is_offered(
         pytest.param(
             [row(19.8, 500, ubatch="2048"), row(17, 900, ubatch="4096")],
             "ubatch 2048: prompt tokens/s +25%, answer tokens/s -1.0%, by 3 runs; the same command "
-            "with --goal prompt confirms it in pairs",
+            "with --goal prompt searches for that",
             id="as fast in the goal",
         ),
         pytest.param([row(19, 500, ubatch="2048")], "", id="costs more than a run is off"),
         pytest.param([row(20, 430, ubatch="2048")], "", id="gains little"),
+        pytest.param(
+            [row(20, 500, ubatch="2048").model_copy(update={"runs": 1})], "", id="one run is chance"
+        ),
     ],
 )
 def test_what_is_better_in_something_else_alone_is_named_once(
