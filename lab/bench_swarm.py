@@ -129,13 +129,12 @@ class _Bench:
 
     def all(self) -> Sequence[Measured]:
         """One copy over one link, and all ways, one after the other."""
-        first = "swarm, the first host has it"
+        others = self.numbers[1:]
         found = [
             self._measure("rsync from the first host to one", partial(self._rsync, [2]), 1, [2]),
-            self._measure(first, self._jobs, 1, self.numbers[1:]),
+            self._measure("swarm, the first host has it", self._jobs, 1, others),
         ]
         if self.trial.all_ways:
-            others = self.numbers[1:]
             found += [
                 self._measure("swarm, nobody has the file", self._jobs, None, self.numbers),
                 self._measure(
@@ -149,8 +148,8 @@ class _Bench:
         self, way: str, work: Callable[[], None], owner: int | None, receivers: Sequence[int]
     ) -> Measured:
         self._on_all(_FORGET)
-        self._shape(_FAST_MBIT)
         if owner:
+            self._shape(_FAST_MBIT)
             self._give(owner)
         self._shape(self.trial.mbit)
         log = self.layout.log / "hub.log"

@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from pydantic import TypeAdapter
 
 from corral.bench.load.workload import MOST_CONCURRENCY, MOST_TOKENS
 from corral.bench.plot import refuse_plot
+from corral.bench.tune.gains import OBJECTIVES
 from corral.bench.tune.plot import plot_front
 from corral.bench.tune.record import Requests
 from corral.bench.tune.run import Outcome, Tune, decided, run
@@ -27,7 +28,13 @@ from corral.cli.measured import with_neighbours
 from corral.cli.reach import Target, planned, reach_one
 from corral.cli.select import inventory_option
 from corral.cli.times import Duration
-from corral.cli.views.tune import outcome_table, space_table, trade_lines, verdict_line
+from corral.cli.views.tune import (
+    goal_option,
+    outcome_table,
+    space_table,
+    trade_lines,
+    verdict_line,
+)
 from corral.errors import CorralError
 from corral.files import write_atomic
 from corral.host.answers import GPUS
@@ -51,9 +58,7 @@ _SUBJECTS = Document(
     "corral tune",
     about="What would be tried; with --list. ``impossible``: why a value cannot run.",
 )
-_GOALS: dict[str, Literal["answer", "prompt", "first_token"]] = {
-    "answer": "answer", "prompt": "prompt", "first-token": "first_token",
-}  # fmt: skip
+_GOALS = {goal_option(one): one for one in OBJECTIVES}
 _LEAST_SECONDS = 60
 _ANSWER_TOKENS = 128
 # A quarter, and three quarters, of the context of a slot.

@@ -134,6 +134,12 @@ class Row(Frozen):
     first_token_seconds: float
     front: bool
 
+    @property
+    def gain(self) -> Gain:
+        """Its figures as logarithms: the difference of two rows is a gain."""
+        answer, prompt = self.answer_tokens_per_second, self.prompt_tokens_per_second
+        return logarithms([answer], [prompt], self.first_token_seconds)
+
 
 def rows(record: Record, space: Space, goal: Objective) -> tuple[Row, ...]:
     """All settings that were measured, the best for the goal first, and the current one.

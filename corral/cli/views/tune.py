@@ -7,7 +7,7 @@ from functools import partial
 
 from corral_shared.text import counted
 
-from corral.bench.tune.gains import OBJECTIVES, Objective
+from corral.bench.tune.gains import OBJECTIVES, Objective, ratio
 from corral.bench.tune.record import Row
 from corral.bench.tune.run import Outcome
 from corral.bench.tune.space import Space
@@ -56,7 +56,7 @@ def verdict_line(outcome: Outcome) -> str:
 
 
 def trade_lines(outcome: Outcome) -> Iterator[str]:
-    """What is much better in something else than the goal and costs none of it, by its few runs."""
+    """What is much better in something else than the goal and costs none of it, by several runs."""
     kept = next((row for row in outcome.rows if row.choices == outcome.choices), None)
     if kept is None:
         return
@@ -66,27 +66,27 @@ def trade_lines(outcome: Outcome) -> Iterator[str]:
         for row in outcome.rows
         if row.runs >= _WORTH_RUNS and _percent(kept, row, goal) >= -_OFF_PERCENT
     ]
-    for other in OBJECTIVES:
+    for other in (one for one in OBJECTIVES if one != goal):
         best = max(free, key=partial(_percent, kept, goal=other), default=kept)
         gain = _percent(kept, best, other)
-        if other == goal or best in named or gain < _WORTH_PERCENT:
+        if best in named or gain < _WORTH_PERCENT:
             continue
         named.append(best)
         yield (
             f"{format_choices(best.choices)}: {_GOALS[other]} {gain:+.0f}%, {_GOALS[goal]} "
             f"{_percent(kept, best, goal):+.1f}%, by {counted(best.runs, 'run')}; the same command "
-            f"with --goal {other.replace('_', '-')} searches for that"
+            f"with --goal {goal_option(other)} searches for that"
         )
 
 
 def _percent(kept: Row, row: Row, goal: Objective) -> float:
     """By how much a row is better in an objective."""
-    ratio = {
-        "answer": row.answer_tokens_per_second / kept.answer_tokens_per_second,
-        "prompt": row.prompt_tokens_per_second / kept.prompt_tokens_per_second,
-        "first_token": kept.first_token_seconds / row.first_token_seconds,
-    }[goal]
-    return 100 * (ratio - 1)
+    return 100 * ratio(row.gain[goal] - kept.gain[goal])
+
+
+def goal_option(goal: Objective) -> str:
+    """An objective as a person types it."""
+    return goal.replace("_", "-")
 
 
 _GOALS: dict[Objective, str] = {

@@ -109,15 +109,19 @@ class File:
         self.arrived = True
 
 
+def adding() -> tuple[list[File], SimpleNamespace]:
+    """What a seeder was given, and that seeder."""
+    added: list[File] = []
+    unit = SimpleNamespace(lent=None)
+    return added, SimpleNamespace(unit=unit, add=lambda file, *_, **__: added.append(file))
+
+
 def test_of_two_names_the_one_that_has_arrived_is_served(tmp_path: Path) -> None:
     names = [File(tmp_path / "first"), File(tmp_path / "twin")]
     names[0].path.write_bytes(b"bytes")
-    added: list[File] = []
+    added, seeder = adding()
     others = SimpleNamespace(
         ask_all=lambda: None, living=lambda: {"b": SimpleNamespace(shards={DIGEST: ("wanted", 5)})}
-    )
-    seeder = SimpleNamespace(
-        unit=SimpleNamespace(lent=None), add=lambda file, *_, **__: added.append(file)
     )
     one = member.Member(settings.settings_of(SWARM), [], names, others, table.Table(), seeder)
     one.alone.add(DIGEST)
@@ -133,10 +137,7 @@ def test_what_others_miss_by_the_plan_is_served_before_one_of_them_answers(
     file = File(tmp_path / "w")
     file.arrived = True
     monkeypatch.setattr(file, "pieces", lambda: "00")
-    added: list[File] = []
-    seeder = SimpleNamespace(
-        unit=SimpleNamespace(lent=None), add=lambda file, *_, **__: added.append(file)
-    )
+    added, seeder = adding()
     silent = SimpleNamespace(living=dict)
     held, wanted = ([file], []) if is_held else ([], [file])
     of_a = settings.settings_of(SWARM)
